@@ -1,0 +1,136 @@
+"""The data sets that gluondense knows, as a table, and their arrays."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from dataclasses import dataclass
+from typing import Callable, Mapping, Optional, Tuple, Union
+
+import numpy as np
+
+from gluondense.data import digits, fashion_mnist, synthetic
+
+PathLike = Union[str, "os.PathLike[str]"]
+Arrays = Tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
+
+
+@dataclass(frozen=True)
+class DatasetInfo:
+    """What a network and its user must know of a data set.
+
+    Parameters
+    ----------
+    name
+        Its key in ``DATASETS``.
+    class_names
+        One name a label, in the order of the labels.
+    in_channels
+        1 for grey images, 3 for RGB.
+    image_size
+        Height and width in pixels.
+    mean, std
+        One number a channel, over the training pixels scaled to [0, 1].
+    summary
+        One line for people.
+    """
+
+    name: str
+    class_names: tuple[str, ...]
+    in_channels: int
+    image_size: tuple[int, int]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    summary: str
+
+
+@dataclass(frozen=True)
+class ImageArrays:
+    """A data set in memory: images are uint8 (N, H, W, C), labels int32 (N,)."""
+
+    info: DatasetInfo
+    train_images: np.ndarray
+    train_labels: np.ndarray
+    test_images: np.ndarray
+    test_labels: np.ndarray
+
+
+DATASETS: Mapping[str, DatasetInfo] = {
+    info.name: info
+    for info in (
+        DatasetInfo(
+            name="fashion_mnist",
+            class_names=fashion_mnist.CLASS_NAMES,
+            in_channels=1,
+            image_size=(28, 28),
+            mean=(0.28604,),
+            std=(0.35302,),
+            summary="Fashion-MNIST: 60,000 + 10,000 grey 28×28 pictures of clothing, 10 classes.",
+        ),
+        DatasetInfo(
+            name="digits",
+            class_names=tuple("0123456789"),
+            in_channels=1,
+            image_size=(8, 8),
+            mean=(0.30516,),
+            std=(0.37486,),
+            summary="scikit-learn's digits: 1,500 + 297 grey 8×8 handwritten digits; no download.",
+        ),
+        DatasetInfo(
+            name="synthetic",
+            class_names=synthetic.CLASS_NAMES,
+            in_channels=3,
+            image_size=(32, 32),
+            mean=(0.5, 0.5, 0.5),
+            std=(0.25, 0.25, 0.25),
+            summary="Noisy colour patterns: 200 + 50 RGB 32×32 images, 5 classes; for tests.",
+        ),
+    )
+}
+
+# data_dir, download, root -> train images, train labels, test images, test labels
+_READERS: Mapping[str, Callable[[Optional[PathLike], bool, Optional[PathLike]], Arrays]] = {
+    "fashion_mnist": fashion_mnist.load,
+    "digits": lambda data_dir, download, root: digits.load(),
+    "synthetic": lambda data_dir, download, root: synthetic.load(),
+}
+
+
+def load_dataset(
+    name: str,
+    data_dir: PathLike | None = None,
+    download: bool = True,
+    root: PathLike | None = None,
+) -> ImageArrays:
+    """The arrays of one of the ``DATASETS``.
+
+    Parameters
+    ----------
+    name
+        A key of ``DATASETS``.
+    data_dir
+        Folder with the data set's files, which are only read. Sets that need no files ignore it.
+    download
+        Whether files may be downloaded when there is no ``data_dir`` and they are not in ``root``.
+    root
+        Where downloads are kept: ``$MXNET_HOME/datasets`` by default, as MXNet's own data sets.
+
+    Raises
+    ------
+    ValueError
+        For an unknown name, or a file that is not what it should be.
+    FileNotFoundError
+        For a missing folder or file.
+    ConnectionError
+        When no mirror could be reached.
+
+    Examples
+    --------
+    >>> load_dataset("synthetic").train_images.shape
+    (200, 32, 32, 3)
+    """
+    if name not in DATASETS:
+        close = difflib.get_close_matches(name, DATASETS, n=1, cutoff=0.5)
+        hint = f"did you mean {close[0]!r}? " if close else ""
+        raise ValueError(f"unknown data set {name!r}; {hint}choose from {', '.join(DATASETS)}")
+    return ImageArrays(DATASETS[name], *_READERS[name](data_dir, download, root))

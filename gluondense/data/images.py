@@ -1,0 +1,66 @@
+"""Pictures from files, as a network trained on a data set wants them."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+from PIL import Image, ImageOps
+
+
+def read_image(path: str | os.PathLike[str], channels: int, size: tuple[int, int]) -> np.ndarray:
+    """One picture as uint8 (H, W, C), upright, with the given channels and size.
+
+    The picture is scaled to the size without keeping its aspect ratio; transparent parts become
+    black, and 16-bit grey is scaled to 8 bits.
+
+    Parameters
+    ----------
+    path
+        Any format that Pillow reads.
+    channels
+        1 for grey or 3 for RGB.
+    size
+        Height and width of the result.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ValueError
+        If it is not a readable picture.
+    """
+    if channels not in (1, 3):
+        raise ValueError(f"channels={channels} must be 1 (grey) or 3 (RGB)")
+    try:
+        with Image.open(path) as opened:
+            picture = _eight_bit(ImageOps.exif_transpose(opened))
+    except FileNotFoundError:
+        raise FileNotFoundError(f"no picture {os.fspath(path)}; check the path") from None
+    except IsADirectoryError:
+        raise ValueError(f"{os.fspath(path)} is a folder; name the picture itself") from None
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(
+            f"{os.fspath(path)} is not a readable picture ({reason});"
+            " check that it opens elsewhere, or save it as PNG"
+        ) from None
+    picture = picture.convert("L" if channels == 1 else "RGB")
+    height, width = size
+    if picture.size != (width, height):
+        picture = picture.resize((width, height), Image.Resampling.BILINEAR)
+    return np.asarray(picture).reshape(height, width, channels)
+
+
+def _eight_bit(picture: Image.Image) -> Image.Image:
+    """The picture with 8 bits a channel and no transparency."""
+    if picture.mode.startswith(("I", "F")):
+        # Pillow's own conversion clips 16-bit grey at 255 instead of scaling it.
+        values = np.asarray(picture, np.float64)
+        return Image.fromarray(np.clip(values / 257, 0, 255).round().astype(np.uint8))
+    if "A" in picture.getbands() or "transparency" in picture.info:
+        picture = picture.convert("RGBA")
+        black = Image.new("RGBA", picture.size, (0, 0, 0, 255))
+        return Image.alpha_composite(black, picture)
+    picture.load()
+    return picture
