@@ -1,0 +1,65 @@
+"""Packaging: what gluondense needs, each bound with its reason."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+HERE = Path(__file__).parent
+VERSION = re.search(r'__version__ = "(.+)"', (HERE / "gluondense/__init__.py").read_text()).group(1)
+
+# MXNet's own metadata says numpy<2, so pip cannot pair it with the NumPy that Python 3.13 needs.
+# There it is one more line: pip install --no-deps mxnet==1.9.1
+NUMPY_1_ERA = '; python_version < "3.13"'
+
+setup(
+    name="gluondense",
+    version=VERSION,
+    description="DenseNet, CSP-DenseNet and DPN for Apache MXNet 1.9.1",
+    long_description=(HERE / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    packages=find_packages(include=["gluondense", "gluondense.*"]),
+    package_data={"gluondense": ["py.typed"]},
+    # The range of tests/test_pythons.py.
+    python_requires=">=3.9,<3.14",
+    install_requires=[
+        "numpy>=1.21",  # the oldest that is tested; above 2 only with MXNet's --no-deps line
+        "gluoncv==0.10.5.post0",  # the last release with MXNet 1.9 in mind
+        "graphviz>=0.8.1,<0.9",  # MXNet's own bounds of graphviz and requests, for --no-deps
+        "requests>=2.20,<3",
+        "opencv-python<4.12",  # needed by gluoncv; 4.12 asks for numpy>=2
+        "pillow",
+        "plotly>=6",  # the reports' self-contained pages
+        "scikit-learn",  # its embedded digits are the data set of last resort
+        "tqdm",
+    ],
+    extras_require={
+        # One of the two, never both: they install the same module.
+        "cpu": ["mxnet==1.9.1" + NUMPY_1_ERA],
+        "cu112": ["mxnet-cu112==1.9.1" + NUMPY_1_ERA],
+        # Exact where a new version would move the goal posts.
+        "test": [
+            "hypothesis",
+            'mypy==2.4.1; python_version >= "3.10"',
+            'pytest==9.2.0; python_version >= "3.10"',
+            'pytest; python_version < "3.10"',
+            "ruff==0.17.6",
+            "setuptools>=61",  # `make test` reads setup.py
+        ],
+        # torchvision and timm are peers too, with --no-deps: they ask for builds with CUDA.
+        "parity": ["torch==2.13.0", "safetensors"],
+        # onnx 1.19 dropped onnx.mapping, which MXNet 1.9.1 imports.
+        "onnx": ["onnx>=1.13.1,<1.19", "onnxruntime"],
+        "serve": ["multi-model-server==1.1.11", "model-archiver==1.0.3"],
+        "docs": ["mkdocs"],
+    },
+    classifiers=[
+        "License :: OSI Approved :: Apache Software License",
+        "Operating System :: POSIX :: Linux",
+        "Programming Language :: Python :: 3",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+    ],
+)
