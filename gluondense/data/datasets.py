@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import difflib
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Callable, Mapping, Optional, Tuple, Union
+from typing import Callable, Optional, Union
 
 import numpy as np
 
 from gluondense.data import digits, fashion_mnist, synthetic
 
 PathLike = Union[str, "os.PathLike[str]"]
-Arrays = Tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
+Arrays = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,7 @@ def load_dataset(
     download: bool = True,
     root: PathLike | None = None,
 ) -> ImageArrays:
-    """The arrays of one of the ``DATASETS``.
+    """Return the arrays of one of the ``DATASETS``.
 
     Parameters
     ----------

@@ -8,7 +8,7 @@ TRAIN_COUNT = 1500
 
 
 def load() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Images uint8 (N, 8, 8, 1) and labels int32 (N,): training, then test.
+    """Return images uint8 (N, 8, 8, 1) and labels int32 (N,): training, then test.
 
     The set is ordered by writer, so the last 297 images are mostly the hands of other people.
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Callable, Sequence
+from typing import Callable
 
 import requests
 from tqdm import tqdm
@@ -66,7 +67,7 @@ def _get(url: str) -> bytes:
 
 
 def _reason(error: requests.RequestException) -> str:
-    """A few words for what requests and urllib3 tell in a paragraph."""
+    """Say in a few words what requests and urllib3 tell in a paragraph."""
     if error.response is not None:
         return f"HTTP status {error.response.status_code}"
     if isinstance(error, requests.Timeout):

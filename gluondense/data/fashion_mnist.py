@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import os
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -98,7 +99,7 @@ def load(
     download: bool = True,
     root: str | os.PathLike[str] | None = None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Images uint8 (N, 28, 28, 1) and labels int32 (N,): training, then test.
+    """Return images uint8 (N, 28, 28, 1) and labels int32 (N,): training, then test.
 
     Parameters are those of ``gluondense.data.load_dataset``. Files may be gzipped or not, in the
     folder itself or in its ``raw`` (torchvision's layout). The environment variable
@@ -128,7 +129,7 @@ def _locate(folder: Path, row: IdxFile) -> Path | None:
 
 
 def _find(folder: Path) -> list[Path]:
-    """The four files of a folder that must have them."""
+    """Find the four files in a folder that must have them."""
     if not folder.is_dir():
         raise FileNotFoundError(f"no folder {folder}; {_ADVICE}")
     found = [(_locate(folder, row), row) for row in FILES]
@@ -139,7 +140,7 @@ def _find(folder: Path) -> list[Path]:
 
 
 def _cached(folder: Path, download: bool) -> list[Path]:
-    """The four files in the cache, downloaded there if they are not and may be."""
+    """Find the four files in the cache, downloading those that are missing or damaged."""
     if not download:
         return _find(folder)
     own = os.environ.get("GLUONDENSE_MIRROR")
@@ -147,17 +148,16 @@ def _cached(folder: Path, download: bool) -> list[Path]:
     paths = []
     for row in FILES:
         path = _locate(folder, row)
-        if path is None:
+        if path is None or not _is_official(path.read_bytes(), row):
             path = folder / (row.name + ".gz")
             urls = [mirror.rstrip("/") + "/" + path.name for mirror in mirrors]
-            download_file(urls, path, check=lambda content, row=row: _is_official(content, row),
-                          advice=_ADVICE)
+            download_file(urls, path, partial(_is_official, row=row), _ADVICE)
         paths.append(path)
     return paths
 
 
 def _read(path: Path, row: IdxFile) -> np.ndarray:
-    """The checked array of one file: images with a channel axis, labels as int32."""
+    """Read and check one file: images get a channel axis, labels become int32."""
     content = path.read_bytes()
     unpacked = unpack(content, str(path))
     array = parse_idx(unpacked, str(path))
@@ -179,7 +179,7 @@ def _is_official(content: bytes, row: IdxFile, unpacked: bytes | None = None) ->
 
 
 def _what_is_wrong(array: np.ndarray, unpacked: bytes, row: IdxFile) -> str:
-    """The most telling difference between a sound idx file and the official one."""
+    """Name the most telling difference between a sound idx file and the official one."""
     digest = hashlib.sha256(unpacked).hexdigest()
     for other in FILES:
         if digest == other.sha256:

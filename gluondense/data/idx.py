@@ -16,7 +16,7 @@ _DTYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E
 
 
 def read_idx(path: str | os.PathLike[str]) -> np.ndarray:
-    """The array of an idx file, gzipped or not.
+    """Read the array of an idx file, gzipped or not.
 
     Parameters
     ----------
@@ -42,7 +42,7 @@ def read_idx(path: str | os.PathLike[str]) -> np.ndarray:
 
 
 def unpack(content: bytes, name: str) -> bytes:
-    """The content without gzip, if it had any; errors call it ``name``."""
+    """Undo gzip, if the content has it; errors call it ``name``."""
     if not content.startswith(GZIP_MAGIC):
         return content
     try:
@@ -54,7 +54,7 @@ def unpack(content: bytes, name: str) -> bytes:
 
 
 def parse_idx(content: bytes, name: str) -> np.ndarray:
-    """The array in the bytes of an idx file; errors call it ``name``."""
+    """Read the array in the bytes of an idx file; errors call it ``name``."""
     if len(content) < 4:
         raise ValueError(f"{name} is truncated: it has only {len(content)} bytes; get it again")
     zero, code, dimensions = struct.unpack_from(">HBB", content)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 
 def read_image(path: str | os.PathLike[str], channels: int, size: tuple[int, int]) -> np.ndarray:
-    """One picture as uint8 (H, W, C), upright, with the given channels and size.
+    """Read one picture as uint8 (H, W, C), upright, with the given channels and size.
 
     The picture is scaled to the size without keeping its aspect ratio; transparent parts become
     black, and 16-bit grey is scaled to 8 bits.
@@ -39,6 +39,10 @@ def read_image(path: str | os.PathLike[str], channels: int, size: tuple[int, int
         raise FileNotFoundError(f"no picture {os.fspath(path)}; check the path") from None
     except IsADirectoryError:
         raise ValueError(f"{os.fspath(path)} is a folder; name the picture itself") from None
+    except UnidentifiedImageError:
+        raise ValueError(
+            f"{os.fspath(path)} is not a picture in a format that Pillow knows; save it as PNG"
+        ) from None
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         reason = " ".join(str(error).split())
         raise ValueError(
@@ -48,13 +52,14 @@ def read_image(path: str | os.PathLike[str], channels: int, size: tuple[int, int
     picture = picture.convert("L" if channels == 1 else "RGB")
     height, width = size
     if picture.size != (width, height):
+        # Pillow's filter averages when it shrinks, as the makers of small-image data sets did.
         picture = picture.resize((width, height), Image.Resampling.BILINEAR)
     return np.asarray(picture).reshape(height, width, channels)
 
 
 def _eight_bit(picture: Image.Image) -> Image.Image:
-    """The picture with 8 bits a channel and no transparency."""
-    if picture.mode.startswith(("I", "F")):
+    """Reduce a picture to 8 bits a channel and no transparency."""
+    if picture.mode.startswith("I"):
         # Pillow's own conversion clips 16-bit grey at 255 instead of scaling it.
         values = np.asarray(picture, np.float64)
         return Image.fromarray(np.clip(values / 257, 0, 255).round().astype(np.uint8))

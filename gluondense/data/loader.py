@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Deque, Iterator, Optional, Sequence, Tuple
 
 import numpy as np
 
-from gluondense.data.transforms import AUGMENTATIONS, normalize, resize as resize_batch
+from gluondense.data.transforms import AUGMENTATIONS, normalize
+from gluondense.data.transforms import resize as resize_batch
 
-Batch = Tuple[np.ndarray, np.ndarray]
+Batch = tuple[np.ndarray, np.ndarray]
 
 _PREFETCH = 2
 
@@ -74,8 +75,8 @@ class ArrayLoader:
             raise ValueError(f"last={last!r} must be 'keep' or 'discard'")
         if last == "discard" and batch_size > len(images):
             raise ValueError(
-                f"batch_size={batch_size} with last='discard' leaves no batch of {len(images)} images;"
-                " choose a smaller batch_size or last='keep'"
+                f"batch_size={batch_size} with last='discard' leaves no batch of {len(images)}"
+                " images; choose a smaller batch_size or last='keep'"
             )
         for name in augment:
             if name not in AUGMENTATIONS:
@@ -95,11 +96,11 @@ class ArrayLoader:
         return full + (self._last == "keep" and rest > 0)
 
     def __iter__(self) -> Iterator[Batch]:
-        """The batches of epoch 0: all that a loader without shuffling and augmentation has."""
+        """Yield epoch 0, the only one of a loader that neither shuffles nor augments."""
         return self.batches(epoch=0)
 
     def batches(self, epoch: int, start: int = 0) -> Iterator[Batch]:
-        """A generator of one epoch's batches: float32 (N, C, H, W) and int32 (N,).
+        """Yield one epoch's batches: float32 (N, C, H, W) and int32 (N,).
 
         Parameters
         ----------
@@ -116,13 +117,15 @@ class ArrayLoader:
         if epoch < 0:
             raise ValueError(f"epoch={epoch} must not be negative")
         if not 0 <= start <= len(self):
-            raise ValueError(f"start={start} must lie between 0 and {len(self)}, the batches an epoch")
+            raise ValueError(
+                f"start={start} must lie between 0 and {len(self)}, the batches an epoch"
+            )
         return self._prefetched(epoch, start)
 
     def _prefetched(self, epoch: int, start: int) -> Iterator[Batch]:
         order = self._order(epoch)
         pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="gluondense-loader")
-        pending: Deque[Future] = deque()
+        pending: deque[Future] = deque()
         try:
             for index in range(start, len(self)):
                 pending.append(pool.submit(self._batch, order, epoch, index))
@@ -135,10 +138,10 @@ class ArrayLoader:
                 future.cancel()
             pool.shutdown()
 
-    def _order(self, epoch: int) -> Optional[np.ndarray]:
+    def _order(self, epoch: int) -> np.ndarray | None:
         return self._rng(epoch).permutation(len(self._images)) if self._shuffle else None
 
-    def _batch(self, order: Optional[np.ndarray], epoch: int, index: int) -> Batch:
+    def _batch(self, order: np.ndarray | None, epoch: int, index: int) -> Batch:
         span = slice(index * self._batch_size, (index + 1) * self._batch_size)
         chosen = span if order is None else order[span]
         images = self._images[chosen]
@@ -174,11 +177,9 @@ def _check_arrays(
         raise ValueError(f"std={tuple(std)} must be positive")
 
 
-def _target_size(
-    resize: int | tuple[int, int] | None, size: tuple[int, int]
-) -> tuple[int, int]:
+def _target_size(resize: int | tuple[int, int] | None, size: tuple[int, ...]) -> tuple[int, int]:
     if resize is None:
-        return size
+        resize = (size[0], size[1])
     height, width = (resize, resize) if isinstance(resize, int) else resize
     if min(height, width) < 1:
         raise ValueError(f"resize={resize} must be at least 1")

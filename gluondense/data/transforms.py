@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from typing import Callable
 
 import numpy as np
 
@@ -54,8 +55,8 @@ def crop(batch: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     padded = np.zeros((count, height + 2 * pad, width + 2 * pad, channels), batch.dtype)
     padded[:, pad : pad + height, pad : pad + width] = batch
     top, left = rng.integers(0, 2 * pad + 1, size=(2, count))
-    windows = np.lib.stride_tricks.sliding_window_view(padded, (height, width), axis=(1, 2))
-    return windows[np.arange(count), top, left].transpose(0, 2, 3, 1)
+    windows = np.lib.stride_tricks.sliding_window_view(padded, (1, height, width, channels))
+    return windows[np.arange(count), top, left, 0, 0]
 
 
 def erase(batch: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -89,7 +90,7 @@ def erase(batch: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def _random_span(size: int, lengths: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Masks (N, size), each true over one random run of about the given length."""
+    """Make masks (N, size), each true over one random run of about the given length."""
     lengths = np.clip(np.rint(lengths), 1, size).astype(np.int64)
     starts = rng.integers(0, size - lengths + 1)[:, None]
     positions = np.arange(size)
@@ -100,10 +101,10 @@ AUGMENTATIONS: Mapping[str, Augmentation] = {"flip": flip, "crop": crop, "erase"
 
 
 def resize(batch: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Bilinear resize that gives the bytes of MXNet's ``transforms.Resize``.
+    """Resize bilinearly, to the very bytes of MXNet's ``transforms.Resize``.
 
-    OpenCV's arithmetic, step by step: half-pixel centres, 11-bit fixed-point weights, columns first,
-    then rows with each of the two terms cut to 2 fractional bits before the sum is rounded.
+    OpenCV's arithmetic, step by step: half-pixel centres, 11-bit fixed-point weights, columns
+    first, then rows with each of the two terms cut to 2 fractional bits before the sum is rounded.
 
     Parameters
     ----------
@@ -134,7 +135,7 @@ def resize(batch: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def _taps(source: int, target: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The two source positions of each target pixel, and the fixed-point weight of the second."""
+    """Find the two source positions of each target pixel, and the weight of the second."""
     centers = ((np.arange(target) + 0.5) * (source / target) - 0.5).astype(np.float32)
     first = np.floor(centers)
     weights = np.rint((centers - first) * _WEIGHT_ONE).astype(np.int32)
@@ -144,7 +145,7 @@ def _taps(source: int, target: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
 def normalize(batch: np.ndarray, mean: Sequence[float], std: Sequence[float]) -> np.ndarray:
-    """The network's input: ``(pixel / 255 - mean) / std`` as float32 (N, C, H, W).
+    """Make the network's input: ``(pixel / 255 - mean) / std`` as float32 (N, C, H, W).
 
     Parameters
     ----------
@@ -158,9 +159,9 @@ def normalize(batch: np.ndarray, mean: Sequence[float], std: Sequence[float]) ->
     >>> normalize(np.full((1, 1, 1, 1), 255, np.uint8), (0.5,), (0.25,)).ravel().tolist()
     [2.0]
     """
-    std = np.asarray(std, np.float64)
-    scale = (1 / (255 * std)).astype(np.float32)
-    shift = (-np.asarray(mean, np.float64) / std).astype(np.float32)
+    deviation = np.asarray(std, np.float64)
+    scale = (1 / (255 * deviation)).astype(np.float32)
+    shift = (-np.asarray(mean, np.float64) / deviation).astype(np.float32)
     count, height, width, channels = batch.shape
     data = np.empty((count, channels, height, width), np.float32)
     data[...] = batch.transpose(0, 3, 1, 2)
