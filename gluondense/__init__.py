@@ -1,4 +1,8 @@
-"""The DenseNet family for Apache MXNet: DenseNet, CSP-DenseNet and DPN as Gluon networks."""
+"""The DenseNet family for Apache MXNet: DenseNet, CSP-DenseNet and DPN as Gluon networks.
+
+>>> import gluondense
+>>> net = gluondense.get_model("csp_densenet121", classes=10)
+"""
 
 from __future__ import annotations
 
@@ -6,4 +10,23 @@ from . import environment
 
 environment.prepare()  # before anything imports MXNet: its threads are fixed when its library loads
 
+from .models import (
+    get_model,
+    get_spec,
+    list_models,
+    model_functions,
+    register_with_gluoncv,
+)
+
 __version__ = "0.1.0"
+
+__all__ = [
+    "get_model",
+    "get_spec",
+    "list_models",
+    "register_with_gluoncv",
+    *model_functions(),
+]
+
+# densenet121(**fields) and its like: one function for each row of the tables.
+globals().update(model_functions())

@@ -1,0 +1,33 @@
+"""The vocabulary of the networks: blocks that take ``in_channels`` and publish ``out_channels``."""
+
+from .attention import ATTENTION, PathWeights, SqueezeExcite
+from .base import Chain, NormActConv, Tensor, norm_act_conv
+from .csp import CSPStage
+from .dense import DenseBlock, DenseLayer, Transition
+from .dual_path import DualPathBlock, DualPathStage
+from .head import POOLS, TRAINING_MAP, mean_max_logits
+from .initializer import HeFanOut
+from .stem import STEMS, Stem, StemSpec
+
+__all__ = [
+    "ATTENTION",
+    "POOLS",
+    "STEMS",
+    "TRAINING_MAP",
+    "CSPStage",
+    "Chain",
+    "DenseBlock",
+    "DenseLayer",
+    "DualPathBlock",
+    "DualPathStage",
+    "HeFanOut",
+    "NormActConv",
+    "PathWeights",
+    "SqueezeExcite",
+    "Stem",
+    "StemSpec",
+    "Tensor",
+    "Transition",
+    "mean_max_logits",
+    "norm_act_conv",
+]

@@ -1,0 +1,98 @@
+"""What every block stands on: a sequence with readable names, and BN-ReLU-Conv."""
+
+from __future__ import annotations
+
+from typing import Any, Union
+
+from mxnet.gluon import nn
+from mxnet.ndarray import NDArray
+from mxnet.symbol import Symbol
+
+Tensor = Union[NDArray, Symbol]
+
+
+class Chain(nn.HybridSequential):
+    """A HybridSequential whose children go by their own prefix instead of a running number.
+
+    ``save_parameters`` keys are attribute paths and exported symbols use prefixes, so naming the
+    child after its prefix makes both say the same: ``stage1.layer3.conv1.weight`` in a
+    ``.params`` file and ``…stage1_layer3_conv1_weight`` in a symbol.
+
+    Examples
+    --------
+    >>> chain = Chain(prefix="stem_")
+    >>> with chain.name_scope():
+    ...     chain.add(nn.Conv2D(8, 3, in_channels=3, prefix="conv_"))
+    >>> list(chain._collect_params_with_prefix())
+    ['conv.weight', 'conv.bias']
+    """
+
+    def add(self, *blocks: nn.HybridBlock) -> None:
+        """Append blocks; one whose prefix gives no free name gets its position, as in Gluon."""
+        for block in blocks:
+            name = block.prefix[len(self.prefix) :].rstrip("_")
+            if not block.prefix.startswith(self.prefix) or not name or name in self._children:
+                name = str(len(self._children))
+            self.register_child(block, name)
+
+
+def norm_act_conv(
+    in_channels: int,
+    channels: int,
+    kernel: int,
+    suffix: str = "",
+    *,
+    strides: int = 1,
+    groups: int = 1,
+    use_bias: bool = False,
+    eps: float = 1e-5,
+    dropout: float = 0.0,
+) -> list[nn.HybridBlock]:
+    """The layers BN-ReLU-Conv(-Dropout), named ``norm``, ``relu``, ``conv`` and ``dropout`` + suffix."""
+    layers = [
+        nn.BatchNorm(epsilon=eps, in_channels=in_channels, prefix=f"norm{suffix}_"),
+        nn.Activation("relu", prefix=f"relu{suffix}_"),
+        nn.Conv2D(
+            channels,
+            kernel,
+            strides,
+            padding=kernel // 2,
+            groups=groups,
+            use_bias=use_bias,
+            in_channels=in_channels,
+            prefix=f"conv{suffix}_",
+        ),
+    ]
+    if dropout:
+        layers.append(nn.Dropout(dropout, prefix=f"dropout{suffix}_"))
+    return layers
+
+
+class NormActConv(Chain):
+    """BN-ReLU-Conv, the pre-activation unit of all three papers.
+
+    Parameters
+    ----------
+    in_channels, channels
+        Width of the input and of the output.
+    kernel
+        Side of the square kernel; odd, padded to keep the size.
+    **conv
+        ``strides``, ``groups``, ``use_bias``, ``eps``, ``dropout`` of :func:`norm_act_conv`.
+
+    Inputs / Outputs
+        ``(N, in_channels, H, W)`` to ``(N, channels, H / strides, W / strides)``.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        channels: int,
+        kernel: int = 1,
+        prefix: str | None = None,
+        **conv: Any,
+    ) -> None:
+        super().__init__(prefix=prefix)
+        self.out_channels = channels
+        with self.name_scope():
+            self.add(*norm_act_conv(in_channels, channels, kernel, **conv))

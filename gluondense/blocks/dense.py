@@ -1,0 +1,154 @@
+"""DenseNet's blocks (Huang et al., "Densely Connected Convolutional Networks", section 3)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mxnet.gluon import nn
+
+from .attention import PathWeights, SqueezeExcite
+from .base import Chain, Tensor, norm_act_conv
+
+
+class DenseLayer(Chain):
+    """BN-ReLU-Conv1x1(bn_size k)-BN-ReLU-Conv3x3(k), its k new maps concatenated behind the input.
+
+    Parameters
+    ----------
+    in_channels
+        Width of the input.
+    growth_rate
+        k, the number of new maps.
+    bn_size
+        Width of the bottleneck in units of k (4 in DenseNet-B); 0 leaves the bottleneck out.
+    dropout
+        Probability of dropping a value after each convolution, as in the authors' code. (Gluon's
+        and torchvision's ports drop after the 3x3 only.)
+    attention
+        ``"se"`` re-weights the new maps by squeeze-and-excitation.
+
+    Inputs / Outputs
+        ``(N, in_channels, H, W)`` to ``(N, in_channels + growth_rate, H, W)``; the first
+        ``in_channels`` of the output are the input, unchanged.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        growth_rate: int,
+        bn_size: int = 4,
+        attention: str | None = None,
+        prefix: str | None = None,
+        **conv: Any,
+    ) -> None:
+        super().__init__(prefix=prefix)
+        self.out_channels = in_channels + growth_rate
+        kernels = (1, 3) if bn_size else (3,)
+        widths = (bn_size * growth_rate, growth_rate) if bn_size else (growth_rate,)
+        with self.name_scope():
+            for index, (kernel, width) in enumerate(zip(kernels, widths), start=1):
+                self.add(*norm_act_conv(in_channels, width, kernel, str(index), **conv))
+                in_channels = width
+            if attention == "se":
+                self.add(SqueezeExcite(growth_rate, prefix="attention_"))
+
+    def hybrid_forward(self, F: Any, x: Tensor) -> Tensor:
+        """Append the new maps to the input."""
+        return F.concat(x, super().hybrid_forward(F, x), dim=1)
+
+
+class DenseBlock(Chain):
+    """Dense layers in a row: each one sees the block's input and the maps of all layers before it.
+
+    Parameters
+    ----------
+    in_channels, growth_rate, bn_size, attention, **conv
+        As in :class:`DenseLayer`. ``attention="path"`` weighs the block's input against its new
+        maps where the block ends.
+    num_layers
+        L, the number of layers.
+    keep_input
+        False leaves the block's input out of its output (seed 003's listing does; no paper).
+
+    Inputs / Outputs
+        ``(N, in_channels, H, W)`` to ``(N, in_channels + L k, H, W)``, or to ``(N, L k, H, W)``.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        num_layers: int,
+        growth_rate: int,
+        bn_size: int = 4,
+        attention: str | None = None,
+        keep_input: bool = True,
+        prefix: str | None = None,
+        **conv: Any,
+    ) -> None:
+        super().__init__(prefix=prefix)
+        self._in_channels, self._keep_input = in_channels, keep_input
+        channels = in_channels
+        with self.name_scope():
+            for index in range(1, num_layers + 1):
+                layer = DenseLayer(
+                    channels, growth_rate, bn_size, attention, prefix=f"layer{index}_", **conv
+                )
+                self.add(layer)
+                channels = layer.out_channels
+            self.out_channels = channels if keep_input else channels - in_channels
+            # Not a link of the chain: it takes two inputs.
+            self._path_weights = attention == "path" and keep_input
+            if self._path_weights:
+                self.attention = PathWeights(self.out_channels, prefix="attention_")
+
+    def hybrid_forward(self, F: Any, x: Tensor) -> Tensor:
+        """Run the layers, then keep, drop or weigh the input."""
+        for name, layer in self._children.items():
+            if name != "attention":
+                x = layer(x)
+        if self._path_weights:
+            old = F.slice_axis(x, axis=1, begin=0, end=self._in_channels)
+            new = F.slice_axis(x, axis=1, begin=self._in_channels, end=None)
+            return F.concat(*self.attention(old, new), dim=1)
+        return x if self._keep_input else F.slice_axis(x, axis=1, begin=self._in_channels, end=None)
+
+
+class Transition(Chain):
+    """BN-ReLU-Conv1x1 and 2x2 average pooling, what stands between two stages.
+
+    The paper's text names no ReLU here; the authors' code has it.
+
+    Parameters
+    ----------
+    in_channels
+        Width of the input.
+    channels
+        Width of the output, floor(theta * in_channels) in DenseNet-C; None keeps the input's width
+        and leaves BN-ReLU-Conv out.
+    pool
+        False leaves the pooling out, as CSPNet's first transition does.
+
+    Inputs / Outputs
+        ``(N, in_channels, H, W)`` to ``(N, channels, H // 2, W // 2)``.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        channels: int | None,
+        pool: bool = True,
+        prefix: str | None = None,
+        **conv: Any,
+    ) -> None:
+        super().__init__(prefix=prefix)
+        self.out_channels = in_channels if channels is None else channels
+        self.strides = 2 if pool else 1
+        with self.name_scope():
+            if channels is not None:
+                self.add(*norm_act_conv(in_channels, channels, 1, **conv))
+            if pool:
+                self.add(nn.AvgPool2D(2, 2, prefix="pool_"))
+
+    def output_size(self, size: int) -> int:
+        """Height (or width) of the output for an input of ``size``."""
+        return size // self.strides

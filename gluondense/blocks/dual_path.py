@@ -1,0 +1,160 @@
+"""DPN's blocks (Chen et al., "Dual Path Networks", section 4)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mxnet.gluon import nn
+
+from .attention import PathWeights, SqueezeExcite
+from .base import NormActConv, Tensor
+
+
+class DualPathBlock(nn.HybridBlock):
+    """One bottleneck whose output is added to the residual path and appended to the dense path.
+
+    Parameters
+    ----------
+    in_channels
+        Width of both paths together.
+    bottleneck_width
+        R, width of the first 1x1 and of the grouped 3x3 convolution.
+    residual_width
+        bw, width of the residual path.
+    increment
+        inc, maps appended to the dense path.
+    groups
+        G of the 3x3 convolution.
+    strides
+        Of the 3x3 convolution and the projection.
+    project
+        True where a stage begins: both paths start anew from a 1x1 projection of the input to
+        bw + 2 inc.
+    attention
+        ``"se"`` re-weights the bottleneck's output, ``"path"`` its residual against its dense part.
+
+    Inputs
+        ``(N, bw, H, W)`` and ``(N, d, H, W)``; where ``project``, the one ``(N, in_channels, H, W)``.
+    Outputs
+        ``(N, bw, H', W')`` and ``(N, d + inc, H', W')``; the d channels of the dense path come
+        first, unchanged (2 inc channels of the projection where ``project``).
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        bottleneck_width: int,
+        residual_width: int,
+        increment: int,
+        groups: int,
+        strides: int = 1,
+        project: bool = False,
+        dropout: float = 0.0,
+        eps: float = 1e-3,
+        attention: str | None = None,
+        prefix: str | None = None,
+    ) -> None:
+        super().__init__(prefix=prefix)
+        self._residual_width, self._project = residual_width, project
+        width = residual_width + increment
+        self.out_channels = (width + 2 * increment) if project else in_channels + increment
+        conv = {"eps": eps, "dropout": dropout}
+        with self.name_scope():
+            if project:
+                self.projection = NormActConv(
+                    in_channels,
+                    residual_width + 2 * increment,
+                    strides=strides,
+                    eps=eps,
+                    prefix="projection_",
+                )
+            self.conv_a = NormActConv(in_channels, bottleneck_width, prefix="conv_a_", **conv)
+            self.conv_b = NormActConv(
+                bottleneck_width,
+                bottleneck_width,
+                3,
+                strides=strides,
+                groups=groups,
+                prefix="conv_b_",
+                **conv,
+            )
+            self.conv_c = NormActConv(bottleneck_width, width, prefix="conv_c_", **conv)
+            self.se = SqueezeExcite(width, prefix="se_") if attention == "se" else None
+            self.path = PathWeights(width, prefix="path_") if attention == "path" else None
+
+    def hybrid_forward(
+        self, F: Any, residual: Tensor, dense: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Add to the residual path, append to the dense path."""
+        x = residual if dense is None else F.concat(residual, dense, dim=1)
+        if self._project:
+            residual, dense = self._split(F, self.projection(x))
+        out = self.conv_c(self.conv_b(self.conv_a(x)))
+        if self.se is not None:
+            out = self.se(out)
+        added, appended = self._split(F, out)
+        if self.path is not None:
+            added, appended = self.path(added, appended)
+        return residual + added, F.concat(dense, appended, dim=1)
+
+    def _split(self, F: Any, x: Tensor) -> tuple[Tensor, Tensor]:
+        width = self._residual_width
+        return (
+            F.slice_axis(x, axis=1, begin=0, end=width),
+            F.slice_axis(x, axis=1, begin=width, end=None),
+        )
+
+
+class DualPathStage(nn.HybridBlock):
+    """Dual-path blocks in a row, the first one with the projection and the strides.
+
+    Parameters
+    ----------
+    in_channels
+        Width of the input.
+    num_blocks
+        Number of blocks.
+    strides
+        Of the first block.
+    **block
+        The other parameters of :class:`DualPathBlock`.
+
+    Inputs / Outputs
+        ``(N, in_channels, H, W)`` to ``(N, bw + (num_blocks + 2) inc, H / strides, W / strides)``,
+        the residual path before the dense path.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        num_blocks: int,
+        strides: int = 1,
+        prefix: str | None = None,
+        **block: Any,
+    ) -> None:
+        super().__init__(prefix=prefix)
+        self.strides = strides
+        self.out_channels = in_channels
+        with self.name_scope():
+            for index in range(1, num_blocks + 1):
+                first = index == 1
+                child = DualPathBlock(
+                    self.out_channels,
+                    strides=strides if first else 1,
+                    project=first,
+                    prefix=f"block{index}_",
+                    **block,
+                )
+                self.register_child(child, f"block{index}")
+                self.out_channels = child.out_channels
+
+    def hybrid_forward(self, F: Any, x: Tensor) -> Tensor:
+        """Run the blocks and join the two paths."""
+        paths = (x,)
+        for block in self._children.values():
+            paths = block(*paths)
+        return F.concat(*paths, dim=1)
+
+    def output_size(self, size: int) -> int:
+        """Height (or width) of the output for an input of ``size``."""
+        return (size - 1) // self.strides + 1

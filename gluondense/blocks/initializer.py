@@ -1,0 +1,30 @@
+"""Initialization as the authors' code does it."""
+
+from __future__ import annotations
+
+import math
+
+import mxnet as mx
+from mxnet.ndarray import NDArray
+
+
+@mx.init.register
+class HeFanOut(mx.init.Initializer):
+    """He initialization over the outputs for convolutions, LeCun's uniform for fully-connected layers.
+
+    A convolution of n output channels and a kw x kh kernel draws from N(0, 2 / (kw kh n)); a
+    fully-connected layer of m inputs from U(-1 / sqrt(m), 1 / sqrt(m)); biases are 0. This is what
+    the DenseNet authors' Torch code does. Ports to PyTorch use fan-in, Torch's default, instead.
+
+    References
+    ----------
+    liuzhuang13/DenseNet, ``models/densenet.lua``, ``ConvInit``; DenseNet paper, section 4.2, [10].
+    """
+
+    def _init_weight(self, name: str, arr: NDArray) -> None:
+        if len(arr.shape) == 4:
+            fan_out = arr.shape[0] * arr.shape[2] * arr.shape[3]
+            mx.random.normal(0, math.sqrt(2 / fan_out), shape=arr.shape, out=arr)
+        else:
+            bound = 1 / math.sqrt(math.prod(arr.shape[1:]))
+            mx.random.uniform(-bound, bound, shape=arr.shape, out=arr)

@@ -1,0 +1,83 @@
+"""What stands before the first stage."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from mxnet.gluon import nn
+
+from .base import Chain
+
+
+@dataclasses.dataclass(frozen=True)
+class StemSpec:
+    """A convolution, with BN-ReLU behind it where ``norm``, and a 3x3 max-pooling / 2 where ``pool``."""
+
+    kernel: int
+    strides: int
+    padding: int
+    norm: bool
+    pool: bool
+
+
+STEMS = {
+    "imagenet": StemSpec(kernel=7, strides=2, padding=3, norm=True, pool=True),
+    "imagenet3": StemSpec(kernel=3, strides=2, padding=1, norm=True, pool=True),  # DPN-68
+    "cifar": StemSpec(kernel=3, strides=1, padding=1, norm=False, pool=False),
+    "half": StemSpec(kernel=3, strides=2, padding=1, norm=False, pool=False),
+    # Padding 1 with a 7x7 kernel is seed 002's (d2l and the papers have 3): 96 -> 46, not 48.
+    "tutorial": StemSpec(kernel=7, strides=2, padding=1, norm=True, pool=True),
+}
+
+
+class Stem(Chain):
+    """The first convolution, then BN-ReLU and max-pooling as its row in :data:`STEMS` says.
+
+    The CIFAR networks have no BN-ReLU here: their first dense layer begins with one.
+
+    Parameters
+    ----------
+    in_channels, channels
+        Width of the image and of the output.
+    kind
+        A key of :data:`STEMS`.
+
+    Inputs / Outputs
+        ``(N, in_channels, H, W)`` to ``(N, channels, H / s, W / s)`` with s = 1, 2 or 4.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        channels: int,
+        kind: str = "imagenet",
+        use_bias: bool = False,
+        eps: float = 1e-5,
+        prefix: str | None = None,
+    ) -> None:
+        super().__init__(prefix=prefix)
+        self.spec = STEMS[kind]
+        self.out_channels = channels
+        self.strides = self.spec.strides * (2 if self.spec.pool else 1)
+        with self.name_scope():
+            self.add(
+                nn.Conv2D(
+                    channels,
+                    self.spec.kernel,
+                    self.spec.strides,
+                    self.spec.padding,
+                    use_bias=use_bias,
+                    in_channels=in_channels,
+                    prefix="conv_",
+                )
+            )
+            if self.spec.norm:
+                self.add(nn.BatchNorm(epsilon=eps, in_channels=channels, prefix="norm_"))
+                self.add(nn.Activation("relu", prefix="relu_"))
+            if self.spec.pool:
+                self.add(nn.MaxPool2D(3, 2, padding=1, prefix="pool_"))
+
+    def output_size(self, size: int) -> int:
+        """Height (or width) of the output for an input of ``size``; below 1 if it is too small."""
+        size = (size + 2 * self.spec.padding - self.spec.kernel) // self.spec.strides + 1
+        return (size - 1) // 2 + 1 if self.spec.pool else size

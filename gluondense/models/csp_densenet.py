@@ -1,0 +1,166 @@
+"""CSP-DenseNet (Wang et al., 2019, "CSPNet: A New Backbone that can Enhance Learning Capability").
+
+No one publishes widths for the two transitions of CSPDenseNet, so gluondense defines them. With
+c channels entering a stage of L layers, c' = floor(gamma c) of them bypassing it and c'' = c - c':
+
+========= ============================== ================================= =======================
+fusion    T, on [x0'', x1 … xL]          then                              U, on [x0', xT]
+========= ============================== ================================= =======================
+"both"    to (c'' + L k) // 2            concatenate                       to floor(theta (c + L k))
+"first"   –                              concatenate                       to floor(theta (c + L k))
+"last"    to floor(theta (c + L k)) - c' concatenate                       –
+========= ============================== ================================= =======================
+
+So every stage begins as wide as DenseNet's. 2x2 average pooling follows. The last stage has neither
+U nor pooling, and its T, where it has one, is that of "both". The paper's ImageNet figures belong to other, unpublished, networks.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+
+from mxnet.gluon import nn
+
+from ..blocks import CSPStage, DenseBlock, Transition
+from .network import Network
+from .spec import DenseSpec, check, check_choice, is_number
+
+FUSIONS = ("both", "first", "last")
+WIDTHS = ("densenet", "halved")
+
+
+@dataclasses.dataclass(frozen=True)
+class CSPDenseNetSpec(DenseSpec):
+    """A CSP-DenseNet; the defaults are CSP-DenseNet-121's.
+
+    Parameters
+    ----------
+    fusion
+        Where the two parts of a stage meet: ``"both"`` (Fig. 3b), ``"first"`` (3c) or ``"last"``
+        (3d).
+    partial_ratio
+        gamma in (0, 1), the part of the channels that bypasses the dense layers.
+    transition_widths
+        ``"densenet"`` is this module's table; ``"halved"``, seed 003's, lets each transition halve
+        its own input.
+    keep_input
+        Whether x0'' enters T, as eq. 3 says; False is seed 003's.
+    downsample
+        Whether a stage of ``fusion="last"`` ends with pooling; False is seed 003's.
+    """
+
+    fusion: str = "last"
+    partial_ratio: float = 0.5
+    transition_widths: str = "densenet"
+    keep_input: bool = True
+    downsample: bool = True
+
+    def __post_init__(self) -> None:
+        """Check the fields."""
+        super().__post_init__()
+        check_choice("fusion", self.fusion, FUSIONS)
+        gamma = self.partial_ratio
+        check("partial_ratio", gamma, "in (0, 1)", is_number(gamma) and 0 < gamma < 1)
+        check_choice("transition_widths", self.transition_widths, WIDTHS)
+        for name in ("keep_input", "downsample"):
+            value = getattr(self, name)
+            check(name, value, "True or False", isinstance(value, bool))
+
+
+class CSPDenseNet(Network):
+    """Stem, cross-stage partial dense blocks with a transition between each two, final BN-ReLU.
+
+    References
+    ----------
+    Paper, section 3.1, eq. 3 and 7, Fig. 3; seed 003's listing for the ``_listing`` rows.
+    """
+
+    spec: CSPDenseNetSpec
+
+    def stages(self, in_channels: int) -> Iterator[nn.HybridBlock]:
+        """Partial dense block with T, then U and pooling, and so on."""
+        spec, channels = self.spec, in_channels
+        for index, num_layers in enumerate(spec.block_config, start=1):
+            last = index == len(spec.block_config)
+            stage = self._stage(channels, num_layers, last, f"stage{index}_")
+            yield stage
+            if last:
+                return
+            transition = self._transition(channels, num_layers, stage, f"transition{index}_")
+            yield transition
+            channels = transition.out_channels
+
+    def _densenet_width(self, channels: int, num_layers: int) -> int:
+        return int(self.spec.compression * (channels + num_layers * self.spec.growth_rate))
+
+    def _stage(self, channels: int, num_layers: int, last: bool, prefix: str) -> CSPStage:
+        spec = self.spec
+        densenet_width = spec.fusion == "last" and spec.transition_widths == "densenet" and not last
+        bypass = int(spec.partial_ratio * channels)
+
+        def first_transition(in_channels: int, prefix: str) -> Transition:
+            width = in_channels // 2
+            if densenet_width:
+                width = self._densenet_width(channels, num_layers) - bypass
+            return Transition(in_channels, width, pool=False, prefix=prefix, **spec.conv)
+
+        block: Any = partial(
+            DenseBlock,
+            num_layers=num_layers,
+            growth_rate=spec.growth_rate,
+            bn_size=spec.bn_size,
+            # The two paths of a CSP stage meet at its end, so that is where they are weighed.
+            attention="se" if spec.attention == "se" else None,
+            keep_input=spec.keep_input,
+            **spec.conv,
+        )
+        return CSPStage(
+            channels,
+            block,
+            None if spec.fusion == "first" else first_transition,
+            spec.partial_ratio,
+            "path" if spec.attention == "path" else None,
+            prefix=prefix,
+        )
+
+    def _transition(
+        self, channels: int, num_layers: int, stage: CSPStage, prefix: str
+    ) -> Transition:
+        spec = self.spec
+        width: int | None = self._densenet_width(channels, num_layers)
+        if spec.transition_widths == "halved":
+            width = int(spec.compression * stage.out_channels)
+        pool = True
+        if spec.fusion == "last":
+            width, pool = None, spec.downsample
+        return Transition(stage.out_channels, width, pool=pool, prefix=prefix, **spec.conv)
+
+
+_DENSENETS = {  # depth: num_init_features, growth_rate, block_config
+    121: (64, 32, (6, 12, 24, 16)),
+    161: (96, 48, (6, 12, 36, 24)),
+    169: (64, 32, (6, 12, 32, 32)),
+    201: (64, 32, (6, 12, 48, 32)),
+    264: (64, 32, (6, 12, 64, 48)),
+}
+
+SPECS = {
+    f"csp_densenet{depth}": CSPDenseNetSpec(
+        num_init_features=init, growth_rate=k, block_config=config
+    )
+    for depth, (init, k, config) in _DENSENETS.items()
+}
+SPECS.update(
+    {
+        f"csp_densenet{depth}_listing": dataclasses.replace(
+            SPECS[f"csp_densenet{depth}"],
+            transition_widths="halved",
+            keep_input=False,
+            downsample=False,
+        )
+        for depth in (121, 161, 169, 201)
+    }
+)

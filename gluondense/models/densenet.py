@@ -1,0 +1,95 @@
+"""DenseNet (Huang et al., 2017, "Densely Connected Convolutional Networks")."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+
+from mxnet.gluon import nn
+
+from ..blocks import DenseBlock, Transition
+from .network import Network
+from .spec import DenseSpec
+
+
+@dataclasses.dataclass(frozen=True)
+class DenseNetSpec(DenseSpec):
+    """A DenseNet; the defaults are DenseNet-121's."""
+
+
+class DenseNet(Network):
+    """Stem, dense blocks with a transition between each two, final BN-ReLU.
+
+    Deviations from the paper: its section 3 names no ReLU in the transition, the authors' code has
+    one, so this has; the paper's Table 1 gives k = 32 for all ImageNet networks, so
+    ``densenet264`` has it (timm's has 48) while ``densenet161`` follows the authors' later model.
+
+    References
+    ----------
+    Paper, section 3, Tables 1 and 2; liuzhuang13/DenseNet, ``models/densenet.lua``.
+    """
+
+    spec: DenseNetSpec
+
+    def stages(self, in_channels: int) -> Iterator[nn.HybridBlock]:
+        """Dense block, transition, dense block, …"""
+        spec, channels = self.spec, in_channels
+        for index, num_layers in enumerate(spec.block_config, start=1):
+            block = DenseBlock(
+                channels,
+                num_layers,
+                spec.growth_rate,
+                spec.bn_size,
+                spec.attention,
+                prefix=f"stage{index}_",
+                **spec.conv,
+            )
+            yield block
+            channels = block.out_channels
+            if index < len(spec.block_config):
+                width = int(channels * spec.compression)
+                yield Transition(channels, width, prefix=f"transition{index}_", **spec.conv)
+                channels = width
+
+
+def _cifar(depth: int, growth_rate: int, bottleneck: bool, classes: int) -> DenseNetSpec:
+    """The paper's three-stage networks: section 3, "Implementation Details", and Table 2."""
+    layers = (depth - 4) // 3 // (2 if bottleneck else 1)
+    return DenseNetSpec(
+        stem="cifar",
+        num_init_features=2 * growth_rate if bottleneck else 16,
+        growth_rate=growth_rate,
+        block_config=(layers,) * 3,
+        bn_size=4 if bottleneck else 0,
+        compression=0.5 if bottleneck else 1.0,
+        classes=classes,
+    )
+
+
+_CIFAR_ROWS = [  # depth, k, whether BC
+    (40, 12, False),
+    (100, 12, False),
+    (100, 24, False),
+    (100, 12, True),
+    (250, 24, True),
+    (190, 40, True),
+]
+
+SPECS = {
+    "densenet121": DenseNetSpec(),
+    "densenet161": DenseNetSpec(
+        num_init_features=96, growth_rate=48, block_config=(6, 12, 36, 24)
+    ),
+    "densenet169": DenseNetSpec(block_config=(6, 12, 32, 32)),
+    "densenet201": DenseNetSpec(block_config=(6, 12, 48, 32)),
+    "densenet264": DenseNetSpec(block_config=(6, 12, 64, 48)),
+    **{
+        f"densenet{depth}_k{k}{'_bc' if bc else ''}_{data}": _cifar(depth, k, bc, classes)
+        for depth, k, bc in _CIFAR_ROWS
+        for data, classes in (("cifar10", 10), ("cifar100", 100), ("svhn", 10))
+    },
+    # Seed 002's network, to the letter: neither bottleneck nor the papers' stem padding.
+    "densenet_tutorial": DenseNetSpec(
+        stem="tutorial", block_config=(4, 4, 4, 4), bn_size=0, use_bias=True, classes=10, in_channels=1
+    ),
+}

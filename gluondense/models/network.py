@@ -1,0 +1,185 @@
+"""What the networks of all families share: features, output, and the maps of each stage."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from mxnet.gluon import nn
+from mxnet.ndarray import NDArray
+
+from ..blocks import TRAINING_MAP, Chain, HeFanOut, Stem, Tensor, mean_max_logits
+from .spec import NetworkSpec, check, is_count
+
+
+class FeatureInfo(NamedTuple):
+    """The map after a stage: its name, channels, and stride relative to the image."""
+
+    name: str
+    channels: int
+    stride: int
+
+
+class Network(nn.HybridBlock):
+    """Stem, stages, final BN-ReLU, global pooling, and a fully-connected ``output``.
+
+    A family's network says in :meth:`stages` what stands between the stem and the end.
+
+    Parameters
+    ----------
+    spec
+        The row that describes it.
+    model_name
+        The row's name, for messages and checkpoints.
+    features_only
+        True ends the network behind the final BN-ReLU and returns the map after each stage.
+
+    Attributes
+    ----------
+    features, output
+        What Gluon's fine-tuning code relies on: all blocks up to the pooling, and the classifier.
+    feature_info
+        Name, channels and stride of the map after each stage.
+
+    Inputs
+        ``(N, in_channels, H, W)``
+    Outputs
+        Logits ``(N, classes)``, or one ``(N, info.channels, H / info.stride, W / info.stride)`` for
+        each ``info`` of ``feature_info``, the last of them behind the final BN-ReLU.
+    """
+
+    def __init__(
+        self,
+        spec: NetworkSpec,
+        model_name: str = "",
+        features_only: bool = False,
+        prefix: str | None = None,
+    ) -> None:
+        super().__init__(prefix=prefix)
+        self.spec, self.model_name, self.features_only = spec, model_name, features_only
+        self.feature_info: list[FeatureInfo] = []
+        with self.name_scope():
+            self.features = Chain(prefix="")
+            with self.features.name_scope():
+                self._add_stages()
+                if not features_only:
+                    self._add_pooling()
+            if not features_only:
+                self.output = self._classifier(spec.classes)
+
+    def stages(self, in_channels: int) -> Iterator[nn.HybridBlock]:
+        """Blocks between stem and end; those whose prefix is ``stage…`` give the feature maps."""
+        raise NotImplementedError(f"{type(self).__name__} must say what its stages are.")
+
+    def _add_stages(self) -> None:
+        spec = self.spec
+        stem = Stem(
+            spec.in_channels,
+            spec.num_init_features,
+            spec.stem,
+            use_bias=getattr(spec, "use_bias", False),
+            eps=spec.eps,
+            prefix="stem_",
+        )
+        self.features.add(stem)
+        self.out_channels, stride = stem.out_channels, stem.strides
+        for block in self.stages(stem.out_channels):
+            self.features.add(block)
+            self.out_channels = block.out_channels
+            stride *= getattr(block, "strides", 1)
+            name = block.prefix[len(self.prefix) : -1]
+            if name.startswith("stage"):
+                self.feature_info.append(FeatureInfo(name, block.out_channels, stride))
+        if spec.final_norm:
+            norm = nn.BatchNorm(epsilon=spec.eps, in_channels=self.out_channels, prefix="norm_")
+            self.features.add(norm, nn.Activation("relu", prefix="relu_"))
+
+    def _add_pooling(self) -> None:
+        if self.spec.pool == "avg":
+            self.features.add(nn.GlobalAvgPool2D(prefix="pool_"), nn.Flatten(prefix="flatten_"))
+        else:
+            self.features.add(nn.AvgPool2D(TRAINING_MAP, 1, prefix="pool_"))
+
+    def _classifier(self, classes: int) -> nn.Dense:
+        return nn.Dense(classes, in_units=self.out_channels, prefix="output_")
+
+    def output_size(self, size: int) -> int:
+        """Height (or width) of the last map for an image of ``size``; below 1 if it is too small."""
+        for block in self.features:
+            size = block.output_size(size) if hasattr(block, "output_size") else size
+            if size < 1:
+                return 0
+        return size
+
+    @property
+    def min_size(self) -> int:
+        """The least height and width of an image that leaves a map of at least 1x1."""
+        least = TRAINING_MAP if self.spec.pool == "mean_max" else 1
+        return next(size for size in range(1, 1024) if self.output_size(size) >= least)
+
+    def initialize(
+        self, init: Any = None, ctx: Any = None, verbose: bool = False, force_reinit: bool = False
+    ) -> None:
+        """Initialize the parameters, by default as the authors' code does (:class:`HeFanOut`)."""
+        super().initialize(init or HeFanOut(), ctx, verbose, force_reinit)
+
+    def forward(self, x: Tensor, *args: Any) -> Any:
+        """Check the image's shape where there is one, then run the graph."""
+        if isinstance(x, NDArray):
+            self._check_image(x.shape)
+        return super().forward(x, *args)
+
+    def _check_image(self, shape: tuple[int, ...]) -> None:
+        name = self.model_name or type(self).__name__
+        if len(shape) != 4 or shape[1] != self.spec.in_channels:
+            raise ValueError(
+                f"{name} takes images of shape (N, {self.spec.in_channels}, H, W), not {shape}: "
+                f"reshape them, or build the network with in_channels={shape[1:2] or '…'}."
+            )
+        if min(shape[2:]) < self.min_size:
+            raise ValueError(
+                f"{name} needs images of at least {self.min_size}x{self.min_size}, not "
+                f"{shape[2]}x{shape[3]}: resize them, or build it with stem='cifar' (stride 1)."
+            )
+
+    def hybrid_forward(self, F: Any, x: Tensor) -> Any:
+        """Classify, or collect the maps."""
+        if self.features_only:
+            return self._maps(x)
+        x = self.features(x)
+        return self.output(x) if self.spec.pool == "avg" else mean_max_logits(F, x, self.output)
+
+    def _maps(self, x: Tensor) -> list[Tensor]:
+        maps = []
+        for name, block in self.features._children.items():
+            x = block(x)
+            if name.startswith("stage"):
+                maps.append(x)
+        maps[-1] = x  # behind the final BN-ReLU
+        return maps
+
+    def reset_output(self, classes: int, ctx: Any = None) -> None:
+        """Put a fresh ``output`` for another number of classes behind the features.
+
+        Parameters
+        ----------
+        classes
+            Number of outputs.
+        ctx
+            Where to initialize it; by default where the features are (nowhere if they are not).
+
+        Raises
+        ------
+        ValueError
+            If ``classes`` is not a positive integer.
+        """
+        check("classes", classes, "a positive integer", is_count(classes))
+        with self.name_scope():
+            self.output = self._classifier(classes)
+        self.spec = dataclasses.replace(self.spec, classes=classes)
+        weight = self.features[0][0].weight
+        if ctx is None and weight._data is not None:
+            ctx = weight.list_ctx()
+        if ctx is not None:
+            self.output.initialize(HeFanOut(), ctx=ctx)

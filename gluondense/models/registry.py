@@ -1,0 +1,179 @@
+"""Every network by its name."""
+
+from __future__ import annotations
+
+import dataclasses
+import fnmatch
+from pathlib import Path
+from typing import Any, Callable
+
+from . import csp_densenet, densenet, dpn
+from .network import Network
+from .spec import NetworkSpec, closest
+
+NETWORKS: dict[type, type[Network]] = {
+    densenet.DenseNetSpec: densenet.DenseNet,
+    csp_densenet.CSPDenseNetSpec: csp_densenet.CSPDenseNet,
+    dpn.DPNSpec: dpn.DPN,
+}
+
+SPECS: dict[str, NetworkSpec] = {**densenet.SPECS, **csp_densenet.SPECS, **dpn.SPECS}
+
+
+def list_models(pattern: str = "*") -> list[str]:
+    """The names of all networks that match a pattern, sorted.
+
+    Parameters
+    ----------
+    pattern
+        As in a shell: ``*`` stands for anything, ``?`` for one character.
+
+    Examples
+    --------
+    >>> list_models("dpn*8*")
+    ['dpn68', 'dpn68b', 'dpn98', 'dpn98_listing']
+    """
+    return sorted(fnmatch.filter(SPECS, pattern))
+
+
+def get_spec(name: str, **fields: Any) -> NetworkSpec:
+    """The frozen row that describes a network, with the named fields replaced.
+
+    Parameters
+    ----------
+    name
+        One of :func:`list_models`, in any case.
+    **fields
+        Fields of the spec to replace.
+
+    Raises
+    ------
+    ValueError
+        If there is no such network or field, or the value breaks the field's rule.
+
+    Examples
+    --------
+    >>> get_spec("csp_densenet121", classes=10).fusion
+    'last'
+    """
+    key = name.lower() if isinstance(name, str) else name
+    if key not in SPECS:
+        raise ValueError(
+            f"unknown model {name!r}{closest(str(key), SPECS)} "
+            f"(gluondense.list_models() has all {len(SPECS)} names)."
+        )
+    spec = SPECS[key]
+    known = [field.name for field in dataclasses.fields(spec)]
+    for field in fields:
+        if field not in known:
+            raise ValueError(
+                f"{key} has no field {field!r}{closest(field, known)} (fields: {', '.join(known)})."
+            )
+    return dataclasses.replace(spec, **fields)
+
+
+def get_model(
+    name: str,
+    *,
+    pretrained: bool | str = False,
+    ctx: Any = None,
+    features_only: bool = False,
+    prefix: str | None = None,
+    **fields: Any,
+) -> Network:
+    """Build a network by name, hybridized into a static graph.
+
+    Parameters
+    ----------
+    name
+        One of :func:`list_models`, in any case.
+    pretrained
+        Path of a ``.params`` file to load. ``True`` is refused: this version has no weights to
+        download.
+    ctx
+        Where to put loaded weights; MXNet's current context by default.
+    features_only
+        True returns the maps after each stage instead of logits; ``net.feature_info`` describes
+        them.
+    prefix
+        Begins the names of parameters in exported symbols; the model's name by default.
+    **fields
+        Fields of the spec to replace: ``classes``, ``in_channels``, ``dropout``, ``growth_rate`` …
+
+    Returns
+    -------
+    Network
+        Takes ``(N, in_channels, H, W)`` for any H and W from ``net.min_size`` on. Not initialized
+        unless ``pretrained``; ``net.initialize()`` does it as the authors' code does.
+
+    Raises
+    ------
+    ValueError
+        If there is no such network or field, or the value breaks the field's rule.
+    FileNotFoundError
+        If ``pretrained`` names no file.
+
+    Examples
+    --------
+    >>> import mxnet as mx
+    >>> net = get_model("densenet40_k12_cifar10", in_channels=1)
+    >>> net.initialize()
+    >>> net(mx.nd.zeros((2, 1, 28, 28))).shape
+    (2, 10)
+    >>> get_model("dpn92", features_only=True).feature_info[1]
+    FeatureInfo(name='stage2', channels=704, stride=8)
+    """
+    spec = get_spec(name, **fields)
+    key = name.lower()
+    net = NETWORKS[type(spec)](spec, key, features_only, prefix=f"{key}_" if prefix is None else prefix)
+    if pretrained:
+        _load(net, pretrained, ctx)
+    net.hybridize(static_alloc=True, static_shape=True)
+    return net
+
+
+def _load(net: Network, pretrained: bool | str, ctx: Any) -> None:
+    if pretrained is True:
+        raise ValueError(
+            f"pretrained=True: this version has no weights of {net.model_name} to download; pass the "
+            "path of a .params file, as net.save_parameters writes it."
+        )
+    if not Path(pretrained).is_file():
+        raise FileNotFoundError(f"pretrained={str(pretrained)!r} is not a file.")
+    net.load_parameters(str(pretrained), ctx=ctx, ignore_extra=net.features_only)
+
+
+def model_functions() -> dict[str, Callable[..., Network]]:
+    """A function for each network, ``densenet121(**fields)`` and its like."""
+
+    def function(name: str) -> Callable[..., Network]:
+        def build(**kwargs: Any) -> Network:
+            return get_model(name, **kwargs)
+
+        build.__name__ = build.__qualname__ = name
+        build.__doc__ = f"``get_model({name!r}, **kwargs)``; its row is\n\n    {SPECS[name]}"
+        return build
+
+    return {name: function(name) for name in SPECS}
+
+
+def register_with_gluoncv(override: bool = False) -> list[str]:
+    """Make the networks known to ``gluoncv.model_zoo.get_model``.
+
+    Parameters
+    ----------
+    override
+        True also replaces the names that GluonCV has itself (``densenet121`` …); False leaves
+        them.
+
+    Returns
+    -------
+    list of str
+        The names that were added.
+    """
+    from gluoncv.model_zoo import model_zoo
+
+    functions = model_functions()
+    added = sorted(name for name in functions if override or name not in model_zoo._models)
+    model_zoo._models.update({name: functions[name] for name in added})
+    return added
