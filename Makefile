@@ -1,0 +1,74 @@
+# gluondense: `make help` lists what there is. Everything runs in a virtual environment of its own.
+
+VENV ?= .venv
+EXTRA ?= cpu
+DATA_DIR ?=
+RUN ?= runs/demo
+PYTHON ?=
+PYTEST_ARGS ?=
+
+BIN := $(VENV)/bin
+MXNET := $(if $(filter cu112,$(EXTRA)),mxnet-cu112,mxnet)==1.9.1
+# Bytecode is compiled on first use: half of the time that installing takes.
+PIP := $(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check
+PYTEST := $(BIN)/python -m pytest
+
+.PHONY: help install demo test lint test-fast test-slow test-pythons docs-check docs clean
+.DEFAULT_GOAL := help
+
+help: ## this list
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+	@echo
+	@echo "DATA_DIR=…  folder with Fashion-MNIST's four files      EXTRA=cu112  mxnet-cu112 in place of mxnet"
+	@echo "PYTHON=…    interpreter to use, else the best installed   VENV=…      where it is installed"
+
+install: $(VENV)/.installed ## virtual environment with gluondense and MXNet
+
+$(VENV)/.installed: setup.py
+	@python="$(PYTHON)"; [ -n "$$python" ] || python=$$(sh scripts/find_python.sh) || exit 1; \
+	echo "Installing into $(VENV) with $$python, about a minute ..."; \
+	"$$python" -m venv "$(VENV)"
+	$(PIP) --editable ".[$(EXTRA)]"
+	$(PIP) --no-deps $(MXNET) # a second time for Python 3.13, where its bound on NumPy fits no release
+	@touch $@
+
+$(VENV)/.installed-test: $(VENV)/.installed
+	$(PIP) --editable ".[$(EXTRA),test]"
+	@touch $@
+
+demo: $(VENV)/.installed ## train a small network, report, export, predict; under 5 minutes
+	@rm -rf "$(RUN)"
+	$(BIN)/python scripts/train_fashion_mnist.py --recipe demo --out "$(RUN)" --fallback-digits \
+		$(if $(DATA_DIR),--data-dir "$(DATA_DIR)")
+	$(BIN)/python scripts/export.py "$(RUN)"
+	$(BIN)/python scripts/save_samples.py "$(RUN)" --count 3
+	$(BIN)/python scripts/predict.py "$(RUN)" "$(RUN)"/samples/*.png
+	@echo "The report: $(RUN)/report.html"
+
+test: lint docs-check test-fast ## everything a change must pass; under 15 minutes on 2 cores
+
+lint: $(VENV)/.installed-test ## format, lint, types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+test-fast: $(VENV)/.installed-test ## tests but the slow ones, and the examples of the docs
+	$(PYTEST) --doctest-modules --doctest-glob='*.md' -m "not slow and not pythons" \
+		gluondense tests README.md $(PYTEST_ARGS)
+
+test-slow: $(VENV)/.installed-test ## the slow tests
+	$(PYTEST) -m "slow and not pythons" $(PYTEST_ARGS)
+
+test-pythons: $(VENV)/.installed-test ## every installed Python 3.9 to 3.13 with its oldest and newest NumPy
+	$(PYTEST) -m pythons $(PYTEST_ARGS)
+
+docs-check: $(VENV)/.installed ## the generated pages are current
+	$(BIN)/python scripts/model_stats.py --check docs/models.md
+
+docs: $(VENV)/.installed ## the docs as web pages, in build/site
+	$(PIP) --editable ".[$(EXTRA),docs]"
+	$(BIN)/mkdocs build
+
+clean: ## remove what make and the tools made, not runs/
+	rm -rf "$(VENV)" build dist *.egg-info .cache .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,97 @@
+"""Imports run one way; DESIGN's order of rooms is kept here."""
+
+from __future__ import annotations
+
+import ast
+
+import pytest
+
+from conftest import ROOT
+
+PACKAGE = ROOT / "gluondense"
+
+# A room may import the rooms of the rows above it, and itself. Rooms of one row do not import each other.
+ROWS = (
+    ("compat",),
+    ("environment",),
+    ("blocks",),
+    ("models",),
+    ("analysis", "weights"),
+    ("data",),
+    ("training",),
+    ("deploy",),
+)
+ROW_OF = {room: row for row, rooms in enumerate(ROWS) for room in rooms}
+# Families of networks stand side by side: what they share is in network.py.
+FAMILIES = ("densenet", "csp_densenet", "dpn")
+
+MODULES = sorted(
+    path.relative_to(ROOT).with_suffix("").parts
+    for path in PACKAGE.rglob("*.py")
+    if path != PACKAGE / "__init__.py"
+)
+
+
+def imported(module: tuple[str, ...]) -> set[str]:
+    """Every module of gluondense that this one imports, at its top or inside a function."""
+    path = ROOT.joinpath(*module).with_suffix(".py")
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = list(module[: -node.level]) if node.level else []
+            source = ".".join([*base, *([node.module] if node.module else [])])
+            names.update(f"{source}.{alias.name}" for alias in node.names)
+    return {name for name in names if name.split(".")[0] in ("gluondense", "scripts", "tests")}
+
+
+def room_of(dotted: str) -> str:
+    return dotted.split(".")[1]
+
+
+def complaints(module: tuple[str, ...], names: set[str]) -> list[str]:
+    room = module[1]
+    if room not in ROW_OF:
+        return [f"{room} has no place in the order of rooms: add it to ROWS"]
+    wrong = []
+    for name in sorted(names):
+        other = room_of(name) if name.startswith("gluondense.") else name
+        if other == room or other == "__version__":
+            continue
+        if ROW_OF.get(other, len(ROWS)) >= ROW_OF[room]:
+            wrong.append(f"{'.'.join(module)} may not import {name}")
+    return wrong
+
+
+@pytest.mark.parametrize("module", MODULES, ids=".".join)
+def test_a_room_imports_only_rooms_to_its_left(module):
+    assert complaints(module, imported(module)) == []
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_families_do_not_import_each_other(family):
+    names = imported(("gluondense", "models", family))
+    others = {f"gluondense.models.{other}" for other in FAMILIES if other != family}
+    assert not [name for name in names if name.startswith(tuple(others))]
+
+
+@pytest.mark.parametrize(
+    ("module", "name"),
+    [
+        (("gluondense", "blocks", "dense"), "gluondense.models.densenet"),
+        (("gluondense", "analysis"), "gluondense.weights.layouts"),
+        (("gluondense", "deploy", "export"), "scripts.export"),
+        (("gluondense", "nowhere"), "gluondense.blocks"),
+    ],
+)
+def test_the_check_can_fail(module, name):
+    assert complaints(module, {name})
+
+
+def test_the_environment_is_prepared_before_anything_else():
+    tree = ast.parse((PACKAGE / "__init__.py").read_text(encoding="utf-8"))
+    statements = [node for node in tree.body if not isinstance(node, ast.ImportFrom) or node.level]
+    first, second = statements[1:3]  # the docstring is the first
+    assert ast.unparse(first) == "from . import environment"
+    assert ast.unparse(second) == "environment.prepare()"
