@@ -8,7 +8,7 @@ CLASS_NAMES = tuple(f"pattern {index}" for index in range(5))
 
 
 def load() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Return images uint8 (N, 32, 32, 3) and labels int32 (N,): 200 for training, then 50 for testing.
+    """Return images uint8 (N, 32, 32, 3) and labels int32 (N,): 200 to train, then 50 to test.
 
     Each class is one random pattern of 4×4 coloured tiles under noise.
 
