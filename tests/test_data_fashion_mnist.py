@@ -142,9 +142,7 @@ def test_without_download_the_cache_must_be_complete(tmp_path, contents, monkeyp
     assert len(fashion_mnist.load(download=False)) == 4
 
 
-def test_downloads_what_the_cache_lacks_and_repairs_what_is_damaged(
-    tmp_path, contents, monkeypatch
-):
+def test_downloads_what_the_cache_lacks_or_has_damaged(tmp_path, contents, monkeypatch):
     asked = []
 
     def fake_download(urls, path, check, advice):

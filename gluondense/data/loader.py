@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
@@ -99,7 +99,7 @@ class ArrayLoader:
         """Yield epoch 0, the only one of a loader that neither shuffles nor augments."""
         return self.batches(epoch=0)
 
-    def batches(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+    def batches(self, epoch: int, start: int = 0) -> Generator[Batch, None, None]:
         """Yield one epoch's batches: float32 (N, C, H, W) and int32 (N,).
 
         Parameters
@@ -122,7 +122,7 @@ class ArrayLoader:
             )
         return self._prefetched(epoch, start)
 
-    def _prefetched(self, epoch: int, start: int) -> Iterator[Batch]:
+    def _prefetched(self, epoch: int, start: int) -> Generator[Batch, None, None]:
         order = self._order(epoch)
         pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="gluondense-loader")
         pending: deque[Future] = deque()
