@@ -1,0 +1,7 @@
+"""Training: recipes, the loop, checkpoints and the report."""
+
+from .checkpoint import Checkpoint, load
+from .config import RECIPES, TrainConfig, get_recipe
+from .loop import RunResult, fit
+
+__all__ = ["RECIPES", "Checkpoint", "RunResult", "TrainConfig", "fit", "get_recipe", "load"]

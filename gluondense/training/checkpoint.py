@@ -1,0 +1,257 @@
+"""Checkpoints: folders that know what network they hold, and survive an interrupted write."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import shutil
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Optional, Union
+
+import mxnet as mx
+import numpy as np
+from mxnet import gluon
+
+from ..models import get_model
+
+FORMAT = 1
+MODEL, PARAMS, STATES = "model.json", "model.params", "trainer.states"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What one checkpoint folder says about itself; the arrays stay on disk until asked for.
+
+    Parameters
+    ----------
+    folder
+        Where it lies.
+    model_name, spec
+        Registry name and all fields of the network's spec.
+    class_names, mean, std, input_shape
+        What the outputs mean, and what the input (1, C, H, W) must look like.
+    config
+        The run's ``TrainConfig`` as a dictionary.
+    epoch, step
+        Epochs finished, and optimizer steps done.
+    progress
+        What a run needs to continue: batch within the epoch, running sums, time spent.
+    metrics, versions
+        Accuracies and losses when it was written, and by which software.
+    """
+
+    folder: Path
+    model_name: str
+    spec: dict[str, Any]
+    class_names: tuple[str, ...]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    input_shape: tuple[int, ...]
+    config: dict[str, Any]
+    epoch: int
+    step: int
+    progress: dict[str, Any]
+    metrics: dict[str, float]
+    versions: dict[str, str]
+
+    def network(self, ctx: Optional[mx.Context] = None) -> gluon.HybridBlock:
+        """Build the network and load its weights.
+
+        Parameters
+        ----------
+        ctx
+            Device; the CPU if None.
+        """
+        net = get_model(self.model_name, **self.spec)
+        self.load_parameters(net, ctx)
+        return net
+
+    def load_parameters(self, net: gluon.HybridBlock, ctx: Any = None) -> None:
+        """Load the weights into a network of the same shape, on one device or a list of them."""
+        net.load_parameters(str(self.folder / PARAMS), ctx=ctx or mx.cpu())
+
+    def load_states(self, trainer: gluon.Trainer) -> None:
+        """Load the optimizer's states into the trainer of the same network."""
+        arrays = mx.nd.load(str(self.folder / STATES))
+        for updater, ctx in zip(trainer._updaters, trainer._contexts):
+            for key, value in (arrays or {}).items():
+                index = int(key)
+                updater.states[index] = value.as_in_context(ctx).copy()
+                updater.states_synced[index] = True
+
+
+def load(folder: Union[str, os.PathLike]) -> Checkpoint:
+    """Read a checkpoint's description and verify its files.
+
+    Parameters
+    ----------
+    folder
+        A checkpoint's folder, or a run's folder: its best checkpoint, else its last.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no checkpoint.
+    ValueError
+        If a file is damaged or of a newer format.
+    """
+    place = find(folder)
+    if place is None:
+        raise FileNotFoundError(
+            f"{folder} holds no checkpoint: {MODEL} is neither in it nor below it."
+        )
+    try:
+        facts = json.loads((place / MODEL).read_text(encoding="utf-8"))
+        written, sums = facts.pop("format"), facts.pop("sha256")
+        name = facts.pop("model")
+        values = {key: _frozen(value) for key, value in facts.items()}
+        values["spec"] = {key: _frozen(value) for key, value in facts["spec"].items()}
+        checkpoint = Checkpoint(folder=place, model_name=name, **values)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{place / MODEL} is not a checkpoint's description: {error}.") from None
+    if written != FORMAT:
+        raise ValueError(
+            f"{place} has format {written}, this gluondense reads {FORMAT}: update it."
+        )
+    for name, expected in sums.items():
+        _verify(place / name, expected)
+    return checkpoint
+
+
+def check_same_model(saved: Checkpoint, net: gluon.HybridBlock) -> None:
+    """Make sure that a checkpoint is of this network.
+
+    Raises
+    ------
+    ValueError
+        If it is of another one; names the first field that differs.
+    """
+    spec = json.loads(json.dumps(asdict(net.spec)))
+    mine = {"model": net.model_name, **{key: _frozen(value) for key, value in spec.items()}}
+    theirs = {"model": saved.model_name, **saved.spec}
+    for name, value in mine.items():
+        if theirs.get(name) != value:
+            raise ValueError(
+                f"{saved.folder} is a checkpoint of another model: its {name} is "
+                f"{theirs.get(name)!r}, not {value!r}. Resume it as it is, or give another --out."
+            )
+
+
+def find(folder: Union[str, os.PathLike]) -> Optional[Path]:
+    """Find the checkpoint meant by a run's or a checkpoint's folder; None if there is none."""
+    folder = Path(folder)
+    for place in (folder, folder / "checkpoints" / "best", folder / "checkpoints" / "last"):
+        # Between the two renames of `save` only the old one is there, under its second name.
+        for candidate in (place, _old(place)):
+            if (candidate / MODEL).is_file():
+                return candidate
+    return None
+
+
+def save(
+    folder: Union[str, os.PathLike],
+    net: gluon.HybridBlock,
+    trainer: gluon.Trainer,
+    facts: dict[str, Any],
+) -> None:
+    """Write a checkpoint beside ``folder`` and rename it into place.
+
+    At any moment either the old or the new checkpoint is complete and found by :func:`load`.
+
+    Parameters
+    ----------
+    folder
+        Where it shall lie; an earlier checkpoint there is replaced.
+    net, trainer
+        What is saved; parameters of several devices are averaged.
+    facts
+        The fields of :class:`Checkpoint` that the network doesn't know itself.
+
+    Raises
+    ------
+    FloatingPointError
+        If a parameter is not finite; the earlier checkpoint stays.
+    """
+    folder = Path(folder)
+    new, old = folder.with_name(folder.name + ".new"), _old(folder)
+    if not folder.exists() and old.exists():
+        old.rename(folder)
+    for stale in (new, old):
+        shutil.rmtree(stale, ignore_errors=True)
+    new.mkdir(parents=True)
+    _check_finite(net)
+    net.save_parameters(str(new / PARAMS))
+    mx.nd.save(str(new / STATES), _states(trainer))
+    description = {
+        "format": FORMAT,
+        "model": net.model_name,
+        "spec": asdict(net.spec),
+        **facts,
+        "versions": versions(),
+        "sha256": {name: _sha256(new / name) for name in (PARAMS, STATES)},
+    }
+    (new / MODEL).write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
+    for path in new.iterdir():
+        _to_disk(path)
+    if folder.exists():
+        folder.rename(old)
+    new.rename(folder)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def versions() -> dict[str, str]:
+    """Versions of the software that the numbers depend on."""
+    import gluondense
+
+    return {
+        "gluondense": getattr(gluondense, "__version__", "unknown"),
+        "mxnet": mx.__version__,
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+    }
+
+
+def _states(trainer: gluon.Trainer) -> dict[str, mx.nd.NDArray]:
+    # Not Trainer.save_states: that is a pickle with the whole optimizer in it, which no one should
+    # load from strangers, and which on loading silently brings back the old hyperparameters.
+    # All devices hold equal states, as they see the same summed gradients.
+    states = trainer._updaters[0].states
+    return {str(index): state for index, state in states.items() if state is not None}
+
+
+def _check_finite(net: gluon.HybridBlock) -> None:
+    for name, parameter in net.collect_params().items():
+        if not np.isfinite(parameter.list_data()[0].asnumpy()).all():
+            raise FloatingPointError(
+                f"Parameter {name} is not finite, so nothing was saved: lower the learning rate."
+            )
+
+
+def _frozen(value: Any) -> Any:
+    return tuple(_frozen(item) for item in value) if isinstance(value, list) else value
+
+
+def _old(folder: Path) -> Path:
+    return folder.with_name(folder.name + ".old")
+
+
+def _verify(path: Path, expected: str) -> None:
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"{path} is missing: the checkpoint is incomplete, use another one."
+        )
+    if _sha256(path) != expected:
+        raise ValueError(f"{path} is damaged (its SHA-256 differs): use another checkpoint.")
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _to_disk(path: Path) -> None:
+    # A rename may reach the disk before the bytes do; without this a power cut leaves empty files.
+    with open(path, "rb") as file:
+        os.fsync(file.fileno())

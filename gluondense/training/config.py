@@ -1,0 +1,244 @@
+"""What one training run does, as a frozen row, and the table of known recipes."""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import Any, Optional
+
+SCHEDULES = ("constant", "cosine", "step")
+OPTIMIZERS = ("sgd", "nag")
+INITIALIZERS = ("default", "xavier")
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """One training run, complete: with the code and the data it determines the result.
+
+    Parameters
+    ----------
+    model
+        Registry name, see :func:`gluondense.list_models`.
+    model_args
+        Spec fields that differ from the model's row, e.g. ``{"dropout": 0.2}``.
+    recipe
+        Name of the row of ``RECIPES`` that this configuration started from.
+    dataset
+        Row of ``DATASETS``.
+    data_dir
+        Folder with the data set's files; None looks in MXNet's folder.
+    download
+        Whether missing files may be fetched.
+    resize
+        Side in pixels that images are resized to; None keeps their size.
+    normalize
+        Whether pixels are normalised by the data set's mean and std (else they stay in [0, 1]).
+    augment
+        Names of ``AUGMENTATIONS``, applied in this order to training images.
+    epochs, batch_size
+        Length of the run, and images a step over all devices.
+    drop_last
+        Whether a ragged last batch is left out of training (it would re-plan the static graph).
+    optimizer, lr, momentum, wd
+        ``"sgd"`` or ``"nag"`` (Nesterov), peak learning rate, momentum, and weight decay.
+    no_decay_bn
+        Whether gamma, beta and bias are spared the weight decay.
+    schedule, warmup_epochs
+        Shape of the learning rate after a linear warm-up of so many epochs (may be a fraction).
+    lr_steps, lr_decay
+        For ``"step"``: fractions of the run at which the rate is multiplied by ``lr_decay``.
+    label_smoothing, mixup
+        Share of the target spread over all classes; alpha of mixup's Beta distribution (0 is off).
+    init
+        ``"default"`` (the model's own, He fan-out) or ``"xavier"``.
+    seed
+        Source of every random stream, together with the epoch.
+    gpus
+        Device numbers; empty trains on the CPU.
+
+    Raises
+    ------
+    ValueError
+        If a field is outside its range.
+
+    Examples
+    --------
+    >>> TrainConfig(model="densenet121", epochs=3).batch_size
+    128
+    """
+
+    model: str
+    model_args: dict[str, Any] = field(default_factory=dict)
+    recipe: str = "default"
+    dataset: str = "fashion_mnist"
+    data_dir: Optional[str] = None
+    download: bool = True
+    resize: Optional[int] = None
+    normalize: bool = True
+    augment: tuple[str, ...] = ()
+    epochs: int = 10
+    batch_size: int = 128
+    drop_last: bool = True
+    optimizer: str = "nag"
+    lr: float = 0.1
+    momentum: float = 0.9
+    wd: float = 5e-4
+    no_decay_bn: bool = False
+    schedule: str = "cosine"
+    warmup_epochs: float = 0.0
+    lr_steps: tuple[float, ...] = (0.5, 0.75)
+    lr_decay: float = 0.1
+    label_smoothing: float = 0.0
+    mixup: float = 0.0
+    init: str = "default"
+    seed: int = 0
+    gpus: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name in ("augment", "lr_steps", "gpus"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+        _check_whole(self, "epochs", 1)
+        _check_whole(self, "batch_size", 1)
+        _check_whole(self, "seed", 0)
+        if self.resize is not None:
+            _check_whole(self, "resize", 1)
+        _check_range(self, "lr", 0, float("inf"), open_low=True)
+        _check_range(self, "momentum", 0, 1)
+        _check_range(self, "wd", 0, float("inf"))
+        _check_range(self, "warmup_epochs", 0, self.epochs + 1e-9)
+        _check_range(self, "label_smoothing", 0, 1)
+        _check_range(self, "mixup", 0, float("inf"))
+        _check_range(self, "lr_decay", 0, 1, open_low=True)
+        _check_choice(self, "schedule", SCHEDULES)
+        _check_choice(self, "optimizer", OPTIMIZERS)
+        _check_choice(self, "init", INITIALIZERS)
+        if len(set(self.gpus)) != len(self.gpus) or any(gpu < 0 for gpu in self.gpus):
+            raise ValueError(f"`gpus` must be different numbers from 0 up, got {self.gpus}.")
+        if len(self.gpus) > self.batch_size:
+            raise ValueError(
+                f"`batch_size` (={self.batch_size}) must feed each of {len(self.gpus)} GPUs."
+            )
+        fixed = sorted({"classes", "in_channels"} & set(self.model_args))
+        if fixed:
+            raise ValueError(f"`{fixed[0]}` follows from the data set; leave it out of model_args.")
+
+    def to_dict(self) -> dict[str, Any]:
+        """All fields, ready for JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> TrainConfig:
+        """The configuration that ``to_dict`` wrote.
+
+        Raises
+        ------
+        ValueError
+            If a field is unknown.
+        """
+        return cls(**_known(values))
+
+    def with_fields(self, **values: Any) -> TrainConfig:
+        """A copy with some fields changed.
+
+        Raises
+        ------
+        ValueError
+            If a field is unknown or its value is out of range.
+
+        Examples
+        --------
+        >>> RECIPES["listing"].with_fields(epochs=1).epochs
+        1
+        """
+        return replace(self, **_known(values))
+
+
+def _known(values: dict[str, Any]) -> dict[str, Any]:
+    names = [f.name for f in fields(TrainConfig)]
+    for name in values:
+        if name not in names:
+            close = difflib.get_close_matches(name, names, 1)
+            hint = f"did you mean `{close[0]}`?" if close else f"known are {', '.join(names)}."
+            raise ValueError(f"Unknown training field `{name}`: {hint}")
+    return values
+
+
+def _check_whole(config: TrainConfig, name: str, low: int) -> None:
+    value = getattr(config, name)
+    if isinstance(value, bool) or not isinstance(value, int) or value < low:
+        raise ValueError(f"`{name}` must be a whole number from {low} up, got {value!r}.")
+
+
+def _check_range(
+    config: TrainConfig, name: str, low: float, high: float, open_low: bool = False
+) -> None:
+    value = getattr(config, name)
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not number or not low <= value < high or (open_low and value == low):
+        bounds = f"{'>' if open_low else '>='} {low}" + (
+            f" and < {high:g}" * (high != float("inf"))
+        )
+        raise ValueError(f"`{name}` must be {bounds}, got {value!r}.")
+
+
+def _check_choice(config: TrainConfig, name: str, choices: tuple[str, ...]) -> None:
+    value = getattr(config, name)
+    if value not in choices:
+        raise ValueError(f"`{name}` must be one of {', '.join(choices)}, got {value!r}.")
+
+
+_COSINE = TrainConfig(
+    model="densenet121",
+    model_args={
+        "stem": "cifar",
+        "num_init_features": 32,
+        "growth_rate": 16,
+        "block_config": (4, 4, 4),
+    },
+    augment=("flip", "crop"),
+    optimizer="nag",
+    momentum=0.9,
+    wd=5e-4,
+    schedule="cosine",
+    warmup_epochs=1,
+)
+
+RECIPES: dict[str, TrainConfig] = {
+    # Seed of the family: the d2l tutorial's net and loop, to the letter, so that its numbers compare.
+    "listing": TrainConfig(
+        recipe="listing",
+        model="densenet_tutorial",
+        resize=96,
+        normalize=False,
+        epochs=10,
+        batch_size=64,
+        drop_last=False,
+        optimizer="sgd",
+        lr=0.1,
+        momentum=0.0,
+        wd=0.0,
+        schedule="constant",
+        init="xavier",
+    ),
+    "demo": replace(_COSINE, recipe="demo", epochs=1, warmup_epochs=0.2),
+    "default": replace(_COSINE, recipe="default", epochs=6),
+    "best": replace(_COSINE, recipe="best", epochs=30),
+}
+
+
+def get_recipe(name: str) -> TrainConfig:
+    """The recipe's row.
+
+    Raises
+    ------
+    ValueError
+        If there is no such recipe.
+
+    Examples
+    --------
+    >>> get_recipe("listing").resize
+    96
+    """
+    if name not in RECIPES:
+        raise ValueError(f"Unknown recipe {name!r}: known are {', '.join(RECIPES)}.")
+    return RECIPES[name]

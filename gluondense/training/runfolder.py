@@ -1,0 +1,166 @@
+"""The files of a run besides its checkpoints: configuration, log, and the best network's answers."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+from pathlib import Path
+from typing import Any, Optional, Union
+
+import numpy as np
+
+from .config import TrainConfig
+from .evaluate import Evaluation
+
+COLUMNS = (
+    "epoch",
+    "step",
+    "lr",
+    "train_loss",
+    "train_acc",
+    "test_acc",
+    "test_loss",
+    "images_per_s",
+    "epoch_s",
+    "wall_s",
+    "cpu_s",
+)
+OWN = ("config.json", "log.csv", "checkpoints", "answers.npz", "report.html")
+
+
+class RunFolder:
+    """A folder that holds one training run.
+
+    Parameters
+    ----------
+    path
+        Where it lies; made by :meth:`start`.
+    """
+
+    def __init__(self, path: Union[str, os.PathLike]) -> None:
+        self.path = Path(path)
+        self.last = self.path / "checkpoints" / "last"
+        self.best = self.path / "checkpoints" / "best"
+        self.report = self.path / "report.html"
+
+    def check_free(self) -> None:
+        """Make sure that a new run may be written here.
+
+        Raises
+        ------
+        FileExistsError
+            If another run lies here.
+        """
+        taken = [name for name in OWN if (self.path / name).exists()]
+        if taken:
+            raise FileExistsError(
+                f"{self.path} already holds a run ({taken[0]}), which is never overwritten: "
+                "continue it with --resume, or give another --out."
+            )
+
+    def check_continues(self, config: TrainConfig) -> None:
+        """Make sure that the run that lies here has the same model and data.
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is no run.
+        ValueError
+            If it is another one.
+        """
+        mine = self.config()
+        for name in ("model", "model_args", "dataset"):
+            before, now = getattr(mine, name), getattr(config, name)
+            if before != json.loads(json.dumps(now)):
+                raise ValueError(
+                    f"{self.path} holds a run with `{name}` {before!r}, not {now!r}: "
+                    "resume it as it is, or give another --out."
+                )
+
+    def start(self, config: TrainConfig) -> None:
+        """Make the folder and write the configuration.
+
+        Raises
+        ------
+        OSError
+            If the folder can't be written.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            text = json.dumps(config.to_dict(), indent=2) + "\n"
+            replace_file(self.path / "config.json", text.encode())
+        except OSError as error:
+            raise type(error)(
+                f"Cannot write to the output folder {self.path} ({error.strerror}): give another --out."
+            ) from None
+
+    def config(self) -> TrainConfig:
+        """The configuration of the run that lies here.
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is none.
+        ValueError
+            If it can't be read.
+        """
+        path = self.path / "config.json"
+        if not path.is_file():
+            raise FileNotFoundError(f"{self.path} holds no run: it has no config.json.")
+        try:
+            return TrainConfig.from_dict(json.loads(path.read_text(encoding="utf-8")))
+        except (ValueError, TypeError) as error:
+            raise ValueError(f"{path} is not a run's configuration: {error}") from None
+
+    def rows(self) -> list[dict[str, float]]:
+        """The log, a row an epoch."""
+        path = self.path / "log.csv"
+        if not path.is_file():
+            return []
+        with open(path, newline="", encoding="utf-8") as file:
+            return [
+                {key: float(value) for key, value in row.items()} for row in csv.DictReader(file)
+            ]
+
+    def keep_rows(self, epochs: int) -> list[dict[str, float]]:
+        """Drop rows of epochs that the last checkpoint doesn't include; return the others."""
+        rows = [row for row in self.rows() if row["epoch"] <= epochs]
+        lines = [",".join(COLUMNS)] + [_line(row) for row in rows]
+        replace_file(self.path / "log.csv", ("\n".join(lines) + "\n").encode())
+        return rows
+
+    def append(self, row: dict[str, float]) -> None:
+        """Add a row to the log and hand it to the disk."""
+        with open(self.path / "log.csv", "a", encoding="utf-8") as file:
+            file.write(_line(row) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+
+    def save_answers(self, answers: Evaluation, epoch: int) -> None:
+        """Keep the test set's probabilities and labels for the report."""
+        new = self.path / "answers.npz.new"
+        with open(new, "wb") as file:
+            np.savez_compressed(
+                file, probabilities=answers.probabilities, labels=answers.labels, epoch=epoch
+            )
+        os.replace(new, self.path / "answers.npz")
+
+    def answers(self) -> Optional[Evaluation]:
+        """What ``save_answers`` kept, or None."""
+        path = self.path / "answers.npz"
+        if not path.is_file():
+            return None
+        with np.load(path) as arrays:
+            return Evaluation(arrays["probabilities"], arrays["labels"])
+
+
+def replace_file(path: Path, data: bytes) -> None:
+    """Write a file beside ``path`` and rename it, so that readers see the old or the new one whole."""
+    new = path.with_name(path.name + ".new")
+    new.write_bytes(data)
+    os.replace(new, path)
+
+
+def _line(row: dict[str, Any]) -> str:
+    return ",".join(f"{row[name]:.8g}" for name in COLUMNS)

@@ -1,0 +1,146 @@
+"""Train a network on Fashion-MNIST and leave a run folder with checkpoints, log and report."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shlex
+import signal
+import sys
+from dataclasses import replace
+from typing import Any, Optional
+
+from gluondense.data import DATASETS, load_dataset
+from gluondense.training import RECIPES, RunResult, TrainConfig, fit, get_recipe
+from gluondense.training.runfolder import RunFolder
+
+# The small set is trained on as if it were the big one, so that the same network fits.
+FALLBACK = {"dataset": "digits", "data_dir": None, "resize": 28}
+
+
+def main(argv: Optional[list[str]] = None) -> int:
+    """Parse, train, print how it ended; return the process's exit code."""
+    args = _parser().parse_args(argv)
+    try:
+        config, out = _config(args)
+        if args.fallback_digits:
+            config = _available(config)
+        result = fit(config, out, resume=args.resume is not None, progress=not args.no_progress)
+    except FloatingPointError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return _finish(result)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", help="name from gluondense.list_models(); default: the recipe's")
+    parser.add_argument("--recipe", choices=sorted(RECIPES), help="default: default")
+    parser.add_argument("--epochs", type=int)
+    parser.add_argument("--batch-size", type=int, help="images a step, over all devices")
+    parser.add_argument("--lr", type=float, help="peak learning rate")
+    parser.add_argument(
+        "--resize", type=int, metavar="PIXELS", help="side that images are resized to"
+    )
+    parser.add_argument("--dataset", choices=sorted(DATASETS), help="default: fashion_mnist")
+    parser.add_argument("--data-dir", metavar="FOLDER", help="where the data set's files lie")
+    parser.add_argument(
+        "--fallback-digits",
+        action="store_true",
+        help="if the data set can't be had, train on scikit-learn's digits",
+    )
+    parser.add_argument(
+        "--out", metavar="FOLDER", help="the run's folder; default: runs/MODEL-RECIPE"
+    )
+    parser.add_argument(
+        "--resume",
+        nargs="?",
+        const="",
+        metavar="FOLDER",
+        help="go on with the run in FOLDER (or --out) from its last checkpoint",
+    )
+    parser.add_argument("--gpus", type=_numbers, metavar="0,1,…", help="default: train on the CPU")
+    parser.add_argument("--seed", type=int)
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="FIELD=VALUE",
+        help="change a field of the model's spec, e.g. dropout=0.2; may be repeated",
+    )
+    parser.add_argument("--no-progress", action="store_true", help="no progress bar")
+    return parser
+
+
+def _config(args: argparse.Namespace) -> tuple[TrainConfig, str]:
+    names = ("model", "epochs", "batch_size", "lr", "resize", "dataset", "data_dir", "gpus", "seed")
+    given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
+    if args.resume is not None:
+        out = args.resume or args.out
+        if out is None:
+            raise ValueError("--resume needs the run's folder: --resume FOLDER.")
+        config = RunFolder(out).config()
+        if args.recipe not in (None, config.recipe):
+            raise ValueError(f"{out} follows the recipe {config.recipe!r}, which can't be changed.")
+    else:
+        config = get_recipe(args.recipe or "default")
+        out = args.out or f"runs/{given.get('model', config.model)}-{config.recipe}"
+    if args.set:
+        given["model_args"] = {**config.model_args, **dict(map(_assignment, args.set))}
+    return replace(config, **given), out
+
+
+def _available(config: TrainConfig) -> TrainConfig:
+    """The configuration itself, or one for the digits if its data set can't be had."""
+    try:
+        load_dataset(config.dataset, data_dir=config.data_dir, download=config.download)
+    except OSError as error:
+        print(
+            f"WARNING: {config.dataset} can't be had ({error}).\n"
+            "WARNING: training on scikit-learn's small `digits` instead: "
+            "the accuracies below are NOT those of Fashion-MNIST.",
+            file=sys.stderr,
+        )
+        changes: dict[str, Any] = dict(FALLBACK)
+        if config.resize is not None:
+            del changes["resize"]
+        return replace(config, **changes)
+    return config
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    return tuple(int(number) for number in text.split(","))
+
+
+def _assignment(text: str) -> tuple[str, Any]:
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise ValueError(f"--set needs FIELD=VALUE, got {text!r}.")
+    try:
+        return name, json.loads(value)
+    except ValueError:
+        return name, value  # words need no quotes
+
+
+def _finish(result: RunResult) -> int:
+    if result.stopped_by is not None:
+        name = signal.Signals(result.stopped_by).name
+        print(
+            f"stopped by {name} at step {result.step} (epoch {result.epoch + 1}), all saved; "
+            f"go on with: {sys.argv[0]} --resume {shlex.quote(result.out_dir)}",
+            flush=True,
+        )
+        return 128 + result.stopped_by
+    print(
+        f"test accuracy {result.test_accuracy:.2%} after epoch {result.epoch}, "
+        f"best {result.best_accuracy:.2%} after epoch {result.best_epoch}, "
+        f"{result.wall_s / 60:.1f} min; report: {result.out_dir}/report.html"
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
