@@ -3,7 +3,6 @@ from __future__ import annotations
 import dataclasses
 import gzip
 import hashlib
-import os
 import struct
 from pathlib import Path
 
@@ -11,10 +10,6 @@ import numpy as np
 import pytest
 
 from gluondense.data import DATASETS, fashion_mnist, load_dataset
-
-SHARED = Path(os.environ.get("GLUONDENSE_SHARED", Path(__file__).parents[2] / "shared"))
-REAL = SHARED / "data" / "fashion-mnist"
-needs_real_files = pytest.mark.skipif(not REAL.is_dir(), reason=f"Fashion-MNIST is not in {REAL}")
 
 
 def idx_bytes(array: np.ndarray) -> bytes:
@@ -168,9 +163,8 @@ def test_downloads_what_the_cache_lacks_or_has_damaged(tmp_path, contents, monke
         np.testing.assert_array_equal(array, other)
 
 
-@needs_real_files
-def test_real_files():
-    arrays = load_dataset("fashion_mnist", REAL)
+def test_real_files(fashion_mnist_dir):
+    arrays = load_dataset("fashion_mnist", fashion_mnist_dir)
     assert arrays.train_images.shape == (60000, 28, 28, 1)
     assert arrays.test_images.shape == (10000, 28, 28, 1)
     assert (np.bincount(arrays.train_labels) == 6000).all()
@@ -183,10 +177,9 @@ def test_real_files():
     assert names == ["Ankle boot", "T-shirt/top", "T-shirt/top"]
 
 
-@needs_real_files
-def test_one_changed_pixel_of_the_real_files_is_seen(tmp_path):
+def test_one_changed_pixel_of_the_real_files_is_seen(tmp_path, fashion_mnist_dir):
     for row in fashion_mnist.FILES:
-        content = gzip.decompress((REAL / (row.name + ".gz")).read_bytes())
+        content = gzip.decompress((fashion_mnist_dir / (row.name + ".gz")).read_bytes())
         if row.name == "t10k-images-idx3-ubyte":
             content = content[:-1] + bytes([content[-1] ^ 1])
         (tmp_path / row.name).write_bytes(content)
