@@ -94,7 +94,7 @@ def _config(args: argparse.Namespace) -> tuple[TrainConfig, str]:
 
 
 def _available(config: TrainConfig) -> TrainConfig:
-    """The configuration itself, or one for the digits if its data set can't be had."""
+    """Return the configuration, changed to the digits if its data set can't be had."""
     try:
         load_dataset(config.dataset, data_dir=config.data_dir, download=config.download)
     except OSError as error:

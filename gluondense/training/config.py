@@ -128,7 +128,7 @@ class TrainConfig:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> TrainConfig:
-        """The configuration that ``to_dict`` wrote.
+        """Make the configuration that ``to_dict`` wrote.
 
         Raises
         ------
@@ -138,7 +138,7 @@ class TrainConfig:
         return cls(**_known(values))
 
     def with_fields(self, **values: Any) -> TrainConfig:
-        """A copy with some fields changed.
+        """Copy the configuration with some fields changed.
 
         Raises
         ------
@@ -204,7 +204,7 @@ _COSINE = TrainConfig(
 )
 
 RECIPES: dict[str, TrainConfig] = {
-    # Seed of the family: the d2l tutorial's net and loop, to the letter, so that its numbers compare.
+    # The tutorial's net and loop to the letter, so that its numbers compare.
     "listing": TrainConfig(
         recipe="listing",
         model="densenet_tutorial",
@@ -227,7 +227,7 @@ RECIPES: dict[str, TrainConfig] = {
 
 
 def get_recipe(name: str) -> TrainConfig:
-    """The recipe's row.
+    """Look up a recipe.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""The training loop: one epoch after the other over ``gluon.Trainer``, saved so that it can go on."""
+"""Training from a configuration to a run folder."""
 
 from __future__ import annotations
 
@@ -49,8 +49,9 @@ def fit(
 ) -> RunResult:
     """Train a network and leave a run folder: configuration, log, checkpoints, report.
 
-    Every random stream is a function of the seed and the epoch, so on the CPU a run that was stopped
-    at an epoch's end and resumed gives the same parameters, bit for bit, as one that wasn't.
+    Every random stream is a function of the seed and the epoch, so on the CPU a run that was
+    stopped at an epoch's end and resumed gives the same parameters, bit for bit, as one that
+    wasn't.
 
     Parameters
     ----------

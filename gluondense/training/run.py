@@ -24,7 +24,6 @@ from .schedule import make_schedule
 from .signals import Stopped, StopRequest
 from .targets import mixup, soft_labels
 
-SYNC_STEPS = 20  # bounds the engine's queue, and with it the memory of the batches that wait there
 SAVE_SECONDS = 300.0  # a crash within a long epoch loses at most so much work
 
 
@@ -120,16 +119,15 @@ class Run:
         with self._bar(progress) as bar:
             for images, labels in self.train_loader.batches(self.epoch, start=self.at.batch):
                 self._train_step(meter, images, labels)
+                bar.set_postfix_str(f"loss {meter.loss:.3f}, acc {meter.accuracy:.3f}", False)
                 bar.update(len(labels))
-                at_end = self.at.batch == len(self.train_loader)
-                if at_end or stop.signum is not None or self.at.batch % SYNC_STEPS == 0:
-                    self._note(meter)
-                    bar.set_postfix(loss=f"{meter.loss:.3f}", acc=f"{meter.accuracy:.3f}")
-                    if not at_end and time.perf_counter() - saved_at > SAVE_SECONDS:
-                        self._save(self.folder.last)
-                        saved_at = time.perf_counter()
                 if stop.signum is not None:
                     break
+                if time.perf_counter() - saved_at > SAVE_SECONDS:
+                    self._note(meter)
+                    self._save(self.folder.last)
+                    saved_at = time.perf_counter()
+        self._note(meter)
         if stop.signum is not None:
             self._save(self.folder.last)
         return stop.signum is None
@@ -265,7 +263,7 @@ class Run:
 
 
 def find_devices(gpus: tuple[int, ...]) -> list[mx.Context]:
-    """The contexts of the numbered GPUs, or the CPU's if there is no number.
+    """Find the contexts of the numbered GPUs, or the CPU's if there is no number.
 
     Raises
     ------
@@ -321,6 +319,6 @@ def _check_ragged(config: TrainConfig, images: int) -> None:
     rest = images % config.batch_size
     if not config.drop_last and 0 < rest < len(config.gpus):
         raise ValueError(
-            f"`batch_size` (={config.batch_size}) leaves {rest} of {images} images for the last step, "
-            f"too few for {len(config.gpus)} GPUs: choose another one."
+            f"`batch_size` (={config.batch_size}) leaves {rest} of {images} images for the last "
+            f"step, too few for {len(config.gpus)} GPUs: choose another one."
         )

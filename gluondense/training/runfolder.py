@@ -1,4 +1,4 @@
-"""The files of a run besides its checkpoints: configuration, log, and the best network's answers."""
+"""The files of a run besides its checkpoints: configuration, log, the best net's answers."""
 
 from __future__ import annotations
 
@@ -92,11 +92,11 @@ class RunFolder:
             replace_file(self.path / "config.json", text.encode())
         except OSError as error:
             raise type(error)(
-                f"Cannot write to the output folder {self.path} ({error.strerror}): give another --out."
+                f"Cannot write to the folder {self.path} ({error.strerror}): give another --out."
             ) from None
 
     def config(self) -> TrainConfig:
-        """The configuration of the run that lies here.
+        """Read the configuration of the run that lies here.
 
         Raises
         ------
@@ -114,7 +114,7 @@ class RunFolder:
             raise ValueError(f"{path} is not a run's configuration: {error}") from None
 
     def rows(self) -> list[dict[str, float]]:
-        """The log, a row an epoch."""
+        """Read the log, a row an epoch."""
         path = self.path / "log.csv"
         if not path.is_file():
             return []
@@ -147,7 +147,7 @@ class RunFolder:
         os.replace(new, self.path / "answers.npz")
 
     def answers(self) -> Optional[Evaluation]:
-        """What ``save_answers`` kept, or None."""
+        """Read what ``save_answers`` kept; None if there is nothing."""
         path = self.path / "answers.npz"
         if not path.is_file():
             return None
@@ -156,7 +156,7 @@ class RunFolder:
 
 
 def replace_file(path: Path, data: bytes) -> None:
-    """Write a file beside ``path`` and rename it, so that readers see the old or the new one whole."""
+    """Write a file beside ``path`` and rename it: readers see the old or the new one whole."""
     new = path.with_name(path.name + ".new")
     new.write_bytes(data)
     os.replace(new, path)

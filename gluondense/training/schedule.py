@@ -9,7 +9,7 @@ from .config import TrainConfig
 
 
 def make_schedule(config: TrainConfig, steps_per_epoch: int) -> Callable[[int], float]:
-    """A function from the step (0 is the first) to its learning rate.
+    """Make a function from the step (0 is the first) to its learning rate.
 
     The warm-up rises linearly from ``lr / warm-up steps`` to ``lr``; a cosine ends at 0.
 

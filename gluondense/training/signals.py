@@ -45,7 +45,7 @@ class StopRequest:
         self._restore()
 
     def watch(self, items: Iterable[T]) -> Iterator[T]:
-        """The items, until a signal comes.
+        """Pass the items on until a signal comes.
 
         Raises
         ------
