@@ -66,6 +66,12 @@ def add_names() -> None:
     _add_distutils()
 
 
+def _put(module: types.ModuleType, name: str, value: Any) -> None:
+    setattr(module, name, value)
+    if (label := f"{module.__name__}.{name}") not in applied:
+        applied.append(label)
+
+
 def _add_numpy_names() -> None:
     for name, value in NUMPY_NAMES.items():
         try:
@@ -73,8 +79,7 @@ def _add_numpy_names() -> None:
                 warnings.simplefilter("error")
                 getattr(numpy, name)
         except (AttributeError, Warning):
-            setattr(numpy, name, value)
-            applied.append(f"numpy.{name}")
+            _put(numpy, name, value)
 
 
 def _add_numpy_core() -> None:
@@ -82,8 +87,7 @@ def _add_numpy_core() -> None:
     if "_core" in vars(numpy):
         numeric = importlib.import_module("numpy.core.numeric")
         array_utils = importlib.import_module("numpy.lib.array_utils")
-        vars(numeric)["normalize_axis_tuple"] = array_utils.normalize_axis_tuple
-        applied.append("numpy.core.numeric.normalize_axis_tuple")
+        _put(numeric, "normalize_axis_tuple", array_utils.normalize_axis_tuple)
 
 
 @total_ordering
@@ -154,5 +158,4 @@ def replace_recordio(mxnet: Any) -> None:
 
     for function in (pack, pack_img):
         function.__doc__ = getattr(recordio, function.__name__).__doc__
-        setattr(recordio, function.__name__, function)
-        applied.append(f"mxnet.recordio.{function.__name__}")
+        _put(recordio, function.__name__, function)

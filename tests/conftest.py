@@ -40,7 +40,7 @@ def root() -> Path:
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
-    """The folder with data that is too big or not ours to ship; tests that use it skip without it."""
+    """Data that is too big or not ours to ship; tests that use it skip without it."""
     folder = Path(os.environ.get("GLUONDENSE_SHARED", ROOT.parent / "shared"))
     if not folder.is_dir():
         pytest.skip(f"no shared data at {folder}: set GLUONDENSE_SHARED")

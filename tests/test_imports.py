@@ -5,12 +5,11 @@ from __future__ import annotations
 import ast
 
 import pytest
-
 from conftest import ROOT
 
 PACKAGE = ROOT / "gluondense"
 
-# A room may import the rooms of the rows above it, and itself. Rooms of one row do not import each other.
+# A room may import itself and the rooms of the rows above; rooms of one row stay apart.
 ROWS = (
     ("compat",),
     ("environment",),
