@@ -10,6 +10,7 @@ from . import environment
 
 environment.prepare()  # before anything imports MXNet: its threads are fixed when its library loads
 
+from .analysis import summary
 from .models import (
     get_model,
     get_spec,
@@ -25,6 +26,7 @@ __all__ = [
     "get_spec",
     "list_models",
     "register_with_gluoncv",
+    "summary",
     *model_functions(),
 ]
 
