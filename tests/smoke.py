@@ -1,4 +1,4 @@
-"""What must work with each pair of Python and NumPy; `test_pythons.py` runs it in their environments.
+"""What must work with each pair of Python and NumPy, run by `test_pythons.py`.
 
 A script of its own, so that those environments need no pytest. Prints one JSON line.
 """
@@ -40,11 +40,12 @@ def train_step(net: gluon.Block, x: mx.nd.NDArray) -> None:
     assert all(np.isfinite(losses)), losses
 
 
-def saved_and_exported(name: str, net: gluon.Block, x: mx.nd.NDArray, folder: Path) -> None:
+def saved_and_exported(
+    again: gluon.Block, net: gluon.Block, x: mx.nd.NDArray, folder: Path
+) -> None:
     expected = net(x).asnumpy()
 
     net.save_parameters(str(folder / "net.params"))
-    again = gluondense.get_model(name, in_channels=1)
     again.load_parameters(str(folder / "net.params"))
     np.testing.assert_array_equal(again(x).asnumpy(), expected)
 
@@ -88,14 +89,14 @@ def gluoncv_network() -> None:
 
 
 def main() -> None:
-    name = "densenet40_k12_cifar10"
-    net = gluondense.get_model(name, in_channels=1)
+    name, fields = "densenet40_k12_cifar10", {"in_channels": 1, "growth_rate": 16}
+    net = gluondense.get_model(name, **fields)
     net.initialize()
     x = mx.nd.random.uniform(shape=(2, 1, 16, 16))
     operators()
     train_step(net, x)
     with tempfile.TemporaryDirectory() as folder:
-        saved_and_exported(name, net, x, Path(folder))
+        saved_and_exported(gluondense.get_model(name, **fields), net, x, Path(folder))
         records(Path(folder))
     loaders()
     gluoncv_network()

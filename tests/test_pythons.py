@@ -1,6 +1,6 @@
 """Every Python that MXNet 1.9.1 runs on, with the oldest and the newest NumPy it has wheels for.
 
-Makes an environment a pair, or reuses the one in ``GLUONDENSE_VENVS`` (default: ``.cache/pythons``).
+Makes an environment for each pair, or reuses it, in ``GLUONDENSE_VENVS``, else ``.cache/pythons``.
 """
 
 from __future__ import annotations
