@@ -8,7 +8,8 @@ nodes counts. All counts are for the whole input shape, its batch included.
 ``macs``        multiply-adds of convolutions and fully-connected layers, biases not counted
 ``activations`` elements of these layers' outputs, as fvcore counts (Radosavovic et al., "Designing
                 Network Design Spaces", count the convolutions' only)
-``memory``      bytes of all operators' outputs in float32, as if none shared its memory
+``memory``      bytes of all operators' outputs in float32, as if none shared its memory; those that
+                only change a shape (Flatten, expand_dims …) have none of their own
 ``cio``         elements of input and output of each convolution, summed over the convolutions:
                 c_in h_in w_in + c_out h_out w_out (Chao et al., "HarDNet", section 3)
 =============== ==================================================================================
@@ -46,6 +47,7 @@ MACS = {
     "FullyConnected": lambda data, weight, out: prod(out) * prod(weight[1:]),
 }
 CONVOLUTIONS = ("Convolution", "Deconvolution")
+VIEWS = ("Flatten", "Reshape", "expand_dims", "reshape_like", "squeeze")
 
 # Stem -> side of the images it was made for, where that is not ImageNet's 224.
 IMAGE_SIZES = {"cifar": 32, "half": 32, "tutorial": 96}
@@ -161,10 +163,8 @@ def summary(model: Model, input_shape: Shape | None = None, **fields: Any) -> Su
     """
     model = _build(model, fields)
     shape = _image_shape(model) if input_shape is None else input_shape
-    rule = "a tuple of positive integers, such as (1, 3, 224, 224)"
-    check(
-        "input_shape", shape, rule, isinstance(shape, (tuple, list)) and all(map(is_count, shape))
-    )
+    holds = isinstance(shape, (tuple, list)) and all(map(is_count, shape))
+    check("input_shape", shape, "positive integers, such as (1, 3, 224, 224)", holds)
     shape = tuple(shape)
     if isinstance(model, Network):
         model._check_image(shape)
@@ -184,7 +184,12 @@ def _build(model: Model, fields: dict[str, Any]) -> HybridBlock | Symbol:
     if isinstance(model, str):
         return get_model(model, **fields)
     if isinstance(model, NetworkSpec):
-        return NETWORKS[type(model)](dataclasses.replace(model, **fields))
+        network = NETWORKS[type(model)]
+        try:
+            spec = dataclasses.replace(model, **fields)
+        except TypeError as error:
+            raise ValueError(f"{type(model).__name__}: {error}") from None
+        return network(spec, network.__name__)
     if not isinstance(model, (HybridBlock, Symbol)):
         raise ValueError(
             f"model (={model!r}) must be a name, a spec, a HybridBlock or a Symbol "
@@ -221,7 +226,7 @@ def _layers(model: HybridBlock | Symbol, input_shape: Shape) -> Iterator[Layer]:
     shapes = dict(zip(outputs, _infer_shapes(internals, data, input_shape)))
     memory: Counter[int] = Counter()
     for (index, _), shape in shapes.items():
-        memory[index] += FLOAT_BYTES * prod(shape)
+        memory[index] += 0 if nodes[index]["op"] in VIEWS else FLOAT_BYTES * prod(shape)
     # The labels of Module's loss operators are arguments too.
     labels = (name for name in arguments if name.endswith("label"))
     params = _params(nodes, shapes, {data, *labels, *symbol.list_auxiliary_states()})

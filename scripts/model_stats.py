@@ -1,0 +1,141 @@
+"""What networks cost: parameters, multiply-adds, activations, memory and CIO.
+
+python scripts/model_stats.py densenet121 'csp*' dpn92 --html costs.html
+python scripts/model_stats.py 'dpn*' --input-size 320 --set attention='"se"'
+python scripts/model_stats.py densenet121 --per-layer --csv layers.csv
+python scripts/model_stats.py --docs docs/models.md
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import gluondense
+from gluondense.analysis import Summary
+from gluondense.comparison import records, table, write_page
+from gluondense.models import SPECS
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Print and write what the named networks cost; the exit code, 2 after an error."""
+    parser = _parser()
+    options = parser.parse_args(argv)
+    try:
+        if options.docs:
+            from models_page import models_page
+
+            options.docs.write_text(models_page(), encoding="utf-8")
+            return 0
+        fields = dict(options.set)
+        fields.update(
+            {
+                name: getattr(options, name)
+                for name in ("classes", "in_channels")
+                if getattr(options, name)
+            }
+        )
+        costs = [_count(name, options.input_size, fields) for name in _names(options.models)]
+        _write(costs, options)
+    except (ValueError, OSError) as error:
+        parser.error(str(error))
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.error = lambda message: parser.exit(2, f"error: {message}\n")  # one line, no usage
+    add = parser.add_argument
+    add("models", nargs="*", default=["*"], metavar="MODEL", help="names or patterns; default: all")
+    add(
+        "--input-size",
+        type=_size,
+        metavar="SIZE",
+        help="224 or 224x192 (height x width); default: what each network was made for",
+    )
+    add("--in-channels", type=int, metavar="N", help="channels of the image")
+    add("--classes", type=int, metavar="N", help="number of outputs")
+    add(
+        "--set",
+        type=_field,
+        action="append",
+        default=[],
+        metavar="FIELD=JSON",
+        help="another field of the spec, such as growth_rate=24; may be repeated",
+    )
+    add("--per-layer", action="store_true", help="every operator instead of the totals")
+    add("--markdown", action="store_true", help="print the table as Markdown")
+    add("--csv", type=Path, metavar="FILE", help="write the numbers as CSV")
+    add("--json", type=Path, metavar="FILE", help="write the numbers as JSON")
+    add("--html", type=Path, metavar="FILE", help="write a page of charts that needs no network")
+    add("--docs", type=Path, metavar="FILE", help="write the documentation's page of all networks")
+    return parser
+
+
+def _size(text: str) -> tuple[int, int]:
+    match = re.fullmatch(r"(\d+)(?:x(\d+))?", text)
+    if not match:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is neither a size (224) nor HEIGHTxWIDTH (224x192)"
+        )
+    return int(match[1]), int(match[2] or match[1])
+
+
+def _field(text: str) -> tuple[str, Any]:
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise argparse.ArgumentTypeError(f"{text!r} is not FIELD=JSON, such as growth_rate=24")
+    try:
+        return name, json.loads(value)
+    except json.JSONDecodeError:
+        return name, value  # a word needs no quotes: fusion=both
+
+
+def _names(patterns: Sequence[str]) -> list[str]:
+    """Expand the patterns, in the registry's order; names as such are left to get_spec to check."""
+    names: list[str] = []
+    for pattern in patterns:
+        if not re.search(r"[*?\[]", pattern):
+            names.append(pattern)
+            continue
+        matches = gluondense.list_models(pattern)
+        found = [name for name in SPECS if name in matches]
+        if not found:
+            raise ValueError(
+                f"no model matches {pattern!r}: gluondense.list_models() has all names."
+            )
+        names += found
+    return list(dict.fromkeys(names))
+
+
+def _count(name: str, size: tuple[int, int] | None, fields: dict[str, Any]) -> Summary:
+    spec = gluondense.get_spec(name, **fields)
+    if size is None:
+        return gluondense.summary(name, **fields)
+    return gluondense.summary(name, (1, spec.in_channels, *size), **fields)
+
+
+def _write(costs: list[Summary], options: argparse.Namespace) -> None:
+    rows = records(costs, options.per_layer)
+    if options.csv:
+        with options.csv.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, rows[0])
+            writer.writeheader()
+            writer.writerows(rows)
+    if options.json:
+        options.json.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+    if options.html:
+        write_page(costs, options.html)
+    print(table(costs, "pipe" if options.markdown else "simple", options.per_layer))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
