@@ -34,6 +34,7 @@ setup(
         "pillow",
         "plotly>=6",  # the reports' self-contained pages
         "scikit-learn",  # its embedded digits are the data set of last resort
+        "tabulate",
         "tqdm",
     ],
     extras_require={

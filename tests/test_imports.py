@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import re
+import sys
 
 import pytest
 from conftest import ROOT
@@ -16,6 +18,7 @@ ROWS = (
     ("blocks",),
     ("models",),
     ("analysis", "weights"),
+    ("comparison",),
     ("data",),
     ("training",),
     ("deploy",),
@@ -32,7 +35,13 @@ MODULES = sorted(
 
 
 def imported(module: tuple[str, ...]) -> set[str]:
-    """Every module of gluondense that this one imports, at its top or inside a function."""
+    """Every module of ours that this one imports."""
+    ours = ("gluondense", "scripts", "tests")
+    return {name for name in all_imports(module) if name.split(".")[0] in ours}
+
+
+def all_imports(module: tuple[str, ...]) -> set[str]:
+    """Every module that this one imports, at its top or inside a function."""
     path = ROOT.joinpath(*module).with_suffix(".py")
     names = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
@@ -42,7 +51,7 @@ def imported(module: tuple[str, ...]) -> set[str]:
             base = list(module[: -node.level]) if node.level else []
             source = ".".join([*base, *([node.module] if node.module else [])])
             names.update(f"{source}.{alias.name}" for alias in node.names)
-    return {name for name in names if name.split(".")[0] in ("gluondense", "scripts", "tests")}
+    return names
 
 
 def room_of(dotted: str) -> str:
@@ -66,6 +75,21 @@ def complaints(module: tuple[str, ...], names: set[str]) -> list[str]:
 @pytest.mark.parametrize("module", MODULES, ids=".".join)
 def test_a_room_imports_only_rooms_to_its_left(module):
     assert complaints(module, imported(module)) == []
+
+
+# What install_requires calls otherwise than an import does.
+PACKAGES = {"PIL": "pillow", "cv2": "opencv-python", "sklearn": "scikit-learn"}
+# Installed by an extra; imported only where the user asks for what needs it.
+OPTIONAL = {"mxnet", "onnx", "onnxruntime", "safetensors"}
+
+
+@pytest.mark.skipif(sys.version_info < (3, 10), reason="sys.stdlib_module_names is of 3.10")
+@pytest.mark.parametrize("module", MODULES, ids=".".join)
+def test_what_is_imported_is_installed(module):
+    required = set(re.findall(r'^        "([\w-]+)', (ROOT / "setup.py").read_text(), re.MULTILINE))
+    top = {name.split(".")[0] for name in all_imports(module)} - sys.stdlib_module_names
+    outside = {PACKAGES.get(name, name) for name in top - {"gluondense", "distutils"} - OPTIONAL}
+    assert outside <= required
 
 
 @pytest.mark.parametrize("family", FAMILIES)

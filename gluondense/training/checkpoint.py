@@ -16,6 +16,7 @@ import numpy as np
 from mxnet import gluon
 
 from ..models import get_model
+from .config import tuples
 
 FORMAT = 1
 MODEL, PARAMS, STATES = "model.json", "model.params", "trainer.states"
@@ -107,8 +108,8 @@ def load(folder: Union[str, os.PathLike]) -> Checkpoint:
         facts = json.loads((place / MODEL).read_text(encoding="utf-8"))
         written, sums = facts.pop("format"), facts.pop("sha256")
         name = facts.pop("model")
-        values = {key: _frozen(value) for key, value in facts.items()}
-        values["spec"] = {key: _frozen(value) for key, value in facts["spec"].items()}
+        values = {key: tuples(value) for key, value in facts.items()}
+        values["spec"] = {key: tuples(value) for key, value in facts["spec"].items()}
         checkpoint = Checkpoint(folder=place, model_name=name, **values)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{place / MODEL} is not a checkpoint's description: {error}.") from None
@@ -129,8 +130,8 @@ def check_same_model(saved: Checkpoint, net: gluon.HybridBlock) -> None:
     ValueError
         If it is of another one; names the first field that differs.
     """
-    spec = json.loads(json.dumps(asdict(net.spec)))
-    mine = {"model": net.model_name, **{key: _frozen(value) for key, value in spec.items()}}
+    spec = {key: tuples(value) for key, value in asdict(net.spec).items()}
+    mine = {"model": net.model_name, **spec}
     theirs = {"model": saved.model_name, **saved.spec}
     for name, value in mine.items():
         if theirs.get(name) != value:
@@ -204,10 +205,10 @@ def save(
 
 def versions() -> dict[str, str]:
     """Versions of the software that the numbers depend on."""
-    import gluondense
+    from .. import __version__
 
     return {
-        "gluondense": getattr(gluondense, "__version__", "unknown"),
+        "gluondense": __version__,
         "mxnet": mx.__version__,
         "numpy": np.__version__,
         "python": platform.python_version(),
@@ -228,10 +229,6 @@ def _check_finite(net: gluon.HybridBlock) -> None:
             raise FloatingPointError(
                 f"Parameter {name} is not finite, so nothing was saved: lower the learning rate."
             )
-
-
-def _frozen(value: Any) -> Any:
-    return tuple(_frozen(item) for item in value) if isinstance(value, list) else value
 
 
 def _old(folder: Path) -> Path:
