@@ -11,6 +11,7 @@ from . import environment
 environment.prepare()  # before anything imports MXNet: its threads are fixed when its library loads
 
 from .analysis import summary
+from .deploy import export, load_exported
 from .models import (
     get_model,
     get_spec,
@@ -22,9 +23,11 @@ from .models import (
 __version__ = "0.1.0"
 
 __all__ = [
+    "export",
     "get_model",
     "get_spec",
     "list_models",
+    "load_exported",
     "register_with_gluoncv",
     "summary",
     *model_functions(),

@@ -1,0 +1,229 @@
+"""Networks written as symbol and params files that plain MXNet loads."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import mxnet as mx
+import numpy as np
+from mxnet import gluon
+
+from ..models.network import Network
+from ..training.checkpoint import versions
+from .exported import SUFFIXES, ExportedFiles, ExportMetadata, import_block, write_metadata
+from .graph import INPUT, portable_json, trace
+
+TARGETS = ("portable",)
+
+# How far the reloaded graph may be off, relative to the largest output: another order of sums.
+TOLERANCE = {"float16": 1e-2, "float32": 1e-4, "float64": 1e-6}
+
+
+def export(
+    net: gluon.HybridBlock,
+    path: str | os.PathLike[str],
+    input_shape: Sequence[int],
+    target: str = "portable",
+    class_names: Sequence[str] | None = None,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+) -> ExportedFiles:
+    """Write a network as files that plain MXNet loads, and check them against the network.
+
+    The files are written beside, loaded back, compared on a random input and renamed into place, so
+    a failure leaves what was there. The same network gives the same bytes in every process.
+
+    Parameters
+    ----------
+    net
+        An initialized network, or any HybridBlock of one input; it is left as it was.
+    path
+        Prefix of the files ``{path}-symbol.json``, ``{path}-0000.params`` and ``{path}.json``; its
+        folder is made if need be.
+    input_shape
+        Shape (N, C, H, W) to compare with. The graph takes any N, and any H and W that the
+        network takes.
+    target
+        ``"portable"``: operators that MXNet 1.4 and later run, with ``Module`` or Gluon.
+    class_names
+        A label for each output.
+    mean, std
+        A number for each channel, of pixels scaled to [0, 1].
+
+    Raises
+    ------
+    ValueError
+        If an argument breaks its rule, or the network is not initialized or not portable.
+    OSError
+        If the files cannot be written.
+    RuntimeError
+        If the loaded graph does not give the network's outputs.
+
+    Examples
+    --------
+    >>> import tempfile, gluondense
+    >>> from gluondense import load_exported
+    >>> net = gluondense.get_model("densenet_tutorial")
+    >>> net.initialize()
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     files = export(net, f"{folder}/tutorial", (1, 1, 96, 96))
+    ...     block = load_exported(files.prefix)
+    >>> files.symbol.name, block.metadata.model
+    ('tutorial-symbol.json', 'densenet_tutorial')
+    >>> block(mx.nd.zeros((2, 1, 64, 80))).shape
+    (2, 10)
+    """
+    _check_target(target)
+    _check_initialized(net)
+    x = _random_input(net, input_shape)
+    expected = _outputs(net, x)
+    labels = _labels(class_names, expected[0].shape)
+    mean, std = _per_channel("mean", mean, x.shape[1]), _per_channel("std", std, x.shape[1])
+    if std is not None and min(std) <= 0:
+        raise ValueError(f"std (={std}) must be positive.")
+
+    graph = portable_json(trace(net))
+    symbol = mx.sym.load_json(graph)
+    ours = isinstance(net, Network)
+    metadata = ExportMetadata(
+        model=net.model_name if ours else None,
+        spec=dataclasses.asdict(net.spec) if ours else None,
+        target=target,
+        input_name=INPUT,
+        input_shape=x.shape,
+        outputs=tuple(symbol.list_outputs()),
+        class_names=labels,
+        mean=mean,
+        std=std,
+        versions=versions(),
+        sha256={},
+    )
+    files = ExportedFiles.of(path)
+    with _folder_beside(files) as folder:
+        new = ExportedFiles.of(folder / Path(files.prefix).name)
+        new.symbol.write_text(graph, encoding="utf-8")
+        mx.nd.save(str(new.params), _arrays(net, symbol))
+        write_metadata(new, metadata)
+        _compare(_outputs(import_block(new, x.ctx), x), expected, TOLERANCE[np.dtype(x.dtype).name])
+        _move_in(new, files, folder)
+    return files
+
+
+def _check_target(target: str) -> None:
+    if target not in TARGETS:
+        raise ValueError(
+            f"target (={target!r}) must be 'portable': this version has no other "
+            "('onednn', 'int8' and 'onnx' come later)."
+        )
+
+
+def _check_initialized(net: gluon.HybridBlock) -> None:
+    for name, parameter in net.collect_params().items():
+        if parameter._data is None and not parameter._deferred_init:
+            raise ValueError(
+                f"the network is not initialized ({name} has no values): call net.initialize() or "
+                "net.load_parameters(file) first."
+            )
+
+
+def _random_input(net: gluon.HybridBlock, shape: Sequence[int]) -> mx.nd.NDArray:
+    shape = tuple(shape)
+    if len(shape) < 2 or not all(isinstance(n, (int, np.integer)) and n > 0 for n in shape):
+        raise ValueError(f"input_shape (={shape}) must be positive integers (N, C, H, W).")
+    first = next(iter(net.collect_params().values()))
+    # A generator of its own: the user's random numbers go on as if nothing had happened.
+    values = np.random.default_rng(0).standard_normal(shape)
+    return mx.nd.array(values, ctx=first.list_ctx()[0], dtype=first.dtype)
+
+
+def _outputs(net: gluon.HybridBlock, x: mx.nd.NDArray) -> list[np.ndarray]:
+    with mx.autograd.pause(train_mode=False):
+        outputs = net(x)
+    return [out.asnumpy() for out in (outputs if isinstance(outputs, (list, tuple)) else [outputs])]
+
+
+def _labels(names: Sequence[str] | None, shape: tuple[int, ...]) -> tuple[str, ...] | None:
+    if names is None:
+        return None
+    if len(shape) != 2 or shape[1] != len(names):
+        raise ValueError(
+            f"class_names ({len(names)} of them) must be one for each class, but the network's "
+            f"output has shape {shape}."
+        )
+    return tuple(map(str, names))
+
+
+def _per_channel(
+    name: str, values: Sequence[float] | None, channels: int
+) -> tuple[float, ...] | None:
+    if values is None:
+        return None
+    if len(values) != channels:
+        raise ValueError(f"{name} (={tuple(values)}) must have {channels} numbers, one a channel.")
+    return tuple(map(float, values))
+
+
+@contextmanager
+def _folder_beside(files: ExportedFiles) -> Iterator[Path]:
+    """Make a folder for a while, on the file system of the files."""
+    goal = files.metadata.parent
+    if files.metadata.name == SUFFIXES[2]:
+        raise ValueError(f"path (={files.prefix!r}) must end with a name, not with a folder.")
+    try:
+        goal.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(prefix=f".{Path(files.prefix).name}-", dir=goal))
+    except OSError as error:
+        raise type(error)(
+            f"cannot write to {goal} ({error.strerror}): export to another path."
+        ) from None
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _arrays(net: gluon.HybridBlock, symbol: mx.sym.Symbol) -> dict[str, mx.nd.NDArray]:
+    parameters = net.collect_params()
+    kinds = {"arg": symbol.list_arguments(), "aux": symbol.list_auxiliary_states()}
+    return {
+        f"{kind}:{name}": parameters[name]._reduce()
+        for kind, names in kinds.items()
+        for name in names
+        if name != INPUT
+    }
+
+
+def _compare(outputs: list[np.ndarray], expected: list[np.ndarray], tolerance: float) -> None:
+    for got, wanted in zip(outputs, expected):
+        scale = np.abs(wanted).max()
+        if not np.isfinite(scale):
+            raise RuntimeError("the network's own outputs are not finite: nothing was written.")
+        off = np.abs(got.astype("float64") - wanted).max()
+        if not off <= tolerance * scale:
+            raise RuntimeError(
+                f"the loaded graph's outputs are off by {off:.3g} (largest output {scale:.3g}), "
+                "so nothing was written: please report this with the network's spec."
+            )
+
+
+def _move_in(new: ExportedFiles, files: ExportedFiles, spare: Path) -> None:
+    """Rename the new files into place; where that fails, all old ones stay."""
+    old = [
+        shutil.copy2(file, spare / f"old-{file.name}") if file.exists() else None for file in files
+    ]
+    try:
+        for source, goal in zip(new, files):
+            os.replace(source, goal)
+    except BaseException:
+        for copy, goal in zip(old, files):
+            if copy is not None:
+                os.replace(copy, goal)
+            else:
+                goal.unlink(missing_ok=True)
+        raise
