@@ -117,6 +117,11 @@ class Summary:
         """Elements that the convolutions read and write."""
         return sum(layer.cio for layer in self.layers)
 
+    @property
+    def formula_cio(self) -> int:
+        """CIO of all dense blocks by the formula; 0 where there are none."""
+        return sum(cio for _, cio in self.block_cio)
+
     def __str__(self) -> str:
         """All totals on one line."""
         return (
@@ -304,7 +309,8 @@ def _renamer(model: HybridBlock | Symbol, operators: list[str]) -> Callable[[str
             paths.setdefault(block.prefix, path)
 
     def rename(operator: str) -> str:
-        prefix = max(filter(operator.startswith, paths), key=len, default="")
+        beginnings = (operator[: match.end()] for match in re.finditer("_", operator))
+        prefix = max((part for part in beginnings if part in paths), key=len, default="")
         rest = re.sub("_?fwd$", "", operator[len(prefix) :])
         return ".".join(filter(None, (paths.get(prefix), rest))) or operator
 

@@ -23,6 +23,7 @@ COLUMNS = {
     "activations (M)": lambda cost: f"{cost.activations / 1e6:,.2f}",
     "memory (MB)": lambda cost: f"{cost.memory / 1e6:,.1f}",
     "CIO (M)": lambda cost: f"{cost.cio / 1e6:,.2f}",
+    "CIO by formula": lambda cost: f"{cost.formula_cio:,}",
     "stage widths": lambda cost: "/".join(map(str, stage_widths(cost))),
 }
 LAYER_COLUMNS = {
@@ -35,7 +36,7 @@ LAYER_COLUMNS = {
     "memory (bytes)": lambda layer: f"{layer.memory:,}",
     "CIO": lambda layer: f"{layer.cio:,}",
 }
-TOTALS = ("params", "macs", "activations", "memory", "cio")
+TOTALS = ("params", "macs", "activations", "memory", "cio", "formula_cio")
 
 # First match wins; the colours are told apart by the colour-blind (Okabe and Ito).
 FAMILIES = {"csp_densenet": "#d55e00", "densenet": "#0072b2", "dpn": "#009e73", "": "#666666"}
@@ -136,6 +137,8 @@ def table(costs: Sequence[Summary], style: str = "simple", per_layer: bool = Fal
     columns = dict(COLUMNS)
     if not any(map(stage_widths, costs)):
         del columns["stage widths"]
+    if not any(cost.block_cio for cost in costs):
+        del columns["CIO by formula"]
     return _tabulate(columns, costs, 2, style)
 
 
@@ -205,7 +208,7 @@ def _layout(figure: go.Figure, height: int, **layout: Any) -> go.Figure:
         legend={"orientation": "h", "yanchor": "bottom", "y": 1, "x": 0, "traceorder": "normal"},
         **layout,
     )
-    return figure.update_xaxes(automargin=True).update_yaxes(automargin=True)
+    return figure.update_xaxes(automargin=True).update_yaxes(automargin=True, ticksuffix=" ")
 
 
 def _bubbles(costs: Sequence[Summary]) -> go.Figure:
@@ -250,7 +253,7 @@ def _bubbles(costs: Sequence[Summary]) -> go.Figure:
 def _scale(values: Iterable[int]) -> str:
     """Logarithmic where a linear axis would crowd the small ones."""
     values = sorted(values)
-    return "log" if values[0] and values[-1] / values[0] > 15 else "linear"
+    return "log" if values[0] and values[-1] / values[0] > 4 else "linear"
 
 
 def _bars(costs: Sequence[Summary]) -> go.Figure:

@@ -1,7 +1,7 @@
 """What networks cost: parameters, multiply-adds, activations, memory and CIO.
 
 python scripts/model_stats.py densenet121 'csp*' dpn92 --html costs.html
-python scripts/model_stats.py 'dpn*' --input-size 320 --set attention='"se"'
+python scripts/model_stats.py 'dpn*' --input-size 320 --set attention=se
 python scripts/model_stats.py densenet121 --per-layer --csv layers.csv
 python scripts/model_stats.py --docs docs/models.md
 """
@@ -24,27 +24,22 @@ from gluondense.models import SPECS
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Print and write what the named networks cost; the exit code, 2 after an error."""
-    parser = _parser()
-    options = parser.parse_args(argv)
+    """Print and write what the named networks cost; return the exit code, 2 after an error."""
+    options = _parser().parse_args(argv)
     try:
         if options.docs:
             from models_page import models_page
 
             options.docs.write_text(models_page(), encoding="utf-8")
             return 0
-        fields = dict(options.set)
-        fields.update(
-            {
-                name: getattr(options, name)
-                for name in ("classes", "in_channels")
-                if getattr(options, name)
-            }
-        )
+        given = {"classes": options.classes, "in_channels": options.in_channels}
+        given = {name: value for name, value in given.items() if value is not None}
+        fields = {**dict(options.set), **given}
         costs = [_count(name, options.input_size, fields) for name in _names(options.models)]
         _write(costs, options)
     except (ValueError, OSError) as error:
-        parser.error(str(error))
+        print(f"error: {error}", file=sys.stderr)
+        return 2
     return 0
 
 
