@@ -36,6 +36,27 @@ class Chain(nn.HybridSequential):
             self.register_child(block, name)
 
 
+# Channels in a block of oneDNN's blocked layouts with AVX-512; with AVX2 it is 8.
+ONEDNN_BLOCK = 16
+
+
+def concat(F: Any, first: Tensor, second: Tensor, width: int) -> Tensor:
+    """Concatenate two maps by channels, the first of which has ``width``.
+
+    The backward pass of oneDNN's concatenation cuts a blocked gradient at ``width``. Where that is
+    inside a block it stops with "could not construct a sub-memory", or kills the process by SIGFPE
+    (MXNet 1.9.1, oneDNN 2.4): no network of growth rate 12 could be trained on a CPU. Maps of five
+    axes go to MXNet's own concatenation, which has no blocks.
+
+    Inputs / Outputs
+        ``(N, width, H, W)`` and ``(N, C, H, W)`` to ``(N, width + C, H, W)``.
+    """
+    if width % ONEDNN_BLOCK == 0:
+        return F.concat(first, second, dim=1)
+    first, second = F.expand_dims(first, axis=4), F.expand_dims(second, axis=4)
+    return F.squeeze(F.concat(first, second, dim=1), axis=4)
+
+
 def norm_act_conv(
     in_channels: int,
     channels: int,

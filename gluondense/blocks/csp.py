@@ -7,7 +7,7 @@ from typing import Any, Callable
 from mxnet.gluon import nn
 
 from .attention import PathWeights
-from .base import Tensor
+from .base import Tensor, concat
 
 
 class CSPStage(nn.HybridBlock):
@@ -70,4 +70,4 @@ class CSPStage(nn.HybridBlock):
             part = self.transition(part)
         if self.attention is not None:
             bypass, part = self.attention(bypass, part)
-        return F.concat(bypass, part, dim=1)
+        return concat(F, bypass, part, self._bypass)

@@ -7,7 +7,7 @@ from typing import Any
 from mxnet.gluon import nn
 
 from .attention import PathWeights, SqueezeExcite
-from .base import Chain, Tensor, norm_act_conv
+from .base import Chain, Tensor, concat, norm_act_conv
 
 
 class DenseLayer(Chain):
@@ -42,6 +42,7 @@ class DenseLayer(Chain):
         **conv: Any,
     ) -> None:
         super().__init__(prefix=prefix)
+        self._in_channels = in_channels
         self.out_channels = in_channels + growth_rate
         kernels = (1, 3) if bn_size else (3,)
         widths = (bn_size * growth_rate, growth_rate) if bn_size else (growth_rate,)
@@ -54,7 +55,7 @@ class DenseLayer(Chain):
 
     def hybrid_forward(self, F: Any, x: Tensor) -> Tensor:
         """Append the new maps to the input."""
-        return F.concat(x, super().hybrid_forward(F, x), dim=1)
+        return concat(F, x, super().hybrid_forward(F, x), self._in_channels)
 
 
 class DenseBlock(Chain):
@@ -109,7 +110,7 @@ class DenseBlock(Chain):
         if self._path_weights:
             old = F.slice_axis(x, axis=1, begin=0, end=self._in_channels)
             new = F.slice_axis(x, axis=1, begin=self._in_channels, end=None)
-            return F.concat(*self.attention(old, new), dim=1)
+            return concat(F, *self.attention(old, new), self._in_channels)
         return x if self._keep_input else F.slice_axis(x, axis=1, begin=self._in_channels, end=None)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from mxnet.gluon import nn
 
 from .attention import PathWeights, SqueezeExcite
-from .base import NormActConv, Tensor
+from .base import NormActConv, Tensor, concat
 
 
 class DualPathBlock(nn.HybridBlock):
@@ -56,6 +56,7 @@ class DualPathBlock(nn.HybridBlock):
     ) -> None:
         super().__init__(prefix=prefix)
         self._residual_width, self._project = residual_width, project
+        self._dense_width = 2 * increment if project else in_channels - residual_width
         width = residual_width + increment
         self.out_channels = (width + 2 * increment) if project else in_channels + increment
         conv = {"eps": eps, "dropout": dropout}
@@ -86,7 +87,9 @@ class DualPathBlock(nn.HybridBlock):
         self, F: Any, residual: Tensor, dense: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         """Add to the residual path, append to the dense path."""
-        x = residual if dense is None else F.concat(residual, dense, dim=1)
+        x = residual
+        if dense is not None:
+            x = concat(F, residual, dense, self._residual_width)
         if self._project:
             residual, dense = self._split(F, self.projection(x))
         out = self.conv_c(self.conv_b(self.conv_a(x)))
@@ -95,7 +98,7 @@ class DualPathBlock(nn.HybridBlock):
         added, appended = self._split(F, out)
         if self.path is not None:
             added, appended = self.path(added, appended)
-        return residual + added, F.concat(dense, appended, dim=1)
+        return residual + added, concat(F, dense, appended, self._dense_width)
 
     def _split(self, F: Any, x: Tensor) -> tuple[Tensor, Tensor]:
         width = self._residual_width
@@ -114,6 +117,8 @@ class DualPathStage(nn.HybridBlock):
         Width of the input.
     num_blocks
         Number of blocks.
+    residual_width
+        bw, width of the residual path.
     strides
         Of the first block.
     **block
@@ -128,18 +133,20 @@ class DualPathStage(nn.HybridBlock):
         self,
         in_channels: int,
         num_blocks: int,
+        residual_width: int,
         strides: int = 1,
         prefix: str | None = None,
         **block: Any,
     ) -> None:
         super().__init__(prefix=prefix)
-        self.strides = strides
+        self._residual_width, self.strides = residual_width, strides
         self.out_channels = in_channels
         with self.name_scope():
             for index in range(1, num_blocks + 1):
                 first = index == 1
                 child = DualPathBlock(
                     self.out_channels,
+                    residual_width=residual_width,
                     strides=strides if first else 1,
                     project=first,
                     prefix=f"block{index}_",
@@ -153,7 +160,7 @@ class DualPathStage(nn.HybridBlock):
         paths = (x,)
         for block in self._children.values():
             paths = block(*paths)
-        return F.concat(*paths, dim=1)
+        return concat(F, *paths, self._residual_width)
 
     def output_size(self, size: int) -> int:
         """Height (or width) of the output for an input of ``size``."""
