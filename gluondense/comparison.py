@@ -23,7 +23,7 @@ COLUMNS = {
     "activations (M)": lambda cost: f"{cost.activations / 1e6:,.2f}",
     "memory (MB)": lambda cost: f"{cost.memory / 1e6:,.1f}",
     "CIO (M)": lambda cost: f"{cost.cio / 1e6:,.2f}",
-    "CIO by formula": lambda cost: f"{cost.formula_cio:,}",
+    "CIO by formula": lambda cost: f"{cost.formula_cio:,}" if cost.block_cio else "–",
     "stage widths": lambda cost: "/".join(map(str, stage_widths(cost))),
 }
 LAYER_COLUMNS = {
@@ -125,10 +125,8 @@ def table(costs: Sequence[Summary], style: str = "simple", per_layer: bool = Fal
     Examples
     --------
     >>> from gluondense import summary
-    >>> print(table([summary("dpn68")]))
-    network    input        parameters    MACs (M)    activations (M)    memory (MB) ...
-    ---------  ---------  ------------  ----------  ----------------- ...
-    dpn68      1x3x224x224  12,611,602    2,326.16              10.47 ...
+    >>> print(table([summary("dpn68")]).splitlines()[2])
+    dpn68      1x3x224x224    12,611,602    2,326.16              10.47          177.3 ...
     """
     if per_layer:
         return "\n\n".join(
@@ -212,10 +210,11 @@ def _layout(figure: go.Figure, height: int, **layout: Any) -> go.Figure:
 
 
 def _bubbles(costs: Sequence[Summary]) -> go.Figure:
-    # Networks of equal cost (68 and 68b, CIFAR-10 and SVHN) are one bubble with all their names.
-    places: dict[tuple[str, int, int], list[Summary]] = {}
+    # Networks of the same cost to three digits (68 and 68b …) are one bubble with all their names.
+    places: dict[tuple[str, str, str], list[Summary]] = {}
     for cost in costs:
-        places.setdefault((_family(cost), cost.params, cost.macs), []).append(cost)
+        place = _family(cost), f"{cost.params:.2e}", f"{cost.macs:.2e}"
+        places.setdefault(place, []).append(cost)
     most = max(cost.activations for cost in costs)
     figure = go.Figure()
     for family, colour in FAMILIES.items():
