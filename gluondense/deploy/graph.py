@@ -100,7 +100,19 @@ def portable_json(symbol: mx.sym.Symbol) -> str:
         if attributes:
             node["attrs"] = attributes
         node["name"] = _free_name(node["name"], taken)
+    _restart_versions(graph["nodes"])
     return json.dumps(graph, indent=2) + "\n"
+
+
+def _restart_versions(nodes: list[dict[str, Any]]) -> None:
+    # The third number of an input says how often it was written to. MXNet goes on counting each
+    # time that it records a network's BatchNorm; a fresh recording starts at 1.
+    entries = [entry for node in nodes for entry in node["inputs"]]
+    lowest: dict[int, int] = {}
+    for source, _, version in entries:
+        lowest[source] = min(version, lowest.get(source, version))
+    for entry in entries:
+        entry[2] -= max(0, lowest[entry[0]] - 1)
 
 
 def _free_name(name: str, taken: set[str]) -> str:
