@@ -210,10 +210,10 @@ def _layout(figure: go.Figure, height: int, **layout: Any) -> go.Figure:
 
 
 def _bubbles(costs: Sequence[Summary]) -> go.Figure:
-    # Networks of the same cost to three digits (68 and 68b …) are one bubble with all their names.
+    # Networks of the same cost to two digits (68 and 68b …) are one bubble with all their names.
     places: dict[tuple[str, str, str], list[Summary]] = {}
     for cost in costs:
-        place = _family(cost), f"{cost.params:.2e}", f"{cost.macs:.2e}"
+        place = _family(cost), f"{cost.params:.1e}", f"{cost.macs:.1e}"
         places.setdefault(place, []).append(cost)
     most = max(cost.activations for cost in costs)
     figure = go.Figure()
@@ -246,7 +246,8 @@ def _bubbles(costs: Sequence[Summary]) -> go.Figure:
         )
     figure.update_xaxes(title="parameters (millions)", type=_scale([c.params for c in costs]))
     figure.update_yaxes(title="multiply-adds (billions)", type=_scale([c.macs for c in costs]))
-    return _layout(figure, 560)
+    figure = _layout(figure, 560)
+    return figure.update_layout(margin_r=150)  # room for the names of the costliest
 
 
 def _scale(values: Iterable[int]) -> str:
