@@ -68,7 +68,15 @@ def evaluate(
         waiting = coming, len(labels)
     if waiting is not None:
         rows.append(_fetch(*waiting))
+    _restore_layout(net, devices)
     return Evaluation(np.concatenate(rows), np.concatenate(truth))
+
+
+def _restore_layout(net: gluon.HybridBlock, devices: Sequence[mx.Context]) -> None:
+    # On the CPU, inference has oneDNN rearrange the weights in place, in the background. Training on
+    # from there picks other kernels, depending on when that was done, and rounds differently.
+    if any(device.device_type == "cpu" for device in devices):
+        net.collect_params().reset_ctx(list(devices))
 
 
 def _fetch(parts: Sequence[mx.nd.NDArray], count: int) -> np.ndarray:

@@ -72,7 +72,7 @@ class RunFolder:
         mine = self.config()
         for name in ("model", "model_args", "dataset"):
             before, now = getattr(mine, name), getattr(config, name)
-            if before != json.loads(json.dumps(now)):
+            if before != now:
                 raise ValueError(
                     f"{self.path} holds a run with `{name}` {before!r}, not {now!r}: "
                     "resume it as it is, or give another --out."
