@@ -35,9 +35,7 @@ class SqueezeExcite(nn.HybridBlock):
         with self.name_scope():
             self.pool = nn.GlobalAvgPool2D(prefix="pool_")
             self.fc1 = nn.Dense(hidden, activation="relu", in_units=channels, prefix="fc1_")
-            self.fc2 = nn.Dense(
-                channels, activation="sigmoid", in_units=hidden, prefix="fc2_"
-            )
+            self.fc2 = nn.Dense(channels, activation="sigmoid", in_units=hidden, prefix="fc2_")
 
     def hybrid_forward(self, F: Any, x: Tensor) -> Tensor:
         """Scale each channel by its gate."""

@@ -110,7 +110,8 @@ class DenseBlock(Chain):
         if self._path_weights:
             old = F.slice_axis(x, axis=1, begin=0, end=self._in_channels)
             new = F.slice_axis(x, axis=1, begin=self._in_channels, end=None)
-            return concat(F, *self.attention(old, new), self._in_channels)
+            old, new = self.attention(old, new)
+            return concat(F, old, new, self._in_channels)
         return x if self._keep_input else F.slice_axis(x, axis=1, begin=self._in_channels, end=None)
 
 

@@ -34,7 +34,7 @@ class DualPathBlock(nn.HybridBlock):
         ``"se"`` re-weights the bottleneck's output, ``"path"`` its residual against its dense part.
 
     Inputs
-        ``(N, bw, H, W)`` and ``(N, d, H, W)``; where ``project``, the one ``(N, in_channels, H, W)``.
+        ``(N, bw, H, W)`` and ``(N, d, H, W)``; where ``project``, one ``(N, in_channels, H, W)``.
     Outputs
         ``(N, bw, H', W')`` and ``(N, d + inc, H', W')``; the d channels of the dense path come
         first, unchanged (2 inc channels of the projection where ``project``).
@@ -59,7 +59,7 @@ class DualPathBlock(nn.HybridBlock):
         self._dense_width = 2 * increment if project else in_channels - residual_width
         width = residual_width + increment
         self.out_channels = (width + 2 * increment) if project else in_channels + increment
-        conv = {"eps": eps, "dropout": dropout}
+        conv: dict[str, Any] = {"eps": eps, "dropout": dropout}
         with self.name_scope():
             if project:
                 self.projection = NormActConv(
@@ -157,10 +157,11 @@ class DualPathStage(nn.HybridBlock):
 
     def hybrid_forward(self, F: Any, x: Tensor) -> Tensor:
         """Run the blocks and join the two paths."""
-        paths = (x,)
-        for block in self._children.values():
-            paths = block(*paths)
-        return concat(F, *paths, self._residual_width)
+        first, *rest = self._children.values()
+        residual, dense = first(x)
+        for block in rest:
+            residual, dense = block(residual, dense)
+        return concat(F, residual, dense, self._residual_width)
 
     def output_size(self, size: int) -> int:
         """Height (or width) of the output for an input of ``size``."""

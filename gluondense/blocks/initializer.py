@@ -10,7 +10,7 @@ from mxnet.ndarray import NDArray
 
 @mx.init.register
 class HeFanOut(mx.init.Initializer):
-    """He initialization over the outputs for convolutions, LeCun's uniform for fully-connected layers.
+    """He initialization over the outputs for convolutions, LeCun's uniform for dense layers.
 
     A convolution of n output channels and a kw x kh kernel draws from N(0, 2 / (kw kh n)); a
     fully-connected layer of m inputs from U(-1 / sqrt(m), 1 / sqrt(m)); biases are 0. This is what

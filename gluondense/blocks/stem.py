@@ -11,7 +11,7 @@ from .base import Chain
 
 @dataclasses.dataclass(frozen=True)
 class StemSpec:
-    """A convolution, with BN-ReLU behind it where ``norm``, and a 3x3 max-pooling / 2 where ``pool``."""
+    """A convolution, then BN-ReLU where ``norm``, then 3x3 max-pooling / 2 where ``pool``."""
 
     kernel: int
     strides: int

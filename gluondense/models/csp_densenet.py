@@ -12,7 +12,8 @@ fusion    T, on [x0'', x1 … xL]          then                              U, 
 ========= ============================== ================================= =======================
 
 So every stage begins as wide as DenseNet's. 2x2 average pooling follows. The last stage has neither
-U nor pooling, and its T, where it has one, is that of "both". The paper's ImageNet figures belong to other, unpublished, networks.
+U nor pooling, and its T, where it has one, is that of "both". The paper's ImageNet figures belong
+to other, unpublished, networks.
 """
 
 from __future__ import annotations
@@ -81,7 +82,7 @@ class CSPDenseNet(Network):
     spec: CSPDenseNetSpec
 
     def stages(self, in_channels: int) -> Iterator[nn.HybridBlock]:
-        """Partial dense block with T, then U and pooling, and so on."""
+        """Yield partial dense blocks with T, and between each two U and pooling."""
         spec, channels = self.spec, in_channels
         for index, num_layers in enumerate(spec.block_config, start=1):
             last = index == len(spec.block_config)

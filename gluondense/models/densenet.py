@@ -32,7 +32,7 @@ class DenseNet(Network):
     spec: DenseNetSpec
 
     def stages(self, in_channels: int) -> Iterator[nn.HybridBlock]:
-        """Dense block, transition, dense block, …"""
+        """Yield dense blocks with a transition between each two."""
         spec, channels = self.spec, in_channels
         for index, num_layers in enumerate(spec.block_config, start=1):
             block = DenseBlock(
@@ -77,9 +77,7 @@ _CIFAR_ROWS = [  # depth, k, whether BC
 
 SPECS = {
     "densenet121": DenseNetSpec(),
-    "densenet161": DenseNetSpec(
-        num_init_features=96, growth_rate=48, block_config=(6, 12, 36, 24)
-    ),
+    "densenet161": DenseNetSpec(num_init_features=96, growth_rate=48, block_config=(6, 12, 36, 24)),
     "densenet169": DenseNetSpec(block_config=(6, 12, 32, 32)),
     "densenet201": DenseNetSpec(block_config=(6, 12, 48, 32)),
     "densenet264": DenseNetSpec(block_config=(6, 12, 64, 48)),
@@ -90,6 +88,11 @@ SPECS = {
     },
     # Seed 002's network, to the letter: neither bottleneck nor the papers' stem padding.
     "densenet_tutorial": DenseNetSpec(
-        stem="tutorial", block_config=(4, 4, 4, 4), bn_size=0, use_bias=True, classes=10, in_channels=1
+        stem="tutorial",
+        block_config=(4, 4, 4, 4),
+        bn_size=0,
+        use_bias=True,
+        classes=10,
+        in_channels=1,
     ),
 }

@@ -73,7 +73,7 @@ class DPN(Network):
     spec: DPNSpec
 
     def stages(self, in_channels: int) -> Iterator[nn.HybridBlock]:
-        """Four stages; the widths double and, from the second on, the maps halve."""
+        """Yield the stages; the widths double and, from the second on, the maps halve."""
         spec = self.spec
         for index, (blocks, increment) in enumerate(zip(spec.num_blocks, spec.increments)):
             stage = DualPathStage(

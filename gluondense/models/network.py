@@ -105,7 +105,7 @@ class Network(nn.HybridBlock):
         return nn.Dense(classes, in_units=self.out_channels, prefix="output_")
 
     def output_size(self, size: int) -> int:
-        """Height (or width) of the last map for an image of ``size``; below 1 if it is too small."""
+        """Height (or width) of the last map for an image of ``size``; 0 if it is too small."""
         for block in self.features:
             size = block.output_size(size) if hasattr(block, "output_size") else size
             if size < 1:
@@ -133,9 +133,10 @@ class Network(nn.HybridBlock):
     def _check_image(self, shape: tuple[int, ...]) -> None:
         name = self.model_name or type(self).__name__
         if len(shape) != 4 or shape[1] != self.spec.in_channels:
+            channels = shape[1] if len(shape) == 4 else "their number of channels"
             raise ValueError(
                 f"{name} takes images of shape (N, {self.spec.in_channels}, H, W), not {shape}: "
-                f"reshape them, or build the network with in_channels={shape[1:2] or '…'}."
+                f"reshape them, or build the network with in_channels={channels}."
             )
         if min(shape[2:]) < self.min_size:
             raise ValueError(

@@ -125,18 +125,20 @@ def get_model(
     """
     spec = get_spec(name, **fields)
     key = name.lower()
-    net = NETWORKS[type(spec)](spec, key, features_only, prefix=f"{key}_" if prefix is None else prefix)
+    net = NETWORKS[type(spec)](
+        spec, key, features_only, prefix=f"{key}_" if prefix is None else prefix
+    )
     if pretrained:
         _load(net, pretrained, ctx)
     net.hybridize(static_alloc=True, static_shape=True)
     return net
 
 
-def _load(net: Network, pretrained: bool | str, ctx: Any) -> None:
+def _load(net: Network, pretrained: Any, ctx: Any) -> None:
     if pretrained is True:
         raise ValueError(
-            f"pretrained=True: this version has no weights of {net.model_name} to download; pass the "
-            "path of a .params file, as net.save_parameters writes it."
+            f"pretrained=True: this version has no weights of {net.model_name} to download; pass "
+            "the path of a .params file, as net.save_parameters writes it."
         )
     if not Path(pretrained).is_file():
         raise FileNotFoundError(f"pretrained={str(pretrained)!r} is not a file.")

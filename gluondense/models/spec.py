@@ -90,7 +90,9 @@ class NetworkSpec:
             value = getattr(self, name)
             check(name, value, "a positive integer", is_count(value))
         check_choice("stem", self.stem, STEMS)
-        check("dropout", self.dropout, "in [0, 1)", is_number(self.dropout) and 0 <= self.dropout < 1)
+        check(
+            "dropout", self.dropout, "in [0, 1)", is_number(self.dropout) and 0 <= self.dropout < 1
+        )
         check("eps", self.eps, "a positive number", is_number(self.eps) and self.eps > 0)
         check_choice("attention", self.attention, ATTENTION)
         check("final_norm", self.final_norm, "True or False", isinstance(self.final_norm, bool))

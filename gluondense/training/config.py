@@ -214,7 +214,7 @@ _COSINE = TrainConfig(
     augment=("flip", "crop"),
     warmup_epochs=1,
 )
-_WIDER = {**_COSINE.model_args, "num_init_features": 48, "block_config": (1, 4, 6)}
+_DEEPER = {**_COSINE.model_args, "block_config": (1, 4, 6)}
 _TINY = {**_COSINE.model_args, "num_init_features": 16, "growth_rate": 16, "block_config": (1, 2, 2)}
 
 RECIPES: dict[str, TrainConfig] = {
@@ -239,7 +239,7 @@ RECIPES: dict[str, TrainConfig] = {
     "default": replace(_COSINE, recipe="default", epochs=10),
     # 45 minutes on 2 cores.
     "best": replace(
-        _COSINE, recipe="best", model_args=_WIDER, epochs=26, label_smoothing=0.1
+        _COSINE, recipe="best", model_args=_DEEPER, epochs=26, label_smoothing=0.1
     ),
 }
 
