@@ -69,7 +69,7 @@ def norm_act_conv(
     eps: float = 1e-5,
     dropout: float = 0.0,
 ) -> list[nn.HybridBlock]:
-    """Return the layers ``norm``, ``relu``, ``conv`` and, unless it is 0, ``dropout`` (+ suffix)."""
+    """Return ``norm``, ``relu``, ``conv`` and, unless it is 0, ``dropout`` (+ suffix)."""
     layers = [
         nn.BatchNorm(epsilon=eps, in_channels=in_channels, prefix=f"norm{suffix}_"),
         nn.Activation("relu", prefix=f"relu{suffix}_"),
