@@ -88,8 +88,11 @@ def _config(args: argparse.Namespace) -> tuple[TrainConfig, str]:
     else:
         config = get_recipe(args.recipe or "default")
         out = args.out or f"runs/{given.get('model', config.model)}-{config.recipe}"
+    if given.get("model", config.model) != config.model and args.resume is None:
+        given["model_args"] = {}  # those of the recipe belong to its own model
     if args.set:
-        given["model_args"] = {**config.model_args, **dict(map(_assignment, args.set))}
+        fields = given.get("model_args", config.model_args)
+        given["model_args"] = {**fields, **dict(map(_assignment, args.set))}
     return replace(config, **given), out
 
 

@@ -215,7 +215,12 @@ _COSINE = TrainConfig(
     warmup_epochs=1,
 )
 _DEEPER = {**_COSINE.model_args, "block_config": (1, 4, 6)}
-_TINY = {**_COSINE.model_args, "num_init_features": 16, "growth_rate": 16, "block_config": (1, 2, 2)}
+_TINY = {
+    **_COSINE.model_args,
+    "num_init_features": 16,
+    "growth_rate": 16,
+    "block_config": (1, 2, 2),
+}
 
 RECIPES: dict[str, TrainConfig] = {
     # The tutorial's net and loop to the letter, so that its numbers compare.
@@ -238,9 +243,7 @@ RECIPES: dict[str, TrainConfig] = {
     # 15 minutes on 2 cores.
     "default": replace(_COSINE, recipe="default", epochs=10),
     # 45 minutes on 2 cores.
-    "best": replace(
-        _COSINE, recipe="best", model_args=_DEEPER, epochs=26, label_smoothing=0.1
-    ),
+    "best": replace(_COSINE, recipe="best", model_args=_DEEPER, epochs=26, label_smoothing=0.1),
 }
 
 

@@ -36,6 +36,19 @@ class Evaluation:
         true = self.probabilities[np.arange(len(self.labels)), self.labels].astype(np.float64)
         return float(-np.log(np.maximum(true, np.finfo(np.float32).tiny)).mean())
 
+    def mistakes(self) -> np.ndarray:
+        """Find the wrongly classified images, those first of which the network was surest.
+
+        Examples
+        --------
+        >>> said = np.array([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4]])
+        >>> Evaluation(said, np.array([1, 1, 1])).mistakes().tolist()
+        [0, 2]
+        """
+        order = np.argsort(-self.probabilities.max(axis=1), kind="stable")
+        wrong = self.probabilities.argmax(axis=1) != self.labels
+        return order[wrong[order]]
+
 
 def evaluate(
     net: gluon.HybridBlock,

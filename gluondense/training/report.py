@@ -1,5 +1,241 @@
-"""placeholder."""
+"""The report of a run: one HTML file that needs nothing but a browser."""
+
+from __future__ import annotations
+
+import base64
+import io
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+from typing import Any, Union
+
+import numpy as np
+from PIL import Image
+
+from ..analysis import Summary, summary
+from . import checkpoint
+from .checkpoint import Checkpoint
+from .config import TrainConfig
+from .runfolder import Answers, RunFolder, replace_file
+
+CSS = """
+:root { --ink: #1d2433; --faint: #667085; --line: #e7eaf0; --bad: #c92a4b; --good: #12805c; }
+* { box-sizing: border-box; }
+body { margin: 0; background: #f6f7f9; color: var(--ink); line-height: 1.45;
+  font: 15px/1.45 system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif; }
+main { max-width: 1120px; margin: 0 auto; padding: 32px 24px 64px; }
+h1 { font-size: 26px; font-weight: 650; margin: 0; letter-spacing: -0.01em; }
+h2 { font-size: 17px; font-weight: 650; margin: 0 0 4px; }
+p { margin: 0; color: var(--faint); }
+header p { margin-top: 4px; }
+section { background: #fff; border: 1px solid var(--line); border-radius: 12px;
+  padding: 20px 24px; margin-top: 16px; }
+.tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(150px, 1fr)); gap: 12px;
+  margin-top: 20px; }
+.tile { background: #fff; border: 1px solid var(--line); border-radius: 12px; padding: 14px 16px; }
+.tile b { display: block; font-size: 24px; font-weight: 650; letter-spacing: -0.01em;
+  font-variant-numeric: tabular-nums; }
+.tile span { color: var(--faint); font-size: 13px; }
+.split { display: grid; grid-template-columns: minmax(0, 1.9fr) minmax(0, 1fr); gap: 16px; }
+.pictures { display: grid; grid-template-columns: repeat(auto-fill, minmax(112px, 1fr)); gap: 16px 12px;
+  margin-top: 16px; }
+figure { margin: 0; font-size: 13px; line-height: 1.35; }
+figure img { display: block; width: 100%; aspect-ratio: 1; object-fit: contain; background: #000;
+  border-radius: 8px; image-rendering: pixelated; margin-bottom: 6px; }
+figcaption span { display: block; overflow-wrap: anywhere; }
+.true { color: var(--faint); }
+.right { color: var(--good); font-weight: 600; }
+.wrong { color: var(--bad); font-weight: 600; }
+.columns { display: grid; grid-template-columns: repeat(3, minmax(0, 1fr)); gap: 8px 40px; margin-top: 12px; }
+table { width: 100%; border-collapse: collapse; font-size: 13px; }
+h3 { font-size: 13px; font-weight: 600; color: var(--faint); margin: 8px 0 4px; }
+td { padding: 5px 0; border-top: 1px solid var(--line); vertical-align: top; overflow-wrap: anywhere; }
+td + td { text-align: right; padding-left: 12px; font-variant-numeric: tabular-nums; }
+@media (max-width: 860px) { .split, .columns { grid-template-columns: 1fr; } }
+"""
 
 
-def write_report(folder, data=None):
-    pass
+@dataclass(frozen=True)
+class _Facts:
+    """All that a report is made of."""
+
+    config: TrainConfig
+    rows: list[dict[str, float]]
+    best: Checkpoint
+    answers: Answers
+
+
+def write_report(path: Union[str, os.PathLike]) -> Path:
+    """Write ``report.html`` into a run's folder, from nothing but what lies there.
+
+    Parameters
+    ----------
+    path
+        The run's folder.
+
+    Returns
+    -------
+    Path
+        The report.
+
+    Raises
+    ------
+    FileNotFoundError
+        If no epoch of the run is finished yet, or it is no run.
+    """
+    folder = RunFolder(path)
+    config, rows, kept = folder.config(), folder.rows(), folder.answers()
+    if not rows or kept is None:
+        raise FileNotFoundError(f"{folder.path} has no finished epoch: there is nothing to report.")
+    facts = _Facts(config, rows, checkpoint.load(folder.best), kept)
+    replace_file(folder.report, _page(facts).encode())
+    return folder.report
+
+
+def _page(facts: _Facts) -> str:
+    # Imported here: plotly takes a second, and only reports need it.
+    from plotly.offline import get_plotlyjs
+
+    from .report_figures import confusion_figure, history_figure, recall_figure
+
+    config, names = facts.config, facts.best.class_names
+    title = escape(f"{config.model} on {config.dataset}")
+    answers, kept = facts.answers.evaluation, facts.answers
+    return f"""<!doctype html>
+<html lang="en"><head><meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{title}</title><link rel="icon" href="data:,">
+<style>{CSS}</style><script>{get_plotlyjs()}</script></head>
+<body><main>
+<header><h1>{title}</h1><p>{escape(_subtitle(facts))}</p></header>
+<div class="tiles">{_tiles(facts)}</div>
+<section><h2>Training</h2><p>Loss and accuracy after each epoch, learning rate at each step.</p>
+{_plot(history_figure(facts.rows, config))}</section>
+<section><h2>Confusion</h2>
+<p>The {len(answers.labels):,} test images after epoch {kept.epoch}, the best;
+{len(answers.mistakes()):,} are taken for another class.</p>
+<div class="split">{_plot(confusion_figure(answers, names))}
+{_plot(recall_figure(answers, names))}</div></section>
+<section><h2>Predictions</h2><p>The first images of the test set.</p>
+{_gallery(facts, range(len(kept.first_images)), kept.first_images)}</section>
+<section><h2>Worst mistakes</h2><p>Wrong answers that the network was surest of.</p>
+{_gallery(facts, kept.worst, kept.worst_images)}</section>
+<section><h2>Model and run</h2>{_tables(facts)}</section>
+</main></body></html>
+"""
+
+
+def _subtitle(facts: _Facts) -> str:
+    config, done = facts.config, len(facts.rows)
+    devices = ", ".join(f"GPU {gpu}" for gpu in config.gpus) or "CPU"
+    state = f"{done} epochs" if done == config.epochs else f"{done} of {config.epochs} epochs"
+    return f"recipe {config.recipe} · {state} · seed {config.seed} · {devices}"
+
+
+def _tiles(facts: _Facts) -> str:
+    last, cost = facts.rows[-1], _cost(facts.best)
+    best = facts.best.metrics
+    tiles = [
+        (f"{best['test_acc']:.2%}", f"best test accuracy, epoch {best['epoch']:.0f}"),
+        (f"{last['test_acc']:.2%}", "last test accuracy"),
+        (_short(cost.params), "parameters"),
+        (_short(cost.macs), "multiply-adds an image"),
+        (_duration(last["wall_s"]), "training time"),
+        (f"{last['images_per_s']:,.0f}", "images a second"),
+    ]
+    return "".join(
+        f'<div class="tile"><b>{escape(value)}</b><span>{escape(what)}</span></div>'
+        for value, what in tiles
+    )
+
+
+def _gallery(facts: _Facts, indices: Iterable[int], images: np.ndarray) -> str:
+    answers, names = facts.answers.evaluation, facts.best.class_names
+    cards = []
+    for index, image in zip(indices, images):
+        true, likely = int(answers.labels[index]), int(answers.probabilities[index].argmax())
+        verdict = "right" if true == likely else "wrong"
+        share = answers.probabilities[index, likely]
+        cards.append(
+            f'<figure><img src="{_png(image)}" alt="test image {index}" title="test image {index}">'
+            f'<figcaption><span class="true">true: {escape(names[true])}</span>'
+            f'<span class="{verdict}">{escape(names[likely])}, {share:.0%}</span></figcaption></figure>'
+        )
+    return f'<div class="pictures">{"".join(cards)}</div>' if cards else "<p>There are none.</p>"
+
+
+def _tables(facts: _Facts) -> str:
+    best, config = facts.best, facts.config.to_dict()
+    cost = _cost(best)
+    model = {
+        "model": best.model_name,
+        "input": " × ".join(map(str, best.input_shape[1:])),
+        "parameters": f"{cost.params:,}",
+        "multiply-adds": f"{cost.macs:,}",
+        **best.spec,
+        "mean": best.mean,
+        "std": best.std,
+    }
+    run = {
+        "epochs done": len(facts.rows),
+        "steps": f"{facts.rows[-1]['step']:,.0f}",
+        "training time": _duration(facts.rows[-1]["wall_s"]),
+        "CPU time": _duration(facts.rows[-1]["cpu_s"]),
+        "last train loss": f"{facts.rows[-1]['train_loss']:.4f}",
+        "last test loss": f"{facts.rows[-1]['test_loss']:.4f}",
+        **best.versions,
+    }
+    # The command line names a local folder, which is no one else's business.
+    recipe = {key: value for key, value in config.items() if key not in ("data_dir", "model_args")}
+    columns = (("Network", model), ("Recipe", recipe), ("Run", run))
+    return f'<div class="columns">{"".join(_table(*column) for column in columns)}</div>'
+
+
+def _table(title: str, values: dict[str, Any]) -> str:
+    rows = "".join(
+        f"<tr><td>{escape(name)}</td><td>{escape(_text(value))}</td></tr>"
+        for name, value in values.items()
+    )
+    return f"<div><h3>{escape(title)}</h3><table>{rows}</table></div>"
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, (tuple, list)):
+        return ", ".join(map(_text, value)) or "none"
+    if value is None or isinstance(value, bool):
+        return {None: "none", True: "yes", False: "no"}[value]
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _cost(best: Checkpoint) -> Summary:
+    return summary(best.model_name, best.input_shape, **best.spec)
+
+
+def _png(image: np.ndarray) -> str:
+    buffer = io.BytesIO()
+    Image.fromarray(image[..., 0] if image.shape[2] == 1 else image).save(buffer, "PNG")
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def _short(count: float) -> str:
+    for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if count >= size:
+            return f"{count / size:.3g} {unit}"
+    return f"{count:.0f}"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def _plot(figure: Any) -> str:
+    return figure.to_html(
+        full_html=False,
+        include_plotlyjs=False,
+        config={"displaylogo": False, "responsive": True, "displayModeBar": False},
+    )

@@ -155,14 +155,14 @@ class Run:
         self.folder.append(row)
         if best:
             self._save(self.folder.best)
-            self.folder.save_answers(answers, self.epoch)
+            self.folder.save_answers(answers, self.epoch, self.data.test_images)
         self._save(self.folder.last)
         print(self._line(row, best), flush=True)
 
     def write_report(self) -> None:
         """Write the report, once there is an epoch to report on."""
         if self.log:
-            write_report(self.folder.path, self.data)
+            write_report(self.folder.path)
 
     def _train_step(self, meter: Meter, images: np.ndarray, labels: np.ndarray) -> None:
         config = self.config

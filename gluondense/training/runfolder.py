@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Optional, Union
 
@@ -27,6 +28,30 @@ COLUMNS = (
     "cpu_s",
 )
 OWN = ("config.json", "log.csv", "checkpoints", "answers.npz", "report.html")
+PICTURES = 24  # of each kind in the report
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What a network says about the test set.
+
+    Parameters
+    ----------
+    evaluation
+        Its answers to all images.
+    epoch
+        After which epoch.
+    first_images
+        The first images of the test set, uint8 (n, H, W, C).
+    worst, worst_images
+        Numbers of the worst mistakes in the test set, and these images.
+    """
+
+    evaluation: Evaluation
+    epoch: int
+    first_images: np.ndarray
+    worst: np.ndarray
+    worst_images: np.ndarray
 
 
 class RunFolder:
@@ -137,22 +162,35 @@ class RunFolder:
             file.flush()
             os.fsync(file.fileno())
 
-    def save_answers(self, answers: Evaluation, epoch: int) -> None:
-        """Keep the test set's probabilities and labels for the report."""
+    def save_answers(self, evaluation: Evaluation, epoch: int, test_images: np.ndarray) -> None:
+        """Keep what the report shows of the best network: all its answers, and some images."""
+        worst = evaluation.mistakes()[:PICTURES]
         new = self.path / "answers.npz.new"
         with open(new, "wb") as file:
             np.savez_compressed(
-                file, probabilities=answers.probabilities, labels=answers.labels, epoch=epoch
+                file,
+                probabilities=evaluation.probabilities,
+                labels=evaluation.labels,
+                epoch=epoch,
+                first_images=test_images[:PICTURES],
+                worst=worst,
+                worst_images=test_images[worst],
             )
         os.replace(new, self.path / "answers.npz")
 
-    def answers(self) -> Optional[Evaluation]:
+    def answers(self) -> Optional[Answers]:
         """Read what ``save_answers`` kept; None if there is nothing."""
         path = self.path / "answers.npz"
         if not path.is_file():
             return None
         with np.load(path) as arrays:
-            return Evaluation(arrays["probabilities"], arrays["labels"])
+            return Answers(
+                Evaluation(arrays["probabilities"], arrays["labels"]),
+                int(arrays["epoch"]),
+                arrays["first_images"],
+                arrays["worst"],
+                arrays["worst_images"],
+            )
 
 
 def replace_file(path: Path, data: bytes) -> None:
