@@ -126,8 +126,9 @@ def _free_name(name: str, taken: set[str]) -> str:
 def _portable_attributes(node: dict[str, Any]) -> dict[str, str]:
     operator, name = node["op"], node["name"]
     if operator == "null":
-        # Initializers, learning-rate factors, … of training: some differ from process to process.
-        return {}
+        # The shape is needed where an operator's other inputs do not tell it. The rest is of training
+        # (initializer, learning-rate factor, …), and some of it differs from process to process.
+        return {k: v for k, v in node.get("attrs", {}).items() if k == "__shape__"}
     if operator not in PORTABLE_OPERATORS:
         raise ValueError(
             f"target (='portable') has no operator {operator} ({name}): export a network without "
