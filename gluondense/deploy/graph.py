@@ -126,8 +126,8 @@ def _free_name(name: str, taken: set[str]) -> str:
 def _portable_attributes(node: dict[str, Any]) -> dict[str, str]:
     operator, name = node["op"], node["name"]
     if operator == "null":
-        # The shape is needed where an operator's other inputs do not tell it. The rest is of training
-        # (initializer, learning-rate factor, …), and some of it differs from process to process.
+        # The shape is needed where an operator's other inputs do not tell it. The rest is for
+        # training (initializer, learning-rate factor, …), and some differs between processes.
         return {k: v for k, v in node.get("attrs", {}).items() if k == "__shape__"}
     if operator not in PORTABLE_OPERATORS:
         raise ValueError(
