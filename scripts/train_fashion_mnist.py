@@ -25,6 +25,7 @@ def main(argv: Optional[list[str]] = None) -> int:
         config, out = _config(args)
         if args.fallback_digits:
             config = _available(config)
+        print(_headline(config, out), flush=True)
         result = fit(config, out, resume=args.resume is not None, progress=not args.no_progress)
     except FloatingPointError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -76,7 +77,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _config(args: argparse.Namespace) -> tuple[TrainConfig, str]:
-    names = ("model", "epochs", "batch_size", "lr", "resize", "dataset", "data_dir", "gpus", "seed")
+    names = ("epochs", "batch_size", "lr", "resize", "dataset", "data_dir", "gpus", "seed")
     given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
     if args.resume is not None:
         out = args.resume or args.out
@@ -87,13 +88,20 @@ def _config(args: argparse.Namespace) -> tuple[TrainConfig, str]:
             raise ValueError(f"{out} follows the recipe {config.recipe!r}, which can't be changed.")
     else:
         config = get_recipe(args.recipe or "default")
-        out = args.out or f"runs/{given.get('model', config.model)}-{config.recipe}"
-    if given.get("model", config.model) != config.model and args.resume is None:
-        given["model_args"] = {}  # those of the recipe belong to its own model
+        out = args.out or f"runs/{args.model or config.model}-{config.recipe}"
+    config = replace(config, **given).with_model(args.model or config.model)
     if args.set:
         fields = given.get("model_args", config.model_args)
         given["model_args"] = {**fields, **dict(map(_assignment, args.set))}
     return replace(config, **given), out
+
+
+def _headline(config: TrainConfig, out: str) -> str:
+    fields = ", ".join(f"{name}={value}" for name, value in config.model_args.items())
+    return (
+        f"{config.model}{f' ({fields})' if fields else ''} on {config.dataset}, "
+        f"recipe {config.recipe}, {config.epochs} epochs -> {out}"
+    )
 
 
 def _available(config: TrainConfig) -> TrainConfig:

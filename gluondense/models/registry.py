@@ -7,6 +7,7 @@ import fnmatch
 from pathlib import Path
 from typing import Any, Callable
 
+from ..environment import import_gluoncv
 from . import csp_densenet, densenet, dpn
 from .network import Network
 from .spec import NetworkSpec, closest
@@ -173,9 +174,8 @@ def register_with_gluoncv(override: bool = False) -> list[str]:
     list of str
         The names that were added.
     """
-    from gluoncv.model_zoo import model_zoo
-
+    zoo = import_gluoncv().model_zoo.model_zoo._models
     functions = model_functions()
-    added = sorted(name for name in functions if override or name not in model_zoo._models)
-    model_zoo._models.update({name: functions[name] for name in added})
+    added = sorted(name for name in functions if override or name not in zoo)
+    zoo.update({name: functions[name] for name in added})
     return added

@@ -6,6 +6,9 @@ import difflib
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Optional
 
+from ..data import DATASETS
+from ..models import get_spec
+
 SCHEDULES = ("constant", "cosine", "step")
 OPTIMIZERS = ("sgd", "nag")
 INITIALIZERS = ("default", "xavier")
@@ -124,6 +127,36 @@ class TrainConfig:
         if fixed:
             raise ValueError(f"`{fixed[0]}` follows from the data set; leave it out of model_args.")
 
+    def with_model(self, name: str) -> TrainConfig:
+        """Copy the configuration with another network, fitted to the size of the images.
+
+        The recipe's ``model_args`` belong to its own network and go. On images below 64 pixels a
+        stem of stride 4 would leave the stages almost nothing, so it becomes ``"half"``, of stride
+        2.
+
+        Parameters
+        ----------
+        name
+            Registry name.
+
+        Raises
+        ------
+        ValueError
+            If there is no such network.
+
+        Examples
+        --------
+        >>> RECIPES["default"].with_model("dpn68").model_args
+        {'stem': 'half'}
+        >>> RECIPES["listing"].with_model("dpn68").model_args
+        {}
+        """
+        if name == self.model:
+            return self
+        side = self.resize or min(DATASETS[self.dataset].image_size)
+        small = side < 64 and get_spec(name).stem in ("imagenet", "imagenet3")
+        return replace(self, model=name, model_args={"stem": "half"} if small else {})
+
     def to_dict(self) -> dict[str, Any]:
         """All fields, ready for JSON."""
         return asdict(self)
@@ -200,8 +233,10 @@ def _check_choice(config: TrainConfig, name: str, choices: tuple[str, ...]) -> N
         raise ValueError(f"`{name}` must be one of {', '.join(choices)}, got {value!r}.")
 
 
-# Made for 28x28: one dense layer at full size, most at 14x14 and 7x7, and no bottlenecks, because 3x3
-# convolutions of 32 maps run near the CPU's peak while 1x1 ones wait for memory.
+# Made for 28x28 on a CPU: one dense layer at full size, most at 14x14 and 7x7; no bottlenecks, as 3x3
+# convolutions of 32 maps run near the CPU's peak while 1x1 ones wait for memory; every width a
+# multiple of 16, else oneDNN falls back to slow kernels (a transition to 40 maps made a BatchNorm's
+# backward pass 50 times slower, and the whole step four times).
 _COSINE = TrainConfig(
     model="densenet121",
     model_args={
@@ -215,12 +250,7 @@ _COSINE = TrainConfig(
     warmup_epochs=1,
 )
 _DEEPER = {**_COSINE.model_args, "block_config": (1, 4, 6)}
-_TINY = {
-    **_COSINE.model_args,
-    "num_init_features": 16,
-    "growth_rate": 16,
-    "block_config": (1, 2, 2),
-}
+_TINY = {**_COSINE.model_args, "block_config": (1, 1, 1)}
 
 RECIPES: dict[str, TrainConfig] = {
     # The tutorial's net and loop to the letter, so that its numbers compare.
