@@ -86,7 +86,7 @@ def evaluate(
 
 
 def _restore_layout(net: gluon.HybridBlock, devices: Sequence[mx.Context]) -> None:
-    # On the CPU, inference has oneDNN rearrange the weights in place, in the background. Training on
+    # On the CPU, inference has oneDNN rearrange the weights in place, in the background. Training
     # from there picks other kernels, depending on when that was done, and rounds differently.
     if any(device.device_type == "cpu" for device in devices):
         net.collect_params().reset_ctx(list(devices))

@@ -23,8 +23,9 @@ from .runfolder import Answers, RunFolder, replace_file
 CSS = """
 :root { --ink: #1d2433; --faint: #667085; --line: #e7eaf0; --bad: #c92a4b; --good: #12805c; }
 * { box-sizing: border-box; }
-body { margin: 0; background: #f6f7f9; color: var(--ink); line-height: 1.45;
-  font: 15px/1.45 system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif; }
+body { margin: 0; background: #f6f7f9; color: var(--ink);
+  font: 15px/1.45 system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial,
+  sans-serif; }
 main { max-width: 1120px; margin: 0 auto; padding: 32px 24px 64px; }
 h1 { font-size: 26px; font-weight: 650; margin: 0; letter-spacing: -0.01em; }
 h2 { font-size: 17px; font-weight: 650; margin: 0 0 4px; }
@@ -39,8 +40,8 @@ section { background: #fff; border: 1px solid var(--line); border-radius: 12px;
   font-variant-numeric: tabular-nums; }
 .tile span { color: var(--faint); font-size: 13px; }
 .split { display: grid; grid-template-columns: minmax(0, 1.9fr) minmax(0, 1fr); gap: 16px; }
-.pictures { display: grid; grid-template-columns: repeat(auto-fill, minmax(112px, 1fr)); gap: 16px 12px;
-  margin-top: 16px; }
+.pictures { display: grid; grid-template-columns: repeat(auto-fill, minmax(112px, 1fr));
+  gap: 16px 12px; margin-top: 16px; }
 figure { margin: 0; font-size: 13px; line-height: 1.35; }
 figure img { display: block; width: 100%; aspect-ratio: 1; object-fit: contain; background: #000;
   border-radius: 8px; image-rendering: pixelated; margin-bottom: 6px; }
@@ -48,10 +49,12 @@ figcaption span { display: block; overflow-wrap: anywhere; }
 .true { color: var(--faint); }
 .right { color: var(--good); font-weight: 600; }
 .wrong { color: var(--bad); font-weight: 600; }
-.columns { display: grid; grid-template-columns: repeat(3, minmax(0, 1fr)); gap: 8px 40px; margin-top: 12px; }
+.columns { display: grid; grid-template-columns: repeat(3, minmax(0, 1fr)); gap: 8px 40px;
+  margin-top: 12px; }
 table { width: 100%; border-collapse: collapse; font-size: 13px; }
 h3 { font-size: 13px; font-weight: 600; color: var(--faint); margin: 8px 0 4px; }
-td { padding: 5px 0; border-top: 1px solid var(--line); vertical-align: top; overflow-wrap: anywhere; }
+td { padding: 5px 0; border-top: 1px solid var(--line); vertical-align: top;
+  overflow-wrap: anywhere; }
 td + td { text-align: right; padding-left: 12px; font-variant-numeric: tabular-nums; }
 @media (max-width: 860px) { .split, .columns { grid-template-columns: 1fr; } }
 """
@@ -161,7 +164,8 @@ def _gallery(facts: _Facts, indices: Iterable[int], images: np.ndarray) -> str:
         cards.append(
             f'<figure><img src="{_png(image)}" alt="test image {index}" title="test image {index}">'
             f'<figcaption><span class="true">true: {escape(names[true])}</span>'
-            f'<span class="{verdict}">{escape(names[likely])}, {share:.0%}</span></figcaption></figure>'
+            f'<span class="{verdict}">{escape(names[likely])}</span>'
+            f'<span class="true">sure to {share:.1%}</span></figcaption></figure>'
         )
     return f'<div class="pictures">{"".join(cards)}</div>' if cards else "<p>There are none.</p>"
 

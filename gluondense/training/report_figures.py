@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -62,7 +63,6 @@ def history_figure(rows: Sequence[dict[str, float]], config: TrainConfig) -> go.
         row=2,
         col=1,
     )
-    _style(figure, height=520)
     figure.update_layout(
         hovermode="x unified",
         legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
@@ -70,12 +70,20 @@ def history_figure(rows: Sequence[dict[str, float]], config: TrainConfig) -> go.
     )
     figure.update_yaxes(title="loss", rangemode="tozero", row=1, col=1, secondary_y=False)
     figure.update_yaxes(
-        title="accuracy", tickformat=".0%", showgrid=False, row=1, col=1, secondary_y=True
+        title="accuracy",
+        tickformat=".3~p",
+        tickmode="auto",
+        showgrid=False,
+        row=1,
+        col=1,
+        secondary_y=True,
     )
     figure.update_yaxes(title="learning rate", rangemode="tozero", nticks=4, row=2, col=1)
-    figure.update_xaxes(title="epoch", range=[0, config.epochs * 1.02], row=2, col=1)
-    figure.update_xaxes(range=[0, config.epochs * 1.02], row=1, col=1)
-    return figure
+    figure.update_xaxes(
+        range=[0, config.epochs * 1.02], tick0=0, dtick=math.ceil(config.epochs / 15)
+    )
+    figure.update_xaxes(title="epoch", row=2, col=1)
+    return _styled(figure, height=520)
 
 
 def confusion_figure(answers: Evaluation, class_names: Sequence[str]) -> go.Figure:
@@ -106,11 +114,11 @@ def confusion_figure(answers: Evaluation, class_names: Sequence[str]) -> go.Figu
             "<extra></extra>",
         )
     )
-    _style(figure, height=max(420, min(44 * classes + 130, 900)))
     figure.update_layout(margin={"l": 104, "r": 16, "t": 8, "b": 88})
     figure.update_yaxes(title="true", autorange="reversed", showgrid=False, type="category")
-    figure.update_xaxes(title="predicted", showgrid=False, tickangle=-35, type="category")
-    return figure
+    angle = -35 if max(map(len, names)) > 3 else 0
+    figure.update_xaxes(title="predicted", showgrid=False, tickangle=angle, type="category")
+    return _styled(figure, _height(classes))
 
 
 def recall_figure(answers: Evaluation, class_names: Sequence[str]) -> go.Figure:
@@ -125,17 +133,17 @@ def recall_figure(answers: Evaluation, class_names: Sequence[str]) -> go.Figure:
             orientation="h",
             marker={"color": "#84a9ec"},
             text=[f"{share:.1%}" for share in shares],
-            textposition="inside",
+            textposition="auto",
+            textangle=0,
             insidetextanchor="end",
             insidetextfont={"color": INK},
             hovertemplate="%{y}: %{x:.2%}<extra></extra>",
         )
     )
-    _style(figure, height=max(420, min(44 * len(class_names) + 130, 900)))
     figure.update_layout(margin={"l": 96, "r": 16, "t": 8, "b": 88}, bargap=0.25)
     figure.update_yaxes(autorange="reversed", showgrid=False, type="category")
     figure.update_xaxes(title="recognised", range=[0, 1], tickformat=".0%")
-    return figure
+    return _styled(figure, _height(len(class_names)))
 
 
 def _rates(
@@ -149,7 +157,11 @@ def _rates(
     return [step / per_epoch for step in steps], [schedule(step) for step in steps]
 
 
-def _style(figure: go.Figure, height: int) -> None:
+def _height(classes: int) -> int:
+    return max(420, min(44 * classes + 130, 900))
+
+
+def _styled(figure: go.Figure, height: int) -> go.Figure:
     figure.update_layout(
         template="plotly_white",
         height=height,
@@ -158,5 +170,7 @@ def _style(figure: go.Figure, height: int) -> None:
         plot_bgcolor="rgba(0,0,0,0)",
         hoverlabel={"font": {"family": FONT, "size": 13}},
     )
-    figure.update_xaxes(gridcolor=GRID, linecolor=GRID, zeroline=False, title_font_color=FAINT)
-    figure.update_yaxes(gridcolor=GRID, linecolor=GRID, zeroline=False, title_font_color=FAINT)
+    axis = {"gridcolor": GRID, "linecolor": GRID, "zeroline": False}
+    figure.update_xaxes(**axis, title_font={"size": 13, "color": FAINT})
+    figure.update_yaxes(**axis, title_font={"size": 13, "color": FAINT})
+    return figure

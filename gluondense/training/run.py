@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,11 +15,13 @@ from ..data import ArrayLoader, ImageArrays
 from ..models import get_model
 from . import checkpoint
 from .config import TrainConfig
+from .devices import find_devices
 from .evaluate import evaluate
 from .metrics import Meter
 from .report import write_report
 from .runfolder import RunFolder
 from .schedule import make_schedule
+from .seeds import seed_all
 from .signals import Stopped, StopRequest
 from .targets import mixup, soft_labels
 
@@ -260,39 +261,6 @@ class Run:
             f"train {row['train_acc']:.2%}  test {row['test_acc']:.2%}{' (best)' if best else ''}  "
             f"{row['images_per_s']:,.0f} images/s  {left / 60:.0f} min left"
         )
-
-
-def find_devices(gpus: tuple[int, ...]) -> list[mx.Context]:
-    """Find the contexts of the numbered GPUs, or the CPU's if there is no number.
-
-    Raises
-    ------
-    ValueError
-        If a GPU isn't there.
-
-    Examples
-    --------
-    >>> find_devices(())
-    [cpu(0)]
-    """
-    if not gpus:
-        return [mx.cpu()]
-    count = mx.context.num_gpus()
-    for gpu in gpus:
-        if gpu >= count:
-            raise ValueError(
-                f"GPU {gpu} isn't there: MXNet sees {count} GPUs on this machine "
-                f"(an NVIDIA driver and mxnet-cu112 are needed). Leave out --gpus for the CPU."
-            )
-    return [mx.gpu(gpu) for gpu in gpus]
-
-
-def seed_all(*key: int) -> None:
-    """Set the random streams of Python, NumPy and MXNet to a function of the key."""
-    seed = int(np.random.SeedSequence(key).generate_state(1)[0]) % 2**31
-    random.seed(seed)
-    np.random.seed(seed)
-    mx.random.seed(seed)
 
 
 def _trainer(net: gluon.HybridBlock, config: TrainConfig) -> gluon.Trainer:
