@@ -233,8 +233,8 @@ def _check_choice(config: TrainConfig, name: str, choices: tuple[str, ...]) -> N
         raise ValueError(f"`{name}` must be one of {', '.join(choices)}, got {value!r}.")
 
 
-# Made for 28x28 on a CPU: one dense layer at full size, most at 14x14 and 7x7; no bottlenecks, as 3x3
-# convolutions of 32 maps run near the CPU's peak while 1x1 ones wait for memory; every width a
+# Made for 28x28 on a CPU: one dense layer at full size, most at 14x14 and 7x7; no bottlenecks, for
+# 3x3 convolutions of 32 maps run near the peak while 1x1 ones wait for memory; and every width a
 # multiple of 16, else oneDNN falls back to slow kernels (a transition to 40 maps made a BatchNorm's
 # backward pass 50 times slower, and the whole step four times).
 _COSINE = TrainConfig(
