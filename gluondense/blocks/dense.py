@@ -132,6 +132,11 @@ class Transition(Chain):
 
     Inputs / Outputs
         ``(N, in_channels, H, W)`` to ``(N, channels, H // 2, W // 2)``.
+
+    Raises
+    ------
+    ValueError
+        If no channel is left.
     """
 
     def __init__(
@@ -143,6 +148,11 @@ class Transition(Chain):
         **conv: Any,
     ) -> None:
         super().__init__(prefix=prefix)
+        if channels is not None and channels < 1:
+            raise ValueError(
+                f"a transition from {in_channels} to {channels} channels leaves none: "
+                "choose a larger compression or a smaller partial_ratio."
+            )
         self.out_channels = in_channels if channels is None else channels
         self.strides = 2 if pool else 1
         with self.name_scope():

@@ -115,7 +115,8 @@ class Network(nn.HybridBlock):
     @property
     def min_size(self) -> int:
         """The least height and width of an image that leaves a map of at least 1x1."""
-        least = TRAINING_MAP if self.spec.pool == "mean_max" else 1
+        windowed = self.spec.pool == "mean_max" and not self.features_only
+        least = TRAINING_MAP if windowed else 1
         return next(size for size in range(1, 1024) if self.output_size(size) >= least)
 
     def initialize(
@@ -173,9 +174,14 @@ class Network(nn.HybridBlock):
         Raises
         ------
         ValueError
-            If ``classes`` is not a positive integer.
+            If ``classes`` is not a positive integer, or the network is ``features_only``.
         """
         check("classes", classes, "a positive integer", is_count(classes))
+        if self.features_only:
+            raise ValueError(
+                f"{self.model_name or type(self).__name__} was built with features_only=True and "
+                "has no output to reset: build it without."
+            )
         with self.name_scope():
             self.output = self._classifier(classes)
         self.spec = dataclasses.replace(self.spec, classes=classes)
