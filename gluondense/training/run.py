@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -270,7 +271,11 @@ def _trainer(net: gluon.HybridBlock, config: TrainConfig) -> gluon.Trainer:
             parameter.wd_mult = 0.0
     settings = {"learning_rate": config.lr, "momentum": config.momentum, "wd": config.wd}
     # Updates stay in this process, so that the learning rate and the states are in our hands.
-    return gluon.Trainer(parameters, config.optimizer, settings, update_on_kvstore=False)
+    trainer = gluon.Trainer(parameters, config.optimizer, settings, update_on_kvstore=False)
+    # This starts the key-value store. Else the first step on several devices starts it, after
+    # its forward pass, and its broadcast undoes the first update of BatchNorm's running statistics.
+    trainer.save_states(os.devnull)
+    return trainer
 
 
 def _image_size(config: TrainConfig, native: tuple[int, int], net: gluon.Block) -> tuple[int, int]:

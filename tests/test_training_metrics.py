@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+import mxnet as mx
+import numpy as np
+import pytest
+
+from gluondense.training.evaluate import Evaluation, evaluate
+from gluondense.training.metrics import Meter
+from gluondense.training.targets import mixup, soft_labels
+
+
+def test_meter_counts_all_devices_and_steps():
+    meter = Meter()
+    targets = mx.nd.array([[1, 0], [0, 1]])
+    logits = mx.nd.array([[2, 1], [2, 1]])
+    for step in range(1, 6):
+        meter.add(step, [mx.nd.array([1, 2])] * 2, [logits] * 2, [targets] * 2)
+    meter.sync()
+    assert (meter.loss, meter.accuracy, meter.images) == (1.5, 0.5, 20)
+
+
+def test_meter_names_the_first_step_that_is_not_finite():
+    meter = Meter()
+    one = mx.nd.ones((1, 2))
+    for step, loss in enumerate([1.0, 1.0, np.nan, np.nan], start=1):
+        meter.add(step, [mx.nd.array([loss])], [one], [one])
+    with pytest.raises(FloatingPointError, match="became nan at step 3"):
+        meter.sync()
+    assert (meter.images, meter.loss) == (2, 1.0)
+
+
+class Twice:
+    """A network whose logits are its input, and which refuses any but full batches."""
+
+    def __call__(self, x):
+        assert x.shape[0] == 4
+        return x
+
+    def collect_params(self):
+        return mx.gluon.ParameterDict()
+
+
+def test_evaluate_counts_each_image_once_and_pads_the_last_batch():
+    logits = np.eye(3, dtype=np.float32)[np.arange(10) % 3] * 5
+    labels = np.arange(10) % 3
+    labels[9] = 1
+    batches = [(logits[i : i + 4], labels[i : i + 4]) for i in range(0, 10, 4)]
+    found = evaluate(Twice(), batches, 4, [mx.cpu()])
+    assert found.probabilities.shape == (10, 3)
+    np.testing.assert_allclose(found.probabilities.sum(axis=1), 1, rtol=1e-6)
+    assert found.accuracy == pytest.approx(0.9)
+    right = -np.log(np.exp(5) / (np.exp(5) + 2))
+    assert found.loss == pytest.approx((9 * right + right + 5) / 10, rel=1e-5)
+    assert found.mistakes().tolist() == [9]
+
+
+def test_evaluation_of_a_certain_mistake_has_a_finite_loss():
+    assert np.isfinite(Evaluation(np.array([[1.0, 0.0]]), np.array([1])).loss)
+
+
+def test_soft_labels_sum_to_one_and_keep_the_class():
+    rows = soft_labels(np.array([2, 0]), 5, 0.1)
+    np.testing.assert_allclose(rows.sum(axis=1), 1, rtol=1e-6)
+    assert rows.argmax(axis=1).tolist() == [2, 0]
+    assert rows.dtype == np.float32
+
+
+def test_mixup_blends_images_and_targets_alike():
+    images = np.arange(4, dtype=np.float32)[:, None, None, None]
+    targets = np.eye(4, dtype=np.float32)
+    mixed, blended = mixup(images, targets, 0.4, np.random.default_rng(0))
+    np.testing.assert_allclose(mixed.ravel(), blended @ np.arange(4), rtol=1e-5)
+    assert mixed.dtype == blended.dtype == np.float32
+    again = mixup(images, targets, 0.4, np.random.default_rng(0))
+    np.testing.assert_array_equal(mixed, again[0])
