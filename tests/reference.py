@@ -18,7 +18,7 @@ def randomize(block: mx.gluon.Block, seed: int = 0) -> mx.gluon.Block:
     """Initialize a block with no parameter at its default."""
     mx.random.seed(seed)
     rng = np.random.RandomState(seed)
-    block.initialize(mx.init.MSRAPrelu("in", slope=0))
+    block.initialize(mx.init.MSRAPrelu("in", slope=0), force_reinit=True)
     for name, parameter in block.collect_params().items():
         for end, limits in RANGES.items():
             if name.endswith(end):

@@ -89,7 +89,7 @@ def gluoncv_network() -> None:
 
 
 def main() -> None:
-    name, fields = "densenet40_k12_cifar10", {"in_channels": 1, "growth_rate": 16}
+    name, fields = "densenet40_k12_cifar10", {"in_channels": 1}
     net = gluondense.get_model(name, **fields)
     net.initialize()
     x = mx.nd.random.uniform(shape=(2, 1, 16, 16))

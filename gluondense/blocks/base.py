@@ -45,16 +45,16 @@ def concat(F: Any, first: Tensor, second: Tensor, width: int) -> Tensor:
 
     The backward pass of oneDNN's concatenation cuts a blocked gradient at ``width``. Where that is
     inside a block it stops with "could not construct a sub-memory", or kills the process by SIGFPE
-    (MXNet 1.9.1, oneDNN 2.4): no network of growth rate 12 could be trained on a CPU. Maps of five
-    axes go to MXNet's own concatenation, which has no blocks.
+    (MXNet 1.9.1, oneDNN 2.4): no network of growth rate 12 could be trained on a CPU. A detour over
+    a fifth axis gives the gradient MXNet's plain layout, which can be cut anywhere.
 
     Inputs / Outputs
         ``(N, width, H, W)`` and ``(N, C, H, W)`` to ``(N, width + C, H, W)``.
     """
+    joined = F.concat(first, second, dim=1)
     if width % ONEDNN_BLOCK == 0:
-        return F.concat(first, second, dim=1)
-    first, second = F.expand_dims(first, axis=4), F.expand_dims(second, axis=4)
-    return F.squeeze(F.concat(first, second, dim=1), axis=4)
+        return joined
+    return F.squeeze(F.expand_dims(joined, axis=4), axis=4)
 
 
 def norm_act_conv(
