@@ -8,7 +8,7 @@ import shlex
 import signal
 import sys
 from dataclasses import replace
-from typing import Any, Optional
+from typing import Any, NoReturn, Optional
 
 from gluondense.data import DATASETS, load_dataset
 from gluondense.training import RECIPES, RunResult, TrainConfig, fit, get_recipe
@@ -36,8 +36,13 @@ def main(argv: Optional[list[str]] = None) -> int:
     return _finish(result)
 
 
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"error: {message} (see --help)\n")
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = _Parser(description=__doc__)
     parser.add_argument("--model", help="name from gluondense.list_models(); default: the recipe's")
     parser.add_argument("--recipe", choices=sorted(RECIPES), help="default: default")
     parser.add_argument("--epochs", type=int)
@@ -91,9 +96,9 @@ def _config(args: argparse.Namespace) -> tuple[TrainConfig, str]:
         out = args.out or f"runs/{args.model or config.model}-{config.recipe}"
     config = replace(config, **given).with_model(args.model or config.model)
     if args.set:
-        fields = given.get("model_args", config.model_args)
-        given["model_args"] = {**fields, **dict(map(_assignment, args.set))}
-    return replace(config, **given), out
+        fields = {**config.model_args, **dict(map(_assignment, args.set))}
+        config = replace(config, model_args=fields)
+    return config, out
 
 
 def _headline(config: TrainConfig, out: str) -> str:

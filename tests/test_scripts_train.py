@@ -81,6 +81,14 @@ def test_mistake_gets_one_line(main, tmp_path, monkeypatch, capsys, args, messag
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("args", [["--recipe=none"], ["--gpus=a"], ["--epochs=x"], ["--nothing"]])
+def test_bad_option_gets_one_line(main, capsys, args):
+    with pytest.raises(SystemExit) as stopped:
+        main(args)
+    assert stopped.value.code == 2
+    error_line(capsys)
+
+
 def test_folders_that_are_not_free_get_one_line(main, tmp_path, capsys):
     out = tmp_path / "run"
     assert main([*FAST, "--epochs=1", "--out", str(out)]) == 0

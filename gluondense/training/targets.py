@@ -10,8 +10,8 @@ def soft_labels(labels: np.ndarray, classes: int, smoothing: float = 0.0) -> np.
 
     Examples
     --------
-    >>> soft_labels(np.array([1]), 4, 0.2).round(2).tolist()
-    [[0.05, 0.85, 0.05, 0.05]]
+    >>> soft_labels(np.array([1]), 4, 0.2)
+    array([[0.05, 0.85, 0.05, 0.05]], dtype=float32)
     """
     rows = np.full((len(labels), classes), smoothing / classes, np.float32)
     rows[np.arange(len(labels)), labels] += 1 - smoothing
