@@ -121,7 +121,8 @@ class Run:
         with self._bar(progress) as bar:
             for images, labels in self.train_loader.batches(self.epoch, start=self.at.batch):
                 self._train_step(meter, images, labels)
-                bar.set_postfix_str(f"loss {meter.loss:.3f}, acc {meter.accuracy:.3f}", False)
+                if meter.images:
+                    bar.set_postfix_str(f"loss {meter.loss:.3f}, acc {meter.accuracy:.3f}", False)
                 bar.update(len(labels))
                 if stop.signum is not None:
                     break
