@@ -19,11 +19,13 @@ from .models import (
     model_functions,
     register_with_gluoncv,
 )
+from .training import fit
 
 __version__ = "0.1.0"
 
 __all__ = [
     "export",
+    "fit",
     "get_model",
     "get_spec",
     "list_models",

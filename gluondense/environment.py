@@ -207,7 +207,7 @@ def _import_mxnet() -> types.ModuleType:
         with _quiet_imports():
             mxnet = importlib.import_module("mxnet")
     except (ImportError, OSError, RuntimeError, AttributeError) as error:
-        raise ImportError(_why_not(error)) from error
+        raise ImportError(_why_not(error)) from None  # the message has all of it
     if not getattr(mxnet, "__version__", "").startswith("1.9."):
         version = getattr(mxnet, "__version__", "without a version, perhaps a folder named mxnet")
         raise ImportError(f"gluondense needs MXNet 1.9.1, this is {version}: {INSTALL}")
