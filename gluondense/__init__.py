@@ -20,10 +20,10 @@ from .models import (
     register_with_gluoncv,
 )
 from .training import fit
-
-__version__ = "0.1.0"
+from .version import __version__
 
 __all__ = [
+    "__version__",
     "export",
     "fit",
     "get_model",

@@ -13,6 +13,7 @@ PACKAGE = ROOT / "gluondense"
 
 # A room may import itself and the rooms of the rows above; rooms of one row stay apart.
 ROWS = (
+    ("version",),
     ("compat",),
     ("environment",),
     ("blocks",),
@@ -65,7 +66,7 @@ def complaints(module: tuple[str, ...], names: set[str]) -> list[str]:
     wrong = []
     for name in sorted(names):
         other = room_of(name) if name.startswith("gluondense.") else name
-        if other == room or other == "__version__":
+        if other == room:
             continue
         if ROW_OF.get(other, len(ROWS)) >= ROW_OF[room]:
             wrong.append(f"{'.'.join(module)} may not import {name}")

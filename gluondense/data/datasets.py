@@ -10,7 +10,7 @@ from typing import Callable, Optional, Union
 
 import numpy as np
 
-from gluondense.data import digits, fashion_mnist, synthetic
+from . import digits, fashion_mnist, synthetic
 
 PathLike = Union[str, "os.PathLike[str]"]
 Arrays = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]

@@ -16,8 +16,8 @@ from pathlib import Path
 
 import numpy as np
 
-from gluondense.data.download import download_file
-from gluondense.data.idx import parse_idx, read_idx, unpack
+from .download import download_file
+from .idx import parse_idx, read_idx, unpack
 
 __all__ = ["CLASS_NAMES", "FILES", "MIRRORS", "load", "read_idx"]
 

@@ -8,8 +8,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 
-from gluondense.data.transforms import AUGMENTATIONS, normalize
-from gluondense.data.transforms import resize as resize_batch
+from .transforms import AUGMENTATIONS, normalize
+from .transforms import resize as resize_batch
 
 Batch = tuple[np.ndarray, np.ndarray]
 

@@ -16,6 +16,7 @@ import numpy as np
 from mxnet import gluon
 
 from ..models import get_model
+from ..version import __version__
 from .config import tuples
 
 FORMAT = 1
@@ -205,8 +206,6 @@ def save(
 
 def versions() -> dict[str, str]:
     """Versions of the software that the numbers depend on."""
-    from .. import __version__
-
     return {
         "gluondense": __version__,
         "mxnet": mx.__version__,
