@@ -250,7 +250,7 @@ _COSINE = TrainConfig(
     warmup_epochs=1,
 )
 _DEEPER = {**_COSINE.model_args, "block_config": (1, 4, 6)}
-_TINY = {**_COSINE.model_args, "block_config": (1, 1, 1)}
+_TINY = {**_COSINE.model_args, "stem": "half", "block_config": (2, 2)}
 
 RECIPES: dict[str, TrainConfig] = {
     # The tutorial's net and loop to the letter, so that its numbers compare.
@@ -269,7 +269,7 @@ RECIPES: dict[str, TrainConfig] = {
         schedule="constant",
         init="xavier",
     ),
-    "demo": replace(_COSINE, recipe="demo", model_args=_TINY, epochs=2, warmup_epochs=0.2),
+    "demo": replace(_COSINE, recipe="demo", model_args=_TINY, epochs=3, warmup_epochs=0.2),
     # 15 minutes on 2 cores.
     "default": replace(_COSINE, recipe="default", epochs=10),
     # 45 minutes on 2 cores.
