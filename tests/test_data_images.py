@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageFile
 
 from gluondense.data.images import read_image
 
@@ -62,7 +62,10 @@ def error_of(path) -> str:
     return str(caught.value)
 
 
-def test_bad_files_are_named(tmp_path):
+@pytest.mark.parametrize("lenient", [False, True])
+def test_bad_files_are_named(tmp_path, monkeypatch, lenient):
+    # GluonCV sets this for the whole process when it is imported.
+    monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", lenient)
     assert "no picture" in error_of(tmp_path / "nothing.png")
     assert "is a folder" in error_of(tmp_path)
     (tmp_path / "text.png").write_text("hello")

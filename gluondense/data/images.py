@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
 
 def read_image(path: str | os.PathLike[str], channels: int, size: tuple[int, int]) -> np.ndarray:
@@ -33,7 +35,7 @@ def read_image(path: str | os.PathLike[str], channels: int, size: tuple[int, int
     if channels not in (1, 3):
         raise ValueError(f"channels={channels} must be 1 (grey) or 3 (RGB)")
     try:
-        with Image.open(path) as opened:
+        with _whole_files_only(), Image.open(path) as opened:
             picture = _eight_bit(ImageOps.exif_transpose(opened))
     except FileNotFoundError:
         raise FileNotFoundError(f"no picture {os.fspath(path)}; check the path") from None
@@ -55,6 +57,17 @@ def read_image(path: str | os.PathLike[str], channels: int, size: tuple[int, int
         # Pillow's filter averages when it shrinks, as the makers of small-image data sets did.
         picture = picture.resize((width, height), Image.Resampling.BILINEAR)
     return np.asarray(picture).reshape(height, width, channels)
+
+
+@contextmanager
+def _whole_files_only() -> Iterator[None]:
+    """Have Pillow refuse truncated files, for which `import gluoncv` makes it show grey instead."""
+    before = ImageFile.LOAD_TRUNCATED_IMAGES
+    ImageFile.LOAD_TRUNCATED_IMAGES = False
+    try:
+        yield
+    finally:
+        ImageFile.LOAD_TRUNCATED_IMAGES = before
 
 
 def _eight_bit(picture: Image.Image) -> Image.Image:
