@@ -84,7 +84,7 @@ def _add_numpy_names() -> None:
 
 def _add_numpy_core() -> None:
     """Let ``mx.nd.moveaxis`` read from NumPy 2's deprecated ``numpy.core`` without a warning."""
-    if "_core" in vars(numpy):
+    if int(numpy.__version__.split(".")[0]) >= 2:
         numeric = importlib.import_module("numpy.core.numeric")
         array_utils = importlib.import_module("numpy.lib.array_utils")
         _put(numeric, "normalize_axis_tuple", array_utils.normalize_axis_tuple)
