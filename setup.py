@@ -14,6 +14,10 @@ VERSION = re.search(r'"(.+)"$', (HERE / "gluondense/version.py").read_text().rst
 # There it is one more line: pip install --no-deps mxnet==1.9.1
 NUMPY_1_ERA = '; python_version < "3.13"'
 
+# NumPy 1.24 removed numpy.bool, without which `import mxnet` fails where gluondense was not imported
+# first: exports are to load in plain MXNet right beside it. Python 3.12 has no NumPy so old.
+NUMPY_OF_PLAIN_MXNET = 'numpy<1.24; python_version < "3.12"'
+
 setup(
     name="gluondense",
     version=VERSION,
@@ -39,8 +43,8 @@ setup(
     ],
     extras_require={
         # One of the two, never both: they install the same module.
-        "cpu": ["mxnet==1.9.1" + NUMPY_1_ERA],
-        "cu112": ["mxnet-cu112==1.9.1" + NUMPY_1_ERA],
+        "cpu": ["mxnet==1.9.1" + NUMPY_1_ERA, NUMPY_OF_PLAIN_MXNET],
+        "cu112": ["mxnet-cu112==1.9.1" + NUMPY_1_ERA, NUMPY_OF_PLAIN_MXNET],
         # Exact where a new version would move the goal posts.
         "test": [
             "hypothesis",
