@@ -14,8 +14,8 @@ VERSION = re.search(r'"(.+)"$', (HERE / "gluondense/version.py").read_text().rst
 # There it is one more line: pip install --no-deps mxnet==1.9.1
 NUMPY_1_ERA = '; python_version < "3.13"'
 
-# NumPy 1.24 removed numpy.bool, without which `import mxnet` fails where gluondense was not imported
-# first: exports are to load in plain MXNet right beside it. Python 3.12 has no NumPy so old.
+# NumPy 1.24 removed numpy.bool, without which `import mxnet` fails unless gluondense was imported
+# first; exports are to load in plain MXNet right beside it. Python 3.12 has no NumPy so old.
 NUMPY_OF_PLAIN_MXNET = 'numpy<1.24; python_version < "3.12"'
 
 setup(
