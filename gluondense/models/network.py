@@ -134,15 +134,18 @@ class Network(nn.HybridBlock):
     def _check_image(self, shape: tuple[int, ...]) -> None:
         name = self.model_name or type(self).__name__
         if len(shape) != 4 or shape[1] != self.spec.in_channels:
-            channels = shape[1] if len(shape) == 4 else "their number of channels"
+            build = f", or build the network with in_channels={shape[1]}" if len(shape) == 4 else ""
             raise ValueError(
                 f"{name} takes images of shape (N, {self.spec.in_channels}, H, W), not {shape}: "
-                f"reshape them, or build the network with in_channels={channels}."
+                f"reshape them{build}."
             )
         if min(shape[2:]) < self.min_size:
+            build = (
+                "" if self.spec.stem == "cifar" else ", or build it with stem='cifar' (stride 1)"
+            )
             raise ValueError(
                 f"{name} needs images of at least {self.min_size}x{self.min_size}, not "
-                f"{shape[2]}x{shape[3]}: resize them, or build it with stem='cifar' (stride 1)."
+                f"{shape[2]}x{shape[3]}: resize them{build}."
             )
 
     def hybrid_forward(self, F: Any, x: Tensor) -> Any:

@@ -7,6 +7,8 @@ import fnmatch
 from pathlib import Path
 from typing import Any, Callable
 
+import mxnet as mx
+
 from ..environment import import_gluoncv
 from . import csp_densenet, densenet, dpn
 from .network import Network
@@ -110,7 +112,8 @@ def get_model(
     Raises
     ------
     ValueError
-        If there is no such network or field, or the value breaks the field's rule.
+        If there is no such network or field, the value breaks the field's rule, or the file is of
+        another network.
     FileNotFoundError
         If ``pretrained`` names no file.
 
@@ -143,7 +146,14 @@ def _load(net: Network, pretrained: Any, ctx: Any) -> None:
         )
     if not Path(pretrained).is_file():
         raise FileNotFoundError(f"pretrained={str(pretrained)!r} is not a file.")
-    net.load_parameters(str(pretrained), ctx=ctx, ignore_extra=net.features_only)
+    try:
+        net.load_parameters(str(pretrained), ctx=ctx, ignore_extra=net.features_only)
+    except (AssertionError, ValueError, mx.MXNetError) as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(
+            f"pretrained={str(pretrained)!r} does not fit {net.model_name} with these fields "
+            f"({reason[:200]}): build the network that the file was saved from."
+        ) from None
 
 
 def model_functions() -> dict[str, Callable[..., Network]]:

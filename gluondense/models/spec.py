@@ -59,7 +59,8 @@ class NetworkSpec:
     num_init_features
         Width of the stem.
     dropout
-        Probability in [0, 1) of dropping a value behind each convolution of a stage.
+        Probability in [0, 1) of dropping a value behind each convolution of a stage or transition,
+        but for DPN's projections.
     eps
         Added to the variance in every batch normalization.
     attention
