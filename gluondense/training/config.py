@@ -270,9 +270,9 @@ RECIPES: dict[str, TrainConfig] = {
         init="xavier",
     ),
     "demo": replace(_COSINE, recipe="demo", model_args=_TINY, epochs=3, warmup_epochs=0.2),
-    # 15 minutes on 2 cores.
+    # 16 minutes on 2 cores.
     "default": replace(_COSINE, recipe="default", epochs=10),
-    # 45 minutes on 2 cores.
+    # 48 minutes on 2 cores.
     "best": replace(_COSINE, recipe="best", model_args=_DEEPER, epochs=26, label_smoothing=0.1),
 }
 
