@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Optional
 
 from ..data import DATASETS
 from ..models import get_spec
+from ..models.spec import closest
 
 SCHEDULES = ("constant", "cosine", "step")
 OPTIMIZERS = ("sgd", "nag")
@@ -203,9 +203,10 @@ def _known(values: dict[str, Any]) -> dict[str, Any]:
     names = [f.name for f in fields(TrainConfig)]
     for name in values:
         if name not in names:
-            close = difflib.get_close_matches(name, names, 1)
-            hint = f"did you mean `{close[0]}`?" if close else f"known are {', '.join(names)}."
-            raise ValueError(f"Unknown training field `{name}`: {hint}")
+            raise ValueError(
+                f"Unknown training field {name!r}{closest(name, names)} "
+                f"(fields: {', '.join(names)})."
+            )
     return values
 
 
