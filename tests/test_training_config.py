@@ -66,7 +66,9 @@ def test_bad_value_is_refused(field, value, message):
 
 
 def test_unknown_names_get_a_hint():
-    with pytest.raises(ValueError, match="Unknown training field 'batchsize'; did you mean 'batch_size'"):
+    with pytest.raises(
+        ValueError, match="Unknown training field 'batchsize'; did you mean 'batch_size'"
+    ):
         get_recipe("demo").with_fields(batchsize=3)
     with pytest.raises(ValueError, match="Unknown recipe 'tutorial'"):
         get_recipe("tutorial")
