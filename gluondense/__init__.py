@@ -12,15 +12,10 @@ environment.prepare()  # before anything imports MXNet: its threads are fixed wh
 
 from .analysis import summary
 from .deploy import export, load_exported
-from .models import (
-    get_model,
-    get_spec,
-    list_models,
-    model_functions,
-    register_with_gluoncv,
-)
+from .models import get_spec, list_models
 from .training import fit
 from .version import __version__
+from .weights import get_model, model_functions, register_with_gluoncv
 
 __all__ = [
     "__version__",

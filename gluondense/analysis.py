@@ -31,7 +31,7 @@ from mxnet.gluon import Block, HybridBlock
 from mxnet.symbol import Symbol
 
 from .blocks import DenseBlock, DenseLayer
-from .models import Network, NetworkSpec, get_model
+from .models import Network, NetworkSpec, build_model
 from .models.registry import NETWORKS
 from .models.spec import check, is_count
 
@@ -187,7 +187,7 @@ def summary(model: Model, input_shape: Shape | None = None, **fields: Any) -> Su
 
 def _build(model: Model, fields: dict[str, Any]) -> HybridBlock | Symbol:
     if isinstance(model, str):
-        return get_model(model, **fields)
+        return build_model(model, **fields)
     if isinstance(model, NetworkSpec):
         network = NETWORKS[type(model)]
         try:

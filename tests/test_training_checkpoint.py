@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from training_tiny import TINY
 
-from gluondense.models import get_model
+from gluondense import get_model
 from gluondense.training import checkpoint, fit
 
 FACTS = {

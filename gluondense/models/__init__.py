@@ -1,14 +1,7 @@
 """The networks, one file a family; each family is a Spec, a trunk and a table of rows."""
 
 from .network import FeatureInfo, Network
-from .registry import (
-    SPECS,
-    get_model,
-    get_spec,
-    list_models,
-    model_functions,
-    register_with_gluoncv,
-)
+from .registry import SPECS, build_model, get_spec, list_models
 from .spec import NetworkSpec
 
 __all__ = [
@@ -16,9 +9,7 @@ __all__ = [
     "FeatureInfo",
     "Network",
     "NetworkSpec",
-    "get_model",
+    "build_model",
     "get_spec",
     "list_models",
-    "model_functions",
-    "register_with_gluoncv",
 ]

@@ -15,7 +15,7 @@ import mxnet as mx
 import numpy as np
 from mxnet import gluon
 
-from ..models import get_model
+from ..models import build_model
 from ..version import __version__
 from .config import tuples
 
@@ -67,7 +67,7 @@ class Checkpoint:
         ctx
             Device; the CPU if None.
         """
-        net = get_model(self.model_name, **self.spec)
+        net = build_model(self.model_name, **self.spec)
         self.load_parameters(net, ctx)
         return net
 

@@ -13,7 +13,7 @@ from mxnet import autograd, gluon
 from tqdm import tqdm
 
 from ..data import ArrayLoader, ImageArrays
-from ..models import get_model
+from ..models import build_model
 from . import checkpoint
 from .config import TrainConfig
 from .devices import find_devices
@@ -63,7 +63,7 @@ class Run:
     def __init__(self, config: TrainConfig, folder: RunFolder, data: ImageArrays) -> None:
         self.config, self.folder, self.data = config, folder, data
         self.devices = find_devices(config.gpus)
-        self.net = get_model(
+        self.net = build_model(
             config.model,
             classes=len(data.info.class_names),
             in_channels=data.info.in_channels,

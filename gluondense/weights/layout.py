@@ -1,0 +1,148 @@
+"""What a layout is: how others name the parameters of the same networks.
+
+A row says for each of our modules what the others call it, so the same row reads a file and writes
+one. ``features.stage{i}.layer{j}.{unit}`` matches ``features.stage3.layer12.conv1`` with i = 3,
+j = 12 and unit = "conv1"; the other side is a template, or a function of these where numbers are
+counted otherwise.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Iterable, Mapping
+from functools import cache
+from typing import Callable, Union
+
+Target = Union[str, Callable[..., Union[str, tuple[str, ...]]]]
+Rule = tuple[str, Target]
+Rules = tuple[Rule, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Preprocessing:
+    """What a network's images must have gone through.
+
+    Parameters
+    ----------
+    mean, std
+        A number for each channel, of pixels scaled to [0, 1].
+    interpolation
+        ``"bilinear"`` or ``"bicubic"``, for resizing.
+    crop_ratio
+        Side of the centre crop over the shorter side of the resized image.
+    input_size
+        Side of the crop in pixels.
+    """
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    interpolation: str = "bilinear"
+    crop_ratio: float = 0.875
+    input_size: int = 224
+
+
+IMAGENET = Preprocessing(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
+# The DPN authors subtract (124, 117, 104) and multiply by 0.0167.
+DPN = Preprocessing(
+    mean=(124 / 255, 117 / 255, 104 / 255), std=(1 / (0.0167 * 255),) * 3, interpolation="bicubic"
+)
+CSP = dataclasses.replace(IMAGENET, crop_ratio=0.887, input_size=256)
+
+GLUON: Mapping[str, str] = {}
+TORCH = {"gamma": "weight", "beta": "bias"}
+MODULE = {"running_mean": "moving_mean", "running_var": "moving_var"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """One way of naming the parameters.
+
+    Parameters
+    ----------
+    name
+        Its name in :data:`LAYOUTS`.
+    writer
+        Whose files look like that.
+    rules
+        Pairs of our module and theirs; the first that matches holds. Two of theirs for one of ours
+        are filters stacked one above the other.
+    kinds
+        What differs in the last part of a name: ``gamma`` is torch's ``weight``.
+    separator
+        Between module and kind.
+    aliases
+        Regular expressions and replacements that bring older spellings to this one.
+    prefixed
+        Whether all names begin with a prefix that says nothing (``densenet0_``).
+    conv_output
+        Whether the classifier is a 1x1 convolution.
+    eps
+        Of the batch normalizations that the weights were trained with; None if it varies.
+    preprocessing
+        What such weights take as a rule; None if it varies.
+    """
+
+    name: str
+    writer: str
+    rules: Rules
+    kinds: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    separator: str = "."
+    aliases: tuple[tuple[str, str], ...] = ()
+    prefixed: bool = False
+    conv_output: bool = False
+    eps: float | None = 1e-5
+    preprocessing: Preprocessing | None = IMAGENET
+
+    def names(self, parameters: Iterable[str]) -> dict[str, tuple[str, ...]]:
+        """What they call our parameters; those that they do not have are left out."""
+        modules: dict[str, tuple[str, ...]] = {}
+        names = {}
+        for parameter in parameters:
+            module, _, kind = parameter.rpartition(".")
+            if module not in modules:
+                modules[module] = self._modules(module)
+            theirs = self.separator + self.kinds.get(kind, kind)
+            if modules[module]:
+                names[parameter] = tuple(name + theirs for name in modules[module])
+        return names
+
+    def _modules(self, module: str) -> tuple[str, ...]:
+        for pattern, target in self.rules:
+            match = _compiled(pattern).fullmatch(module)
+            if match:
+                values = {k: int(v) if k in "ij" else v for k, v in match.groupdict().items()}
+                if callable(target):
+                    target = target(**values)
+                templates = (target,) if isinstance(target, str) else target
+                return tuple(template.format(**values) for template in templates)
+        return ()
+
+    def keys(self, file: Iterable[str]) -> dict[str, str]:
+        """The names in a file by their spelling in this layout."""
+        keys = {}
+        for key in file:
+            name = key
+            for old, new in self.aliases:
+                name = re.sub(old, new, name)
+            keys[name] = key
+        if self.prefixed:
+            (stem,) = self.names(["features.stem.conv.weight"]).values()
+            cuts = {name[: -len(stem[0])] for name in keys if name.endswith(stem[0])}
+            if len(cuts) == 1:
+                cut = cuts.pop()
+                keys = {name[len(cut) :]: k for name, k in keys.items() if name.startswith(cut)}
+        return keys
+
+
+@cache
+def _compiled(pattern: str) -> re.Pattern:
+    """Turn ``{i}`` and ``{j}`` into numbers, other names into anything."""
+    regex = re.escape(pattern).replace(r"\{", "{").replace(r"\}", "}")
+    regex = re.sub(r"\{([ij])\}", r"(?P<\1>\\d+)", regex)
+    return re.compile(re.sub(r"\{(\w+)\}", r"(?P<\1>.+)", regex))
+
+
+def norm_as_bn(unit: str) -> str:
+    """What most others call our ``norm``."""
+    return "bn" if unit == "norm" else unit
