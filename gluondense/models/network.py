@@ -41,6 +41,8 @@ class Network(nn.HybridBlock):
         What Gluon's fine-tuning code relies on: all blocks up to the pooling, and the classifier.
     feature_info
         Name, channels and stride of the map after each stage.
+    preprocessing
+        What images the loaded weights take, where that is known; else None.
 
     Inputs
         ``(N, in_channels, H, W)``
@@ -59,6 +61,7 @@ class Network(nn.HybridBlock):
         super().__init__(prefix=prefix)
         self.spec, self.model_name, self.features_only = spec, model_name, features_only
         self.feature_info: list[FeatureInfo] = []
+        self.preprocessing: Any = None
         with self.name_scope():
             self.features = Chain(prefix="")
             with self.features.name_scope():

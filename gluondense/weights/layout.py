@@ -81,6 +81,8 @@ class Layout:
         Of the batch normalizations that the weights were trained with; None if it varies.
     preprocessing
         What such weights take as a rule; None if it varies.
+    model
+        The only network that is written so, where another layout also has all names.
     """
 
     name: str
@@ -93,6 +95,7 @@ class Layout:
     conv_output: bool = False
     eps: float | None = 1e-5
     preprocessing: Preprocessing | None = IMAGENET
+    model: str | None = None
 
     def names(self, parameters: Iterable[str]) -> dict[str, tuple[str, ...]]:
         """What they call our parameters; those that they do not have are left out."""
@@ -128,10 +131,10 @@ class Layout:
             keys[name] = key
         if self.prefixed:
             (stem,) = self.names(["features.stem.conv.weight"]).values()
-            cuts = {name[: -len(stem[0])] for name in keys if name.endswith(stem[0])}
-            if len(cuts) == 1:
-                cut = cuts.pop()
-                keys = {name[len(cut) :]: k for name, k in keys.items() if name.startswith(cut)}
+            # The zoo's stages have a conv0 each: the shortest prefix is the network's.
+            cuts = sorted((n[: -len(stem[0])] for n in keys if n.endswith(stem[0])), key=len)
+            cut = cuts[0] if cuts else ""
+            keys = {n[len(cut) :] if n.startswith(cut) else n: key for n, key in keys.items()}
         return keys
 
 

@@ -63,6 +63,7 @@ TIMM_DPN = Layout(
 TIMM_DPN_B = dataclasses.replace(
     TIMM_DPN,
     name="timm-dpn-b",
+    model="dpn68b",
     writer="timm, DPN-68b: two 1x1 convolutions behind one BN-ReLU",
     rules=_timm_dpn(
         (
@@ -97,4 +98,4 @@ OYAM_DPN = Layout(
     preprocessing=None,
 )
 
-TORCH_LAYOUTS = (TORCHVISION, CSP_LISTING, TIMM_DPN, TIMM_DPN_B, OYAM_DPN)
+TORCH_LAYOUTS = (TORCHVISION, CSP_LISTING, TIMM_DPN_B, TIMM_DPN, OYAM_DPN)
