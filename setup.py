@@ -40,6 +40,7 @@ setup(
         "scikit-learn",  # its embedded digits are the data set of last resort
         "tabulate",
         "tqdm",
+        "urllib3",  # requests' own; only its exceptions tell what never connected from what broke
     ],
     extras_require={
         # One of the two, never both: they install the same module.

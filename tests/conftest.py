@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import socket
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
+import local_server
 import pytest
 
 import gluondense  # noqa: F401  # first: it sets MXNet's threads, also where a test imports mxnet itself
@@ -22,6 +25,37 @@ def pytest_addoption(parser):
     )
 
 
+def pytest_configure(config):
+    """Let no test connect to another machine. Processes that tests start are not seen."""
+    patch = pytest.MonkeyPatch()
+    config.add_cleanup(patch.undo)
+    connect, connect_ex, getaddrinfo = (
+        socket.socket.connect,
+        socket.socket.connect_ex,
+        socket.getaddrinfo,
+    )
+    patch.setattr(socket.socket, "connect", lambda *args: connect(*only_local(*args)))
+    patch.setattr(socket.socket, "connect_ex", lambda *args: connect_ex(*only_local(*args)))
+
+    def resolve(host, *args, **kwargs):
+        refuse_unless_local(host)
+        return getaddrinfo(host, *args, **kwargs)
+
+    patch.setattr(socket, "getaddrinfo", resolve)
+
+
+def only_local(sock, address):
+    if sock.family != socket.AF_UNIX:
+        refuse_unless_local(address[0])
+    return sock, address
+
+
+def refuse_unless_local(host) -> None:
+    if host not in {"127.0.0.1", "::1", "localhost"}:
+        # No Exception, so no code under test takes it for a network that is down.
+        pytest.fail(f"a test wanted to reach {host!r}")
+
+
 def pytest_sessionstart(session):
     session.config.gluondense_started = time.monotonic()
 
@@ -30,6 +64,25 @@ def pytest_runtest_setup(item):
     limit = item.config.getoption("--max-seconds")
     if time.monotonic() - item.config.gluondense_started > limit:
         pytest.skip(f"out of time: --max-seconds {limit:g}")
+
+
+@pytest.fixture
+def server(monkeypatch) -> Iterator[local_server.Server]:
+    """A server that misbehaves as told; the client asks it directly and again without delay."""
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    monkeypatch.setattr("gluondense.download.web.BACKOFF_SECONDS", 0)
+    for name in ("GLUONDENSE_MIRROR", "GLUONDENSE_OFFLINE", "MXNET_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    with local_server.running() as server:
+        yield server
+
+
+@pytest.fixture
+def refused_url() -> str:
+    """Where no one answers."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return f"http://127.0.0.1:{free.getsockname()[1]}/file"
 
 
 @pytest.fixture(scope="session")

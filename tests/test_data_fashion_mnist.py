@@ -137,30 +137,53 @@ def test_without_download_the_cache_must_be_complete(tmp_path, contents, monkeyp
     assert len(fashion_mnist.load(download=False)) == 4
 
 
-def test_downloads_what_the_cache_lacks_or_has_damaged(tmp_path, contents, monkeypatch):
-    asked = []
+@pytest.fixture
+def mirror(server, contents, monkeypatch):
+    """The data set's only source: a folder of the server."""
+    monkeypatch.setattr(fashion_mnist, "MIRRORS", (server.url + "/data/",))
+    for name, content in contents.items():
+        server.pages[f"/data/{name}.gz"] = gzip.compress(content)
+    return server
 
-    def fake_download(urls, path, check, advice):
-        asked.append(urls)
-        content = gzip.compress(contents[path.stem])
-        assert check(content)
-        assert not check(content[:-5])
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
 
-    monkeypatch.setattr(fashion_mnist, "download_file", fake_download)
-    monkeypatch.setenv("GLUONDENSE_MIRROR", "http://127.0.0.1/own")
+def test_downloads_what_the_cache_lacks_or_has_damaged(tmp_path, mirror):
     first = fashion_mnist.load(root=tmp_path)
-    names = [row.name + ".gz" for row in fashion_mnist.FILES]
-    mirrors = ("http://127.0.0.1/own/", *fashion_mnist.MIRRORS)
-    assert asked == [[mirror + name for mirror in mirrors] for name in names]
+    assert mirror.paths == [f"/data/{row.name}.gz" for row in fashion_mnist.FILES]
     damaged = tmp_path / "fashion-mnist" / "train-labels-idx1-ubyte.gz"
     damaged.write_bytes(damaged.read_bytes()[:-5])
     again = fashion_mnist.load(root=tmp_path)
-    assert len(asked) == 5
-    assert asked[4][0] == "http://127.0.0.1/own/train-labels-idx1-ubyte.gz"
+    assert mirror.paths[4:] == ["/data/train-labels-idx1-ubyte.gz"]
     for array, other in zip(first, again):
         np.testing.assert_array_equal(array, other)
+
+
+def test_a_mirror_of_ones_own_is_asked_first(tmp_path, mirror, monkeypatch):
+    monkeypatch.setenv("GLUONDENSE_MIRROR", mirror.url + "/own")
+    name = f"{fashion_mnist.FILES[0].name}.gz"
+    mirror.pages[f"/own/{name}"] = mirror.pages[f"/data/{name}"]
+    fashion_mnist.load(root=tmp_path)
+    assert mirror.paths[:3] == [
+        f"/own/{name}",
+        *(f"/{place}/{fashion_mnist.FILES[1].name}.gz" for place in ("own", "data")),
+    ]
+
+
+def test_what_is_no_archive_is_not_kept(tmp_path, mirror):
+    mirror.pages["/data/t10k-images-idx3-ubyte.gz"] = b"<html>log in</html>"
+    with pytest.raises(
+        ConnectionError, match=r"t10k-images-idx3-ubyte\.gz .*web page.*--data-dir$"
+    ):
+        fashion_mnist.load(root=tmp_path)
+    assert not list((tmp_path / "fashion-mnist").glob("t10k-images*"))
+
+
+@pytest.mark.parametrize("offline", ["", "1"])
+def test_without_a_network_data_dir_is_named(tmp_path, refused_url, monkeypatch, offline):
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    monkeypatch.setenv("GLUONDENSE_OFFLINE", offline)
+    monkeypatch.setattr(fashion_mnist, "MIRRORS", (refused_url + "/",))
+    with pytest.raises(ConnectionError, match=r"train-images-idx3-ubyte\.gz .*--data-dir$"):
+        fashion_mnist.load(root=tmp_path)
 
 
 def test_real_files(fashion_mnist_dir):

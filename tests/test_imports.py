@@ -16,6 +16,7 @@ ROWS = (
     ("version",),
     ("compat",),
     ("environment",),
+    ("download",),
     ("blocks",),
     ("models",),
     ("analysis", "weights"),

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .download import download_file
+from ..download import cache_folder, download_file
 from .idx import parse_idx, read_idx, unpack
 
 __all__ = ["CLASS_NAMES", "FILES", "MIRRORS", "load", "read_idx"]
@@ -102,23 +102,17 @@ def load(
     """Return images uint8 (N, 28, 28, 1) and labels int32 (N,): training, then test.
 
     Parameters are those of ``gluondense.data.load_dataset``. Files may be gzipped or not, in the
-    folder itself or in its ``raw`` (torchvision's layout). The environment variable
-    ``GLUONDENSE_MIRROR`` puts another base URL before ``MIRRORS``.
+    folder itself or in its ``raw`` (torchvision's layout). Environment variables that matter to a
+    download: see ``gluondense.download``.
     """
     if data_dir is not None:
         paths = _find(Path(data_dir))
     else:
-        paths = _cached(_cache_folder(root), download)
+        paths = _cached(cache_folder("datasets", root) / "fashion-mnist", download)
     train_images, train_labels, test_images, test_labels = (
         _read(path, row) for path, row in zip(paths, FILES)
     )
     return train_images, train_labels, test_images, test_labels
-
-
-def _cache_folder(root: str | os.PathLike[str] | None) -> Path:
-    if root is None:
-        root = Path(os.environ.get("MXNET_HOME") or Path.home() / ".mxnet") / "datasets"
-    return Path(root) / "fashion-mnist"
 
 
 def _locate(folder: Path, row: IdxFile) -> Path | None:
@@ -143,15 +137,13 @@ def _cached(folder: Path, download: bool) -> list[Path]:
     """Find the four files in the cache, downloading those that are missing or damaged."""
     if not download:
         return _find(folder)
-    own = os.environ.get("GLUONDENSE_MIRROR")
-    mirrors = ((own,) if own else ()) + MIRRORS
     paths = []
     for row in FILES:
         path = _locate(folder, row)
-        if path is None or not _is_official(path.read_bytes(), row):
+        if path is None or not _holds_official(path, row):
             path = folder / (row.name + ".gz")
-            urls = [mirror.rstrip("/") + "/" + path.name for mirror in mirrors]
-            download_file(urls, path, partial(_is_official, row=row), _ADVICE)
+            urls = [mirror + path.name for mirror in MIRRORS]
+            download_file(urls, path, partial(_holds_official, row=row), _ADVICE)
         paths.append(path)
     return paths
 
@@ -164,6 +156,10 @@ def _read(path: Path, row: IdxFile) -> np.ndarray:
     if not _is_official(content, row, unpacked):
         raise ValueError(f"{path} {_what_is_wrong(array, unpacked, row)}; {_ADVICE}")
     return array[..., None] if array.ndim == 3 else array.astype(np.int32)
+
+
+def _holds_official(path: Path, row: IdxFile) -> bool:
+    return _is_official(path.read_bytes(), row)
 
 
 def _is_official(content: bytes, row: IdxFile, unpacked: bytes | None = None) -> bool:
