@@ -1,0 +1,202 @@
+"""The published weights: where they are, what images they take, what they reach.
+
+Sources are those that tell a checksum: torchvision's server, and the releases on GitHub from which
+timm took its weights before it moved to the Hugging Face Hub. The Hub's files are the same values
+saved anew, without a checksum in their names. The bucket of MXNet and GluonCV is reported dead;
+``load_weights`` reads a ``.params`` file that was once taken from there.
+
+Accuracies are in % on ImageNet's validation images, one crop, as the publisher evaluated them with
+the row's preprocessing: torchvision's documentation, and timm's ``results-imagenet.csv``. The
+licenses are the publishers'; ImageNet's own terms speak of research that is not commercial, and
+what that means for weights no one has settled.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from ..download import cache_folder, download_file, has_sha256
+from ..models.spec import closest
+from .layout import CSP, DPN, IMAGENET, Preprocessing
+
+BICUBIC = dataclasses.replace(IMAGENET, interpolation="bicubic")
+
+
+@dataclasses.dataclass(frozen=True)
+class Weights:
+    """Values for one network that someone has published.
+
+    Parameters
+    ----------
+    model
+        The network's name.
+    tag
+        Which of its weights, in timm's words: who or what recipe, and on which data.
+    urls
+        Sources of one file, in the order of trying.
+    sha256
+        Of the file: 64 digits, or the first ones where the publisher tells no more.
+    top1, top5
+        Published accuracies in %.
+    preprocessing
+        What images must have gone through.
+    license
+        Of the publisher's repository.
+    eps
+        Of the batch normalizations that the weights were trained with.
+    classes
+        Number of outputs.
+    """
+
+    model: str
+    tag: str
+    urls: tuple[str, ...]
+    sha256: str
+    top1: float
+    top5: float
+    preprocessing: Preprocessing = BICUBIC
+    license: str = "Apache-2.0"
+    eps: float = 1e-5
+    classes: int = 1000
+
+    @property
+    def name(self) -> str:
+        """The key in ``WEIGHTS``."""
+        return f"{self.model}.{self.tag}"
+
+    @property
+    def file_name(self) -> str:
+        """The publisher's name of the file; also in the cache and in a mirror."""
+        return self.urls[0].rsplit("/", 1)[-1]
+
+
+def _torchvision(model: str, sha256: str, top1: float, top5: float) -> Weights:
+    url = f"https://download.pytorch.org/models/{model}-{sha256[:8]}.pth"
+    return Weights(model, "tv_in1k", (url,), sha256, top1, top5, IMAGENET, license="BSD-3-Clause")
+
+
+def _timm(model: str, file: str, top1: float, top5: float, **fields: Any) -> Weights:
+    """Weights that timm trained with RandAugment."""
+    urls = tuple(
+        f"https://github.com/{owner}/pytorch-image-models/releases/download/v0.1-weights/{file}"
+        for owner in ("huggingface", "rwightman")  # its new name and its old one
+    )
+    return Weights(model, "ra_in1k", urls, _digits(file), top1, top5, **fields)
+
+
+def _dpn(model: str, file: str, top1: float, top5: float) -> Weights:
+    """The DPN authors' weights, converted from MXNet by timm's author."""
+    url = f"https://github.com/rwightman/pytorch-dpn-pretrained/releases/download/v0.1/{file}"
+    return Weights(model, "mx_in1k", (url,), _digits(file), top1, top5, DPN, eps=1e-3)
+
+
+def _digits(file: str) -> str:
+    return file.rsplit("-", 1)[-1].split(".")[0]
+
+
+# The first row of a model is its default: the authors' weights, or torchvision's.
+WEIGHTS = {
+    row.name: row
+    for row in (
+        _torchvision(
+            "densenet121",
+            "a639ec97d7c33b07ae66f0b5fb7d0192f95a3b11b7576c66c0126c2a727c4395",
+            74.434,
+            91.972,
+        ),
+        _timm("densenet121", "densenet121_ra-50efcf5c.pth", 75.574, 92.648),
+        _torchvision("densenet161", "8d451a50", 77.138, 93.560),
+        _torchvision("densenet169", "b2777c0a", 75.600, 92.806),
+        _torchvision("densenet201", "c1103571", 76.896, 93.370),
+        _timm("csp_resnet50", "cspresnet50_ra-d3e8d487.pth", 79.578, 94.698, preprocessing=CSP),
+        # Trained at 224, as its name says, and published for 256, where it is better.
+        _timm(
+            "csp_resnext50", "cspresnext50_ra_224-648b4713.pth", 80.548, 95.330, preprocessing=CSP
+        ),
+        _dpn("dpn68", "dpn68-66bebafa7.pth", 76.304, 92.994),
+        # "extra": first trained on ImageNet-5k.
+        _dpn("dpn68b", "dpn68b_extra-84854c156.pth", 77.494, 93.834),
+        _timm(
+            "dpn68b",
+            "dpn68b_ra-a31ca160.pth",
+            78.546,
+            93.982,
+            preprocessing=dataclasses.replace(BICUBIC, crop_ratio=0.95),
+            eps=1e-3,
+        ),
+        _dpn("dpn92", "dpn92_extra-b040e4a9b.pth", 80.032, 94.876),
+        _dpn("dpn98", "dpn98-5b90dec4d.pth", 79.664, 94.644),
+        _dpn("dpn107", "dpn107_extra-1ac7121e2.pth", 80.166, 94.932),
+        _dpn("dpn131", "dpn131-71dfe43e0.pth", 79.836, 94.708),
+    )
+}
+
+
+def find_weights(model: str, tag: str | None = None) -> Weights:
+    """The row of published weights for a network.
+
+    Parameters
+    ----------
+    model
+        The network's name, or a whole key of ``WEIGHTS``.
+    tag
+        Which of its weights; None takes the first.
+
+    Raises
+    ------
+    ValueError
+        If the network has no published weights, or none with this tag.
+
+    Examples
+    --------
+    >>> find_weights("densenet121").tag
+    'tv_in1k'
+    >>> find_weights("densenet121.ra_in1k").top1
+    75.574
+    """
+    if tag is None and model in WEIGHTS:
+        return WEIGHTS[model]
+    tags = {row.tag: row for row in WEIGHTS.values() if row.model == model}
+    if not tags:
+        models = dict.fromkeys(row.model for row in WEIGHTS.values())
+        raise ValueError(
+            f"{model!r} has no published weights{closest(model, [*models, *WEIGHTS])} "
+            f"(these have: {', '.join(models)})."
+        )
+    if tag is None:
+        return next(iter(tags.values()))
+    if tag not in tags:
+        raise ValueError(
+            f"{model!r} has no weights {tag!r}{closest(tag, tags)} (there are: {', '.join(tags)})."
+        )
+    return tags[tag]
+
+
+def fetch_weights(weights: Weights, root: str | os.PathLike[str] | None = None) -> Path:
+    """The path of a file of weights, which is downloaded if the cache lacks it.
+
+    Its checksum is verified at every call: that takes a tenth of what building the network takes,
+    and finds what a copied, half-written or ageing cache has lost.
+
+    Parameters
+    ----------
+    weights
+        A row of ``WEIGHTS``.
+    root
+        Folder of downloaded weights; ``$MXNET_HOME/models`` by default, else ``~/.mxnet/models``.
+
+    Raises
+    ------
+    ConnectionError
+        If no source gives the file; ``gluondense.download`` tells of mirrors and of offline use.
+    OSError
+        If it can't be written.
+    """
+    path = cache_folder("models", root) / weights.file_name
+    advice = f"get {weights.urls[0]} where there is a network and put it at {path}"
+    download_file(weights.urls, path, partial(has_sha256, sha256=weights.sha256), advice)
+    return path

@@ -1,0 +1,152 @@
+"""The table of published weights, and a file's way from a source into the cache."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import re
+
+import pytest
+
+import gluondense
+from gluondense.weights.catalog import WEIGHTS, Weights, fetch_weights, find_weights
+
+# Rows of a family that is still to be built.
+TO_COME = {"csp_resnet50", "csp_resnext50"}
+
+rows = pytest.mark.parametrize("weights", WEIGHTS.values(), ids=WEIGHTS)
+
+
+@rows
+def test_the_model_exists(weights):
+    if weights.model in TO_COME - set(gluondense.list_models()):
+        pytest.skip(f"no {weights.model} yet")
+    spec = gluondense.get_spec(weights.model)
+    assert spec.classes == weights.classes
+    assert spec.eps == weights.eps
+    assert spec.in_channels == len(weights.preprocessing.mean)
+
+
+@rows
+def test_its_file_is_named_by_its_checksum(weights):
+    assert re.fullmatch(r"[0-9a-f]{8,64}", weights.sha256)
+    for url in weights.urls:
+        assert re.fullmatch(r"https://[\w./-]+", url)
+        name = url.rsplit("/", 1)[1]
+        digits = re.fullmatch(r"\w+-([0-9a-f]{8,9})\.pth", name).group(1)
+        assert name == weights.file_name
+        assert weights.sha256.startswith(digits)
+
+
+@rows
+def test_its_preprocessing_is_of_pixels_in_0_to_1(weights):
+    images = weights.preprocessing
+    assert len(images.mean) == len(images.std) == 3
+    assert all(0.4 < mean < 0.5 for mean in images.mean)
+    assert all(0.2 < std < 0.25 for std in images.std)
+    assert images.interpolation in ("bilinear", "bicubic")
+    assert 0.8 < images.crop_ratio <= 1
+    assert images.input_size in (224, 256)
+
+
+@rows
+def test_its_accuracies_are_those_of_a_trained_network(weights):
+    assert 74 < weights.top1 < 81
+    assert 91 < weights.top5 < 96
+    assert (100 - weights.top5) / (100 - weights.top1) == pytest.approx(0.28, abs=0.06)
+
+
+def test_no_file_or_name_is_there_twice():
+    for field in ("name", "file_name", "sha256", "urls"):
+        assert len({getattr(weights, field) for weights in WEIGHTS.values()}) == len(WEIGHTS)
+    assert all(name == weights.name for name, weights in WEIGHTS.items())
+    assert len(WEIGHTS) == 14
+
+
+def test_preprocessing_is_the_trainers():
+    dpn_mean = (124 / 255, 117 / 255, 104 / 255)
+    for name, weights in WEIGHTS.items():
+        images = weights.preprocessing
+        assert (images.mean == dpn_mean) == name.endswith(".mx_in1k")
+        assert (images.interpolation == "bilinear") == (
+            name.endswith(".tv_in1k") or name.startswith("csp_")
+        )
+        assert (images.input_size == 256) == name.startswith("csp_")
+    assert find_weights("dpn68b.ra_in1k").preprocessing.crop_ratio == 0.95
+
+
+def test_the_dpn_authors_scale_is_kept():
+    (scale, *_) = find_weights("dpn92").preprocessing.std
+    assert 1 / (scale * 255) == pytest.approx(0.0167)
+
+
+@pytest.mark.parametrize(
+    ("model", "tag", "name"),
+    [
+        ("densenet121", None, "densenet121.tv_in1k"),
+        ("densenet121", "ra_in1k", "densenet121.ra_in1k"),
+        ("densenet121.ra_in1k", None, "densenet121.ra_in1k"),
+        ("dpn68b", None, "dpn68b.mx_in1k"),
+        ("csp_resnet50", None, "csp_resnet50.ra_in1k"),
+    ],
+)
+def test_finds_the_row(model, tag, name):
+    assert find_weights(model, tag) is WEIGHTS[name]
+
+
+@pytest.mark.parametrize(
+    ("model", "tag", "message"),
+    [
+        ("csp_densenet121", None, "'csp_densenet121' has no published weights.*these have: dens"),
+        ("densnet121", None, "did you mean 'densenet121'"),
+        ("densenet121.ra_in", None, r"did you mean 'densenet121\.ra_in1k'"),
+        ("densenet121", "ra", r"no weights 'ra'.*\(there are: tv_in1k, ra_in1k\)"),
+        ("dpn98_listing", "mx_in1k", "'dpn98_listing' has no published weights"),
+    ],
+)
+def test_names_what_there_is_instead(model, tag, message):
+    with pytest.raises(ValueError, match=message) as caught:
+        find_weights(model, tag)
+    assert "\n" not in str(caught.value)
+
+
+CONTENT = b"weights" * 1000
+
+
+@pytest.fixture
+def weights(server) -> Weights:
+    digest = hashlib.sha256(CONTENT).hexdigest()
+    name = f"/models/densenet121-{digest[:8]}.pth"
+    server.pages[name] = CONTENT
+    row = WEIGHTS["densenet121.tv_in1k"]
+    return dataclasses.replace(row, urls=(server.url + name,), sha256=digest[:8])
+
+
+def test_weights_are_downloaded_once(server, weights, tmp_path, monkeypatch):
+    monkeypatch.setenv("MXNET_HOME", str(tmp_path))
+    path = fetch_weights(weights)
+    assert path == tmp_path / "models" / weights.file_name
+    assert path.read_bytes() == CONTENT
+    assert fetch_weights(weights) == path
+    assert len(server.requests) == 1
+    assert fetch_weights(weights, tmp_path / "mine") == tmp_path / "mine" / weights.file_name
+
+
+def test_weights_that_were_damaged_in_the_cache_are_downloaded_anew(weights, tmp_path):
+    path = fetch_weights(weights, tmp_path)
+    path.write_bytes(CONTENT[:-1] + b"x")
+    assert fetch_weights(weights, tmp_path).read_bytes() == CONTENT
+
+
+def test_offline_says_where_to_put_which_file(server, weights, tmp_path, monkeypatch):
+    monkeypatch.setenv("GLUONDENSE_OFFLINE", "1")
+    with pytest.raises(ConnectionError) as caught:
+        fetch_weights(weights, tmp_path)
+    path = tmp_path / weights.file_name
+    assert str(caught.value) == (
+        f"can't download {weights.file_name} (GLUONDENSE_OFFLINE is set); "
+        f"get {weights.urls[0]} where there is a network and put it at {path}"
+    )
+    path.write_bytes(CONTENT)
+    assert fetch_weights(weights, tmp_path) == path
+    assert not server.requests
