@@ -179,8 +179,8 @@ def find_weights(model: str, tag: str | None = None) -> Weights:
 def fetch_weights(weights: Weights, root: str | os.PathLike[str] | None = None) -> Path:
     """The path of a file of weights, which is downloaded if the cache lacks it.
 
-    Its checksum is verified at every call: that takes a tenth of what building the network takes,
-    and finds what a copied, half-written or ageing cache has lost.
+    Its checksum is verified at every call. That takes little beside building the network, and finds
+    what a cache has lost that was copied, half written or is ageing.
 
     Parameters
     ----------
