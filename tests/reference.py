@@ -59,6 +59,10 @@ def relu(x: np.ndarray) -> np.ndarray:
     return np.maximum(x, 0)
 
 
+def leaky_relu(x: np.ndarray, slope: float) -> np.ndarray:
+    return np.where(x > 0, x, slope * x)
+
+
 def sigmoid(x: np.ndarray) -> np.ndarray:
     return 1 / (1 + np.exp(-x))
 
@@ -95,6 +99,11 @@ def norm_relu_conv(x, parameters, suffix="", eps=1e-5, **kwargs) -> np.ndarray:
     x = relu(norm(x, below(parameters, f"norm{suffix}"), eps))
     weights = below(parameters, f"conv{suffix}")
     return conv(x, weights["weight"], weights.get("bias"), **kwargs)
+
+
+def conv_norm_relu(x, parameters, slope=0.0, eps=1e-5, act=True, **kwargs) -> np.ndarray:
+    x = norm(conv(x, parameters["conv.weight"], **kwargs), below(parameters, "norm"), eps)
+    return leaky_relu(x, slope) if act else x
 
 
 def avg_pool(x: np.ndarray, kernel: int = 2, stride: int = 2) -> np.ndarray:
@@ -152,3 +161,29 @@ def dual_path_block(residual, dense, parameters, groups, stride=1, eps=1e-3):
     if "path.fc.weight" in parameters:
         added, appended = path_weights(added, appended, below(parameters, "path"))
     return residual + added, np.concatenate([dense, appended], 1)
+
+
+def residual_block(x, parameters, groups=1, slope=0.0, eps=1e-5) -> np.ndarray:
+    out = conv_norm_relu(x, below(parameters, "conv1"), slope, eps)
+    out = conv_norm_relu(out, below(parameters, "conv2"), slope, eps, groups=groups)
+    out = conv_norm_relu(out, below(parameters, "conv3"), eps=eps, act=False)
+    if "attention.fc1.weight" in parameters:
+        out = squeeze_excite(out, below(parameters, "attention"))
+    return leaky_relu(x + out, slope)
+
+
+def csp_residual_stage(x, parameters, bypass, groups=1, slope=0.0, eps=1e-5, stride=1):
+    """Run a stage of CSPResNet; ``bypass`` channels go around the residual blocks."""
+    if "down.conv.weight" in parameters:
+        down = below(parameters, "down")
+        x = conv_norm_relu(x, down, slope, eps, groups=groups, stride=stride)
+    x = conv_norm_relu(x, below(parameters, "expand"), eps=eps, act=False)
+    kept, part = x[:, :bypass], x[:, bypass:]
+    csp = below(parameters, "csp")
+    for index in range(1, 1 + len({n.split(".")[1] for n in csp if n.startswith("block.")})):
+        part = residual_block(part, below(csp, f"block.block{index}"), groups, slope, eps)
+    part = conv_norm_relu(part, below(csp, "transition"), slope, eps)
+    if "attention.fc.weight" in csp:
+        kept, part = path_weights(kept, part, below(csp, "attention"))
+    x = np.concatenate([kept, part], 1)
+    return conv_norm_relu(x, below(parameters, "transition"), slope, eps)

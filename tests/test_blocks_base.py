@@ -4,9 +4,9 @@ import mxnet as mx
 import numpy as np
 import pytest
 from mxnet.gluon import nn
-from reference import images
+from reference import arrays, assert_close, conv_norm_relu, images, randomize
 
-from gluondense.blocks import Chain
+from gluondense.blocks import Chain, ConvNormAct
 from gluondense.blocks.base import concat
 
 
@@ -49,3 +49,31 @@ def test_concat_joins_channels_and_cuts_gradients(width, hybridize):
     np.testing.assert_array_equal(y.asnumpy(), expected)
     np.testing.assert_array_equal(parts[0].grad.asnumpy(), gradient[:, :width])
     np.testing.assert_array_equal(parts[1].grad.asnumpy(), gradient[:, width:])
+
+
+@pytest.mark.parametrize("kernel", [1, 3])
+@pytest.mark.parametrize(
+    "options", [{}, {"slope": 0.1}, {"act": False}, {"groups": 2, "strides": 2, "slope": 0.01}]
+)
+def test_post_activation_unit_is_the_formula(kernel, options):
+    unit = randomize(ConvNormAct(6, 10, kernel, eps=0.05, **options))
+    x = images(2, 6, 9, 7)
+    kwargs = {"stride" if name == "strides" else name: v for name, v in options.items()}
+    y = unit(mx.nd.array(x))
+    assert y.shape[1] == unit.out_channels == 10
+    assert_close(y, conv_norm_relu(x, arrays(unit), eps=0.05, **kwargs))
+
+
+def test_dropout_stands_behind_the_unit():
+    names = ["conv", "norm", "relu", "dropout"]
+    assert list(ConvNormAct(2, 2, dropout=0.1)._children) == names
+    assert list(ConvNormAct(2, 2, act=False)._children) == names[:2]
+
+
+@pytest.mark.parametrize(("widths", "groups"), [((6, 0), 1), ((6, 8), 3), ((8, 6), 4)])
+def test_each_group_needs_its_channels(widths, groups):
+    with pytest.raises(
+        ValueError, match=rf"{widths[0]} to {widths[1]} .*groups \(={groups}\)"
+    ) as e:
+        ConvNormAct(*widths, groups=groups)
+    assert "\n" not in str(e.value)

@@ -16,7 +16,14 @@ from reference import (
     randomize,
 )
 
-from gluondense.blocks import CSPStage, DenseBlock, DualPathStage, NormActConv, Transition
+from gluondense.blocks import (
+    CSPStage,
+    DenseBlock,
+    DualPathStage,
+    NormActConv,
+    ResidualStage,
+    Transition,
+)
 
 BLOCK = partial(DenseBlock, num_layers=2, growth_rate=6, bn_size=2)
 
@@ -58,8 +65,9 @@ def test_stage_runs_on_part_of_the_channels_and_leaves_the_others(gamma, bypass,
             increment=4,
             groups=2,
         ),
+        partial(ResidualStage, num_blocks=2, bottleneck_ratio=0.5),
     ],
-    ids=["convolution", "dual path"],
+    ids=["convolution", "dual path", "residual"],
 )
 def test_stage_can_be_any_block(block):
     stage = randomize(CSPStage(10, block, to_width(7), 0.3))

@@ -2,7 +2,18 @@ from __future__ import annotations
 
 import mxnet as mx
 import pytest
-from reference import arrays, assert_close, below, conv, images, max_pool, norm, randomize, relu
+from reference import (
+    arrays,
+    assert_close,
+    below,
+    conv,
+    images,
+    leaky_relu,
+    max_pool,
+    norm,
+    randomize,
+    relu,
+)
 
 from gluondense.blocks import STEMS, Stem
 
@@ -39,3 +50,15 @@ def test_stem_is_the_formula(kind, use_bias):
 
 def test_96_pixels_behind_the_tutorials_stem_and_the_papers():
     assert (Stem(1, 4, "tutorial").output_size(96), Stem(1, 4).output_size(96)) == (23, 24)
+
+
+@pytest.mark.parametrize("kind", GOLDEN)
+@pytest.mark.parametrize("slope", [0.0, 0.1])
+def test_every_stem_can_end_with_norm_and_a_leaky_relu(kind, slope):
+    _, strides, padding, pooled = GOLDEN[kind]
+    stem = Stem(3, 6, kind, eps=0.05, norm=True, slope=slope)
+    x = images(2, 3, 22, 17)
+    parameters = arrays(randomize(stem))
+    expected = conv(x, parameters["conv.weight"], None, strides, padding)
+    expected = leaky_relu(norm(expected, below(parameters, "norm"), 0.05), slope)
+    assert_close(stem(mx.nd.array(x)), max_pool(expected) if pooled else expected)

@@ -1,12 +1,13 @@
 """The vocabulary of the networks: blocks that take ``in_channels`` and publish ``out_channels``."""
 
 from .attention import ATTENTION, PathWeights, SqueezeExcite
-from .base import Chain, NormActConv, Tensor, norm_act_conv
+from .base import Chain, ConvNormAct, NormActConv, Tensor, norm_act_conv
 from .csp import CSPStage
 from .dense import DenseBlock, DenseLayer, Transition
 from .dual_path import DualPathBlock, DualPathStage
 from .head import POOLS, TRAINING_MAP, mean_max_logits
 from .initializer import HeFanOut
+from .residual import CSPResidualStage, ResidualBlock, ResidualStage
 from .stem import STEMS, Stem, StemSpec
 
 __all__ = [
@@ -14,8 +15,10 @@ __all__ = [
     "POOLS",
     "STEMS",
     "TRAINING_MAP",
+    "CSPResidualStage",
     "CSPStage",
     "Chain",
+    "ConvNormAct",
     "DenseBlock",
     "DenseLayer",
     "DualPathBlock",
@@ -23,6 +26,8 @@ __all__ = [
     "HeFanOut",
     "NormActConv",
     "PathWeights",
+    "ResidualBlock",
+    "ResidualStage",
     "SqueezeExcite",
     "Stem",
     "StemSpec",

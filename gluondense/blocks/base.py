@@ -1,4 +1,4 @@
-"""What every block stands on: a sequence with readable names, and BN-ReLU-Conv."""
+"""What every block stands on: named sequences, BN-ReLU-Conv and Conv-BN-ReLU."""
 
 from __future__ import annotations
 
@@ -117,3 +117,74 @@ class NormActConv(Chain):
         self.out_channels = channels
         with self.name_scope():
             self.add(*norm_act_conv(in_channels, channels, kernel, **conv))
+
+
+def relu(slope: float, prefix: str) -> nn.HybridBlock:
+    """Return a ReLU, a leaky one unless ``slope``, that of its negative half, is 0."""
+    return nn.LeakyReLU(slope, prefix=prefix) if slope else nn.Activation("relu", prefix=prefix)
+
+
+class ConvNormAct(Chain):
+    """Conv-BN-ReLU, the post-activation unit of ResNet.
+
+    Parameters
+    ----------
+    in_channels, channels
+        Width of the input and of the output.
+    kernel
+        Side of the square kernel; odd, padded to keep the size.
+    act
+        False leaves the ReLU out.
+    slope
+        Of the negative half of the ReLU; not 0 makes it a leaky one.
+    dropout
+        Probability of dropping a value behind the unit.
+
+    Inputs / Outputs
+        ``(N, in_channels, H, W)`` to ``(N, channels, H / strides, W / strides)``.
+
+    Raises
+    ------
+    ValueError
+        If no channel is left, or the channels do not fall into ``groups``.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        channels: int,
+        kernel: int = 1,
+        *,
+        strides: int = 1,
+        groups: int = 1,
+        act: bool = True,
+        slope: float = 0.0,
+        eps: float = 1e-5,
+        dropout: float = 0.0,
+        prefix: str | None = None,
+    ) -> None:
+        super().__init__(prefix=prefix)
+        if channels < 1 or in_channels % groups or channels % groups:
+            raise ValueError(
+                f"a convolution of {in_channels} to {channels} channels cannot have groups "
+                f"(={groups}): choose widths and ratios that leave each group a channel of both."
+            )
+        self.out_channels = channels
+        with self.name_scope():
+            self.add(
+                nn.Conv2D(
+                    channels,
+                    kernel,
+                    strides,
+                    padding=kernel // 2,
+                    groups=groups,
+                    use_bias=False,
+                    in_channels=in_channels,
+                    prefix="conv_",
+                ),
+                nn.BatchNorm(epsilon=eps, in_channels=channels, prefix="norm_"),
+            )
+            if act:
+                self.add(relu(slope, "relu_"))
+            if dropout:
+                self.add(nn.Dropout(dropout, prefix="dropout_"))

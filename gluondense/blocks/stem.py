@@ -6,7 +6,7 @@ import dataclasses
 
 from mxnet.gluon import nn
 
-from .base import Chain
+from .base import Chain, relu
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,6 +41,10 @@ class Stem(Chain):
         Width of the image and of the output.
     kind
         A key of :data:`STEMS`.
+    norm
+        True adds BN-ReLU to every kind, for networks whose next block does not begin with one.
+    slope
+        Of the negative half of the ReLU; not 0 makes it a leaky one.
 
     Inputs / Outputs
         ``(N, in_channels, H, W)`` to ``(N, channels, H / s, W / s)`` with s = 1, 2 or 4.
@@ -53,6 +57,8 @@ class Stem(Chain):
         kind: str = "imagenet",
         use_bias: bool = False,
         eps: float = 1e-5,
+        norm: bool = False,
+        slope: float = 0.0,
         prefix: str | None = None,
     ) -> None:
         super().__init__(prefix=prefix)
@@ -71,9 +77,9 @@ class Stem(Chain):
                     prefix="conv_",
                 )
             )
-            if self.spec.norm:
+            if norm or self.spec.norm:
                 self.add(nn.BatchNorm(epsilon=eps, in_channels=channels, prefix="norm_"))
-                self.add(nn.Activation("relu", prefix="relu_"))
+                self.add(relu(slope, "relu_"))
             if self.spec.pool:
                 self.add(nn.MaxPool2D(3, 2, padding=1, prefix="pool_"))
 

@@ -1,0 +1,175 @@
+"""ResNet's bottleneck, and CSPNet's stage of them (Wang et al., "CSPNet", section 3.1, Fig. 5)."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+from mxnet.gluon import nn
+
+from .attention import SqueezeExcite
+from .base import Chain, ConvNormAct, Tensor, relu
+from .csp import CSPStage
+
+
+class ResidualBlock(nn.HybridBlock):
+    """Conv1x1-Conv3x3-Conv1x1, BN behind each, added to the input; ReLU between and behind.
+
+    Parameters
+    ----------
+    channels
+        Width of input and output.
+    bottleneck_ratio
+        Width of the 3x3 convolution in units of ``channels``, rounded.
+    groups
+        G of the 3x3 convolution; 1 is ResNet's, 32 ResNeXt's.
+    attention
+        ``"se"`` re-weights what is added to the input by squeeze-and-excitation.
+    **unit
+        ``slope``, ``eps`` and ``dropout`` of :class:`ConvNormAct`.
+
+    Inputs / Outputs
+        ``(N, channels, H, W)`` both.
+
+    References
+    ----------
+    He et al., "Deep Residual Learning", Fig. 5; Xie et al., "Aggregated Residual Transformations",
+    Fig. 3c; Hu et al., "Squeeze-and-Excitation Networks", Fig. 3.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        bottleneck_ratio: float = 0.25,
+        groups: int = 1,
+        attention: str | None = None,
+        prefix: str | None = None,
+        **unit: Any,
+    ) -> None:
+        super().__init__(prefix=prefix)
+        self.out_channels = channels
+        width = round(channels * bottleneck_ratio)
+        with self.name_scope():
+            self.conv1 = ConvNormAct(channels, width, prefix="conv1_", **unit)
+            self.conv2 = ConvNormAct(width, width, 3, groups=groups, prefix="conv2_", **unit)
+            self.conv3 = ConvNormAct(width, channels, act=False, prefix="conv3_", **unit)
+            self.attention = None
+            if attention == "se":
+                self.attention = SqueezeExcite(channels, prefix="attention_")
+            self.relu = relu(unit.get("slope", 0.0), "relu_")
+
+    def hybrid_forward(self, F: Any, x: Tensor) -> Tensor:
+        """Add the bottleneck's output to the input."""
+        out = self.conv3(self.conv2(self.conv1(x)))
+        if self.attention is not None:
+            out = self.attention(out)
+        return self.relu(x + out)
+
+
+class ResidualStage(Chain):
+    """Residual blocks in a row, all of one width.
+
+    Parameters
+    ----------
+    in_channels
+        Width of input and output.
+    num_blocks
+        Number of blocks.
+    **block
+        The other parameters of :class:`ResidualBlock`.
+
+    Inputs / Outputs
+        ``(N, in_channels, H, W)`` both.
+    """
+
+    def __init__(
+        self, in_channels: int, num_blocks: int, prefix: str | None = None, **block: Any
+    ) -> None:
+        super().__init__(prefix=prefix)
+        self.out_channels = in_channels
+        with self.name_scope():
+            for index in range(1, num_blocks + 1):
+                self.add(ResidualBlock(in_channels, prefix=f"block{index}_", **block))
+
+
+class CSPResidualStage(Chain):
+    """What a stage of CSPResNet does: downsample, expand, run residual blocks on one part, fuse.
+
+    ``down`` is a 3x3 convolution with ``strides`` (none where they are 1), ``expand`` a 1x1
+    convolution without ReLU to x0, ``csp`` the :class:`CSPStage`, whose T keeps its width, and
+    ``transition`` U.
+
+    Parameters
+    ----------
+    in_channels, channels
+        Width of the input and of the output.
+    num_blocks
+        Number of residual blocks.
+    strides
+        1 or 2.
+    expand_ratio
+        c, width of x0, in units of ``channels``, rounded.
+    partial_ratio
+        gamma in (0, 1): floor(gamma c) channels bypass the blocks.
+    bottleneck_ratio
+        As in :class:`ResidualBlock`.
+    groups
+        G of the 3x3 convolutions, ``down`` among them.
+    attention
+        ``"se"`` re-weights in each block, ``"path"`` weighs the two parts where they meet.
+    **unit
+        ``slope``, ``eps`` and ``dropout`` of :class:`ConvNormAct`.
+
+    Inputs / Outputs
+        ``(N, in_channels, H, W)`` to ``(N, channels, H / strides, W / strides)``.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        channels: int,
+        num_blocks: int,
+        strides: int = 1,
+        expand_ratio: float = 1.0,
+        partial_ratio: float = 0.5,
+        bottleneck_ratio: float = 0.25,
+        groups: int = 1,
+        attention: str | None = None,
+        prefix: str | None = None,
+        **unit: Any,
+    ) -> None:
+        super().__init__(prefix=prefix)
+        self.strides, self.out_channels = strides, channels
+        width = round(channels * expand_ratio)
+        blocks: Any = partial(
+            ResidualStage,
+            num_blocks=num_blocks,
+            bottleneck_ratio=bottleneck_ratio,
+            groups=groups,
+            attention="se" if attention == "se" else None,
+            **unit,
+        )
+
+        def first_transition(in_channels: int, prefix: str) -> ConvNormAct:
+            return ConvNormAct(in_channels, in_channels, prefix=prefix, **unit)
+
+        with self.name_scope():
+            if strides != 1:
+                down: dict[str, Any] = {"strides": strides, "groups": groups, **unit}
+                self.add(ConvNormAct(in_channels, in_channels, 3, prefix="down_", **down))
+            self.add(ConvNormAct(in_channels, width, act=False, prefix="expand_", **unit))
+            self.add(
+                CSPStage(
+                    width,
+                    blocks,
+                    first_transition,
+                    partial_ratio,
+                    "path" if attention == "path" else None,
+                    prefix="csp_",
+                )
+            )
+            self.add(ConvNormAct(width, channels, prefix="transition_", **unit))
+
+    def output_size(self, size: int) -> int:
+        """Height (or width) of the output for an input of ``size``."""
+        return (size - 1) // self.strides + 1
