@@ -39,11 +39,24 @@ LAYER_COLUMNS = {
 TOTALS = ("params", "macs", "activations", "memory", "cio", "formula_cio")
 
 # First match wins; the colours are told apart by the colour-blind (Okabe and Ito).
-FAMILIES = {"csp_densenet": "#d55e00", "densenet": "#0072b2", "dpn": "#009e73", "": "#666666"}
-FAMILY_NAMES = {"csp_densenet": "CSP-DenseNet", "densenet": "DenseNet", "dpn": "DPN", "": "other"}
+FAMILIES = {
+    "csp_densenet": "#d55e00",
+    "csp_resne": "#cc79a7",
+    "densenet": "#0072b2",
+    "dpn": "#009e73",
+    "": "#666666",
+}
+FAMILY_NAMES = {
+    "csp_densenet": "CSP-DenseNet",
+    "csp_resne": "CSPResNe(X)t",
+    "densenet": "DenseNet",
+    "dpn": "DPN",
+    "": "other",
+}
 # Apart from each other, since a CSP-DenseNet lies just below its DenseNet.
 LABEL_PLACES = {
     "csp_densenet": "bottom center",
+    "csp_resne": "bottom right",
     "densenet": "top center",
     "dpn": "middle right",
     "": "middle left",

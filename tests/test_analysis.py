@@ -12,8 +12,8 @@ import gluondense
 from gluondense import get_model, get_spec, summary
 from gluondense.comparison import records, stage_widths, table, write_page
 
-# What the papers' own code, torchvision and gluoncv2's asserts agree on: parameters, and millions
-# of multiply-adds of convolutions and fully-connected layers, at 224 or, for CIFAR, 32.
+# What the papers' own code, torchvision, timm and gluoncv2's asserts agree on: parameters, and
+# millions of multiply-adds of convolutions and fully-connected layers, at 224 or, for CIFAR, 32.
 PUBLISHED = {
     "densenet121": (7_978_856, "2834.16"),
     "densenet161": (28_681_000, "7727.91"),
@@ -32,6 +32,8 @@ PUBLISHED = {
     "dpn98": (61_570_728, "11671.2"),
     "dpn107": (86_917_800, "18298.8"),
     "dpn131": (79_254_504, "16013.6"),
+    "csp_resnet50": (21_616_168, "3458.75"),
+    "csp_resnext50": (20_569_896, "3074.42"),
 }
 # DESIGN.md's definition of CSP-DenseNet, by a calculator that knows no MXNet.
 CSP = {
@@ -115,6 +117,7 @@ def test_densenet_counted_by_hand(fields, size):
         ("csp_densenet121", {"attention": "path"}),
         ("densenet_tutorial", {"dropout": 0.1}),
         ("dpn68", {"attention": "se", "classes": 11}),
+        ("csp_resnext50", {"attention": "path", "stem": "half"}),
         ("densenet121", {"pool": "mean_max"}),
     ],
 )

@@ -27,7 +27,7 @@ ROWS = (
 )
 ROW_OF = {room: row for row, rooms in enumerate(ROWS) for room in rooms}
 # Families of networks stand side by side: what they share is in network.py.
-FAMILIES = ("densenet", "csp_densenet", "dpn")
+FAMILIES = ("densenet", "csp_densenet", "csp_resnet", "dpn")
 
 MODULES = sorted(
     path.relative_to(ROOT).with_suffix("").parts

@@ -11,8 +11,8 @@ import pytest
 from gluondense import get_model, get_spec, list_models
 
 # DenseNet: torchvision and the authors' table. DPN: the authors' symbols. CSP: the definition in
-# gluondense.models.csp_densenet, by a calculator that knows no MXNet. The rows of the listings:
-# the networks that those listings build.
+# gluondense.models.csp_densenet, by a calculator that knows no MXNet. CSPResNe(X)t: timm. The rows
+# of the listings: the networks that those listings build.
 GOLDEN = {
     "densenet121": 7_978_856,
     "densenet161": 28_681_000,
@@ -47,6 +47,8 @@ GOLDEN = {
     "csp_densenet161_listing": 23_262_088,
     "csp_densenet169_listing": 11_486_184,
     "csp_densenet201_listing": 16_292_584,
+    "csp_resnet50": 21_616_168,
+    "csp_resnext50": 20_569_896,
     "dpn68": 12_611_602,
     "dpn68b": 12_611_602,
     "dpn92": 37_668_392,
@@ -76,6 +78,8 @@ STAGE_WIDTHS = {
     "densenet169": [256, 512, 1280, 1664],
     "densenet201": [256, 512, 1792, 1920],
     "densenet264": [256, 512, 2304, 2688],
+    "csp_resnet50": [128, 256, 512, 1024],
+    "csp_resnext50": [256, 512, 1024, 2048],
     "dpn68": [144, 320, 704, 832],
     "dpn92": [336, 704, 1552, 2688],
     "dpn98": [336, 768, 1728, 2688],
@@ -92,7 +96,7 @@ def count(net) -> int:
 
 def test_every_name_has_its_golden_number():
     assert sorted(GOLDEN) == list_models()
-    assert sorted(FUSION_GOLDEN) == list_models("csp*")
+    assert sorted(FUSION_GOLDEN) == list_models("csp_densenet*")
     assert len(GOLDEN) >= 40
 
 

@@ -23,11 +23,18 @@ DUAL = {
     "residual_width": 8,
     "groups": 4,
 }
-FAMILIES = {"densenet121": DENSE, "csp_densenet121": DENSE, "dpn92": DUAL}
+RESIDUAL = {"num_init_features": 6, "num_blocks": (1, 2), "widths": (8, 12), "groups": 2}
+FAMILIES = {
+    "densenet121": DENSE,
+    "csp_densenet121": DENSE,
+    "dpn92": DUAL,
+    "csp_resnext50": RESIDUAL,
+}
 DEEP = {
     "densenet121": {**DENSE, "block_config": (1, 1, 1, 1)},
     "csp_densenet121": {**DENSE, "block_config": (1, 1, 1, 1)},
     "dpn92": {**DUAL, "num_blocks": (1, 1, 1, 1), "increments": (3, 4, 3, 4)},
+    "csp_resnext50": {**RESIDUAL, "num_blocks": (1, 1, 1, 1), "widths": (8, 12, 16, 20)},
 }
 
 families = pytest.mark.parametrize("name", FAMILIES)
@@ -63,7 +70,13 @@ def test_min_size_is_where_mxnet_begins_to_fail(name, stem):
 
 @pytest.mark.parametrize(
     ("name", "least"),
-    [("densenet121", 29), ("densenet_tutorial", 33), ("densenet40_k12_svhn", 4), ("dpn68", 1)],
+    [
+        ("densenet121", 29),
+        ("densenet_tutorial", 33),
+        ("densenet40_k12_svhn", 4),
+        ("dpn68", 1),
+        ("csp_resnet50", 1),
+    ],
 )
 def test_min_size_of_the_registered_networks(name, least):
     assert get_model(name).min_size == least
@@ -213,8 +226,9 @@ def test_features_are_those_of_the_whole_network(name, hybridize, tmp_path):
         stage = child(stage)
         if child_name.startswith("stage"):
             expected.append(stage.asnumpy())
-    last = below(below(arrays(whole), "features"), "norm")
-    expected[-1] = relu(norm(expected[-1], last, whole.spec.eps))
+    if whole.spec.final_norm:
+        last = below(below(arrays(whole), "features"), "norm")
+        expected[-1] = relu(norm(expected[-1], last, whole.spec.eps))
     for actual, each in zip(maps, expected):
         assert_close(actual, each)
     assert_close(whole.output(mx.nd.array(maps[-1].mean((2, 3)))), whole(x).asnumpy())
@@ -253,6 +267,8 @@ def dropouts(net) -> list[str]:
         # and one more in each T of CSP; fusion="last" has no U
         ("csp_densenet121", 2 * 3 + 2),
         ("dpn92", 3 * 3),
+        # three a block, and expand, T and U of each stage, and down of the second
+        ("csp_resnext50", 3 * 3 + 2 * 3 + 1),
     ],
 )
 def test_dropout_follows_each_convolution_of_the_stages(name, expected):
@@ -326,7 +342,7 @@ def test_path_attention_begins_as_if_it_were_not_there(name, tmp_path):
 
 @pytest.mark.parametrize("attention", ["se", "path"])
 @pytest.mark.parametrize(
-    "name", ["densenet121", "csp_densenet121", "dpn92", "densenet40_k12_cifar10"]
+    "name", ["densenet121", "csp_densenet121", "csp_resnet50", "dpn92", "densenet40_k12_cifar10"]
 )
 def test_attention_fits_the_real_networks(name, attention):
     fields = {"classes": 7, "attention": attention}
@@ -337,9 +353,14 @@ def test_attention_fits_the_real_networks(name, attention):
     assert outputs == [(2, 7)]
     parts = {"se": (".se.", ".attention."), "path": (".path.", ".attention.")}[attention]
     names = [n for n in net._collect_params_with_prefix() if any(part in n for part in parts)]
-    units = {"densenet121": 58, "csp_densenet121": 58, "dpn92": 30, "densenet40_k12_cifar10": 36}
-    stages = {"densenet121": 4, "csp_densenet121": 4, "dpn92": 30, "densenet40_k12_cifar10": 3}
-    assert len(names) == (4 * units[name] if attention == "se" else 2 * stages[name])
+    units, stages = {
+        "densenet121": (58, 4),
+        "csp_densenet121": (58, 4),
+        "csp_resnet50": (13, 4),
+        "dpn92": (30, 30),
+        "densenet40_k12_cifar10": (36, 3),
+    }[name]
+    assert len(names) == (4 * units if attention == "se" else 2 * stages)
 
 
 def mean_max_pair(tmp_path, **fields):
@@ -409,11 +430,13 @@ def test_several_sizes_in_turn(name):
 
 @families
 def test_a_width_inside_a_block_of_onednn_can_be_trained(name):
-    fields = {"densenet121": {}, "csp_densenet121": {"partial_ratio": 0.3}, "dpn92": {}}[name]
-    widths = {"growth_rate": 12, "num_init_features": 24, "block_config": (4, 4)}
-    if name == "dpn92":
-        widths = {"increments": (12, 20), "residual_width": 24, "num_init_features": 24}
-    net = randomize(small(name, **widths, **fields))
+    widths = {
+        "densenet121": {"growth_rate": 12, "block_config": (4, 4)},
+        "csp_densenet121": {"growth_rate": 12, "block_config": (4, 4), "partial_ratio": 0.3},
+        "dpn92": {"increments": (12, 20), "residual_width": 24},
+        "csp_resnext50": {"widths": (24, 40)},
+    }[name]
+    net = randomize(small(name, num_init_features=24, **widths))
     x = image_array(net, 16, 16)
     with autograd.record():
         y = net(x)
@@ -424,16 +447,21 @@ def test_a_width_inside_a_block_of_onednn_can_be_trained(name):
 
 
 @pytest.mark.parametrize(
-    ("fields", "words"),
+    ("name", "fields", "words"),
     [
-        ({"compression": 0.001}, "compression"),
-        ({"compression": 0.2, "partial_ratio": 0.8}, "partial_ratio"),
-        ({"partial_ratio": 0.001}, "partial_ratio"),
+        ("csp_densenet121", {"compression": 0.001}, "compression"),
+        ("csp_densenet121", {"compression": 0.2, "partial_ratio": 0.8}, "partial_ratio"),
+        ("csp_densenet121", {"partial_ratio": 0.001}, "partial_ratio"),
+        ("csp_resnet50", {"partial_ratio": 0.001}, "partial_ratio"),
+        ("csp_resnet50", {"bottleneck_ratio": 0.001}, "128 to 0 channels"),
+        ("csp_resnet50", {"expand_ratio": 0.001}, "64 to 0 channels"),
+        ("csp_resnext50", {"bottleneck_ratio": 0.3}, r"groups \(=32\)"),
+        ("csp_resnext50", {"widths": (256, 100, 64, 64)}, r"groups \(=32\)"),
     ],
 )
-def test_fields_that_leave_a_block_without_channels_are_refused(fields, words):
+def test_fields_that_leave_a_block_without_channels_are_refused(name, fields, words):
     with pytest.raises(ValueError, match=words) as error:
-        get_model("csp_densenet121", **fields)
+        get_model(name, **fields)
     assert "\n" not in str(error.value)
 
 

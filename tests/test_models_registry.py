@@ -144,10 +144,34 @@ def test_groups_must_divide_the_bottleneck():
         get_spec("dpn92", groups=50)
 
 
+@pytest.mark.parametrize(
+    ("field", "values"),
+    {
+        "num_blocks": [(), (3, 3, 5), (3, 3, 5, 0), 3],
+        "widths": [(), (64,), (128, 256, 512, 0.5), "abcd"],
+        "expand_ratio": [0, -1, "2", True, float("nan"), float("inf")],
+        "partial_ratio": [0, 1, None],
+        "bottleneck_ratio": [0, float("inf"), None],
+        "groups": [0, 1.0],
+        "slope": [1, -0.1, "0.1", float("nan")],
+    }.items(),
+)
+def test_each_field_of_csp_resnet_has_its_rule(field, values):
+    for value in values:
+        with pytest.raises(ValueError, match=r" \(=.*must be") as error:
+            get_spec("csp_resnet50", **{field: value})
+        assert field in str(error.value)
+        assert "\n" not in str(error.value)
+
+
 def test_every_field_has_a_rule_and_a_test():
     tested = {
         field
-        for test in (test_each_field_has_its_rule, test_each_field_of_dpn_has_its_rule)
+        for test in (
+            test_each_field_has_its_rule,
+            test_each_field_of_dpn_has_its_rule,
+            test_each_field_of_csp_resnet_has_its_rule,
+        )
         for mark in test.pytestmark
         for field, _ in mark.args[1]
     }

@@ -9,7 +9,7 @@ from mxnet.gluon import nn
 
 from ..blocks import DualPathStage
 from .network import Network
-from .spec import NetworkSpec, check, is_count
+from .spec import NetworkSpec, check, check_counts, is_count
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,15 +43,12 @@ class DPNSpec(NetworkSpec):
         """Check the fields."""
         super().__post_init__()
         for name in ("num_blocks", "increments"):
-            value = getattr(self, name)
-            check(name, value, "a tuple of positive integers", isinstance(value, tuple))
-            check(name, value, "a tuple of positive integers", all(map(is_count, value)))
+            check_counts(name, getattr(self, name))
         for name in ("bottleneck_width", "residual_width", "groups"):
             value = getattr(self, name)
             check(name, value, "a positive integer", is_count(value))
-        stages = len(self.num_blocks)
-        rule = f"as long as num_blocks (={self.num_blocks}) and not empty"
-        check("increments", self.increments, rule, len(self.increments) == stages > 0)
+        rule = f"as long as num_blocks (={self.num_blocks})"
+        check("increments", self.increments, rule, len(self.increments) == len(self.num_blocks))
         rule = f"divisible by groups (={self.groups})"
         width = self.bottleneck_width
         check("bottleneck_width", width, rule, width % self.groups == 0)

@@ -81,9 +81,9 @@ class Network(nn.HybridBlock):
             spec.in_channels,
             spec.num_init_features,
             spec.stem,
-            use_bias=getattr(spec, "use_bias", False),
             eps=spec.eps,
             prefix="stem_",
+            **spec.stem_options,
         )
         self.features.add(stem)
         self.out_channels, stride = stem.out_channels, stem.strides

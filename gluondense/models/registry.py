@@ -6,7 +6,7 @@ import dataclasses
 import fnmatch
 from typing import Any
 
-from . import csp_densenet, densenet, dpn
+from . import csp_densenet, csp_resnet, densenet, dpn
 from .network import Network
 from .spec import NetworkSpec, closest
 
@@ -14,9 +14,15 @@ NETWORKS: dict[type, type[Network]] = {
     densenet.DenseNetSpec: densenet.DenseNet,
     csp_densenet.CSPDenseNetSpec: csp_densenet.CSPDenseNet,
     dpn.DPNSpec: dpn.DPN,
+    csp_resnet.CSPResNetSpec: csp_resnet.CSPResNet,
 }
 
-SPECS: dict[str, NetworkSpec] = {**densenet.SPECS, **csp_densenet.SPECS, **dpn.SPECS}
+SPECS: dict[str, NetworkSpec] = {
+    **densenet.SPECS,
+    **csp_densenet.SPECS,
+    **dpn.SPECS,
+    **csp_resnet.SPECS,
+}
 
 
 def list_models(pattern: str = "*") -> list[str]:

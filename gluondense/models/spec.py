@@ -39,6 +39,12 @@ def is_count(value: Any, least: int = 1) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= least
 
 
+def check_counts(name: str, value: Any) -> None:
+    """Raise a ValueError unless the value is a tuple of one or more positive integers."""
+    holds = isinstance(value, tuple) and len(value) > 0 and all(map(is_count, value))
+    check(name, value, "a non-empty tuple of positive integers", holds)
+
+
 def is_number(value: Any) -> bool:
     """Whether the value is a real number."""
     return isinstance(value, (int, float)) and not isinstance(value, bool)
@@ -99,6 +105,11 @@ class NetworkSpec:
         check("final_norm", self.final_norm, "True or False", isinstance(self.final_norm, bool))
         check_choice("pool", self.pool, POOLS)
 
+    @property
+    def stem_options(self) -> dict[str, Any]:
+        """What the family asks of its stem beyond the fields that all specs have."""
+        return {}
+
 
 @dataclasses.dataclass(frozen=True)
 class DenseSpec(NetworkSpec):
@@ -129,10 +140,7 @@ class DenseSpec(NetworkSpec):
         """Check the fields."""
         super().__post_init__()
         check("growth_rate", self.growth_rate, "a positive integer", is_count(self.growth_rate))
-        config = self.block_config
-        rule = "a non-empty tuple of positive integers"
-        check("block_config", config, rule, bool(config) and isinstance(config, tuple))
-        check("block_config", config, rule, all(map(is_count, config)))
+        check_counts("block_config", self.block_config)
         check("bn_size", self.bn_size, "an integer >= 0", is_count(self.bn_size, least=0))
         theta = self.compression
         check("compression", theta, "in (0, 1]", is_number(theta) and 0 < theta <= 1)
@@ -142,3 +150,8 @@ class DenseSpec(NetworkSpec):
     def conv(self) -> dict[str, Any]:
         """What every BN-ReLU-Conv of the network shares."""
         return {"use_bias": self.use_bias, "eps": self.eps, "dropout": self.dropout}
+
+    @property
+    def stem_options(self) -> dict[str, Any]:
+        """The stem's convolution has a bias where the others have."""
+        return {"use_bias": self.use_bias}
