@@ -27,6 +27,7 @@ TINY_DPN = {
     "groups": 4,
     "classes": 5,
 }
+TINY_RESIDUAL = {"num_blocks": (1, 2), "widths": (16, 24), "groups": 4, "classes": 5}
 VARIANTS = {
     "densenet": ("densenet121", TINY),
     "densenet-dropout": ("densenet121", {**TINY, "dropout": 0.3}),
@@ -46,6 +47,10 @@ VARIANTS = {
     "dpn-path": ("dpn68b", {**TINY_DPN, "attention": "path"}),
     "dpn-mean_max": ("dpn98", {**TINY_DPN, "pool": "mean_max", "stem": "cifar"}),
     "dpn-listing": ("dpn98_listing", TINY_DPN),
+    "residual": ("csp_resnet50", {**TINY_RESIDUAL, "dropout": 0.2}),
+    "residual-se": ("csp_resnext50", {**TINY_RESIDUAL, "attention": "se", "stem": "cifar"}),
+    "residual-path": ("csp_resnext50", {**TINY_RESIDUAL, "attention": "path", "slope": 0.0}),
+    "residual-features": ("csp_resnet50", {**TINY_RESIDUAL, "features_only": True}),
     "densenet-features": ("densenet121", {**TINY, "features_only": True}),
     "csp-features": ("csp_densenet121", {**TINY, "features_only": True}),
     "dpn-features": ("dpn92", {**TINY_DPN, "features_only": True}),
@@ -381,7 +386,12 @@ def test_refuses_a_network_without_values(tmp_path):
 def test_refuses_operators_that_are_not_portable(tmp_path):
     net = nn.HybridSequential()
     net.add(build(), nn.GELU())
-    with pytest.raises(ValueError, match=r"'portable'\) has no operator LeakyReLU"):
+    words = r"'portable'\) has no operator LeakyReLU act_type=gelu \(.*\): export"
+    with pytest.raises(ValueError, match=words):
+        gluondense.export(net, tmp_path / "net", (1, 3, 32, 32))
+    net = nn.HybridSequential()
+    net.add(build(), nn.Swish())
+    with pytest.raises(ValueError, match=r"'portable'\) has no operator \w+ \(.*\): export"):
         gluondense.export(net, tmp_path / "net", (1, 3, 32, 32))
 
 

@@ -27,6 +27,8 @@ PORTABLE_OPERATORS = frozenset(
         "expand_dims",
         "slice_axis",
         "squeeze",
+        # CSPResNet
+        "LeakyReLU",
         # attention="se" and "path"
         "_mul_scalar",
         "broadcast_mul",
@@ -52,6 +54,8 @@ NEWER_ATTRIBUTES = {
     ("Dropout", "cudnn_off"): "False",
     ("Pooling", "layout"): "NCHW",
 }
+# Values that 1.4 lacks, of attributes that it has.
+NEWER_VALUES = {("LeakyReLU", "act_type"): "gelu"}
 
 
 def trace(net: gluon.HybridBlock) -> mx.sym.Symbol:
@@ -129,12 +133,13 @@ def _portable_attributes(node: dict[str, Any]) -> dict[str, str]:
         # The shape is needed where an operator's other inputs do not tell it. The rest is for
         # training (initializer, learning-rate factor, …), and some differs between processes.
         return {k: v for k, v in node.get("attrs", {}).items() if k == "__shape__"}
-    if operator not in PORTABLE_OPERATORS:
-        raise ValueError(
-            f"target (='portable') has no operator {operator} ({name}): export a network without "
-            "it, or use net.export(), whose files need MXNet 1.9.1."
-        )
     attributes = {k: v for k, v in node.get("attrs", {}).items() if not k.startswith("__")}
+    newer = [f"{k}={v}" for k, v in attributes.items() if NEWER_VALUES.get((operator, k)) == v]
+    if newer or operator not in PORTABLE_OPERATORS:
+        raise ValueError(
+            f"target (='portable') has no operator {' '.join([operator, *newer])} ({name}): export "
+            "a network without it, or use net.export(), whose files need MXNet 1.9.1."
+        )
     for key in [key for key in attributes if (operator, key) in NEWER_ATTRIBUTES]:
         only = NEWER_ATTRIBUTES[operator, key]
         if attributes.pop(key) != only:
