@@ -21,7 +21,7 @@ NUMPY_OF_PLAIN_MXNET = 'numpy<1.24; python_version < "3.12"'
 setup(
     name="gluondense",
     version=VERSION,
-    description="DenseNet, CSP-DenseNet and DPN for Apache MXNet 1.9.1",
+    description="DenseNet, CSP-DenseNet, CSPResNe(X)t and DPN for Apache MXNet 1.9.1",
     long_description=(HERE / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",

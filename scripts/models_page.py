@@ -15,7 +15,7 @@ from tabulate import tabulate
 import gluondense
 from gluondense.analysis import Summary
 from gluondense.comparison import table
-from gluondense.models import SPECS, NetworkSpec, csp_densenet, densenet, dpn
+from gluondense.models import SPECS, NetworkSpec, csp_densenet, csp_resnet, densenet, dpn
 
 PAGE = """\
 # Which networks are there, and what do they cost?
@@ -111,6 +111,22 @@ weight. It deviates from the paper: x0'' is left out of T, each transition halve
 and with `fusion="last"` nothing is pooled between the stages, so all of them run at a quarter of
 the image's size. Hence their cost.
 
+## CSPResNet and CSPResNeXt
+
+{csp_resnet}
+
+{csp_resnet_deviations}
+
+Published, ImageNet validation, accuracy in % (top-1 / top-5) at 256:
+
+| network       | parameters | BFLOPs |     authors |            timm |
+|:--------------|-----------:|-------:|------------:|----------------:|
+| csp_resnet50  |     21.57M |   8.97 | 76.6 / 93.3 | 79.578 / 94.698 |
+| csp_resnext50 |     20.50M |   7.93 | 77.9 / 94.0 | 80.548 / 95.330 |
+
+Sources: WongKinYiu/CrossStagePartialNetworks, README (parameters, BFLOPs, two a multiply-add, and
+accuracy of the authors' networks); timm, `results/results-imagenet.csv`.
+
 ## DPN
 
 {dpn}
@@ -153,9 +169,11 @@ def models_page() -> str:
         tutorial=_table(costs, ["densenet_tutorial"]),
         csp=_table(costs, csp),
         csp_listing=_table(costs, listing),
+        csp_resnet=_table(costs, csp_resnet.SPECS),
         dpn=_table(costs, dpn.SPECS),
         fusions=_fusions(costs, csp),
         densenet_deviations=_deviations(densenet.DenseNet),
+        csp_resnet_deviations=_deviations(csp_resnet.CSPResNet),
         dpn_deviations=_deviations(dpn.DPN),
         csp_definition="```text\n" + inspect.getdoc(csp_densenet) + "\n```",
     )
