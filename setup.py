@@ -37,6 +37,7 @@ setup(
         "opencv-python<4.12",  # needed by gluoncv; 4.12 asks for numpy>=2
         "pillow",
         "plotly>=6",  # the reports' self-contained pages
+        "safetensors>=0.6.1",  # checks the headers of such files; the first that tells their order
         "scikit-learn",  # its embedded digits are the data set of last resort
         "tabulate",
         "tqdm",
@@ -56,7 +57,7 @@ setup(
             "setuptools>=61",  # `make test` reads setup.py
         ],
         # torchvision and timm are peers too, with --no-deps: they ask for builds with CUDA.
-        "parity": ["torch==2.13.0", "safetensors"],
+        "parity": ["torch==2.13.0"],
         # onnx 1.19 dropped onnx.mapping, which MXNet 1.9.1 imports.
         "onnx": ["onnx>=1.13.1,<1.19", "onnxruntime"],
         "serve": ["multi-model-server==1.1.11", "model-archiver==1.0.3"],

@@ -1,0 +1,200 @@
+"""PyTorch's files, in the zip format of 1.6 and later and in the one before, without PyTorch."""
+
+from __future__ import annotations
+
+import mmap
+import re
+import struct
+import zipfile
+import zlib
+from typing import Any
+
+from .stored import BadFile, Index, Source, StoredArray, count_elements, reach, shown
+from .torch_globals import SAVE_AGAIN, Storage, Tensor
+from .torch_pickle import load
+from .torch_state import find_state_dict
+
+ZIP_MAGIC = b"PK\x03\x04"
+
+# The pickle of a magic number, in any of the protocols.
+LEGACY_MAGIC = re.compile(
+    rb"\x80[\x02-\x05](\x95.{8})?\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19\.", re.DOTALL
+)
+_LEGACY_PROTOCOL = 1001
+
+# A DenseNet's has 120 KiB. What a hostile one makes can take 70 times its own memory.
+_LONGEST_PICKLE = 4 << 20
+
+# Where a storage lies: its first byte, and how many there are.
+Record = tuple[int, int]
+
+
+def read_zip(source: Source) -> Index:
+    """Find the arrays of a file of ``torch.save``.
+
+    Raises
+    ------
+    BadFile
+        If it is truncated, damaged or hostile, or is no file of weights.
+    """
+    entries = _entries(source)
+    root = _root(entries)
+    if f"{root}constants.pkl" in entries:
+        raise BadFile(f"is a TorchScript program; load it with torch.jit.load and {SAVE_AGAIN}")
+    if f"{root}byteorder" in entries and _content(source, entries[f"{root}byteorder"]) != b"little":
+        raise BadFile(f"was written by a big-endian machine; load it with torch and {SAVE_AGAIN}")
+    content = load(_content(source, entries[f"{root}data.pkl"])).value
+    tensors, notes = find_state_dict(content)
+    records: dict[str, Record] = {}
+    for key in {tensor.storage.key for tensor in tensors.values()}:
+        name = f"{root}data/{key}"
+        if name not in entries:
+            raise BadFile(f"is damaged: it has no record {shown(name)}; get it again")
+        records[key] = _record(source, entries[name])
+    return Index(_stored(tensors, records), style="zip", notes=notes)
+
+
+def read_legacy(source: Source) -> Index:
+    """Find the arrays of a file of PyTorch before 1.6, or without its zip format.
+
+    Raises
+    ------
+    BadFile
+        If it is truncated, damaged or hostile, or is no file of weights.
+    """
+    # Only the pages that the pickles lie on are read.
+    with mmap.mmap(source.number, min(source.size, _LONGEST_PICKLE), prot=mmap.PROT_READ) as code:
+        magic = load(code)
+        protocol = load(code, magic.end)
+        system = load(code, protocol.end)
+        content = load(code, system.end)
+        keys = load(code, content.end)
+    if protocol.value != _LEGACY_PROTOCOL or type(system.value) is not dict:
+        raise BadFile("is damaged, or of an unknown version of PyTorch's format; get it again")
+    if system.value.get("little_endian") is not True:
+        raise BadFile(f"was written by a big-endian machine; load it with torch and {SAVE_AGAIN}")
+    tensors, notes = find_state_dict(content.value)
+    records = _legacy_records(source, keys.end, keys.value, content.storages)
+    return Index(_stored(tensors, records), style="legacy", notes=notes)
+
+
+def _legacy_records(
+    source: Source, at: int, keys: Any, storages: dict[str, Storage]
+) -> dict[str, Record]:
+    """Find the records, which follow the pickles from ``at`` on: a count, then the numbers."""
+    records = {}
+    for key in keys if type(keys) is list else ():
+        if type(key) is not str or key not in storages:
+            raise BadFile("is damaged: it has a record that its index does not name; get it again")
+        size = storages[key].record_size
+        (count,) = struct.unpack("<q", source.read(8, at))
+        if count * storages[key].element.dtype.itemsize != size:
+            raise BadFile(f"is damaged: the size of its record {shown(key)} is wrong; get it again")
+        records[key] = at + 8, size
+        at += 8 + size
+    if at > source.size:
+        raise source.truncated()
+    return records
+
+
+def _entries(source: Source) -> dict[str, zipfile.ZipInfo]:
+    """Read the table of contents; torch writes neither compressed nor encrypted entries."""
+    try:
+        with zipfile.ZipFile(source.file) as archive:
+            rows = archive.infolist()
+    except (zipfile.BadZipFile, struct.error, ValueError, OverflowError, NotImplementedError):
+        raise BadFile(
+            f"is truncated or damaged: it has {source.size} bytes and no sound table of contents"
+            " at its end; get it again"
+        ) from None
+    entries = {}
+    for row in rows:
+        name = row.orig_filename
+        if name.startswith(("/", "\\")) or ".." in name.replace("\\", "/").split("/"):
+            raise BadFile(
+                f"is hostile: its entry {shown(name)} climbs out of the archive; delete it"
+            )
+        if name in entries:
+            raise BadFile(f"has two entries of the name {shown(name)}; get it again")
+        entries[name] = row
+    return entries
+
+
+def _root(entries: dict[str, zipfile.ZipInfo]) -> str:
+    """Name the folder that everything lies in, with a slash."""
+    roots = [name[:-8] for name in entries if name.endswith("data.pkl") and name.count("/") == 1]
+    if len(roots) == 1:
+        return roots[0]
+    some = ", ".join(shown(name) for name in list(entries)[:3])
+    raise BadFile(f"is a zip archive (of {some}) that torch.save did not write; unpack it first")
+
+
+def _record(source: Source, entry: zipfile.ZipInfo) -> Record:
+    name = shown(entry.orig_filename)
+    if entry.flag_bits & 1:
+        raise BadFile(f"is encrypted (its entry {name}); decrypt it first")
+    if entry.compress_type != zipfile.ZIP_STORED or entry.compress_size != entry.file_size:
+        raise BadFile(f"is compressed (its entry {name}), and torch's files are not; {SAVE_AGAIN}")
+    # The lengths of a name and of a filler, which differ from those in the table of contents.
+    header = source.read(30, entry.header_offset)
+    if not header.startswith(ZIP_MAGIC):
+        raise BadFile(f"is damaged: its entry {name} is not where it should be; get it again")
+    offset = entry.header_offset + 30 + sum(struct.unpack_from("<HH", header, 26))
+    if offset + entry.file_size > source.size:
+        raise source.truncated()
+    return offset, entry.file_size
+
+
+def _content(source: Source, entry: zipfile.ZipInfo) -> bytes:
+    offset, size = _record(source, entry)
+    if size > _LONGEST_PICKLE:
+        raise BadFile(f"has an index of {size >> 20} MiB, too long for weights; {SAVE_AGAIN}")
+    content = source.read(size, offset)
+    if zlib.crc32(content) != entry.CRC:
+        raise BadFile("is damaged: its index has a wrong checksum; get it again")
+    return content
+
+
+def _stored(tensors: dict[str, Tensor], records: dict[str, Record]) -> dict[str, StoredArray]:
+    arrays = {}
+    for key, tensor in tensors.items():
+        try:
+            arrays[key] = _locate(tensor, records[tensor.storage.key])
+        except (BadFile, KeyError, TypeError) as error:
+            reason = error if type(error) is BadFile else "makes no sense; get it again"
+            raise BadFile(f"is damaged or hostile: its tensor {shown(key)} {reason}") from None
+    return arrays
+
+
+def _locate(tensor: Tensor, record: Record) -> StoredArray:
+    """Find a tensor in the file; nothing that the pickle says of it is believed."""
+    storage, first, shape, strides = tensor
+    if set(map(type, (first, storage.start, storage.size, *shape, *strides))) != {int}:
+        raise TypeError
+    if storage.record_size != record[1]:
+        raise BadFile("has a storage of another size than announced; get it again")
+    if storage.start < 0 or storage.start + storage.size > storage.record_size:
+        raise BadFile("lies in a storage that reaches out of its record; get it again")
+    element = storage.element
+    capacity = storage.size // element.dtype.itemsize
+    count = count_elements(shape)
+    if count > capacity:
+        raise BadFile(f"has {count} elements in a storage of {capacity}; {SAVE_AGAIN}")
+    if len(strides) != len(shape) or min((first, *strides)) < 0:
+        raise BadFile("has strides that do not fit its shape; get it again")
+    contiguous = not count or _is_contiguous(shape, strides)
+    if first + (count if contiguous else reach(shape, strides)) > capacity:
+        raise BadFile("reaches out of its storage; get it again")
+    offset = record[0] + storage.start + first * element.dtype.itemsize
+    return StoredArray(
+        offset, element.dtype, shape, None if contiguous else strides, element.bfloat16
+    )
+
+
+def _is_contiguous(shape: tuple[int, ...], strides: tuple[int, ...]) -> bool:
+    expected = 1
+    for size, stride in zip(reversed(shape), reversed(strides)):
+        if size != 1 and stride != expected:
+            return False
+        expected *= size
+    return True
