@@ -15,7 +15,7 @@ from .deploy import export, load_exported
 from .models import get_spec, list_models
 from .training import fit
 from .version import __version__
-from .weights import get_model, model_functions, register_with_gluoncv
+from .weights import get_model, load_weights, model_functions, register_with_gluoncv
 
 __all__ = [
     "__version__",
@@ -25,6 +25,7 @@ __all__ = [
     "get_spec",
     "list_models",
     "load_exported",
+    "load_weights",
     "register_with_gluoncv",
     "summary",
     *model_functions(),

@@ -23,6 +23,7 @@ def pytest_addoption(parser):
         default=float("inf"),
         help="skip the tests that would start later than this many seconds after the first one",
     )
+    parser.addoption("--parity-table", metavar="FILE", help="where test_parity.py writes its page")
 
 
 def pytest_configure(config):

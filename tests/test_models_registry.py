@@ -6,7 +6,7 @@ import inspect
 import mxnet as mx
 import numpy as np
 import pytest
-from reference import assert_close, images, randomize
+from reference import images, randomize
 
 import gluondense
 from gluondense import environment, get_model, get_spec, list_models, register_with_gluoncv
@@ -177,44 +177,6 @@ def test_every_field_has_a_rule_and_a_test():
     }
     fields = {field.name for spec in SPECS.values() for field in dataclasses.fields(spec)}
     assert tested == fields
-
-
-@pytest.fixture
-def saved(tmp_path):
-    """A small network and the file of its parameters."""
-    net = randomize(get_model("densenet121", classes=7, **SMALL))
-    path = tmp_path / "small.params"
-    net.save_parameters(str(path))
-    return net, path
-
-
-@pytest.mark.parametrize("as_type", [str, lambda path: path])
-def test_pretrained_loads_a_file(saved, as_type):
-    net, path = saved
-    again = get_model("densenet121", pretrained=as_type(path), ctx=mx.cpu(1), classes=7, **SMALL)
-    assert again.output.weight.list_ctx() == [mx.cpu(1)]
-    x = mx.nd.array(images(2, 3, 9, 12))
-    assert_close(again(x.as_in_context(mx.cpu(1))), net(x).asnumpy())
-
-
-def test_pretrained_loads_a_whole_network_into_its_features(saved):
-    net, path = saved
-    features = get_model("densenet121", pretrained=path, features_only=True, **SMALL)
-    x = mx.nd.array(images(2, 3, 9, 12))
-    last = features(x)[-1].mean(axis=(2, 3))
-    assert_close(net.output(last), net(x).asnumpy())
-
-
-def test_pretrained_names_what_is_missing(saved, tmp_path):
-    _, path = saved
-    with pytest.raises(ValueError, match=r"pretrained=True.*densenet121.*\.params"):
-        get_model("densenet121", pretrained=True)
-    with pytest.raises(FileNotFoundError, match="'missing'"):
-        get_model("densenet121", pretrained="missing")
-    with pytest.raises(FileNotFoundError, match="not a file"):
-        get_model("densenet121", pretrained=tmp_path)
-    with pytest.raises(ValueError, match="does not fit densenet121"):
-        get_model("densenet121", pretrained=path, **{**SMALL, "block_config": (2, 3)})
 
 
 @pytest.fixture

@@ -12,15 +12,11 @@ import gluondense
 from gluondense.weights.catalog import WEIGHTS, Weights, fetch_weights, find_weights
 
 # Rows of a family that is still to be built.
-TO_COME = {"csp_resnet50", "csp_resnext50"}
-
 rows = pytest.mark.parametrize("weights", WEIGHTS.values(), ids=WEIGHTS)
 
 
 @rows
 def test_the_model_exists(weights):
-    if weights.model in TO_COME - set(gluondense.list_models()):
-        pytest.skip(f"no {weights.model} yet")
     spec = gluondense.get_spec(weights.model)
     assert spec.classes == weights.classes
     assert spec.eps == weights.eps

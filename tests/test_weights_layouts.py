@@ -41,6 +41,19 @@ NAMES = {
         CONV_C: ("features.conv4_4.c1x1_c1.weight", "features.conv4_4.c1x1_c2.weight"),
         "features.stage3.block4.conv_c.norm.beta": "features.conv4_4.c1x1_c.bn.bias",
     },
+    "timm-csp": {
+        STEM: "stem.conv1.conv.weight",
+        "features.stage1.expand.norm.gamma": "stages.0.conv_exp.bn.weight",
+        "features.stage2.down.conv.weight": "stages.1.conv_down.conv.weight",
+        "features.stage3.csp.block.block2.conv3.conv.weight": (
+            "stages.2.blocks.1.conv3.conv.weight"
+        ),
+        "features.stage4.csp.transition.norm.running_var": (
+            "stages.3.conv_transition_b.bn.running_var"
+        ),
+        "features.stage4.transition.conv.weight": "stages.3.conv_transition.conv.weight",
+        HEAD: "head.fc.weight",
+    },
     "oyam-dpn": {
         "features.stem.norm.gamma": "features.conv1.1.weight",
         DPN_MEAN: "features.conv3_1.c1x1_w.norm.running_var",
@@ -95,6 +108,7 @@ COMPLETE = [
     *((layout, "dpn92") for layout in ("timm-dpn", "cypw-dpn", "gluoncv2-dpn")),
     *((layout, "dpn68b") for layout in ("timm-dpn-b", "cypw-dpn-b", "gluoncv2-dpn-b")),
     ("oyam-dpn", "dpn98_listing"),
+    ("timm-csp", "csp_resnext50"),
     ("gluoncv2-cifar", "densenet40_k12_cifar10"),
     ("gluoncv2-cifar-bc", "densenet100_k12_bc_cifar100"),
     ("d2l", "densenet_tutorial"),

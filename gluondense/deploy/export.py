@@ -54,7 +54,8 @@ def export(
     class_names
         A label for each output.
     mean, std
-        A number for each channel, of pixels scaled to [0, 1].
+        A number for each channel, of pixels scaled to [0, 1]; by default those that the network's
+        loaded weights take, where that is known.
 
     Raises
     ------
@@ -84,6 +85,9 @@ def export(
     x = _random_input(net, input_shape)
     expected = _outputs(net, x)
     labels = _labels(class_names, expected[0].shape)
+    preprocessing = getattr(net, "preprocessing", None)
+    if preprocessing is not None and mean is None and std is None:
+        mean, std = preprocessing.mean, preprocessing.std
     mean, std = _per_channel("mean", mean, x.shape[1]), _per_channel("std", std, x.shape[1])
     if std is not None and min(std) <= 0:
         raise ValueError(f"std (={std}) must be positive.")

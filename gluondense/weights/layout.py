@@ -41,6 +41,24 @@ class Preprocessing:
     crop_ratio: float = 0.875
     input_size: int = 224
 
+    def for_channels(self, channels: int) -> Preprocessing:
+        """The same for other channels: their average for one, else in turn, as for the filters.
+
+        Examples
+        --------
+        >>> IMAGENET.for_channels(1).std
+        (0.226,)
+        """
+        if channels == len(self.mean):
+            return self
+
+        def fit(values: tuple[float, ...]) -> tuple[float, ...]:
+            if channels == 1:
+                return (round(sum(values) / len(values), 6),)
+            return tuple(values[i % len(values)] for i in range(channels))
+
+        return dataclasses.replace(self, mean=fit(self.mean), std=fit(self.std))
+
 
 IMAGENET = Preprocessing(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
 # The DPN authors subtract (124, 117, 104) and multiply by 0.0167.
@@ -115,10 +133,8 @@ class Layout:
             match = _compiled(pattern).fullmatch(module)
             if match:
                 values = {k: int(v) if k in "ij" else v for k, v in match.groupdict().items()}
-                if callable(target):
-                    target = target(**values)
-                templates = (target,) if isinstance(target, str) else target
-                return tuple(template.format(**values) for template in templates)
+                names = target(**values) if callable(target) else target.format(**values)
+                return (names,) if isinstance(names, str) else names
         return ()
 
     def keys(self, file: Iterable[str]) -> dict[str, str]:
@@ -140,10 +156,10 @@ class Layout:
 
 @cache
 def _compiled(pattern: str) -> re.Pattern:
-    """Turn ``{i}`` and ``{j}`` into numbers, other names into anything."""
+    """Turn ``{i}`` and ``{j}`` into numbers, ``{path}`` into anything, others into one part."""
     regex = re.escape(pattern).replace(r"\{", "{").replace(r"\}", "}")
-    regex = re.sub(r"\{([ij])\}", r"(?P<\1>\\d+)", regex)
-    return re.compile(re.sub(r"\{(\w+)\}", r"(?P<\1>.+)", regex))
+    regex = re.sub(r"\{([ij])\}", r"(?P<\1>\\d+)", regex).replace("{path}", "(?P<path>.+)")
+    return re.compile(re.sub(r"\{(\w+)\}", r"(?P<\1>[^.]+)", regex))
 
 
 def norm_as_bn(unit: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from .layout import DPN, TORCH, Layout, Rule, Rules, norm_as_bn
+from .layout import CSP, DPN, TORCH, Layout, Rule, Rules, norm_as_bn
 
 
 def _torch_stem(*rules: Rule) -> Rules:
@@ -98,4 +98,31 @@ OYAM_DPN = Layout(
     preprocessing=None,
 )
 
-TORCH_LAYOUTS = (TORCHVISION, CSP_LISTING, TIMM_DPN_B, TIMM_DPN, OYAM_DPN)
+
+def _timm_csp_part(ours: str, theirs: str) -> Rule:
+    def part(i: int, unit: str) -> str:
+        return f"stages.{i - 1}.{theirs}.{norm_as_bn(unit)}"
+
+    return f"features.stage{{i}}.{ours}.{{unit}}", part
+
+
+TIMM_CSP = Layout(
+    "timm-csp",
+    "timm: CSPResNet",
+    (
+        ("features.stem.{unit}", lambda unit: f"stem.conv1.{norm_as_bn(unit)}"),
+        (
+            "features.stage{i}.csp.block.block{j}.{conv}.{unit}",
+            lambda i, j, conv, unit: f"stages.{i - 1}.blocks.{j - 1}.{conv}.{norm_as_bn(unit)}",
+        ),
+        _timm_csp_part("down", "conv_down"),
+        _timm_csp_part("expand", "conv_exp"),
+        _timm_csp_part("csp.transition", "conv_transition_b"),
+        _timm_csp_part("transition", "conv_transition"),
+        ("output", "head.fc"),
+    ),
+    TORCH,
+    preprocessing=CSP,
+)
+
+TORCH_LAYOUTS = (TORCHVISION, CSP_LISTING, TIMM_DPN_B, TIMM_DPN, TIMM_CSP, OYAM_DPN)

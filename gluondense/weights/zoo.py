@@ -6,10 +6,10 @@ import os
 from pathlib import Path
 from typing import Any, Callable
 
-import mxnet as mx
-
 from ..environment import import_gluoncv
 from ..models import SPECS, Network, build_model
+from .catalog import fetch_weights, find_weights
+from .load import load_weights
 
 
 def get_model(
@@ -75,21 +75,22 @@ def get_model(
 
 
 def _load(net: Network, pretrained: Any, root: Any, ctx: Any) -> None:
-    if pretrained is True:
-        raise ValueError(
-            f"pretrained=True: this version has no weights of {net.model_name} to download; pass "
-            "the path of a .params file, as net.save_parameters writes it."
-        )
-    if not Path(pretrained).is_file():
-        raise FileNotFoundError(f"pretrained={str(pretrained)!r} is not a file.")
-    try:
-        net.load_parameters(str(pretrained), ctx=ctx, ignore_extra=net.features_only)
-    except (AssertionError, ValueError, mx.MXNetError) as error:
-        reason = " ".join(str(error).split())
-        raise ValueError(
-            f"pretrained={str(pretrained)!r} does not fit {net.model_name} with these fields "
-            f"({reason[:200]}): build the network that the file was saved from."
-        ) from None
+    if pretrained is True or _is_tag(pretrained):
+        weights = find_weights(net.model_name, None if pretrained is True else pretrained)
+        load_weights(net, fetch_weights(weights, root), ctx=ctx)
+        net.preprocessing = weights.preprocessing.for_channels(net.spec.in_channels)
+    else:
+        load_weights(net, pretrained, ctx=ctx)
+
+
+def _is_tag(pretrained: Any) -> bool:
+    """Whether this is a word like ``ra_in1k``, not a path."""
+    return (
+        isinstance(pretrained, str)
+        and Path(pretrained).name == pretrained
+        and not Path(pretrained).suffix
+        and not Path(pretrained).exists()
+    )
 
 
 def model_functions() -> dict[str, Callable[..., Network]]:

@@ -1,0 +1,268 @@
+"""Every network against implementations that no one here wrote, through the loader of weights.
+
+A peer gets random values, is saved by its own framework and loaded with `load_weights`, so that the
+readers and the layouts are tested too. In float64 both must agree to nearly all digits, which shows
+that they compute the same function; in float32 to what float32 allows. The run writes its table to
+the file that `--parity-table` names.
+"""
+
+from __future__ import annotations
+
+import platform
+from typing import Any
+
+import mxnet as mx
+import numpy as np
+import pytest
+
+import gluondense
+
+pytestmark = [pytest.mark.parity, pytest.mark.slow]
+peers = pytest.importorskip("peers", reason="`make test-parity` installs torch, torchvision, timm")
+torch = peers.torch
+
+SIZES = ((224, 224), (193, 161))
+FLOAT32, FLOAT64 = 1e-5, 1e-11
+
+DENSE = [f"densenet{depth}" for depth in (121, 161, 169, 201)]
+DPN = ["dpn68", "dpn68b", "dpn92", "dpn98", "dpn107", "dpn131"]
+CSP = {"csp_resnet50": "cspresnet50", "csp_resnext50": "cspresnext50"}
+PAIRS = [
+    *(("torchvision", name, name) for name in DENSE),
+    *(("timm", name, name) for name in DENSE + DPN),
+    *(("timm", ours, theirs) for ours, theirs in CSP.items() if ours in gluondense.list_models()),
+]
+
+
+def stage_modules(net: gluondense.models.Network) -> list[str]:
+    """What torch's peers call the modules that end our stages."""
+    name, last = net.model_name, len(net.feature_info)
+    if name.startswith("densenet"):
+        return [*(f"features.denseblock{i}" for i in range(1, last)), "features.norm5"]
+    if name.startswith("dpn"):
+        blocks = net.spec.num_blocks
+        ends = [f"features.conv{i + 2}_{blocks[i]}" for i in range(last - 1)]
+        return [*ends, "features.conv5_bn_ac"]
+    return [f"stages.{i}" for i in range(last)]
+
+
+def relative(ours: Any, theirs: np.ndarray) -> float:
+    """Largest difference over the largest value."""
+    ours = ours.asnumpy() if hasattr(ours, "asnumpy") else ours
+    assert ours.shape == theirs.shape
+    return float(np.abs(ours - theirs).max() / np.abs(theirs).max())
+
+
+def image(size: tuple[int, int], dtype: str, batch: int = 1) -> np.ndarray:
+    return np.random.default_rng(0).standard_normal((batch, 3, *size)).astype(dtype)
+
+
+@pytest.fixture(scope="module")
+def table(request):
+    """Rows of the page that the run writes when all pairs are through."""
+    rows: dict[str, list[tuple[str, ...]]] = {"logits": [], "gradients": []}
+    yield rows
+    path = request.config.getoption("--parity-table")
+    if path and len(rows["logits"]) == len(PAIRS) and len(rows["gradients"]) == len(GRADIENTS):
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(page(rows))
+
+
+def page(rows: dict[str, list[tuple[str, ...]]]) -> str:
+    """Say in Markdown what the run found."""
+    versions = ", ".join(
+        f"{module} {__import__(module).__version__}"
+        for module in ("gluondense", "mxnet", "numpy", "torch", "torchvision", "timm")
+    )
+    heads = {
+        "logits": ("network", "peer", *(f"logits {h}x{w}" for h, w in SIZES), "stages", "float64"),
+        "gradients": ("network", "peer", "parameters", "worst gradient, float64"),
+    }
+    parts = []
+    for name, head in heads.items():
+        lines = ["| " + " | ".join(row) + " |" for row in (head, ("---",) * len(head), *rows[name])]
+        parts.append("\n".join(lines))
+    return PAGE.format(
+        logits=parts[0], gradients=parts[1], versions=versions, machine=platform.machine()
+    )
+
+
+PAGE = """\
+# Parity
+
+`make test-parity` wrote this page. Each network of a peer gets random weights, affine parameters
+and batch statistics, is saved by its own framework, and is loaded with `gluondense.load_weights`;
+then both see the same image. The numbers are the largest difference over the largest value.
+*Stages* is the worst of the maps after each stage at the odd size. *float64* is the worst of logits
+and stages when both compute in double precision: it tells that the functions are the same, and that
+what is left in float32 is rounding.
+
+{logits}
+
+In training mode, with batch statistics, on a batch of 2 at 97x65: the worst of all parameters'
+gradients of a random linear function of the logits.
+
+{gradients}
+
+{versions}; CPU, {machine}.
+"""
+
+
+@pytest.mark.parametrize(("library", "ours", "theirs"), PAIRS, ids="-".join)
+def test_logits_and_stages_are_the_peer_s(library, ours, theirs, tmp_path, table):
+    model = peers.randomize(getattr(peers, library)(theirs), theirs)
+    path = tmp_path / "peer.pth"
+    torch.save(model.state_dict(), path)
+    net, features = (gluondense.get_model(ours, features_only=only) for only in (False, True))
+    for block in (net, features):
+        report = gluondense.load_weights(block, path)
+        assert set(report.loaded) == set(block._collect_params_with_prefix())
+    modules = stage_modules(net)
+
+    logits, maps = [], []
+    for size in SIZES:
+        x = image(size, "float32")
+        with torch.no_grad():
+            expected = model(torch.from_numpy(x)).numpy()
+        logits.append(relative(net(mx.nd.array(x)), expected))
+    expected_maps = peers.stage_maps(model, modules, torch.from_numpy(x))
+    maps = [relative(got, want) for got, want in zip(features(mx.nd.array(x)), expected_maps)]
+    assert len(maps) == len(modules) == len(net.feature_info)
+
+    exact = [relative_float64(net, features, model, modules, path)]
+    row = [f"{value:.1e}" for value in (*logits, max(maps), *exact)]
+    table["logits"].append((ours, f"{library} `{theirs}`", *row))
+    assert max(logits) <= FLOAT32
+    assert max(maps) <= FLOAT32
+    assert max(exact) <= FLOAT64
+
+
+def relative_float64(net, features, model, modules, path) -> float:
+    """Load the same file into networks of double precision, and compare again."""
+    model = model.double()
+    torch.save(model.state_dict(), path)
+    x = image(SIZES[1], "float64")
+    for block in (net, features):
+        block.cast("float64")
+        gluondense.load_weights(block, path)
+    with torch.no_grad():
+        expected = model(torch.from_numpy(x)).numpy()
+    expected_maps = peers.stage_maps(model, modules, torch.from_numpy(x))
+    inputs = mx.nd.array(x, dtype="float64")
+    pairs = [(net(inputs), expected), *zip(features(inputs), expected_maps)]
+    return max(relative(got, want) for got, want in pairs)
+
+
+GRADIENTS = [("torchvision", "densenet121"), ("timm", "dpn68"), ("timm", "dpn107")]
+GRADIENTS += [("timm", name) for name in CSP if name in gluondense.list_models()][:1]
+
+
+@pytest.mark.parametrize(("library", "name"), GRADIENTS, ids="-".join)
+def test_gradients_are_the_peer_s(library, name, tmp_path, table):
+    theirs = CSP.get(name, name)
+    model = peers.randomize(getattr(peers, library)(theirs), theirs).double().train()
+    path = tmp_path / "peer.pth"
+    torch.save(model.state_dict(), path)
+    net = gluondense.get_model(name)
+    net.cast("float64")
+    gluondense.load_weights(net, path)
+
+    x = image((97, 65), "float64", batch=2)
+    weights = np.random.default_rng(1).standard_normal((2, 1000))
+    (model(torch.from_numpy(x)) * torch.from_numpy(weights)).sum().backward()
+    with mx.autograd.record():
+        loss = (net(mx.nd.array(x, dtype="float64")) * mx.nd.array(weights, dtype="float64")).sum()
+    loss.backward()
+
+    theirs_of = dict(model.named_parameters())
+    layout = gluondense.weights.LAYOUTS[gluondense.load_weights(net, path).layout]
+    parameters = {
+        key: parameter
+        for key, parameter in net._collect_params_with_prefix().items()
+        if parameter.grad_req != "null"
+    }
+    worst = 0.0
+    for key, names in layout.names(parameters).items():
+        expected = np.concatenate([theirs_of.pop(name).grad.numpy() for name in names])
+        got = parameters[key].grad().asnumpy()
+        worst = max(worst, relative(got, expected.reshape(got.shape)))
+    assert not theirs_of
+    table["gradients"].append((name, f"{library} `{theirs}`", str(len(parameters)), f"{worst:.1e}"))
+    assert worst <= 1e-8
+
+
+GLUONCV2 = {
+    "densenet121": ("densenet121", {}),
+    "densenet161": ("densenet161", {}),
+    "dpn68": ("dpn68", {}),
+    "dpn68b": ("dpn68b", {}),
+    "dpn98": ("dpn98", {}),
+    "densenet100_k12_bc_cifar10": ("densenet100_k12_bc_cifar10", {}),
+    # gluoncv2 gives the networks without bottlenecks the BC ones' stem and compression, by mistake.
+    "densenet40_k12_cifar10": (
+        "densenet40_k12_cifar10",
+        {"num_init_features": 24, "compression": 0.5},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", GLUONCV2)
+def test_logits_are_gluoncv2_s(name, tmp_path):
+    pytest.importorskip("gluoncv2", reason="`make test-parity` installs it")
+    from gluoncv2.model_provider import get_model
+
+    theirs, fields = GLUONCV2[name]
+    # By default its DPN pools otherwise in testing than in training.
+    model = get_model(theirs, **({"for_training": True} if "dpn" in name else {}))
+    model.initialize(mx.init.MSRAPrelu())
+    size = 32 if "cifar" in name else 224
+    x = mx.nd.array(image((size, size), "float32"))
+    model(x)
+    from reference import randomize
+
+    expected = randomize(model)(x).asnumpy()
+    path = tmp_path / "peer.params"
+    model.save_parameters(str(path))
+    net = gluondense.get_model(name, **fields)
+    report = gluondense.load_weights(net, path)
+    assert report.layout.startswith("gluoncv2")
+    assert relative(net(x), expected) <= FLOAT32
+
+
+@pytest.mark.parametrize("name", ["dpn92", "dpn98"])
+def test_logits_are_seed_001_s(name, tmp_path):
+    module = peers.listing("001", "import torch\n", "\n四、")
+    model = peers.randomize(module.dpns[name](), name)
+    compare_listing(model, gluondense.get_model(f"{name}_listing"), tmp_path, "oyam-dpn")
+
+
+@pytest.mark.parametrize(
+    ("label", "fusion"), [("stand", "both"), ("fusionfirst", "first"), ("fusionlast", "last")]
+)
+def test_logits_are_seed_003_s(label, fusion, tmp_path):
+    module = peers.listing("003", "import torch\n", "\ndef csp_densenet161")
+    model = peers.randomize(module.csp_densenet121(model=label), label)
+    net = gluondense.get_model("csp_densenet121_listing", fusion=fusion)
+    compare_listing(model, net, tmp_path, "csp-listing")
+
+
+def compare_listing(model, net, folder, layout) -> None:
+    torch.save(model.state_dict(), folder / "peer.pth")
+    assert gluondense.load_weights(net, folder / "peer.pth").layout == layout
+    x = image((224, 224), "float32")
+    with torch.no_grad():
+        expected = model(torch.from_numpy(x)).numpy()
+    assert relative(net(mx.nd.array(x)), expected) <= FLOAT32
+
+
+@pytest.mark.parametrize("channels", [1, 2, 4, 6])
+def test_other_input_channels_get_the_filters_that_timm_makes(channels, tmp_path):
+    from timm.models import adapt_input_conv
+
+    model = peers.randomize(peers.torchvision("densenet121"), "channels")
+    torch.save(model.state_dict(), tmp_path / "peer.pth")
+    net = gluondense.get_model("densenet121", in_channels=channels)
+    gluondense.load_weights(net, tmp_path / "peer.pth")
+    expected = adapt_input_conv(channels, model.features.conv0.weight).detach().numpy()
+    got = net.features[0][0].weight.data().asnumpy()
+    np.testing.assert_allclose(got, expected, rtol=1e-6)
