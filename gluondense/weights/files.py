@@ -203,6 +203,8 @@ _Reader = Callable[[Source], Index]
 
 def _recognize(start: bytes) -> tuple[str, _Reader]:
     """Name the format of a file with these first bytes, and what reads it."""
+    if len(start) < 16:
+        raise BadFile(f"is empty or truncated: it has only {len(start)} bytes; get it again")
     if start.startswith(mxnet_file.MAGIC):
         return "mxnet", mxnet_file.read_index
     if start.startswith(torch_file.ZIP_MAGIC):
@@ -216,8 +218,6 @@ def _recognize(start: bytes) -> tuple[str, _Reader]:
 
 def _describe(start: bytes) -> str:
     """Say what else a file with these first bytes is."""
-    if len(start) < 16:
-        return f"is empty or truncated: it has only {len(start)} bytes; get it again"
     text = start.lstrip().lower()
     for magic, what in _OTHERS:
         if start.startswith(magic) or text.startswith(magic):
