@@ -46,7 +46,7 @@ def read_index(source: Source) -> Index:
             described = [(key, part.get_dtype(), tuple(part.get_shape())) for key, part in slices]
             metadata = dict(content.metadata() or {})
     except SafetensorError as error:
-        reason = " ".join(str(error).split())[:200]
+        reason = shown(str(error))
         raise BadFile(f"is no sound safetensors file ({reason}); get it again") from None
     (size,) = struct.unpack("<Q", source.read(8, 0))
     offset = 8 + size
