@@ -9,11 +9,12 @@ PYTEST_ARGS ?=
 
 BIN := $(VENV)/bin
 MXNET := $(if $(filter cu112,$(EXTRA)),mxnet-cu112,mxnet)==1.9.1
+PEERS := torchvision==0.28.0 timm==1.0.31 gluoncv2==0.0.64
 # Bytecode is compiled on first use: half of the time that installing takes.
 PIP := $(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check
 PYTEST := $(BIN)/python -m pytest
 
-.PHONY: help install demo test lint test-fast test-slow test-pythons docs-check docs clean
+.PHONY: help install demo test lint test-fast test-slow test-parity test-pythons docs-check docs clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -53,11 +54,19 @@ lint: $(VENV)/.installed-test ## format, lint, types
 	$(BIN)/mypy
 
 test-fast: $(VENV)/.installed-test ## tests but the slow ones, and the examples of the docs
-	$(PYTEST) --doctest-modules --doctest-glob='*.md' -m "not slow and not pythons" \
+	$(PYTEST) --doctest-modules --doctest-glob='*.md' -m "not slow and not pythons and not parity" \
 		gluondense tests README.md $(PYTEST_ARGS)
 
 test-slow: $(VENV)/.installed-test ## the slow tests
-	$(PYTEST) -m "slow and not pythons" $(PYTEST_ARGS)
+	$(PYTEST) -m "slow and not pythons and not parity" $(PYTEST_ARGS)
+
+$(VENV)/.installed-parity: $(VENV)/.installed-test
+	$(PIP) --editable ".[$(EXTRA),test,parity]"
+	$(PIP) --no-deps $(PEERS) # their metadata ask for other builds of torch and MXNet
+	@touch $@
+
+test-parity: $(VENV)/.installed-parity ## against torchvision, timm and gluoncv2; writes docs/parity.md
+	$(PYTEST) -m parity --parity-table docs/parity.md $(PYTEST_ARGS)
 
 test-pythons: $(VENV)/.installed-test ## every installed Python 3.9 to 3.13 with its oldest and newest NumPy
 	$(PYTEST) -m pythons $(PYTEST_ARGS)

@@ -56,8 +56,9 @@ setup(
             "ruff==0.17.6",
             "setuptools>=61",  # `make test` reads setup.py
         ],
-        # torchvision and timm are peers too, with --no-deps: they ask for builds with CUDA.
-        "parity": ["torch==2.13.0"],
+        # The peers of `make test-parity`; those in the Makefile come with --no-deps, for they ask
+        # for other builds of torch and MXNet. timm needs the other two.
+        "parity": ["torch==2.13.0", "huggingface_hub", "pyyaml"],
         # onnx 1.19 dropped onnx.mapping, which MXNet 1.9.1 imports.
         "onnx": ["onnx>=1.13.1,<1.19", "onnxruntime"],
         "serve": ["multi-model-server==1.1.11", "model-archiver==1.0.3"],

@@ -44,8 +44,8 @@ def listing(seed: str, first: str, last: str) -> types.ModuleType:
     text = files[0].read_text(encoding="utf-8")
     start = text.index(first)
     code = text[start : text.index(last, start)]
-    # `_type is 'proj'` is a SyntaxWarning, hence here an error.
-    code = re.sub(r" is '", " == '", code)
+    # Pages have spaces that Python does not know, and `_type is 'proj'` is a SyntaxWarning.
+    code = re.sub(r" is '", " == '", code.replace("\xa0", " "))
     module = types.ModuleType(f"seed{seed}")
     sys.modules[module.__name__] = module  # torch looks classes up
     exec(compile(code, files[0].name, "exec", dont_inherit=True), module.__dict__)

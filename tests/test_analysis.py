@@ -2,14 +2,13 @@ from __future__ import annotations
 
 import dataclasses
 
-import gluoncv
 import mxnet as mx
 import pytest
 from mxnet.gluon import nn
 from mxnet.gluon.model_zoo import vision
 
 import gluondense
-from gluondense import get_model, get_spec, summary
+from gluondense import environment, get_model, get_spec, summary
 from gluondense.comparison import records, stage_widths, table, write_page
 
 # What the papers' own code, torchvision, timm and gluoncv2's asserts agree on: parameters, and
@@ -190,7 +189,9 @@ def test_other_networks_count_too():
     zoo = summary(vision.densenet121(), (1, 3, 224, 224))
     ours = summary("densenet121", (1, 3, 224, 224))
     assert (zoo.params, zoo.macs, zoo.cio) == (ours.params, ours.macs, ours.cio)
-    resnet = summary(gluoncv.model_zoo.get_model("resnet50_v1b", pretrained_base=False))
+    resnet = summary(
+        environment.import_gluoncv().model_zoo.get_model("resnet50_v1b", pretrained_base=False)
+    )
     assert (resnet.params, millions(resnet.macs, "0.0")) == (25_557_032, "4089.2")
     assert "layer1.0.conv1" in {layer.name for layer in resnet.layers}
 

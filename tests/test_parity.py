@@ -22,7 +22,9 @@ peers = pytest.importorskip("peers", reason="`make test-parity` installs torch, 
 torch = peers.torch
 
 SIZES = ((224, 224), (193, 161))
-FLOAT32, FLOAT64 = 1e-5, 1e-11
+# MXNet keeps the slope of a leaky ReLU in float32, where 0.01 is off by 2e-8.
+FLOAT32, FLOAT64, LEAKY = 1e-5, 1e-11, 1e-8
+GRADIENT, LEAKY_GRADIENT = 1e-9, 1e-6
 
 DENSE = [f"densenet{depth}" for depth in (121, 161, 169, 201)]
 DPN = ["dpn68", "dpn68b", "dpn92", "dpn98", "dpn107", "dpn131"]
@@ -44,6 +46,13 @@ def stage_modules(net: gluondense.models.Network) -> list[str]:
         ends = [f"features.conv{i + 2}_{blocks[i]}" for i in range(last - 1)]
         return [*ends, "features.conv5_bn_ac"]
     return [f"stages.{i}" for i in range(last)]
+
+
+def stage_maps(model: torch.nn.Module, modules: list[str], x: np.ndarray) -> list[np.ndarray]:
+    maps = peers.stage_maps(model, modules, torch.from_numpy(x))
+    if modules[-1].endswith("norm5"):
+        maps[-1] = np.maximum(maps[-1], 0)  # torchvision's last ReLU is no module
+    return maps
 
 
 def relative(ours: Any, theirs: np.ndarray) -> float:
@@ -108,7 +117,7 @@ gradients of a random linear function of the logits.
 """
 
 
-@pytest.mark.parametrize(("library", "ours", "theirs"), PAIRS, ids="-".join)
+@pytest.mark.parametrize(("library", "ours", "theirs"), PAIRS, ids=map("-".join, PAIRS))
 def test_logits_and_stages_are_the_peer_s(library, ours, theirs, tmp_path, table):
     model = peers.randomize(getattr(peers, library)(theirs), theirs)
     path = tmp_path / "peer.pth"
@@ -125,7 +134,7 @@ def test_logits_and_stages_are_the_peer_s(library, ours, theirs, tmp_path, table
         with torch.no_grad():
             expected = model(torch.from_numpy(x)).numpy()
         logits.append(relative(net(mx.nd.array(x)), expected))
-    expected_maps = peers.stage_maps(model, modules, torch.from_numpy(x))
+    expected_maps = stage_maps(model, modules, x)
     maps = [relative(got, want) for got, want in zip(features(mx.nd.array(x)), expected_maps)]
     assert len(maps) == len(modules) == len(net.feature_info)
 
@@ -134,7 +143,7 @@ def test_logits_and_stages_are_the_peer_s(library, ours, theirs, tmp_path, table
     table["logits"].append((ours, f"{library} `{theirs}`", *row))
     assert max(logits) <= FLOAT32
     assert max(maps) <= FLOAT32
-    assert max(exact) <= FLOAT64
+    assert max(exact) <= (LEAKY if ours in CSP else FLOAT64)
 
 
 def relative_float64(net, features, model, modules, path) -> float:
@@ -147,7 +156,7 @@ def relative_float64(net, features, model, modules, path) -> float:
         gluondense.load_weights(block, path)
     with torch.no_grad():
         expected = model(torch.from_numpy(x)).numpy()
-    expected_maps = peers.stage_maps(model, modules, torch.from_numpy(x))
+    expected_maps = stage_maps(model, modules, x)
     inputs = mx.nd.array(x, dtype="float64")
     pairs = [(net(inputs), expected), *zip(features(inputs), expected_maps)]
     return max(relative(got, want) for got, want in pairs)
@@ -157,7 +166,7 @@ GRADIENTS = [("torchvision", "densenet121"), ("timm", "dpn68"), ("timm", "dpn107
 GRADIENTS += [("timm", name) for name in CSP if name in gluondense.list_models()][:1]
 
 
-@pytest.mark.parametrize(("library", "name"), GRADIENTS, ids="-".join)
+@pytest.mark.parametrize(("library", "name"), GRADIENTS, ids=map("-".join, GRADIENTS))
 def test_gradients_are_the_peer_s(library, name, tmp_path, table):
     theirs = CSP.get(name, name)
     model = peers.randomize(getattr(peers, library)(theirs), theirs).double().train()
@@ -188,7 +197,7 @@ def test_gradients_are_the_peer_s(library, name, tmp_path, table):
         worst = max(worst, relative(got, expected.reshape(got.shape)))
     assert not theirs_of
     table["gradients"].append((name, f"{library} `{theirs}`", str(len(parameters)), f"{worst:.1e}"))
-    assert worst <= 1e-8
+    assert worst <= (LEAKY_GRADIENT if name in CSP else GRADIENT)
 
 
 GLUONCV2 = {
@@ -231,7 +240,7 @@ def test_logits_are_gluoncv2_s(name, tmp_path):
 
 @pytest.mark.parametrize("name", ["dpn92", "dpn98"])
 def test_logits_are_seed_001_s(name, tmp_path):
-    module = peers.listing("001", "import torch\n", "\n四、")
+    module = peers.listing("001", "import torch\n", "四、总结")
     model = peers.randomize(module.dpns[name](), name)
     compare_listing(model, gluondense.get_model(f"{name}_listing"), tmp_path, "oyam-dpn")
 
