@@ -15,6 +15,7 @@ from mxnet.gluon import nn
 import gluondense
 from gluondense.deploy import ExportedFiles
 from gluondense.deploy.graph import NEWER_ATTRIBUTES, PORTABLE_OPERATORS, portable_json, trace
+from gluondense.deploy.targets import TARGETS
 
 module = sys.modules["gluondense.deploy.export"]
 
@@ -123,15 +124,15 @@ def assert_close(got, wanted):
     np.testing.assert_allclose(got, wanted, rtol=1e-4, atol=1e-5 * np.abs(wanted).max())
 
 
-@pytest.fixture(scope="module")
-def plain(tmp_path_factory):
+@pytest.fixture(scope="module", params=TARGETS)
+def plain(request, tmp_path_factory):
     """What the networks give, and what plain MXNet gives, by variant, size and API."""
     folder = tmp_path_factory.mktemp("exports")
     random, inputs, expected = np.random.default_rng(0), {}, {}
     for variant, (name, fields) in VARIANTS.items():
         net = build(name, fields)
         channels = net.spec.in_channels
-        gluondense.export(net, folder / variant, (1, channels, 32, 32))
+        gluondense.export(net, folder / variant, (1, channels, 32, 32), request.param)
         for size, (batch, height, width) in SIZES.items():
             x = random.standard_normal((batch, channels, height, width)).astype("float32")
             inputs[f"{variant}|{size}"] = x
@@ -153,12 +154,13 @@ def test_plain_mxnet_gives_the_same_outputs(plain, variant, size, api):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize("name", gluondense.list_models())
-def test_every_network_in_plain_mxnet(name, tmp_path):
+def test_every_network_in_plain_mxnet(name, target, tmp_path):
     net = build(name, {})
     side = max(64, net.min_size)
     x = np.random.default_rng(0).standard_normal((2, net.spec.in_channels, side, side))
-    gluondense.export(net, tmp_path / "net", (1, *x.shape[1:]))
+    gluondense.export(net, tmp_path / "net", (1, *x.shape[1:]), target)
     found = in_plain_mxnet(tmp_path, {"net|64": x.astype("float32")})
     expected = net(mx.nd.array(x)).asnumpy()
     assert_close(found["net|64|block|0"], expected)
@@ -352,6 +354,29 @@ def test_an_export_exports_again(tmp_path):
     assert second.params.read_bytes() == first.params.read_bytes()
 
 
+def test_onednn_is_for_float32(tmp_path):
+    net = build()
+    net.cast("float64")
+    with pytest.raises(ValueError, match=r"target='onednn' is for float32 networks, not float64"):
+        gluondense.export(net, tmp_path / "net", (1, 3, 32, 32), "onednn")
+    assert not list(tmp_path.iterdir())
+
+
+def test_onednn_gives_the_same_bytes_again(tmp_path):
+    first, second = (
+        gluondense.export(build(), tmp_path / name, (1, 3, 32, 32), "onednn") for name in "ab"
+    )
+    assert first.symbol.read_bytes() == second.symbol.read_bytes()
+    assert first.params.read_bytes() == second.params.read_bytes()
+
+
+def test_onednn_fuses_each_convolution(tmp_path):
+    files = gluondense.export(build(), tmp_path / "net", (1, 3, 32, 32), "onednn")
+    operators = [node["op"] for node in json.loads(files.symbol.read_text())["nodes"]]
+    assert not {"Convolution", "BatchNorm", "Activation"} & set(operators)
+    assert gluondense.load_exported(files.prefix).metadata.target == "onednn"
+
+
 def test_makes_its_folder_and_leaves_nothing_else(tmp_path):
     gluondense.export(build(), tmp_path / "new" / "folder" / "net", (1, 3, 32, 32))
     names = {path.name for path in (tmp_path / "new" / "folder").iterdir()}
@@ -361,7 +386,7 @@ def test_makes_its_folder_and_leaves_nothing_else(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ({"target": "onnx"}, r"target \(='onnx'\) must be 'portable'.*later"),
+        ({"target": "onednnn"}, "unknown target 'onednnn'; did you mean 'onednn'"),
         ({"input_shape": (1, 4, 32, 32)}, "takes images of shape"),
         ({"input_shape": (1, 3, 2, 2)}, "needs images of at least"),
         ({"input_shape": (0, 3, 32, 32)}, r"input_shape \(=\(0, 3, 32, 32\)\) must be positive"),

@@ -61,7 +61,9 @@ class Graph:
         nodes: list[Node] = []
         for row in content["nodes"]:
             inputs = [(nodes[source], output) for source, output, *_ in row["inputs"]]
-            nodes.append(Node(row["op"], row["name"], dict(row.get("attrs", {})), inputs))
+            # What begins with underscores is for training, and differs between processes.
+            attrs = {k: v for k, v in row.get("attrs", {}).items() if not k.startswith("__")}
+            nodes.append(Node(row["op"], row["name"], attrs, inputs))
         self.heads = [(nodes[source], output) for source, output, *_ in content["heads"]]
         self.params = dict(params)
 

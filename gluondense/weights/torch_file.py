@@ -15,6 +15,8 @@ from .torch_pickle import load
 from .torch_state import find_state_dict
 
 ZIP_MAGIC = b"PK\x03\x04"
+# Before the bytes of an entry; the sizes of a name and of a filler are what it is read for.
+_LOCAL_HEADER = struct.Struct("<4s22xHH")
 
 # The pickle of a magic number, in any of the protocols.
 LEGACY_MAGIC = re.compile(
@@ -130,16 +132,17 @@ def _root(entries: dict[str, zipfile.ZipInfo]) -> str:
 
 
 def _record(source: Source, entry: zipfile.ZipInfo) -> Record:
-    name = shown(entry.orig_filename)
     if entry.flag_bits & 1:
-        raise BadFile(f"is encrypted (its entry {name}); decrypt it first")
+        raise BadFile(f"is encrypted (its entry {shown(entry.filename)}); decrypt it first")
     if entry.compress_type != zipfile.ZIP_STORED or entry.compress_size != entry.file_size:
+        name = shown(entry.filename)
         raise BadFile(f"is compressed (its entry {name}), and torch's files are not; {SAVE_AGAIN}")
-    # The lengths of a name and of a filler, which differ from those in the table of contents.
-    header = source.read(30, entry.header_offset)
-    if not header.startswith(ZIP_MAGIC):
+    header = source.read(_LOCAL_HEADER.size, entry.header_offset)
+    magic, name_size, filler_size = _LOCAL_HEADER.unpack(header)
+    if magic != ZIP_MAGIC:
+        name = shown(entry.filename)
         raise BadFile(f"is damaged: its entry {name} is not where it should be; get it again")
-    offset = entry.header_offset + 30 + sum(struct.unpack_from("<HH", header, 26))
+    offset = entry.header_offset + len(header) + name_size + filler_size
     if offset + entry.file_size > source.size:
         raise source.truncated()
     return offset, entry.file_size
@@ -162,33 +165,32 @@ def _stored(tensors: dict[str, Tensor], records: dict[str, Record]) -> dict[str,
             arrays[key] = _locate(tensor, records[tensor.storage.key])
         except (BadFile, KeyError, TypeError) as error:
             reason = error if type(error) is BadFile else "makes no sense; get it again"
-            raise BadFile(f"is damaged or hostile: its tensor {shown(key)} {reason}") from None
+            raise BadFile(f"can't be believed: its tensor {shown(key)} {reason}") from None
     return arrays
 
 
 def _locate(tensor: Tensor, record: Record) -> StoredArray:
     """Find a tensor in the file; nothing that the pickle says of it is believed."""
-    storage, first, shape, strides = tensor
-    if set(map(type, (first, storage.start, storage.size, *shape, *strides))) != {int}:
+    (element, _, record_size, start, size), first, shape, strides = tensor
+    shape, strides = tuple(shape), tuple(strides)
+    if set(map(type, (first, start, size, *shape, *strides))) != {int}:
         raise TypeError
-    if storage.record_size != record[1]:
+    if record_size != record[1]:
         raise BadFile("has a storage of another size than announced; get it again")
-    if storage.start < 0 or storage.start + storage.size > storage.record_size:
+    if start < 0 or start + size > record_size:
         raise BadFile("lies in a storage that reaches out of its record; get it again")
-    element = storage.element
-    capacity = storage.size // element.dtype.itemsize
+    item_size = element.dtype.itemsize
+    capacity = size // item_size
     count = count_elements(shape)
     if count > capacity:
-        raise BadFile(f"has {count} elements in a storage of {capacity}; {SAVE_AGAIN}")
-    if len(strides) != len(shape) or min((first, *strides)) < 0:
+        raise BadFile(f"repeats its {capacity} elements to {count}; save it .contiguous()")
+    if len(strides) != len(shape) or min(strides, default=0) < 0 or first < 0:
         raise BadFile("has strides that do not fit its shape; get it again")
-    contiguous = not count or _is_contiguous(shape, strides)
-    if first + (count if contiguous else reach(shape, strides)) > capacity:
+    apart = None if not count or _is_contiguous(shape, strides) else strides
+    if first + (reach(shape, apart) if apart else count) > capacity:
         raise BadFile("reaches out of its storage; get it again")
-    offset = record[0] + storage.start + first * element.dtype.itemsize
-    return StoredArray(
-        offset, element.dtype, shape, None if contiguous else strides, element.bfloat16
-    )
+    offset = record[0] + start + first * item_size
+    return StoredArray(offset, element.dtype, shape, apart, element.bfloat16)
 
 
 def _is_contiguous(shape: tuple[int, ...], strides: tuple[int, ...]) -> bool:

@@ -24,8 +24,8 @@ NAMES = (
 )
 _DEPTH = 3
 
-# Of DataParallel and torch.compile, which wrap a network, and AveragedModel's own counter.
-_PREFIXES = ("module.", "_orig_mod.")
+# Of torch.compile around or within DataParallel or AveragedModel; and the counter of the latter.
+_PREFIXES = ("_orig_mod.", "module.", "_orig_mod.")
 _COUNTER = "n_averaged"
 
 
@@ -52,8 +52,9 @@ def find_state_dict(content: Any) -> tuple[dict[str, Tensor], tuple[str, ...]]:
         passed = f", not {' or '.join(path or 'what is beside it' for path, _ in others)}"
         notes.append(f"took {taken}{passed if others else ''}")
     for prefix in _PREFIXES:
-        if all(key.startswith(prefix) or key == _COUNTER for key in tensors):
-            tensors = {key[len(prefix) :]: tensors[key] for key in tensors if key != _COUNTER}
+        keys = [key for key in tensors if key != _COUNTER]
+        if keys and all(key.startswith(prefix) for key in keys):
+            tensors = {key[len(prefix) :]: tensors[key] for key in keys}
             notes.append(f"left off the prefix {prefix}")
     return tensors, tuple(notes)
 

@@ -1,0 +1,64 @@
+"""What a graph becomes for each target: one function a row."""
+
+from __future__ import annotations
+
+import json
+from typing import Callable
+
+import mxnet as mx
+import numpy as np
+
+from ..models.spec import closest
+from .graph import portable_json
+from .ir import Graph, Params
+from .passes import PASSES
+
+Lowering = Callable[[mx.sym.Symbol, Params], "tuple[str, Params]"]
+
+
+def portable(symbol: mx.sym.Symbol, params: Params) -> tuple[str, Params]:
+    """Return the graph as it is, in the words of MXNet 1.4, and its arrays."""
+    return portable_json(symbol), params
+
+
+def onednn(symbol: mx.sym.Symbol, params: Params) -> tuple[str, Params]:
+    """Return a graph of oneDNN's fused operators, and its arrays.
+
+    Raises
+    ------
+    ValueError
+        If this MXNet has no oneDNN, or the arrays are not float32.
+    """
+    if not mx.runtime.Features().is_enabled("MKLDNN"):
+        raise ValueError("target='onednn' needs an MXNet with oneDNN: install mxnet==1.9.1.")
+    dtypes = {array.dtype for array in params.values()} - {np.dtype("float32")}
+    if dtypes:
+        raise ValueError(
+            f"target='onednn' is for float32 networks, not {', '.join(map(str, dtypes))}: "
+            "call net.cast('float32') first."
+        )
+    graph = Graph(symbol, params)
+    for change in PASSES.values():
+        change(graph)
+    symbol, params = graph.to_symbol()
+    # oneDNN's own pass: convolution with ReLU and with addition.
+    fused = symbol.get_backend_symbol("MKLDNN")
+    return json.dumps(json.loads(fused.tojson()), indent=2) + "\n", params
+
+
+TARGETS: dict[str, Lowering] = {"portable": portable, "onednn": onednn}
+
+
+def get_target(name: str) -> Lowering:
+    """Look up a target.
+
+    Raises
+    ------
+    ValueError
+        If there is no such target.
+    """
+    if name not in TARGETS:
+        raise ValueError(
+            f"unknown target {name!r}{closest(str(name), TARGETS)} (known: {', '.join(TARGETS)})."
+        )
+    return TARGETS[name]
