@@ -55,7 +55,7 @@ lint: $(VENV)/.installed-test ## format, lint, types
 
 test-fast: $(VENV)/.installed-test ## tests but the slow ones, and the examples of the docs
 	$(PYTEST) --doctest-modules --doctest-glob='*.md' -m "not slow and not pythons and not parity" \
-		gluondense tests README.md $(PYTEST_ARGS)
+		gluondense tests README.md docs $(PYTEST_ARGS)
 
 test-slow: $(VENV)/.installed-test ## the slow tests
 	$(PYTEST) -m "slow and not pythons and not parity" $(PYTEST_ARGS)

@@ -1,4 +1,4 @@
-"""The DenseNet family for Apache MXNet: DenseNet, CSP-DenseNet and DPN as Gluon networks.
+"""The DenseNet family for Apache MXNet: DenseNet, CSPNets and DPN as Gluon networks.
 
 >>> import gluondense
 >>> net = gluondense.get_model("csp_densenet121", classes=10)

@@ -194,9 +194,9 @@ def test_refuses_an_endless_index(tmp_path):
         ({"offset": 2**70}, "makes no sense"),
         ({"offset": 10**18}, "reaches out of its storage"),
         ({"offset": True}, "makes no sense"),
-        ({"shape": (4, 3, 2, 3)}, "repeats its 48 elements to 72"),
-        ({"shape": (10**12,), "strides": (1,)}, "repeats its 48 elements to 1000000000000"),
-        ({"shape": (10**12,), "strides": (0,)}, "repeats its 48 elements to 1000000000000"),
+        ({"shape": (4, 3, 2, 3)}, "has 72 elements, its storage only 48"),
+        ({"shape": (10**12,), "strides": (1,)}, "has 1000000000000 elements, its storage only 48"),
+        ({"shape": (10**12,), "strides": (0,)}, "has 1000000000000 elements, its storage only 48"),
         ({"shape": (2**40, 2**40), "strides": (0, 0)}, "announces an array of the shape"),
         ({"shape": (0, 2**40, 2**40), "strides": (0, 0, 0)}, "announces an array of the shape"),
         ({"shape": (-1, -48), "strides": (1, 1)}, "announces an array of the shape"),
@@ -225,7 +225,7 @@ def test_a_storage_is_as_big_as_its_record(tmp_path, form, count):
     wrong = tensor(WEIGHT)
     wrong.storage.count = count
     message = refusal(write(tmp_path, FORMATS[form]({"a": wrong})))
-    assert "damaged" in message
+    assert "of another size than announced" in message or "size of its record '0' is" in message
 
 
 # Zip archives
