@@ -225,7 +225,15 @@ def test_a_storage_is_as_big_as_its_record(tmp_path, form, count):
     wrong = tensor(WEIGHT)
     wrong.storage.count = count
     message = refusal(write(tmp_path, FORMATS[form]({"a": wrong})))
-    assert "of another size than announced" in message or "size of its record '0' is" in message
+    assert "storage" in message or "truncated" in message
+
+
+def test_a_record_is_as_big_as_the_index_says(tmp_path):
+    index, storages = dumps({"a": tensor(WEIGHT)}, view=(None,))
+    storages[0].count = 47
+    assert "the size of its record '0' is wrong" in refusal(
+        write(tmp_path, legacy_of(index, storages))
+    )
 
 
 # Zip archives

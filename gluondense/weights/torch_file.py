@@ -183,7 +183,7 @@ def _locate(tensor: Tensor, record: Record) -> StoredArray:
     capacity = size // item_size
     count = count_elements(shape)
     if count > capacity:
-        raise BadFile(f"repeats its {capacity} elements to {count}; save it .contiguous()")
+        raise BadFile(f"has {count} elements, its storage only {capacity}; save it .contiguous()")
     if len(strides) != len(shape) or min(strides, default=0) < 0 or first < 0:
         raise BadFile("has strides that do not fit its shape; get it again")
     apart = None if not count or _is_contiguous(shape, strides) else strides
