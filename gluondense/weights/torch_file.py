@@ -48,7 +48,8 @@ def read_zip(source: Source) -> Index:
     content = load(_content(source, entries[f"{root}data.pkl"])).value
     tensors, notes = find_state_dict(content)
     records: dict[str, Record] = {}
-    for key in {tensor.storage.key for tensor in tensors.values()}:
+    # In the file's order: jumping about would keep the disk from reading ahead.
+    for key in dict.fromkeys(tensor.storage.key for tensor in tensors.values()):
         name = f"{root}data/{key}"
         if name not in entries:
             raise BadFile(f"is damaged: it has no record {shown(name)}; get it again")
