@@ -24,6 +24,7 @@ ROWS = (
     ("data",),
     ("training",),
     ("deploy",),
+    ("benchmark",),
 )
 ROW_OF = {room: row for row, rooms in enumerate(ROWS) for room in rooms}
 # Families of networks stand side by side: what they share is in network.py.
@@ -82,7 +83,7 @@ def test_a_room_imports_only_rooms_to_its_left(module):
 # What install_requires calls otherwise than an import does.
 PACKAGES = {"PIL": "pillow", "cv2": "opencv-python", "sklearn": "scikit-learn"}
 # Installed by an extra; imported only where the user asks for what needs it.
-OPTIONAL = {"mxnet", "onnx", "onnxruntime"}
+OPTIONAL = {"mxnet", "onnx", "onnxruntime", "openvino", "torch", "torchvision", "timm"}
 
 
 @pytest.mark.skipif(sys.version_info < (3, 10), reason="sys.stdlib_module_names is of 3.10")
@@ -90,7 +91,10 @@ OPTIONAL = {"mxnet", "onnx", "onnxruntime"}
 def test_what_is_imported_is_installed(module):
     required = set(re.findall(r'^        "([\w-]+)', (ROOT / "setup.py").read_text(), re.MULTILINE))
     top = {name.split(".")[0] for name in all_imports(module)} - sys.stdlib_module_names
-    outside = {PACKAGES.get(name, name) for name in top - {"gluondense", "distutils"} - OPTIONAL}
+    # A file that is run by its path finds those beside it.
+    beside = {path.stem for path in ROOT.joinpath(*module).parent.glob("*.py")}
+    top -= {"gluondense", "distutils"} | OPTIONAL | beside
+    outside = {PACKAGES.get(name, name) for name in top}
     assert outside <= required
 
 
