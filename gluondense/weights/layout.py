@@ -139,12 +139,10 @@ class Layout:
 
     def keys(self, file: Iterable[str]) -> dict[str, str]:
         """The names in a file by their spelling in this layout."""
-        keys = {}
-        for key in file:
-            name = key
-            for old, new in self.aliases:
-                name = re.sub(old, new, name)
-            keys[name] = key
+        keys = {key: key for key in file}
+        for old, new in self.aliases:
+            spelling = re.compile(old)
+            keys = {spelling.sub(new, name): key for name, key in keys.items()}
         if self.prefixed:
             (stem,) = self.names(["features.stem.conv.weight"]).values()
             # The zoo's stages have a conv0 each: the shortest prefix is the network's.
