@@ -192,7 +192,7 @@ def test_bookkeeping_is_left_out(saved, tmp_path):
     write(tmp_path / "net.params", {**arrays, **counts})
     report = load_weights(small(), tmp_path / "net.params")
     assert report.ignored == tuple(counts)
-    assert "ignored: features.norm0.num_batches_tracked" in str(report)
+    assert "1 ignored: features.norm0.num_batches_tracked" in str(report)
 
 
 def write(path, arrays) -> None:
@@ -333,7 +333,16 @@ def test_files_of_other_networks_are_refused(saved, tmp_path):
     _, path = saved
     refused(gluondense.get_model("dpn68"), path, "no known layout", "features.stem.conv.weight")
     write(tmp_path / "resnet.params", {"layer1.0.conv1.weight": np.zeros((3, 3))})
-    refused(small(), tmp_path / "resnet.params", "1 arrays (layer1.0.conv1.weight)", "torchvision")
+    words = ("1 arrays (layer1.0.conv1.weight)", "no network of gluondense.list_models() fits it")
+    refused(small(), tmp_path / "resnet.params", *words)
+
+
+def test_the_network_that_a_file_fits_is_named(tmp_path):
+    net = gluondense.get_model("dpn68")
+    net.initialize()
+    save_weights(net, tmp_path / "dpn.safetensors")
+    refused(gluondense.get_model("dpn92"), tmp_path / "dpn.safetensors", "it fits dpn68 and dpn68b")
+    refused(small(), tmp_path / "dpn.safetensors", "no known layout", "it fits dpn68 and dpn68b")
 
 
 def test_a_named_layout_is_taken(saved):

@@ -18,7 +18,7 @@ from ..models import Network
 from .files import open_weights
 from .layout import Preprocessing
 from .layouts import get_layout
-from .matching import HEAD, STEM, Plan, find_layout, some
+from .matching import HEAD, STEM, Plan, find_layout, shapes_of, some
 
 logger = logging.getLogger(__name__)
 
@@ -58,7 +58,7 @@ class LoadReport:
         for word in ("adapted", "fresh", "ignored"):
             names = getattr(self, word)
             if names:
-                parts.append(f"{word}: {some(names)}")
+                parts.append(f"{len(names)} {word}: {some(names)}")
         return "; ".join(parts)
 
 
@@ -117,8 +117,8 @@ def load_weights(
     parameters = net._collect_params_with_prefix()
     with open_weights(path) as file:
         row = get_layout(layout) if layout else find_layout(parameters, file)
-        plan = Plan(net, parameters, file, row)
-        plan.check()
+        plan = Plan(shapes_of(net), net.spec, file, row, net.features_only)
+        plan.check(net.model_name)
         devices = _devices(net, ctx)
         for name in plan.loads:
             _fill(parameters[name], plan, name, devices)
@@ -148,7 +148,7 @@ def load_weights(
 def _read(plan: Plan, name: str, keys: tuple[str, ...]) -> np.ndarray:
     parts = [plan.file[key] for key in keys]
     array = parts[0] if len(parts) == 1 else np.concatenate(parts)
-    shape = plan.parameters[name].shape
+    shape = plan.shapes[name]
     if name in plan.adapted:
         return fit_channels(array, shape[1])
     return array.reshape(shape)

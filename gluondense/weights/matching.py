@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 
-from ..models import Network
+from ..models import SPECS, Network, NetworkSpec, build_model
 from .files import WeightsFile
 from .layout import Layout
 from .layouts import LAYOUTS
@@ -13,10 +13,10 @@ from .layouts import LAYOUTS
 STEM, HEAD = "features.stem.conv.weight", "output."
 # What frameworks keep beside the parameters.
 _BOOKKEEPING = ("num_batches_tracked",)
-_SHOWN = 6
+_SHOWN = 4
 
 
-def find_layout(parameters: Mapping[str, Any], file: WeightsFile) -> Layout:
+def find_layout(parameters: Iterable[str], file: WeightsFile) -> Layout:
     """Return the layout which names the most of these parameters as the file does.
 
     Raises
@@ -24,7 +24,16 @@ def find_layout(parameters: Mapping[str, Any], file: WeightsFile) -> Layout:
     ValueError
         If none names half of those that are tried.
     """
-    names = list(parameters)
+    layout = _best_layout(list(parameters), file)
+    if layout is None:
+        raise ValueError(
+            f"{file.path} has {len(file.shapes)} arrays ({some(list(file.shapes))}), which no "
+            f"known layout of this network has; {fitting(file)}."
+        )
+    return layout
+
+
+def _best_layout(names: list[str], file: WeightsFile) -> Layout | None:
     # The beginning and the end tell. All names in all layouts would take longer than loading.
     probes = names[:24] + names[-24:]
 
@@ -32,33 +41,56 @@ def find_layout(parameters: Mapping[str, Any], file: WeightsFile) -> Layout:
         keys = layout.keys(file.shapes)
         return sum(all(key in keys for key in theirs) for theirs in layout.names(probes).values())
 
-    best = max(LAYOUTS.values(), key=score)
-    if 2 * score(best) < len(probes):
-        raise ValueError(
-            f"{file.path} has {len(file.shapes)} arrays ({some(list(file.shapes))}), which no "
-            "known layout of this network has: is it another network's file? Known are those of "
-            f"{'; '.join(layout.writer for layout in LAYOUTS.values())}."
-        )
-    return best
+    scores = {name: score(layout) for name, layout in LAYOUTS.items()}
+    best = max(scores, key=lambda name: scores[name])
+    return LAYOUTS[best] if 2 * scores[best] >= len(probes) else None
+
+
+def fitting(file: WeightsFile) -> str:
+    """Say which networks a file fits, for a message; it takes seconds."""
+    names = []
+    for name, spec in SPECS.items():
+        shapes = _shapes(name)
+        layout = _best_layout(list(shapes), file)
+        if layout is not None and not Plan(shapes, spec, file, layout).faults():
+            names.append(name)
+    if names:
+        return f"it fits {' and '.join(names)}"
+    return "no network of gluondense.list_models() fits it with its own fields either"
+
+
+@cache
+def _shapes(name: str) -> Mapping[str, tuple[int, ...]]:
+    return shapes_of(build_model(name))
+
+
+def shapes_of(net: Network) -> dict[str, tuple[int, ...]]:
+    """Shape of each parameter by its name."""
+    return {name: value.shape for name, value in net._collect_params_with_prefix().items()}
 
 
 class Plan:
     """Which array goes where, and what does not fit."""
 
     def __init__(
-        self, net: Network, parameters: Mapping[str, Any], file: WeightsFile, layout: Layout
+        self,
+        shapes: Mapping[str, tuple[int, ...]],
+        spec: NetworkSpec,
+        file: WeightsFile,
+        layout: Layout,
+        features_only: bool = False,
     ) -> None:
-        self.net, self.parameters, self.file, self.layout = net, parameters, file, layout
+        self.shapes, self.spec, self.file, self.layout = shapes, spec, file, layout
         known = layout.keys(file.shapes)
         self.keys = {
             name: tuple(known.get(key, "") for key in keys)
-            for name, keys in layout.names(parameters).items()
+            for name, keys in layout.names(shapes).items()
         }
-        self.missing = [name for name in parameters if not all(self.keys.get(name, ("",)))]
+        self.missing = [name for name in shapes if not all(self.keys.get(name, ("",)))]
         used = {key for keys in self.keys.values() for key in keys}
         rest = [key for key in file.shapes if key not in used]
         self.ignored = [key for key in rest if key.endswith(_BOOKKEEPING)]
-        if net.features_only:
+        if features_only:
             heads = layout.names((HEAD + "weight", HEAD + "bias")).values()
             self.ignored += [known[key] for keys in heads for key in keys if key in known]
         self.unexpected = [key for key in rest if key not in self.ignored]
@@ -71,7 +103,7 @@ class Plan:
                 self._sort(name, keys)
 
     def _sort(self, name: str, keys: tuple[str, ...]) -> None:
-        have, want = self._shape(keys), self.parameters[name].shape
+        have, want = self._shape(keys), self.shapes[name]
         if have == want:
             self.loads[name] = keys
         elif name.startswith(HEAD) and have[1:] == want[1:]:
@@ -90,24 +122,28 @@ class Plan:
             return stacked[:2]
         return stacked
 
-    def check(self) -> None:
-        """Raise a ValueError that names all that does not fit."""
-        path, name, spec = self.file.path, self.net.model_name, self.net.spec
+    def faults(self) -> str:
+        """Name all that does not fit; nothing if all does."""
+        spec, eps = self.spec, self.layout.eps
         parts = [
             f"{len(names)} {word}: {some(names)}"
             for word in ("missing", "unexpected", "misshapen")
             if (names := getattr(self, word))
         ]
-        if parts:
+        if not parts and eps not in (None, spec.eps):
+            parts = [
+                f"it was trained with eps={eps:g} in its batch normalizations, and with "
+                f"eps={spec.eps:g} it would give other numbers"
+            ]
+        return "; ".join(parts)
+
+    def check(self, model: str) -> None:
+        """Raise a ValueError that names all that does not fit the model."""
+        faults = self.faults()
+        if faults:
             raise ValueError(
-                f"{path} ({self.layout.name} layout) does not fit {name} with these fields: "
-                f"{'; '.join(parts)}. Build the network that the file was saved from."
-            )
-        if self.layout.eps not in (None, spec.eps):
-            raise ValueError(
-                f"{path} ({self.layout.name} layout) was trained with eps={self.layout.eps:g} in "
-                f"its batch normalizations; {name} was built with eps={spec.eps:g}, which would "
-                f"give other numbers: build it with eps={self.layout.eps:g}."
+                f"{self.file.path} ({self.layout.name} layout) does not fit {model} "
+                f"with these fields: {faults}; {fitting(self.file)}."
             )
 
 
