@@ -66,7 +66,7 @@ $(VENV)/.installed-parity: $(VENV)/.installed-test
 	@touch $@
 
 test-parity: $(VENV)/.installed-parity ## against torchvision, timm and gluoncv2; writes docs/parity.md
-	$(PYTEST) -m parity --parity-table docs/parity.md $(PYTEST_ARGS)
+	$(PYTEST) -m parity --parity-table=docs/parity.md $(PYTEST_ARGS)
 
 test-pythons: $(VENV)/.installed-test ## every installed Python 3.9 to 3.13 with its oldest and newest NumPy
 	$(PYTEST) -m pythons $(PYTEST_ARGS)

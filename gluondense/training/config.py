@@ -273,7 +273,7 @@ RECIPES: dict[str, TrainConfig] = {
     "demo": replace(_COSINE, recipe="demo", model_args=_TINY, epochs=3, warmup_epochs=0.2),
     # 16 minutes on 2 cores.
     "default": replace(_COSINE, recipe="default", epochs=10),
-    # About 90 minutes on 2 cores.
+    # 63 minutes of both of 2 cores, at one thread each; up to 90 with two threads.
     "best": replace(_COSINE, recipe="best", model_args=_DEEPER, epochs=36, label_smoothing=0.1),
 }
 
