@@ -89,6 +89,11 @@ def test_pretrained_downloads_once(published, tmp_path):
     for net in nets:
         assert_close(net(x), theirs(x).asnumpy())
         assert net.preprocessing == row.preprocessing
+        # As GluonCV does.
+        assert (net.synset[0], net.classes[0]) == ("n01440764", "tench")
+        assert len(net.classes_long) == 1000
+    nets[0].reset_output(3)
+    assert nets[0].classes is None
 
 
 def test_pretrained_with_other_classes_and_channels(published, tmp_path, caplog):
@@ -97,6 +102,7 @@ def test_pretrained_with_other_classes_and_channels(published, tmp_path, caplog)
     assert "the output for 7 starts fresh" in caplog.text
     assert "for 1 channels were made of those for 3" in caplog.text
     assert len(net.preprocessing.mean) == 1
+    assert net.classes is None
 
 
 def test_the_functions_and_gluoncv_take_root_too(published, tmp_path, monkeypatch):
@@ -122,3 +128,14 @@ def test_exports_know_what_the_weights_take(tmp_path):
     metadata = gluondense.load_exported(files.prefix).metadata
     assert metadata.mean == loaded.preprocessing.mean
     assert metadata.std == loaded.preprocessing.std
+
+
+def test_exports_know_the_classes_of_published_weights(published, tmp_path):
+    net = get_model("dpn68b", pretrained=True, root=tmp_path)
+    files = gluondense.export(net, tmp_path / "out", (1, 3, 64, 64))
+    assert gluondense.load_exported(files.prefix).metadata.class_names[0] == "tench"
+    with net.name_scope():
+        net.output = mx.gluon.nn.Dense(2, in_units=net.out_channels)
+    net.output.initialize()
+    files = gluondense.export(net, tmp_path / "other", (1, 3, 64, 64))
+    assert gluondense.load_exported(files.prefix).metadata.class_names is None

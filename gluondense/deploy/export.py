@@ -54,7 +54,7 @@ def export(
         ``"onednn"``: the same function, faster, for CPUs and MXNet 1.9 with oneDNN, of float32
         networks; not for training.
     class_names
-        A label for each output.
+        A label for each output; by default those of the published weights that were loaded.
     mean, std
         A number for each channel, of pixels scaled to [0, 1]; by default those that the network's
         loaded weights take, where that is known.
@@ -86,6 +86,10 @@ def export(
     _check_initialized(net)
     x = _random_input(net, input_shape)
     expected = _outputs(net, x)
+    if class_names is None:
+        names = getattr(net, "classes", None) or ()
+        # A user may have put another output behind the features.
+        class_names = names if expected[0].shape[1:] == (len(names),) else None
     labels = _labels(class_names, expected[0].shape)
     preprocessing = getattr(net, "preprocessing", None)
     if preprocessing is not None and mean is None and std is None:

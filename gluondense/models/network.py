@@ -43,6 +43,9 @@ class Network(nn.HybridBlock):
         Name, channels and stride of the map after each stage.
     preprocessing
         What images the loaded weights take, where that is known; else None.
+    classes
+        Names of the outputs of published weights (with ``synset`` and ``classes_long``, as in
+        GluonCV); else None.
 
     Inputs
         ``(N, in_channels, H, W)``
@@ -62,6 +65,7 @@ class Network(nn.HybridBlock):
         self.spec, self.model_name, self.features_only = spec, model_name, features_only
         self.feature_info: list[FeatureInfo] = []
         self.preprocessing: Any = None
+        self.classes: Any = None
         with self.name_scope():
             self.features = Chain(prefix="")
             with self.features.name_scope():
@@ -190,7 +194,7 @@ class Network(nn.HybridBlock):
             )
         with self.name_scope():
             self.output = self._classifier(classes)
-        self.spec = dataclasses.replace(self.spec, classes=classes)
+        self.spec, self.classes = dataclasses.replace(self.spec, classes=classes), None
         weight = self.features[0][0].weight
         if ctx is None and weight._data is not None:
             ctx = weight.list_ctx()

@@ -79,8 +79,16 @@ def _load(net: Network, pretrained: Any, root: Any, ctx: Any) -> None:
         weights = find_weights(net.model_name, None if pretrained is True else pretrained)
         load_weights(net, fetch_weights(weights, root), ctx=ctx)
         net.preprocessing = weights.preprocessing.for_channels(net.spec.in_channels)
+        if net.spec.classes == weights.classes and not net.features_only:
+            _name_classes(net)
     else:
         load_weights(net, pretrained, ctx=ctx)
+
+
+def _name_classes(net: Network) -> None:
+    """Set what GluonCV sets: all published weights are ImageNet's."""
+    names = import_gluoncv().data.ImageNet1kAttr()
+    net.synset, net.classes, net.classes_long = names.synset, names.classes, names.classes_long
 
 
 def _is_tag(pretrained: Any) -> bool:
