@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -90,6 +90,14 @@ class Graph:
         """How often each node is read, by its id."""
         entries = [entry for node in self.nodes() for entry in node.inputs] + self.heads
         return Counter(id(node) for node, _ in entries)
+
+    def readers(self) -> dict[int, list[Node]]:
+        """The operators that read each node, by its id."""
+        readers = defaultdict(list)
+        for node in self.operators():
+            for source in {id(source) for source, _ in node.inputs}:
+                readers[source].append(node)
+        return readers
 
     def replace(self, old: Node, new: Node) -> None:
         """Let all that read the one node read the other."""

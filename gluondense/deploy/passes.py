@@ -35,7 +35,11 @@ def flatten_concats(graph: Graph) -> int:
     In a dual-path block both the dense path and the block's input are concatenations of nearly the
     same maps; only the second is computed with.
     """
-    changed = 0
+    changed, readers = 0, graph.readers()
+
+    def only_concatenated(node: Node) -> bool:
+        return all(reader.op == "Concat" for reader in readers[id(node)])
+
     for node in graph.operators():
         if node.op != "Concat":
             continue
@@ -45,17 +49,12 @@ def flatten_concats(graph: Graph) -> int:
             nested = source.op == "Concat" and source.attrs.get("dim", "1") == node.attrs.get(
                 "dim", "1"
             )
-            inputs += source.inputs if nested and _only_concatenated(graph, source) else [entry]
+            inputs += source.inputs if nested and only_concatenated(source) else [entry]
         if len(inputs) > len(node.inputs):
             node.inputs = inputs
             node.attrs["num_args"] = str(len(inputs))
             changed += 1
     return changed
-
-
-def _only_concatenated(graph: Graph, node: Node) -> bool:
-    readers = [other for other in graph.operators() for source, _ in other.inputs if source is node]
-    return bool(readers) and all(reader.op == "Concat" for reader in readers)
 
 
 def pool_first(graph: Graph) -> int:
@@ -115,10 +114,10 @@ def _pair(node: Node, attr: str, default: int = 1) -> tuple[int, int]:
 
 def fold_batch_norms(graph: Graph) -> int:
     """Put a batch normalization that stands behind a convolution into its filters and bias."""
-    changed = 0
+    changed, uses = 0, graph.uses()
     for norm in graph.operators():
         conv = norm.source() if norm.op == "BatchNorm" else norm
-        if conv is norm or conv.op != "Convolution" or graph.uses()[id(conv)] != 1:
+        if conv is norm or conv.op != "Convolution" or uses[id(conv)] != 1:
             continue
         scale, shift = batch_norm_line(graph, norm)
         weight = graph.array(conv, 1)
@@ -152,11 +151,11 @@ def split_convolutions(graph: Graph) -> int:
     A dual-path block's last convolution feeds both paths. Two of them write each path's maps where
     they are read, and oneDNN adds the residual path as it writes.
     """
-    changed = 0
+    changed, all_readers = 0, graph.readers()
     for conv in graph.operators():
         if conv.op != "Convolution" or conv.attrs.get("num_group", "1") != "1":
             continue
-        readers = [n for n in graph.operators() if any(source is conv for source, _ in n.inputs)]
+        readers = all_readers[id(conv)]
         if len(readers) < 2 or any(not n.is_like("slice_axis", axis="1") for n in readers):
             continue
         for reader in readers:
@@ -178,12 +177,12 @@ def _become_part(graph: Graph, cut: Node, conv: Node) -> None:
 
 def fuse_batch_norm_relu(graph: Graph) -> int:
     """Make one operator of a batch normalization and the ReLU behind it (oneDNN only)."""
-    changed = 0
+    changed, uses = 0, graph.uses()
     for relu in graph.operators():
         if not relu.is_like("Activation", act_type="relu"):
             continue
         norm = relu.source()
-        if norm.op == "BatchNorm" and graph.uses()[id(norm)] == 1:
+        if norm.op == "BatchNorm" and uses[id(norm)] == 1:
             norm.op = "_contrib_BatchNormWithReLU"
             graph.replace(relu, norm)
             changed += 1
