@@ -99,16 +99,16 @@ class Graph:
                 readers[source].append(node)
         return readers
 
-    def replace(self, old: Node, new: Node) -> None:
-        """Let all that read the one node read the other."""
+    def replace(self, old: Node, new: Node, output: int = 0) -> None:
+        """Let all that read the one node's first output read an output of the other."""
 
-        def entry(source: Node, output: int) -> tuple[Node, int]:
-            return (new, output) if source is old else (source, output)
+        def entry(pair: tuple[Node, int]) -> tuple[Node, int]:
+            return (new, output) if pair[0] is old and pair[1] == 0 else pair
 
         for node in self.nodes():
             if node is not new:
-                node.inputs = [entry(*pair) for pair in node.inputs]
-        self.heads = [entry(*pair) for pair in self.heads]
+                node.inputs = [entry(pair) for pair in node.inputs]
+        self.heads = [entry(pair) for pair in self.heads]
 
     def variable(self, name: str, array: np.ndarray) -> Node:
         """Add a variable of a name that is free."""

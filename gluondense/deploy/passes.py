@@ -16,17 +16,18 @@ def remove_identities(graph: Graph) -> int:
     """Leave out what does nothing in inference: dropout, and the detour of ``blocks.concat``."""
     changed = 0
     for node in graph.operators():
-        if node.op in ("Dropout", "_copy"):
-            graph.replace(node, node.source())
+        # Dropout of mode "always" is meant to go on in inference.
+        if node.is_like("Dropout", mode="training") or node.op == "_copy":
+            graph.replace(node, *node.inputs[0])
             changed += 1
         elif node.op == "squeeze" and _undoes(node, node.source()):
-            graph.replace(node, node.source().source())
+            graph.replace(node, *node.source().inputs[0])
             changed += 1
     return changed
 
 
 def _undoes(squeeze: Node, node: Node) -> bool:
-    return node.is_like("expand_dims", axis=squeeze.attrs["axis"].strip("(,)"))
+    return node.is_like("expand_dims", axis=squeeze.attrs.get("axis", "").strip("(,)"))
 
 
 def flatten_concats(graph: Graph) -> int:
@@ -93,9 +94,8 @@ def _pool_first_once(graph: Graph, pool: Node) -> bool:
 
 
 def _average_pool(node: Node) -> bool:
-    return node.is_like("Pooling", pool_type="avg", global_pool="False") and _pair(
-        node, "pad", 0
-    ) == (0, 0)
+    whole = {"global_pool": "False", "pooling_convention": "valid"}  # no window hangs over the edge
+    return node.is_like("Pooling", pool_type="avg", **whole) and _pair(node, "pad", 0) == (0, 0)
 
 
 def _pointwise(node: Node) -> bool:
@@ -116,19 +116,22 @@ def fold_batch_norms(graph: Graph) -> int:
     """Put a batch normalization that stands behind a convolution into its filters and bias."""
     changed, uses = 0, graph.uses()
     for norm in graph.operators():
-        conv = norm.source() if norm.op == "BatchNorm" else norm
-        if conv is norm or conv.op != "Convolution" or uses[id(conv)] != 1:
+        if not norm.is_like("BatchNorm", axis="1"):
+            continue
+        conv = norm.source()
+        if conv.op != "Convolution" or uses[id(conv)] != 1:
             continue
         scale, shift = batch_norm_line(graph, norm)
         weight = graph.array(conv, 1)
         bias = graph.array(conv, 2) if len(conv.inputs) > 2 else 0.0
         conv.inputs = [
             conv.inputs[0],
-            (graph.variable(f"{conv.name}_weight", weight * scale[:, None, None, None]), 0),
+            (graph.variable(f"{conv.name}_weight", (weight.T * scale).T), 0),
             (graph.variable(f"{conv.name}_bias", shift + scale * bias), 0),
         ]
         conv.attrs["no_bias"] = "False"
         graph.replace(norm, conv)
+        uses[id(conv)] = uses[id(norm)]
         changed += 1
     return changed
 
