@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import argparse
-import json
 import sys
 from pathlib import Path
-from typing import Any, Optional
+from typing import Optional
 
 import gluondense
+from gluondense.arguments import Parser
 from gluondense.weights import LAYOUTS, save_weights
 
 
@@ -29,6 +28,8 @@ def main(argv: Optional[list[str]] = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     print(f"read {report}")
+    if net.preprocessing is not None and args.out.suffix == ".params":
+        print(f".params cannot say it: images take {net.preprocessing}")
     print(f"wrote {args.out} ({args.out.stat().st_size:,} bytes, {row.name} layout: {row.writer})")
     return 0
 
@@ -38,21 +39,13 @@ def _refuse_itself(source: Path, out: Path) -> None:
         raise ValueError(f"{out} is the file to read: write to another one.")
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.error = lambda message: parser.exit(2, f"error: {message} (see --help)\n")  # type: ignore
+def _parser() -> Parser:
+    parser = Parser(description=__doc__)
     add = parser.add_argument
     add("source", type=Path, metavar="IN", help=".params, .safetensors, .pth or .pt")
     add("out", type=Path, metavar="OUT", help=".params (MXNet) or .safetensors (PyTorch)")
     add("--model", required=True, help="name from gluondense.list_models()")
-    add(
-        "--set",
-        type=_field,
-        action="append",
-        default=[],
-        metavar="FIELD=JSON",
-        help="a field of the model's spec, such as classes=10; may be repeated",
-    )
+    parser.add_fields()
     add(
         "--layout",
         choices=LAYOUTS,
@@ -61,16 +54,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--source-layout", choices=LAYOUTS, metavar="NAME", help="names of IN; default: found out")
     return parser
-
-
-def _field(text: str) -> tuple[str, Any]:
-    name, equals, value = text.partition("=")
-    if not equals:
-        raise argparse.ArgumentTypeError(f"{text!r} is not FIELD=JSON, such as classes=10")
-    try:
-        return name, json.loads(value)
-    except json.JSONDecodeError:
-        return name, value  # a word needs no quotes: fusion=both
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ import pytest
 from mxnet.gluon import nn
 from mxnet.gluon.model_zoo import vision
 from reference import assert_close, images, randomize
+from safetensors.numpy import save_file
 from test_weights_layouts import COMPLETE
 
 import gluondense
@@ -247,6 +248,27 @@ def test_preprocessing_fits_the_channels(tmp_path):
         load_weights(other, tmp_path / "net.safetensors")
         assert len(other.preprocessing.mean) == len(other.preprocessing.std) == length
     assert other.preprocessing.mean[3] == other.preprocessing.mean[0]
+
+
+def test_a_file_s_own_preprocessing_goes_before_its_layout_s(tmp_path):
+    """timm has DPN-68b with ImageNet's mean and with the DPN authors', under the same names."""
+    net = gluondense.get_model("dpn68b", **DPN)
+    net.initialize()
+    net.preprocessing = gluondense.weights.WEIGHTS["dpn68b.ra_in1k"].preprocessing
+    save_weights(net, tmp_path / "dpn.safetensors")
+    other = gluondense.get_model("dpn68b", **DPN)
+    report = load_weights(other, tmp_path / "dpn.safetensors")
+    assert other.preprocessing == report.preprocessing == net.preprocessing
+    assert other.preprocessing.mean[0] == 0.485
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"mean": 3}', '{"mean": [1], "std": [1], "x": 1}'])
+def test_a_strange_preprocessing_is_refused(tmp_path, text):
+    net = gluondense.get_model("dpn68b", **DPN)
+    net.initialize()
+    path = tmp_path / "dpn.safetensors"
+    save_file(as_layout(net, LAYOUTS["timm-dpn-b"]), path, metadata={"preprocessing": text})
+    refused(gluondense.get_model("dpn68b", **DPN), path, "is no preprocessing")
 
 
 def test_a_whole_file_goes_into_the_features(saved):

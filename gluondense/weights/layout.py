@@ -9,6 +9,7 @@ counted otherwise.
 from __future__ import annotations
 
 import dataclasses
+import json
 import re
 from collections.abc import Iterable, Mapping
 from functools import cache
@@ -40,6 +41,27 @@ class Preprocessing:
     interpolation: str = "bilinear"
     crop_ratio: float = 0.875
     input_size: int = 224
+
+    @classmethod
+    def from_json(cls, text: str) -> Preprocessing:
+        """Read what :meth:`to_json` wrote.
+
+        Raises
+        ------
+        ValueError
+            If it says something else.
+        """
+        try:
+            values = json.loads(text)
+            for name in ("mean", "std"):
+                values[name] = tuple(map(float, values[name]))
+            return cls(**values)
+        except (TypeError, KeyError, ValueError) as error:
+            raise ValueError(f"{text[:80]!r} is no preprocessing ({error}).") from None
+
+    def to_json(self) -> str:
+        """All fields, for a file's header."""
+        return json.dumps(dataclasses.asdict(self))
 
     def for_channels(self, channels: int) -> Preprocessing:
         """The same for other channels: their average for one, else in turn, as for the filters.

@@ -15,8 +15,8 @@ from mxnet.base import _LIB, check_call
 
 from ..blocks import HeFanOut
 from ..models import Network
-from .files import open_weights
-from .layout import Preprocessing
+from .files import WeightsFile, open_weights
+from .layout import Layout, Preprocessing
 from .layouts import get_layout
 from .matching import HEAD, STEM, Plan, find_layout, shapes_of, some
 
@@ -119,6 +119,7 @@ def load_weights(
         row = get_layout(layout) if layout else find_layout(parameters, file)
         plan = Plan(shapes_of(net), net.spec, file, row, net.features_only)
         plan.check(net.model_name)
+        preprocessing = _preprocessing(file, row)
         devices = _devices(net, ctx)
         for name in plan.loads:
             _fill(parameters[name], plan, name, devices)
@@ -131,8 +132,8 @@ def load_weights(
             net.spec.in_channels,
             file.shapes[plan.keys[STEM][0]][1],
         )
-    if row.preprocessing is not None:
-        net.preprocessing = row.preprocessing.for_channels(net.spec.in_channels)
+    if preprocessing is not None:
+        net.preprocessing = preprocessing = preprocessing.for_channels(net.spec.in_channels)
     return LoadReport(
         path=os.fspath(path),
         format=file.format,
@@ -141,8 +142,19 @@ def load_weights(
         fresh=tuple(plan.fresh),
         adapted=tuple(plan.adapted),
         ignored=tuple(plan.ignored),
-        preprocessing=net.preprocessing if row.preprocessing else None,
+        preprocessing=preprocessing,
     )
+
+
+def _preprocessing(file: WeightsFile, layout: Layout) -> Preprocessing | None:
+    """What the file says itself, as those of ``save_weights`` do, before what is usual."""
+    text = file.metadata.get("preprocessing")
+    if text is None:
+        return layout.preprocessing
+    try:
+        return Preprocessing.from_json(text)
+    except ValueError as error:
+        raise ValueError(f"{file.path}: {error} Leave it out of the header.") from None
 
 
 def _read(plan: Plan, name: str, keys: tuple[str, ...]) -> np.ndarray:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
 import os
 import re
 import tempfile
@@ -121,7 +119,7 @@ def _default(net: Network, suffix: str) -> Layout:
 def _metadata(net: Network, layout: Layout) -> dict[str, str]:
     about = {"format": "pt", "model": net.model_name, "layout": layout.name}
     if net.preprocessing is not None:
-        about["preprocessing"] = json.dumps(dataclasses.asdict(net.preprocessing))
+        about["preprocessing"] = net.preprocessing.to_json()
     return about
 
 
