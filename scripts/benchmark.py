@@ -14,6 +14,7 @@ from typing import Any, Optional
 from tabulate import tabulate
 
 import gluondense
+from gluondense.arguments import Parser
 from gluondense.benchmark import Lap, available, race
 from gluondense.benchmark.prepare import prepare
 from gluondense.environment import usable_cores
@@ -101,9 +102,8 @@ def _about(args: argparse.Namespace) -> dict[str, Any]:
     return {"threads": args.threads, "cores": usable_cores(), "versions": versions}
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.error = lambda message: parser.exit(2, f"error: {message} (see --help)\n")  # type: ignore
+def _parser() -> Parser:
+    parser = Parser(description=__doc__)
     add = parser.add_argument
     add("models", nargs="+", metavar="MODEL", help="names from gluondense.list_models()")
     add("--batch", type=int, nargs="+", default=[1, 8], metavar="N", help="default: 1 8")

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from typing import Optional
 
 from gluondense import export
+from gluondense.arguments import Parser
 from gluondense.deploy import ExportedFiles
 from gluondense.training import Checkpoint, load
 
@@ -36,8 +36,8 @@ def main(argv: Optional[list[str]] = None) -> int:
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__)
+def _parser() -> Parser:
+    parser = Parser(description=__doc__)
     parser.add_argument("run_folder", help="a run's folder, or one of its checkpoints")
     parser.add_argument(
         "--out",

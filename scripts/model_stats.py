@@ -19,6 +19,7 @@ from typing import Any
 
 import gluondense
 from gluondense.analysis import Summary
+from gluondense.arguments import Parser
 from gluondense.comparison import records, table, write_page
 from gluondense.models import SPECS
 
@@ -43,11 +44,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.error = lambda message: parser.exit(2, f"error: {message}\n")  # one line, no usage
+def _parser() -> Parser:
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     add("models", nargs="*", default=["*"], metavar="MODEL", help="names or patterns; default: all")
     add(
@@ -58,14 +56,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--in-channels", type=int, metavar="N", help="channels of the image")
     add("--classes", type=int, metavar="N", help="number of outputs")
-    add(
-        "--set",
-        type=_field,
-        action="append",
-        default=[],
-        metavar="FIELD=JSON",
-        help="another field of the spec, such as growth_rate=24; may be repeated",
-    )
+    parser.add_fields()
     add("--per-layer", action="store_true", help="every operator instead of the totals")
     add("--markdown", action="store_true", help="print the table as Markdown")
     add("--csv", type=Path, metavar="FILE", help="write the numbers as CSV")
@@ -82,16 +73,6 @@ def _size(text: str) -> tuple[int, int]:
             f"{text!r} is neither a size (224) nor HEIGHTxWIDTH (224x192)"
         )
     return int(match[1]), int(match[2] or match[1])
-
-
-def _field(text: str) -> tuple[str, Any]:
-    name, equals, value = text.partition("=")
-    if not equals:
-        raise argparse.ArgumentTypeError(f"{text!r} is not FIELD=JSON, such as growth_rate=24")
-    try:
-        return name, json.loads(value)
-    except json.JSONDecodeError:
-        return name, value  # a word needs no quotes: fusion=both
 
 
 def _names(patterns: Sequence[str]) -> list[str]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Optional
 
 from gluondense import load_exported
+from gluondense.arguments import Parser
 from gluondense.deploy import Prediction, predict
 from gluondense.training import load
 
@@ -29,8 +30,8 @@ def main(argv: Optional[list[str]] = None) -> int:
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__)
+def _parser() -> Parser:
+    parser = Parser(description=__doc__)
     parser.add_argument(
         "model", help="a run's folder, a checkpoint's, or an export (prefix or one of its files)"
     )

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from typing import Optional
 
+from gluondense.arguments import Parser
 from gluondense.training import write_report
 
 
 def main(argv: Optional[list[str]] = None) -> int:
     """Parse, write, say where; return the process's exit code."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = Parser(description=__doc__)
     parser.add_argument("folder", metavar="RUN_FOLDER")
     args = parser.parse_args(argv)
     try:

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from pathlib import Path
 from typing import Optional
 
 from PIL import Image
 
+from gluondense.arguments import Parser
 from gluondense.data import load_dataset
 from gluondense.training import load
 
 
 def main(argv: Optional[list[str]] = None) -> int:
     """Parse, write, print the names; return the process's exit code."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = Parser(description=__doc__)
     parser.add_argument("run", metavar="RUN_FOLDER")
     parser.add_argument("--count", type=int, default=3, help="how many; default: 3")
     args = parser.parse_args(argv)

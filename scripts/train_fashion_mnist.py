@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import json
 import shlex
 import signal
 import sys
 from dataclasses import replace
-from typing import Any, NoReturn, Optional
+from typing import Any, Optional
 
+from gluondense.arguments import Parser
 from gluondense.data import DATASETS, load_dataset
 from gluondense.training import RECIPES, RunResult, TrainConfig, fit, get_recipe
 from gluondense.training.runfolder import RunFolder
@@ -38,13 +38,8 @@ def main(argv: Optional[list[str]] = None) -> int:
     return _finish(result)
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"error: {message} (see --help)\n")
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(description=__doc__)
+def _parser() -> Parser:
+    parser = Parser(description=__doc__)
     parser.add_argument("--model", help="name from gluondense.list_models(); default: the recipe's")
     parser.add_argument("--recipe", choices=sorted(RECIPES), help="default: default")
     parser.add_argument("--epochs", type=int)
@@ -72,13 +67,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--gpus", type=_numbers, metavar="0,1,…", help="default: train on the CPU")
     parser.add_argument("--seed", type=int)
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="FIELD=VALUE",
-        help="change a field of the model's spec, e.g. dropout=0.2; may be repeated",
-    )
+    parser.add_fields()
     parser.add_argument("--no-progress", action="store_true", help="no progress bar")
     return parser
 
@@ -98,7 +87,7 @@ def _config(args: argparse.Namespace) -> tuple[TrainConfig, str]:
         out = args.out or f"runs/{args.model or config.model}-{config.recipe}"
     config = replace(config, **given).with_model(args.model or config.model)
     if args.set:
-        fields = {**config.model_args, **dict(map(_assignment, args.set))}
+        fields = {**config.model_args, **dict(args.set)}
         config = replace(config, model_args=fields)
     return config, out
 
@@ -131,16 +120,6 @@ def _available(config: TrainConfig) -> TrainConfig:
 
 def _numbers(text: str) -> tuple[int, ...]:
     return tuple(int(number) for number in text.split(","))
-
-
-def _assignment(text: str) -> tuple[str, Any]:
-    name, equals, value = text.partition("=")
-    if not equals:
-        raise ValueError(f"--set needs FIELD=VALUE, got {text!r}.")
-    try:
-        return name, json.loads(value)
-    except ValueError:
-        return name, value  # words need no quotes
 
 
 def _finish(result: RunResult) -> int:
