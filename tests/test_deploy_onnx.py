@@ -1,0 +1,129 @@
+"""ONNX models: what ONNX Runtime makes of them, for every family and option."""
+
+from __future__ import annotations
+
+import mxnet as mx
+import numpy as np
+import pytest
+from test_deploy_export import SIZES, VARIANTS, as_list, assert_close, build
+
+from gluondense.deploy.export import _values
+from gluondense.deploy.graph import INPUT, PORTABLE_OPERATORS, trace
+from gluondense.deploy.ir import Graph
+from gluondense.deploy.onnx import OPSET, TRANSLATORS, to_onnx
+
+DATA = mx.sym.var(INPUT)
+
+
+@pytest.fixture(scope="module")
+def runtime():
+    pytest.importorskip("onnx")
+    return pytest.importorskip("onnxruntime")
+
+
+def session(runtime, model):
+    return runtime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+
+
+def test_all_portable_operators_have_a_translation():
+    assert set(TRANSLATORS) >= PORTABLE_OPERATORS
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_outputs_are_the_networks(runtime, variant):
+    name, fields = VARIANTS[variant]
+    net = build(name, fields)
+    channels = net.spec.in_channels
+    symbol = trace(net)
+    net(mx.nd.zeros((1, channels, 32, 32)))
+    model = to_onnx(Graph(symbol, _values(net)), ("N", channels, "H", "W"))
+    ran = session(runtime, model)
+    random = np.random.default_rng(0)
+    for batch, height, width in SIZES.values():
+        x = random.standard_normal((batch, channels, height, width)).astype("float32")
+        for got, wanted in zip(ran.run(None, {INPUT: x}), as_list(net(mx.nd.array(x)))):
+            assert_close(got, wanted)
+
+
+def test_the_model_says_what_it_is(runtime):
+    net = build()
+    net(mx.nd.zeros((1, 3, 32, 32)))
+    model = to_onnx(Graph(trace(net), _values(net)), ("N", 3, 32, 32))
+    assert [(item.domain, item.version) for item in model.opset_import] == [("", OPSET)]
+    (source,), (output,) = (
+        session(runtime, model).get_inputs(),
+        session(runtime, model).get_outputs(),
+    )
+    assert (source.name, source.shape) == (INPUT, ["N", 3, 32, 32])
+    assert output.shape == ["N", 5]
+    # Parameters that are inputs too could not be folded.
+    assert len(model.graph.input) == 1
+
+
+OPERATORS = {
+    "overhanging average": mx.sym.Pooling(
+        DATA, kernel=(3, 3), stride=(2, 2), pool_type="avg", pooling_convention="full"
+    ),
+    "overhanging maximum": mx.sym.Pooling(
+        DATA, kernel=(2, 2), stride=(2, 2), pool_type="max", pooling_convention="full"
+    ),
+    "average with zeros": mx.sym.Pooling(DATA, kernel=(3, 3), pad=(1, 1), pool_type="avg"),
+    "average without zeros": mx.sym.Pooling(
+        DATA, kernel=(3, 3), pad=(1, 1), pool_type="avg", count_include_pad=False
+    ),
+    "preprocessing": ((DATA - 2.0) / 3.0 + 0.5) * 1.5,
+    "arithmetic": mx.sym.broadcast_sub(mx.sym.broadcast_add(DATA, DATA * 0.5), DATA),
+    "ratio": mx.sym.broadcast_div(DATA, mx.sym.sigmoid(DATA)),
+    "softmax": mx.sym.log_softmax(mx.sym.softmax(DATA, axis=1), axis=1),
+    "sigmoid": mx.sym.sigmoid(DATA),
+    "elu": mx.sym.LeakyReLU(DATA, act_type="elu", slope=0.3),
+    "softplus": mx.sym.Activation(DATA, act_type="softrelu"),
+    "cut from behind": mx.sym.slice_axis(DATA, axis=-1, begin=-3, end=None),
+    "reversed axes": mx.sym.transpose(DATA),
+    "folded": mx.sym.Reshape(DATA, shape=(0, 2, -1)),
+}
+
+
+@pytest.mark.parametrize("operator", OPERATORS)
+def test_operators_that_users_add(runtime, operator):
+    symbol = OPERATORS[operator]
+    x = np.random.default_rng(0).standard_normal((2, 4, 8, 8)).astype("float32")
+    model = to_onnx(Graph(symbol, {}), ("N", 4, "H", "W"))
+    (wanted,) = symbol.eval(ctx=mx.cpu(), data=mx.nd.array(x))
+    assert_close(session(runtime, model).run(None, {INPUT: x})[0], wanted.asnumpy())
+
+
+@pytest.mark.parametrize("flatten", [True, False])
+def test_fully_connected_with_and_without_flattening(runtime, flatten):
+    random = np.random.default_rng(0)
+    x = random.standard_normal((2, 3, 4)).astype("float32")
+    weight = random.standard_normal((5, 12 if flatten else 4)).astype("float32")
+    bias = random.standard_normal(5).astype("float32")
+    symbol = mx.sym.FullyConnected(DATA, num_hidden=5, flatten=flatten, name="fc")
+    params = {"fc_weight": weight, "fc_bias": bias}
+    model = to_onnx(Graph(symbol, params), ("N", 3, 4))
+    wanted = symbol.eval(
+        ctx=mx.cpu(), data=mx.nd.array(x), **{k: mx.nd.array(v) for k, v in params.items()}
+    )
+    assert_close(session(runtime, model).run(None, {INPUT: x})[0], wanted[0].asnumpy())
+
+
+@pytest.mark.parametrize(
+    ("symbol", "words"),
+    [
+        (mx.sym.erf(DATA, name="e"), r"target='onnx' has no operator erf \(e\)\.$"),
+        (mx.sym.LeakyReLU(DATA, act_type="gelu"), "with act_type=gelu"),
+        (mx.sym.Dropout(DATA, mode="always"), "with mode=always"),
+        (mx.sym.Pooling(DATA, kernel=(2, 2), pool_type="sum"), "with pool_type=sum"),
+        (
+            mx.sym.Pooling(DATA, kernel=(3, 3), pad=(1, 1), pooling_convention="full"),
+            "with pad and pooling_convention=full",
+        ),
+        (mx.sym.Reshape(DATA, shape=(-3, 0)), r"with shape=\(-3, 0\)"),
+        (mx.sym.softmax(DATA, temperature=2.0), "with temperature=2.0"),
+    ],
+)
+def test_what_onnx_cannot_say(symbol, words):
+    pytest.importorskip("onnx")
+    with pytest.raises(ValueError, match=words):
+        to_onnx(Graph(symbol, {}), ("N", 4, 8, 8))
