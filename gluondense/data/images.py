@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import BinaryIO
 
 import numpy as np
 from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
@@ -32,23 +33,47 @@ def read_image(path: str | os.PathLike[str], channels: int, size: tuple[int, int
     ValueError
         If it is not a readable picture.
     """
+    return decode_image(path, os.fspath(path), channels, size)
+
+
+def decode_image(
+    source: str | os.PathLike[str] | BinaryIO, name: str, channels: int, size: tuple[int, int]
+) -> np.ndarray:
+    """Read one picture as :func:`read_image` does, from a file or an open one.
+
+    Parameters
+    ----------
+    source
+        The file.
+    name
+        What messages call it.
+    channels, size
+        As there.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ValueError
+        If it is not a readable picture.
+    """
     if channels not in (1, 3):
         raise ValueError(f"channels={channels} must be 1 (grey) or 3 (RGB)")
     try:
-        with _whole_files_only(), Image.open(path) as opened:
+        with _whole_files_only(), Image.open(source) as opened:
             picture = _eight_bit(ImageOps.exif_transpose(opened))
     except FileNotFoundError:
-        raise FileNotFoundError(f"no picture {os.fspath(path)}; check the path") from None
+        raise FileNotFoundError(f"no picture {name}; check the path") from None
     except IsADirectoryError:
-        raise ValueError(f"{os.fspath(path)} is a folder; name the picture itself") from None
+        raise ValueError(f"{name} is a folder; name the picture itself") from None
     except UnidentifiedImageError:
         raise ValueError(
-            f"{os.fspath(path)} is not a picture in a format that Pillow knows; save it as PNG"
+            f"{name} is not a picture in a format that Pillow knows; save it as PNG"
         ) from None
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         reason = " ".join(str(error).split())
         raise ValueError(
-            f"{os.fspath(path)} is not a readable picture ({reason});"
+            f"{name} is not a readable picture ({reason});"
             " check that it opens elsewhere, or save it as PNG"
         ) from None
     picture = picture.convert("L" if channels == 1 else "RGB")
