@@ -4,115 +4,131 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
+import shlex
 import sys
-import tempfile
-from importlib import metadata
+import time
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any, Callable, Optional
 
-from tabulate import tabulate
-
-import gluondense
 from gluondense.arguments import Parser
-from gluondense.benchmark import Lap, available, race
-from gluondense.benchmark.prepare import prepare
+from gluondense.benchmark.results import markdown, race_text, rest_text
+from gluondense.benchmark.run import FORMAT, Plan, measure
 from gluondense.environment import usable_cores
-
-PACKAGES = ("mxnet", "torch", "onnxruntime", "openvino", "numpy")
 
 
 def main(argv: Optional[list[str]] = None) -> int:
     """Parse, measure, print and write; return the process's exit code."""
-    args = _parser().parse_args(argv)
-    results = []
+    parser = _parser()
+    args = parser.parse_args(argv)
+    if bool(args.models) == bool(args.load):
+        parser.error("give either models or --load FILE")
     try:
-        for model in args.models:
-            size = args.size or _size(model)
-            with tempfile.TemporaryDirectory() as folder:
-                net = prepare(model, Path(folder), size)
-                names = _chosen(available(Path(folder)), args.only)
-                for batch in args.batch:
-                    channels = net.spec.in_channels
-                    options = {"threads": args.threads, "rounds": args.rounds}
-                    laps = race(Path(folder), names, batch, size, channels, **options)
-                    results += [_row(model, size, lap, laps[0]) for lap in laps]
-                    _print(model, size, batch, args.threads, laps)
-        if args.json:
-            args.json.write_text(json.dumps({**_about(args), "rows": results}, indent=1) + "\n")
+        if args.load:
+            content = _load(args.load)
+            print(race_text(content["rows"], content["threads"]))
+        else:
+            command = shlex.join(["python", "scripts/benchmark.py", *(argv or sys.argv[1:])])
+            content = _measure(args, command)
+        print(rest_text(content))
+        if args.markdown:
+            args.markdown.write_text(markdown(content), encoding="utf-8")
+        if args.html:
+            from gluondense.benchmark.page import page
+
+            args.html.write_text(page(content), encoding="utf-8")
     except (ValueError, OSError, RuntimeError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("error: interrupted", file=sys.stderr)
+        return 130
     return 0
 
 
-def _size(model: str) -> int:
-    stem = gluondense.get_spec(model).stem
-    return 32 if stem == "cifar" else 224
+def _measure(args: argparse.Namespace, command: str) -> dict[str, Any]:
+    plan = Plan(
+        models=tuple(args.models),
+        batches=tuple(args.batch),
+        sizes=tuple(args.sizes),
+        workers=tuple(args.workers),
+        threads=args.threads,
+        rounds=args.rounds,
+        only=tuple(args.only),
+        reference=args.reference,
+        pictures=args.images,
+        cache=args.cache,
+        floor=args.floor,
+    )
+    shown, content = 0, {}
+    for content in measure(plan, _clock()):
+        content["command"] = command
+        print(race_text(content["rows"][shown:], plan.threads), flush=True)
+        shown = len(content["rows"])
+        if args.json:
+            args.json.write_text(json.dumps(content, indent=1) + "\n")
+    return content
 
 
-def _chosen(found: list[str], only: list[str]) -> list[str]:
-    unknown = sorted(set(only) - set(found))
-    if unknown:
-        raise ValueError(
-            f"{', '.join(unknown)} cannot run here: choose of {', '.join(found)}, or install more."
-        )
-    return [name for name in found if name in only] if only else found
+def _clock() -> Callable[[str], None]:
+    begin = time.monotonic()
+
+    def say(line: str) -> None:
+        print(f"[{time.monotonic() - begin:5.0f} s] {line}", file=sys.stderr, flush=True)
+
+    return say
 
 
-def _row(model: str, size: int, lap: Lap, first: Lap) -> dict[str, Any]:
-    low, high = lap.spread_ms
-    return {
-        "model": model,
-        "size": size,
-        "batch": lap.batch,
-        "name": lap.name,
-        "ratio": lap.median_ms / first.median_ms,
-        "median_ms": lap.median_ms,
-        "quartiles_ms": [low, high],
-        "first_s": lap.first_s,
-        "rss_mb": lap.rss_mb,
-    }
-
-
-def _print(model: str, size: int, batch: int, threads: int, laps: list[Lap]) -> None:
-    print(f"\n{model}, {size}x{size}, batch {batch}, {threads} threads; ms for each image")
-    rows = [
-        [
-            lap.name,
-            lap.median_ms / laps[0].median_ms,
-            lap.median_ms,
-            "{:.1f} - {:.1f}".format(*lap.spread_ms),
-            lap.first_s,
-            lap.rss_mb,
-        ]
-        for lap in laps
-    ]
-    heads = ["", "ratio", "median", "quartiles", "first, s", "memory, MB"]
-    print(tabulate(rows, heads, floatfmt=("", ".2f", ".1f", "", ".1f", ".0f")), flush=True)
-
-
-def _about(args: argparse.Namespace) -> dict[str, Any]:
-    versions = {"gluondense": gluondense.__version__, "python": platform.python_version()}
-    for package in PACKAGES:
-        try:
-            versions[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            continue
-    return {"threads": args.threads, "cores": usable_cores(), "versions": versions}
+def _load(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text())
+        if content["format"] == FORMAT:
+            return content
+    except (ValueError, KeyError, TypeError):
+        pass
+    raise ValueError(f"{path} is no file of --json of this version: measure again.")
 
 
 def _parser() -> Parser:
     parser = Parser(description=__doc__)
     add = parser.add_argument
-    add("models", nargs="+", metavar="MODEL", help="names from gluondense.list_models()")
-    add("--batch", type=int, nargs="+", default=[1, 8], metavar="N", help="default: 1 8")
-    add("--size", type=int, metavar="PIXELS", help="height and width; default: 224, CIFAR's 32")
-    add("--threads", type=int, default=usable_cores(), help="default: the physical cores")
-    add("--rounds", type=int, default=15, help="turns of each, of half a second; default: 15")
+    add("models", nargs="*", metavar="MODEL", help="names from gluondense.list_models()")
+    add("--batch", type=_count, nargs="+", default=[1, 8], metavar="N", help="default: 1 8")
+    add(
+        "--sizes",
+        type=_count,
+        nargs="+",
+        default=[],
+        metavar="PIXELS",
+        help="heights and widths: every batch is measured with the first, the others with the first"
+        " batch; default: what the model was made for",
+    )
+    add(
+        "--workers",
+        type=_count,
+        nargs="+",
+        default=[],
+        metavar="N",
+        help="also images a second of so many processes of one thread",
+    )
+    add("--threads", type=_count, default=usable_cores(), help="default: the physical cores")
+    add("--rounds", type=_count, default=15, help="turns of each, of half a second; default: 15")
     add("--only", nargs="+", default=[], metavar="NAME", help="default: all that can run here")
-    add("--json", type=Path, metavar="FILE", help="write the numbers")
+    add("--reference", default="openvino", metavar="NAME", help="of the second ratio; openvino")
+    add("--images", type=Path, metavar="FOLDER", help="predict and calibrate with these pictures")
+    add("--cache", type=Path, metavar="FOLDER", help="keep what peers read; quantizing takes long")
+    add("--floor", action="store_true", help="also what this CPU's peaks allow")
+    add("--json", type=Path, metavar="FILE", help="write all numbers")
+    add("--markdown", type=Path, metavar="FILE", help="write tables for docs/benchmarks.md")
+    add("--html", type=Path, metavar="FILE", help="write a page with charts")
+    add("--load", type=Path, metavar="FILE", help="measure nothing, show a file of --json")
     return parser
+
+
+def _count(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not at least 1")
+    return number
 
 
 if __name__ == "__main__":

@@ -1,13 +1,12 @@
 """What can be measured: this project's targets and its peers, one row each.
 
 A builder runs in a process of its own. It gets a folder with the network as each peer reads it,
-and returns a function from an image (N, C, H, W) to logits, both NumPy arrays.
+and returns a function from images (N, C, H, W) to logits, both NumPy arrays.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import importlib.util
 import json
 from pathlib import Path
 from typing import Any, Callable
@@ -15,7 +14,7 @@ from typing import Any, Callable
 import numpy as np
 
 Run = Callable[[np.ndarray], np.ndarray]
-Build = Callable[[Path, int, tuple[int, ...]], Run]
+Build = Callable[[Path, int, "tuple[int, ...]"], Run]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,27 +27,42 @@ class Candidate:
         Makes the function, from the folder of the network, the number of threads and the shape of
         the images.
     needs
-        Modules that must be installed.
+        Modules that must be installed to run it.
     source
-        The file in the folder without which it cannot run this network.
+        The file in the folder that it reads first.
+    precision
+        ``"fp32"``, ``"bf16"`` or ``"int8"``, of most of its multiplications.
+    prepares
+        Further modules that must be installed to write that file.
+    ours
+        Whether it is this project's, not a peer.
     """
 
     build: Build
     needs: tuple[str, ...]
     source: str
+    precision: str = "fp32"
+    prepares: tuple[str, ...] = ()
+    ours: bool = False
 
 
-def _exported(name: str) -> Build:
+def exported(target: str) -> Candidate:
+    """Return the candidate that runs what this project exports for a target."""
+
     def build(folder: Path, threads: int, shape: tuple[int, ...]) -> Run:
         import mxnet as mx
 
         # What a user of plain MXNet writes: nothing of gluondense.
-        files = (str(folder / f"{name}-symbol.json"), ["data"], str(folder / f"{name}-0000.params"))
-        block = mx.gluon.SymbolBlock.imports(*files)
+        library = folder / f"{target}-native.so"
+        if library.exists():
+            mx.library.load(str(library.resolve()), verbose=False)
+        symbol, params = f"{target}-symbol.json", f"{target}-0000.params"
+        block = mx.gluon.SymbolBlock.imports(str(folder / symbol), ["data"], str(folder / params))
         block.hybridize(static_alloc=True, static_shape=True)
         return lambda x: block(mx.nd.array(x)).asnumpy()
 
-    return build
+    precision = next((name for name in ("int8", "bf16") if name in target), "fp32")
+    return Candidate(build, ("mxnet",), f"{target}-symbol.json", precision, ours=True)
 
 
 def _mxnet_zoo(folder: Path, threads: int, shape: tuple[int, ...]) -> Run:
@@ -83,54 +97,69 @@ def _torch_compiled(folder: Path, threads: int, shape: tuple[int, ...]) -> Run:
     return _torch(folder, threads, shape, compiled=True)
 
 
-def _onnxruntime(folder: Path, threads: int, shape: tuple[int, ...]) -> Run:
-    import onnxruntime
+def _onnxruntime(file: str) -> Build:
+    def build(folder: Path, threads: int, shape: tuple[int, ...]) -> Run:
+        import onnxruntime
 
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    # Threads that spin while others have their turn would slow these.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "1")
-    options.add_session_config_entry("session.force_spinning_stop", "1")
-    session = onnxruntime.InferenceSession(
-        str(folder / "net.onnx"), options, providers=["CPUExecutionProvider"]
-    )
-    (name,) = (value.name for value in session.get_inputs())
-    return lambda x: session.run(None, {name: x})[0]
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        # Threads that spin while others have their turn would slow these.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "1")
+        options.add_session_config_entry("session.force_spinning_stop", "1")
+        for name, length in zip("NHW", (shape[0], *shape[2:])):
+            options.add_free_dimension_override_by_name(name, length)
+        session = onnxruntime.InferenceSession(
+            str(folder / file), options, providers=["CPUExecutionProvider"]
+        )
+        (name,) = (value.name for value in session.get_inputs())
+        return lambda x: session.run(None, {name: x})[0]
 
-
-def _openvino(folder: Path, threads: int, shape: tuple[int, ...]) -> Run:
-    import openvino
-
-    core = openvino.Core()
-    model = core.read_model(folder / "net.onnx")
-    model.reshape(list(shape))
-    # Its default precision is bfloat16 where the CPU has it; this is the race in float32.
-    options = {
-        "INFERENCE_NUM_THREADS": threads,
-        "INFERENCE_PRECISION_HINT": "f32",
-        "PERFORMANCE_HINT": "LATENCY",
-        "NUM_STREAMS": 1,
-    }
-    request = core.compile_model(model, "CPU", options).create_infer_request()
-    return lambda x: next(iter(request.infer([x]).values()))
+    return build
 
 
-CANDIDATES: dict[str, Candidate] = {
-    "onednn": Candidate(_exported("onednn"), ("mxnet",), "onednn-symbol.json"),
-    "portable": Candidate(_exported("portable"), ("mxnet",), "portable-symbol.json"),
-    "mxnet zoo": Candidate(_mxnet_zoo, ("mxnet",), "zoo.params"),
+def _openvino(file: str, precision: str = "f32") -> Build:
+    def build(folder: Path, threads: int, shape: tuple[int, ...]) -> Run:
+        import openvino
+
+        core = openvino.Core()
+        able = core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+        if precision == "bf16" and "BF16" not in able:
+            raise RuntimeError("this CPU has no bfloat16")
+        model = core.read_model(folder / file)
+        model.reshape(list(shape))
+        # Its default precision is bfloat16 where the CPU has it.
+        options = {
+            "INFERENCE_NUM_THREADS": threads,
+            "INFERENCE_PRECISION_HINT": precision,
+            "PERFORMANCE_HINT": "LATENCY",
+            "NUM_STREAMS": 1,
+        }
+        request = core.compile_model(model, "CPU", options).create_infer_request()
+        return lambda x: next(iter(request.infer([x], share_inputs=True).values()))
+
+    return build
+
+
+ONNX, RUNTIME, OPENVINO = "net.onnx", ("onnxruntime",), ("openvino",)
+INT8_ONNX, INT8_OPENVINO = "net-int8.onnx", "net-int8.xml"
+
+PEERS: dict[str, Candidate] = {
+    "mxnet-zoo": Candidate(_mxnet_zoo, ("mxnet",), "zoo.params"),
     "torch": Candidate(_torch, ("torch",), "net.safetensors"),
     "torch.compile": Candidate(_torch_compiled, ("torch",), "net.safetensors"),
-    "onnxruntime": Candidate(_onnxruntime, ("onnxruntime",), "net.onnx"),
-    "openvino": Candidate(_openvino, ("openvino",), "net.onnx"),
+    "onnxruntime": Candidate(_onnxruntime(ONNX), RUNTIME, ONNX, prepares=("onnx",)),
+    "openvino": Candidate(_openvino(ONNX), OPENVINO, ONNX, prepares=("onnx",)),
+    "openvino-bf16": Candidate(_openvino(ONNX, "bf16"), OPENVINO, ONNX, "bf16", prepares=("onnx",)),
+    "onnxruntime-int8": Candidate(
+        _onnxruntime(INT8_ONNX), RUNTIME, INT8_ONNX, "int8", prepares=("onnx", "sympy")
+    ),
+    "openvino-int8": Candidate(
+        _openvino(INT8_OPENVINO), OPENVINO, INT8_OPENVINO, "int8", prepares=("onnx", "nncf")
+    ),
 }
+PRECISIONS = ("fp32", "bf16", "int8")
 
 
-def available(folder: Path) -> list[str]:
-    """Names of the candidates that are installed and have the network in this folder."""
-    return [
-        name
-        for name, row in CANDIDATES.items()
-        if all(importlib.util.find_spec(module) for module in row.needs)
-        and (folder / row.source).exists()
-    ]
+def find(name: str) -> Candidate:
+    """Return a peer, or what runs the target of this name."""
+    return PEERS.get(name) or exported(name)

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
-import os
-import statistics
-import subprocess
-import sys
-import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-WORKER = Path(__file__).with_name("worker.py")
+from .candidates import find
+from .process import Worker
+
 TURN_SECONDS = 0.5
+# How far logits may be off, as the length of the difference over their own.
+TOLERANCES = {"fp32": 1e-3, "bf16": 0.1, "int8": 0.3}
+
+Say = Callable[[str], None]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,88 +30,54 @@ class Lap:
         Of the candidate.
     batch
         Images at a time.
-    times
-        Seconds of each prediction.
-    first_s
-        Seconds from the start of its process to the first prediction.
-    rss_mb
-        Most memory that its process held until then, in MB.
+    turns
+        Seconds of each prediction, of each turn.
+    start
+        What its process told of its start: ``first_s`` seconds until the first prediction was done,
+        of them ``import_s`` and ``load_s``; ``rss_mb`` and ``peak_mb``, memory that it then held
+        and the most that it had held.
+    off
+        How far its logits are from the network's, relative.
     """
 
     name: str
     batch: int
-    times: tuple[float, ...]
-    first_s: float
-    rss_mb: float
+    turns: tuple[tuple[float, ...], ...]
+    start: dict[str, float]
+    off: float
+
+    @property
+    def times(self) -> np.ndarray:
+        """Seconds of each prediction."""
+        return np.concatenate(self.turns)
 
     @property
     def median_ms(self) -> float:
         """Median of a prediction in ms for each image."""
-        return 1e3 * statistics.median(self.times) / self.batch
+        return 1e3 * float(np.median(self.times)) / self.batch
 
     @property
     def spread_ms(self) -> tuple[float, float]:
         """First and third quartile in ms for each image."""
-        low, _, high = statistics.quantiles(self.times, n=4)
-        return 1e3 * low / self.batch, 1e3 * high / self.batch
+        low, high = 1e3 * np.percentile(self.times, (25, 75)) / self.batch
+        return float(low), float(high)
 
-
-class Worker:
-    """A candidate's process."""
-
-    def __init__(self, folder: Path, name: str, threads: int, shape: Sequence[int]) -> None:
-        environment = {
-            **os.environ,
-            "OMP_NUM_THREADS": str(threads),
-            # Who waits for its turn must not keep a core busy.
-            "GOMP_SPINCOUNT": "10000",
-            "GLUONDENSE_START": str(time.clock_gettime(time.CLOCK_MONOTONIC)),
-        }
-        command = [sys.executable, str(WORKER), str(folder), name, str(threads)]
-        self.name = name
-        self.process = subprocess.Popen(
-            [*command, ",".join(map(str, shape))],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            env=environment,
-        )
-
-    def first(self) -> dict[str, Any]:
-        """Wait for the first prediction, and return what it cost."""
-        self.start = self._answer()
-        return self.start
-
-    def predict(self, count: int) -> list[float]:
-        """Return the seconds of each of so many predictions."""
-        assert self.process.stdin
-        print(count, file=self.process.stdin, flush=True)
-        return self._answer()["times"]
-
-    def _answer(self) -> dict[str, Any]:
-        assert self.process.stdout
-        assert self.process.stderr
-        line = self.process.stdout.readline()
-        if not line:
-            last = self.process.stderr.read().strip().splitlines()[-1:] or ["no message"]
-            raise RuntimeError(f"{self.name} stopped: {last[0]}")
-        return json.loads(line)
-
-    def close(self) -> None:
-        """End the process."""
-        self.process.communicate()
+    def ratio(self, other: Lap) -> tuple[float, float, float]:
+        """Median of this one's time over the other's in the same round, and the quartiles."""
+        rounds = [np.median(mine) / np.median(his) for mine, his in zip(self.turns, other.turns)]
+        low, median, high = np.percentile(rounds, (25, 50, 75))
+        return float(median), float(low), float(high)
 
 
 def race(
     folder: Path,
     names: Sequence[str],
-    batch: int,
-    size: int,
-    channels: int = 3,
+    shape: Sequence[int],
     threads: int = 2,
     rounds: int = 15,
-) -> list[Lap]:
+    expected: np.ndarray | None = None,
+    say: Say = lambda line: None,
+) -> tuple[list[Lap], dict[str, str]]:
     """Let candidates predict in turns, after a warm-up.
 
     Parameters
@@ -119,40 +85,71 @@ def race(
     folder
         What ``prepare`` has filled.
     names
-        Keys of ``CANDIDATES``.
-    batch, size, channels
-        Of the images (batch, channels, size, size).
+        Of candidates.
+    shape
+        Of the images.
     threads
         Of each candidate.
     rounds
         How often each has its turn; a turn is as many predictions as take about half a second.
+    expected
+        The logits of the first image; by default those of the first candidate.
+    say
+        Is told what is under way.
+
+    Returns
+    -------
+    list of Lap, dict
+        The second says why a candidate is missing, by its name: it stopped, or gave other logits.
+    """
+    reasons: dict[str, str] = {}
+    with contextlib.ExitStack() as stack:
+        workers, counts, offs = [], {}, {}
+        for name in names:
+            say(f"starting {name}")
+            worker = Worker(folder, name, threads, shape)
+            stack.callback(worker.close)
+            try:
+                logits = np.array(worker.first()["logits"])
+                expected = logits if expected is None else expected
+                offs[name] = check(name, logits, expected)
+                counts[name] = max(1, round(TURN_SECONDS / min(worker.predict(3))))
+            except RuntimeError as error:
+                reasons[name] = str(error)
+                say(f"no {name}: {error}")
+                worker.close()
+            else:
+                workers.append(worker)
+        say(f"{rounds} rounds of {len(workers)} candidates")
+        turns: dict[str, list[tuple[float, ...]]] = {worker.name: [] for worker in workers}
+        for _ in range(rounds):
+            for worker in [worker for worker in workers if worker.name not in reasons]:
+                try:
+                    worker.predict(1)  # the others had the caches
+                    turns[worker.name].append(tuple(worker.predict(counts[worker.name])))
+                except RuntimeError as error:
+                    reasons[worker.name] = str(error)
+    return [
+        Lap(worker.name, shape[0], tuple(turns[worker.name]), _costs(worker), offs[worker.name])
+        for worker in workers
+        if worker.name not in reasons
+    ], reasons
+
+
+def _costs(worker: Worker) -> dict[str, Any]:
+    return {key: value for key, value in worker.start.items() if key != "logits"}
+
+
+def check(name: str, logits: np.ndarray, expected: np.ndarray) -> float:
+    """Return how far logits are off.
 
     Raises
     ------
     RuntimeError
-        If a candidate stops, or its logits are not those of the first one.
+        If that is more than the candidate's precision explains.
     """
-    shape = (batch, channels, size, size)
-    workers: list[Worker] = []
-    with contextlib.ExitStack() as stack:
-        for name in names:
-            workers.append(Worker(folder, name, threads, shape))
-            stack.callback(workers[-1].close)
-            workers[-1].first()
-            _compare(workers[0], workers[-1])
-        counts = [max(1, round(TURN_SECONDS / min(worker.predict(3)))) for worker in workers]
-        times: list[list[float]] = [[] for _ in workers]
-        for _ in range(rounds):
-            for worker, count, found in zip(workers, counts, times):
-                worker.predict(1)  # the others had the caches
-                found += worker.predict(count)
-    return [
-        Lap(worker.name, batch, tuple(found), worker.start["first_s"], worker.start["rss_mb"])
-        for worker, found in zip(workers, times)
-    ]
-
-
-def _compare(first: Worker, other: Worker) -> None:
-    wanted, got = (np.array(worker.start["logits"]) for worker in (first, other))
-    if np.abs(got - wanted).max() > 1e-3 * np.abs(wanted).max():
-        raise RuntimeError(f"{other.name} gives other logits than {first.name}")
+    off = float(np.linalg.norm(logits - expected) / np.linalg.norm(expected))
+    limit = TOLERANCES[find(name).precision]
+    if not off <= limit:
+        raise RuntimeError(f"{name} gives other logits: off by {off:.3g}, allowed is {limit:g}")
+    return off

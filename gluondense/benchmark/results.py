@@ -1,0 +1,169 @@
+"""What was measured, as tables for the terminal and for a page of the docs."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+from tabulate import tabulate
+
+from .floor import floor_ms
+
+Row = dict[str, Any]
+Content = dict[str, Any]
+
+
+def cases(rows: Iterable[Row]) -> Iterator[tuple[tuple[str, int, int], list[Row]]]:
+    """Yield model, size and batch of each race, and its rows."""
+
+    def key(row: Row) -> tuple[str, int, int]:
+        return row["model"], row["size"], row["batch"]
+
+    for case, group in itertools.groupby(rows, key):
+        yield case, list(group)
+
+
+def race_text(rows: Sequence[Row], threads: int) -> str:
+    """Return the table of each race, for the terminal."""
+    tables = []
+    for (model, size, batch), group in cases(rows):
+        lines = [
+            [
+                row["name"],
+                row["precision"],
+                _ratio(row["to_best_peer"]),
+                _ratio(row["to_reference"]),
+                row["median_ms"],
+                "{:.1f} - {:.1f}".format(*row["quartiles_ms"]),
+                row["first_s"],
+                row["rss_mb"],
+            ]
+            for row in group
+        ]
+        reference = next((r["to_reference"]["name"] for r in group if r["to_reference"]), "")
+        heads = ["", "", "best peer", reference, "ms an image", "quartiles", "first, s", "MB"]
+        form = ("", "", "", "", ".1f", "", ".1f", ".0f")
+        table = tabulate(lines, heads, floatfmt=form, disable_numparse=[2, 3])
+        tables.append(f"{model}, {size}x{size}, batch {batch}, {threads} threads\n{table}\n")
+    return "\n".join(tables)
+
+
+def _ratio(found: Row | None, form: str = "{:.2f}x") -> str:
+    return form.format(found["ratio"]) if found else ""
+
+
+def rest_text(content: Content) -> str:
+    """Return what there is beside the races, for the terminal."""
+    parts = []
+    if content["throughput"]:
+        heads, lines = _throughput(content)
+        parts.append("Images a second of processes with one thread each\n")
+        parts.append(tabulate(lines, heads, floatfmt=".1f") + "\n")
+    if "peaks" in content:
+        heads, lines = _floors(content)
+        parts += [tabulate(lines, heads, floatfmt=".1f"), _peaks(content) + "\n"]
+    parts += [
+        f"without {row['name']} ({row['model']}): {row['reason']}" for row in _missing(content)
+    ]
+    return "\n".join(parts)
+
+
+def _missing(content: Content) -> list[Row]:
+    seen = {(row["name"], row["model"], row["reason"]): row for row in content["missing"]}
+    return list(seen.values())
+
+
+def _throughput(content: Content) -> tuple[list[str], list[list[Any]]]:
+    rows = content["throughput"]
+    counts = sorted({row["workers"] for row in rows})
+    found = {(row["model"], row["name"], row["workers"]): row for row in rows}
+    heads = ["", "", ""]
+    for count in counts:
+        heads += [f"{count} process{'es' * (count > 1)}: best peer", "images/s"]
+    lines = []
+    for model, name in dict.fromkeys((model, name) for model, name, _ in found):
+        cells = [found.get((model, name, count)) for count in counts]
+        first = next(filter(None, cells))
+        pairs = [
+            (cell["to_best_peer"], cell["images_per_s"]) if cell else (None, None) for cell in cells
+        ]
+        texts = [(ratio and f"{ratio:.2f}x", speed) for ratio, speed in pairs]
+        lines.append([model, name, first["precision"], *itertools.chain(*texts)])
+    return heads, lines
+
+
+def _floors(content: Content) -> tuple[list[str], list[list[Any]]]:
+    heads = ["floor", "M multiply-adds", *(f"{p}: {k}, ms" for p in FLOORS for k in KINDS)]
+    lines = []
+    for row in content["costs"]:
+        times = [floor_ms(row, content["peaks"], precision) for precision in FLOORS]
+        lines.append([row["model"], row["macs"] / 1e6, *itertools.chain(*times)])
+    return heads, lines
+
+
+FLOORS, KINDS = ("fp32", "int8"), ("adds", "bytes")
+
+
+def _peaks(content: Content) -> str:
+    peaks = content["peaks"]
+    fastest = {kind: max(peaks[kind].items(), key=lambda item: item[1]) for kind in FLOORS}
+    speeds = [
+        f"{kind} {speed:.1f} G multiply-adds a second ({what})"
+        for kind, (what, speed) in fastest.items()
+    ]
+    return (
+        f"Peaks with {content['threads']} threads: of products of matrices {', '.join(speeds)}; "
+        f"of copying {peaks['copy']:.1f} GB/s, read and written."
+    )
+
+
+def about(content: Content) -> str:
+    """Return one paragraph on machine and versions."""
+    machine = content["machine"]
+    caches = ", ".join(f"{name} {size}" for name, size in machine["caches"].items())
+    versions = ", ".join(f"{name} {version}" for name, version in content["versions"].items())
+    return (
+        f"Measured on {content['date']} with {content['threads']} threads on {machine['cpu']} "
+        f"(family {machine['family']}; {', '.join(machine['flags'])}; {caches}), "
+        f"{machine['cores']} cores, {machine['memory_gb']} GB, {machine['system']}. {versions}."
+    )
+
+
+def markdown(content: Content) -> str:
+    """Return tables to paste into a page: one for each model and size, ratios first."""
+    parts = [f"```sh\n{content['command']}\n```\n", about(content) + "\n"]
+    by_model = itertools.groupby(content["rows"], lambda row: (row["model"], row["size"]))
+    for (model, size), group in by_model:
+        parts += [f"**{model}, {size}x{size}**\n", _model_table(list(group))]
+    if content["throughput"]:
+        heads, lines = _throughput(content)
+        parts += ["**Images a second** of processes with one thread each\n", _github(heads, lines)]
+    if "peaks" in content:
+        heads, lines = _floors(content)
+        parts += ["**The floor**\n", _github(heads, lines), _peaks(content) + "\n"]
+    return "\n".join(parts)
+
+
+def _model_table(rows: list[Row]) -> str:
+    batches = list(dict.fromkeys(row["batch"] for row in rows))
+    found = {(row["name"], row["batch"]): row for row in rows}
+    lines = []
+    for name in dict.fromkeys(row["name"] for row in rows):
+        first = next(row for row in rows if row["name"] == name)
+        cells = [_cell(found.get((name, batch))) for batch in batches]
+        start = [f"{first['first_s']:.1f}", f"{first['rss_mb']:.0f}"]
+        lines.append([f"**{name}**" if first["ours"] else name, first["precision"], *cells, *start])
+    heads = ["", "", *(f"batch {batch}: to best peer, ms" for batch in batches), "first, s", "MB"]
+    return _github(heads, lines)
+
+
+def _cell(row: Row | None) -> str:
+    if row is None:
+        return ""
+    times = "{:.1f} ({:.1f} – {:.1f})".format(row["median_ms"], *row["quartiles_ms"])
+    return " ".join(filter(None, (_ratio(row["to_best_peer"], "**{:.2f}**"), times)))
+
+
+def _github(heads: list[str], lines: list[list[Any]]) -> str:
+    return tabulate(lines, heads, "github", floatfmt=".1f") + "\n"

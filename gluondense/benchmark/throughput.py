@@ -1,0 +1,113 @@
+"""Images a second of several processes at once, each of one thread on a core of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .process import Worker
+from .race import TURN_SECONDS, Say
+
+
+def throughput(
+    folder: Path,
+    names: Sequence[str],
+    shape: Sequence[int],
+    counts: Sequence[int],
+    rounds: int = 5,
+    say: Say = lambda line: None,
+) -> tuple[list[dict[str, Any]], dict[str, str]]:
+    """Let groups of processes predict, the candidates in turns.
+
+    Parameters
+    ----------
+    folder
+        What ``prepare`` has filled.
+    names
+        Of candidates.
+    shape
+        Of the images of each prediction.
+    counts
+        How many processes at once.
+    rounds
+        How often each candidate has its turn with each count.
+    say
+        Is told what is under way.
+
+    Returns
+    -------
+    list of dict, dict
+        Rows with ``name``, ``workers``, ``images_per_s`` and its ``quartiles``; and why a candidate
+        is missing.
+    """
+    cpus = _cpus(max(counts))
+    reasons: dict[str, str] = {}
+    speeds: dict[tuple[str, int], list[float]] = {}
+    with contextlib.ExitStack() as stack:
+        groups: dict[str, list[Worker]] = {}
+        predictions: dict[str, int] = {}
+        for name in names:
+            say(f"starting {len(cpus)} processes of {name}")
+            try:
+                groups[name] = []
+                for cpu in cpus:
+                    groups[name].append(Worker(folder, name, 1, shape, cpu))
+                    stack.callback(groups[name][-1].close)
+                    groups[name][-1].first()
+                seconds = min(groups[name][0].predict(3))
+                predictions[name] = max(2, round(2 * TURN_SECONDS / seconds))
+            except RuntimeError as error:
+                reasons[name] = str(error)
+        for _ in range(rounds):
+            for name, count in itertools.product(predictions, counts):
+                if name in reasons:
+                    continue
+                try:
+                    speed = _speed(groups[name][:count], predictions[name])
+                    speeds.setdefault((name, count), []).append(speed * shape[0])
+                except RuntimeError as error:
+                    reasons[name] = str(error)
+    rows = [
+        {
+            "name": name,
+            "workers": count,
+            "images_per_s": float(np.median(found)),
+            "quartiles": np.percentile(found, (25, 75)).tolist(),
+        }
+        for (name, count), found in speeds.items()
+        if name not in reasons
+    ]
+    return rows, reasons
+
+
+def _speed(workers: list[Worker], count: int) -> float:
+    """Return predictions a second of all workers together, from the first start to the last end."""
+    for worker in workers:
+        worker.predict(1)
+    begin = time.perf_counter()
+    for worker in workers:
+        worker.ask(count)
+    for worker in workers:
+        worker.answer()
+    return len(workers) * count / (time.perf_counter() - begin)
+
+
+def _cpus(count: int) -> list[int]:
+    """Return so many CPUs that this process may use.
+
+    Raises
+    ------
+    ValueError
+        If there are not so many.
+    """
+    cpus = sorted(os.sched_getaffinity(0))
+    if count > len(cpus):
+        raise ValueError(f"workers (={count}) must be at most {len(cpus)}, the usable CPUs.")
+    return cpus[:count]
