@@ -26,7 +26,10 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     packages=find_packages(include=["gluondense", "gluondense.*"]),
-    package_data={"gluondense": ["py.typed"]},
+    package_data={
+        "gluondense": ["py.typed"],
+        "gluondense.deploy.native": ["src/*"],  # compiled on the user's machine
+    },
     # The range of tests/test_pythons.py.
     python_requires=">=3.9,<3.14",
     install_requires=[

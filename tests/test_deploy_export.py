@@ -70,11 +70,15 @@ try:
 except Exception:
     sys.exit(77)
 
+import os
+
 prefix, inputs, answers = sys.argv[1:]
 found = {}
 for case, x in np.load(inputs).items():
     name = case.split("|")[0]
     files = (f"{prefix}{name}-symbol.json", ["data"], f"{prefix}{name}-0000.params")
+    if os.path.exists(f"{prefix}{name}-native.so"):
+        mx.library.load(f"{prefix}{name}-native.so", False)
     outputs = mx.gluon.SymbolBlock.imports(*files)(mx.nd.array(x))
     outputs = outputs if isinstance(outputs, list) else [outputs]
     found.update({f"{case}|block|{n}": out.asnumpy() for n, out in enumerate(outputs)})
@@ -120,6 +124,15 @@ def in_plain_mxnet(folder: Path, inputs: dict[str, np.ndarray]) -> dict[str, np.
     return dict(np.load(answers))
 
 
+def variants(target):
+    """Those that a target is for: the native operator has no step for options of ours."""
+    return [
+        name
+        for name, (_, fields) in VARIANTS.items()
+        if target != "native" or not fields.keys() & {"attention", "pool"}
+    ]
+
+
 def assert_close(got, wanted):
     np.testing.assert_allclose(got, wanted, rtol=1e-4, atol=1e-5 * np.abs(wanted).max())
 
@@ -129,8 +142,8 @@ def plain(request, tmp_path_factory):
     """What the networks give, and what plain MXNet gives, by variant, size and API."""
     folder = tmp_path_factory.mktemp("exports")
     random, inputs, expected = np.random.default_rng(0), {}, {}
-    for variant, (name, fields) in VARIANTS.items():
-        net = build(name, fields)
+    for variant in variants(request.param):
+        net = build(*VARIANTS[variant])
         channels = net.spec.in_channels
         gluondense.export(net, folder / variant, (1, channels, 32, 32), request.param)
         for size, (batch, height, width) in SIZES.items():
@@ -146,6 +159,8 @@ def plain(request, tmp_path_factory):
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_plain_mxnet_gives_the_same_outputs(plain, variant, size, api):
     expected, found = plain
+    if f"{variant}|{size}|0" not in expected:
+        pytest.skip("not for this target; tests/test_deploy_native.py has the error")
     wanted = [value for key, value in expected.items() if key.startswith(f"{variant}|{size}|")]
     got = [value for key, value in found.items() if key.startswith(f"{variant}|{size}|{api}|")]
     assert len(got) == len(wanted) == (2 if variant.endswith("features") else 1)

@@ -15,6 +15,7 @@ import mxnet as mx
 from mxnet import gluon
 
 from .graph import INPUT
+from .native import load
 
 FORMAT = 1
 SUFFIXES = ("-symbol.json", "-0000.params", ".json")
@@ -34,6 +35,11 @@ class ExportedFiles:
         return cls(*(Path(f"{os.fspath(prefix)}{suffix}") for suffix in SUFFIXES))
 
     @property
+    def library(self) -> Path:
+        """The compiled operator that a native export needs beside the three."""
+        return Path(f"{self.prefix}-native.so")
+
+    @property
     def prefix(self) -> str:
         """What ``mx.mod.Module.load`` takes."""
         return str(self.metadata)[: -len(SUFFIXES[2])]
@@ -51,7 +57,7 @@ class ExportMetadata:
     model, spec
         Registry name and all fields of the network's spec; None for a block of the user's own.
     target
-        The kind of graph: ``"portable"``.
+        The kind of graph: a key of ``TARGETS``.
     input_name, input_shape
         Name of the graph's input, and the shape (N, C, H, W) that it was exported with.
     outputs
@@ -115,6 +121,8 @@ def load_exported(path: str | os.PathLike[str], ctx: mx.Context | None = None) -
                 f"{file} is damaged (its SHA-256 is not that of {files.metadata.name}): "
                 "copy it or export it again."
             )
+    if metadata.target == "native":
+        load()  # built from this source: nothing of the export is executed
     block = import_block(files, ctx or mx.current_context())
     block.hybridize(static_alloc=True, static_shape=True)
     block.metadata = metadata

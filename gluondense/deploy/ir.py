@@ -6,12 +6,23 @@ import dataclasses
 import json
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import mxnet as mx
 import numpy as np
 
 Params = dict[str, np.ndarray]
+
+
+class Lowered(NamedTuple):
+    """What a network became for a target: its graph as JSON, its arrays, and how 8 bits were made.
+
+    The last is None where they weren't; else it goes into the export's metadata.
+    """
+
+    graph: str
+    params: Params
+    quantization: dict[str, Any] | None = None
 
 
 @dataclasses.dataclass(eq=False)
@@ -125,6 +136,12 @@ class Graph:
 
     def to_symbol(self) -> tuple[mx.sym.Symbol, Params]:
         """Return the graph as a Symbol, and the arrays that it needs."""
+        names = {node.name for node in self.nodes() if node.op == "null"}
+        params = {name: array for name, array in self.params.items() if name in names}
+        return mx.sym.load_json(self.to_json()), params
+
+    def to_json(self) -> str:
+        """Return the graph as MXNet writes it."""
         nodes = self.nodes()
         index = {id(node): number for number, node in enumerate(nodes)}
 
@@ -147,9 +164,7 @@ class Graph:
             "heads": entries(self.heads),
             "attrs": {"mxnet_version": ["int", 10901]},
         }
-        names = {node.name for node in nodes if node.op == "null"}
-        params = {name: array for name, array in self.params.items() if name in names}
-        return mx.sym.load_json(json.dumps(content)), params
+        return json.dumps(content, indent=2) + "\n"
 
 
 Pass = Callable[[Graph], int]

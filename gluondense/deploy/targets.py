@@ -11,6 +11,7 @@ import numpy as np
 from ..models.spec import closest
 from .graph import portable_json
 from .ir import Graph, Params
+from .native import as_program, load
 from .passes import PASSES
 
 Lowering = Callable[[mx.sym.Symbol, Params], "tuple[str, Params]"]
@@ -31,22 +32,44 @@ def onednn(symbol: mx.sym.Symbol, params: Params) -> tuple[str, Params]:
     """
     if not mx.runtime.Features().is_enabled("MKLDNN"):
         raise ValueError("target='onednn' needs an MXNet with oneDNN: install mxnet==1.9.1.")
-    dtypes = {array.dtype for array in params.values()} - {np.dtype("float32")}
-    if dtypes:
-        raise ValueError(
-            f"target='onednn' is for float32 networks, not {', '.join(map(str, dtypes))}: "
-            "call net.cast('float32') first."
-        )
-    graph = Graph(symbol, params)
-    for change in PASSES.values():
-        change(graph)
-    symbol, params = graph.to_symbol()
+    _check_float32("onednn", params)
+    symbol, params = _optimized(symbol, params).to_symbol()
     # oneDNN's own pass: convolution with ReLU and with addition.
     fused = symbol.get_backend_symbol("MKLDNN")
     return json.dumps(json.loads(fused.tojson()), indent=2) + "\n", params
 
 
-TARGETS: dict[str, Lowering] = {"portable": portable, "onednn": onednn}
+def native(symbol: mx.sym.Symbol, params: Params) -> tuple[str, Params]:
+    """Return a graph of one node, the operator of ``deploy.native``, and its array.
+
+    Raises
+    ------
+    ValueError
+        If the operator cannot be built here, has no step for some of the graph, or the arrays are
+        not float32.
+    """
+    _check_float32("native", params)
+    load()
+    return as_program(_optimized(symbol, params))
+
+
+TARGETS: dict[str, Lowering] = {"portable": portable, "onednn": onednn, "native": native}
+
+
+def _check_float32(target: str, params: Params) -> None:
+    dtypes = {array.dtype for array in params.values()} - {np.dtype("float32")}
+    if dtypes:
+        raise ValueError(
+            f"target={target!r} is for float32 networks, not {', '.join(map(str, dtypes))}: "
+            "call net.cast('float32') first."
+        )
+
+
+def _optimized(symbol: mx.sym.Symbol, params: Params) -> Graph:
+    graph = Graph(symbol, params)
+    for change in PASSES.values():
+        change(graph)
+    return graph
 
 
 def get_target(name: str) -> Lowering:

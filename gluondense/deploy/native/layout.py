@@ -1,0 +1,91 @@
+"""Where each tensor of a graph lies: channels of a map, so that concatenations need no copies."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+
+from ..ir import Graph, Node
+
+
+@dataclasses.dataclass
+class Map:
+    """Memory for channels side by side, with a border of zeros around the picture."""
+
+    channels: int
+    border: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class View:
+    """Some channels of a map."""
+
+    map: int
+    channel: int
+    channels: int
+
+    def __str__(self) -> str:
+        return f"{self.map},{self.channel},{self.channels}"
+
+
+class Layout:
+    """Maps for all tensors of a graph.
+
+    Parameters
+    ----------
+    graph
+        The graph.
+    channels
+        Of each node's output, by the node's id.
+    absorbed
+        Nodes that another one computes in passing, and which: they need no map.
+    """
+
+    def __init__(self, graph: Graph, channels: dict[int, int], absorbed: dict[int, Node]) -> None:
+        self.maps: list[Map] = []
+        self.copies: dict[int, list[int]] = {}
+        self._views: dict[int, View] = {}
+        self._channels, self._absorbed = channels, absorbed
+        operators = list(graph.operators())
+        for node in reversed(operators):
+            if node.op == "Concat":
+                self._lay_side_by_side(node)
+        for node in operators:
+            self.view(node)
+
+    def view(self, node: Node) -> View:
+        """Return where a node's output lies."""
+        node = self.owner(node)
+        if id(node) not in self._views:
+            if node.op == "slice_axis":
+                whole = self.view(node.source())
+                begin = ast.literal_eval(node.attrs["begin"])
+                view = View(whole.map, whole.channel + begin, self._channels[id(node)])
+            else:
+                view = self._new_map(self._channels[id(node)])
+            self._views[id(node)] = view
+        return self._views[id(node)]
+
+    def owner(self, node: Node) -> Node:
+        """Return the node that writes what this one stands for."""
+        while id(node) in self._absorbed:
+            node = self._absorbed[id(node)]
+        return node
+
+    def _new_map(self, channels: int) -> View:
+        self.maps.append(Map(channels))
+        return View(len(self.maps) - 1, 0, channels)
+
+    def _lay_side_by_side(self, concat: Node) -> None:
+        """Give the parts places in the concatenation; those that have one already are copied."""
+        whole = self.view(concat)
+        channel, copies = whole.channel, []
+        for index, (part, _) in enumerate(concat.inputs):
+            part = self.owner(part)
+            width = self._channels[id(part)]
+            if id(part) in self._views or part.op in ("null", "slice_axis"):
+                copies.append(index)
+            else:
+                self._views[id(part)] = View(whole.map, channel, width)
+            channel += width
+        self.copies[id(concat)] = copies

@@ -1,0 +1,94 @@
+#include <algorithm>
+
+#include "runner.h"
+
+namespace gluondense {
+
+void Runner::conv(const Step& s) {
+  const Place &from = place(s.in), &to = place(s.out);
+  // Where lines lie seamlessly, a tile may go over their ends.
+  const bool seamless = s.kernel[0] == 1 && s.kernel[1] == 1 && s.stride[0] == 1 &&
+                        s.stride[1] == 1 && from.border == 0;
+  const int lines = seamless ? 1 : to.height;
+  const int line = seamless ? to.height * to.width : to.width;
+  const int most = kernels().max_pixels;
+  const int tiles = (line + most - 1) / most;  // in a line, of nearly equal length
+  // With many threads and few pixels, the blocks of channels are shared out, too.
+  const int parts = std::min(s.blocks, std::max(1, 2 * team_.size() / (lines * tiles)));
+  clear_border(s.out);
+  const auto [first, last] = share(lines * tiles * parts);
+  for (int job = first; job < last; ++job) {
+    const int tile = job / parts, y = tile / tiles;
+    const int begin = static_cast<long>(line) * (tile % tiles) / tiles;
+    const int end = static_cast<long>(line) * (tile % tiles + 1) / tiles;
+    const int part = job % parts;
+    conv_tile(s, y, begin, end - begin, s.blocks * part / parts, s.blocks * (part + 1) / parts);
+  }
+}
+
+void Runner::conv_tile(const Step& s, int y, int x, int pixels, int block, int end) {
+  constexpr int kMost = 16;
+  const Place &from = place(s.in), &to = place(s.out);
+  float* out[kMost];
+  const float* add[kMost];
+  for (int i = 0; i < pixels; ++i) {
+    const int row = y + (x + i) / to.width, column = (x + i) % to.width;
+    out[i] = pixel(s.out, row, column);
+    if (s.add.there()) add[i] = pixel(s.add, row, column);
+  }
+  ConvTile tile;
+  tile.pixels = pixels;
+  tile.slope = s.slope;
+  tile.in_step = static_cast<std::ptrdiff_t>(s.stride[1]) * from.channels;
+  const float* in = memory_ + from.offset + s.in.channel;
+  if (s.kernel[0] == 1 && s.kernel[1] == 1 && s.stride[0] == 1 && from.border == 0) {
+    in += (static_cast<std::ptrdiff_t>(y) * from.width + x) * from.channels;
+  } else {
+    in += (static_cast<std::ptrdiff_t>(y * s.stride[0] - s.pad[0] + from.border) * from.pitch() +
+           x * s.stride[1] - s.pad[1] + from.border) * from.channels;
+  }
+  if (s.scale >= 0) in = pack(s, in, &tile);
+  // Taps side by side in memory are one run.
+  std::ptrdiff_t taps[64];
+  const bool joined = s.block_in == from.channels;
+  tile.run = joined ? s.kernel[1] * s.block_in : s.block_in;
+  tile.runs = 0;
+  for (int ky = 0; ky < s.kernel[0]; ++ky) {
+    for (int kx = 0; kx < (joined ? 1 : s.kernel[1]); ++kx) {
+      taps[tile.runs++] = (static_cast<std::ptrdiff_t>(ky) * from.pitch() + kx) * from.channels;
+    }
+  }
+  tile.taps = taps;
+  const std::ptrdiff_t filters =
+      static_cast<std::ptrdiff_t>(s.kernel[0]) * s.kernel[1] * s.block_in * kBlock;
+  for (; block < end; ++block) {
+    const int channel = block * s.block_out;
+    float* outs[kMost];
+    const float* adds[kMost];
+    for (int i = 0; i < pixels; ++i) {
+      outs[i] = out[i] + channel;
+      if (s.add.there()) adds[i] = add[i] + channel;
+    }
+    tile.in = in + static_cast<std::ptrdiff_t>(block / s.block_share) * s.block_step;
+    tile.weights = blob_ + s.weight + block * filters;
+    tile.bias = blob_ + s.bias + block * kBlock;
+    tile.out = outs;
+    tile.add = s.add.there() ? adds : nullptr;
+    tile.channels = std::min(s.block_out, s.out.channels - channel);
+    kernels().conv(tile);
+  }
+}
+
+// Normalize and rectify a tile's pixels on their way into a 1x1 convolution.
+const float* Runner::pack(const Step& s, const float* in, ConvTile* tile) {
+  const int channels = s.in.channels;
+  float* const packed = scratch(static_cast<std::size_t>(channels) * kernels().max_pixels);
+  for (int i = 0; i < tile->pixels; ++i) {
+    kernels().affine(in + i * tile->in_step, blob_ + s.scale, blob_ + s.shift, 0,
+                     packed + static_cast<std::size_t>(i) * channels, channels);
+  }
+  tile->in_step = channels;
+  return packed;
+}
+
+}  // namespace gluondense

@@ -1,0 +1,34 @@
+#include "kernels.h"
+
+#include <cstdlib>
+#include <cstring>
+
+namespace gluondense {
+
+namespace base { extern const Kernels table; }
+#if defined(__x86_64__)
+namespace avx2 { extern const Kernels table; }
+namespace avx512 { extern const Kernels table; }
+#endif
+
+const Kernels& kernels() {
+  static const Kernels& best = []() -> const Kernels& {
+    // For tests: a name of an older set.
+    const char* const wanted = std::getenv("GLUONDENSE_ISA");
+    const auto may = [wanted](const char* name) { return !wanted || !std::strcmp(wanted, name); };
+#if defined(__x86_64__)
+    if (may("avx512") && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+        __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl")) {
+      return avx512::table;
+    }
+    if (may("avx2") && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) {
+      return avx2::table;
+    }
+#endif
+    static_cast<void>(may);
+    return base::table;
+  }();
+  return best;
+}
+
+}  // namespace gluondense

@@ -1,0 +1,182 @@
+// Compiled once for each instruction set, with GLUONDENSE_ISA naming it: the compiler's vectors
+// become that set's registers. No inline function of a library may be used here: the linker keeps
+// one of its copies for all, and it could be the one that this processor cannot run.
+#include "kernels.h"
+
+namespace gluondense {
+namespace GLUONDENSE_ISA {
+namespace {
+
+#if defined(__AVX512F__)
+constexpr int kWidth = 16, kPixels = 14;  // 28 of 32 registers are sums
+#elif defined(__AVX2__)
+constexpr int kWidth = 8, kPixels = 6;  // 12 of 16
+#else
+constexpr int kWidth = 4, kPixels = 6;
+#endif
+
+// Unaligned on purpose: a map's channels begin anywhere in a concatenation.
+typedef float Vector __attribute__((vector_size(kWidth * 4), aligned(4), may_alias));
+
+inline Vector& at(float* p) { return *reinterpret_cast<Vector*>(p); }
+inline const Vector& at(const float* p) { return *reinterpret_cast<const Vector*>(p); }
+
+inline Vector activate(Vector x, float slope) {
+  const Vector low = x * slope;
+  return x > low ? x : low;  // for slopes up to 1
+}
+
+// Adds, activates and stores as many channels as are left.
+inline void finish(Vector x, const float* add, float slope, int left, float* out) {
+  if (left >= kWidth) {
+    if (add) x += at(add);
+    at(out) = slope == 1 ? x : activate(x, slope);
+  } else if (left > 0) {  // the neighbours' channels stay as they are
+    float rest[kWidth] = {};
+    if (add) __builtin_memcpy(rest, add, left * sizeof(float));
+    x += at(rest);
+    at(rest) = slope == 1 ? x : activate(x, slope);
+    __builtin_memcpy(out, rest, left * sizeof(float));
+  }
+}
+
+// Sums of M pixels and V vectors of channels stay in registers over all taps.
+template <int M, int V>
+void conv(const ConvTile& t, int first) {
+  Vector sum[M][V];
+  for (int v = 0; v < V; ++v) {
+    const Vector bias = at(t.bias + first + v * kWidth);
+    for (int m = 0; m < M; ++m) sum[m][v] = bias;
+  }
+  const float* weights = t.weights + first;
+  for (int r = 0; r < t.runs; ++r) {
+    const float* in = t.in + t.taps[r];
+    for (int k = 0; k < t.run; ++k, weights += kBlock) {
+      Vector w[V];
+      for (int v = 0; v < V; ++v) w[v] = at(weights + v * kWidth);
+#pragma GCC unroll 14
+      for (int m = 0; m < M; ++m) {
+        const float x = in[m * t.in_step + k];
+        for (int v = 0; v < V; ++v) sum[m][v] += x * w[v];
+      }
+    }
+  }
+  for (int m = 0; m < M; ++m) {
+    for (int v = 0; v < V; ++v) {
+      const int channel = first + v * kWidth;
+      finish(sum[m][v], t.add ? t.add[m] + channel : nullptr, t.slope, t.channels - channel,
+             t.out[m] + channel);
+    }
+  }
+}
+
+typedef void (*Conv)(const ConvTile&, int);
+
+template <int M>
+void conv_pixels(const ConvTile& t) {
+  for (int first = 0; first < t.channels; first += 2 * kWidth) {
+    if (t.channels - first > kWidth) {
+      conv<M, 2>(t, first);
+    } else {
+      conv<M, 1>(t, first);
+    }
+  }
+}
+
+void conv_tile(const ConvTile& t) {
+  static void (*const by_pixels[])(const ConvTile&) = {
+      nullptr,        conv_pixels<1>, conv_pixels<2>, conv_pixels<3>,
+      conv_pixels<4>, conv_pixels<5>, conv_pixels<6>,
+#if defined(__AVX512F__)
+      conv_pixels<7>, conv_pixels<8>, conv_pixels<9>, conv_pixels<10>,
+      conv_pixels<11>, conv_pixels<12>, conv_pixels<13>, conv_pixels<14>,
+#endif
+  };
+  by_pixels[t.pixels](t);
+}
+
+void affine(const float* __restrict in, const float* __restrict scale,
+            const float* __restrict shift, float slope, float* __restrict out, int channels) {
+  for (int c = 0; c < channels; ++c) {
+    const float x = in[c] * scale[c] + shift[c];
+    out[c] = x > slope * x ? x : slope * x;
+  }
+}
+
+// One dimension of the transforms; the paper's matrices B^T and A^T.
+inline void transform_in(const Vector* d, Vector* t) {
+  const Vector a = d[4] - 4 * d[2], b = d[3] - 4 * d[1];
+  const Vector c = d[4] - d[2], e = 2 * (d[3] - d[1]);
+  t[0] = 4 * d[0] - 5 * d[2] + d[4];
+  t[1] = a + b;
+  t[2] = a - b;
+  t[3] = c + e;
+  t[4] = c - e;
+  t[5] = 4 * d[1] - 5 * d[3] + d[5];
+}
+
+inline void transform_out(const Vector* m, Vector* y) {
+  const Vector p = m[1] + m[2], q = m[1] - m[2], r = m[3] + m[4], s = m[3] - m[4];
+  y[0] = m[0] + p + r;
+  y[1] = q + 2 * s;
+  y[2] = p + 4 * r;
+  y[3] = q + 8 * s + m[5];
+}
+
+void winograd_in(const float* in, std::ptrdiff_t row, std::ptrdiff_t pixel, float* out,
+                 std::ptrdiff_t plane, int channels) {
+  for (int c = 0; c < channels; c += kWidth) {
+    Vector half[6][6];  // transformed columns, one a row
+    for (int x = 0; x < 6; ++x) {
+      Vector d[6];
+      for (int y = 0; y < 6; ++y) d[y] = at(in + y * row + x * pixel + c);
+      transform_in(d, half[x]);
+    }
+    for (int y = 0; y < 6; ++y) {
+      Vector d[6], t[6];
+      for (int x = 0; x < 6; ++x) d[x] = half[x][y];
+      transform_in(d, t);
+      for (int x = 0; x < 6; ++x) at(out + (y * 6 + x) * plane + c) = t[x];
+    }
+  }
+}
+
+void winograd_out(const WinogradOut& o) {
+  for (int c = 0; c < o.channels; c += kWidth) {
+    Vector half[6][4];
+    for (int x = 0; x < 6; ++x) {
+      Vector m[6];
+      for (int y = 0; y < 6; ++y) m[y] = at(o.in + (y * 6 + x) * o.plane + c);
+      transform_out(m, half[x]);
+    }
+    const Vector bias = at(o.bias + c);
+    for (int y = 0; y < 4; ++y) {
+      Vector m[6], out[4];
+      for (int x = 0; x < 6; ++x) m[x] = half[x][y];
+      transform_out(m, out);
+      for (int x = 0; x < 4; ++x) {
+        const int i = y * 4 + x;
+        if (!o.out[i]) continue;
+        finish(out[x] + bias, o.add ? o.add[i] + c : nullptr, o.slope, o.channels - c,
+               o.out[i] + c);
+      }
+    }
+  }
+}
+
+void sum(const float* __restrict in, float* __restrict out, int channels) {
+  for (int c = 0; c < channels; ++c) out[c] += in[c];
+}
+
+void maximum(const float* __restrict in, float* __restrict out, int channels) {
+  for (int c = 0; c < channels; ++c) out[c] = out[c] > in[c] ? out[c] : in[c];
+}
+
+}  // namespace
+
+extern const Kernels table;
+const Kernels table = {GLUONDENSE_NAME, kPixels, conv_tile, affine,
+                       winograd_in,     winograd_out, sum,   maximum};
+
+}  // namespace GLUONDENSE_ISA
+}  // namespace gluondense

@@ -1,0 +1,75 @@
+// A network as a list of steps over maps in one piece of memory.
+#pragma once
+
+#include <cstddef>
+#include <map>
+#include <string>
+#include <vector>
+
+namespace gluondense {
+
+// Some channels of a map.
+struct View {
+  int map = -1;
+  int channel = 0;
+  int channels = 0;
+  bool there() const { return map >= 0; }
+};
+
+struct Step {
+  enum Kind { kLoad, kConv, kAffine, kPool, kGlobalPool, kCopy, kStore };
+  Kind kind;
+  View in, out, add;
+  int kernel[2] = {1, 1}, stride[2] = {1, 1}, pad[2] = {0, 0};
+  int blocks = 0;          // of output channels
+  int block_in = 0;        // input channels that a block reads
+  int block_step = 0;      // from one block's input channels to the next one's
+  int block_share = 1;     // how many blocks read the same ones, before that step
+  int block_out = 0;       // output channels of a block
+  bool max = false;        // of a pooling; else the mean
+  bool whole = true;       // whether a mean counts the border
+  float slope = 1;         // of the activation below 0
+  std::ptrdiff_t weight = -1, bias = -1, scale = -1, shift = -1;  // in the blob; -1 for none
+  int output = -1;
+  bool flat = true;        // an output of shape (N, C)
+};
+
+struct Map {
+  int channels = 0;
+  int border = 0;  // zeros on each side, for convolutions that look over the edge
+};
+
+// Where a map lies for one size of images.
+struct Place {
+  int height = 0, width = 0, border = 0, channels = 0;
+  std::size_t offset = 0;  // floats from the memory's begin
+  int pitch() const { return width + 2 * border; }
+  std::size_t size() const {
+    return static_cast<std::size_t>(pitch()) * (height + 2 * border) * channels;
+  }
+  // The first channel of a pixel; y and x may be in the border.
+  std::size_t at(int y, int x) const {
+    return offset + (static_cast<std::size_t>(y + border) * pitch() + x + border) * channels;
+  }
+};
+
+struct Plan {
+  std::vector<Place> places;  // one a map
+  std::size_t floats = 0;     // memory for one image
+};
+
+struct Program {
+  std::vector<Map> maps;
+  std::vector<Step> steps;
+  std::size_t blob = 0;  // floats of all weights
+  int outputs = 0;
+
+  // Throws std::invalid_argument with what is wrong.
+  static Program parse(const std::string& text);
+  // Sizes of all maps, and memory in which those that live at a time do not overlap.
+  Plan plan(int channels, int height, int width) const;
+  // Shape of an output without the batch: (channels), or (channels, height, width).
+  std::vector<std::size_t> output_shape(const Plan& plan, int output) const;
+};
+
+}  // namespace gluondense

@@ -1,0 +1,166 @@
+// 3x3 convolutions with a quarter of the products; see kernels.h.
+#include <algorithm>
+#include <cstring>
+
+#include "runner.h"
+
+namespace gluondense {
+namespace {
+
+constexpr int kIn = kWinogradIn, kOut = kWinogradOut, kTaps = kWinogradTaps;
+
+// Below so many tiles the 36 filters, four times as large as the nine, cost more than they save.
+constexpr int kFewest = 14;
+
+bool pays(const Step& s, const Plan& plan) {
+  if (s.kind != Step::kConv || s.kernel[0] != 3 || s.kernel[1] != 3 || s.stride[0] != 1 ||
+      s.stride[1] != 1 || s.pad[0] != 1 || s.pad[1] != 1 || s.block_step != 0 || s.scale >= 0) {
+    return false;
+  }
+  // Whole vectors of input channels, and enough of both to pay for the transforms.
+  if (s.block_in % 16 != 0 || s.block_in < 32 || s.out.channels < 16) return false;
+  const Place& to = plan.places[s.out.map];
+  const int tiles = ((to.height + kOut - 1) / kOut) * ((to.width + kOut - 1) / kOut);
+  return tiles >= kFewest && tiles * kTaps * 3 < to.height * to.width * 9 * 2;
+}
+
+// G g G^T of the paper, for one filter.
+void transform(const double* g, double* u) {
+  static const double kG[6][3] = {{1.0 / 4, 0, 0},
+                                  {-1.0 / 6, -1.0 / 6, -1.0 / 6},
+                                  {-1.0 / 6, 1.0 / 6, -1.0 / 6},
+                                  {1.0 / 24, 1.0 / 12, 1.0 / 6},
+                                  {1.0 / 24, -1.0 / 12, 1.0 / 6},
+                                  {0, 0, 1}};
+  for (int y = 0; y < kIn; ++y) {
+    for (int x = 0; x < kIn; ++x) {
+      double sum = 0;
+      for (int v = 0; v < 3; ++v) {
+        for (int w = 0; w < 3; ++w) sum += kG[y][v] * g[v * 3 + w] * kG[x][w];
+      }
+      u[y * kIn + x] = sum;
+    }
+  }
+}
+
+}  // namespace
+
+WinogradFilters winograd_filters(const Program& program, const Plan& plan, const float* blob) {
+  WinogradFilters all(program.steps.size());
+  for (std::size_t i = 0; i < all.size(); ++i) {
+    const Step& s = program.steps[i];
+    if (!pays(s, plan)) continue;
+    // (blocks, 9, channels, kBlock) becomes (blocks, 36, channels, kBlock).
+    const std::size_t plane = static_cast<std::size_t>(s.block_in) * kBlock;
+    all[i].resize(s.blocks * kTaps * plane);
+    for (int block = 0; block < s.blocks; ++block) {
+      const float* const from = blob + s.weight + block * 9 * plane;
+      float* const to = all[i].data() + block * kTaps * plane;
+      for (std::size_t j = 0; j < plane; ++j) {
+        double g[9], u[kTaps];
+        for (int tap = 0; tap < 9; ++tap) g[tap] = from[tap * plane + j];
+        transform(g, u);
+        for (int tap = 0; tap < kTaps; ++tap) to[tap * plane + j] = static_cast<float>(u[tap]);
+      }
+    }
+  }
+  return all;
+}
+
+void Runner::winograd(const Step& s, const float* filters) {
+  const Place& to = place(s.out);
+  const int rows = (to.height + kOut - 1) / kOut, columns = (to.width + kOut - 1) / kOut;
+  const int most = kernels().max_pixels;
+  const int pieces = (columns + most - 1) / most;  // of a row, of nearly equal length
+  clear_border(s.out);
+  const auto [first, last] = share(rows * pieces);
+  for (int job = first; job < last; ++job) {
+    const int piece = job % pieces;
+    const int begin = columns * piece / pieces, end = columns * (piece + 1) / pieces;
+    winograd_tiles(s, filters, job / pieces, begin, end - begin);
+  }
+}
+
+void Runner::winograd_tiles(const Step& s, const float* filters, int row, int column, int tiles) {
+  static const float kNothing[kBlock] = {};
+  const int channels = s.block_in;
+  const std::ptrdiff_t plane = static_cast<std::ptrdiff_t>(tiles) * channels;
+  const std::ptrdiff_t sums_plane = static_cast<std::ptrdiff_t>(tiles) * kBlock;
+  float* const planes = scratch(kTaps * (plane + sums_plane));
+  float* const sums = planes + kTaps * plane;
+  for (int i = 0; i < tiles; ++i) {
+    winograd_in(s, row * kOut, (column + i) * kOut, planes + i * channels, plane);
+  }
+  const std::ptrdiff_t tap = 0;
+  ConvTile tile;
+  tile.in_step = channels;
+  tile.taps = &tap;
+  tile.runs = 1;
+  tile.run = channels;
+  tile.bias = kNothing;
+  tile.add = nullptr;
+  tile.pixels = tiles;
+  tile.slope = 1;
+  float* out[16];
+  tile.out = out;
+  for (int block = 0; block < s.blocks; ++block) {
+    tile.channels = std::min(kBlock, s.out.channels - block * kBlock);
+    for (int t = 0; t < kTaps; ++t) {
+      tile.in = planes + t * plane;
+      tile.weights = filters + (static_cast<std::ptrdiff_t>(block) * kTaps + t) * channels * kBlock;
+      for (int i = 0; i < tiles; ++i) out[i] = sums + t * sums_plane + i * kBlock;
+      kernels().conv(tile);
+    }
+    for (int i = 0; i < tiles; ++i) {
+      winograd_out(s, block, row * kOut, (column + i) * kOut, sums + i * kBlock, sums_plane);
+    }
+  }
+}
+
+void Runner::winograd_in(const Step& s, int y, int x, float* planes, std::ptrdiff_t plane) {
+  const Place& from = place(s.in);
+  const std::ptrdiff_t line = static_cast<std::ptrdiff_t>(from.pitch()) * from.channels;
+  const bool inside = y - 1 + kIn <= from.height + from.border &&
+                      x - 1 + kIn <= from.width + from.border;
+  if (inside) {
+    kernels().winograd_in(pixel(s.in, y - 1, x - 1), line, from.channels, planes, plane,
+                          s.in.channels);
+    return;
+  }
+  // Beyond the lower and right edge there are only zeros.
+  const int channels = s.in.channels;
+  patch_.assign(static_cast<std::size_t>(kTaps) * channels, 0);
+  for (int v = 0; v < std::min(kIn, from.height + 1 - y + 1); ++v) {
+    for (int u = 0; u < std::min(kIn, from.width + 1 - x + 1); ++u) {
+      std::memcpy(patch_.data() + (v * kIn + u) * channels, pixel(s.in, y - 1 + v, x - 1 + u),
+                  channels * sizeof(float));
+    }
+  }
+  kernels().winograd_in(patch_.data(), static_cast<std::ptrdiff_t>(kIn) * channels, channels,
+                        planes, plane, channels);
+}
+
+void Runner::winograd_out(const Step& s, int block, int y, int x, const float* sums,
+                          std::ptrdiff_t plane) const {
+  const Place& to = place(s.out);
+  const int channel = block * kBlock;
+  float* out[kOut * kOut];
+  const float* add[kOut * kOut];
+  for (int i = 0; i < kOut * kOut; ++i) {
+    const int v = y + i / kOut, u = x + i % kOut;
+    const bool there = v < to.height && u < to.width;
+    out[i] = there ? pixel(s.out, v, u) + channel : nullptr;
+    add[i] = there && s.add.there() ? pixel(s.add, v, u) + channel : nullptr;
+  }
+  WinogradOut tile;
+  tile.in = sums;
+  tile.plane = plane;
+  tile.bias = blob_ + s.bias + channel;
+  tile.out = out;
+  tile.add = s.add.there() ? add : nullptr;
+  tile.channels = std::min(kBlock, s.out.channels - channel);
+  tile.slope = s.slope;
+  kernels().winograd_out(tile);
+}
+
+}  // namespace gluondense
