@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
-from typing import Any, Union
+from typing import Union
 
 import numpy as np
 from PIL import Image
@@ -18,46 +18,8 @@ from ..analysis import Summary, summary
 from . import checkpoint
 from .checkpoint import Checkpoint
 from .config import TrainConfig
+from .page import document, plot, table
 from .runfolder import Answers, RunFolder, replace_file
-
-CSS = """
-:root { --ink: #1d2433; --faint: #667085; --line: #e7eaf0; --bad: #c92a4b; --good: #12805c; }
-* { box-sizing: border-box; }
-body { margin: 0; background: #f6f7f9; color: var(--ink);
-  font: 15px/1.45 system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial,
-  sans-serif; }
-main { max-width: 1120px; margin: 0 auto; padding: 32px 24px 64px; }
-h1 { font-size: 26px; font-weight: 650; margin: 0; letter-spacing: -0.01em; }
-h2 { font-size: 17px; font-weight: 650; margin: 0 0 4px; }
-p { margin: 0; color: var(--faint); }
-header p { margin-top: 4px; }
-section { background: #fff; border: 1px solid var(--line); border-radius: 12px;
-  padding: 20px 24px; margin-top: 16px; }
-.tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(150px, 1fr)); gap: 12px;
-  margin-top: 20px; }
-.tile { background: #fff; border: 1px solid var(--line); border-radius: 12px; padding: 14px 16px; }
-.tile b { display: block; font-size: 24px; font-weight: 650; letter-spacing: -0.01em;
-  font-variant-numeric: tabular-nums; }
-.tile span { color: var(--faint); font-size: 13px; }
-.split { display: grid; grid-template-columns: minmax(0, 1.9fr) minmax(0, 1fr); gap: 16px; }
-.pictures { display: grid; grid-template-columns: repeat(auto-fill, minmax(112px, 1fr));
-  gap: 16px 12px; margin-top: 16px; }
-figure { margin: 0; font-size: 13px; line-height: 1.35; }
-figure img { display: block; width: 100%; aspect-ratio: 1; object-fit: contain; background: #000;
-  border-radius: 8px; image-rendering: pixelated; margin-bottom: 6px; }
-figcaption span { display: block; overflow-wrap: anywhere; }
-.true { color: var(--faint); }
-.right { color: var(--good); font-weight: 600; }
-.wrong { color: var(--bad); font-weight: 600; }
-.columns { display: grid; grid-template-columns: repeat(3, minmax(0, 1fr)); gap: 8px 40px;
-  margin-top: 12px; }
-table { width: 100%; border-collapse: collapse; font-size: 13px; }
-h3 { font-size: 13px; font-weight: 600; color: var(--faint); margin: 8px 0 4px; }
-td { padding: 5px 0; border-top: 1px solid var(--line); vertical-align: top;
-  overflow-wrap: anywhere; }
-td + td { text-align: right; padding-left: 12px; font-variant-numeric: tabular-nums; }
-@media (max-width: 860px) { .split, .columns { grid-template-columns: 1fr; } }
-"""
 
 
 @dataclass(frozen=True)
@@ -99,35 +61,24 @@ def write_report(path: Union[str, os.PathLike]) -> Path:
 
 def _page(facts: _Facts) -> str:
     # Imported here: plotly takes a second, and only reports need it.
-    from plotly.offline import get_plotlyjs
-
     from .report_figures import confusion_figure, history_figure, recall_figure
 
     config, names = facts.config, facts.best.class_names
-    title = escape(f"{config.model} on {config.dataset}")
     answers, kept = facts.answers.evaluation, facts.answers
-    return f"""<!doctype html>
-<html lang="en"><head><meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{title}</title><link rel="icon" href="data:,">
-<style>{CSS}</style><script>{get_plotlyjs()}</script></head>
-<body><main>
-<header><h1>{title}</h1><p>{escape(_subtitle(facts))}</p></header>
-<div class="tiles">{_tiles(facts)}</div>
+    body = f"""<div class="tiles">{_tiles(facts)}</div>
 <section><h2>Training</h2><p>Loss and accuracy after each epoch, learning rate at each step.</p>
-{_plot(history_figure(facts.rows, config))}</section>
+{plot(history_figure(facts.rows, config))}</section>
 <section><h2>Confusion</h2>
 <p>The {len(answers.labels):,} test images after epoch {kept.epoch}, the best;
 {len(answers.mistakes()):,} are taken for another class.</p>
-<div class="split">{_plot(confusion_figure(answers, names))}
-{_plot(recall_figure(answers, names))}</div></section>
+<div class="split">{plot(confusion_figure(answers, names))}
+{plot(recall_figure(answers, names))}</div></section>
 <section><h2>Predictions</h2><p>The first images of the test set.</p>
 {_gallery(facts, range(len(kept.first_images)), kept.first_images)}</section>
 <section><h2>Worst mistakes</h2><p>Wrong answers that the network was surest of.</p>
 {_gallery(facts, kept.worst, kept.worst_images)}</section>
-<section><h2>Model and run</h2>{_tables(facts)}</section>
-</main></body></html>
-"""
+<section><h2>Model and run</h2>{_tables(facts)}</section>"""
+    return document(f"{config.model} on {config.dataset}", _subtitle(facts), body)
 
 
 def _subtitle(facts: _Facts) -> str:
@@ -194,23 +145,7 @@ def _tables(facts: _Facts) -> str:
     # The command line names a local folder, which is no one else's business.
     recipe = {key: value for key, value in config.items() if key not in ("data_dir", "model_args")}
     columns = (("Network", model), ("Recipe", recipe), ("Run", run))
-    return f'<div class="columns">{"".join(_table(*column) for column in columns)}</div>'
-
-
-def _table(title: str, values: dict[str, Any]) -> str:
-    rows = "".join(
-        f"<tr><td>{escape(name)}</td><td>{escape(_text(value))}</td></tr>"
-        for name, value in values.items()
-    )
-    return f"<div><h3>{escape(title)}</h3><table>{rows}</table></div>"
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, (tuple, list)):
-        return ", ".join(map(_text, value)) or "none"
-    if value is None or isinstance(value, bool):
-        return {None: "none", True: "yes", False: "no"}[value]
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    return f'<div class="columns">{"".join(table(*column) for column in columns)}</div>'
 
 
 def _cost(best: Checkpoint) -> Summary:
@@ -235,11 +170,3 @@ def _duration(seconds: float) -> str:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)
     return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
-
-
-def _plot(figure: Any) -> str:
-    return figure.to_html(
-        full_html=False,
-        include_plotlyjs=False,
-        config={"displaylogo": False, "responsive": True, "displayModeBar": False},
-    )

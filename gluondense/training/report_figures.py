@@ -83,7 +83,7 @@ def history_figure(rows: Sequence[dict[str, float]], config: TrainConfig) -> go.
         range=[0, config.epochs * 1.02], tick0=0, dtick=math.ceil(config.epochs / 15)
     )
     figure.update_xaxes(title="epoch", row=2, col=1)
-    return _styled(figure, height=520)
+    return styled(figure, height=520)
 
 
 def confusion_figure(answers: Evaluation, class_names: Sequence[str]) -> go.Figure:
@@ -118,7 +118,7 @@ def confusion_figure(answers: Evaluation, class_names: Sequence[str]) -> go.Figu
     figure.update_yaxes(title="true", autorange="reversed", showgrid=False, type="category")
     angle = -35 if max(map(len, names)) > 3 else 0
     figure.update_xaxes(title="predicted", showgrid=False, tickangle=angle, type="category")
-    return _styled(figure, _height(classes))
+    return styled(figure, _height(classes))
 
 
 def recall_figure(answers: Evaluation, class_names: Sequence[str]) -> go.Figure:
@@ -143,7 +143,7 @@ def recall_figure(answers: Evaluation, class_names: Sequence[str]) -> go.Figure:
     figure.update_layout(margin={"l": 96, "r": 16, "t": 8, "b": 88}, bargap=0.25)
     figure.update_yaxes(autorange="reversed", showgrid=False, type="category")
     figure.update_xaxes(title="recognised", range=[0, 1], tickformat=".0%")
-    return _styled(figure, _height(len(class_names)))
+    return styled(figure, _height(len(class_names)))
 
 
 def _rates(
@@ -161,7 +161,8 @@ def _height(classes: int) -> int:
     return max(420, min(44 * classes + 130, 900))
 
 
-def _styled(figure: go.Figure, height: int) -> go.Figure:
+def styled(figure: go.Figure, height: int) -> go.Figure:
+    """Give a figure the look of all of ours."""
     figure.update_layout(
         template="plotly_white",
         height=height,

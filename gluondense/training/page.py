@@ -1,0 +1,97 @@
+"""A page that needs nothing but a browser, in the look of all of ours."""
+
+from __future__ import annotations
+
+from html import escape
+from typing import Any
+
+CSS = """
+:root { --ink: #1d2433; --faint: #667085; --line: #e7eaf0; --bad: #c92a4b; --good: #12805c; }
+* { box-sizing: border-box; }
+body { margin: 0; background: #f6f7f9; color: var(--ink);
+  font: 15px/1.45 system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial,
+  sans-serif; }
+main { max-width: 1120px; margin: 0 auto; padding: 32px 24px 64px; }
+h1 { font-size: 26px; font-weight: 650; margin: 0; letter-spacing: -0.01em; }
+h2 { font-size: 17px; font-weight: 650; margin: 0 0 4px; }
+p { margin: 0; color: var(--faint); }
+header p { margin-top: 4px; }
+section { background: #fff; border: 1px solid var(--line); border-radius: 12px;
+  padding: 20px 24px; margin-top: 16px; }
+.tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(150px, 1fr)); gap: 12px;
+  margin-top: 20px; }
+.tile { background: #fff; border: 1px solid var(--line); border-radius: 12px; padding: 14px 16px; }
+.tile b { display: block; font-size: 24px; font-weight: 650; letter-spacing: -0.01em;
+  font-variant-numeric: tabular-nums; }
+.tile span { color: var(--faint); font-size: 13px; }
+.split { display: grid; grid-template-columns: minmax(0, 1.9fr) minmax(0, 1fr); gap: 16px; }
+.pictures { display: grid; grid-template-columns: repeat(auto-fill, minmax(112px, 1fr));
+  gap: 16px 12px; margin-top: 16px; }
+figure { margin: 0; font-size: 13px; line-height: 1.35; }
+figure img { display: block; width: 100%; aspect-ratio: 1; object-fit: contain; background: #000;
+  border-radius: 8px; image-rendering: pixelated; margin-bottom: 6px; }
+figcaption span { display: block; overflow-wrap: anywhere; }
+.true { color: var(--faint); }
+.right { color: var(--good); font-weight: 600; }
+.wrong { color: var(--bad); font-weight: 600; }
+.columns { display: grid; grid-template-columns: repeat(3, minmax(0, 1fr)); gap: 8px 40px;
+  margin-top: 12px; }
+table { width: 100%; border-collapse: collapse; font-size: 13px; }
+h3 { font-size: 13px; font-weight: 600; color: var(--faint); margin: 8px 0 4px; }
+td { padding: 5px 0; border-top: 1px solid var(--line); vertical-align: top;
+  overflow-wrap: anywhere; }
+td + td { text-align: right; padding-left: 12px; font-variant-numeric: tabular-nums; }
+@media (max-width: 860px) { .split, .columns { grid-template-columns: 1fr; } }
+"""
+
+
+def document(title: str, subtitle: str, body: str) -> str:
+    """Return a page.
+
+    Parameters
+    ----------
+    title, subtitle
+        As text.
+    body
+        As HTML; plots in it need no library of their own.
+    """
+    # Imported here: plotly takes a second, and only pages need it.
+    from plotly.offline import get_plotlyjs
+
+    title = escape(title)
+    return f"""<!doctype html>
+<html lang="en"><head><meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{title}</title><link rel="icon" href="data:,">
+<style>{CSS}</style><script>{get_plotlyjs()}</script></head>
+<body><main>
+<header><h1>{title}</h1><p>{escape(subtitle)}</p></header>
+{body}
+</main></body></html>
+"""
+
+
+def plot(figure: Any) -> str:
+    """Return a plotly figure as a part of a page."""
+    return figure.to_html(
+        full_html=False,
+        include_plotlyjs=False,
+        config={"displaylogo": False, "responsive": True, "displayModeBar": False},
+    )
+
+
+def table(title: str, values: dict[str, Any]) -> str:
+    """Return a table of two columns."""
+    rows = "".join(
+        f"<tr><td>{escape(name)}</td><td>{escape(_text(value))}</td></tr>"
+        for name, value in values.items()
+    )
+    return f"<div><h3>{escape(title)}</h3><table>{rows}</table></div>"
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, (tuple, list)):
+        return ", ".join(map(_text, value)) or "none"
+    if value is None or isinstance(value, bool):
+        return {None: "none", True: "yes", False: "no"}[value]
+    return f"{value:g}" if isinstance(value, float) else str(value)
