@@ -87,6 +87,13 @@ const float* Runner::pack(const Step& s, const float* in, ConvTile* tile) {
     kernels().affine(in + i * tile->in_step, blob_ + s.scale, blob_ + s.shift, 0,
                      packed + static_cast<std::size_t>(i) * channels, channels);
   }
+  // The next tile is on its way while this one is computed with.
+  const float* const next = in + tile->pixels * tile->in_step;
+  for (int i = 0; i < tile->pixels; ++i) {
+    for (int c = 0; c < channels; c += 16) {
+      __builtin_prefetch(next + i * tile->in_step + c, 0, 2);
+    }
+  }
   tile->in_step = channels;
   return packed;
 }

@@ -45,7 +45,7 @@ class Runner {
   void conv_tile(const Step& s, int y, int x, int pixels, int block, int end);
   const float* pack(const Step& s, const float* in, ConvTile* tile);
   void winograd(const Step& s, const float* filters);
-  void winograd_tiles(const Step& s, const float* filters, int row, int column, int tiles);
+  void winograd_tiles(const Step& s, const float* filters, int first, int tiles);
   void winograd_in(const Step& s, int y, int x, float* planes, std::ptrdiff_t plane);
   void winograd_out(const Step& s, int block, int y, int x, const float* sums,
                     std::ptrdiff_t plane) const;

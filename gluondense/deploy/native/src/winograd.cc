@@ -9,19 +9,27 @@ namespace {
 
 constexpr int kIn = kWinogradIn, kOut = kWinogradOut, kTaps = kWinogradTaps;
 
+long tiles_of(int pixels) { return (pixels + kOut - 1) / kOut; }
+
 // Below so many tiles the 36 filters, four times as large as the nine, cost more than they save.
 constexpr int kFewest = 14;
 
+// Vector operations of both ways; the transforms' were counted in their loops.
 bool pays(const Step& s, const Plan& plan) {
   if (s.kind != Step::kConv || s.kernel[0] != 3 || s.kernel[1] != 3 || s.stride[0] != 1 ||
-      s.stride[1] != 1 || s.pad[0] != 1 || s.pad[1] != 1 || s.block_step != 0 || s.scale >= 0) {
+      s.stride[1] != 1 || s.pad[0] != 1 || s.pad[1] != 1 || s.scale >= 0) {
     return false;
   }
-  // Whole vectors of input channels, and enough of both to pay for the transforms.
-  if (s.block_in % 16 != 0 || s.block_in < 32 || s.out.channels < 16) return false;
+  constexpr long kLanes = 16, kInTransform = 170, kOutTransform = 130;
+  if (s.in.channels % kLanes != 0) return false;  // whole vectors
   const Place& to = plan.places[s.out.map];
-  const int tiles = ((to.height + kOut - 1) / kOut) * ((to.width + kOut - 1) / kOut);
-  return tiles >= kFewest && tiles * kTaps * 3 < to.height * to.width * 9 * 2;
+  const long pixels = static_cast<long>(to.height) * to.width;
+  const long tiles = tiles_of(to.height) * tiles_of(to.width);
+  const long outs = s.blocks * ((s.block_out + kLanes - 1) / kLanes);
+  const long direct = pixels * 9 * s.block_in * outs;
+  const long winograd = tiles * (kTaps * s.block_in * outs + kInTransform * s.in.channels / kLanes +
+                                 kOutTransform * outs);
+  return tiles >= kFewest && winograd < direct * 3 / 4;
 }
 
 // G g G^T of the paper, for one filter.
@@ -69,34 +77,38 @@ WinogradFilters winograd_filters(const Program& program, const Plan& plan, const
 
 void Runner::winograd(const Step& s, const float* filters) {
   const Place& to = place(s.out);
-  const int rows = (to.height + kOut - 1) / kOut, columns = (to.width + kOut - 1) / kOut;
+  const int tiles = static_cast<int>(tiles_of(to.height) * tiles_of(to.width));
   const int most = kernels().max_pixels;
-  const int pieces = (columns + most - 1) / most;  // of a row, of nearly equal length
+  const int chunks = (tiles + most - 1) / most;  // of nearly equal length
   clear_border(s.out);
-  const auto [first, last] = share(rows * pieces);
-  for (int job = first; job < last; ++job) {
-    const int piece = job % pieces;
-    const int begin = columns * piece / pieces, end = columns * (piece + 1) / pieces;
-    winograd_tiles(s, filters, job / pieces, begin, end - begin);
+  const auto [first, last] = share(chunks);
+  for (int chunk = first; chunk < last; ++chunk) {
+    const int begin = tiles * chunk / chunks, end = tiles * (chunk + 1) / chunks;
+    winograd_tiles(s, filters, begin, end - begin);
   }
 }
 
-void Runner::winograd_tiles(const Step& s, const float* filters, int row, int column, int tiles) {
+void Runner::winograd_tiles(const Step& s, const float* filters, int first, int tiles) {
   static const float kNothing[kBlock] = {};
-  const int channels = s.block_in;
+  const int columns = static_cast<int>(tiles_of(place(s.out).width));
+  const int channels = s.in.channels;
   const std::ptrdiff_t plane = static_cast<std::ptrdiff_t>(tiles) * channels;
   const std::ptrdiff_t sums_plane = static_cast<std::ptrdiff_t>(tiles) * kBlock;
   float* const planes = scratch(kTaps * (plane + sums_plane));
   float* const sums = planes + kTaps * plane;
+  const auto corner = [&](int i) {
+    return std::make_pair((first + i) / columns * kOut, (first + i) % columns * kOut);
+  };
   for (int i = 0; i < tiles; ++i) {
-    winograd_in(s, row * kOut, (column + i) * kOut, planes + i * channels, plane);
+    const auto [y, x] = corner(i);
+    winograd_in(s, y, x, planes + i * channels, plane);
   }
   const std::ptrdiff_t tap = 0;
   ConvTile tile;
   tile.in_step = channels;
   tile.taps = &tap;
   tile.runs = 1;
-  tile.run = channels;
+  tile.run = s.block_in;
   tile.bias = kNothing;
   tile.add = nullptr;
   tile.pixels = tiles;
@@ -104,15 +116,17 @@ void Runner::winograd_tiles(const Step& s, const float* filters, int row, int co
   float* out[16];
   tile.out = out;
   for (int block = 0; block < s.blocks; ++block) {
-    tile.channels = std::min(kBlock, s.out.channels - block * kBlock);
+    tile.channels = std::min(s.block_out, s.out.channels - block * s.block_out);
+    const std::ptrdiff_t group = block / s.block_share * s.block_step;
     for (int t = 0; t < kTaps; ++t) {
-      tile.in = planes + t * plane;
-      tile.weights = filters + (static_cast<std::ptrdiff_t>(block) * kTaps + t) * channels * kBlock;
+      tile.in = planes + t * plane + group;
+      tile.weights = filters + (static_cast<std::ptrdiff_t>(block) * kTaps + t) * s.block_in * kBlock;
       for (int i = 0; i < tiles; ++i) out[i] = sums + t * sums_plane + i * kBlock;
       kernels().conv(tile);
     }
     for (int i = 0; i < tiles; ++i) {
-      winograd_out(s, block, row * kOut, (column + i) * kOut, sums + i * kBlock, sums_plane);
+      const auto [y, x] = corner(i);
+      winograd_out(s, block, y, x, sums + i * kBlock, sums_plane);
     }
   }
 }
@@ -143,7 +157,7 @@ void Runner::winograd_in(const Step& s, int y, int x, float* planes, std::ptrdif
 void Runner::winograd_out(const Step& s, int block, int y, int x, const float* sums,
                           std::ptrdiff_t plane) const {
   const Place& to = place(s.out);
-  const int channel = block * kBlock;
+  const int channel = block * s.block_out;
   float* out[kOut * kOut];
   const float* add[kOut * kOut];
   for (int i = 0; i < kOut * kOut; ++i) {
@@ -155,10 +169,10 @@ void Runner::winograd_out(const Step& s, int block, int y, int x, const float* s
   WinogradOut tile;
   tile.in = sums;
   tile.plane = plane;
-  tile.bias = blob_ + s.bias + channel;
+  tile.bias = blob_ + s.bias + block * kBlock;
   tile.out = out;
   tile.add = s.add.there() ? add : nullptr;
-  tile.channels = std::min(kBlock, s.out.channels - channel);
+  tile.channels = std::min(s.block_out, s.out.channels - channel);
   tile.slope = s.slope;
   kernels().winograd_out(tile);
 }
