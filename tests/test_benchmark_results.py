@@ -16,6 +16,7 @@ import gluondense
 from gluondense.benchmark import floor, results, run
 from gluondense.benchmark.floor import costs, floor_ms
 from gluondense.benchmark.machine import machine, versions
+from gluondense.benchmark.page import page
 from gluondense.benchmark.race import Lap
 
 MODEL = "densenet_tutorial"
@@ -140,3 +141,18 @@ def test_the_page_of_the_docs_names_command_and_versions(content):
     assert f"numpy {np.__version__}" in text
     assert re.search(r"\*\*onednn\*\* +\| fp32 \| \*\*0\.8\d\*\* 30\.0 \(25\.0 – 35\.0\)", text)
     assert len(re.findall(r"^\*\*densenet_tutorial, (64x64|96x96)\*\*$", text, re.MULTILINE)) == 2
+
+
+def test_the_page_has_a_chart_for_whatever_was_measured(content):
+    text = page(content)
+    assert "<h2>densenet_tutorial, 64x64</h2>" in text
+    charts = ("Latency against the batch", "Latency against the image", "Throughput", "Memory")
+    for title in (*charts, "Start"):
+        assert f"<h2>{title}</h2>" in text
+    assert "time over openvino" in text
+    assert "python scripts/benchmark.py &lt;model&gt;" in text
+    assert not re.search(r"<(script|link)[^>]+(src|href)=\"(?!data:)", text)
+    one = {**content, "rows": [row for row in content["rows"] if row["batch"] == 8]}
+    text = page({**one, "throughput": [], "missing": []})
+    assert "<h2>Latency against" not in text
+    assert "<h2>Throughput" not in text

@@ -25,6 +25,7 @@ section { background: #fff; border: 1px solid var(--line); border-radius: 12px;
   font-variant-numeric: tabular-nums; }
 .tile span { color: var(--faint); font-size: 13px; }
 .split { display: grid; grid-template-columns: minmax(0, 1.9fr) minmax(0, 1fr); gap: 16px; }
+.pair { display: grid; grid-template-columns: repeat(2, minmax(0, 1fr)); gap: 0 16px; }
 .pictures { display: grid; grid-template-columns: repeat(auto-fill, minmax(112px, 1fr));
   gap: 16px 12px; margin-top: 16px; }
 figure { margin: 0; font-size: 13px; line-height: 1.35; }
@@ -41,7 +42,7 @@ h3 { font-size: 13px; font-weight: 600; color: var(--faint); margin: 8px 0 4px; 
 td { padding: 5px 0; border-top: 1px solid var(--line); vertical-align: top;
   overflow-wrap: anywhere; }
 td + td { text-align: right; padding-left: 12px; font-variant-numeric: tabular-nums; }
-@media (max-width: 860px) { .split, .columns { grid-template-columns: 1fr; } }
+@media (max-width: 860px) { .split, .pair, .columns { grid-template-columns: 1fr; } }
 """
 
 
