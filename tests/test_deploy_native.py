@@ -180,7 +180,7 @@ def test_networks_of_other_types_are_refused():
     net = build()
     net.cast("float16")
     with pytest.raises(ValueError, match=r"'native' is for float32 networks, not float16"):
-        TARGETS["native"](trace(net), {"a": np.zeros(1, "float16")})
+        TARGETS["native"].lower(trace(net), {"a": np.zeros(1, "float16")})
 
 
 @pytest.mark.parametrize(

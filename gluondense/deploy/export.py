@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import mxnet as mx
 import numpy as np
@@ -16,10 +17,12 @@ from mxnet import gluon
 
 from ..models.network import Network
 from ..training.checkpoint import versions
+from .calibrate import Calibration
 from .exported import SUFFIXES, ExportedFiles, ExportMetadata, import_block, write_metadata
 from .graph import INPUT, trace
 from .ir import Params
 from .native import build
+from .quantize import Harm
 from .targets import get_target
 
 # How far the reloaded graph may be off, relative to the largest output: another order of sums.
@@ -34,6 +37,7 @@ def export(
     class_names: Sequence[str] | None = None,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
+    calibration: Any = None,
 ) -> ExportedFiles:
     """Write a network as files that plain MXNet loads, and check them against the network.
 
@@ -57,11 +61,15 @@ def export(
         ``"native"``: faster still, as one operator of this project's own, compiled by the C++
         compiler of this machine. Its library is written as ``{path}-native.so``, for
         ``mx.library.load`` in any process of MXNet 1.9.1, on this kind of machine.
+        ``"int8"``: as ``"onednn"``, with 8 bits for the layers that bear it; needs ``calibration``.
     class_names
         A label for each output; by default those of the published weights that were loaded.
     mean, std
         A number for each channel, of pixels scaled to [0, 1]; by default those that the network's
         loaded weights take, where that is known.
+    calibration
+        For ``"int8"``: images, or a :class:`gluondense.deploy.Calibration` that says more. The
+        files are compared with the network on these images; what changed is in the metadata.
 
     Raises
     ------
@@ -86,7 +94,14 @@ def export(
     >>> block(mx.nd.zeros((2, 1, 64, 80))).shape
     (2, 10)
     """
-    lower = get_target(target)
+    row = get_target(target)
+    if row.needs_calibration and calibration is None:
+        raise ValueError(
+            f"target={target!r} needs calibration=: some hundred images as the network will see, "
+            "normalized in an array (N, C, H, W), or a folder of pictures, or a RecordIO file."
+        )
+    if calibration is not None and not row.needs_calibration:
+        raise ValueError(f"target={target!r} needs no calibration: leave it out.")
     _check_initialized(net)
     x = _random_input(net, input_shape)
     expected = _outputs(net, x)
@@ -102,8 +117,13 @@ def export(
     if std is not None and min(std) <= 0:
         raise ValueError(f"std (={std}) must be positive.")
 
-    graph, params = lower(trace(net), _values(net))
-    symbol = mx.sym.load_json(graph)
+    batches = [x.asnumpy()]
+    if row.needs_calibration:
+        calibration = Calibration.of(calibration).read(x.shape, mean, std)
+        batches = calibration.batches()
+        expected = _all_outputs(net, batches, x.ctx)
+    lowered = row.lower(trace(net), _values(net), *([calibration] if row.needs_calibration else []))
+    symbol = mx.sym.load_json(lowered.graph)
     ours = isinstance(net, Network)
     metadata = ExportMetadata(
         model=net.model_name if ours else None,
@@ -121,14 +141,19 @@ def export(
     files = ExportedFiles.of(path)
     with _folder_beside(files) as folder:
         new = ExportedFiles.of(folder / Path(files.prefix).name)
-        new.symbol.write_text(graph, encoding="utf-8")
+        new.symbol.write_text(lowered.graph, encoding="utf-8")
         if target == "native":
             shutil.copy2(build(), new.library)
-        mx.nd.save(str(new.params), _arrays(symbol, params))
-        write_metadata(new, metadata)
+        mx.nd.save(str(new.params), _arrays(symbol, lowered.params))
         ctx = x.ctx if target == "portable" else mx.cpu()
-        again = _outputs(import_block(new, ctx), x.as_in_context(ctx))
-        _compare(again, expected, TOLERANCE[np.dtype(x.dtype).name])
+        again = _all_outputs(import_block(new, ctx), batches, ctx)
+        if row.needs_calibration:
+            harm = dataclasses.asdict(_check_harm(again, expected, calibration))
+            quantization = {**(lowered.quantization or {}), **harm}
+            metadata = dataclasses.replace(metadata, quantization=quantization)
+        else:
+            _compare(again, expected, TOLERANCE[np.dtype(x.dtype).name])
+        write_metadata(new, metadata)
         _move_in(new, files, folder)
     return files
 
@@ -156,6 +181,13 @@ def _outputs(net: gluon.HybridBlock, x: mx.nd.NDArray) -> list[np.ndarray]:
     with mx.autograd.pause(train_mode=False):
         outputs = net(x)
     return [out.asnumpy() for out in (outputs if isinstance(outputs, (list, tuple)) else [outputs])]
+
+
+def _all_outputs(
+    net: gluon.HybridBlock, batches: Sequence[np.ndarray], ctx: mx.Context
+) -> list[np.ndarray]:
+    found = [_outputs(net, mx.nd.array(batch, ctx=ctx, dtype=batch.dtype)) for batch in batches]
+    return [np.concatenate(parts) for parts in zip(*found)]
 
 
 def _labels(names: Sequence[str] | None, shape: tuple[int, ...]) -> tuple[str, ...] | None:
@@ -223,6 +255,22 @@ def _compare(outputs: list[np.ndarray], expected: list[np.ndarray], tolerance: f
                 f"the loaded graph's outputs are off by {off:.3g} (largest output {scale:.3g}), "
                 "so nothing was written: please report this with the network's spec."
             )
+
+
+def _check_harm(
+    outputs: list[np.ndarray], expected: list[np.ndarray], calibration: Calibration
+) -> Harm:
+    if not all(np.isfinite(wanted).all() for wanted in expected):
+        raise RuntimeError("the network's own outputs are not finite: nothing was written.")
+    harm = Harm.of(outputs, expected)
+    # Another order of sums may turn one image whose two likeliest classes are nearly as likely.
+    allowed = min(1.0, calibration.max_changed + 1 / len(calibration.images))
+    if not harm.within(dataclasses.replace(calibration, max_changed=allowed)):
+        raise RuntimeError(
+            f"the loaded graph's outputs are not those that were calibrated ({harm}), so nothing "
+            "was written: please report this with the network's spec."
+        )
+    return harm
 
 
 def _move_in(new: ExportedFiles, files: ExportedFiles, spare: Path) -> None:

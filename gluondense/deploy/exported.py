@@ -68,6 +68,9 @@ class ExportMetadata:
         Of the software that wrote it.
     sha256
         Of the ``symbol`` and the ``params`` file.
+    quantization
+        Of a target of 8 bits: how it was calibrated, which layers stayed in float, and what it
+        changed for the calibration's images; else None.
     """
 
     model: str | None
@@ -81,6 +84,7 @@ class ExportMetadata:
     std: tuple[float, ...] | None
     versions: dict[str, str]
     sha256: dict[str, str]
+    quantization: dict[str, Any] | None = None
 
 
 def load_exported(path: str | os.PathLike[str], ctx: mx.Context | None = None) -> gluon.SymbolBlock:

@@ -103,7 +103,7 @@ def portable_json(symbol: mx.sym.Symbol) -> str:
         node.pop("attrs", None)
         if attributes:
             node["attrs"] = attributes
-        node["name"] = _free_name(node["name"], taken)
+        node["name"] = free_name(node["name"], taken)
     _restart_versions(graph["nodes"])
     return json.dumps(graph, indent=2) + "\n"
 
@@ -119,7 +119,8 @@ def _restart_versions(nodes: list[dict[str, Any]]) -> None:
         entry[2] -= max(0, lowest[entry[0]] - 1)
 
 
-def _free_name(name: str, taken: set[str]) -> str:
+def free_name(name: str, taken: set[str]) -> str:
+    """Return the name, numbered if it is taken, and take it."""
     # A layer that a network uses twice gives two nodes of one name, which readers mix up.
     names = itertools.chain([name], (f"{name}{number}" for number in itertools.count(2)))
     free = next(candidate for candidate in names if candidate not in taken)

@@ -92,7 +92,7 @@ def collect_ranges(
     highs: dict[str, np.ndarray] = {}
     for batch in batches:
         for name, values in run(batch):
-            rows = values.reshape(*values.shape[:2], -1)
+            rows = values.reshape(len(values), values.shape[1] if values.ndim > 1 else 1, -1)
             low, high = rows.min(axis=2).min(axis=0), rows.max(axis=2).max(axis=0)
             if not (np.isfinite(low).all() and np.isfinite(high).all()):
                 raise ValueError(f"{name} is not finite for the calibration's images.")

@@ -1,28 +1,46 @@
-"""What a graph becomes for each target: one function a row."""
+"""What a graph becomes for each target: one row each."""
 
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from typing import Callable
 
 import mxnet as mx
 import numpy as np
 
 from ..models.spec import closest
+from .calibrate import Calibration
 from .graph import portable_json
-from .ir import Graph, Params
+from .ir import Graph, Lowered, Params
 from .native import as_program, load
 from .passes import PASSES
+from .quantize import int8 as quantized
 
-Lowering = Callable[[mx.sym.Symbol, Params], "tuple[str, Params]"]
+
+@dataclass(frozen=True)
+class Target:
+    """A kind of graph.
+
+    Parameters
+    ----------
+    lower
+        Makes it of a network's graph and arrays and, where it needs one, a calibration whose images
+        have been read.
+    needs_calibration
+        Whether it is one of 8 bits. It is checked on the calibration's images then.
+    """
+
+    lower: Callable[..., Lowered]
+    needs_calibration: bool = False
 
 
-def portable(symbol: mx.sym.Symbol, params: Params) -> tuple[str, Params]:
+def portable(symbol: mx.sym.Symbol, params: Params) -> Lowered:
     """Return the graph as it is, in the words of MXNet 1.4, and its arrays."""
-    return portable_json(symbol), params
+    return Lowered(portable_json(symbol), params)
 
 
-def onednn(symbol: mx.sym.Symbol, params: Params) -> tuple[str, Params]:
+def onednn(symbol: mx.sym.Symbol, params: Params) -> Lowered:
     """Return a graph of oneDNN's fused operators, and its arrays.
 
     Raises
@@ -30,16 +48,27 @@ def onednn(symbol: mx.sym.Symbol, params: Params) -> tuple[str, Params]:
     ValueError
         If this MXNet has no oneDNN, or the arrays are not float32.
     """
-    if not mx.runtime.Features().is_enabled("MKLDNN"):
-        raise ValueError("target='onednn' needs an MXNet with oneDNN: install mxnet==1.9.1.")
-    _check_float32("onednn", params)
+    _check_onednn("onednn", params)
     symbol, params = _optimized(symbol, params).to_symbol()
     # oneDNN's own pass: convolution with ReLU and with addition.
     fused = symbol.get_backend_symbol("MKLDNN")
-    return json.dumps(json.loads(fused.tojson()), indent=2) + "\n", params
+    return Lowered(json.dumps(json.loads(fused.tojson()), indent=2) + "\n", params)
 
 
-def native(symbol: mx.sym.Symbol, params: Params) -> tuple[str, Params]:
+def int8(symbol: mx.sym.Symbol, params: Params, calibration: Calibration) -> Lowered:
+    """Return a graph of oneDNN's 8-bit operators, and its arrays.
+
+    Raises
+    ------
+    ValueError
+        As :func:`onednn`, or if the calibration keeps layers that are not there.
+    """
+    _check_onednn("int8", params)
+    # A normalization becomes a convolution and takes the ReLU with it.
+    return quantized(_optimized(symbol, params, without="fuse_batch_norm_relu"), calibration)
+
+
+def native(symbol: mx.sym.Symbol, params: Params) -> Lowered:
     """Return a graph of one node, the operator of ``deploy.native``, and its array.
 
     Raises
@@ -50,10 +79,21 @@ def native(symbol: mx.sym.Symbol, params: Params) -> tuple[str, Params]:
     """
     _check_float32("native", params)
     load()
-    return as_program(_optimized(symbol, params))
+    return Lowered(*as_program(_optimized(symbol, params)))
 
 
-TARGETS: dict[str, Lowering] = {"portable": portable, "onednn": onednn, "native": native}
+TARGETS: dict[str, Target] = {
+    "portable": Target(portable),
+    "onednn": Target(onednn),
+    "native": Target(native),
+    "int8": Target(int8, needs_calibration=True),
+}
+
+
+def _check_onednn(target: str, params: Params) -> None:
+    if not mx.runtime.Features().is_enabled("MKLDNN"):
+        raise ValueError(f"target={target!r} needs an MXNet with oneDNN: install mxnet==1.9.1.")
+    _check_float32(target, params)
 
 
 def _check_float32(target: str, params: Params) -> None:
@@ -65,14 +105,15 @@ def _check_float32(target: str, params: Params) -> None:
         )
 
 
-def _optimized(symbol: mx.sym.Symbol, params: Params) -> Graph:
+def _optimized(symbol: mx.sym.Symbol, params: Params, without: str = "") -> Graph:
     graph = Graph(symbol, params)
-    for change in PASSES.values():
-        change(graph)
+    for name, change in PASSES.items():
+        if name != without:
+            change(graph)
     return graph
 
 
-def get_target(name: str) -> Lowering:
+def get_target(name: str) -> Target:
     """Look up a target.
 
     Raises
