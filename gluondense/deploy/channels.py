@@ -57,6 +57,53 @@ def is_line(node: Node) -> bool:
     return node.is_like("Convolution", **_POINTWISE) and groups == node.attrs.get("num_filter")
 
 
+def level_groups(graph: Graph) -> set[str]:
+    """Give the filters of each grouped convolution one largest weight, as MXNet needs it.
+
+    MXNet 1.9.1 reads the filters' scales by the number of the group instead of that of the filter,
+    which does no harm where all are equal. The convolutions behind undo it.
+
+    Returns
+    -------
+    set
+        Names of the grouped convolutions for which it can't be done; they are wrong in 8 bits.
+    """
+    wrong, readers = set(), graph.readers()
+    outputs = {id(node) for node, _ in graph.heads}
+    for conv in graph.operators():
+        if conv.op != "Convolution" or conv.attrs.get("num_group", "1") == "1" or is_line(conv):
+            continue
+        chain = [conv]
+        while len(readers[id(chain[-1])]) == 1 and _keeps_sign(readers[id(chain[-1])][0]):
+            chain += readers[id(chain[-1])]
+        behind = readers[id(chain[-1])]
+        if outputs & {id(node) for node in chain} or not all(map(_absorbs, behind)):
+            wrong.add(conv.name)
+            continue
+        weight = graph.array(conv, 1)
+        largest = np.abs(weight).reshape(len(weight), -1).max(axis=1)
+        unit = np.where(largest > 0, largest, 1).astype(np.float32)
+        arrays = {"weight": (weight.T / unit).T}
+        if len(conv.inputs) > 2:
+            arrays["bias"] = graph.array(conv, 2) / unit
+        new = [(graph.variable(f"{conv.name}_{kind}", a), 0) for kind, a in arrays.items()]
+        conv.inputs = [conv.inputs[0], *new]
+        for reader in behind:
+            scaled = graph.array(reader, 1) * unit.reshape(1, -1, 1, 1)
+            reader.inputs[1] = graph.variable(f"{reader.name}_weight", scaled), 0
+    return wrong
+
+
+def _keeps_sign(node: Node) -> bool:
+    """Whether scaled inputs give outputs scaled as much, for positive scales."""
+    relu = node.is_like("Activation", act_type="relu")
+    return relu or node.is_like("LeakyReLU", act_type="leaky")
+
+
+def _absorbs(node: Node) -> bool:
+    return node.op == "Convolution" and node.attrs.get("num_group", "1") == "1"
+
+
 def spread_channels(graph: Graph, ranges: Mapping[str, Range]) -> dict[str, tuple[float, float]]:
     """Let convolutions write each channel so that it takes all of 8 bits.
 

@@ -12,7 +12,7 @@ import numpy as np
 from mxnet.contrib import quantization as mxnet_quantization
 
 from .calibrate import Calibration
-from .channels import convolve_batch_norms, is_line, spread_channels
+from .channels import convolve_batch_norms, is_line, level_groups, spread_channels
 from .graph import INPUT, free_name
 from .ir import Graph, Lowered, Params
 from .ranges import as_block, collect_ranges
@@ -94,6 +94,7 @@ class _Quantizer:
     def __init__(self, graph: Graph, calibration: Calibration) -> None:
         self.calibration, batches = calibration, calibration.batches()
         convolve_batch_norms(graph, calibration.images.shape)
+        self.wrong = level_groups(graph)
         symbol, params = graph.to_symbol()
         self.expected = _outputs(symbol, params, batches)
         ranges = collect_ranges(symbol, params, _tensors(symbol, params), batches, "minmax")
@@ -136,7 +137,7 @@ class _Quantizer:
 
     def _choose(self) -> tuple[set[str], Harm]:
         """Keep the layers in float that are asked for, and more until the harm is small enough."""
-        kept: set[str] = set()
+        kept = set(self.wrong)
         for pattern in self.calibration.keep:
             found = fnmatch.filter(self.layers, pattern)
             if not found:
