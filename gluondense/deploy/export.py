@@ -62,13 +62,14 @@ def export(
         compiler of this machine. Its library is written as ``{path}-native.so``, for
         ``mx.library.load`` in any process of MXNet 1.9.1, on this kind of machine.
         ``"int8"``: as ``"onednn"``, with 8 bits for the layers that bear it; needs ``calibration``.
+        ``"native_int8"``: as ``"native"``, with 8 bits for all layers; needs ``calibration``.
     class_names
         A label for each output; by default those of the published weights that were loaded.
     mean, std
         A number for each channel, of pixels scaled to [0, 1]; by default those that the network's
         loaded weights take, where that is known.
     calibration
-        For ``"int8"``: images, or a :class:`gluondense.deploy.Calibration` that says more. The
+        For 8 bits: images, or a :class:`gluondense.deploy.Calibration` that says more. The
         files are compared with the network on these images; what changed is in the metadata.
 
     Raises
@@ -142,7 +143,7 @@ def export(
     with _folder_beside(files) as folder:
         new = ExportedFiles.of(folder / Path(files.prefix).name)
         new.symbol.write_text(lowered.graph, encoding="utf-8")
-        if target == "native":
+        if target.startswith("native"):
             shutil.copy2(build(), new.library)
         mx.nd.save(str(new.params), _arrays(symbol, lowered.params))
         ctx = x.ctx if target == "portable" else mx.cpu()

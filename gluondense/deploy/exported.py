@@ -125,7 +125,7 @@ def load_exported(path: str | os.PathLike[str], ctx: mx.Context | None = None) -
                 f"{file} is damaged (its SHA-256 is not that of {files.metadata.name}): "
                 "copy it or export it again."
             )
-    if metadata.target == "native":
+    if metadata.target.startswith("native"):
         load()  # built from this source: nothing of the export is executed
     block = import_block(files, ctx or mx.current_context())
     block.hybridize(static_alloc=True, static_shape=True)

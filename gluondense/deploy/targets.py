@@ -13,7 +13,7 @@ from ..models.spec import closest
 from .calibrate import Calibration
 from .graph import portable_json
 from .ir import Graph, Lowered, Params
-from .native import as_program, load
+from .native import as_byte_program, as_program, load
 from .passes import PASSES
 from .quantize import int8 as quantized
 
@@ -82,11 +82,25 @@ def native(symbol: mx.sym.Symbol, params: Params) -> Lowered:
     return Lowered(*as_program(_optimized(symbol, params)))
 
 
+def native_int8(symbol: mx.sym.Symbol, params: Params, calibration: Calibration) -> Lowered:
+    """Return a graph of one node that computes in bytes, and its arrays.
+
+    Raises
+    ------
+    ValueError
+        As :func:`native`, or if the calibration keeps layers.
+    """
+    _check_float32("native_int8", params)
+    load()
+    return as_byte_program(_optimized(symbol, params), calibration)
+
+
 TARGETS: dict[str, Target] = {
     "portable": Target(portable),
     "onednn": Target(onednn),
     "native": Target(native),
     "int8": Target(int8, needs_calibration=True),
+    "native_int8": Target(native_int8, needs_calibration=True),
 }
 
 

@@ -4,9 +4,13 @@ The measurements behind it are in docs/benchmarks.md: MXNet spends as much as 16
 each of hundreds of operators, and a DenseNet's normalizations and concatenations are passes over
 memory that no operator of oneDNN takes into a convolution. Here a concatenation is a place in
 memory, and a normalization happens on the way into the convolution behind it.
+
+``build.py`` compiles ``src/``; ``layout.py`` gives tensors their places; ``lower.py`` makes a
+program over floats of a graph, ``quantized.py`` one over bytes.
 """
 
 from .build import OPERATOR, CompilerError, build, load, loaded
 from .lower import as_program
+from .quantized import as_byte_program
 
-__all__ = ["OPERATOR", "CompilerError", "as_program", "build", "load", "loaded"]
+__all__ = ["OPERATOR", "CompilerError", "as_byte_program", "as_program", "build", "load", "loaded"]

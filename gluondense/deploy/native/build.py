@@ -26,9 +26,22 @@ FLAGS = (
     "-fno-math-errno",
 )
 # The inner loops are compiled once for each; which one runs is found out when the library loads.
-AVX512 = ("-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mprefer-vector-width=512")
+KERNELS = ("kernels", "kernels_bytes")
+AVX512 = (
+    "-mavx512f",
+    "-mavx512bw",
+    "-mavx512dq",
+    "-mavx512vl",
+    "-mfma",
+    "-mprefer-vector-width=512",
+)
 INSTRUCTION_SETS: dict[str, dict[str, tuple[str, ...]]] = {
-    "x86_64": {"base": (), "avx2": ("-mavx2", "-mfma"), "avx512": (*AVX512, "-mfma")},
+    "x86_64": {
+        "base": (),
+        "avx2": ("-mavx2", "-mfma"),
+        "avx512": AVX512,
+        "avx512vnni": (*AVX512, "-mavx512vnni"),
+    },
 }
 # MXNet's side of an extension, but for one function that src/operator.cc has.
 LIB_API_FLAGS = ("-fvisibility=default", "-D_opRegSize=lib_api_opRegSize")
@@ -105,12 +118,12 @@ def _compile(compiler: str, work: Path) -> Path:
     mxnet = Path(mx.__file__).parent
     flags = [*FLAGS, "-isystem", str(mxnet / "include")]
     parts: list[tuple[Path, str, tuple[str, ...]]] = [
-        (file, file.stem, ()) for file in SOURCES.glob("*.cc") if file.stem != "kernels"
+        (file, file.stem, ()) for file in SOURCES.glob("*.cc") if file.stem not in KERNELS
     ]
     parts.append((mxnet / "src/lib_api.cc", "lib_api", LIB_API_FLAGS))
     for name, more in INSTRUCTION_SETS.get(platform.machine(), {"base": ()}).items():
         names = (f"-DGLUONDENSE_ISA={name}", f'-DGLUONDENSE_NAME="{name}"')
-        parts.append((SOURCES / "kernels.cc", f"kernels_{name}", (*more, *names)))
+        parts += [(SOURCES / f"{stem}.cc", f"{stem}_{name}", (*more, *names)) for stem in KERNELS]
     objects = [work / f"{stem}.o" for _, stem, _ in parts]
     runs = [
         subprocess.Popen(

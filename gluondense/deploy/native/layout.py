@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+from collections.abc import Sequence
 
-from ..ir import Graph, Node
+from ..ir import Node
 
 
 @dataclasses.dataclass
@@ -14,6 +15,14 @@ class Map:
 
     channels: int
     border: int = 0
+    bytes: bool = False
+    edge: int | None = None  # where the zeros of each channel are among the bytes, if not all 0
+
+    def __str__(self) -> str:
+        words = [f"map channels={self.channels} border={self.border}"]
+        words += ["bytes=1"] if self.bytes else []
+        words += [f"edge={self.edge}"] if self.edge is not None else []
+        return " ".join(words)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,20 +42,21 @@ class Layout:
 
     Parameters
     ----------
-    graph
-        The graph.
+    operators
+        Of a graph, each after its inputs.
     channels
         Of each node's output, by the node's id.
     absorbed
         Nodes that another one computes in passing, and which: they need no map.
     """
 
-    def __init__(self, graph: Graph, channels: dict[int, int], absorbed: dict[int, Node]) -> None:
+    def __init__(
+        self, operators: Sequence[Node], channels: dict[int, int], absorbed: dict[int, Node]
+    ) -> None:
         self.maps: list[Map] = []
         self.copies: dict[int, list[int]] = {}
         self._views: dict[int, View] = {}
         self._channels, self._absorbed = channels, absorbed
-        operators = list(graph.operators())
         for node in reversed(operators):
             if node.op == "Concat":
                 self._lay_side_by_side(node)

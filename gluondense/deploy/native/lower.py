@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from typing import Any, Callable
+from typing import Any
 
 import mxnet as mx
 import numpy as np
@@ -28,11 +28,16 @@ def as_program(graph: Graph) -> tuple[str, Params]:
         If the graph has an operator that no step stands for.
     """
     program, blob = Lowering(graph).lower()
+    return one_operator(graph, program, {BLOB: blob})
+
+
+def one_operator(graph: Graph, program: str, params: Params) -> tuple[str, Params]:
+    """Return a graph of the operator that runs a program in place of a graph, and its arrays."""
     names = (node.name for node in graph.nodes() if node.op == "null")
     (image,) = (name for name in names if name not in graph.params)
-    inputs = [(Node("null", name), 0) for name in (image, BLOB)]
+    inputs = [(Node("null", name), 0) for name in (image, *params)]
     operator = Node(OPERATOR, graph.heads[0][0].name, {"program": program}, inputs)
-    whole = Graph(mx.sym.var(image), {BLOB: blob})
+    whole = Graph(mx.sym.var(image), params)
     whole.heads = [(operator, index) for index in range(len(graph.heads))]
     return whole.to_json(), whole.params
 
@@ -60,6 +65,7 @@ class Lowering:
         self.readers, self.uses = graph.readers(), graph.uses()
         self.channels = _channels(graph)
         self.absorbed: dict[int, Node] = {}
+        self.skipped: set[int] = set()  # what only a prologue computes, and nothing holds
         self.prologue: dict[int, Node] = {}  # normalization in front of a convolution
         self.addend: dict[int, Node] = {}  # what is added to a convolution's output
         self.slope: dict[int, float] = {}  # of the activation behind, below 0
@@ -68,30 +74,31 @@ class Lowering:
         self.size = 0
         for node in self.operators:
             self._fuse(node)
-        self.layout = Layout(graph, self.channels, self.absorbed)
+        self.operators = [node for node in self.operators if id(node) not in self.skipped]
+        self.layout = Layout(self.operators, self.channels, self.absorbed)
         for node in self.operators:
-            if node.op in ("Convolution", "Pooling"):
-                source = self.layout.view(self._image(node))
-                border = max(_pair(node, "pad", 0)) if node.op == "Convolution" else 0
-                self.layout.maps[source.map].border = max(
-                    self.layout.maps[source.map].border, border
-                )
+            if node.op == "Convolution":
+                source = self.layout.maps[self.layout.view(self._image(node)).map]
+                source.border = max(source.border, *pair(node, "pad", 0))
 
     def lower(self) -> tuple[str, np.ndarray]:
         """Return the program and the blob."""
-        done: set[int] = set()
+        self._emit()
+        lines = [self._head(), *map(str, self.layout.maps), *self.steps]
+        return "\n".join(lines) + "\n", np.concatenate(self.blob)
+
+    def _head(self) -> str:
+        return f"gluondense format={FORMAT} blob={self.size}"
+
+    def _emit(self) -> None:
         for node in self.graph.nodes():
-            if node.op == "null":
-                if node.name not in self.graph.params:
-                    self._step("load", out=self.layout.view(node))
-            elif id(node) not in self.absorbed and id(node) not in done:
-                EMIT[node.op](self, node)
+            if node.op == "null" and node.name not in self.graph.params:
+                self.image(node)
+        for node in self.operators:
+            if id(node) not in self.absorbed:
+                getattr(self, EMIT[node.op])(node)
         for index, (node, _) in enumerate(self.graph.heads):
-            flat = int(node.op in ("FullyConnected", "Flatten"))
-            self._step("store", into=self.layout.view(node), output=index, flat=flat)
-        maps = [f"map channels={row.channels} border={row.border}" for row in self.layout.maps]
-        head = f"gluondense format={FORMAT} blob={self.size}"
-        return "\n".join([head, *maps, *self.steps]) + "\n", np.concatenate(self.blob)
+            self.output(node, index)
 
     def _fuse(self, node: Node) -> None:
         if node.op == "Flatten":
@@ -99,18 +106,19 @@ class Lowering:
         elif node.op in ("Activation", "LeakyReLU"):
             conv = self._alone(node.source())
             if conv is not None and id(conv) not in self.slope:
-                self.absorbed[id(node)], self.slope[id(conv)] = node.source(), _slope(node)
+                self.absorbed[id(node)], self.slope[id(conv)] = node.source(), slope_of(node)
         elif node.op == "elemwise_add":
             # The later one of the two adds the earlier one to its sums.
-            order = [self.operators.index(self._owner(source)) for source, _ in node.inputs]
+            order = [self._position(self._owner(source)) for source, _ in node.inputs]
             late = order[1] > order[0]
             conv = self._alone(node.source(late))
             if conv is not None and not {id(conv)} & (self.slope.keys() | self.addend.keys()):
                 self.absorbed[id(node)], self.addend[id(conv)] = conv, node.source(not late)
-        elif node.op == "Convolution" and _pair(node, "kernel") == (1, 1):
+        elif node.op == "Convolution" and pair(node, "kernel") == (1, 1):
             norm, whole = node.source(), node.attrs.get("num_group", "1") == "1"
             if norm.op == "_contrib_BatchNormWithReLU" and self.uses[id(norm)] == 1 and whole:
-                self.absorbed[id(norm)], self.prologue[id(node)] = node, norm
+                self.prologue[id(node)] = norm
+                self.skipped.add(id(norm))
 
     def _alone(self, node: Node) -> Node | None:
         """Return the convolution that writes a tensor which nothing else reads."""
@@ -121,6 +129,9 @@ class Lowering:
         while id(node) in self.absorbed:
             node = self.absorbed[id(node)]
         return node
+
+    def _position(self, node: Node) -> int:
+        return self.operators.index(node) if node.op != "null" else -1
 
     def _image(self, node: Node) -> Node:
         """Return what a convolution or pooling reads, before its prologue."""
@@ -138,6 +149,14 @@ class Lowering:
         self.blob.append(np.pad(flat, (0, -flat.size % LINE)))
         self.size += self.blob[-1].size
         return begin
+
+    def image(self, node: Node) -> None:
+        """Emit the reading of the images."""
+        self._step("load", out=self.layout.view(node))
+
+    def output(self, node: Node, index: int) -> None:
+        """Emit the writing of an output."""
+        self._step("store", into=self.layout.view(node), output=index, flat=is_flat(node))
 
     def convolution(self, node: Node) -> None:
         """Emit a convolution or a dense layer with what is fused into it."""
@@ -158,8 +177,8 @@ class Lowering:
             out=self.layout.view(node),
             add=None if addend is None else self.layout.view(addend),
             kernel=weight.shape[2:],
-            stride=_pair(node, "stride"),
-            pad=_pair(node, "pad", 0),
+            stride=pair(node, "stride"),
+            pad=pair(node, "pad", 0),
             **blocks,
             slope=self.slope.get(id(node), 1),
             weight=self._store(packed[0]),
@@ -182,7 +201,7 @@ class Lowering:
         if _true(node, "global_pool"):
             self._step("global", into=view, out=out, max=highest)
             return
-        window = {key: _pair(node, key, int(key != "pad")) for key in ("kernel", "stride", "pad")}
+        window = {key: pair(node, key, int(key != "pad")) for key in ("kernel", "stride", "pad")}
         whole = int(_true(node, "count_include_pad", "True"))
         self._step("pool", into=view, out=out, **window, max=highest, whole=whole)
 
@@ -204,24 +223,25 @@ class Lowering:
     def activation(self, node: Node) -> None:
         """Emit an activation that no convolution takes over."""
         view, out = self.layout.view(node.source()), self.layout.view(node)
-        self._step("copy", into=view, out=out, slope=_slope(node))
+        self._step("copy", into=view, out=out, slope=slope_of(node))
 
     def nothing(self, node: Node) -> None:
         """Emit nothing: the output is some channels of what is there."""
 
 
-EMIT: dict[str, Callable[[Lowering, Node], None]] = {
-    "Activation": Lowering.activation,
-    "BatchNorm": Lowering.normalization,
-    "Concat": Lowering.concatenation,
-    "Convolution": Lowering.convolution,
-    "Flatten": Lowering.nothing,
-    "FullyConnected": Lowering.convolution,
-    "LeakyReLU": Lowering.activation,
-    "Pooling": Lowering.pooling,
-    "_contrib_BatchNormWithReLU": Lowering.normalization,
-    "elemwise_add": Lowering.addition,
-    "slice_axis": Lowering.nothing,
+# Methods of Lowering.
+EMIT = {
+    "Activation": "activation",
+    "BatchNorm": "normalization",
+    "Concat": "concatenation",
+    "Convolution": "convolution",
+    "Flatten": "nothing",
+    "FullyConnected": "convolution",
+    "LeakyReLU": "activation",
+    "Pooling": "pooling",
+    "_contrib_BatchNormWithReLU": "normalization",
+    "elemwise_add": "addition",
+    "slice_axis": "nothing",
 }
 
 
@@ -322,11 +342,18 @@ def _check_operators(graph: Graph) -> None:
             )
 
 
-def _slope(node: Node) -> float:
+def is_flat(node: Node) -> int:
+    """Whether an output is (N, C), as a number."""
+    return int(node.op in ("FullyConnected", "Flatten"))
+
+
+def slope_of(node: Node) -> float:
+    """Return what an activation multiplies negative numbers by."""
     return float(node.attrs.get("slope", 0.25)) if node.op == "LeakyReLU" else 0.0
 
 
-def _pair(node: Node, attr: str, default: int = 1) -> tuple[int, int]:
+def pair(node: Node, attr: str, default: int = 1) -> tuple[int, int]:
+    """Return an attribute of the two directions."""
     return ast.literal_eval(node.attrs.get(attr, "()")) or (default, default)
 
 

@@ -1,9 +1,16 @@
 #include <algorithm>
+#include <type_traits>
 
 #include "runner.h"
 
 namespace gluondense {
+namespace {
 
+bool has_prologue(const Step& s) { return s.flip >= 0 || s.shift >= 0; }
+
+}  // namespace
+
+template <class T>
 void Runner::conv(const Step& s) {
   const Place &from = place(s.in), &to = place(s.out);
   // Where lines lie seamlessly, a tile may go over their ends.
@@ -15,39 +22,40 @@ void Runner::conv(const Step& s) {
   const int tiles = (line + most - 1) / most;  // in a line, of nearly equal length
   // With many threads and few pixels, the blocks of channels are shared out, too.
   const int parts = std::min(s.blocks, std::max(1, 2 * team_.size() / (lines * tiles)));
-  clear_border(s.out);
+  clear_border<T>(s.out);
   const auto [first, last] = share(lines * tiles * parts);
   for (int job = first; job < last; ++job) {
     const int tile = job / parts, y = tile / tiles;
     const int begin = static_cast<long>(line) * (tile % tiles) / tiles;
     const int end = static_cast<long>(line) * (tile % tiles + 1) / tiles;
     const int part = job % parts;
-    conv_tile(s, y, begin, end - begin, s.blocks * part / parts, s.blocks * (part + 1) / parts);
+    conv_tile<T>(s, y, begin, end - begin, s.blocks * part / parts, s.blocks * (part + 1) / parts);
   }
 }
 
+template <class T>
 void Runner::conv_tile(const Step& s, int y, int x, int pixels, int block, int end) {
   constexpr int kMost = 16;
   const Place &from = place(s.in), &to = place(s.out);
-  float* out[kMost];
-  const float* add[kMost];
-  for (int i = 0; i < pixels; ++i) {
-    const int row = y + (x + i) / to.width, column = (x + i) % to.width;
-    out[i] = pixel(s.out, row, column);
-    if (s.add.there()) add[i] = pixel(s.add, row, column);
+  T* out[kMost];
+  const T* add[kMost];
+  for (int i = 0, row = y + x / to.width, column = x % to.width; i < pixels; ++i, ++column) {
+    if (column == to.width) ++row, column = 0;
+    out[i] = pixel<T>(s.out, row, column);
+    if (s.add.there()) add[i] = pixel<T>(s.add, row, column);
   }
-  ConvTile tile;
+  ConvTile<T> tile;
   tile.pixels = pixels;
   tile.slope = s.slope;
   tile.in_step = static_cast<std::ptrdiff_t>(s.stride[1]) * from.channels;
-  const float* in = memory_ + from.offset + s.in.channel;
+  const T* in = reinterpret_cast<const T*>(memory_ + from.offset) + s.in.channel;
   if (s.kernel[0] == 1 && s.kernel[1] == 1 && s.stride[0] == 1 && from.border == 0) {
     in += (static_cast<std::ptrdiff_t>(y) * from.width + x) * from.channels;
   } else {
     in += (static_cast<std::ptrdiff_t>(y * s.stride[0] - s.pad[0] + from.border) * from.pitch() +
            x * s.stride[1] - s.pad[1] + from.border) * from.channels;
   }
-  if (s.scale >= 0) in = pack(s, in, &tile);
+  if (has_prologue(s)) in = pack<T>(s, in, &tile);
   // Taps side by side in memory are one run.
   std::ptrdiff_t taps[64];
   const bool joined = s.block_in == from.channels;
@@ -59,43 +67,63 @@ void Runner::conv_tile(const Step& s, int y, int x, int pixels, int block, int e
     }
   }
   tile.taps = taps;
-  const std::ptrdiff_t filters =
-      static_cast<std::ptrdiff_t>(s.kernel[0]) * s.kernel[1] * s.block_in * kBlock;
+  if (std::is_same_v<T, Byte>) tile.run = (tile.run + 3) / 4 * 4;  // with weights of zero
+  const std::ptrdiff_t filters = static_cast<std::ptrdiff_t>(tile.runs) * tile.run * kBlock;
   for (; block < end; ++block) {
     const int channel = block * s.block_out;
-    float* outs[kMost];
-    const float* adds[kMost];
+    T* outs[kMost];
+    const T* adds[kMost];
     for (int i = 0; i < pixels; ++i) {
       outs[i] = out[i] + channel;
       if (s.add.there()) adds[i] = add[i] + channel;
     }
     tile.in = in + static_cast<std::ptrdiff_t>(block / s.block_share) * s.block_step;
-    tile.weights = blob_ + s.weight + block * filters;
-    tile.bias = blob_ + s.bias + block * kBlock;
+    const std::ptrdiff_t lane = static_cast<std::ptrdiff_t>(block) * kBlock;
+    tile.bias = blob_ + s.bias + lane;
     tile.out = outs;
     tile.add = s.add.there() ? adds : nullptr;
     tile.channels = std::min(s.block_out, s.out.channels - channel);
-    kernels().conv(tile);
+    if constexpr (std::is_same_v<T, Byte>) {
+      tile.weights = bytes_ + s.weight + block * filters;
+      tile.scale = blob_ + s.scale + lane;
+      tile.add_scale = blob_ + s.add_scale + lane;
+      tile.out_scale = s.out_scale < 0 ? nullptr : blob_ + s.out_scale + lane;
+      tile.out_shift = blob_ + s.out_shift + lane;
+      kernels().conv_bytes(tile);
+    } else {
+      tile.weights = blob_ + s.weight + block * filters;
+      kernels().conv(tile);
+    }
   }
 }
 
 // Normalize and rectify a tile's pixels on their way into a 1x1 convolution.
-const float* Runner::pack(const Step& s, const float* in, ConvTile* tile) {
+template <class T>
+const T* Runner::pack(const Step& s, const T* in, ConvTile<T>* tile) {
   const int channels = s.in.channels;
-  float* const packed = scratch(static_cast<std::size_t>(channels) * kernels().max_pixels);
+  const int row = (channels + kSlack - 1) / kSlack * kSlack;
+  T* const packed = scratch<T>(static_cast<std::size_t>(row) * kernels().max_pixels);
   for (int i = 0; i < tile->pixels; ++i) {
-    kernels().affine(in + i * tile->in_step, blob_ + s.scale, blob_ + s.shift, 0,
-                     packed + static_cast<std::size_t>(i) * channels, channels);
+    const T* const from = in + i * tile->in_step;
+    T* const to = packed + static_cast<std::size_t>(i) * row;
+    if constexpr (std::is_same_v<T, Byte>) {
+      kernels().rectify(from, unsigned_bytes(s.flip), unsigned_bytes(s.zero), to, channels);
+    } else {
+      kernels().affine(from, blob_ + s.scale, blob_ + s.shift, 0, to, channels);
+    }
   }
   // The next tile is on its way while this one is computed with.
-  const float* const next = in + tile->pixels * tile->in_step;
+  const T* const next = in + tile->pixels * tile->in_step;
   for (int i = 0; i < tile->pixels; ++i) {
-    for (int c = 0; c < channels; c += 16) {
+    for (int c = 0; c < channels; c += 64 / static_cast<int>(sizeof(T))) {
       __builtin_prefetch(next + i * tile->in_step + c, 0, 2);
     }
   }
-  tile->in_step = channels;
+  tile->in_step = row;
   return packed;
 }
+
+template void Runner::conv<float>(const Step&);
+template void Runner::conv<Byte>(const Step&);
 
 }  // namespace gluondense

@@ -9,6 +9,7 @@ namespace base { extern const Kernels table; }
 #if defined(__x86_64__)
 namespace avx2 { extern const Kernels table; }
 namespace avx512 { extern const Kernels table; }
+namespace avx512vnni { extern const Kernels table; }
 #endif
 
 const Kernels& kernels() {
@@ -17,10 +18,13 @@ const Kernels& kernels() {
     const char* const wanted = std::getenv("GLUONDENSE_ISA");
     const auto may = [wanted](const char* name) { return !wanted || !std::strcmp(wanted, name); };
 #if defined(__x86_64__)
-    if (may("avx512") && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-        __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl")) {
-      return avx512::table;
+    const bool avx512 =
+        __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+        __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+    if (may("avx512vnni") && avx512 && __builtin_cpu_supports("avx512vnni")) {
+      return avx512vnni::table;
     }
+    if (may("avx512") && avx512) return avx512::table;
     if (may("avx2") && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) {
       return avx2::table;
     }

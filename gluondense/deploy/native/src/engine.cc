@@ -22,29 +22,30 @@ int threads() {
 
 }  // namespace
 
-void Engine::prepare(int channels, int height, int width, const float* blob, std::size_t version) {
-  const bool same_size =
-      planned_[0] == channels && planned_[1] == height && planned_[2] == width;
-  if (same_size && blob == blob_ && version == version_) return;
-  plan_ = program_.plan(channels, height, width);
-  winograd_ = winograd_filters(program_, plan_, blob);
-  planned_[0] = channels, planned_[1] = height, planned_[2] = width;
-  blob_ = blob, version_ = version;
+void Engine::prepare(const Images& images, const Weights& weights) {
+  const bool same_size = planned_.channels == images.channels &&
+                         planned_.height == images.height && planned_.width == images.width;
+  if (same_size && weights.blob == weights_.blob && weights.version == weights_.version) return;
+  plan_ = program_.plan(images.channels, images.height, images.width);
+  winograd_ = winograd_filters(program_, plan_, weights.blob);
+  planned_ = images;
+  weights_ = weights;
 }
 
-void Engine::run(const float* in, int images, int channels, int height, int width,
-                 const float* blob, std::size_t version, const std::vector<float*>& outputs) {
-  prepare(channels, height, width, blob, version);
+void Engine::run(const Images& images, const Weights& weights,
+                 const std::vector<float*>& outputs) {
+  prepare(images, weights);
   const int most = threads();
-  const std::size_t image_floats = static_cast<std::size_t>(channels) * height * width;
+  const std::size_t image =
+      static_cast<std::size_t>(images.channels) * images.height * images.width;
   // Whole images for each thread as far as they go round; all threads on each of the rest.
-  const int alone = images / most * most;
-  // Lines of 16 floats, plus what a vector may read over the end.
-  const std::size_t room = (plan_.floats + 64 + 15) / 16 * 16;
-  const std::size_t needed = room * (alone ? most : 1) + 16;
+  const int alone = images.count / most * most;
+  const std::size_t room = (plan_.bytes + kSlack + 63) / 64 * 64;
+  const std::size_t needed = room * (alone ? most : 1) + 64;
   if (memory_.size() < needed) memory_.resize(needed);
-  float* const begin = reinterpret_cast<float*>(
+  Byte* const begin = reinterpret_cast<Byte*>(
       (reinterpret_cast<std::uintptr_t>(memory_.data()) + 63) / 64 * 64);
+  const Network network = {program_, plan_, winograd_, weights.blob, weights.bytes};
   std::unique_ptr<Team> team;
 #pragma omp parallel num_threads(most)
   {
@@ -53,13 +54,13 @@ void Engine::run(const float* in, int images, int channels, int height, int widt
     team.reset(new Team(size));
     if (alone) {
       Team single(1);
-      Runner runner(program_, plan_, blob, winograd_, begin + room * rank, single, 0);
-      for (int i = rank; i < alone; i += size) runner.run(in + i * image_floats, i, outputs);
+      Runner runner(network, begin + room * rank, single, 0);
+      for (int i = rank; i < alone; i += size) runner.run(images.data + i * image, i, outputs);
     }
-    if (alone < images) {
+    if (alone < images.count) {
       team->meet();
-      Runner runner(program_, plan_, blob, winograd_, begin, *team, rank);
-      for (int i = alone; i < images; ++i) runner.run(in + i * image_floats, i, outputs);
+      Runner runner(network, begin, *team, rank);
+      for (int i = alone; i < images.count; ++i) runner.run(images.data + i * image, i, outputs);
     }
   }
 }

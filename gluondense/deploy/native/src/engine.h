@@ -1,6 +1,7 @@
 // Runs a program over a batch of images.
 #pragma once
 
+#include <cstdint>
 #include <vector>
 
 #include "program.h"
@@ -8,26 +9,35 @@
 
 namespace gluondense {
 
+// (count, channels, height, width).
+struct Images {
+  const float* data = nullptr;
+  int count = 0, channels = 0, height = 0, width = 0;
+};
+
+struct Weights {
+  const float* blob = nullptr;
+  const std::int8_t* bytes = nullptr;  // of programs with bytes
+  std::size_t version = 0;             // changes whenever the numbers do
+};
+
 class Engine {
  public:
   explicit Engine(Program program) : program_(std::move(program)) {}
 
-  // `in` is (images, channels, height, width); the outputs are as Program::output_shape says.
-  // `version` changes whenever the blob's numbers do.
-  void run(const float* in, int images, int channels, int height, int width, const float* blob,
-           std::size_t version, const std::vector<float*>& outputs);
+  // The outputs are as Program::output_shape says.
+  void run(const Images& images, const Weights& weights, const std::vector<float*>& outputs);
 
  private:
   Program program_;
   Plan plan_;
   WinogradFilters winograd_;
-  // What they are for.
-  int planned_[3] = {0, 0, 0};
-  const float* blob_ = nullptr;
-  std::size_t version_ = 0;
-  std::vector<float> memory_;
+  // What the two are for.
+  Images planned_;
+  Weights weights_;
+  std::vector<Byte> memory_;
 
-  void prepare(int channels, int height, int width, const float* blob, std::size_t version);
+  void prepare(const Images& images, const Weights& weights);
 };
 
 }  // namespace gluondense

@@ -42,7 +42,7 @@ inline void finish(Vector x, const float* add, float slope, int left, float* out
 
 // Sums of M pixels and V vectors of channels stay in registers over all taps.
 template <int M, int V>
-void conv(const ConvTile& t, int first) {
+void conv(const ConvTile<float>& t, int first) {
   Vector sum[M][V];
   for (int v = 0; v < V; ++v) {
     const Vector bias = at(t.bias + first + v * kWidth);
@@ -70,10 +70,10 @@ void conv(const ConvTile& t, int first) {
   }
 }
 
-typedef void (*Conv)(const ConvTile&, int);
+typedef void (*Conv)(const ConvTile<float>&, int);
 
 template <int M>
-void conv_pixels(const ConvTile& t) {
+void conv_pixels(const ConvTile<float>& t) {
   for (int first = 0; first < t.channels; first += 2 * kWidth) {
     if (t.channels - first > kWidth) {
       conv<M, 2>(t, first);
@@ -83,8 +83,8 @@ void conv_pixels(const ConvTile& t) {
   }
 }
 
-void conv_tile(const ConvTile& t) {
-  static void (*const by_pixels[])(const ConvTile&) = {
+void conv_tile(const ConvTile<float>& t) {
+  static void (*const by_pixels[])(const ConvTile<float>&) = {
       nullptr,        conv_pixels<1>, conv_pixels<2>, conv_pixels<3>,
       conv_pixels<4>, conv_pixels<5>, conv_pixels<6>,
 #if defined(__AVX512F__)
@@ -164,19 +164,34 @@ void winograd_out(const WinogradOut& o) {
   }
 }
 
-void sum(const float* __restrict in, float* __restrict out, int channels) {
-  for (int c = 0; c < channels; ++c) out[c] += in[c];
-}
-
-void maximum(const float* __restrict in, float* __restrict out, int channels) {
-  for (int c = 0; c < channels; ++c) out[c] = out[c] > in[c] ? out[c] : in[c];
+void pool(const float* const* pixels, int count, bool max, float share, float* out, int channels) {
+  for (int c = 0; c < channels; c += kWidth) {
+    const int left = channels - c;
+    Vector pooled = {};
+    for (int i = 0; i < count; ++i) {
+      Vector x = {};
+      if (left >= kWidth) {
+        x = at(pixels[i] + c);
+      } else {
+        __builtin_memcpy(&x, pixels[i] + c, left * sizeof(float));
+      }
+      pooled = i == 0 ? x : max ? (pooled > x ? pooled : x) : pooled + x;
+    }
+    finish(max ? pooled : pooled * share, nullptr, 1, left, out + c);
+  }
 }
 
 }  // namespace
 
+// In kernels_bytes.cc.
+void conv_bytes(const ConvTile<Byte>& tile);
+void rectify(const Byte* in, const Byte* flip, const Byte* zero, Byte* out, int channels);
+void quantize(const float* in, float scale, float shift, Byte* out, int count);
+void pool_bytes(const Byte* const* pixels, int count, bool max, Byte* out, int channels);
+
 extern const Kernels table;
-const Kernels table = {GLUONDENSE_NAME, kPixels, conv_tile, affine,
-                       winograd_in,     winograd_out, sum,   maximum};
+const Kernels table = {GLUONDENSE_NAME, kPixels,     conv_tile,    conv_bytes, affine, rectify,
+                       quantize,        pool,        pool_bytes,   winograd_in, winograd_out};
 
 }  // namespace GLUONDENSE_ISA
 }  // namespace gluondense

@@ -33,13 +33,14 @@ gluondense::Program program_of(const Attributes& attributes) {
 
 MXReturnValue parse(const Attributes& attributes, int* inputs, int* outputs) {
   return guarded([&] {
-    *inputs = 2;  // images and blob
-    *outputs = program_of(attributes).outputs;
+    const auto program = program_of(attributes);
+    *inputs = program.bytes ? 3 : 2;  // images, blob, bytes
+    *outputs = program.outputs;
   });
 }
 
 MXReturnValue infer_type(const Attributes&, std::vector<int>* in, std::vector<int>* out) {
-  for (int& type : *in) type = kFloat32;
+  for (std::size_t i = 0; i < in->size(); ++i) in->at(i) = i == 2 ? kInt8 : kFloat32;
   for (int& type : *out) type = kFloat32;
   return MX_SUCCESS;
 }
@@ -53,6 +54,7 @@ MXReturnValue infer_shape(const Attributes& attributes,
     const auto program = program_of(attributes);
     const auto plan = program.plan(images[1], images[2], images[3]);
     in->at(1) = {static_cast<unsigned int>(program.blob)};
+    if (program.bytes) in->at(2) = {static_cast<unsigned int>(program.bytes)};
     for (std::size_t i = 0; i < out->size(); ++i) {
       out->at(i) = {images[0]};
       for (std::size_t n : program.output_shape(plan, i)) out->at(i).push_back(n);
@@ -70,8 +72,10 @@ class Operator : public CustomStatefulOp {
       MXTensor &images = inputs->at(0), &blob = inputs->at(1);
       std::vector<float*> out;
       for (MXTensor& tensor : *outputs) out.push_back(tensor.data<float>());
-      engine_.run(images.data<float>(), images.shape[0], images.shape[1], images.shape[2],
-                  images.shape[3], blob.data<float>(), blob.verID, out);
+      gluondense::Weights weights = {blob.data<float>(), nullptr, blob.verID};
+      if (inputs->size() > 2) weights.bytes = inputs->at(2).data<std::int8_t>();
+      const auto size = [&](int axis) { return static_cast<int>(images.shape[axis]); };
+      engine_.run({images.data<float>(), size(0), size(1), size(2), size(3)}, weights, out);
     });
   }
 

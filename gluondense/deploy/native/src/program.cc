@@ -82,6 +82,11 @@ Step step(Step::Kind kind, const Words& words) {
   s.bias = words.number("bias", -1);
   s.scale = words.number("scale", -1);
   s.shift = words.number("shift", -1);
+  s.flip = words.number("flip", -1);
+  s.zero = words.number("zero", -1);
+  s.add_scale = words.number("add_scale", -1);
+  s.out_scale = words.number("out_scale", -1);
+  s.out_shift = words.number("out_shift", -1);
   s.output = words.number("output", -1);
   s.flat = words.number("flat", 1);
   return s;
@@ -105,9 +110,12 @@ Program Program::parse(const std::string& text) {
     if (kind == "gluondense") {
       if (words.number("format", 0) != 1) fail("another format; update the library");
       program.blob = words.number("blob", 0);
+      program.bytes = words.number("bytes", 0);
     } else if (kind == "map") {
       program.maps.push_back({static_cast<int>(words.number("channels", 0)),
-                              static_cast<int>(words.number("border", 0))});
+                              static_cast<int>(words.number("border", 0)),
+                              words.number("bytes", 0) != 0,
+                              static_cast<std::ptrdiff_t>(words.number("edge", -1))});
     } else if (kKinds.count(kind)) {
       program.steps.push_back(step(kKinds.at(kind), words));
       const Step& last = program.steps.back();
@@ -147,7 +155,8 @@ Plan Program::plan(int channels, int height, int width) const {
     Place& place = plan.places[s.out.map];
     if (born[s.out.map] < 0) {
       born[s.out.map] = i;
-      place = {h, w, maps[s.out.map].border, maps[s.out.map].channels, 0};
+      const Map& map = maps[s.out.map];
+      place = {h, w, map.border, map.channels, map.bytes ? 1 : 4, 0};
     } else if (place.height != h || place.width != w) {
       fail("maps of different sizes stand side by side");
     }
@@ -156,7 +165,7 @@ Plan Program::plan(int channels, int height, int width) const {
     }
   }
   // Each map goes to the first gap among those that live at its time.
-  constexpr std::size_t kAlign = 16;
+  constexpr std::size_t kAlign = 64;
   std::vector<int> placed;
   for (int map = 0; map < static_cast<int>(maps.size()); ++map) {
     if (born[map] < 0) continue;
@@ -164,17 +173,17 @@ Plan Program::plan(int channels, int height, int width) const {
     for (int other : placed) {
       if (born[other] <= dies[map] && born[map] <= dies[other]) {
         const Place& p = plan.places[other];
-        taken.emplace_back(p.offset, p.offset + p.size());
+        taken.emplace_back(p.offset, p.offset + p.bytes());
       }
     }
     std::sort(taken.begin(), taken.end());
     std::size_t offset = 0;
     for (const auto& range : taken) {
-      if (offset + plan.places[map].size() <= range.first) break;
+      if (offset + plan.places[map].bytes() <= range.first) break;
       offset = std::max(offset, (range.second + kAlign - 1) / kAlign * kAlign);
     }
     plan.places[map].offset = offset;
-    plan.floats = std::max(plan.floats, offset + plan.places[map].size());
+    plan.bytes = std::max(plan.bytes, offset + plan.places[map].bytes());
     placed.push_back(map);
   }
   return plan;

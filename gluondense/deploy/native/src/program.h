@@ -29,7 +29,10 @@ struct Step {
   bool max = false;        // of a pooling; else the mean
   bool whole = true;       // whether a mean counts the border
   float slope = 1;         // of the activation below 0
-  std::ptrdiff_t weight = -1, bias = -1, scale = -1, shift = -1;  // in the blob; -1 for none
+  // Where in the blob; -1 for none. Of a convolution or normalization of bytes, the weight, flip and
+  // zero are among the bytes; see kernels.h for their meaning.
+  std::ptrdiff_t weight = -1, bias = -1, scale = -1, shift = -1;
+  std::ptrdiff_t flip = -1, zero = -1, add_scale = -1, out_scale = -1, out_shift = -1;
   int output = -1;
   bool flat = true;        // an output of shape (N, C)
 };
@@ -37,31 +40,34 @@ struct Step {
 struct Map {
   int channels = 0;
   int border = 0;  // zeros on each side, for convolutions that look over the edge
+  bool bytes = false;        // else floats
+  std::ptrdiff_t edge = -1;  // in the bytes: what zero is in each channel; -1 for 0 in all
 };
 
 // Where a map lies for one size of images.
 struct Place {
-  int height = 0, width = 0, border = 0, channels = 0;
-  std::size_t offset = 0;  // floats from the memory's begin
+  int height = 0, width = 0, border = 0, channels = 0, element = 4;
+  std::size_t offset = 0;  // bytes from the memory's begin
   int pitch() const { return width + 2 * border; }
-  std::size_t size() const {
-    return static_cast<std::size_t>(pitch()) * (height + 2 * border) * channels;
+  std::size_t bytes() const {
+    return static_cast<std::size_t>(pitch()) * (height + 2 * border) * channels * element;
   }
-  // The first channel of a pixel; y and x may be in the border.
+  // Channels before a pixel's first; y and x may be in the border.
   std::size_t at(int y, int x) const {
-    return offset + (static_cast<std::size_t>(y + border) * pitch() + x + border) * channels;
+    return (static_cast<std::size_t>(y + border) * pitch() + x + border) * channels;
   }
 };
 
 struct Plan {
   std::vector<Place> places;  // one a map
-  std::size_t floats = 0;     // memory for one image
+  std::size_t bytes = 0;      // memory for one image
 };
 
 struct Program {
   std::vector<Map> maps;
   std::vector<Step> steps;
-  std::size_t blob = 0;  // floats of all weights
+  std::size_t blob = 0;   // floats of all weights
+  std::size_t bytes = 0;  // and bytes
   int outputs = 0;
 
   // Throws std::invalid_argument with what is wrong.

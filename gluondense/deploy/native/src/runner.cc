@@ -1,68 +1,66 @@
 #include "runner.h"
 
 #include <algorithm>
-#include <cstdint>
-#include <cstring>
+#include <cmath>
 #include <limits>
+#include <type_traits>
 
 namespace gluondense {
 
 void Runner::run(const float* in, int image, const std::vector<float*>& outputs) {
   for (std::size_t i = 0; i < program_.steps.size(); ++i) {
     const Step& s = program_.steps[i];
-    switch (s.kind) {
-      case Step::kLoad: load(s, in); break;
-      case Step::kConv:
-        winograd_[i].empty() ? conv(s) : winograd(s, winograd_[i].data());
-        break;
-      case Step::kAffine: affine(s); break;
-      case Step::kPool: pool(s); break;
-      case Step::kGlobalPool: global_pool(s); break;
-      case Step::kCopy: copy(s); break;
-      case Step::kStore: store(s, image, outputs[s.output]); break;
+    const bool bytes = program_.maps[s.in.there() ? s.in.map : s.out.map].bytes;
+    if (s.kind == Step::kLoad) {
+      bytes ? load<Byte>(s, in) : load<float>(s, in);
+    } else if (s.kind == Step::kStore) {
+      bytes ? store<Byte>(s, image, outputs[s.output]) : store<float>(s, image, outputs[s.output]);
+    } else if (!winograd_[i].empty()) {
+      winograd(s, winograd_[i].data());
+    } else {
+      bytes ? run_step<Byte>(s) : run_step<float>(s);
     }
     team_.meet();
   }
 }
 
-void Runner::clear_border(const View& view) const {
-  const Place& p = place(view);
-  if (p.border == 0) return;
-  const std::size_t line = static_cast<std::size_t>(p.pitch()) * p.channels;
-  const std::size_t edge = static_cast<std::size_t>(p.border) * p.channels;
-  float* const begin = memory_ + p.offset;
-  const auto [first, last] = share(p.height + 2 * p.border);
-  for (int y = first; y < last; ++y) {
-    float* const row = begin + y * line;
-    if (y < p.border || y >= p.border + p.height) {
-      std::memset(row, 0, line * sizeof(float));
-    } else {
-      std::memset(row, 0, edge * sizeof(float));
-      std::memset(row + line - edge, 0, edge * sizeof(float));
-    }
+template <class T>
+void Runner::run_step(const Step& s) {
+  switch (s.kind) {
+    case Step::kConv: conv<T>(s); break;
+    case Step::kAffine: affine<T>(s); break;
+    case Step::kPool: pool<T>(s); break;
+    case Step::kGlobalPool: global_pool<T>(s); break;
+    case Step::kCopy: copy<T>(s); break;
+    case Step::kLoad:
+    case Step::kStore: break;
   }
 }
 
-float* Runner::scratch(std::size_t floats) {
-  if (scratch_.size() < floats + 16) scratch_.resize(floats + 16);
-  return reinterpret_cast<float*>((reinterpret_cast<std::uintptr_t>(scratch_.data()) + 63) / 64 *
-                                  64);
-}
-
-void Runner::load(const Step& s, const float* in) const {
+// From planes to channels side by side.
+template <class T>
+void Runner::load(const Step& s, const float* in) {
   const Place& p = place(s.out);
   const std::size_t plane = static_cast<std::size_t>(p.height) * p.width;
-  clear_border(s.out);
+  clear_border<T>(s.out);
+  Byte* const line = scratch<Byte>(p.width);
   const auto [first, last] = share(p.height);
   for (int y = first; y < last; ++y) {
-    float* const row = pixel(s.out, y, 0);
+    T* const row = pixel<T>(s.out, y, 0);
     for (int c = 0; c < s.out.channels; ++c) {
       const float* const from = in + c * plane + static_cast<std::size_t>(y) * p.width;
-      for (int x = 0; x < p.width; ++x) row[x * p.channels + c] = from[x];
+      if constexpr (std::is_same_v<T, Byte>) {
+        kernels().quantize(from, blob_[s.scale + c], blob_[s.shift + c], line, p.width);
+        for (int x = 0; x < p.width; ++x) row[x * p.channels + c] = line[x];
+      } else {
+        for (int x = 0; x < p.width; ++x) row[x * p.channels + c] = from[x];
+      }
     }
   }
 }
 
+// And back.
+template <class T>
 void Runner::store(const Step& s, int image, float* out) const {
   const Place& p = place(s.in);
   const std::size_t plane = static_cast<std::size_t>(p.height) * p.width;
@@ -70,81 +68,110 @@ void Runner::store(const Step& s, int image, float* out) const {
   const auto [first, last] = share(p.height);
   for (int y = first; y < last; ++y) {
     for (int x = 0; x < p.width; ++x) {
-      const float* const from = pixel(s.in, y, x);
-      for (int c = 0; c < s.in.channels; ++c) out[c * plane + y * p.width + x] = from[c];
+      const T* const from = pixel<T>(s.in, y, x);
+      for (int c = 0; c < s.in.channels; ++c) {
+        float value = from[c];
+        if (std::is_same_v<T, Byte>) value = value * blob_[s.scale + c] + blob_[s.shift + c];
+        out[c * plane + y * p.width + x] = value;
+      }
     }
   }
 }
 
+template <class T>
 void Runner::affine(const Step& s) const {
   const Place& p = place(s.out);
-  clear_border(s.out);
+  clear_border<T>(s.out);
   const auto [first, last] = share(p.height);
   for (int y = first; y < last; ++y) {
     for (int x = 0; x < p.width; ++x) {
-      kernels().affine(pixel(s.in, y, x), blob_ + s.scale, blob_ + s.shift, s.slope,
-                       pixel(s.out, y, x), s.in.channels);
+      const T* const in = pixel<T>(s.in, y, x);
+      T* const out = pixel<T>(s.out, y, x);
+      if constexpr (std::is_same_v<T, Byte>) {
+        kernels().rectify(in, unsigned_bytes(s.flip), unsigned_bytes(s.zero), out, s.in.channels);
+      } else {
+        kernels().affine(in, blob_ + s.scale, blob_ + s.shift, s.slope, out, s.in.channels);
+      }
     }
   }
 }
 
-namespace {
-
-void gather(float* out, const float* in, int channels, bool max) {
-  (max ? kernels().maximum : kernels().sum)(in, out, channels);
-}
-
-}  // namespace
-
+template <class T>
 void Runner::pool(const Step& s) const {
   const Place &from = place(s.in), &to = place(s.out);
-  clear_border(s.out);
+  clear_border<T>(s.out);
   const int channels = s.in.channels;
+  std::vector<const T*> pixels(s.kernel[0] * s.kernel[1]);
   const auto [first, last] = share(to.height);
   for (int y = first; y < last; ++y) {
     for (int x = 0; x < to.width; ++x) {
       const int top = y * s.stride[0] - s.pad[0], left = x * s.stride[1] - s.pad[1];
-      const int y0 = std::max(top, 0), y1 = std::min(top + s.kernel[0], from.height);
-      const int x0 = std::max(left, 0), x1 = std::min(left + s.kernel[1], from.width);
-      float* const out = pixel(s.out, y, x);
-      std::fill_n(out, channels, s.max ? -std::numeric_limits<float>::infinity() : 0.0f);
-      for (int v = y0; v < y1; ++v) {
-        for (int u = x0; u < x1; ++u) gather(out, pixel(s.in, v, u), channels, s.max);
+      int count = 0;
+      for (int v = std::max(top, 0); v < std::min(top + s.kernel[0], from.height); ++v) {
+        for (int u = std::max(left, 0); u < std::min(left + s.kernel[1], from.width); ++u) {
+          pixels[count++] = pixel<T>(s.in, v, u);
+        }
       }
-      if (!s.max) {
-        const int count = s.whole ? s.kernel[0] * s.kernel[1] : (y1 - y0) * (x1 - x0);
-        for (int c = 0; c < channels; ++c) out[c] /= static_cast<float>(count);
+      T* const out = pixel<T>(s.out, y, x);
+      if constexpr (std::is_same_v<T, Byte>) {
+        kernels().pool_bytes(pixels.data(), count, s.max, out, channels);
+      } else {
+        const int size = s.whole ? s.kernel[0] * s.kernel[1] : count;
+        kernels().pool(pixels.data(), count, s.max, 1.0f / static_cast<float>(size), out, channels);
       }
     }
   }
 }
 
+// Always to floats.
+template <class T>
 void Runner::global_pool(const Step& s) const {
   if (rank_ != 0) return;
   const Place& from = place(s.in);
-  const int channels = s.in.channels;
-  float* const out = pixel(s.out, 0, 0);
-  std::fill_n(out, channels, s.max ? -std::numeric_limits<float>::infinity() : 0.0f);
+  float* const out = pixel<float>(s.out, 0, 0);
+  const float share = 1.0f / static_cast<float>(from.height * from.width);
+  std::vector<float> pooled(s.in.channels, s.max ? std::numeric_limits<float>::lowest() : 0);
   for (int y = 0; y < from.height; ++y) {
-    for (int x = 0; x < from.width; ++x) gather(out, pixel(s.in, y, x), channels, s.max);
+    for (int x = 0; x < from.width; ++x) {
+      const T* const in = pixel<T>(s.in, y, x);
+      for (int c = 0; c < s.in.channels; ++c) {
+        const float value = in[c];
+        pooled[c] = s.max ? std::max(pooled[c], value) : pooled[c] + value;
+      }
+    }
   }
-  if (s.max) return;
-  const auto count = static_cast<float>(from.height * from.width);
-  for (int c = 0; c < channels; ++c) out[c] /= count;
+  for (int c = 0; c < s.in.channels; ++c) {
+    const float value = s.max ? pooled[c] : pooled[c] * share;
+    out[c] = std::is_same_v<T, Byte> ? value * blob_[s.scale + c] + blob_[s.shift + c] : value;
+  }
 }
 
+// Where nothing else takes over an addition or an activation, it is done here, too.
+template <class T>
 void Runner::copy(const Step& s) const {
   const Place& p = place(s.out);
-  clear_border(s.out);
+  clear_border<T>(s.out);
   const auto [first, last] = share(p.height);
   for (int y = first; y < last; ++y) {
     for (int x = 0; x < p.width; ++x) {
-      float* const out = pixel(s.out, y, x);
-      const float* const in = pixel(s.in, y, x);
-      const float* const add = s.add.there() ? pixel(s.add, y, x) : nullptr;
+      T* const out = pixel<T>(s.out, y, x);
+      const T* const in = pixel<T>(s.in, y, x);
+      const T* const add = s.add.there() ? pixel<T>(s.add, y, x) : nullptr;
+      if (!add && s.slope == 1) {
+        std::memcpy(out, in, s.in.channels * sizeof(T));
+        continue;
+      }
       for (int c = 0; c < s.in.channels; ++c) {
-        const float value = add ? in[c] + add[c] : in[c];
-        out[c] = std::max(value, s.slope * value);
+        float value = in[c];
+        if (std::is_same_v<T, Byte>) value = value * blob_[s.scale + c] + blob_[s.shift + c];
+        if (add) value += add[c] * (std::is_same_v<T, Byte> ? blob_[s.add_scale + c] : 1.0f);
+        value = std::max(value, s.slope * value);
+        if constexpr (std::is_same_v<T, Byte>) {
+          value = value * blob_[s.out_scale + c] + blob_[s.out_shift + c];
+          out[c] = static_cast<Byte>(std::lrint(std::min(std::max(value, 0.0f), 255.0f)));
+        } else {
+          out[c] = value;
+        }
       }
     }
   }

@@ -1,6 +1,8 @@
 // One thread's part of the work on one image.
 #pragma once
 
+#include <cstdint>
+#include <cstring>
 #include <utility>
 #include <vector>
 
@@ -15,14 +17,23 @@ typedef std::vector<std::vector<float>> WinogradFilters;
 
 WinogradFilters winograd_filters(const Program& program, const Plan& plan, const float* blob);
 
+// All that the threads share.
+struct Network {
+  const Program& program;
+  const Plan& plan;
+  const WinogradFilters& winograd;
+  const float* blob;
+  const std::int8_t* bytes;
+};
+
 class Runner {
  public:
-  Runner(const Program& program, const Plan& plan, const float* blob,
-         const WinogradFilters& winograd, float* memory, Team& team, int rank)
-      : program_(program),
-        plan_(plan),
-        blob_(blob),
-        winograd_(winograd),
+  Runner(const Network& network, Byte* memory, Team& team, int rank)
+      : program_(network.program),
+        plan_(network.plan),
+        winograd_(network.winograd),
+        blob_(network.blob),
+        bytes_(network.bytes),
         memory_(memory),
         team_(team),
         rank_(rank) {}
@@ -32,31 +43,51 @@ class Runner {
  private:
   const Program& program_;
   const Plan& plan_;
-  const float* const blob_;
   const WinogradFilters& winograd_;
-  float* const memory_;
+  const float* const blob_;
+  const std::int8_t* const bytes_;
+  Byte* const memory_;
   Team& team_;
   const int rank_;
-  std::vector<float> scratch_, patch_;
+  std::vector<Byte> scratch_;
+  std::vector<float> patch_;
 
-  void load(const Step& s, const float* in) const;
+  // T is what the step's maps hold, float or Byte.
+  template <class T>
+  void run_step(const Step& s);
+  template <class T>
+  void load(const Step& s, const float* in);
+  template <class T>
   void store(const Step& s, int image, float* out) const;
+  template <class T>
   void conv(const Step& s);
+  template <class T>
   void conv_tile(const Step& s, int y, int x, int pixels, int block, int end);
-  const float* pack(const Step& s, const float* in, ConvTile* tile);
+  template <class T>
+  const T* pack(const Step& s, const T* in, ConvTile<T>* tile);
   void winograd(const Step& s, const float* filters);
   void winograd_tiles(const Step& s, const float* filters, int first, int tiles);
   void winograd_in(const Step& s, int y, int x, float* planes, std::ptrdiff_t plane);
   void winograd_out(const Step& s, int block, int y, int x, const float* sums,
                     std::ptrdiff_t plane) const;
+  template <class T>
   void affine(const Step& s) const;
+  template <class T>
   void pool(const Step& s) const;
+  template <class T>
   void global_pool(const Step& s) const;
+  template <class T>
   void copy(const Step& s) const;
 
   const Place& place(const View& view) const { return plan_.places[view.map]; }
-  float* pixel(const View& view, int y, int x) const {
-    return memory_ + place(view).at(y, x) + view.channel;
+  template <class T>
+  T* pixel(const View& view, int y, int x) const {
+    const Place& p = place(view);
+    return reinterpret_cast<T*>(memory_ + p.offset) + p.at(y, x) + view.channel;
+  }
+  // Such as flips and zeros, which are unsigned.
+  const Byte* unsigned_bytes(std::ptrdiff_t offset) const {
+    return reinterpret_cast<const Byte*>(bytes_) + offset;
   }
   // This thread's share of so many equal pieces of work.
   std::pair<int, int> share(int count) const {
@@ -64,9 +95,46 @@ class Runner {
             static_cast<int>(static_cast<long>(count) * (rank_ + 1) / team_.size())};
   }
   // The memory was another map's before.
+  template <class T>
   void clear_border(const View& view) const;
-  // A cache line's begin in scratch memory of so many floats.
-  float* scratch(std::size_t floats);
+  // A cache line's begin in scratch memory.
+  template <class T>
+  T* scratch(std::size_t count);
 };
+
+template <class T>
+void Runner::clear_border(const View& view) const {
+  const Place& p = place(view);
+  if (p.border == 0) return;
+  const std::ptrdiff_t edge = program_.maps[view.map].edge;
+  const auto clear = [&](T* begin, std::size_t pixels) {
+    if (edge < 0) {
+      std::memset(begin, 0, pixels * p.channels * sizeof(T));
+    } else {
+      for (std::size_t i = 0; i < pixels; ++i) {
+        std::memcpy(begin + i * p.channels, bytes_ + edge, p.channels);
+      }
+    }
+  };
+  T* const begin = reinterpret_cast<T*>(memory_ + p.offset);
+  const std::size_t line = static_cast<std::size_t>(p.pitch()) * p.channels;
+  const auto [first, last] = share(p.height + 2 * p.border);
+  for (int y = first; y < last; ++y) {
+    T* const row = begin + y * line;
+    if (y < p.border || y >= p.border + p.height) {
+      clear(row, p.pitch());
+    } else {
+      clear(row, p.border);
+      clear(row + line - static_cast<std::size_t>(p.border) * p.channels, p.border);
+    }
+  }
+}
+
+template <class T>
+T* Runner::scratch(std::size_t count) {
+  const std::size_t bytes = count * sizeof(T) + 2 * kSlack;
+  if (scratch_.size() < bytes) scratch_.resize(bytes);
+  return reinterpret_cast<T*>((reinterpret_cast<std::uintptr_t>(scratch_.data()) + 63) / 64 * 64);
+}
 
 }  // namespace gluondense

@@ -15,9 +15,9 @@ long tiles_of(int pixels) { return (pixels + kOut - 1) / kOut; }
 constexpr int kFewest = 14;
 
 // Vector operations of both ways; the transforms' were counted in their loops.
-bool pays(const Step& s, const Plan& plan) {
-  if (s.kind != Step::kConv || s.kernel[0] != 3 || s.kernel[1] != 3 || s.stride[0] != 1 ||
-      s.stride[1] != 1 || s.pad[0] != 1 || s.pad[1] != 1 || s.scale >= 0) {
+bool pays(const Step& s, const Plan& plan, bool bytes) {
+  if (s.kernel[0] != 3 || s.kernel[1] != 3 || s.stride[0] != 1 ||
+      s.stride[1] != 1 || s.pad[0] != 1 || s.pad[1] != 1 || s.shift >= 0 || bytes) {
     return false;
   }
   constexpr long kLanes = 16, kInTransform = 170, kOutTransform = 130;
@@ -57,7 +57,7 @@ WinogradFilters winograd_filters(const Program& program, const Plan& plan, const
   WinogradFilters all(program.steps.size());
   for (std::size_t i = 0; i < all.size(); ++i) {
     const Step& s = program.steps[i];
-    if (!pays(s, plan)) continue;
+    if (s.kind != Step::kConv || !pays(s, plan, program.maps[s.in.map].bytes)) continue;
     // (blocks, 9, channels, kBlock) becomes (blocks, 36, channels, kBlock).
     const std::size_t plane = static_cast<std::size_t>(s.block_in) * kBlock;
     all[i].resize(s.blocks * kTaps * plane);
@@ -80,7 +80,7 @@ void Runner::winograd(const Step& s, const float* filters) {
   const int tiles = static_cast<int>(tiles_of(to.height) * tiles_of(to.width));
   const int most = kernels().max_pixels;
   const int chunks = (tiles + most - 1) / most;  // of nearly equal length
-  clear_border(s.out);
+  clear_border<float>(s.out);
   const auto [first, last] = share(chunks);
   for (int chunk = first; chunk < last; ++chunk) {
     const int begin = tiles * chunk / chunks, end = tiles * (chunk + 1) / chunks;
@@ -94,7 +94,7 @@ void Runner::winograd_tiles(const Step& s, const float* filters, int first, int 
   const int channels = s.in.channels;
   const std::ptrdiff_t plane = static_cast<std::ptrdiff_t>(tiles) * channels;
   const std::ptrdiff_t sums_plane = static_cast<std::ptrdiff_t>(tiles) * kBlock;
-  float* const planes = scratch(kTaps * (plane + sums_plane));
+  float* const planes = scratch<float>(kTaps * (plane + sums_plane));
   float* const sums = planes + kTaps * plane;
   const auto corner = [&](int i) {
     return std::make_pair((first + i) / columns * kOut, (first + i) % columns * kOut);
@@ -104,7 +104,7 @@ void Runner::winograd_tiles(const Step& s, const float* filters, int first, int 
     winograd_in(s, y, x, planes + i * channels, plane);
   }
   const std::ptrdiff_t tap = 0;
-  ConvTile tile;
+  ConvTile<float> tile;
   tile.in_step = channels;
   tile.taps = &tap;
   tile.runs = 1;
@@ -137,7 +137,7 @@ void Runner::winograd_in(const Step& s, int y, int x, float* planes, std::ptrdif
   const bool inside = y - 1 + kIn <= from.height + from.border &&
                       x - 1 + kIn <= from.width + from.border;
   if (inside) {
-    kernels().winograd_in(pixel(s.in, y - 1, x - 1), line, from.channels, planes, plane,
+    kernels().winograd_in(pixel<float>(s.in, y - 1, x - 1), line, from.channels, planes, plane,
                           s.in.channels);
     return;
   }
@@ -146,7 +146,7 @@ void Runner::winograd_in(const Step& s, int y, int x, float* planes, std::ptrdif
   patch_.assign(static_cast<std::size_t>(kTaps) * channels, 0);
   for (int v = 0; v < std::min(kIn, from.height + 1 - y + 1); ++v) {
     for (int u = 0; u < std::min(kIn, from.width + 1 - x + 1); ++u) {
-      std::memcpy(patch_.data() + (v * kIn + u) * channels, pixel(s.in, y - 1 + v, x - 1 + u),
+      std::memcpy(patch_.data() + (v * kIn + u) * channels, pixel<float>(s.in, y - 1 + v, x - 1 + u),
                   channels * sizeof(float));
     }
   }
@@ -163,8 +163,8 @@ void Runner::winograd_out(const Step& s, int block, int y, int x, const float* s
   for (int i = 0; i < kOut * kOut; ++i) {
     const int v = y + i / kOut, u = x + i % kOut;
     const bool there = v < to.height && u < to.width;
-    out[i] = there ? pixel(s.out, v, u) + channel : nullptr;
-    add[i] = there && s.add.there() ? pixel(s.add, v, u) + channel : nullptr;
+    out[i] = there ? pixel<float>(s.out, v, u) + channel : nullptr;
+    add[i] = there && s.add.there() ? pixel<float>(s.add, v, u) + channel : nullptr;
   }
   WinogradOut tile;
   tile.in = sums;

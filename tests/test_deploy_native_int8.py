@@ -1,0 +1,173 @@
+"""The native operator on bytes: what the numbers stand for, and how far the outputs are off."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+import mxnet as mx
+import numpy as np
+import pytest
+from test_deploy_export import TINY, VARIANTS, as_list, build, variants
+from test_deploy_native import SHAPES, WORKER, optimized
+
+import gluondense
+from gluondense.deploy import Calibration
+from gluondense.deploy.native import OPERATOR, lower, quantized
+
+IMAGES = 48
+
+
+def images(channels, shape=(IMAGES, 32, 32), seed=0):
+    """Images of big and small structures, as real ones are."""
+    random = np.random.default_rng(seed)
+    count, height, width = shape
+    small = random.standard_normal((count, channels, 4, 4))
+    rows, columns = np.arange(height) * 4 // height, np.arange(width) * 4 // width
+    noise = random.standard_normal((count, channels, height, width))
+    return (small[:, :, rows][:, :, :, columns] + 0.3 * noise).astype("float32")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Exports of all variants, inputs, and what the float networks make of them."""
+    folder = tmp_path_factory.mktemp("bytes")
+    inputs, expected = {}, {}
+    for variant in variants("native"):
+        net = build(*VARIANTS[variant])
+        channels = net.spec.in_channels
+        calibration = Calibration(images(channels), max_changed=0.2)
+        gluondense.export(
+            net, folder / variant, (1, channels, 32, 32), "native_int8", calibration=calibration
+        )
+        for shape in SHAPES:
+            case = f"{variant}|{shape}"
+            inputs[case] = images(channels, shape, seed=1)
+            for n, output in enumerate(as_list(net(mx.nd.array(inputs[case])))):
+                expected[f"{case}|{n}"] = output
+    np.savez(folder / "inputs.npz", **inputs)
+    return folder, expected
+
+
+def outputs(folder, isa, threads):
+    environment = {**os.environ, "GLUONDENSE_ISA": isa, "OMP_NUM_THREADS": str(threads)}
+    subprocess.run([sys.executable, "-c", WORKER, folder], env=environment, check=True)
+    return dict(np.load(folder / "outputs.npz"))
+
+
+def error(got, wanted):
+    return np.linalg.norm(got - wanted) / np.linalg.norm(wanted)
+
+
+@pytest.mark.parametrize(("isa", "threads"), [("avx512vnni", 2), ("base", 3)])
+def test_bytes_are_near_the_float_network(folder, isa, threads):
+    folder, expected = folder
+    found = outputs(folder, isa, threads)
+    assert set(found) == set(expected)
+    errors = {case: error(found[case], wanted) for case, wanted in expected.items()}
+    assert max(errors.values()) < 0.2, max(errors, key=errors.get)
+    assert np.median(list(errors.values())) < 0.04
+
+
+def test_all_instructions_give_the_same_bytes(folder):
+    """But for a rounding here and there, where one multiplies and adds in one step."""
+    folder, _ = folder
+    first, other = outputs(folder, "avx512vnni", 1), outputs(folder, "avx2", 2)
+    assert np.median([error(other[case], wanted) for case, wanted in first.items()]) < 0.005
+
+
+def test_the_number_of_threads_changes_nothing(folder):
+    folder, _ = folder
+    first, other = outputs(folder, "avx512vnni", 1), outputs(folder, "avx512vnni", 3)
+    for case, wanted in first.items():
+        np.testing.assert_array_equal(other[case], wanted)
+
+
+@pytest.mark.parametrize("on", [True, False])
+def test_rectified_bytes_stand_for_the_normalization(on):
+    random = np.random.default_rng(0)
+    scale = random.standard_normal(500) * (random.random(500) < 0.9)
+    shift, low = 3 * random.standard_normal((2, 500))
+    step = random.random(500) / 30
+    flip, zero, factor, offset = quantized.rectify(scale, shift, step, low, on)
+    q = np.arange(256)[:, None]
+    got = offset + factor * np.maximum((q ^ flip).astype(int) - zero, 0)
+    wanted = scale * (low + step * q) + shift
+    wanted = np.maximum(wanted, 0) if on else wanted
+    # The point where the ReLU begins is rounded to a byte.
+    assert (np.abs(got - wanted) <= 0.5001 * np.abs(scale) * step + 1e-9).all()
+
+
+@pytest.mark.parametrize("joined", [True, False])
+@pytest.mark.parametrize("depth", [1, 3, 4, 10])
+def test_packed_bytes_are_the_filters(depth, joined):
+    filters = np.random.default_rng(0).integers(-127, 128, (2, 3, 3, depth, 32))
+    packed = quantized.pack_bytes(filters, joined)
+    assert packed.dtype == np.int8
+    run = -(-(3 * depth if joined else depth) // 4) * 4
+    assert packed.shape == (2, 3 if joined else 9, run // 4, 32, 4)
+    back = np.empty((*packed.shape[:2], run, 32), int)
+    for lane, channel in enumerate(quantized.COLUMNS):
+        back[..., channel] = packed[:, :, :, lane].reshape(*packed.shape[:2], run)
+    wanted = filters.reshape(2, packed.shape[1], -1, 32)
+    np.testing.assert_array_equal(back[:, :, : wanted.shape[2]], wanted)
+    assert not back[:, :, wanted.shape[2] :].any()
+
+
+def test_every_channel_of_every_filter_uses_all_bytes(monkeypatch):
+    seen = []
+    pack = quantized.pack_filters
+    monkeypatch.setattr(
+        quantized, "pack_filters", lambda weight, *rest: seen.append(weight) or pack(weight, *rest)
+    )
+    byte_program(images(3, (4, 32, 32)))
+    assert len(seen) == 10  # all but the dense layer
+    for weight in seen:
+        np.testing.assert_array_equal(np.abs(weight).max(axis=(1, 2, 3)), 127)
+
+
+def byte_program(x):
+    graph = optimized("densenet")
+    ranges = quantized.collect_ranges(
+        *graph.to_symbol(), quantized.ByteLowering(graph).tensors(), [x], "minmax"
+    )
+    return quantized.ByteLowering(graph, ranges).lower_bytes()
+
+
+def test_only_what_follows_the_last_pooling_stays_in_float():
+    text, _, _ = byte_program(images(3, (4, 32, 32)))
+    maps = [line for line in text.splitlines() if line.startswith("map ")]
+    assert sum("bytes=1" not in line for line in maps) == 2  # pooled features and logits
+
+
+def test_an_export_says_how_it_was_calibrated(tmp_path):
+    x = images(3)
+    files = gluondense.export(
+        build("densenet121", TINY), tmp_path / "net", (1, 3, 32, 32), "native_int8", calibration=x
+    )
+    found = json.loads(files.metadata.read_text())["quantization"]
+    assert found["images"] == IMAGES
+    assert found["error"] < 0.1
+    assert found["agreement"] >= 0.98
+    assert [node["op"] for node in json.loads(files.symbol.read_text())["nodes"]][-1] == OPERATOR
+    again = gluondense.export(
+        build("densenet121", TINY), tmp_path / "new", (1, 3, 32, 32), "native_int8", calibration=x
+    )
+    assert files.params.read_bytes() == again.params.read_bytes()
+
+
+def test_layers_cannot_stay_in_float(tmp_path):
+    calibration = Calibration(images(3), keep=("*stem*",))
+    with pytest.raises(ValueError, match="'native_int8' keeps no layers in float; use target="):
+        gluondense.export(
+            build(), tmp_path / "net", (1, 3, 32, 32), "native_int8", calibration=calibration
+        )
+
+
+def test_blocks_of_lanes_hold_each_channel_once():
+    values = np.arange(70.0)
+    lanes = quantized._in_columns(values, lower.BLOCK)
+    assert lanes.shape == (3, 32)
+    assert sorted(lanes[:2].ravel()) == list(range(64))
