@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <cstring>
 #include <type_traits>
 
 #include "runner.h"
@@ -7,6 +8,14 @@ namespace gluondense {
 namespace {
 
 bool has_prologue(const Step& s) { return s.flip >= 0 || s.shift >= 0; }
+
+// Pixels so far apart share too few places in the first cache: where they are read often, a copy
+// side by side is faster.
+template <class T>
+bool collides(const Step& s, std::ptrdiff_t step) {
+  return s.kernel[0] * s.kernel[1] == 1 && s.blocks >= 4 && s.block_step == 0 &&
+         step * static_cast<std::ptrdiff_t>(sizeof(T)) % 2048 == 0;
+}
 
 }  // namespace
 
@@ -55,7 +64,7 @@ void Runner::conv_tile(const Step& s, int y, int x, int pixels, int block, int e
     in += (static_cast<std::ptrdiff_t>(y * s.stride[0] - s.pad[0] + from.border) * from.pitch() +
            x * s.stride[1] - s.pad[1] + from.border) * from.channels;
   }
-  if (has_prologue(s)) in = pack<T>(s, in, &tile);
+  if (has_prologue(s) || collides<T>(s, tile.in_step)) in = pack<T>(s, in, &tile);
   // Taps side by side in memory are one run.
   std::ptrdiff_t taps[64];
   const bool joined = s.block_in == from.channels;
@@ -97,16 +106,21 @@ void Runner::conv_tile(const Step& s, int y, int x, int pixels, int block, int e
   }
 }
 
-// Normalize and rectify a tile's pixels on their way into a 1x1 convolution.
+// Put a tile's pixels side by side on their way into a 1x1 convolution, normalized and rectified
+// where it has a prologue.
 template <class T>
 const T* Runner::pack(const Step& s, const T* in, ConvTile<T>* tile) {
   const int channels = s.in.channels;
-  const int row = (channels + kSlack - 1) / kSlack * kSlack;
+  // An odd number of cache lines: rows that lie a power of two apart share too few places in L1.
+  const int line = 64 / static_cast<int>(sizeof(T));
+  const int row = ((channels + line - 1) / line | 1) * line;
   T* const packed = scratch<T>(static_cast<std::size_t>(row) * kernels().max_pixels);
   for (int i = 0; i < tile->pixels; ++i) {
     const T* const from = in + i * tile->in_step;
     T* const to = packed + static_cast<std::size_t>(i) * row;
-    if constexpr (std::is_same_v<T, Byte>) {
+    if (!has_prologue(s)) {
+      std::memcpy(to, from, channels * sizeof(T));
+    } else if constexpr (std::is_same_v<T, Byte>) {
       kernels().rectify(from, unsigned_bytes(s.flip), unsigned_bytes(s.zero), to, channels);
     } else {
       kernels().affine(from, blob_ + s.scale, blob_ + s.shift, 0, to, channels);
@@ -115,7 +129,7 @@ const T* Runner::pack(const Step& s, const T* in, ConvTile<T>* tile) {
   // The next tile is on its way while this one is computed with.
   const T* const next = in + tile->pixels * tile->in_step;
   for (int i = 0; i < tile->pixels; ++i) {
-    for (int c = 0; c < channels; c += 64 / static_cast<int>(sizeof(T))) {
+    for (int c = 0; c < channels; c += line) {
       __builtin_prefetch(next + i * tile->in_step + c, 0, 2);
     }
   }

@@ -22,7 +22,7 @@ class Team {
     }
     // A few microseconds at most, unless another process has this thread's core.
     for (int spin = 0; round_.load(std::memory_order_acquire) == round; ++spin) {
-      if (spin < 20000) {
+      if (spin < 4000) {
 #if defined(__x86_64__)
         __builtin_ia32_pause();
 #endif
