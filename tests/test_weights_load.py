@@ -8,6 +8,7 @@ from pathlib import Path
 import mxnet as mx
 import numpy as np
 import pytest
+from mxnet import gluon
 from mxnet.gluon import nn
 from mxnet.gluon.model_zoo import vision
 from reference import assert_close, images, randomize
@@ -64,13 +65,58 @@ def test_our_own_files(saved, initialize):
     assert_same(net, other)
 
 
-def test_a_loaded_network_trains(saved):
+@pytest.mark.parametrize("initialize", [False, True])
+@pytest.mark.parametrize("hybridize", [False, True])
+def test_a_network_that_is_in_use(saved, initialize, hybridize):
+    """Its convolutions keep their weights in an order of oneDNN's once they have predicted."""
+    net, path = saved
+    other = small()
+    other.hybridize(hybridize, static_alloc=True, static_shape=True)
+    if initialize:
+        other.initialize()
+    else:
+        load_weights(other, path)
+        other.collect_params().zero_grad()
+        for parameter in other.collect_params().values():
+            parameter.set_data(parameter.data() / 2)
+    x = mx.nd.array(images(2, 3, 32, 32))
+    before, weight = other(x).asnumpy(), other.features[0][0].weight.data()
+    load_weights(other, path)
+    assert_same(net, other)
+    assert_close(other(x), net(x).asnumpy())
+    assert np.abs(other(x).asnumpy() - before).max() > 1e-3
+    assert other.features[0][0].weight.data() is weight
+
+
+@pytest.mark.parametrize("grad_req", ["write", "add"])
+def test_a_loaded_network_trains(saved, grad_req):
+    """As one that Gluon has loaded."""
+    _, path = saved
+    net, other = small(), small()
+    load_weights(net, path)
+    other.load_parameters(str(path))
+    x = mx.nd.array(images(2, 3, 32, 32))
+    for network in (net, other):
+        network.collect_params().setattr("grad_req", grad_req)
+        trainer = gluon.Trainer(network.collect_params(), "sgd", {"momentum": 0.9})
+        assert not network.output.weight.grad().asnumpy().any()
+        for _ in range(2):
+            with mx.autograd.record():
+                network(x).sum().backward()
+            assert np.abs(network.output.weight.grad().asnumpy()).max() > 0
+            trainer.step(2)
+    for key, array in values(other).items():
+        np.testing.assert_allclose(values(net)[key], array, rtol=1e-4, atol=1e-6, err_msg=key)
+
+
+def test_no_gradients_where_none_are_wanted(saved):
     _, path = saved
     net = small()
+    net.collect_params(".*conv.*").setattr("grad_req", "null")
     load_weights(net, path)
-    with mx.autograd.record():
-        net(mx.nd.array(images(2, 3, 32, 32))).sum().backward()
-    assert np.abs(net.output.weight.grad().asnumpy()).max() > 0
+    for name, parameter in net.collect_params().items():
+        wanted = "conv" not in name and "running" not in name
+        assert (parameter._grad is not None) == wanted == (parameter.grad_req == "write"), name
 
 
 def test_our_own_exports(saved, tmp_path):

@@ -164,7 +164,8 @@ class Layout:
         keys = {key: key for key in file}
         for old, new in self.aliases:
             spelling = re.compile(old)
-            keys = {spelling.sub(new, name): key for name, key in keys.items()}
+            if any(map(spelling.search, keys)):
+                keys = {spelling.sub(new, name): key for name, key in keys.items()}
         if self.prefixed:
             (stem,) = self.names(["features.stem.conv.weight"]).values()
             # The zoo's stages have a conv0 each: the shortest prefix is the network's.

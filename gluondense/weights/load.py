@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import dataclasses
 import logging
 import os
@@ -11,14 +10,15 @@ from typing import Any
 
 import mxnet as mx
 import numpy as np
-from mxnet.base import _LIB, check_call
+from mxnet import gluon
 
 from ..blocks import HeFanOut
 from ..models import Network
 from .files import WeightsFile, open_weights
 from .layout import Layout, Preprocessing
 from .layouts import get_layout
-from .matching import HEAD, STEM, Plan, find_layout, shapes_of, some
+from .matching import HEAD, STEM, Plan, find_layout, some
+from .memory import make_arrays, open_arrays
 
 logger = logging.getLogger(__name__)
 
@@ -115,14 +115,14 @@ def load_weights(
     ('gluondense', ('output.weight', 'output.bias'))
     """
     parameters = net._collect_params_with_prefix()
+    shapes = {name: parameter.shape for name, parameter in parameters.items()}
     with open_weights(path) as file:
-        row = get_layout(layout) if layout else find_layout(parameters, file)
-        plan = Plan(shapes_of(net), net.spec, file, row, net.features_only)
+        row = get_layout(layout) if layout else find_layout(shapes, file)
+        plan = Plan(shapes, net.spec, file, row, net.features_only)
         plan.check(net.model_name)
         preprocessing = _preprocessing(file, row)
         devices = _devices(net, ctx)
-        for name in plan.loads:
-            _fill(parameters[name], plan, name, devices)
+        _fill(plan, parameters, devices)
     if plan.fresh:
         _start_head(net, plan, devices)
     if plan.adapted:
@@ -157,15 +157,6 @@ def _preprocessing(file: WeightsFile, layout: Layout) -> Preprocessing | None:
         raise ValueError(f"{file.path}: {error} Leave it out of the header.") from None
 
 
-def _read(plan: Plan, name: str, keys: tuple[str, ...]) -> np.ndarray:
-    parts = [plan.file[key] for key in keys]
-    array = parts[0] if len(parts) == 1 else np.concatenate(parts)
-    shape = plan.shapes[name]
-    if name in plan.adapted:
-        return fit_channels(array, shape[1])
-    return array.reshape(shape)
-
-
 def fit_channels(filters: np.ndarray, channels: int) -> np.ndarray:
     """Make filters for other input channels: their sum for one, else in turn and scaled.
 
@@ -188,42 +179,81 @@ def _devices(net: Network, ctx: Any) -> list[mx.Context]:
     return [ctx] if isinstance(ctx, mx.Context) else list(ctx)
 
 
-def _fill(parameter: Any, plan: Plan, name: str, devices: list[mx.Context]) -> None:
+def _fill(plan: Plan, parameters: dict[str, gluon.Parameter], devices: list[mx.Context]) -> None:
+    """Read what the plan loads, to where it is in use or else to new memory."""
+    new = {name: parameters[name] for name in plan.loads if parameters[name]._data is None}
+    arrays, views = _make_arrays(plan, new)
+    for name, view in zip(new, views):
+        _read_into(plan, name, view)
+    trained = {name: value for name, value in new.items() if value.grad_req != "null"}
+    gradients, _ = _make_arrays(plan, trained, zeros=True)
+    _start(new, dict(zip(new, arrays)), dict(zip(trained, gradients)), devices)
+    used = [(n, a) for n in plan.loads if n not in new for a in parameters[n].list_data()]
+    here = [(name, array) for name, array in used if array.context.device_type == "cpu"]
+    for (name, _), view in zip(here, open_arrays([array for _, array in here])):
+        _read_into(plan, name, view)
+    for name, array in used:
+        if array.context.device_type != "cpu":
+            array[:] = _read(plan, name)
+
+
+def _make_arrays(
+    plan: Plan, parameters: dict[str, gluon.Parameter], zeros: bool = False
+) -> tuple[list[mx.nd.NDArray], list[np.ndarray]]:
+    shapes = [plan.shapes[name] for name in parameters]
+    return make_arrays(shapes, [np.dtype(value.dtype) for value in parameters.values()], zeros)
+
+
+def _start(
+    parameters: dict[str, gluon.Parameter],
+    values: dict[str, mx.nd.NDArray],
+    gradients: dict[str, mx.nd.NDArray],
+    devices: list[mx.Context],
+) -> None:
+    """Give parameters their first values, and gradients to those that have some."""
+    for name, parameter in parameters.items():
+        parameter._deferred_init = ()
+        # Gluon would make the gradients now, and one by one.
+        grad_req, parameter._grad_req = parameter._grad_req, "null"
+        parameter._init_impl(_InPlace(values[name]), devices)
+        parameter._grad_req = grad_req
+    for name, gradient in gradients.items():
+        parameters[name]._grad = [_InPlace(gradient).copyto(ctx) for ctx in devices]
+    mx.autograd.mark_variables(
+        [array for name in gradients for array in parameters[name]._data],
+        [array for name in gradients for array in parameters[name]._grad],
+        [parameters[name].grad_req for name in gradients for _ in devices],
+    )
+
+
+def _read_into(plan: Plan, name: str, memory: np.ndarray) -> None:
     keys = plan.loads[name]
-    if parameter._data is not None:
-        array = _read(plan, name, keys).astype(parameter.dtype, copy=False)
-        for data in parameter.list_data():
-            data[:] = array
-        return
-    # Straight from the file into the parameter's memory. Gluon's own way takes two copies, and for
-    # each parameter a wait for MXNet's engine.
-    values = mx.nd.empty(parameter.shape, ctx=mx.cpu(), dtype=parameter.dtype)
-    memory = _memory(values)
-    if len(keys) == 1 and plan.file.shapes[keys[0]] == parameter.shape:
+    if len(keys) == 1 and plan.file.shapes[keys[0]] == memory.shape:
         plan.file.read_into(keys[0], memory)
     else:
-        memory[...] = _read(plan, name, keys)
-    parameter._deferred_init = ()
-    parameter._init_impl(_InPlace(values), devices)
+        memory[...] = _read(plan, name)
 
 
-def _memory(array: mx.nd.NDArray) -> np.ndarray:
-    """Show the memory of a new array on the CPU, which no operation has touched yet."""
-    pointer = ctypes.c_void_p()
-    check_call(_LIB.MXNDArrayGetData(array.handle, ctypes.byref(pointer)))
-    count = array.size * np.dtype(array.dtype).itemsize
-    buffer = (ctypes.c_char * count).from_address(pointer.value or 0)
-    return np.frombuffer(buffer, dtype=array.dtype).reshape(array.shape)
+def _read(plan: Plan, name: str) -> np.ndarray:
+    parts = [plan.file[key] for key in plan.loads[name]]
+    array = parts[0] if len(parts) == 1 else np.concatenate(parts)
+    shape = plan.shapes[name]
+    if name in plan.adapted:
+        return fit_channels(array, shape[1])
+    return array.reshape(shape)
+
+
+_HERE = mx.cpu()
 
 
 class _InPlace:
-    """What Gluon copies to each device, but for the device where it is already."""
+    """What Gluon copies to each device, but for the one where it is already."""
 
     def __init__(self, array: mx.nd.NDArray) -> None:
         self._array = array
 
     def copyto(self, ctx: mx.Context) -> mx.nd.NDArray:
-        return self._array if ctx == self._array.context else self._array.copyto(ctx)
+        return self._array if ctx == _HERE else self._array.copyto(ctx)
 
 
 def _start_head(net: Network, plan: Plan, devices: list[mx.Context]) -> None:

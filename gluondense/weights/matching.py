@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 
@@ -37,13 +38,19 @@ def _best_layout(names: list[str], file: WeightsFile) -> Layout | None:
     # The beginning and the end tell. All names in all layouts would take longer than loading.
     probes = names[:24] + names[-24:]
 
-    def score(layout: Layout) -> int:
+    # Those whose word for gamma the file has come first: one that names all ends the search.
+    words = {key.replace("_", ".").rpartition(".")[2] for key in file.shapes}
+    best, most = None, 0
+    for layout in sorted(
+        LAYOUTS.values(), key=lambda row: row.kinds.get("gamma", "gamma") not in words
+    ):
         keys = layout.keys(file.shapes)
-        return sum(all(key in keys for key in theirs) for theirs in layout.names(probes).values())
-
-    scores = {name: score(layout) for name, layout in LAYOUTS.items()}
-    best = max(scores, key=lambda name: scores[name])
-    return LAYOUTS[best] if 2 * scores[best] >= len(probes) else None
+        score = sum(all(key in keys for key in theirs) for theirs in layout.names(probes).values())
+        if score > most:
+            best, most = layout, score
+        if score == len(probes):
+            break
+    return best if 2 * most >= len(probes) else None
 
 
 def fitting(file: WeightsFile) -> str:
@@ -87,7 +94,7 @@ class Plan:
             for name, keys in layout.names(shapes).items()
         }
         self.missing = [name for name in shapes if not all(self.keys.get(name, ("",)))]
-        used = {key for keys in self.keys.values() for key in keys}
+        used = set(itertools.chain.from_iterable(self.keys.values()))
         rest = [key for key in file.shapes if key not in used]
         self.ignored = [key for key in rest if key.endswith(_BOOKKEEPING)]
         if features_only:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import mmap
 import re
 import struct
-import zipfile
 import zlib
 from typing import Any
 
@@ -13,10 +12,12 @@ from .stored import BadFile, Index, Source, StoredArray, count_elements, reach, 
 from .torch_globals import SAVE_AGAIN, Storage, Tensor
 from .torch_pickle import load
 from .torch_state import find_state_dict
+from .zip_table import Entry, read_table
 
 ZIP_MAGIC = b"PK\x03\x04"
 # Before the bytes of an entry; the sizes of a name and of a filler are what it is read for.
 _LOCAL_HEADER = struct.Struct("<4s22xHH")
+_ENCRYPTED, _AS_IT_IS = 1, 0  # a flag, and a method of compression
 
 # The pickle of a magic number, in any of the protocols.
 LEGACY_MAGIC = re.compile(
@@ -39,21 +40,24 @@ def read_zip(source: Source) -> Index:
     BadFile
         If it is truncated, damaged or hostile, or is no file of weights.
     """
-    entries = _entries(source)
+    entries = read_table(source)
     root = _root(entries)
+
+    def content(name: str) -> bytes:
+        return _content(source, name, entries[name])
+
     if f"{root}constants.pkl" in entries:
         raise BadFile(f"is a TorchScript program; load it with torch.jit.load and {SAVE_AGAIN}")
-    if f"{root}byteorder" in entries and _content(source, entries[f"{root}byteorder"]) != b"little":
+    if f"{root}byteorder" in entries and content(f"{root}byteorder") != b"little":
         raise BadFile(f"was written by a big-endian machine; load it with torch and {SAVE_AGAIN}")
-    content = load(_content(source, entries[f"{root}data.pkl"])).value
-    tensors, notes = find_state_dict(content)
+    tensors, notes = find_state_dict(load(content(f"{root}data.pkl")).value)
     records: dict[str, Record] = {}
     # In the file's order: jumping about would keep the disk from reading ahead.
     for key in dict.fromkeys(tensor.storage.key for tensor in tensors.values()):
         name = f"{root}data/{key}"
         if name not in entries:
             raise BadFile(f"is damaged: it has no record {shown(name)}; get it again")
-        records[key] = _record(source, entries[name])
+        records[key] = _record(source, name, entries[name])
     return Index(_stored(tensors, records), style="zip", notes=notes)
 
 
@@ -100,30 +104,7 @@ def _legacy_records(
     return records
 
 
-def _entries(source: Source) -> dict[str, zipfile.ZipInfo]:
-    """Read the table of contents; torch writes neither compressed nor encrypted entries."""
-    try:
-        with zipfile.ZipFile(source.file) as archive:
-            rows = archive.infolist()
-    except (zipfile.BadZipFile, struct.error, ValueError, OverflowError, NotImplementedError):
-        raise BadFile(
-            f"is truncated or damaged: it has {source.size} bytes and no sound table of contents"
-            " at its end; get it again"
-        ) from None
-    entries = {}
-    for row in rows:
-        name = row.orig_filename
-        if name.startswith(("/", "\\")) or ".." in name.replace("\\", "/").split("/"):
-            raise BadFile(
-                f"is hostile: its entry {shown(name)} climbs out of the archive; delete it"
-            )
-        if name in entries:
-            raise BadFile(f"has two entries of the name {shown(name)}; get it again")
-        entries[name] = row
-    return entries
-
-
-def _root(entries: dict[str, zipfile.ZipInfo]) -> str:
+def _root(entries: dict[str, Entry]) -> str:
     """Name the folder that everything lies in, with a slash."""
     roots = [name[:-8] for name in entries if name.endswith("data.pkl") and name.count("/") == 1]
     if len(roots) == 1:
@@ -132,29 +113,30 @@ def _root(entries: dict[str, zipfile.ZipInfo]) -> str:
     raise BadFile(f"is a zip archive (of {some}) that torch.save did not write; unpack it first")
 
 
-def _record(source: Source, entry: zipfile.ZipInfo) -> Record:
-    if entry.flag_bits & 1:
-        raise BadFile(f"is encrypted (its entry {shown(entry.filename)}); decrypt it first")
-    if entry.compress_type != zipfile.ZIP_STORED or entry.compress_size != entry.file_size:
-        name = shown(entry.filename)
+def _record(source: Source, name: str, entry: Entry) -> Record:
+    flags, method, _, packed_size, size, at = entry
+    if flags & _ENCRYPTED:
+        raise BadFile(f"is encrypted (its entry {shown(name)}); decrypt it first")
+    if method != _AS_IT_IS or packed_size != size:
+        name = shown(name)
         raise BadFile(f"is compressed (its entry {name}), and torch's files are not; {SAVE_AGAIN}")
-    header = source.read(_LOCAL_HEADER.size, entry.header_offset)
+    header = source.read(_LOCAL_HEADER.size, at)
     magic, name_size, filler_size = _LOCAL_HEADER.unpack(header)
     if magic != ZIP_MAGIC:
-        name = shown(entry.filename)
+        name = shown(name)
         raise BadFile(f"is damaged: its entry {name} is not where it should be; get it again")
-    offset = entry.header_offset + len(header) + name_size + filler_size
-    if offset + entry.file_size > source.size:
+    offset = at + _LOCAL_HEADER.size + name_size + filler_size
+    if offset + size > source.size:
         raise source.truncated()
-    return offset, entry.file_size
+    return offset, size
 
 
-def _content(source: Source, entry: zipfile.ZipInfo) -> bytes:
-    offset, size = _record(source, entry)
+def _content(source: Source, name: str, entry: Entry) -> bytes:
+    offset, size = _record(source, name, entry)
     if size > _LONGEST_PICKLE:
         raise BadFile(f"has an index of {size >> 20} MiB, too long for weights; {SAVE_AGAIN}")
     content = source.read(size, offset)
-    if zlib.crc32(content) != entry.CRC:
+    if zlib.crc32(content) != entry.checksum:
         raise BadFile("is damaged: its index has a wrong checksum; get it again")
     return content
 

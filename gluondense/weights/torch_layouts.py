@@ -25,7 +25,7 @@ TORCHVISION = Layout(
     ),
     TORCH,
     # Modules had dots in their names before torch 0.4; torchvision's files still have.
-    aliases=((r"\b(norm|conv)\.([12])\.", r"\1\2."),),
+    aliases=((r"\.(norm|conv)\.([12])\.", r".\1\2."),),
 )
 CSP_LISTING = Layout(
     "csp-listing",

@@ -1,0 +1,99 @@
+"""Time loading a file of weights beside reading its bytes, each sample in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from statistics import median
+from typing import Optional
+
+import gluondense
+from gluondense.arguments import Parser
+
+# What is timed, all of it with the file in the page cache, and behind the imports.
+WHATS = {
+    "read": "open(path, 'rb').read()",
+    "new": "load_weights, network not initialized",
+    "initialized": "load_weights, network initialized",
+    "used": "load_weights, network has predicted",
+}
+
+
+def main(argv: Optional[list[str]] = None) -> int:
+    """Parse, time, print a table; return the process's exit code."""
+    args = _parser().parse_args(argv)
+    if args.sample:
+        print(json.dumps(_sample(args.sample, args.file, args.model)))
+        return 0
+    if not args.file.is_file():
+        print(f"error: no weights file {args.file}; check the path", file=sys.stderr)
+        return 2
+    args.file.read_bytes()  # into the page cache
+    samples: dict[str, list[list[float]]] = {what: [] for what in WHATS}
+    for _ in range(args.samples):
+        for what, times in samples.items():
+            command = [__file__, args.file, "--model", args.model, "--sample", what]
+            done = subprocess.run(
+                [sys.executable, *command],
+                capture_output=True,
+                text=True,
+                env={"OMP_NUM_THREADS": "1", **os.environ},
+            )
+            if done.returncode:
+                print(f"error: {done.stderr.strip().splitlines()[-1]}", file=sys.stderr)
+                return 2
+            times.append(json.loads(done.stdout))
+    _print(samples)
+    return 0
+
+
+def _sample(what: str, path: Path, model: str) -> tuple[float, float]:
+    """Do it once, and return milliseconds of wall and of all threads."""
+    import mxnet as mx  # behind gluondense, which sets its threads
+
+    net = None if what == "read" else gluondense.get_model(model)
+    if net is not None and what != "new":
+        net.initialize()
+    if net is not None and what == "used":
+        size = max(224, net.min_size)
+        net(mx.nd.zeros((1, net.spec.in_channels, size, size)))
+    mx.nd.waitall()
+    path.read_bytes()  # into the page cache
+    wall, cpu = time.perf_counter(), time.process_time()
+    if net is None:
+        path.read_bytes()
+    else:
+        gluondense.load_weights(net, path)
+        mx.nd.waitall()
+    return 1e3 * (time.perf_counter() - wall), 1e3 * (time.process_time() - cpu)
+
+
+def _print(samples: dict[str, list[list[float]]]) -> None:
+    print("| what | wall ms (least) | CPU ms (least) | wall / read | CPU / read |")
+    print("|---|---|---|---|---|")
+    base = [median(times) for times in zip(*samples["read"])]
+    for what, times in samples.items():
+        walls, cpus = zip(*times)
+        wall, cpu = median(walls), median(cpus)
+        print(
+            f"| {WHATS[what]} | {wall:.1f} ({min(walls):.1f}) | {cpu:.1f} ({min(cpus):.1f})"
+            f" | {wall / base[0]:.2f} | {cpu / base[1]:.2f} |"
+        )
+
+
+def _parser() -> Parser:
+    parser = Parser(description=__doc__)
+    add = parser.add_argument
+    add("file", type=Path, help=".params, .safetensors, .pth or .pt")
+    add("--model", default="densenet121", help="name from gluondense.list_models()")
+    add("--samples", type=int, default=15, help="of each; the medians are printed (%(default)s)")
+    add("--sample", choices=WHATS, help="print one sample, in this process: [wall, CPU] in ms")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())
