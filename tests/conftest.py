@@ -108,3 +108,14 @@ def fashion_mnist_dir(shared: Path) -> Path:
     if not folder.is_dir():
         pytest.skip(f"no Fashion-MNIST at {folder}")
     return folder
+
+
+@pytest.fixture(scope="session")
+def native_operator() -> Path:
+    """The compiled operator of ``deploy.native``; CI has a compiler."""
+    from gluondense.deploy import native
+
+    try:
+        return native.build()
+    except native.CompilerError as error:
+        pytest.skip(str(error))

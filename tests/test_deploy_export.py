@@ -141,6 +141,8 @@ def assert_close(got, wanted):
 @pytest.fixture(scope="module", params=FLOAT_TARGETS)
 def plain(request, tmp_path_factory):
     """What the networks give, and what plain MXNet gives, by variant, size and API."""
+    if request.param == "native":
+        request.getfixturevalue("native_operator")
     folder = tmp_path_factory.mktemp("exports")
     random, inputs, expected = np.random.default_rng(0), {}, {}
     for variant in variants(request.param):
@@ -172,7 +174,7 @@ def test_plain_mxnet_gives_the_same_outputs(plain, variant, size, api):
 @pytest.mark.slow
 @pytest.mark.parametrize("target", FLOAT_TARGETS)
 @pytest.mark.parametrize("name", gluondense.list_models())
-def test_every_network_in_plain_mxnet(name, target, tmp_path):
+def test_every_network_in_plain_mxnet(name, target, tmp_path, native_operator):
     net = build(name, {})
     side = max(64, net.min_size)
     x = np.random.default_rng(0).standard_normal((2, net.spec.in_channels, side, side))

@@ -21,6 +21,8 @@ from gluondense.deploy.native.layout import Layout
 from gluondense.deploy.passes import PASSES
 from gluondense.deploy.targets import TARGETS
 
+pytestmark = pytest.mark.usefixtures("native_operator")
+
 # Loads a folder's exports and predicts, with as many threads and the instructions it is told.
 WORKER = """
 import sys
@@ -42,7 +44,7 @@ SHAPES = ((1, 32, 32), (2, 64, 48), (5, 45, 37), (4, 61, 90))
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
+def folder(tmp_path_factory, native_operator):
     """Exports of all variants, inputs, and what the networks make of them."""
     folder = tmp_path_factory.mktemp("native")
     random, inputs, expected = np.random.default_rng(0), {}, {}

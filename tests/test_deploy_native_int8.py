@@ -17,6 +17,8 @@ import gluondense
 from gluondense.deploy import Calibration
 from gluondense.deploy.native import OPERATOR, lower, quantized
 
+pytestmark = pytest.mark.usefixtures("native_operator")
+
 IMAGES = 48
 
 
@@ -31,7 +33,7 @@ def images(channels, shape=(IMAGES, 32, 32), seed=0):
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
+def folder(tmp_path_factory, native_operator):
     """Exports of all variants, inputs, and what the float networks make of them."""
     folder = tmp_path_factory.mktemp("bytes")
     inputs, expected = {}, {}
