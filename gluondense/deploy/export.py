@@ -122,7 +122,7 @@ def export(
     if row.needs_calibration:
         calibration = Calibration.of(calibration).read(x.shape, mean, std)
         batches = calibration.batches()
-        expected = _all_outputs(net, batches, x.ctx)
+        expected = _all_outputs(net, batches, x.ctx, x.dtype)
     lowered = row.lower(trace(net), _values(net), *([calibration] if row.needs_calibration else []))
     symbol = mx.sym.load_json(lowered.graph)
     ours = isinstance(net, Network)
@@ -147,7 +147,7 @@ def export(
             shutil.copy2(build(), new.library)
         mx.nd.save(str(new.params), _arrays(symbol, lowered.params))
         ctx = x.ctx if target == "portable" else mx.cpu()
-        again = _all_outputs(import_block(new, ctx), batches, ctx)
+        again = _all_outputs(import_block(new, ctx), batches, ctx, x.dtype)
         if row.needs_calibration:
             harm = dataclasses.asdict(_check_harm(again, expected, calibration))
             quantization = {**(lowered.quantization or {}), **harm}
@@ -185,9 +185,9 @@ def _outputs(net: gluon.HybridBlock, x: mx.nd.NDArray) -> list[np.ndarray]:
 
 
 def _all_outputs(
-    net: gluon.HybridBlock, batches: Sequence[np.ndarray], ctx: mx.Context
+    net: gluon.HybridBlock, batches: Sequence[np.ndarray], ctx: mx.Context, dtype: type
 ) -> list[np.ndarray]:
-    found = [_outputs(net, mx.nd.array(batch, ctx=ctx, dtype=batch.dtype)) for batch in batches]
+    found = [_outputs(net, mx.nd.array(batch, ctx=ctx, dtype=dtype)) for batch in batches]
     return [np.concatenate(parts) for parts in zip(*found)]
 
 
