@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Sequence
 from typing import Any
 
@@ -113,7 +114,7 @@ def start_figure(rows: Sequence[Row]) -> go.Figure:
         [
             go.Bar(
                 x=seconds,
-                y=[_label(row) for row in rows],
+                y=[f"{_label(row)} {row['first_s']:.1f} s" for row in rows],
                 name=name,
                 orientation="h",
                 marker={"color": shade},
@@ -125,6 +126,9 @@ def start_figure(rows: Sequence[Row]) -> go.Figure:
     figure.update_layout(
         barmode="stack", legend={"orientation": "h", "y": 1.02, "yanchor": "bottom"}
     )
+    # Who compiles for a minute would leave the others no room.
+    totals = [row["first_s"] for row in rows]
+    figure.update_xaxes(range=[0, min(1.05 * max(totals), 4 * statistics.median(totals))])
     return _bars(figure, len(rows), "seconds to the first prediction")
 
 
@@ -137,7 +141,7 @@ def _by_precision(rows: Sequence[Row]) -> list[Row]:
 
 
 def _bars(figure: go.Figure, count: int, title: str) -> go.Figure:
-    figure.update_layout(margin={"l": 130, "r": 16, "t": 36, "b": 48}, bargap=0.25)
+    figure.update_layout(margin={"l": 150, "r": 16, "t": 36, "b": 48}, bargap=0.25)
     figure.update_yaxes(autorange="reversed", showgrid=False, type="category")
     figure.update_xaxes(title=title)
     return styled(figure, height=110 + 26 * count)

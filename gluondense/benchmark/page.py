@@ -13,7 +13,8 @@ from .figures import (
     start_figure,
     throughput_figure,
 )
-from .results import FLOORS, floor_ms
+from .floor import floor_ms
+from .results import FLOORS, missing
 
 Row = dict[str, Any]
 Content = dict[str, Any]
@@ -44,24 +45,30 @@ def _model(content: Content, model: str) -> str:
     of_batch = [row for row in rows if row["batch"] == batch]
     first = [row for row in of_size if row["batch"] == batch]
     speeds = [row for row in content["throughput"] if row["model"] == model]
-    charts = [
-        ("Latency against the batch", latency_figure(of_size, "batch"), _many(of_size, "batch")),
-        ("Latency against the image", latency_figure(of_batch, "size"), _many(of_batch, "size")),
-        ("Throughput", throughput_figure(speeds) if speeds else None, bool(speeds)),
-        ("Memory", memory_figure(first), True),
-        ("Start", start_figure(first), True),
-    ]
-    parts = "".join(
-        f"<section><h2>{title}</h2>{plot(figure)}</section>"
-        for title, figure, shown in charts
-        if shown
-    )
+    charts = {
+        "Latency against the batch": _many(of_size, "batch") and latency_figure(of_size, "batch"),
+        "Latency against the image": _many(of_batch, "size") and latency_figure(of_batch, "size"),
+        "Throughput": speeds and throughput_figure(speeds),
+        "Memory": memory_figure(first),
+        "Start": start_figure(first),
+    }
     return (
         f'<div class="tiles">{_tiles(content, model, first)}</div>'
         f"<section><h2>{escape(model)}, {size}x{size}</h2>"
         "<p>Below 1 is faster than the best peer.</p>"
-        f'{plot(ratio_figure(of_size))}</section><div class="pair">{parts}</div>'
+        f"{plot(ratio_figure(of_size))}</section>"
+        f"{_pairs([_section(title, plot(figure)) for title, figure in charts.items() if figure])}"
     )
+
+
+def _section(title: str, body: str) -> str:
+    return f"<section><h2>{title}</h2>{body}</section>" if body else ""
+
+
+def _pairs(sections: list[str]) -> str:
+    """Put sections side by side; the last of an odd number has the width of two."""
+    even = len(sections) // 2 * 2
+    return f'<div class="pair">{"".join(sections[:even])}</div>{"".join(sections[even:])}'
 
 
 def _many(rows: list[Row], key: str) -> bool:
@@ -98,9 +105,12 @@ def _about(content: Content) -> str:
         else value
         for name, value in content["machine"].items()
     }
-    missing = {f"{row['name']}, {row['model']}": row["reason"] for row in content["missing"]}
-    columns = [("Machine", machine), ("Versions", content["versions"])]
-    columns += [("Left out", missing)] if missing else []
+    columns = (("Machine", machine), ("Versions", content["versions"]))
     tables = "".join(table(*column) for column in columns)
+    absent = "".join(
+        f"<p><b>{escape(who)}</b>: {escape(reason)}</p>" for who, reason in missing(content).items()
+    )
     command = f"<p><code>{escape(content['command'])}</code></p>"
-    return f'<section><h2>Machine</h2>{command}<div class="columns">{tables}</div></section>'
+    return _section("Left out", absent) + _section(
+        "Machine and command", f'{command}<div class="columns">{tables}</div>'
+    )

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
-import inspect
 import json
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import mxnet as mx
 import numpy as np
@@ -135,8 +133,8 @@ def _write(prepared: Prepared, name: str, row: Candidate, size: int, say: Say) -
     for module in (*row.needs, *row.prepares):
         if not importlib.util.find_spec(module):
             raise ModuleNotFoundError(f"{module} is not installed")
-    if (prepared.folder / row.source).exists():
-        return
+    if (prepared.folder / row.source).exists() and not row.ours:
+        return  # of an earlier run; what this project exports may have changed since
     begin = time.perf_counter()
     say(f"preparing {name}")
     if row.ours:
@@ -148,11 +146,9 @@ def _write(prepared: Prepared, name: str, row: Candidate, size: int, say: Say) -
 
 def _export(prepared: Prepared, target: str, size: int) -> None:
     data = images(prepared.folder, size)
-    takes = inspect.signature(export).parameters
-    options: dict[str, Any] = {}
-    if "int8" in target and "calibration" in takes:
-        options["calibration"] = data
-    export(prepared.net, prepared.folder / target, (1, *data.shape[1:]), target, **options)
+    calibration = data if TARGETS[target].needs_calibration else None
+    shape = (1, *data.shape[1:])
+    export(prepared.net, prepared.folder / target, shape, target, calibration=calibration)
 
 
 def _randomize(net: Network) -> None:

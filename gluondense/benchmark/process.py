@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from typing import Any
 
 WORKER = Path(__file__).with_name("worker.py")
 SECONDS_TO_END = 5
+ERROR = re.compile(r"[\w.]*(Error|Exception|Exit)\b")  # the last line of a traceback
 
 
 def environment(threads: int) -> dict[str, str]:
@@ -61,7 +63,12 @@ class Worker:
             stdout=subprocess.PIPE,
             stderr=self._errors,
             text=True,
-            env={**environment(threads), "GLUONDENSE_START": start},
+            env={
+                **environment(threads),
+                "GLUONDENSE_START": start,
+                # What a process that was killed has left in the user's would stop this one.
+                "TORCHINDUCTOR_CACHE_DIR": str(Path(folder).resolve() / "inductor"),
+            },
             start_new_session=True,  # so that it ends with all that it has started
         )
 
@@ -99,7 +106,8 @@ class Worker:
         code = self.process.wait()
         self._errors.seek(0)
         lines = self._errors.read().decode(errors="replace").strip().splitlines()
-        words = lines[-1] if lines else f"exit code {code}, no message"
+        errors = [line for line in lines if ERROR.match(line)]
+        words = (errors or lines or [f"exit code {code}, no message"])[-1]
         return f"{signal.Signals(-code).name}, {words}" if code < 0 else words
 
     def close(self) -> None:

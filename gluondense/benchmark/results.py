@@ -63,15 +63,16 @@ def rest_text(content: Content) -> str:
     if "peaks" in content:
         heads, lines = _floors(content)
         parts += [tabulate(lines, heads, floatfmt=".1f"), _peaks(content) + "\n"]
-    parts += [
-        f"without {row['name']} ({row['model']}): {row['reason']}" for row in _missing(content)
-    ]
+    parts += [f"without {who}: {reason}" for who, reason in missing(content).items()]
     return "\n".join(parts)
 
 
-def _missing(content: Content) -> list[Row]:
-    seen = {(row["name"], row["model"], row["reason"]): row for row in content["missing"]}
-    return list(seen.values())
+def missing(content: Content) -> dict[str, str]:
+    """Return why some are missing, by candidate, model and where."""
+    return {
+        f"{row['name']} ({', '.join(filter(None, (row['model'], row['case'])))})": row["reason"]
+        for row in content["missing"]
+    }
 
 
 def _throughput(content: Content) -> tuple[list[str], list[list[Any]]]:

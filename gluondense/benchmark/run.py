@@ -128,12 +128,15 @@ def _prefixed(say: Say, word: str) -> Say:
     return lambda line: say(f"{word}: {line}")
 
 
-def _miss(content: dict[str, Any], plan: Plan, model: str, reasons: dict[str, str]) -> None:
+def _miss(
+    content: dict[str, Any], plan: Plan, model: str, reasons: dict[str, str], case: str = ""
+) -> None:
     if reasons and plan.only:
         name, reason = next(iter(reasons.items()))
         raise RuntimeError(f"{model} with {name}: {reason}")
     content["missing"] += [
-        {"model": model, "name": name, "reason": reason} for name, reason in reasons.items()
+        {"model": model, "case": case, "name": name, "reason": reason}
+        for name, reason in reasons.items()
     ]
 
 
@@ -148,12 +151,13 @@ def _race(
     content: dict[str, Any], plan: Plan, ready: Prepared, case: tuple[int, int], say: Say
 ) -> None:
     (batch, size), spec, model = case, ready.net.spec, ready.net.model_name
-    tell = _prefixed(say, f"batch {batch}, {size}x{size}")
+    case_name = f"batch {batch}, {size}x{size}"
+    tell = _prefixed(say, case_name)
     shape, expected = (batch, spec.in_channels, size, size), ready.logits(size)
     laps, reasons = race(
         ready.folder, ready.names, shape, plan.threads, plan.rounds, expected, tell
     )
-    _miss(content, plan, model, reasons)
+    _miss(content, plan, model, reasons, case_name)
     content["rows"] += [
         {"model": model, "batch": batch, "size": size, **row} for row in rows(laps, plan.reference)
     ]
@@ -163,7 +167,7 @@ def _throughput(content: dict[str, Any], plan: Plan, ready: Prepared, size: int,
     (batch, *_), spec, model = plan.batches, ready.net.spec, ready.net.model_name
     shape = (batch, spec.in_channels, size, size)
     found, reasons = throughput(ready.folder, ready.names, shape, plan.workers, say=say)
-    _miss(content, plan, model, reasons)
+    _miss(content, plan, model, reasons, "throughput")
     content["throughput"] += [
         {"model": model, "batch": batch, "size": size, **row} for row in throughput_rows(found)
     ]

@@ -26,6 +26,7 @@ section { background: #fff; border: 1px solid var(--line); border-radius: 12px;
 .tile span { color: var(--faint); font-size: 13px; }
 .split { display: grid; grid-template-columns: minmax(0, 1.9fr) minmax(0, 1fr); gap: 16px; }
 .pair { display: grid; grid-template-columns: repeat(2, minmax(0, 1fr)); gap: 0 16px; }
+code { overflow-wrap: anywhere; }
 .pictures { display: grid; grid-template-columns: repeat(auto-fill, minmax(112px, 1fr));
   gap: 16px 12px; margin-top: 16px; }
 figure { margin: 0; font-size: 13px; line-height: 1.35; }
