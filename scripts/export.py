@@ -51,7 +51,7 @@ def main(argv: Optional[list[str]] = None) -> int:
     except RuntimeError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    print(_summary(checkpoint, files, input_shape))
+    print(_summary(checkpoint, files, input_shape, args.target.startswith("native")))
     if calibration is not None:
         print(_harm(checkpoint, net, files, input_shape))
     return 0
@@ -69,7 +69,7 @@ def _parser() -> Parser:
         "--target",
         default="portable",
         help="portable (default): any MXNet from 1.4; onednn: faster, for CPUs and MXNet 1.9; "
-        "native: faster still, compiled here; int8: as onednn in 8 bits, faster, less exact",
+        "native: faster still, compiled here; int8, native_int8: in 8 bits, faster, less exact",
     )
     parser.add_argument(
         "--input-shape",
@@ -126,12 +126,16 @@ def _default_prefix(checkpoint: Checkpoint) -> str:
     return str(run / "export" / checkpoint.model_name)
 
 
-def _summary(checkpoint: Checkpoint, files: ExportedFiles, input_shape: tuple[int, ...]) -> str:
+def _summary(
+    checkpoint: Checkpoint, files: ExportedFiles, input_shape: tuple[int, ...], native: bool
+) -> str:
     lines = [f"{checkpoint.model_name} after epoch {checkpoint.epoch}, checked by loading it back:"]
-    lines += [f"  {file} ({file.stat().st_size:,} bytes)" for file in files]
+    written = [*files, files.library] if native else files
+    lines += [f"  {file} ({file.stat().st_size:,} bytes)" for file in written]
     lines += [
         "Load it in plain MXNet:",
         "  import mxnet as mx",
+        *([f"  mx.library.load('{files.library.resolve()}')"] if native else []),
         f"  net = mx.gluon.SymbolBlock.imports('{files.symbol}', ['data'], '{files.params}')",
         f"  outputs = net(mx.nd.zeros({input_shape}))",
     ]

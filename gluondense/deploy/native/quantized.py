@@ -57,8 +57,15 @@ def as_byte_program(graph: Graph, calibration: Calibration) -> Lowered:
         calibration.method,
         calibration.percentile,
     )
-    program, blob, bytes_ = ByteLowering(graph, ranges).lower_bytes()
-    found = {"method": calibration.method, "images": len(calibration.images)}
+    lowering = ByteLowering(graph, ranges)
+    program, blob, bytes_ = lowering.lower_bytes()
+    layers = [node for node in lowering.operators if node.op in ("Convolution", "FullyConnected")]
+    found = {
+        "method": calibration.method,
+        "images": len(calibration.images),
+        "layers": len(layers),
+        "kept": [node.name for node in layers if id(node) in lowering.floats],
+    }
     return Lowered(*one_operator(graph, program, {BLOB: blob, BYTES: bytes_}), found)
 
 
