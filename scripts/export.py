@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Optional
+from typing import Any, Optional
 
-import mxnet as mx
 import numpy as np
-from mxnet import gluon
 
 from gluondense import export, load_exported
 from gluondense.arguments import Parser
@@ -19,6 +17,7 @@ from gluondense.deploy import Calibration, ExportedFiles
 from gluondense.deploy.ranges import METHODS
 from gluondense.deploy.targets import get_target
 from gluondense.training import Checkpoint, load
+from gluondense.training.devices import find_devices
 from gluondense.training.evaluate import evaluate
 
 
@@ -142,11 +141,9 @@ def _summary(
     return "\n".join(lines)
 
 
-def _harm(
-    checkpoint: Checkpoint, net: gluon.HybridBlock, files: ExportedFiles, shape: tuple[int, ...]
-) -> str:
+def _harm(checkpoint: Checkpoint, net: Any, files: ExportedFiles, shape: tuple[int, ...]) -> str:
     """Say what the target's 8 bits did to the network."""
-    block = load_exported(files.prefix, mx.cpu())
+    block = load_exported(files.prefix, find_devices(())[0])
     about = block.metadata.quantization
     lines = [
         f"Calibrated with {about['images']} images ({about['method']}); "
@@ -166,9 +163,7 @@ def _harm(
     return "\n".join(lines)
 
 
-def _accuracy(
-    net: gluon.HybridBlock, checkpoint: Checkpoint, data: ImageArrays, shape: tuple[int, ...]
-) -> float:
+def _accuracy(net: Any, checkpoint: Checkpoint, data: ImageArrays, shape: tuple[int, ...]) -> float:
     size = checkpoint.config["batch_size"]
     loader = ArrayLoader(
         data.test_images,
@@ -178,7 +173,7 @@ def _accuracy(
         mean=checkpoint.mean,
         std=checkpoint.std,
     )
-    return evaluate(net, loader, size, [mx.cpu()]).accuracy
+    return evaluate(net, loader, size, find_devices(())).accuracy
 
 
 if __name__ == "__main__":
