@@ -94,7 +94,7 @@ def test_percentiles_leave_out_as_many_on_each_side(random, percentile):
     inside = int(np.ceil(percentile / 100 * values.size))
     ordered = np.sort(values.ravel())
     low, high = ordered[-inside], ordered[inside - 1]
-    width = np.abs(values).max() / BINS
+    width = float(np.abs(values).max()) / BINS
     assert found.low == pytest.approx(low, abs=2 * width)
     assert found.high == pytest.approx(high, abs=2 * width)
     assert found.channel_high.max() == values.max()
