@@ -114,10 +114,35 @@ def test_export_to_another_place_and_shape(script, run, tmp_path, capsys):
     assert not (run / "export").exists()
 
 
+def test_export_in_8_bits_is_calibrated_with_the_runs_images_and_says_what_it_costs(
+    script, run, capsys
+):
+    assert script("export").main([str(run), "--target", "int8", "--calibration-images", "40"]) == 0
+    out = capsys.readouterr().out
+    about = gluondense.load_exported(run / "export" / "densenet121").metadata.quantization
+    assert (about["images"], about["method"]) == (40, "minmax")
+    assert "Calibrated with 40 images (minmax); " in out
+    accuracy = load(run).metrics["test_acc"]
+    assert f"Accuracy over all 50 test images of synthetic: {accuracy:.2%} in float, " in out
+
+
+def test_export_in_8_bits_takes_pictures_too(script, run, pictures, tmp_path, capsys):
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for picture in pictures:
+        shutil.copy(picture, folder)
+    options = ["--calibrate", str(folder), "--calibration-method", "entropy"]
+    assert script("export").main([str(run), "--target", "int8", *options]) == 0
+    assert "Calibrated with 3 images (entropy); " in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
         (["{run}", "--target", "onedn"], "unknown target 'onedn'; did you mean 'onednn'"),
+        (["{run}", "--calibrate", "x"], "--target portable is not calibrated"),
+        (["{run}", "--target", "int8", "--calibrate", "nowhere"], "no pictures at nowhere"),
+        (["{run}", "--target", "int8", "--calibration-images", "0"], "count (=0) must be"),
         (["{run}", "--input-shape", "1,1,12,12"], "takes images of shape"),
         (["{run}", "--out", "{run}/config.json/net"], "cannot write to"),
         (["{run}/nowhere"], "holds no checkpoint"),
