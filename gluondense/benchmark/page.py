@@ -52,11 +52,12 @@ def _model(content: Content, model: str) -> str:
         "Memory": memory_figure(first),
         "Start": start_figure(first),
     }
+    ratios = "<p>There is no peer to compare with.</p>"
+    if any(row["to_best_peer"] for row in of_size):
+        ratios = f"<p>Below 1 is faster than the best peer.</p>{plot(ratio_figure(of_size))}"
     return (
         f'<div class="tiles">{_tiles(content, model, first)}</div>'
-        f"<section><h2>{escape(model)}, {size}x{size}</h2>"
-        "<p>Below 1 is faster than the best peer.</p>"
-        f"{plot(ratio_figure(of_size))}</section>"
+        f"{_section(escape(f'{model}, {size}x{size}'), ratios)}"
         f"{_pairs([_section(title, plot(figure)) for title, figure in charts.items() if figure])}"
     )
 

@@ -158,6 +158,9 @@ def _race(
         ready.folder, ready.names, shape, plan.threads, plan.rounds, expected, tell
     )
     _miss(content, plan, model, reasons, case_name)
+    if not laps:
+        reason = next(iter((reasons or ready.reasons).values()))
+        raise RuntimeError(f"no candidate can run {model} here, the first because {reason}")
     content["rows"] += [
         {"model": model, "batch": batch, "size": size, **row} for row in rows(laps, plan.reference)
     ]
