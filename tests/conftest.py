@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import time
 from collections.abc import Iterator
@@ -112,10 +113,9 @@ def fashion_mnist_dir(shared: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def native_operator() -> Path:
-    """The compiled operator of ``deploy.native``; CI has a compiler."""
+    """The compiled operator of ``deploy.native``. CI has a compiler; what it refuses fails."""
     from gluondense.deploy import native
 
-    try:
-        return native.build()
-    except native.CompilerError as error:
-        pytest.skip(str(error))
+    if not any(map(shutil.which, filter(None, [os.environ.get("CXX"), "g++", "clang++"]))):
+        pytest.skip("there is no C++ compiler")
+    return native.build()

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 
 import mxnet as mx
 import numpy as np
 import pytest
+from mxnet.gluon import nn
 from test_deploy_export import TINY, VARIANTS, as_list, build, variants
-from test_deploy_native import SHAPES, WORKER, optimized
+from test_deploy_native import BLOCKS, SHAPES, block, optimized, outputs
 
 import gluondense
 from gluondense.deploy import Calibration
-from gluondense.deploy.native import OPERATOR, lower, quantized
+from gluondense.deploy.native import OPERATOR, packing, quantized
 
 pytestmark = pytest.mark.usefixtures("native_operator")
 
@@ -53,12 +51,6 @@ def folder(tmp_path_factory, native_operator):
     return folder, expected
 
 
-def outputs(folder, isa, threads):
-    environment = {**os.environ, "GLUONDENSE_ISA": isa, "OMP_NUM_THREADS": str(threads)}
-    subprocess.run([sys.executable, "-c", WORKER, folder], env=environment, check=True)
-    return dict(np.load(folder / "outputs.npz"))
-
-
 def error(got, wanted):
     return np.linalg.norm(got - wanted) / np.linalg.norm(wanted)
 
@@ -93,7 +85,7 @@ def test_rectified_bytes_stand_for_the_normalization(on):
     scale = random.standard_normal(500) * (random.random(500) < 0.9)
     shift, low = 3 * random.standard_normal((2, 500))
     step = random.random(500) / 30
-    flip, zero, factor, offset = quantized.rectify(scale, shift, step, low, on)
+    flip, zero, factor, offset = packing.rectify(scale, shift, step, low, on)
     q = np.arange(256)[:, None]
     got = offset + factor * np.maximum((q ^ flip).astype(int) - zero, 0)
     wanted = scale * (low + step * q) + shift
@@ -106,12 +98,12 @@ def test_rectified_bytes_stand_for_the_normalization(on):
 @pytest.mark.parametrize("depth", [1, 3, 4, 10])
 def test_packed_bytes_are_the_filters(depth, joined):
     filters = np.random.default_rng(0).integers(-127, 128, (2, 3, 3, depth, 32))
-    packed = quantized.pack_bytes(filters, joined)
+    packed = packing.pack_bytes(filters, joined)
     assert packed.dtype == np.int8
     run = -(-(3 * depth if joined else depth) // 4) * 4
     assert packed.shape == (2, 3 if joined else 9, run // 4, 32, 4)
     back = np.empty((*packed.shape[:2], run, 32), int)
-    for lane, channel in enumerate(quantized.COLUMNS):
+    for lane, channel in enumerate(packing.COLUMNS):
         back[..., channel] = packed[:, :, :, lane].reshape(*packed.shape[:2], run)
     wanted = filters.reshape(2, packed.shape[1], -1, 32)
     np.testing.assert_array_equal(back[:, :, : wanted.shape[2]], wanted)
@@ -168,8 +160,40 @@ def test_layers_cannot_stay_in_float(tmp_path):
         )
 
 
-def test_blocks_of_lanes_hold_each_channel_once():
-    values = np.arange(70.0)
-    lanes = quantized._in_columns(values, lower.BLOCK)
+def test_lanes_are_in_the_order_in_which_sums_are_packed():
+    lanes = packing.in_columns(np.arange(70.0), packing.BLOCK)
     assert lanes.shape == (3, 32)
-    assert sorted(lanes[:2].ravel()) == list(range(64))
+    first = [0, 1, 2, 3, 8, 9, 10, 11, 16, 17, 18, 19, 24, 25, 26, 27]
+    np.testing.assert_array_equal(lanes[1], 32 + np.array([*first, *(n + 4 for n in first)]))
+    np.testing.assert_array_equal(lanes[2][:6], [64, 65, 66, 67, 0, 0])
+
+
+@pytest.mark.parametrize("name", BLOCKS)
+def test_small_networks_unlike_those_of_the_zoo(name, tmp_path):
+    net, x = block(name)
+    gluondense.export(
+        net,
+        tmp_path / "net",
+        (1, 3, 17, 80),
+        "native_int8",
+        calibration=Calibration(x.asnumpy(), max_changed=1.0),
+    )
+    found = gluondense.load_exported(tmp_path / "net")(x)
+    for got, wanted in zip(as_list(found), as_list(net(x))):
+        assert error(got, wanted) < 0.08  # what is done wrongly is off by 0.15 or more
+
+
+@pytest.mark.parametrize(
+    ("layers", "message"),
+    [
+        ((nn.AvgPool2D(3, 2, 1),), "mean over the edge or of more than 257 pixels"),
+        ((nn.AvgPool2D(17, 17), nn.Conv2D(3, 1)), "mean over the edge or of more than 257 pixels"),
+    ],
+)
+def test_what_has_no_8_bits_is_named(layers, message, tmp_path):
+    net = nn.HybridSequential()
+    net.add(nn.Conv2D(4, 3), *layers)
+    net.initialize()
+    x = images(3, (4, 40, 40))
+    with pytest.raises(ValueError, match=f"8 bits have no step for a {message}"):
+        gluondense.export(net, tmp_path / "net", (1, 3, 40, 40), "native_int8", calibration=x)

@@ -36,7 +36,7 @@ def cache_folder(kind: str, root: str | os.PathLike[str] | None = None) -> Path:
     Parameters
     ----------
     kind
-        ``"models"`` or ``"datasets"``, as in MXNet's own cache.
+        ``"models"`` or ``"datasets"``, as in MXNet's own cache; ``"native"`` for what is compiled.
     root
         The folder itself; None means ``kind`` in ``$MXNET_HOME``, or else in ``~/.mxnet``.
 

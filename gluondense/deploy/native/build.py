@@ -5,14 +5,17 @@ from __future__ import annotations
 import hashlib
 import os
 import platform
+import shlex
 import shutil
 import subprocess
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import mxnet as mx
 
 from ...download import cache_folder
+from ...environment import usable_cores
 
 SOURCES = Path(__file__).with_name("src")
 OPERATOR = "gluondense_program"
@@ -68,13 +71,23 @@ def build(folder: str | os.PathLike[str] | None = None) -> Path:
     ------
     CompilerError
         If there is no C++ compiler (``$CXX``, else ``g++`` or ``clang++``), or it fails.
+    OSError
+        If the folder cannot be written.
     """
     folder = cache_folder("native", folder)
     library = folder / f"gluondense-{_fingerprint()}.so"
-    if not library.exists():
+    if library.exists():
+        return library
+    try:
         folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".build-", dir=folder) as work:
-            os.replace(_compile(_compiler(), Path(work)), library)
+        work = tempfile.TemporaryDirectory(prefix=".build-", dir=folder)
+    except OSError as error:
+        raise type(error)(
+            f"cannot write the native operator to {folder} ({error.strerror}): set MXNET_HOME to a "
+            "folder of yours."
+        ) from None
+    with work:
+        os.replace(_compile(_compiler(), Path(work.name)), library)
     return library
 
 
@@ -88,6 +101,11 @@ def load() -> None:
     """
     if not loaded():
         mx.library.load(str(build().resolve()), verbose=False)
+    if not loaded():
+        raise RuntimeError(
+            "MXNet was given the native operator before, and lacks it: start a new process without "
+            "GLUONDENSE_NATIVE_LOADED in its environment."
+        )
 
 
 def loaded() -> bool:
@@ -95,28 +113,28 @@ def loaded() -> bool:
     return hasattr(mx.sym, OPERATOR)
 
 
-def _compiler() -> str:
-    wanted = os.environ.get("CXX")
-    found = next(filter(None, map(shutil.which, [wanted] if wanted else ["g++", "clang++"])), None)
+def _compiler() -> list[str]:
+    wanted = shlex.split(os.environ.get("CXX", ""))
+    found = next((name for name in (wanted[:1] or ["g++", "clang++"]) if shutil.which(name)), None)
     if found is None:
         raise CompilerError(
-            f"there is no C++ compiler {wanted or 'g++'} for the native operator: install one "
-            "(apt install g++), or use target='onednn'."
+            f"there is no C++ compiler {' '.join(wanted) or 'g++'} for the native operator: "
+            "install one (apt install g++), or use target='onednn'."
         )
-    return found
+    return [found, *wanted[1:]]
 
 
 def _fingerprint() -> str:
     """Of everything that the library is made of."""
-    digest = hashlib.sha256(f"{mx.__version__} {FLAGS} {INSTRUCTION_SETS}".encode())
+    made_of = (mx.__version__, platform.machine(), os.environ.get("CXX"), FLAGS, INSTRUCTION_SETS)
+    digest = hashlib.sha256(repr((*made_of, LIB_API_FLAGS)).encode())
     for file in sorted(SOURCES.iterdir()):
         digest.update(file.read_bytes())
     return digest.hexdigest()[:12]
 
 
-def _compile(compiler: str, work: Path) -> Path:
+def _compile(compiler: list[str], work: Path) -> Path:
     mxnet = Path(mx.__file__).parent
-    flags = [*FLAGS, "-isystem", str(mxnet / "include")]
     parts: list[tuple[Path, str, tuple[str, ...]]] = [
         (file, file.stem, ()) for file in SOURCES.glob("*.cc") if file.stem not in KERNELS
     ]
@@ -124,29 +142,27 @@ def _compile(compiler: str, work: Path) -> Path:
     for name, more in INSTRUCTION_SETS.get(platform.machine(), {"base": ()}).items():
         names = (f"-DGLUONDENSE_ISA={name}", f'-DGLUONDENSE_NAME="{name}"')
         parts += [(SOURCES / f"{stem}.cc", f"{stem}_{name}", (*more, *names)) for stem in KERNELS]
-    objects = [work / f"{stem}.o" for _, stem, _ in parts]
-    runs = [
-        subprocess.Popen(
-            [compiler, *flags, *more, "-c", str(file), "-o", str(goal)],
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for (file, _, more), goal in zip(parts, objects)
-    ]
-    messages = [run.communicate()[1] for run in runs]
-    for run, message in zip(runs, messages):
-        _check(compiler, run.returncode, message)
+
+    def compile_part(part: tuple[Path, str, tuple[str, ...]]) -> str:
+        file, stem, more = part
+        goal = str(work / f"{stem}.o")
+        include = ("-isystem", str(mxnet / "include"))
+        _run([*compiler, *FLAGS, *include, *more, "-c", str(file), "-o", goal])
+        return goal
+
+    with ThreadPoolExecutor(usable_cores()) as pool:
+        objects = list(pool.map(compile_part, parts))
     library = work / "gluondense.so"
-    link = [compiler, "-shared", "-fopenmp", *map(str, objects), "-o", str(library)]
-    done = subprocess.run(link, stderr=subprocess.PIPE, text=True)
-    _check(compiler, done.returncode, done.stderr)
+    _run([*compiler, "-shared", "-fopenmp", *objects, "-o", str(library)])
     return library
 
 
-def _check(compiler: str, code: int, messages: str) -> None:
-    if code:
-        first = next((line for line in messages.splitlines() if "error" in line), messages.strip())
+def _run(command: list[str]) -> None:
+    done = subprocess.run(command, stderr=subprocess.PIPE, text=True)
+    if done.returncode:
+        lines = done.stderr.strip().splitlines() or ["no message"]
+        first = next((line for line in lines if "error" in line), lines[-1])
         raise CompilerError(
-            f"{compiler} cannot compile the native operator ({first.strip()}): set CXX to another "
-            "compiler of C++17, or use target='onednn'."
+            f"{command[0]} cannot compile the native operator ({first.strip()}): set CXX to "
+            "another compiler of C++17, or use target='onednn'."
         )

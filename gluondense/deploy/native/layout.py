@@ -69,8 +69,9 @@ class Layout:
         if id(node) not in self._views:
             if node.op == "slice_axis":
                 whole = self.view(node.source())
-                begin = ast.literal_eval(node.attrs["begin"])
-                view = View(whole.map, whole.channel + begin, self._channels[id(node)])
+                begin, end = (ast.literal_eval(node.attrs[key]) for key in ("begin", "end"))
+                part = range(whole.channels)[begin:end]
+                view = View(whole.map, whole.channel + part.start, len(part))
             else:
                 view = self._new_map(self._channels[id(node)])
             self._views[id(node)] = view

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 from typing import Any
 
 import mxnet as mx
@@ -12,10 +11,11 @@ from ..ir import Graph, Node, Params
 from ..passes import batch_norm_line
 from .build import OPERATOR
 from .layout import Layout, View
+from .operators import check_operators, count_channels, is_flat, is_true, pair, slope_of
+from .packing import pack_filters
 
 FORMAT = 1
 BLOB = "gluondense_weights"
-BLOCK = 32  # kBlock of src/kernels.h
 LINE = 16  # floats of a cache line
 
 
@@ -60,10 +60,10 @@ class Lowering:
     """
 
     def __init__(self, graph: Graph) -> None:
-        _check_operators(graph)
+        check_operators(graph)
         self.graph, self.operators = graph, list(graph.operators())
         self.readers, self.uses = graph.readers(), graph.uses()
-        self.channels = _channels(graph)
+        self.channels = count_channels(graph)
         self.absorbed: dict[int, Node] = {}
         self.skipped: set[int] = set()  # what only a prologue computes, and nothing holds
         self.prologue: dict[int, Node] = {}  # normalization in front of a convolution
@@ -96,13 +96,16 @@ class Lowering:
                 self.image(node)
         for node in self.operators:
             if id(node) not in self.absorbed:
-                getattr(self, EMIT[node.op])(node)
+                self._emit_node(node)
         for index, (node, _) in enumerate(self.graph.heads):
             self.output(node, index)
 
+    def _emit_node(self, node: Node) -> None:
+        getattr(self, EMIT[node.op])(node)
+
     def _fuse(self, node: Node) -> None:
         if node.op == "Flatten":
-            self.absorbed[id(node)] = node.source()
+            self.absorbed[id(node)] = node.source()  # of one pixel
         elif node.op in ("Activation", "LeakyReLU"):
             conv = self._alone(node.source())
             if conv is not None and id(conv) not in self.slope:
@@ -116,14 +119,17 @@ class Lowering:
                 self.absorbed[id(node)], self.addend[id(conv)] = conv, node.source(not late)
         elif node.op == "Convolution" and pair(node, "kernel") == (1, 1):
             norm, whole = node.source(), node.attrs.get("num_group", "1") == "1"
+            whole = whole and not any(pair(node, "pad", 0))
             if norm.op == "_contrib_BatchNormWithReLU" and self.uses[id(norm)] == 1 and whole:
                 self.prologue[id(node)] = norm
                 self.skipped.add(id(norm))
 
     def _alone(self, node: Node) -> Node | None:
         """Return the convolution that writes a tensor which nothing else reads."""
-        owner = self._owner(node)
-        return owner if self.uses[id(node)] == 1 and owner.op == "Convolution" else None
+        while id(node) in self.absorbed and self.uses[id(node)] == 1:
+            node = self.absorbed[id(node)]
+        alone = self.uses[id(node)] == 1 and id(node) not in self.absorbed
+        return node if alone and node.op == "Convolution" else None
 
     def _owner(self, node: Node) -> Node:
         while id(node) in self.absorbed:
@@ -198,11 +204,11 @@ class Lowering:
         """Emit a pooling."""
         view, out = self.layout.view(node.source()), self.layout.view(node)
         highest = int(node.attrs.get("pool_type", "max") == "max")
-        if _true(node, "global_pool"):
+        if is_true(node, "global_pool"):
             self._step("global", into=view, out=out, max=highest)
             return
         window = {key: pair(node, key, int(key != "pad")) for key in ("kernel", "stride", "pad")}
-        whole = int(_true(node, "count_include_pad", "True"))
+        whole = int(is_true(node, "count_include_pad", "True"))
         self._step("pool", into=view, out=out, **window, max=highest, whole=whole)
 
     def concatenation(self, node: Node) -> None:
@@ -243,122 +249,6 @@ EMIT = {
     "elemwise_add": "addition",
     "slice_axis": "nothing",
 }
-
-
-def pack_filters(
-    weight: np.ndarray, bias: np.ndarray, groups: int
-) -> tuple[dict[str, int], tuple[np.ndarray, np.ndarray]]:
-    """Arrange filters (N, C, H, W) in blocks (H, W, C, 32) of output channels.
-
-    A block has whole groups, as many as fit into 16 channels, or an equal part of one.
-
-    Examples
-    --------
-    >>> weight, bias = np.zeros((48, 3, 7, 7)), np.zeros(48)
-    >>> blocks, (filters, biases) = pack_filters(weight, bias, groups=1)
-    >>> blocks
-    {'blocks': 2, 'block_in': 3, 'block_step': 0, 'block_share': 1, 'block_out': 32}
-    >>> filters.shape, biases.shape
-    ((2, 7, 7, 3, 32), (2, 32))
-    """
-    count, depth = weight.shape[:2]
-    each = count // groups
-    if groups == 1:
-        together, share, width, blocks = 1, 1, BLOCK, -(-count // BLOCK)
-    elif each <= BLOCK // 4:
-        together = max(n for n in range(1, BLOCK // 2 // each + 1) if groups % n == 0)
-        share, width, blocks = 1, together * each, groups // together
-    else:
-        share = next(n for n in range(1, each + 1) if each % n == 0 and each // n <= BLOCK)
-        together, width, blocks = 1, each // share, groups * share
-    filters = np.zeros((blocks, *weight.shape[2:], depth * together, BLOCK), "float32")
-    biases = np.zeros((blocks, BLOCK), "float32")
-    for channel in range(count):
-        block, lane = divmod(channel, width)
-        first = channel // each % together * depth
-        filters[block, :, :, first : first + depth, lane] = weight[channel].transpose(1, 2, 0)
-        biases[block, lane] = bias[channel]
-    sizes = {
-        "blocks": blocks,
-        "block_in": depth * together,
-        "block_step": 0 if groups == 1 else depth * together,
-        "block_share": share,
-        "block_out": width,
-    }
-    return sizes, (filters, biases)
-
-
-def _channels(graph: Graph) -> dict[int, int]:
-    """Channels of each node's output, by its id."""
-    channels: dict[int, int] = {}
-    for node in graph.operators():
-        source = node.source()
-        if source.op == "null" and id(source) not in channels:
-            depth = graph.array(node, 1).shape[1] if node.op == "Convolution" else None
-            if depth is None:
-                raise ValueError(
-                    f"target='native': the image goes into a {node.op}, where it runs only "
-                    "networks that begin with a convolution: use target='onednn'."
-                )
-            channels[id(source)] = depth * int(node.attrs.get("num_group", "1"))
-        if node.op in ("Convolution", "FullyConnected"):
-            channels[id(node)] = len(graph.array(node, 1))
-        elif node.op == "Concat":
-            channels[id(node)] = sum(channels[id(part)] for part, _ in node.inputs)
-        elif node.op == "slice_axis":
-            begin, end = (ast.literal_eval(node.attrs[key]) for key in ("begin", "end"))
-            channels[id(node)] = len(range(channels[id(source)])[begin:end])
-        else:
-            channels[id(node)] = channels[id(source)]
-    return channels
-
-
-# What steps stand for, where an operator has more than they do.
-LIMITS: dict[str, dict[str, tuple[str, ...]]] = {
-    "Activation": {"act_type": ("relu",)},
-    "BatchNorm": {"axis": ("1",)},
-    "Concat": {"dim": ("1",)},
-    "Convolution": {"dilate": ("(1, 1)", "()")},
-    "LeakyReLU": {"act_type": ("leaky",)},
-    "Pooling": {"pool_type": ("avg", "max"), "pooling_convention": ("valid",)},
-    "slice_axis": {"axis": ("1",)},
-}
-
-
-def _check_operators(graph: Graph) -> None:
-    for node in graph.operators():
-        limits = LIMITS.get(node.op, {})
-        if node.op == "Pooling" and _true(node, "global_pool"):
-            limits = {"pool_type": limits["pool_type"]}
-        beyond = [
-            f"{key}={node.attrs[key]}"
-            for key, values in limits.items()
-            if node.attrs.get(key, values[0]) not in values
-        ]
-        if node.op not in EMIT or beyond:
-            raise ValueError(
-                f"target='native' has no step for {node.op}({', '.join(beyond)}) (node "
-                f"{node.name}): use target='onednn'."
-            )
-
-
-def is_flat(node: Node) -> int:
-    """Whether an output is (N, C), as a number."""
-    return int(node.op in ("FullyConnected", "Flatten"))
-
-
-def slope_of(node: Node) -> float:
-    """Return what an activation multiplies negative numbers by."""
-    return float(node.attrs.get("slope", 0.25)) if node.op == "LeakyReLU" else 0.0
-
-
-def pair(node: Node, attr: str, default: int = 1) -> tuple[int, int]:
-    """Return an attribute of the two directions."""
-    return ast.literal_eval(node.attrs.get(attr, "()")) or (default, default)
-
-
-def _true(node: Node, attr: str, default: str = "False") -> bool:
-    return node.attrs.get(attr, default) in ("True", "1")
 
 
 def _word(key: str) -> str:

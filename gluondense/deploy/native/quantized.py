@@ -19,12 +19,14 @@ from ..ir import Graph, Lowered, Node
 from ..passes import batch_norm_line
 from ..ranges import Range, collect_ranges
 from .layout import View
-from .lower import BLOB, BLOCK, Lowering, is_flat, one_operator, pack_filters, pair, slope_of
+from .lower import BLOB, EMIT, Lowering, one_operator
+from .operators import is_flat, pair, slope_of
+from .packing import in_columns, pack_bytes, pack_filters, rectify
 
 BYTES = "gluondense_bytes"
+MOST_MEANT = 257  # 16 bits hold the sum of so many bytes
+NORMS = ("BatchNorm", "_contrib_BatchNormWithReLU")
 VECTOR = 64  # bytes of flips and zeros that are read at once
-# column() of src/kernels.h, for the 32 lanes of two vectors.
-COLUMNS = np.array([lane // 4 * 8 + v * 4 + lane % 4 for v in range(2) for lane in range(16)])
 
 
 def as_byte_program(graph: Graph, calibration: Calibration) -> Lowered:
@@ -90,16 +92,39 @@ class ByteLowering(Lowering):
             pooled = node.op == "Pooling" and node.attrs.get("global_pool") in ("True", "1")
             if pooled or any(id(source) in self.floats for source, _ in node.inputs):
                 self.floats.add(id(node))
-        for node in self.operators:
-            view = self.layout.view(node)
-            self.layout.maps[view.map].bytes = id(node) not in self.floats
-        for node in graph.nodes():
-            if node.op == "null" and node.name not in graph.params:
-                self.layout.maps[self.layout.view(node).map].bytes = True
+        self._choose_maps()
+        # Nodes whose bytes must have one for 0: what lies in a border is copied or pooled of them.
+        self.with_zero: set[int] = set()
+        for node in reversed(self._holders()):
+            if self._border(node) or id(node) in self.with_zero:
+                self.with_zero.add(id(self._owner(node)))
+                if node.op in ("Concat", "Pooling", "slice_axis"):
+                    self.with_zero.update(id(self._owner(source)) for source, _ in node.inputs)
         self.steps_of = [np.ones(entry.channels) for entry in self.layout.maps]
         self.lows = [np.zeros(entry.channels) for entry in self.layout.maps]
         self.byte_blob: list[np.ndarray] = []
         self.byte_size = 0
+
+    def _holders(self) -> list[Node]:
+        """Return the nodes whose outputs lie in maps: the image and what is computed of it."""
+        return [
+            node
+            for node in self.graph.nodes()
+            if node.name not in self.graph.params and id(node) not in self.skipped
+        ]
+
+    def _choose_maps(self) -> None:
+        kinds: dict[int, bool] = {}
+        for node in self._holders():
+            entry = self.layout.view(node).map
+            if kinds.setdefault(entry, id(node) not in self.floats) != (
+                id(node) not in self.floats
+            ):
+                raise ValueError(
+                    f"8 bits have no step for maps of one pixel beside others (node {node.name}): "
+                    "use target='native'."
+                )
+            self.layout.maps[entry].bytes = kinds[entry]
 
     def tensors(self) -> list[str]:
         """Names of the tensors whose ranges are needed."""
@@ -113,7 +138,7 @@ class ByteLowering(Lowering):
                 continue
             if node.op in ("Convolution", "elemwise_add", "Activation", "LeakyReLU"):
                 names.append(f"{self.written[id(node)].name}_output")
-            elif node.op in ("BatchNorm", "_contrib_BatchNormWithReLU") and self._border(node):
+            elif node.op in NORMS and id(node) in self.with_zero:
                 names.append(f"{node.name}_output")
         return names
 
@@ -128,6 +153,14 @@ class ByteLowering(Lowering):
             zero = np.round(-low / step)
             if entry.bytes and entry.border and zero.any():
                 entry.edge = self._store_bytes(zero.clip(0, 255).astype("uint8"))
+
+    def _emit_node(self, node: Node) -> None:
+        """Emit what a node stands for, in floats where its inputs are."""
+        sources = [id(source) for source, _ in node.inputs if source.name not in self.graph.params]
+        if self.floats.issuperset([id(node), *sources]):
+            getattr(super(), EMIT[node.op])(node)
+        else:
+            super()._emit_node(node)
 
     def _head(self) -> str:
         return f"{super()._head()} bytes={self.byte_size}"
@@ -152,12 +185,16 @@ class ByteLowering(Lowering):
         channels = slice(view.channel, view.channel + view.channels)
         self.steps_of[view.map][channels], self.lows[view.map][channels] = step, low
 
-    def _spread(self, name: str, view: View, rectified: bool) -> tuple[np.ndarray, np.ndarray]:
-        """Spread the bytes of a new tensor over its range."""
-        found = self.ranges[name]
-        low = np.maximum(found.channel_low, min(found.low, 0)).astype("float64")
-        high = np.minimum(found.channel_high, max(found.high, 0)).astype("float64")
-        if rectified or self.layout.maps[view.map].border:
+    def _spread(self, node: Node, rectified: bool, name: str = "") -> tuple[np.ndarray, np.ndarray]:
+        """Spread the bytes of what a node writes over its range."""
+        view = self.layout.view(node)
+        found = self.ranges[name or f"{self.written[id(node)].name}_output"]
+        low, high = (np.asarray(end, "float64") for end in (found.channel_low, found.channel_high))
+        # What the method cuts off of all channels; one that lies beyond it stays whole.
+        cut_low, cut_high = np.maximum(low, found.low), np.minimum(high, found.high)
+        inside = cut_low < cut_high
+        low, high = np.where(inside, cut_low, low), np.where(inside, cut_high, high)
+        if rectified or id(node) in self.with_zero:
             low, high = np.minimum(low, 0), np.maximum(high, 0)
         widest = np.abs([low, high]).max()
         step = np.maximum(high - low, max(1e-6 * widest, 1e-30)) / 255
@@ -167,7 +204,7 @@ class ByteLowering(Lowering):
     def image(self, node: Node) -> None:
         """Emit the reading of the images."""
         view = self.layout.view(node)
-        step, low = self._spread(node.name, view, False)
+        step, low = self._spread(node, False, node.name)
         self._step("load", out=view, scale=self._store(1 / step), shift=self._store(-low / step))
 
     def output(self, node: Node, index: int) -> None:
@@ -181,9 +218,6 @@ class ByteLowering(Lowering):
 
     def convolution(self, node: Node) -> None:
         """Emit a convolution with what is fused into it."""
-        if id(node) in self.floats:
-            super().convolution(node)
-            return
         weight = self.graph.array(node, 1).astype("float64")
         groups = int(node.attrs.get("num_group", "1"))
         bias = self.graph.array(node, 2) if len(node.inputs) > 2 else np.zeros(len(weight))
@@ -206,7 +240,7 @@ class ByteLowering(Lowering):
         blocks, (packed, _) = pack_filters(filters, bias, groups)
         joined = blocks["block_in"] == self.layout.maps[image.map].channels
         for key, values in lines.items():
-            words[key] = self._store(_in_columns(values, blocks["block_out"]))
+            words[key] = self._store(in_columns(values, blocks["block_out"]))
         self._step(
             "conv",
             into=image,
@@ -231,8 +265,7 @@ class ByteLowering(Lowering):
             view = words["add"] = self.layout.view(addend)
             lines["add_scale"], low = self._line(view)
             bias = bias + low
-        name = f"{self.written[id(node)].name}_output"
-        step, low = self._spread(name, self.layout.view(node), slope == 0)
+        step, low = self._spread(node, slope == 0)
         if slope in (0, 1):
             # Cutting off below 0 is the ReLU: then low is 0.
             lines = {key: values / step for key, values in lines.items()}
@@ -244,9 +277,9 @@ class ByteLowering(Lowering):
         view, out = self.layout.view(node.source()), self.layout.view(node)
         (scale, shift), (step, low) = batch_norm_line(self.graph, node), self._line(view)
         rectified = node.op == "_contrib_BatchNormWithReLU"
-        if self._border(node):
-            # A border must hold 0, which the cheap way has no byte for where a ReLU is always on.
-            new_step, new_low = self._spread(f"{node.name}_output", out, rectified)
+        if id(node) in self.with_zero:
+            # The cheap way has no byte for 0 where a ReLU is always on.
+            new_step, new_low = self._spread(node, rectified)
             line = {"scale": step * scale, "shift": low * scale + shift}
             self._general(view, out, line, 0 if rectified else 1, new_step, new_low)
             return
@@ -280,10 +313,11 @@ class ByteLowering(Lowering):
                 line = {"scale": self._store(step), "shift": self._store(low)}
             self._step("global", into=view, out=out, max=highest, **line)
             return
-        if node.attrs.get("pool_type") == "avg" and any(pair(node, "pad", 0)):
+        means = node.attrs.get("pool_type") == "avg"
+        if means and (any(pair(node, "pad", 0)) or np.prod(pair(node, "kernel")) > MOST_MEANT):
             raise ValueError(
-                f"8 bits have no step for a mean over the edge (node {node.name}): use "
-                "target='native'."
+                f"8 bits have no step for a mean over the edge or of more than {MOST_MEANT} pixels "
+                f"(node {node.name}): use target='native'."
             )
         super().pooling(node)
         self._set_line(out, step, low)
@@ -301,91 +335,17 @@ class ByteLowering(Lowering):
 
     def addition(self, node: Node) -> None:
         """Emit an addition that no convolution takes over."""
-        if id(node) in self.floats:
-            super().addition(node)
-            return
         first, second = (self.layout.view(source) for source, _ in node.inputs)
         (step, low), (other, other_low) = self._line(first), self._line(second)
         line = {"scale": step, "shift": low + other_low, "add_scale": other}
         out = self.layout.view(node)
-        spread = self._spread(f"{self.written[id(node)].name}_output", out, False)
+        spread = self._spread(node, False)
         self._general(first, out, line, 1, *spread, add=second)
 
     def activation(self, node: Node) -> None:
         """Emit an activation that no convolution takes over."""
-        if id(node) in self.floats:
-            super().activation(node)
-            return
         view, out = self.layout.view(node.source()), self.layout.view(node)
         step, low = self._line(view)
         slope = slope_of(node)
-        spread = self._spread(f"{self.written[id(node)].name}_output", out, slope == 0)
+        spread = self._spread(node, slope == 0)
         self._general(view, out, {"scale": step, "shift": low}, slope, *spread)
-
-
-def rectify(
-    scale: np.ndarray, shift: np.ndarray, step: np.ndarray, low: np.ndarray, on: bool = True
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Return flip and zero of bytes, so that max(0, (q ^ flip) - zero) stands for a ReLU.
-
-    Parameters
-    ----------
-    scale, shift
-        Of the normalization, max(0, scale x + shift).
-    step, low
-        Of the bytes, x = low + step q.
-    on
-        Whether there is a ReLU behind the normalization.
-
-    Returns
-    -------
-    flip, zero, factor, offset
-        Two arrays of bytes, and what the result's bytes stand for: offset + factor q.
-
-    Examples
-    --------
-    >>> scale, shift = np.array([2.0, -2.0, 1.0]), np.array([-8.0, 8.0, 5.0])
-    >>> for found in rectify(scale, shift, step=np.ones(3), low=np.zeros(3)):
-    ...     print(found)
-    [  0 255   0]
-    [  4 251   0]
-    [2. 2. 1.]
-    [0. 0. 5.]
-    """
-    falling = scale < 0
-    flip = np.where(falling, 255, 0)
-    factor = np.abs(scale) * step
-    # What the smallest byte, after the flip, stands for.
-    least = scale * (low + np.where(falling, 255, 0) * step) + shift
-    if not on:
-        return flip.astype("uint8"), np.zeros(len(flip), "uint8"), factor, least
-    flat = factor == 0
-    zero = np.where(flat, 255, np.round(-least / np.where(flat, 1, factor)).clip(0, 255))
-    offset = np.where(flat, np.maximum(shift, 0), np.maximum(least, 0))
-    return flip.astype("uint8"), zero.astype("uint8"), factor, offset
-
-
-def pack_bytes(filters: np.ndarray, joined: bool) -> np.ndarray:
-    """Arrange blocks (blocks, H, W, C, 32) of filters for sums of four products at a time.
-
-    Parameters
-    ----------
-    filters
-        What ``pack_filters`` returns, of whole numbers from -127 to 127.
-    joined
-        Whether a filter's columns lie side by side in the image, as one run.
-    """
-    blocks, height, width = filters.shape[:3]
-    runs = filters.reshape(blocks, height if joined else height * width, -1, BLOCK)
-    runs = np.pad(runs, ((0, 0), (0, 0), (0, -runs.shape[2] % 4), (0, 0)))
-    fours = runs.reshape(blocks, runs.shape[1], -1, 4, BLOCK)[..., COLUMNS]
-    return np.ascontiguousarray(fours.swapaxes(-1, -2)).astype("int8")
-
-
-def _in_columns(values: np.ndarray, width: int) -> np.ndarray:
-    """Arrange a number for each channel in blocks of lanes, as the sums lie."""
-    blocks = -(-len(values) // width)
-    lanes = np.zeros((blocks, BLOCK))
-    padded = np.pad(np.asarray(values, "float64"), (0, blocks * width - len(values)))
-    lanes[:, :width] = padded.reshape(blocks, width)
-    return lanes[:, COLUMNS]

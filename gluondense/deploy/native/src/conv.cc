@@ -9,6 +9,12 @@ namespace {
 
 bool has_prologue(const Step& s) { return s.flip >= 0 || s.shift >= 0; }
 
+// Whether lines follow each other without a gap, so that a tile may go over their ends.
+bool seamless(const Step& s, const Place& from) {
+  return s.kernel[0] == 1 && s.kernel[1] == 1 && s.stride[0] == 1 && s.stride[1] == 1 &&
+         from.border == 0;
+}
+
 // Pixels so far apart share too few places in the first cache: where they are read often, a copy
 // side by side is faster.
 template <class T>
@@ -22,11 +28,8 @@ bool collides(const Step& s, std::ptrdiff_t step) {
 template <class T>
 void Runner::conv(const Step& s) {
   const Place &from = place(s.in), &to = place(s.out);
-  // Where lines lie seamlessly, a tile may go over their ends.
-  const bool seamless = s.kernel[0] == 1 && s.kernel[1] == 1 && s.stride[0] == 1 &&
-                        s.stride[1] == 1 && from.border == 0;
-  const int lines = seamless ? 1 : to.height;
-  const int line = seamless ? to.height * to.width : to.width;
+  const int lines = seamless(s, from) ? 1 : to.height;
+  const int line = seamless(s, from) ? to.height * to.width : to.width;
   const int most = kernels().max_pixels;
   const int tiles = (line + most - 1) / most;  // in a line, of nearly equal length
   // With many threads and few pixels, the blocks of channels are shared out, too.
@@ -58,7 +61,7 @@ void Runner::conv_tile(const Step& s, int y, int x, int pixels, int block, int e
   tile.slope = s.slope;
   tile.in_step = static_cast<std::ptrdiff_t>(s.stride[1]) * from.channels;
   const T* in = reinterpret_cast<const T*>(memory_ + from.offset) + s.in.channel;
-  if (s.kernel[0] == 1 && s.kernel[1] == 1 && s.stride[0] == 1 && from.border == 0) {
+  if (seamless(s, from)) {
     in += (static_cast<std::ptrdiff_t>(y) * from.width + x) * from.channels;
   } else {
     in += (static_cast<std::ptrdiff_t>(y * s.stride[0] - s.pad[0] + from.border) * from.pitch() +
@@ -66,7 +69,7 @@ void Runner::conv_tile(const Step& s, int y, int x, int pixels, int block, int e
   }
   if (has_prologue(s) || collides<T>(s, tile.in_step)) in = pack<T>(s, in, &tile);
   // Taps side by side in memory are one run.
-  std::ptrdiff_t taps[64];
+  std::ptrdiff_t taps[kMostTaps];
   const bool joined = s.block_in == from.channels;
   tile.run = joined ? s.kernel[1] * s.block_in : s.block_in;
   tile.runs = 0;
@@ -114,7 +117,7 @@ const T* Runner::pack(const Step& s, const T* in, ConvTile<T>* tile) {
   // An odd number of cache lines: rows that lie a power of two apart share too few places in L1.
   const int line = 64 / static_cast<int>(sizeof(T));
   const int row = ((channels + line - 1) / line | 1) * line;
-  T* const packed = scratch<T>(static_cast<std::size_t>(row) * kernels().max_pixels);
+  T* const packed = reinterpret_cast<T*>(scratch_);
   for (int i = 0; i < tile->pixels; ++i) {
     const T* const from = in + i * tile->in_step;
     T* const to = packed + static_cast<std::size_t>(i) * row;

@@ -14,20 +14,25 @@ namespace {
 
 // MXNet takes half of the processors unless it is told; this takes all that it may run on.
 int threads() {
-  static const int count = std::getenv("OMP_NUM_THREADS")
-                               ? std::max(1, std::atoi(std::getenv("OMP_NUM_THREADS")))
-                               : omp_get_num_procs();
+  static const int count = [] {
+    const char* const wanted = std::getenv("OMP_NUM_THREADS");
+    const int number = wanted ? std::atoi(wanted) : 0;
+    return number > 0 ? number : omp_get_num_procs();
+  }();
   return count;
 }
 
 }  // namespace
 
 void Engine::prepare(const Images& images, const Weights& weights) {
+  kernels();  // an instruction set that is not there is told here
   const bool same_size = planned_.channels == images.channels &&
                          planned_.height == images.height && planned_.width == images.width;
   if (same_size && weights.blob == weights_.blob && weights.version == weights_.version) return;
-  plan_ = program_.plan(images.channels, images.height, images.width);
-  winograd_ = winograd_filters(program_, plan_, weights.blob);
+  Plan plan = program_.plan(images.channels, images.height, images.width);
+  WinogradFilters winograd = winograd_filters(program_, plan, weights.blob);
+  plan_ = std::move(plan);
+  winograd_ = std::move(winograd);
   planned_ = images;
   weights_ = weights;
 }
@@ -41,7 +46,9 @@ void Engine::run(const Images& images, const Weights& weights,
   // Whole images for each thread as far as they go round; all threads on each of the rest.
   const int alone = images.count / most * most;
   const std::size_t room = (plan_.bytes + kSlack + 63) / 64 * 64;
-  const std::size_t needed = room * (alone ? most : 1) + 64;
+  const std::size_t scratch = scratch_bytes(program_, plan_);
+  const std::size_t rooms = alone ? most : 1;
+  const std::size_t needed = rooms * room + most * scratch + 64;
   if (memory_.size() < needed) memory_.resize(needed);
   Byte* const begin = reinterpret_cast<Byte*>(
       (reinterpret_cast<std::uintptr_t>(memory_.data()) + 63) / 64 * 64);
@@ -52,14 +59,15 @@ void Engine::run(const Images& images, const Weights& weights,
     const int rank = omp_get_thread_num(), size = omp_get_num_threads();
 #pragma omp single
     team.reset(new Team(size));
+    Byte* const mine = begin + rooms * room + rank * scratch;
     if (alone) {
       Team single(1);
-      Runner runner(network, begin + room * rank, single, 0);
+      Runner runner(network, begin + room * rank, mine, single, 0);
       for (int i = rank; i < alone; i += size) runner.run(images.data + i * image, i, outputs);
     }
     if (alone < images.count) {
       team->meet();
-      Runner runner(network, begin, *team, rank);
+      Runner runner(network, begin, mine, *team, rank);
       for (int i = alone; i < images.count; ++i) runner.run(images.data + i * image, i, outputs);
     }
   }

@@ -44,15 +44,12 @@ struct ConvTile<float> : ConvTileOf<float> {
 // of slopes other than 0 and 1 come from are real values, which out_scale and out_shift then spread.
 template <>
 struct ConvTile<Byte> : ConvTileOf<Byte> {
-  const std::int8_t* weights;  // (runs * run / 4, 2, 16, 4); block's column() says which is where
+  const std::int8_t* weights;  // (runs * run / 4, 2, 16, 4); column() in kernels_bytes.cc says which is where
   const float* scale;          // (kBlock), in that order, as all below and the bias
   const float* add_scale;
   const float* out_scale;      // null for slopes 0 and 1
   const float* out_shift;
 };
-
-// Which output channel a vector's lane holds: packing 32 bits to 8 then gives the natural order.
-constexpr int column(int vector, int lane) { return lane / 4 * 8 + vector * 4 + lane % 4; }
 
 // Winograd's minimal filtering F(4x4, 3x3) (Lavin and Gray, arXiv:1509.09308, section 4.3): 4x4
 // pixels of a 3x3 convolution in 36 products instead of 144, between two linear transforms.

@@ -9,6 +9,9 @@ namespace gluondense {
 namespace GLUONDENSE_ISA {
 namespace {
 
+// Which output channel a vector's lane holds: packing 32 bits to 8 then gives the natural order.
+constexpr int column(int vector, int lane) { return lane / 4 * 8 + vector * 4 + lane % 4; }
+
 // Adding this puts a float's integer part, rounded to even, into its lowest bits.
 constexpr float kRound = 8388608.0f;
 
@@ -40,7 +43,8 @@ inline __m512 finish(__m512i sum, const ConvTile<Byte>& t, int vector, const Byt
     x = _mm512_fmadd_ps(x, _mm512_loadu_ps(t.out_scale + first),
                         _mm512_loadu_ps(t.out_shift + first));
   }
-  return x;
+  // The next step makes integers of them, whose largest one would become the smallest beyond 2^31.
+  return _mm512_min_ps(x, _mm512_set1_ps(255));
 }
 
 // Sums of M pixels and 32 channels stay in registers over all taps.
@@ -125,6 +129,7 @@ void conv_bytes(const ConvTile<Byte>& t) {
 void rectify(const Byte* __restrict in, const Byte* __restrict flip, const Byte* __restrict zero,
              Byte* __restrict out, int channels) {
 #if defined(__AVX512VNNI__)
+  // The last vector also reads channels that another thread may be writing, and drops them.
   for (int c = 0; c < channels; c += 64) {
     const int left = channels - c;
     const __mmask64 here = left < 64 ? (1ull << left) - 1 : ~0ull;
@@ -150,13 +155,13 @@ void pool_bytes(const Byte* const* pixels, int count, bool max, Byte* __restrict
   typedef Byte Bytes __attribute__((vector_size(kPiece), aligned(1), may_alias));
   typedef std::uint16_t Sums __attribute__((vector_size(2 * kPiece)));
   for (int begin = 0; begin < channels; begin += kPiece) {
-    const auto at = [&](int i) { return *reinterpret_cast<const Bytes*>(pixels[i] + begin); };
-    Bytes pooled = at(0);
+#define PIECE(i) (*reinterpret_cast<const Bytes*>(pixels[i] + begin))  // no vector is passed on
+    Bytes pooled = PIECE(0);
     if (max) {
-      for (int i = 1; i < count; ++i) pooled = pooled > at(i) ? pooled : at(i);
+      for (int i = 1; i < count; ++i) pooled = pooled > PIECE(i) ? pooled : PIECE(i);
     } else {
       Sums sum = __builtin_convertvector(pooled, Sums);  // of at most 257 pixels
-      for (int i = 1; i < count; ++i) sum += __builtin_convertvector(at(i), Sums);
+      for (int i = 1; i < count; ++i) sum += __builtin_convertvector(PIECE(i), Sums);
       if (count == 4) {
         pooled = __builtin_convertvector((sum + 2) >> 2, Bytes);
       } else {
@@ -164,6 +169,7 @@ void pool_bytes(const Byte* const* pixels, int count, bool max, Byte* __restrict
         for (int c = 0; c < kPiece; ++c) pooled[c] = byte(sum[c] * share);
       }
     }
+#undef PIECE
     const int left = channels - begin;
     __builtin_memcpy(out + begin, &pooled, left < kPiece ? left : kPiece);
   }

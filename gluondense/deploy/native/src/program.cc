@@ -1,15 +1,21 @@
 #include "program.h"
 
 #include <algorithm>
+#include <cmath>
+#include <cstdlib>
+#include <map>
 #include <sstream>
 #include <stdexcept>
 
-namespace gluondense {
-namespace {
+#include "validate.h"
 
-[[noreturn]] void fail(const std::string& message) {
+namespace gluondense {
+
+void fail(const std::string& message) {
   throw std::invalid_argument("gluondense program: " + message);
 }
+
+namespace {
 
 const std::map<std::string, Step::Kind> kKinds = {
     {"load", Step::kLoad},   {"conv", Step::kConv},         {"affine", Step::kAffine},
@@ -28,38 +34,53 @@ class Words {
       std::istringstream numbers(word.substr(equals + 1));
       std::vector<double>& values = values_[word.substr(0, equals)];
       for (std::string number; std::getline(numbers, number, ',');) {
-        values.push_back(std::stod(number));
+        char* end = nullptr;
+        values.push_back(std::strtod(number.c_str(), &end));
+        if (number.empty() || *end || !std::isfinite(values.back())) {
+          fail("'" + word + "' is not name=numbers");
+        }
       }
     }
   }
-  double number(const std::string& name, double otherwise) const {
+  double real(const std::string& name, double otherwise) const {
     const auto found = values_.find(name);
-    return found == values_.end() ? otherwise : found->second.at(0);
+    return found == values_.end() ? otherwise : at(name, 0);
+  }
+  std::ptrdiff_t offset(const std::string& name, std::ptrdiff_t otherwise) const {
+    const auto found = values_.find(name);
+    return found == values_.end() ? otherwise : whole(name, 0, 1e12);
+  }
+  int number(const std::string& name, int otherwise) const {
+    const auto found = values_.find(name);
+    return found == values_.end() ? otherwise : static_cast<int>(whole(name, 0, kMost));
   }
   void pair(const std::string& name, int* two) const {
-    const auto found = values_.find(name);
-    if (found == values_.end()) return;
-    two[0] = static_cast<int>(found->second.at(0));
-    two[1] = static_cast<int>(found->second.at(1));
+    if (!values_.count(name)) return;
+    for (int i : {0, 1}) two[i] = static_cast<int>(whole(name, i, kMost));
   }
   View view(const std::string& name) const {
-    const auto found = values_.find(name);
-    if (found == values_.end()) return {};
-    const auto& v = found->second;
-    return {static_cast<int>(v.at(0)), static_cast<int>(v.at(1)), static_cast<int>(v.at(2))};
+    if (!values_.count(name)) return {};
+    const auto number = [&](int i) { return static_cast<int>(whole(name, i, kMost)); };
+    return {number(0), number(1), number(2)};
   }
 
  private:
+  static constexpr double kMost = 1 << 24;
   std::map<std::string, std::vector<double>> values_;
-};
 
-void check(const Program& program, const View& view) {
-  if (!view.there()) return;
-  if (view.map >= static_cast<int>(program.maps.size()) || view.channel < 0 || view.channels < 1 ||
-      view.channel + view.channels > program.maps[view.map].channels) {
-    fail("a step reads or writes channels that no map has");
+  double at(const std::string& name, std::size_t i) const {
+    const auto& values = values_.at(name);
+    if (i >= values.size()) fail(name + " has too few numbers");
+    return values[i];
   }
-}
+  std::ptrdiff_t whole(const std::string& name, std::size_t i, double most) const {
+    const double value = at(name, i);
+    if (value < 0 || value > most || value != std::floor(value)) {
+      fail(name + " has a number that is negative, broken or too large");
+    }
+    return static_cast<std::ptrdiff_t>(value);
+  }
+};
 
 Step step(Step::Kind kind, const Words& words) {
   Step s;
@@ -75,22 +96,25 @@ Step step(Step::Kind kind, const Words& words) {
   s.block_step = words.number("block_step", 0);
   s.block_share = words.number("block_share", 1);
   s.block_out = words.number("block_out", 0);
-  s.max = words.number("max", 0);
-  s.whole = words.number("whole", 1);
-  s.slope = words.number("slope", 1);
-  s.weight = words.number("weight", -1);
-  s.bias = words.number("bias", -1);
-  s.scale = words.number("scale", -1);
-  s.shift = words.number("shift", -1);
-  s.flip = words.number("flip", -1);
-  s.zero = words.number("zero", -1);
-  s.add_scale = words.number("add_scale", -1);
-  s.out_scale = words.number("out_scale", -1);
-  s.out_shift = words.number("out_shift", -1);
+  s.max = words.number("max", 0) != 0;
+  s.whole = words.number("whole", 1) != 0;
+  s.slope = static_cast<float>(words.real("slope", 1));
+  s.weight = words.offset("weight", -1);
+  s.bias = words.offset("bias", -1);
+  s.scale = words.offset("scale", -1);
+  s.shift = words.offset("shift", -1);
+  s.flip = words.offset("flip", -1);
+  s.zero = words.offset("zero", -1);
+  s.add_scale = words.offset("add_scale", -1);
+  s.out_scale = words.offset("out_scale", -1);
+  s.out_shift = words.offset("out_shift", -1);
   s.output = words.number("output", -1);
-  s.flat = words.number("flat", 1);
+  s.flat = words.number("flat", 1) != 0;
   return s;
 }
+
+// Pixels of a map; with the channels' limit no size overflows.
+constexpr double kMostPixels = 1 << 28;
 
 int out_size(int size, int kernel, int stride, int pad) {
   if (size + 2 * pad < kernel) fail("the image is too small for this network");
@@ -109,23 +133,21 @@ Program Program::parse(const std::string& text) {
     const Words words(line);
     if (kind == "gluondense") {
       if (words.number("format", 0) != 1) fail("another format; update the library");
-      program.blob = words.number("blob", 0);
-      program.bytes = words.number("bytes", 0);
+      program.blob = words.offset("blob", 0);
+      program.bytes = words.offset("bytes", 0);
     } else if (kind == "map") {
-      program.maps.push_back({static_cast<int>(words.number("channels", 0)),
-                              static_cast<int>(words.number("border", 0)),
-                              words.number("bytes", 0) != 0,
-                              static_cast<std::ptrdiff_t>(words.number("edge", -1))});
+      program.maps.push_back({words.number("channels", 0), words.number("border", 0),
+                              words.number("bytes", 0) != 0, words.offset("edge", -1)});
     } else if (kKinds.count(kind)) {
       program.steps.push_back(step(kKinds.at(kind), words));
-      const Step& last = program.steps.back();
-      for (const View& view : {last.in, last.out, last.add}) check(program, view);
-      program.outputs = std::max(program.outputs, last.output + 1);
     } else {
       fail("no step '" + kind + "'");
     }
   }
-  if (program.outputs == 0) fail("nothing is put out");
+  program.outputs = static_cast<int>(
+      std::count_if(program.steps.begin(), program.steps.end(),
+                    [](const Step& s) { return s.kind == Step::kStore; }));
+  validate(program);
   return program;
 }
 
@@ -152,6 +174,7 @@ Plan Program::plan(int channels, int height, int width) const {
     } else if (s.kind == Step::kGlobalPool) {
       h = w = 1;
     }
+    if (static_cast<double>(h) * w > kMostPixels) fail("the image is too large");
     Place& place = plan.places[s.out.map];
     if (born[s.out.map] < 0) {
       born[s.out.map] = i;

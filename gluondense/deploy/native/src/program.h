@@ -2,7 +2,6 @@
 #pragma once
 
 #include <cstddef>
-#include <map>
 #include <string>
 #include <vector>
 
@@ -44,6 +43,12 @@ struct Map {
   std::ptrdiff_t edge = -1;  // in the bytes: what zero is in each channel; -1 for 0 in all
 };
 
+// Taps of a kernel.
+constexpr int kMostTaps = 1024;
+
+// Whether a copy is more than that.
+inline bool computes(const Step& s) { return s.add.there() || s.slope != 1 || s.out_scale >= 0; }
+
 // Where a map lies for one size of images.
 struct Place {
   int height = 0, width = 0, border = 0, channels = 0, element = 4;
@@ -63,6 +68,8 @@ struct Plan {
   std::size_t bytes = 0;      // memory for one image
 };
 
+[[noreturn]] void fail(const std::string& message);
+
 struct Program {
   std::vector<Map> maps;
   std::vector<Step> steps;
@@ -70,7 +77,7 @@ struct Program {
   std::size_t bytes = 0;  // and bytes
   int outputs = 0;
 
-  // Throws std::invalid_argument with what is wrong.
+  // Throws std::invalid_argument with what is wrong: whatever is left can be run.
   static Program parse(const std::string& text);
   // Sizes of all maps, and memory in which those that live at a time do not overlap.
   Plan plan(int channels, int height, int width) const;

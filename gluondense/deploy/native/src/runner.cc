@@ -7,6 +7,21 @@
 
 namespace gluondense {
 
+std::size_t scratch_bytes(const Program& program, const Plan& plan) {
+  const std::size_t pixels = kernels().max_pixels;
+  std::size_t most = 0;
+  for (const Step& s : program.steps) {
+    if (s.kind == Step::kLoad) {
+      most = std::max(most, static_cast<std::size_t>(plan.places[s.out.map].width));
+    } else if (s.kind == Step::kConv) {
+      const std::size_t channels = s.in.channels;
+      most = std::max(most, packed_bytes(channels, pixels));
+      most = std::max(most, winograd_bytes(channels, pixels));
+    }
+  }
+  return (most + 2 * kSlack + 63) / 64 * 64;
+}
+
 void Runner::run(const float* in, int image, const std::vector<float*>& outputs) {
   for (std::size_t i = 0; i < program_.steps.size(); ++i) {
     const Step& s = program_.steps[i];
@@ -43,7 +58,7 @@ void Runner::load(const Step& s, const float* in) {
   const Place& p = place(s.out);
   const std::size_t plane = static_cast<std::size_t>(p.height) * p.width;
   clear_border<T>(s.out);
-  Byte* const line = scratch<Byte>(p.width);
+  Byte* const line = scratch_;
   const auto [first, last] = share(p.height);
   for (int y = first; y < last; ++y) {
     T* const row = pixel<T>(s.out, y, 0);
@@ -101,7 +116,7 @@ void Runner::pool(const Step& s) const {
   const Place &from = place(s.in), &to = place(s.out);
   clear_border<T>(s.out);
   const int channels = s.in.channels;
-  std::vector<const T*> pixels(s.kernel[0] * s.kernel[1]);
+  const T* pixels[kMostTaps];
   const auto [first, last] = share(to.height);
   for (int y = first; y < last; ++y) {
     for (int x = 0; x < to.width; ++x) {
@@ -114,10 +129,10 @@ void Runner::pool(const Step& s) const {
       }
       T* const out = pixel<T>(s.out, y, x);
       if constexpr (std::is_same_v<T, Byte>) {
-        kernels().pool_bytes(pixels.data(), count, s.max, out, channels);
+        kernels().pool_bytes(pixels, count, s.max, out, channels);
       } else {
         const int size = s.whole ? s.kernel[0] * s.kernel[1] : count;
-        kernels().pool(pixels.data(), count, s.max, 1.0f / static_cast<float>(size), out, channels);
+        kernels().pool(pixels, count, s.max, 1.0f / static_cast<float>(size), out, channels);
       }
     }
   }
@@ -126,22 +141,23 @@ void Runner::pool(const Step& s) const {
 // Always to floats.
 template <class T>
 void Runner::global_pool(const Step& s) const {
+  clear_border<float>(s.out);
   if (rank_ != 0) return;
   const Place& from = place(s.in);
   float* const out = pixel<float>(s.out, 0, 0);
   const float share = 1.0f / static_cast<float>(from.height * from.width);
-  std::vector<float> pooled(s.in.channels, s.max ? std::numeric_limits<float>::lowest() : 0);
+  std::fill_n(out, s.in.channels, s.max ? std::numeric_limits<float>::lowest() : 0);
   for (int y = 0; y < from.height; ++y) {
     for (int x = 0; x < from.width; ++x) {
       const T* const in = pixel<T>(s.in, y, x);
       for (int c = 0; c < s.in.channels; ++c) {
         const float value = in[c];
-        pooled[c] = s.max ? std::max(pooled[c], value) : pooled[c] + value;
+        out[c] = s.max ? std::max(out[c], value) : out[c] + value;
       }
     }
   }
   for (int c = 0; c < s.in.channels; ++c) {
-    const float value = s.max ? pooled[c] : pooled[c] * share;
+    const float value = s.max ? out[c] : out[c] * share;
     out[c] = std::is_same_v<T, Byte> ? value * blob_[s.scale + c] + blob_[s.shift + c] : value;
   }
 }
@@ -157,7 +173,7 @@ void Runner::copy(const Step& s) const {
       T* const out = pixel<T>(s.out, y, x);
       const T* const in = pixel<T>(s.in, y, x);
       const T* const add = s.add.there() ? pixel<T>(s.add, y, x) : nullptr;
-      if (!add && s.slope == 1) {
+      if (!computes(s)) {
         std::memcpy(out, in, s.in.channels * sizeof(T));
         continue;
       }

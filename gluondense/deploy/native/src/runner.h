@@ -26,15 +26,28 @@ struct Network {
   const std::int8_t* bytes;
 };
 
+// Of a tile's pixels side by side, and of Winograd's planes, sums and one patch.
+inline std::size_t packed_bytes(std::size_t channels, std::size_t pixels) {
+  return (channels * sizeof(float) + 128) * pixels;
+}
+inline std::size_t winograd_bytes(std::size_t channels, std::size_t tiles) {
+  return kWinogradTaps * (tiles * (channels + kBlock) + channels) * sizeof(float);
+}
+
+// What any step needs for itself, so that none allocates: an exception could not leave a thread.
+std::size_t scratch_bytes(const Program& program, const Plan& plan);
+
 class Runner {
  public:
-  Runner(const Network& network, Byte* memory, Team& team, int rank)
+  // Memory of Plan::bytes for the image, and of scratch_bytes for this thread alone.
+  Runner(const Network& network, Byte* memory, Byte* scratch, Team& team, int rank)
       : program_(network.program),
         plan_(network.plan),
         winograd_(network.winograd),
         blob_(network.blob),
         bytes_(network.bytes),
         memory_(memory),
+        scratch_(scratch),
         team_(team),
         rank_(rank) {}
 
@@ -47,10 +60,9 @@ class Runner {
   const float* const blob_;
   const std::int8_t* const bytes_;
   Byte* const memory_;
+  Byte* const scratch_;
   Team& team_;
   const int rank_;
-  std::vector<Byte> scratch_;
-  std::vector<float> patch_;
 
   // T is what the step's maps hold, float or Byte.
   template <class T>
@@ -67,7 +79,8 @@ class Runner {
   const T* pack(const Step& s, const T* in, ConvTile<T>* tile);
   void winograd(const Step& s, const float* filters);
   void winograd_tiles(const Step& s, const float* filters, int first, int tiles);
-  void winograd_in(const Step& s, int y, int x, float* planes, std::ptrdiff_t plane);
+  void winograd_in(const Step& s, int y, int x, float* patch, float* planes,
+                   std::ptrdiff_t plane);
   void winograd_out(const Step& s, int block, int y, int x, const float* sums,
                     std::ptrdiff_t plane) const;
   template <class T>
@@ -97,9 +110,6 @@ class Runner {
   // The memory was another map's before.
   template <class T>
   void clear_border(const View& view) const;
-  // A cache line's begin in scratch memory.
-  template <class T>
-  T* scratch(std::size_t count);
 };
 
 template <class T>
@@ -128,13 +138,6 @@ void Runner::clear_border(const View& view) const {
       clear(row + line - static_cast<std::size_t>(p.border) * p.channels, p.border);
     }
   }
-}
-
-template <class T>
-T* Runner::scratch(std::size_t count) {
-  const std::size_t bytes = count * sizeof(T) + 2 * kSlack;
-  if (scratch_.size() < bytes) scratch_.resize(bytes);
-  return reinterpret_cast<T*>((reinterpret_cast<std::uintptr_t>(scratch_.data()) + 63) / 64 * 64);
 }
 
 }  // namespace gluondense

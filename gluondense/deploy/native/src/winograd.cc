@@ -96,14 +96,15 @@ void Runner::winograd_tiles(const Step& s, const float* filters, int first, int 
   const int channels = s.in.channels;
   const std::ptrdiff_t plane = static_cast<std::ptrdiff_t>(tiles) * channels;
   const std::ptrdiff_t sums_plane = static_cast<std::ptrdiff_t>(tiles) * kBlock;
-  float* const planes = scratch<float>(kTaps * (plane + sums_plane));
+  float* const planes = reinterpret_cast<float*>(scratch_);
   float* const sums = planes + kTaps * plane;
+  float* const patch = sums + kTaps * sums_plane;
   const auto corner = [&](int i) {
     return std::make_pair((first + i) / columns * kOut, (first + i) % columns * kOut);
   };
   for (int i = 0; i < tiles; ++i) {
     const auto [y, x] = corner(i);
-    winograd_in(s, y, x, planes + i * channels, plane);
+    winograd_in(s, y, x, patch, planes + i * channels, plane);
   }
   const std::ptrdiff_t tap = 0;
   ConvTile<float> tile;
@@ -133,7 +134,8 @@ void Runner::winograd_tiles(const Step& s, const float* filters, int first, int 
   }
 }
 
-void Runner::winograd_in(const Step& s, int y, int x, float* planes, std::ptrdiff_t plane) {
+void Runner::winograd_in(const Step& s, int y, int x, float* patch, float* planes,
+                         std::ptrdiff_t plane) {
   const Place& from = place(s.in);
   const std::ptrdiff_t line = static_cast<std::ptrdiff_t>(from.pitch()) * from.channels;
   const bool inside = y - 1 + kIn <= from.height + from.border &&
@@ -145,14 +147,14 @@ void Runner::winograd_in(const Step& s, int y, int x, float* planes, std::ptrdif
   }
   // Beyond the lower and right edge there are only zeros.
   const int channels = s.in.channels;
-  patch_.assign(static_cast<std::size_t>(kTaps) * channels, 0);
+  std::fill_n(patch, kTaps * channels, 0.0f);
   for (int v = 0; v < std::min(kIn, from.height + 1 - y + 1); ++v) {
     for (int u = 0; u < std::min(kIn, from.width + 1 - x + 1); ++u) {
-      std::memcpy(patch_.data() + (v * kIn + u) * channels, pixel<float>(s.in, y - 1 + v, x - 1 + u),
+      std::memcpy(patch + (v * kIn + u) * channels, pixel<float>(s.in, y - 1 + v, x - 1 + u),
                   channels * sizeof(float));
     }
   }
-  kernels().winograd_in(patch_.data(), static_cast<std::ptrdiff_t>(kIn) * channels, channels,
+  kernels().winograd_in(patch, static_cast<std::ptrdiff_t>(kIn) * channels, channels,
                         planes, plane, channels);
 }
 
