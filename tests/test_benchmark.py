@@ -239,3 +239,14 @@ def test_a_wrong_command_line_gets_one_line(capsys, arguments):
     with pytest.raises(SystemExit):
         benchmark.main(arguments)
     assert capsys.readouterr().err.startswith("error: ")
+
+
+def test_what_peers_read_is_not_kept_for_other_weights(tmp_path):
+    prepare(MODEL, tmp_path, [64], OURS)
+    kept = tmp_path / "net.onnx"
+    kept.write_bytes(b"of an earlier run")
+    prepare(MODEL, tmp_path, [64], OURS)
+    assert kept.exists()
+    (tmp_path / "contents.sha256").write_text("of other weights")
+    prepare(MODEL, tmp_path, [64], OURS)
+    assert not kept.exists()

@@ -1,6 +1,7 @@
 #include "engine.h"
 
 #include <omp.h>
+#include <sys/mman.h>
 
 #include <algorithm>
 #include <cstdint>
@@ -22,6 +23,24 @@ int threads() {
   return count;
 }
 
+// Large pages for what is read over and over: with small ones, finding them takes up to a tenth of
+// the time. What the kernel does not do is no harm.
+void use_large_pages(const void* begin, std::size_t bytes) {
+#if defined(MADV_HUGEPAGE)
+  constexpr std::uintptr_t kPage = 2 << 20;
+  const auto address = reinterpret_cast<std::uintptr_t>(begin);
+  const std::uintptr_t first = (address + kPage - 1) / kPage * kPage;
+  const std::uintptr_t last = (address + bytes) / kPage * kPage;
+  if (first >= last) return;
+  void* const pages = reinterpret_cast<void*>(first);
+  madvise(pages, last - first, MADV_HUGEPAGE);
+  constexpr int kCollapse = 25;  // MADV_COLLAPSE, of Linux 6.1
+  madvise(pages, last - first, kCollapse);
+#else
+  static_cast<void>(begin), static_cast<void>(bytes);
+#endif
+}
+
 }  // namespace
 
 void Engine::prepare(const Images& images, const Weights& weights) {
@@ -35,6 +54,11 @@ void Engine::prepare(const Images& images, const Weights& weights) {
   winograd_ = std::move(winograd);
   planned_ = images;
   weights_ = weights;
+  use_large_pages(weights.blob, program_.blob * sizeof(float));
+  if (weights.bytes) use_large_pages(weights.bytes, program_.bytes);
+  for (const auto& filters : winograd_) {
+    use_large_pages(filters.data(), filters.size() * sizeof(float));
+  }
 }
 
 void Engine::run(const Images& images, const Weights& weights,
@@ -49,7 +73,10 @@ void Engine::run(const Images& images, const Weights& weights,
   const std::size_t scratch = scratch_bytes(program_, plan_);
   const std::size_t rooms = alone ? most : 1;
   const std::size_t needed = rooms * room + most * scratch + 64;
-  if (memory_.size() < needed) memory_.resize(needed);
+  if (memory_.size() < needed) {
+    memory_.resize(needed);
+    use_large_pages(memory_.data(), needed);
+  }
   Byte* const begin = reinterpret_cast<Byte*>(
       (reinterpret_cast<std::uintptr_t>(memory_.data()) + 63) / 64 * 64);
   const Network network = {program_, plan_, winograd_, weights.blob, weights.bytes};
