@@ -121,6 +121,46 @@ int out_size(int size, int kernel, int stride, int pad) {
   return (size + 2 * pad - kernel) / stride + 1;
 }
 
+struct Access {
+  View view;
+  bool write;
+};
+
+// Whether one must be over before the other begins. Parts of one map lie side by side, but for its
+// border, which all that write it fill with the same.
+bool conflict(const Access& a, const Access& b, const std::vector<Place>& places) {
+  if (!a.write && !b.write) return false;
+  if (a.view.map == b.view.map) {
+    return a.view.channel < b.view.channel + b.view.channels &&
+           b.view.channel < a.view.channel + a.view.channels;
+  }
+  const Place &p = places[a.view.map], &q = places[b.view.map];
+  return p.offset < q.offset + q.bytes() && q.offset < p.offset + p.bytes();
+}
+
+// Threads share each step's pixels out among them; they wait for each other where a step touches
+// what one since the last meeting has touched. The two convolutions of a dual-path block and the
+// copies behind them need one meeting, not one each.
+std::vector<bool> meetings(const std::vector<Step>& steps, const std::vector<Place>& places) {
+  std::vector<bool> meets;
+  std::vector<Access> since;
+  for (const Step& s : steps) {
+    std::vector<Access> now;
+    for (const View& view : {s.in, s.add}) {
+      if (view.there()) now.push_back({view, false});
+    }
+    if (s.out.there()) now.push_back({s.out, true});
+    const bool meet = std::any_of(now.begin(), now.end(), [&](const Access& a) {
+      return std::any_of(since.begin(), since.end(),
+                         [&](const Access& b) { return conflict(a, b, places); });
+    });
+    meets.push_back(meet);
+    if (meet) since.clear();
+    since.insert(since.end(), now.begin(), now.end());
+  }
+  return meets;
+}
+
 }  // namespace
 
 Program Program::parse(const std::string& text) {
@@ -209,6 +249,7 @@ Plan Program::plan(int channels, int height, int width) const {
     plan.bytes = std::max(plan.bytes, offset + plan.places[map].bytes());
     placed.push_back(map);
   }
+  plan.meets = meetings(steps, plan.places);
   return plan;
 }
 

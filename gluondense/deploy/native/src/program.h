@@ -65,6 +65,7 @@ struct Place {
 
 struct Plan {
   std::vector<Place> places;  // one a map
+  std::vector<bool> meets;    // one a step: whether the threads meet before it
   std::size_t bytes = 0;      // memory for one image
 };
 
