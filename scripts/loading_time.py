@@ -58,7 +58,6 @@ def _sample(what: str, path: Path, model: str) -> tuple[float, float]:
     if net is not None and what == "initialized":
         net.initialize()
     mx.nd.waitall()
-    path.read_bytes()  # into the page cache
     wall, cpu = time.perf_counter(), time.process_time()
     if net is None:
         path.read_bytes()
