@@ -31,7 +31,7 @@ $(VENV)/.installed: setup.py
 	"$$python" -m venv "$(VENV)"
 	$(PIP) --editable ".[$(EXTRA)]"
 	$(PIP) --no-deps $(MXNET) # a second time for Python 3.13, where its bound on NumPy fits no release
-	-@$(BIN)/python -m gluondense.deploy.native # optional: without a compiler, all but that target works
+	-@$(BIN)/python -m gluondense.native # optional: without a compiler, all but that target works
 	@touch $@
 
 $(VENV)/.installed-test: $(VENV)/.installed

@@ -17,11 +17,11 @@ from test_deploy_export import TINY, VARIANTS, as_list, assert_close, build, var
 import gluondense
 from gluondense.deploy import native
 from gluondense.deploy.graph import trace
-from gluondense.deploy.ir import Graph
 from gluondense.deploy.native import lower, packing
 from gluondense.deploy.native.layout import Layout
 from gluondense.deploy.passes import PASSES
 from gluondense.deploy.targets import TARGETS
+from gluondense.ir import Graph
 
 pytestmark = pytest.mark.usefixtures("native_operator")
 

@@ -9,9 +9,9 @@ from test_deploy_export import SIZES, VARIANTS, as_list, assert_close, build
 
 from gluondense.deploy.export import _values
 from gluondense.deploy.graph import INPUT, PORTABLE_OPERATORS, trace
-from gluondense.deploy.ir import Graph
 from gluondense.deploy.onnx import OPSET, to_onnx
 from gluondense.deploy.onnx_operators import TRANSLATORS
+from gluondense.ir import Graph
 
 DATA = mx.sym.var(INPUT)
 

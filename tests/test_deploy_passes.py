@@ -11,8 +11,8 @@ from reference import assert_close, images, randomize
 
 import gluondense
 from gluondense.deploy.graph import trace
-from gluondense.deploy.ir import Graph
 from gluondense.deploy.passes import PASSES, batch_norm_line
+from gluondense.ir import Graph
 
 # Small networks with all that the families have.
 DENSE = {"growth_rate": 16, "block_config": (2, 3, 1), "num_init_features": 32, "classes": 7}

@@ -18,11 +18,11 @@ from gluondense.deploy.channels import (
     tensor,
 )
 from gluondense.deploy.graph import trace
-from gluondense.deploy.ir import Graph
 from gluondense.deploy.passes import PASSES
 from gluondense.deploy.quantize import Harm, _groups
 from gluondense.deploy.ranges import as_block, collect_ranges
 from gluondense.deploy.targets import TARGETS
+from gluondense.ir import Graph
 
 # Those whose nodes all have names of their own, by which their tensors are looked up.
 UNATTENDED = [name for name, (_, fields) in VARIANTS.items() if fields.get("attention") != "path"]

@@ -17,6 +17,7 @@ ROWS = (
     ("compat",),
     ("environment",),
     ("download",),
+    ("ir", "native"),
     ("blocks",),
     ("models",),
     ("analysis", "weights"),

@@ -65,8 +65,8 @@ def costs(net: Any, size: int) -> dict[str, float]:
     """
     from ..analysis import summary
     from ..deploy.graph import trace
-    from ..deploy.ir import Graph
     from ..deploy.passes import PASSES
+    from ..ir import Graph
 
     values = {name: value.data().asnumpy() for name, value in net.collect_params().items()}
     graph = Graph(trace(net), values)

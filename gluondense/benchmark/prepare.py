@@ -18,9 +18,9 @@ from ..data.images import read_image
 from ..data.transforms import normalize
 from ..deploy import export
 from ..deploy.graph import trace
-from ..deploy.ir import Graph
 from ..deploy.onnx import to_onnx
 from ..deploy.targets import TARGETS
+from ..ir import Graph
 from ..models import Network, build_model
 from ..weights import load_weights, save_weights
 from . import quantized

@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from ..ir import Graph, Node
 from .graph import INPUT
-from .ir import Graph, Node
 from .passes import batch_norm_line
 from .ranges import Range
 

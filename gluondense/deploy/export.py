@@ -15,12 +15,12 @@ import mxnet as mx
 import numpy as np
 from mxnet import gluon
 
+from ..ir import Params
 from ..models.network import Network
 from ..training.checkpoint import versions
 from .calibrate import Calibration
 from .exported import SUFFIXES, ExportedFiles, ExportMetadata, import_block, write_metadata
 from .graph import INPUT, trace
-from .ir import Params
 from .native import build
 from .quantize import Harm
 from .targets import get_target

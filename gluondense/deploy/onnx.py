@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from ..ir import Graph
 from .graph import INPUT
-from .ir import Graph
 from .onnx_operators import Writer
 
 OPSET = 13

@@ -8,8 +8,8 @@ from typing import Any, Callable
 
 import numpy as np
 
+from ..ir import Graph, Node
 from .graph import INPUT
-from .ir import Graph, Node
 
 END = np.iinfo("int64").max
 

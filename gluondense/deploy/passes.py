@@ -9,7 +9,7 @@ import ast
 
 import numpy as np
 
-from .ir import Graph, Node, Pass
+from ..ir import Graph, Node, Pass
 
 
 def remove_identities(graph: Graph) -> int:

@@ -11,10 +11,10 @@ import mxnet as mx
 import numpy as np
 from mxnet.contrib import quantization as mxnet_quantization
 
+from ..ir import Graph, Lowered, Params
 from .calibrate import Calibration
 from .channels import convolve_batch_norms, is_line, level_groups, spread_channels
 from .graph import INPUT, free_name
-from .ir import Graph, Lowered, Params
 from .ranges import as_block, collect_ranges
 
 # A network without classes is good enough if its maps are no further off, relative to their size.

@@ -11,8 +11,8 @@ import mxnet as mx
 import numpy as np
 from mxnet import gluon
 
+from ..ir import Params
 from .graph import INPUT
-from .ir import Params
 
 # Gives pairs of name and values for a batch of images.
 Run = Callable[[np.ndarray], Iterator["tuple[str, np.ndarray]"]]

@@ -9,10 +9,10 @@ from typing import Callable
 import mxnet as mx
 import numpy as np
 
+from ..ir import Graph, Lowered, Params
 from ..models.spec import closest
 from .calibrate import Calibration
 from .graph import portable_json
-from .ir import Graph, Lowered, Params
 from .native import as_byte_program, as_program, load
 from .passes import PASSES
 from .quantize import int8 as quantized

@@ -5,11 +5,11 @@ each of hundreds of operators, and a DenseNet's normalizations and concatenation
 memory that no operator of oneDNN takes into a convolution. Here a concatenation is a place in
 memory, and a normalization happens on the way into the convolution behind it.
 
-``build.py`` compiles ``src/``; ``layout.py`` gives tensors their places; ``lower.py`` makes a
-program over floats of a graph, ``quantized.py`` one over bytes.
+``layout.py`` gives tensors their places; ``lower.py`` makes a program over floats of a graph,
+``quantized.py`` one over bytes. The operator itself is ``gluondense.native``.
 """
 
-from .build import OPERATOR, CompilerError, build, load, loaded
+from ...native import OPERATOR, CompilerError, build, load, loaded
 from .lower import as_program
 from .quantized import as_byte_program
 

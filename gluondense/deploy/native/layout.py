@@ -6,7 +6,7 @@ import ast
 import dataclasses
 from collections.abc import Sequence
 
-from ..ir import Node
+from ...ir import Node
 
 
 @dataclasses.dataclass

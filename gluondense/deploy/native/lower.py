@@ -7,9 +7,9 @@ from typing import Any
 import mxnet as mx
 import numpy as np
 
-from ..ir import Graph, Node, Params
+from ...ir import Graph, Node, Params
+from ...native import OPERATOR
 from ..passes import batch_norm_line
-from .build import OPERATOR
 from .layout import Layout, View
 from .operators import check_operators, count_channels, is_flat, is_true, pair, slope_of
 from .packing import pack_filters

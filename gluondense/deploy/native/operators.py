@@ -6,7 +6,7 @@ import ast
 
 import numpy as np
 
-from ..ir import Graph, Node
+from ...ir import Graph, Node
 
 # Operators that steps stand for, and which of their attributes' values, where there are others.
 LIMITS: dict[str, dict[str, tuple[str, ...]]] = {

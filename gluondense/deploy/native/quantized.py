@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
+from ...ir import Graph, Lowered, Node
 from ..calibrate import Calibration
 from ..graph import free_name
-from ..ir import Graph, Lowered, Node
 from ..passes import batch_norm_line
 from ..ranges import Range, collect_ranges
 from .layout import View

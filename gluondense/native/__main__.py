@@ -1,4 +1,4 @@
-"""Build the native operator: ``python -m gluondense.deploy.native``."""
+"""Build the native operator: ``python -m gluondense.native``."""
 
 import sys
 

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import mxnet as mx
 
-from ...download import cache_folder
-from ...environment import usable_cores
+from ..download import cache_folder
+from ..environment import usable_cores
 
 SOURCES = Path(__file__).with_name("src")
 OPERATOR = "gluondense_program"

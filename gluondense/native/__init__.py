@@ -1,0 +1,9 @@
+"""The operators that this project adds to MXNet, in C++, compiled on the user's machine.
+
+``build.py`` compiles ``src/`` once and gives MXNet the library. Without a compiler there is none,
+and all that stands on it has another way or says so.
+"""
+
+from .build import OPERATOR, CompilerError, build, load, loaded
+
+__all__ = ["OPERATOR", "CompilerError", "build", "load", "loaded"]
