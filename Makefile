@@ -35,7 +35,7 @@ $(VENV)/.installed: setup.py
 	@touch $@
 
 $(VENV)/.installed-test: $(VENV)/.installed
-	$(PIP) --editable ".[$(EXTRA),test]"
+	$(PIP) --editable ".[$(EXTRA),test,onnx]"
 	@touch $@
 
 demo: $(VENV)/.installed ## train a small network, report, export, predict; under 5 minutes
@@ -62,7 +62,7 @@ test-slow: $(VENV)/.installed-test ## the slow tests
 	$(PYTEST) -m "slow and not pythons and not parity" $(PYTEST_ARGS)
 
 $(VENV)/.installed-parity: $(VENV)/.installed-test
-	$(PIP) --editable ".[$(EXTRA),test,parity]"
+	$(PIP) --editable ".[$(EXTRA),test,onnx,parity]"
 	$(PIP) --no-deps $(PEERS) # their metadata ask for other builds of torch and MXNet
 	@touch $@
 

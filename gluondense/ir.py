@@ -15,12 +15,19 @@ Params = dict[str, np.ndarray]
 
 
 class Lowered(NamedTuple):
-    """What a network became for a target: its graph as JSON, its arrays, and how 8 bits were made.
+    """What a network became for a target.
 
-    The last is None where they weren't; else it goes into the export's metadata.
+    Parameters
+    ----------
+    graph
+        MXNet's, as JSON; or an ONNX model, which has its arrays inside.
+    params
+        The arrays.
+    quantization
+        How 8 bits were made, for the export's metadata; None where they weren't.
     """
 
-    graph: str
+    graph: Any
     params: Params
     quantization: dict[str, Any] | None = None
 

@@ -13,7 +13,8 @@ from gluondense.arguments import Parser
 from gluondense.data import ArrayLoader, ImageArrays, load_dataset
 from gluondense.data.pictures import spread
 from gluondense.data.transforms import normalize, resize
-from gluondense.deploy import Calibration, ExportedFiles
+from gluondense.deploy import Calibration
+from gluondense.deploy.exported import Files, OnnxFiles
 from gluondense.deploy.ranges import METHODS
 from gluondense.deploy.targets import get_target
 from gluondense.training import Checkpoint, load
@@ -68,7 +69,8 @@ def _parser() -> Parser:
         "--target",
         default="portable",
         help="portable (default): any MXNet from 1.4; onednn: faster, for CPUs and MXNet 1.9; "
-        "native: faster still, compiled here; int8, native_int8: in 8 bits, faster, less exact",
+        "native: faster still, compiled here; int8, native_int8: in 8 bits, faster, less exact; "
+        "onnx: one file for ONNX Runtime, OpenVINO, …",
     )
     parser.add_argument(
         "--input-shape",
@@ -125,23 +127,29 @@ def _default_prefix(checkpoint: Checkpoint) -> str:
     return str(run / "export" / checkpoint.model_name)
 
 
-def _summary(
-    checkpoint: Checkpoint, files: ExportedFiles, input_shape: tuple[int, ...], native: bool
-) -> str:
+def _summary(checkpoint: Checkpoint, files: Files, shape: tuple[int, ...], native: bool) -> str:
     lines = [f"{checkpoint.model_name} after epoch {checkpoint.epoch}, checked by loading it back:"]
     written = [*files, files.library] if native else files
     lines += [f"  {file} ({file.stat().st_size:,} bytes)" for file in written]
-    lines += [
-        "Load it in plain MXNet:",
-        "  import mxnet as mx",
-        *([f"  mx.library.load('{files.library.resolve()}')"] if native else []),
-        f"  net = mx.gluon.SymbolBlock.imports('{files.symbol}', ['data'], '{files.params}')",
-        f"  outputs = net(mx.nd.zeros({input_shape}))",
-    ]
+    if isinstance(files, OnnxFiles):
+        lines += [
+            "Load it in ONNX Runtime:",
+            "  import numpy as np, onnxruntime",
+            f"  session = onnxruntime.InferenceSession('{files.model}')",
+            f"  outputs = session.run(None, {{'data': np.zeros({shape}, 'float32')}})",
+        ]
+    else:
+        lines += [
+            "Load it in plain MXNet:",
+            "  import mxnet as mx",
+            *([f"  mx.library.load('{files.library.resolve()}')"] if native else []),
+            f"  net = mx.gluon.SymbolBlock.imports('{files.symbol}', ['data'], '{files.params}')",
+            f"  outputs = net(mx.nd.zeros({shape}))",
+        ]
     return "\n".join(lines)
 
 
-def _harm(checkpoint: Checkpoint, net: Any, files: ExportedFiles, shape: tuple[int, ...]) -> str:
+def _harm(checkpoint: Checkpoint, net: Any, files: Files, shape: tuple[int, ...]) -> str:
     """Say what the target's 8 bits did to the network."""
     block = load_exported(files.prefix, find_devices(())[0])
     about = block.metadata.quantization

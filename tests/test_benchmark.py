@@ -105,7 +105,8 @@ def test_both_targets_take_turns(plain_mxnet, ready):
 
 def test_all_targets_are_candidates_and_say_what_they_are():
     rows = run.candidates()
-    assert set(gluondense.deploy.targets.TARGETS) < set(rows)
+    targets = {name for name in gluondense.deploy.targets.TARGETS if not name.startswith("onnx")}
+    assert targets < set(rows)
     assert rows["portable"].ours
     assert not rows["openvino"].ours
     assert {row.precision for row in rows.values()} == set(candidates.PRECISIONS)

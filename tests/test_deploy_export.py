@@ -14,11 +14,16 @@ from mxnet.gluon import nn
 
 import gluondense
 from gluondense.deploy import ExportedFiles
+from gluondense.deploy.exported import files_of
 from gluondense.deploy.graph import NEWER_ATTRIBUTES, PORTABLE_OPERATORS, portable_json, trace
 from gluondense.deploy.targets import TARGETS
 
 module = sys.modules["gluondense.deploy.export"]
-FLOAT_TARGETS = [name for name, target in TARGETS.items() if not target.needs_calibration]
+FLOAT_TARGETS = [
+    name
+    for name, target in TARGETS.items()
+    if not target.needs_calibration and files_of(name, "") == ExportedFiles.of("")
+]
 
 TINY = {"block_config": (2, 2), "num_init_features": 16, "growth_rate": 12, "classes": 5}
 TINY_DPN = {

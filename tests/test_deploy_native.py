@@ -397,7 +397,7 @@ def test_networks_of_other_types_are_refused():
     net = build()
     net.cast("float16")
     with pytest.raises(ValueError, match=r"'native' is for float32 networks, not float16"):
-        TARGETS["native"].lower(trace(net), {"a": np.zeros(1, "float16")})
+        TARGETS["native"].lower(trace(net), {"a": np.zeros(1, "float16")}, (1, 3, 32, 32))
 
 
 def test_unknown_instructions_are_refused(folder):

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import sys
+
 import mxnet as mx
 import numpy as np
 import pytest
-from test_deploy_export import SIZES, VARIANTS, as_list, assert_close, build
+from test_deploy_export import SIZES, TINY, VARIANTS, as_list, assert_close, build
 
+import gluondense
+from gluondense.deploy import load_exported
 from gluondense.deploy.export import _values
 from gluondense.deploy.graph import INPUT, PORTABLE_OPERATORS, trace
 from gluondense.deploy.onnx import OPSET, to_onnx
@@ -128,3 +133,104 @@ def test_what_onnx_cannot_say(symbol, words):
     pytest.importorskip("onnx")
     with pytest.raises(ValueError, match=words):
         to_onnx(Graph(symbol, {}), ("N", 4, 8, 8))
+
+
+def near(got, wanted):
+    """The bar of this target, relative to the largest output."""
+    assert np.abs(got - wanted).max() <= 1e-5 * np.abs(wanted).max()
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_exports_give_the_networks_outputs(runtime, variant, tmp_path):
+    name, fields = VARIANTS[variant]
+    net = build(name, fields)
+    channels = net.spec.in_channels
+    files = gluondense.export(net, tmp_path / "net", (1, channels, 32, 32), "onnx")
+    ran, random = load_exported(files.prefix), np.random.default_rng(0)
+    for batch, height, width in SIZES.values():
+        x = mx.nd.array(random.standard_normal((batch, channels, height, width)))
+        outputs = as_list(ran(x))
+        assert len(outputs) == len(as_list(net(x)))
+        for got, wanted in zip(outputs, as_list(net(x))):
+            near(got, wanted)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", gluondense.list_models())
+def test_exports_of_every_network(runtime, name, tmp_path):
+    net = build(name, {})
+    side = max(64, net.min_size)
+    shape = (1, net.spec.in_channels, side, side)
+    files = gluondense.export(net, tmp_path / "net", shape, "onnx")
+    x = mx.nd.array(np.random.default_rng(0).standard_normal((2, *shape[1:])))
+    near(load_exported(files.model)(x).asnumpy(), net(x).asnumpy())
+
+
+def test_an_export_describes_itself(runtime, tmp_path):
+    import onnx
+
+    net = build("csp_densenet121")
+    numbers = {"mean": [0.1, 0.2, 0.3], "std": [0.5] * 3}
+    files = gluondense.export(
+        net, tmp_path / "a.b", (1, 3, 32, 32), "onnx", class_names="vwxyz", **numbers
+    )
+    assert [file.name for file in files] == ["a.b.onnx", "a.b.json"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.b.json", "a.b.onnx"]
+    about = load_exported(files.prefix).metadata
+    assert (about.model, about.target) == ("csp_densenet121", "onnx")
+    assert (about.class_names, about.std) == (tuple("vwxyz"), (0.5,) * 3)
+    assert set(about.sha256) == {"model"}
+
+    model = onnx.load(str(files.model))
+    assert (model.ir_version, model.opset_import[0].version) == (8, OPSET)
+    inside = {row.key: json.loads(row.value) for row in model.metadata_props}
+    assert inside["class_names"] == list("vwxyz")
+    assert (inside["mean"], inside["model"]) == ([0.1, 0.2, 0.3], "csp_densenet121")
+    assert inside["spec"]["growth_rate"] == TINY["growth_rate"]
+    assert "(pixels / 255 - mean) / std" in model.doc_string
+    (source,), (output,) = model.graph.input, model.graph.output
+    dims = [dim.dim_param or dim.dim_value for dim in source.type.tensor_type.shape.dim]
+    assert (source.name, dims) == (INPUT, ["N", 3, "H", "W"])
+    assert about.outputs == (output.name,)
+
+
+def test_an_export_has_the_same_bytes_again(runtime, tmp_path):
+    first, second = (
+        gluondense.export(build(), tmp_path / name, (1, 3, 32, 32), "onnx")
+        for name in ("first", "second")
+    )
+    assert [a.read_bytes() for a in first] == [b.read_bytes() for b in second]
+
+
+def test_an_export_loses_what_inference_does_not_need(runtime, tmp_path):
+    import onnx
+
+    net = build("densenet121", {**TINY, "dropout": 0.3})
+    files = gluondense.export(net, tmp_path / "net", (1, 3, 32, 32), "onnx")
+    operators = [node.op_type for node in onnx.load(str(files.model)).graph.node]
+    assert "Dropout" not in operators
+    norms = sum(name.endswith("running_var") for name in net.collect_params())
+    assert 0 < operators.count("BatchNormalization") < norms
+
+
+def test_damaged_exports_are_refused(runtime, tmp_path):
+    files = gluondense.export(build(), tmp_path / "net", (1, 3, 32, 32), "onnx")
+    content = files.model.read_bytes()
+    files.model.write_bytes(content[:-1] + b"x")
+    with pytest.raises(ValueError, match=r"net\.onnx is damaged"):
+        load_exported(files.prefix)
+    files.model.unlink()
+    with pytest.raises(FileNotFoundError, match=r"no file .*net\.onnx"):
+        load_exported(files.prefix)
+
+
+def test_needs_its_packages_and_float32(runtime, tmp_path, monkeypatch):
+    net = build()
+    net.cast("float64")
+    with pytest.raises(ValueError, match="target='onnx' is for float32 networks"):
+        gluondense.export(net, tmp_path / "net", (1, 3, 32, 32), "onnx")
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ValueError, match=r"needs onnx and onnxruntime: pip install 'gluondense"):
+        gluondense.export(net, tmp_path / "net", (1, 3, 32, 32), "onnx")
+    assert not list(tmp_path.iterdir())

@@ -179,7 +179,8 @@ def test_filters_of_any_size_keep_their_precision():
     symbol = trace(net)
     params = {key: value.data().asnumpy() for key, value in net.collect_params().items()}
     # The convolution's output has one scale, so each filter is looked at by itself.
-    lowered = TARGETS["int8"].lower(symbol, params, Calibration(x).read(x.shape, None, None))
+    calibration = Calibration(x).read(x.shape, None, None)
+    lowered = TARGETS["int8"].lower(symbol, params, x.shape, calibration)
     got = as_block(mx.sym.load_json(lowered.graph), lowered.params)(mx.nd.array(x)).asnumpy()
     step = np.abs(wanted).max() / 127
     error = np.abs(got - wanted).max(axis=(0, 2, 3))

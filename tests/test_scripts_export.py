@@ -283,3 +283,17 @@ def test_scripts_run_as_processes_without_a_traceback(root, tmp_path):
         assert done.returncode == 2
         assert done.stderr.startswith("error: ")
         assert done.stderr.count("\n") == 1
+
+
+def test_onnx_models_are_exported_and_predict(script, run, pictures, capsys):
+    pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
+    assert script("export").main([str(run), "--target", "onnx"]) == 0
+    assert "onnxruntime.InferenceSession('" in capsys.readouterr().out
+    answers = []
+    for model in (run, run / "export" / "densenet121.onnx"):
+        assert script("predict").main([str(model), *pictures, "--json"]) == 0
+        answers.append(json.loads(capsys.readouterr().out))
+    for one, other in zip(*answers):
+        assert one["labels"] == other["labels"]
+        np.testing.assert_allclose(one["probabilities"], other["probabilities"], atol=1e-5)

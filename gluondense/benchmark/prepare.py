@@ -16,7 +16,8 @@ from mxnet.gluon.model_zoo import vision
 
 from ..data.images import read_image
 from ..data.transforms import normalize
-from ..deploy import export
+from ..deploy import ExportedFiles, export
+from ..deploy.exported import files_of
 from ..deploy.graph import trace
 from ..deploy.onnx import to_onnx
 from ..deploy.targets import TARGETS
@@ -70,8 +71,9 @@ class Prepared:
 
 
 def candidates() -> dict[str, Candidate]:
-    """All that there are, by their names: a row for each target of ``export``, and the peers."""
-    return {**{target: exported(target) for target in TARGETS}, **PEERS}
+    """All that there are, by their names: a row for each of ``export`` to MXNet, and the peers."""
+    ours = [name for name in TARGETS if isinstance(files_of(name, ""), ExportedFiles)]
+    return {**{target: exported(target) for target in ours}, **PEERS}
 
 
 def prepare(

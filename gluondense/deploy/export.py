@@ -1,4 +1,4 @@
-"""Networks written as symbol and params files that plain MXNet loads."""
+"""Networks written as files that MXNet, or ONNX's readers, load without gluondense."""
 
 from __future__ import annotations
 
@@ -15,13 +15,23 @@ import mxnet as mx
 import numpy as np
 from mxnet import gluon
 
-from ..ir import Params
+from ..ir import Lowered, Params
 from ..models.network import Network
 from ..training.checkpoint import versions
 from .calibrate import Calibration
-from .exported import SUFFIXES, ExportedFiles, ExportMetadata, import_block, write_metadata
+from .exported import (
+    LIBRARY_SUFFIX,
+    SUFFIXES,
+    ExportMetadata,
+    Files,
+    OnnxFiles,
+    files_of,
+    import_block,
+    write_metadata,
+)
 from .graph import INPUT, trace
 from .native import build
+from .onnx import describe, save
 from .quantize import Harm
 from .targets import get_target
 
@@ -38,8 +48,8 @@ def export(
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
     calibration: Any = None,
-) -> ExportedFiles:
-    """Write a network as files that plain MXNet loads, and check them against the network.
+) -> Files:
+    """Write a network as files for serving, and check them against the network.
 
     The files are written beside, loaded back, compared on a random input and renamed into place, so
     a failure leaves what was there. The same network gives the same bytes in every process.
@@ -63,6 +73,9 @@ def export(
         ``mx.library.load`` in any process of MXNet 1.9.1, on this kind of machine.
         ``"int8"``: as ``"onednn"``, with 8 bits for the layers that bear it; needs ``calibration``.
         ``"native_int8"``: as ``"native"``, with 8 bits for all layers; needs ``calibration``.
+        ``"onnx"``: one file ``{path}.onnx`` in place of MXNet's two, of opset 13, for ONNX Runtime,
+        OpenVINO, TensorRT and their like; of float32 networks. Needs the packages of
+        ``gluondense[onnx]``. N, H and W are left open.
     class_names
         A label for each output; by default those of the published weights that were loaded.
     mean, std
@@ -96,6 +109,7 @@ def export(
     (2, 10)
     """
     row = get_target(target)
+    row.check()
     if row.needs_calibration and calibration is None:
         raise ValueError(
             f"target={target!r} needs calibration=: some hundred images as the network will see, "
@@ -123,8 +137,8 @@ def export(
         calibration = Calibration.of(calibration).read(x.shape, mean, std)
         batches = calibration.batches()
         expected = _all_outputs(net, batches, x.ctx, x.dtype)
-    lowered = row.lower(trace(net), _values(net), *([calibration] if row.needs_calibration else []))
-    symbol = mx.sym.load_json(lowered.graph)
+    more = [calibration] if row.needs_calibration else []
+    lowered = row.lower(trace(net), _values(net), x.shape, *more)
     ours = isinstance(net, Network)
     metadata = ExportMetadata(
         model=net.model_name if ours else None,
@@ -132,20 +146,17 @@ def export(
         target=target,
         input_name=INPUT,
         input_shape=x.shape,
-        outputs=tuple(symbol.list_outputs()),
+        outputs=_output_names(lowered.graph),
         class_names=labels,
         mean=mean,
         std=std,
         versions=versions(),
         sha256={},
     )
-    files = ExportedFiles.of(path)
+    files = files_of(target, path)
     with _folder_beside(files) as folder:
-        new = ExportedFiles.of(folder / Path(files.prefix).name)
-        new.symbol.write_text(lowered.graph, encoding="utf-8")
-        if target.startswith("native"):
-            shutil.copy2(build(), new.library)
-        mx.nd.save(str(new.params), _arrays(symbol, lowered.params))
+        new = files_of(target, folder / Path(files.prefix).name)
+        _write(new, lowered, metadata)
         ctx = x.ctx if target == "portable" else mx.cpu()
         again = _all_outputs(import_block(new, ctx), batches, ctx, x.dtype)
         if row.needs_calibration:
@@ -157,6 +168,24 @@ def export(
         write_metadata(new, metadata)
         _move_in(new, files, folder)
     return files
+
+
+def _output_names(graph: Any) -> tuple[str, ...]:
+    if isinstance(graph, str):
+        return tuple(mx.sym.load_json(graph).list_outputs())
+    return tuple(output.name for output in graph.graph.output)
+
+
+def _write(files: Files, lowered: Lowered, metadata: ExportMetadata) -> None:
+    if isinstance(files, OnnxFiles):
+        describe(lowered.graph, metadata)
+        save(lowered.graph, files.model)
+        return
+    files.symbol.write_text(lowered.graph, encoding="utf-8")
+    if metadata.target.startswith("native"):
+        shutil.copy2(build(), files.library)
+    symbol = mx.sym.load_json(lowered.graph)
+    mx.nd.save(str(files.params), _arrays(symbol, lowered.params))
 
 
 def _check_initialized(net: gluon.HybridBlock) -> None:
@@ -213,7 +242,7 @@ def _per_channel(
 
 
 @contextmanager
-def _folder_beside(files: ExportedFiles) -> Iterator[Path]:
+def _folder_beside(files: Files) -> Iterator[Path]:
     """Make a folder for a while, on the file system of the files."""
     goal = files.metadata.parent
     if files.metadata.name == SUFFIXES[2]:
@@ -274,14 +303,15 @@ def _check_harm(
     return harm
 
 
-def _move_in(new: ExportedFiles, files: ExportedFiles, spare: Path) -> None:
+def _move_in(new: Files, files: Files, spare: Path) -> None:
     """Rename the new files into place; where that fails, all old ones stay."""
     old = [
         shutil.copy2(file, spare / f"old-{file.name}") if file.exists() else None for file in files
     ]
     try:
-        if new.library.exists():
-            os.replace(new.library, files.library)  # of this source, whatever the network
+        library = Path(f"{new.prefix}{LIBRARY_SUFFIX}")
+        if library.exists():  # of this source, whatever the network
+            os.replace(library, f"{files.prefix}{LIBRARY_SUFFIX}")
         for source, goal in zip(new, files):
             os.replace(source, goal)
     except BaseException:

@@ -9,16 +9,19 @@ import os
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Union
 
 import mxnet as mx
 from mxnet import gluon
 
 from .graph import INPUT
 from .native import load
+from .onnx_block import OnnxBlock
 
 FORMAT = 1
 SUFFIXES = ("-symbol.json", "-0000.params", ".json")
+LIBRARY_SUFFIX = "-native.so"
+ONNX_SUFFIX = ".onnx"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,7 +40,7 @@ class ExportedFiles:
     @property
     def library(self) -> Path:
         """The compiled operator that a native export needs beside the three."""
-        return Path(f"{self.prefix}-native.so")
+        return Path(f"{self.prefix}{LIBRARY_SUFFIX}")
 
     @property
     def prefix(self) -> str:
@@ -46,6 +49,30 @@ class ExportedFiles:
 
     def __iter__(self) -> Iterator[Path]:
         return iter((self.symbol, self.params, self.metadata))
+
+
+@dataclasses.dataclass(frozen=True)
+class OnnxFiles:
+    """The two files of an ONNX export: the model, and gluondense's description of it."""
+
+    model: Path
+    metadata: Path
+
+    @classmethod
+    def of(cls, prefix: str | os.PathLike[str]) -> OnnxFiles:
+        """Name the files that begin with a prefix."""
+        return cls(*(Path(f"{os.fspath(prefix)}{suffix}") for suffix in (ONNX_SUFFIX, SUFFIXES[2])))
+
+    @property
+    def prefix(self) -> str:
+        """What both begin with."""
+        return str(self.metadata)[: -len(SUFFIXES[2])]
+
+    def __iter__(self) -> Iterator[Path]:
+        return iter((self.model, self.metadata))
+
+
+Files = Union[ExportedFiles, OnnxFiles]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,7 +94,7 @@ class ExportMetadata:
     versions
         Of the software that wrote it.
     sha256
-        Of the ``symbol`` and the ``params`` file.
+        Of the ``symbol`` and the ``params`` file, or of the ``model``.
     quantization
         Of a target of 8 bits: how it was calibrated, which layers stayed in float, and what it
         changed for the calibration's images; else None.
@@ -87,20 +114,21 @@ class ExportMetadata:
     quantization: dict[str, Any] | None = None
 
 
-def load_exported(path: str | os.PathLike[str], ctx: mx.Context | None = None) -> gluon.SymbolBlock:
+def load_exported(path: str | os.PathLike[str], ctx: mx.Context | None = None) -> gluon.Block:
     """Load an export as a block, after verifying its files.
 
     Parameters
     ----------
     path
-        The prefix that :func:`gluondense.export` got, or any of the three files.
+        The prefix that :func:`gluondense.export` got, or any of the files.
     ctx
-        Device; MXNet's current context by default.
+        Device; MXNet's current context by default. ONNX models run on the CPU.
 
     Returns
     -------
-    SymbolBlock
-        Hybridized into a static graph; its ``metadata`` is the :class:`ExportMetadata`.
+    SymbolBlock or OnnxBlock
+        The first is hybridized into a static graph, the second is run by ONNX Runtime. Its
+        ``metadata`` is the :class:`ExportMetadata`.
 
     Raises
     ------
@@ -110,16 +138,17 @@ def load_exported(path: str | os.PathLike[str], ctx: mx.Context | None = None) -
         If a file is damaged or of a newer format.
     """
     prefix = os.fspath(path)
-    for suffix in SUFFIXES:
+    for suffix in (*SUFFIXES, ONNX_SUFFIX):
         if prefix.endswith(suffix):
             prefix = prefix[: -len(suffix)]
             break
-    files = ExportedFiles.of(prefix)
-    for file in files:
-        if not file.is_file():
-            raise FileNotFoundError(f"{prefix} is not an export: there is no file {file}.")
-    metadata = _read_metadata(files.metadata)
-    for file, expected in zip(files, (metadata.sha256[name] for name in ("symbol", "params"))):
+    about = ExportedFiles.of(prefix).metadata
+    _check_exists(prefix, about)
+    metadata = _read_metadata(about)
+    files = files_of(metadata.target, prefix)
+    for name, expected in metadata.sha256.items():
+        file = getattr(files, name)
+        _check_exists(prefix, file)
         if _sha256(file) != expected:
             raise ValueError(
                 f"{file} is damaged (its SHA-256 is not that of {files.metadata.name}): "
@@ -128,22 +157,36 @@ def load_exported(path: str | os.PathLike[str], ctx: mx.Context | None = None) -
     if metadata.target.startswith("native"):
         load()  # built from this source: nothing of the export is executed
     block = import_block(files, ctx or mx.current_context())
-    block.hybridize(static_alloc=True, static_shape=True)
+    if isinstance(block, gluon.SymbolBlock):
+        block.hybridize(static_alloc=True, static_shape=True)
     block.metadata = metadata
     return block
 
 
-def import_block(files: ExportedFiles, ctx: mx.Context) -> gluon.SymbolBlock:
-    """Load the symbol and the params file as a block, unverified."""
+def files_of(target: str, prefix: str | os.PathLike[str]) -> Files:
+    """Name the files that an export for a target consists of."""
+    return (OnnxFiles if target.startswith("onnx") else ExportedFiles).of(prefix)
+
+
+def _check_exists(prefix: str, file: Path) -> None:
+    if not file.is_file():
+        raise FileNotFoundError(f"{prefix} is not an export: there is no file {file}.")
+
+
+def import_block(files: Files, ctx: mx.Context) -> gluon.Block:
+    """Load the symbol and the params file, or the model, as a block, unverified."""
+    if isinstance(files, OnnxFiles):
+        return OnnxBlock(files.model)
     with warnings.catch_warnings():
         # MXNet wonders about the input's type before it has read that of the parameters.
         warnings.filterwarnings("ignore", "Cannot decide type for the following arguments")
         return gluon.SymbolBlock.imports(str(files.symbol), [INPUT], str(files.params), ctx=ctx)
 
 
-def write_metadata(files: ExportedFiles, metadata: ExportMetadata) -> None:
-    """Write the description of two files that are there."""
-    sums = {"symbol": _sha256(files.symbol), "params": _sha256(files.params)}
+def write_metadata(files: Files, metadata: ExportMetadata) -> None:
+    """Write the description of files that are there."""
+    names = [field.name for field in dataclasses.fields(files) if field.name != "metadata"]
+    sums = {name: _sha256(getattr(files, name)) for name in names}
     content = {"format": FORMAT, **dataclasses.asdict(metadata), "sha256": sums}
     text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
     files.metadata.write_text(text, encoding="utf-8")
@@ -155,7 +198,7 @@ def _read_metadata(path: Path) -> ExportMetadata:
         written = content.pop("format")
         if written == FORMAT:
             metadata = ExportMetadata(**{key: _frozen(value) for key, value in content.items()})
-            if {"symbol", "params"} <= set(metadata.sha256):
+            if set(metadata.sha256) in ({"symbol", "params"}, {"model"}):
                 return metadata
             raise KeyError("sha256")
     except (ValueError, KeyError, TypeError, AttributeError) as error:

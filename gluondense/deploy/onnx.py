@@ -6,10 +6,15 @@ an opset that it does not write, and needs an old ``onnx``.
 
 from __future__ import annotations
 
+import dataclasses
+import importlib.util
+import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from ..ir import Graph
+from .exported import ExportMetadata
 from .graph import INPUT
 from .onnx_operators import Writer
 
@@ -37,12 +42,18 @@ def to_onnx(graph: Graph, input_shape: Sequence[int | str]) -> Any:
     ValueError
         If ONNX cannot say what an operator does.
     """
-    import onnx
-    from onnx import helper
-
     writer = Writer(graph)
     for node in graph.nodes():
         writer.write(node)
+    return assemble(writer, input_shape)
+
+
+def assemble(writer: Writer, input_shape: Sequence[int | str]) -> Any:
+    """Return the model of a graph whose nodes are written, after ONNX's checker has seen it."""
+    import onnx
+    from onnx import helper
+
+    graph = writer.graph
     names = [writer.name_of(entry) for entry in graph.heads]
     kind = helper.np_dtype_to_tensor_dtype(writer.dtype)
     model = helper.make_model(
@@ -62,6 +73,57 @@ def to_onnx(graph: Graph, input_shape: Sequence[int | str]) -> Any:
     )
     onnx.checker.check_model(model, full_check=True)
     return model
+
+
+def open_shape(shape: Sequence[int]) -> tuple[int | str, ...]:
+    """Return a shape whose lengths, but for that of the channels, are left open.
+
+    Examples
+    --------
+    >>> open_shape((1, 3, 224, 224))
+    ('N', 3, 'H', 'W')
+    """
+    return tuple("NCHW"[axis] if axis in (0, 2, 3) else n for axis, n in enumerate(shape))
+
+
+def describe(model: Any, metadata: ExportMetadata) -> None:
+    """Write into a model what readers without gluondense need to know of it.
+
+    Each key of its ``metadata_props`` is a field of the metadata, as JSON; a field that says
+    nothing is left out.
+    """
+    from onnx import helper
+
+    about = dataclasses.asdict(metadata)
+    del about["sha256"]  # of files; this is inside of one
+    known = {key: value for key, value in about.items() if value is not None}
+    helper.set_model_props(model, {key: json.dumps(value) for key, value in known.items()})
+    if metadata.mean is not None and metadata.std is not None:
+        model.doc_string = (
+            f"{INPUT} is (pixels / 255 - mean) / std, with mean {list(metadata.mean)} and std "
+            f"{list(metadata.std)}, one a channel, in shape (N, C, H, W)."
+        )
+    model.producer_version = metadata.versions["gluondense"]
+
+
+def save(model: Any, path: Path) -> None:
+    """Write a model; equal models give equal bytes."""
+    path.write_bytes(model.SerializeToString(deterministic=True))
+
+
+def check_installed(target: str) -> None:
+    """Refuse a target whose packages are missing.
+
+    Raises
+    ------
+    ValueError
+        If they are.
+    """
+    missing = [name for name in ("onnx", "onnxruntime") if not importlib.util.find_spec(name)]
+    if missing:
+        raise ValueError(
+            f"target={target!r} needs {' and '.join(missing)}: pip install 'gluondense[onnx]'."
+        )
 
 
 def _output_shapes(graph: Graph, input_shape: Sequence[int | str]) -> list[list[int | str | None]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from functools import partial
 from typing import Callable
 
 import mxnet as mx
@@ -14,8 +15,11 @@ from ..models.spec import closest
 from .calibrate import Calibration
 from .graph import portable_json
 from .native import as_byte_program, as_program, load
+from .onnx import check_installed, open_shape, to_onnx
 from .passes import PASSES
 from .quantize import int8 as quantized
+
+Shape = tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -25,22 +29,25 @@ class Target:
     Parameters
     ----------
     lower
-        Makes it of a network's graph and arrays and, where it needs one, a calibration whose images
-        have been read.
+        Makes it of a network's graph, its arrays, the shape of its input and, where it needs one, a
+        calibration whose images have been read.
     needs_calibration
         Whether it is one of 8 bits. It is checked on the calibration's images then.
+    check
+        Raises a ValueError where what it needs is missing.
     """
 
     lower: Callable[..., Lowered]
     needs_calibration: bool = False
+    check: Callable[[], None] = lambda: None
 
 
-def portable(symbol: mx.sym.Symbol, params: Params) -> Lowered:
+def portable(symbol: mx.sym.Symbol, params: Params, shape: Shape) -> Lowered:
     """Return the graph as it is, in the words of MXNet 1.4, and its arrays."""
     return Lowered(portable_json(symbol), params)
 
 
-def onednn(symbol: mx.sym.Symbol, params: Params) -> Lowered:
+def onednn(symbol: mx.sym.Symbol, params: Params, shape: Shape) -> Lowered:
     """Return a graph of oneDNN's fused operators, and its arrays.
 
     Raises
@@ -55,7 +62,7 @@ def onednn(symbol: mx.sym.Symbol, params: Params) -> Lowered:
     return Lowered(json.dumps(json.loads(fused.tojson()), indent=2) + "\n", params)
 
 
-def int8(symbol: mx.sym.Symbol, params: Params, calibration: Calibration) -> Lowered:
+def int8(symbol: mx.sym.Symbol, params: Params, shape: Shape, calibration: Calibration) -> Lowered:
     """Return a graph of oneDNN's 8-bit operators, and its arrays.
 
     Raises
@@ -68,7 +75,7 @@ def int8(symbol: mx.sym.Symbol, params: Params, calibration: Calibration) -> Low
     return quantized(_optimized(symbol, params, without="fuse_batch_norm_relu"), calibration)
 
 
-def native(symbol: mx.sym.Symbol, params: Params) -> Lowered:
+def native(symbol: mx.sym.Symbol, params: Params, shape: Shape) -> Lowered:
     """Return a graph of one node, the operator of ``deploy.native``, and its array.
 
     Raises
@@ -82,7 +89,9 @@ def native(symbol: mx.sym.Symbol, params: Params) -> Lowered:
     return Lowered(*as_program(_optimized(symbol, params)))
 
 
-def native_int8(symbol: mx.sym.Symbol, params: Params, calibration: Calibration) -> Lowered:
+def native_int8(
+    symbol: mx.sym.Symbol, params: Params, shape: Shape, calibration: Calibration
+) -> Lowered:
     """Return a graph of one node that computes in bytes, and its arrays.
 
     Raises
@@ -95,12 +104,26 @@ def native_int8(symbol: mx.sym.Symbol, params: Params, calibration: Calibration)
     return as_byte_program(_optimized(symbol, params), calibration)
 
 
+def onnx(symbol: mx.sym.Symbol, params: Params, shape: Shape) -> Lowered:
+    """Return an ONNX model whose N, H and W are open.
+
+    Raises
+    ------
+    ValueError
+        If ONNX cannot say what an operator does, or the arrays are not float32.
+    """
+    _check_float32("onnx", params)
+    graph = _optimized(symbol, params, without="fuse_batch_norm_relu")
+    return Lowered(to_onnx(graph, open_shape(shape)), {})
+
+
 TARGETS: dict[str, Target] = {
     "portable": Target(portable),
     "onednn": Target(onednn),
     "native": Target(native),
     "int8": Target(int8, needs_calibration=True),
     "native_int8": Target(native_int8, needs_calibration=True),
+    "onnx": Target(onnx, check=partial(check_installed, "onnx")),
 }
 
 
