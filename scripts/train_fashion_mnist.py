@@ -12,6 +12,8 @@ from typing import Any, Optional
 from gluondense.arguments import Parser
 from gluondense.data import DATASETS, load_dataset
 from gluondense.training import RECIPES, RunResult, TrainConfig, fit, get_recipe
+from gluondense.training.config import KVSTORES
+from gluondense.training.distributed import speaks
 from gluondense.training.runfolder import RunFolder
 
 # The small set is trained on as if it were the big one, so that the same network fits; a mirrored
@@ -27,7 +29,8 @@ def main(argv: Optional[list[str]] = None) -> int:
         config, out = _config(args)
         if args.fallback_digits:
             config = _available(config)
-        print(_headline(config, out), flush=True)
+        if speaks():
+            print(_headline(config, out), flush=True)
         result = fit(config, out, resume=args.resume is not None, progress=not args.no_progress)
     except FloatingPointError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -67,6 +70,17 @@ def _parser() -> Parser:
     )
     parser.add_argument("--gpus", type=_numbers, metavar="0,1,…", help="default: train on the CPU")
     parser.add_argument("--seed", type=int)
+    parser.add_argument(
+        "--kvstore",
+        choices=KVSTORES,
+        help="dist_… trains on many machines, see scripts/launch.py; default: device",
+    )
+    parser.add_argument(
+        "--compression",
+        type=float,
+        metavar="THRESHOLD",
+        help="workers send gradients of 2 bits: -THRESHOLD, 0 or THRESHOLD, such as 0.5",
+    )
     parser.add_fields()
     parser.add_argument("--no-progress", action="store_true", help="no progress bar")
     return parser
@@ -74,6 +88,7 @@ def _parser() -> Parser:
 
 def _config(args: argparse.Namespace) -> tuple[TrainConfig, str]:
     names = ("epochs", "batch_size", "lr", "resize", "dataset", "data_dir", "gpus", "seed")
+    names += ("kvstore", "compression")
     given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
     if args.resume is not None:
         out = args.resume or args.out
@@ -123,6 +138,8 @@ def _numbers(text: str) -> tuple[int, ...]:
 
 
 def _finish(result: RunResult) -> int:
+    if not speaks():
+        return 0 if result.stopped_by is None else 128 + result.stopped_by
     if result.stopped_by is not None:
         name = signal.Signals(result.stopped_by).name
         print(

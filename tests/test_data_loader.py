@@ -83,6 +83,20 @@ def test_start_skips_exactly(start):
     assert_equal_batches(loader.batches(7, start), list(loader.batches(7))[start:])
 
 
+@pytest.mark.parametrize("last", ["keep", "discard"])
+def test_parts_together_are_the_whole(last):
+    options = {"shuffle": True, "augment": ("flip", "crop"), "last": last}
+    whole = make_loader(**options)
+    parts = [make_loader(part=(number, 3), **options) for number in range(3)]
+    assert {len(part) for part in parts} == {len(whole)}
+    for index, (batch, *others) in enumerate(zip(*(x.batches(1) for x in (whole, *parts)))):
+        sizes = [len(labels) for _, labels in others]
+        assert max(sizes) - min(sizes) <= 1
+        assert sum(sizes) == whole.count(index) == parts[0].count(index) == len(batch[1])
+        for both, pieces in zip(batch, zip(*others)):
+            np.testing.assert_array_equal(both, np.concatenate(pieces))
+
+
 def test_resize_takes_a_side_or_a_pair():
     assert next(iter(make_loader(resize=16)))[0].shape == (8, 3, 16, 16)
     assert next(iter(make_loader(resize=(14, 20))))[0].shape == (8, 3, 14, 20)

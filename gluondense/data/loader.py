@@ -42,6 +42,9 @@ class ArrayLoader:
         A non-negative integer.
     last
         What to do with a last batch that is not full: ``"keep"`` or ``"discard"``.
+    part
+        Which part of each batch is yielded, and of how many: ``(1, 2)`` is the second half. Parts
+        differ by at most one image, and all loaders of a set have equally many batches.
 
     Examples
     --------
@@ -64,6 +67,7 @@ class ArrayLoader:
         std: Sequence[float],
         seed: int = 0,
         last: str = "keep",
+        part: tuple[int, int] = (0, 1),
     ) -> None:
         _check_arrays(images, labels, mean, std)
         self._size = _target_size(resize, images.shape[1:3])
@@ -78,6 +82,8 @@ class ArrayLoader:
                 f"batch_size={batch_size} with last='discard' leaves no batch of {len(images)}"
                 " images; choose a smaller batch_size or last='keep'"
             )
+        if not 0 <= part[0] < part[1]:
+            raise ValueError(f"part={part} must be a number from 0 up and how many there are")
         for name in augment:
             if name not in AUGMENTATIONS:
                 known = ", ".join(AUGMENTATIONS)
@@ -90,10 +96,15 @@ class ArrayLoader:
         self._mean, self._std = tuple(mean), tuple(std)
         self._seed = seed
         self._last = last
+        self._part = part
 
     def __len__(self) -> int:
         full, rest = divmod(len(self._images), self._batch_size)
         return full + (self._last == "keep" and rest > 0)
+
+    def count(self, index: int) -> int:
+        """Return how many images the batch of that number has, over all its parts."""
+        return min(self._batch_size, len(self._images) - index * self._batch_size)
 
     def __iter__(self) -> Iterator[Batch]:
         """Yield epoch 0, the only one of a loader that neither shuffles nor augments."""
@@ -149,8 +160,15 @@ class ArrayLoader:
             rng = self._rng(epoch, index)
             for augmentation in self._augmentations:
                 images = augmentation(images, rng)
+        # After the augmentation, whose random numbers are those of the whole batch: cheap on small
+        # images, and many workers see exactly what one would.
+        images, labels = (self._own(array) for array in (images, self._labels[chosen]))
         images = resize_batch(images, self._size)
-        return normalize(images, self._mean, self._std), self._labels[chosen].copy()
+        return normalize(images, self._mean, self._std), labels.copy()
+
+    def _own(self, array: np.ndarray) -> np.ndarray:
+        number, parts = self._part
+        return np.array_split(array, parts)[number]
 
     def _rng(self, *key: int) -> np.random.Generator:
         return np.random.default_rng(np.random.SeedSequence(self._seed, spawn_key=key))

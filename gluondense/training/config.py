@@ -12,6 +12,8 @@ from ..models.spec import closest
 SCHEDULES = ("constant", "cosine", "step")
 OPTIMIZERS = ("sgd", "nag")
 INITIALIZERS = ("default", "xavier")
+# MXNet takes any other name too, "horovod" and misspellings among them, and then trains alone.
+KVSTORES = ("local", "device", "dist_sync", "dist_sync_device", "dist_async")
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,7 @@ class TrainConfig:
     augment
         Names of ``AUGMENTATIONS``, applied in this order to training images.
     epochs, batch_size
-        Length of the run, and images a step over all devices.
+        Length of the run, and images a step over all devices of all workers.
     drop_last
         Whether a ragged last batch is left out of training (it would re-plan the static graph).
     optimizer, lr, momentum, wd
@@ -58,6 +60,10 @@ class TrainConfig:
         Source of every random stream, together with the epoch.
     gpus
         Device numbers; empty trains on the CPU.
+    kvstore
+        How devices and machines add up their gradients: one of ``KVSTORES``, MXNet's names.
+    compression
+        Threshold of the 2-bit gradients that workers send (0 sends them whole).
 
     Raises
     ------
@@ -96,6 +102,8 @@ class TrainConfig:
     init: str = "default"
     seed: int = 0
     gpus: tuple[int, ...] = ()
+    kvstore: str = "device"
+    compression: float = 0.0
 
     def __post_init__(self) -> None:
         for name in ("augment", "lr_steps", "gpus"):
@@ -117,6 +125,13 @@ class TrainConfig:
         _check_choice(self, "schedule", SCHEDULES)
         _check_choice(self, "optimizer", OPTIMIZERS)
         _check_choice(self, "init", INITIALIZERS)
+        _check_choice(self, "kvstore", KVSTORES)
+        _check_range(self, "compression", 0, float("inf"))
+        if self.compression and not self.kvstore.startswith("dist"):
+            raise ValueError(
+                f"`compression` (={self.compression}) is of what workers send each other: it needs "
+                f"`kvstore` dist_sync, dist_sync_device or dist_async, not {self.kvstore!r}."
+            )
         if len(set(self.gpus)) != len(self.gpus) or any(gpu < 0 for gpu in self.gpus):
             raise ValueError(f"`gpus` must be different numbers from 0 up, got {self.gpus}.")
         if len(self.gpus) > self.batch_size:

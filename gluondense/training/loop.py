@@ -8,6 +8,7 @@ from typing import Optional, Union
 
 from ..data import load_dataset
 from .config import TrainConfig
+from .distributed import Workers, join
 from .run import Run
 from .runfolder import RunFolder
 from .signals import StopRequest
@@ -49,6 +50,9 @@ def fit(
 ) -> RunResult:
     """Train a network and leave a run folder: configuration, log, checkpoints, report.
 
+    With a ``dist_…`` key-value store this is one of many workers, which ``scripts/launch.py``
+    starts; the first of them writes the folder.
+
     Every random stream is a function of the seed and the epoch, so on the CPU a run that was
     stopped at an epoch's end and resumed gives the same parameters, bit for bit, as one that
     wasn't.
@@ -69,7 +73,8 @@ def fit(
     ValueError
         If the configuration, the data or a checkpoint doesn't fit.
     OSError
-        If the data or the folder can't be read or written, or the folder is taken.
+        If the data or the folder can't be read or written, the folder is taken, or another worker
+        has gone.
     FloatingPointError
         If the loss stops being finite; the last checkpoint stays as it was.
 
@@ -77,27 +82,33 @@ def fit(
     --------
     >>> result = fit(TrainConfig(model="densenet121"), "runs/first")  # doctest: +SKIP
     """
-    folder = RunFolder(out_dir)
+    with join(config) as workers:
+        return _fit(config, RunFolder(out_dir), workers, resume, progress)
+
+
+def _fit(
+    config: TrainConfig, folder: RunFolder, workers: Workers, resume: bool, progress: bool
+) -> RunResult:
     if resume:
         folder.check_continues(config)
-    else:
+    elif workers.first:
         folder.check_free()
     data = load_dataset(config.dataset, data_dir=config.data_dir, download=config.download)
-    run = Run(config, folder, data)
+    run = Run(config, folder, data, workers)
     if resume:
         run.restore()
-    folder.start(config)
-    run.log = folder.keep_rows(run.epoch)
+    run.start()
     with StopRequest() as stop:
         try:
-            while run.epoch < config.epochs and stop.signum is None:
+            while run.epoch < config.epochs and not run.stops(stop):
                 if run.train_epoch(stop, progress):
                     run.finish_epoch(stop)
         except FloatingPointError:
             run.write_report()
             raise
         run.write_report()
-    return _result(run, stop.signum if run.epoch < config.epochs else None)
+        signums = workers.exchange(stop.signum or 0)
+    return _result(run, (max(signums) or None) if run.epoch < config.epochs else None)
 
 
 def _result(run: Run, stopped_by: Optional[int]) -> RunResult:

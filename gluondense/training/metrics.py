@@ -6,6 +6,7 @@ import math
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Callable
 
 import mxnet as mx
 
@@ -23,11 +24,14 @@ class Meter:
     ----------
     loss_sum, hits, images
         Totals so far; given when an epoch is resumed in its middle.
+    total
+        Adds up numbers over all workers.
     """
 
     loss_sum: float = 0.0
     hits: float = 0.0
     images: int = 0
+    total: Callable[[Sequence[float]], Sequence[float]] = field(default=list, repr=False)
     _pending: deque[tuple[int, int, list[mx.nd.NDArray]]] = field(default_factory=deque, repr=False)
 
     def add(
@@ -73,6 +77,7 @@ class Meter:
     def _read(self) -> None:
         step, images, sums = self._pending.popleft()
         loss, hits = sum(part.asnumpy().ravel().astype(float) for part in sums)
+        loss, hits, all_images = self.total([loss, hits, images])
         if not math.isfinite(loss):
             raise FloatingPointError(
                 f"The loss became {loss} at step {step}: "
@@ -80,7 +85,7 @@ class Meter:
             )
         self.loss_sum += float(loss)
         self.hits += float(hits)
-        self.images += images
+        self.images += int(all_images)
 
     @property
     def loss(self) -> float:

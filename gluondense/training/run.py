@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Optional
 
 import mxnet as mx
 import numpy as np
@@ -17,7 +17,8 @@ from ..models import build_model
 from . import checkpoint
 from .config import TrainConfig
 from .devices import find_devices
-from .evaluate import evaluate
+from .distributed import Workers
+from .evaluate import Evaluation, evaluate
 from .metrics import Meter
 from .report import write_report
 from .runfolder import RunFolder
@@ -53,6 +54,8 @@ class Run:
         Where results go.
     data
         The data set's arrays.
+    workers
+        Who trains together; by default this process alone.
 
     Raises
     ------
@@ -60,8 +63,15 @@ class Run:
         If a device isn't there, or the model, the data and the configuration don't fit each other.
     """
 
-    def __init__(self, config: TrainConfig, folder: RunFolder, data: ImageArrays) -> None:
+    def __init__(
+        self,
+        config: TrainConfig,
+        folder: RunFolder,
+        data: ImageArrays,
+        workers: Optional[Workers] = None,
+    ) -> None:
         self.config, self.folder, self.data = config, folder, data
+        self.workers = workers or Workers(config)
         self.devices = find_devices(config.gpus)
         self.net = build_model(
             config.model,
@@ -73,13 +83,13 @@ class Run:
         channels = data.info.in_channels
         self.mean = data.info.mean if config.normalize else (0.0,) * channels
         self.std = data.info.std if config.normalize else (1.0,) * channels
-        _check_ragged(config, len(data.train_labels))
+        _check_ragged(config, len(data.train_labels), self.workers.count)
         self.train_loader = self._loader(train=True)
         self.test_loader = self._loader(train=False)
         self.schedule = make_schedule(config, len(self.train_loader))
         seed_all(config.seed)
         self.net.initialize(mx.init.Xavier() if config.init == "xavier" else None, ctx=self.devices)
-        self.trainer = _trainer(self.net, config)
+        self.trainer = _trainer(self.net, config, self.workers)
         self.loss = gluon.loss.SoftmaxCrossEntropyLoss(sparse_label=False)
         self.epoch = 0
         self.at = Position()
@@ -112,10 +122,24 @@ class Run:
         saved.load_states(self.trainer)
         self.epoch, self.at = saved.epoch, Position(**saved.progress)
 
+    def start(self) -> None:
+        """Begin where the run stands, with all workers at the same place; write the folder."""
+        self.workers.start(self.trainer, self.schedule, self.step)
+        if self.workers.first:
+            self.folder.start(self.config)
+            self.log = self.folder.keep_rows(self.epoch)
+        self.log = self.workers.exchange(self.log)[0]
+
+    def stops(self, stop: StopRequest) -> bool:
+        """Whether a signal came to any worker."""
+        return self.workers.any(stop.signum is not None)[0]
+
     def train_epoch(self, stop: StopRequest, progress: bool) -> bool:
         """Train to the end of the epoch (then True), or to where a signal came (then False)."""
-        meter = Meter(self.at.loss_sum, self.at.hits, self.at.images)
-        seed_all(self.config.seed, self.epoch, self.at.batch)
+        workers = self.workers
+        meter = Meter(self.at.loss_sum, self.at.hits, self.at.images, total=workers.sum)
+        seed_all(self.config.seed, self.epoch, self.at.batch, *workers.key)
+        stopped = False
         self._tick()
         saved_at = time.perf_counter()
         with self._bar(progress) as bar:
@@ -123,25 +147,25 @@ class Run:
                 self._train_step(meter, images, labels)
                 if meter.images:
                     bar.set_postfix_str(f"loss {meter.loss:.3f}, acc {meter.accuracy:.3f}", False)
-                bar.update(len(labels))
-                if stop.signum is not None:
+                bar.update(self.train_loader.count(self.at.batch - 1))
+                due = workers.first and time.perf_counter() - saved_at > SAVE_SECONDS
+                stopped, due = workers.any(stop.signum is not None, due)
+                if stopped:
                     break
-                if time.perf_counter() - saved_at > SAVE_SECONDS:
+                if due:
                     self._note(meter)
                     self._save(self.folder.last)
                     saved_at = time.perf_counter()
         self._note(meter)
-        if stop.signum is not None:
+        if stopped:
             self._save(self.folder.last)
-        return stop.signum is None
+        return not stopped
 
     def finish_epoch(self, stop: StopRequest) -> None:
         """Evaluate, log and save; if a signal comes meanwhile, save the training without these."""
         began = time.perf_counter()
-        try:
-            batches = stop.watch(self.test_loader)
-            answers = evaluate(self.net, batches, self.config.batch_size, self.devices)
-        except Stopped:
+        answers = self._evaluate(stop)
+        if answers is None:
             self._save(self.folder.last)
             return
         if not np.isfinite(answers.loss):
@@ -155,23 +179,38 @@ class Run:
         self.epoch += 1
         self.at = Position(wall_s=self.at.wall_s, cpu_s=self.at.cpu_s)
         self.log.append(row)
-        self.folder.append(row)
-        if best:
-            self._save(self.folder.best)
-            self.folder.save_answers(answers, self.epoch, self.data.test_images)
-        self._save(self.folder.last)
-        print(self._line(row, best), flush=True)
+        if self.workers.first:
+            self.folder.append(row)
+            if best:
+                self._write(self.folder.best)
+                self.folder.save_answers(answers, self.epoch, self.data.test_images)
+            self._write(self.folder.last)
+            print(self._line(row, best), flush=True)
 
     def write_report(self) -> None:
         """Write the report, once there is an epoch to report on."""
-        if self.log:
+        if self.log and self.workers.first:
             write_report(self.folder.path)
+
+    def _evaluate(self, stop: StopRequest) -> Optional[Evaluation]:
+        """Return the answers to the test set, of which each worker asks a part; None if stopped."""
+        self.workers.settle(self.net, self.trainer)
+        mine = None
+        try:
+            batches = stop.watch(self.test_loader)
+            mine = evaluate(self.net, batches, self._test_batch, self.devices)
+        except Stopped:
+            pass
+        if self.workers.any(mine is None)[0] or mine is None:
+            return None
+        return Evaluation(self.workers.gather(mine.probabilities), self.workers.gather(mine.labels))
 
     def _train_step(self, meter: Meter, images: np.ndarray, labels: np.ndarray) -> None:
         config = self.config
         targets = soft_labels(labels, len(self.data.info.class_names), config.label_smoothing)
         if config.mixup:
-            rng = np.random.default_rng([config.seed, self.epoch, self.at.batch])
+            key = [config.seed, self.epoch, self.at.batch, *self.workers.key]
+            rng = np.random.default_rng(key)
             images, targets = mixup(images, targets, config.mixup, rng)
         xs = gluon.utils.split_and_load(images, self.devices, even_split=False)
         ys = gluon.utils.split_and_load(targets, self.devices, even_split=False)
@@ -180,7 +219,8 @@ class Run:
             losses = [self.loss(score, y) for score, y in zip(logits, ys)]
         autograd.backward(losses)
         self.trainer.set_learning_rate(self.schedule(self.step))
-        self.trainer.step(len(labels))
+        images_of_all = self.train_loader.count(self.at.batch)
+        self.trainer.step(self.workers.step_size(images_of_all))
         self.at.batch += 1
         meter.add(self.step, losses, logits, ys)
 
@@ -213,6 +253,11 @@ class Run:
         }
 
     def _save(self, place: Path) -> None:
+        self.workers.settle(self.net, self.trainer)
+        if self.workers.first:
+            self._write(place)
+
+    def _write(self, place: Path) -> None:
         info = self.data.info
         facts = {
             "class_names": info.class_names,
@@ -228,11 +273,14 @@ class Run:
         checkpoint.save(place, self.net, self.trainer, facts)
 
     def _loader(self, train: bool) -> ArrayLoader:
-        config, data = self.config, self.data
+        config, data, workers = self.config, self.data, self.workers
+        # Of training, each worker has its part of each batch; of the test set, a block.
+        own = (workers.rank, workers.rank + 1)
+        block = slice(*(len(data.test_labels) * n // workers.count for n in own))
         return ArrayLoader(
-            data.train_images if train else data.test_images,
-            data.train_labels if train else data.test_labels,
-            config.batch_size,
+            data.train_images if train else data.test_images[block],
+            data.train_labels if train else data.test_labels[block],
+            config.batch_size if train else self._test_batch,
             shuffle=train,
             augment=config.augment if train else (),
             resize=config.resize,
@@ -240,7 +288,12 @@ class Run:
             std=self.std,
             seed=config.seed,
             last="discard" if train and config.drop_last else "keep",
+            part=(workers.rank, workers.count) if train else (0, 1),
         )
+
+    @property
+    def _test_batch(self) -> int:
+        return -(-self.config.batch_size // self.workers.count)
 
     def _bar(self, progress: bool) -> tqdm:
         count = len(self.data.train_labels)
@@ -253,7 +306,8 @@ class Run:
             unit=" images",
             leave=False,
             dynamic_ncols=True,
-            disable=None if progress else True,  # None: only on a terminal
+            # None: only on a terminal
+            disable=None if progress and self.workers.first else True,
         )
 
     def _line(self, row: dict[str, float], best: bool) -> str:
@@ -265,18 +319,13 @@ class Run:
         )
 
 
-def _trainer(net: gluon.HybridBlock, config: TrainConfig) -> gluon.Trainer:
+def _trainer(net: gluon.HybridBlock, config: TrainConfig, workers: Workers) -> gluon.Trainer:
     parameters = net.collect_params()
     if config.no_decay_bn:
         for parameter in net.collect_params(".*(gamma|beta|bias)$").values():
             parameter.wd_mult = 0.0
     settings = {"learning_rate": config.lr, "momentum": config.momentum, "wd": config.wd}
-    # Updates stay in this process, so that the learning rate and the states are in our hands.
-    trainer = gluon.Trainer(parameters, config.optimizer, settings, update_on_kvstore=False)
-    # This starts the key-value store. Else the first step on several devices starts it, after
-    # its forward pass, and its broadcast undoes the first update of BatchNorm's running statistics.
-    trainer.save_states(os.devnull)
-    return trainer
+    return workers.trainer(parameters, config.optimizer, settings)
 
 
 def _image_size(config: TrainConfig, native: tuple[int, int], net: gluon.Block) -> tuple[int, int]:
@@ -289,10 +338,11 @@ def _image_size(config: TrainConfig, native: tuple[int, int], net: gluon.Block) 
     return size
 
 
-def _check_ragged(config: TrainConfig, images: int) -> None:
+def _check_ragged(config: TrainConfig, images: int, workers: int) -> None:
     rest = images % config.batch_size
-    if not config.drop_last and 0 < rest < len(config.gpus):
+    devices = workers * max(len(config.gpus), 1)
+    if not config.drop_last and 0 < rest < devices:
         raise ValueError(
             f"`batch_size` (={config.batch_size}) leaves {rest} of {images} images for the last "
-            f"step, too few for {len(config.gpus)} GPUs: choose another one."
+            f"step, too few for {devices} devices: choose another one."
         )

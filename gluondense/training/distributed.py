@@ -1,0 +1,388 @@
+"""The processes that train one network together: one alone, or many at MXNet's parameter server."""
+
+from __future__ import annotations
+
+import atexit
+import json
+import os
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, Callable, Optional
+
+import mxnet as mx
+import numpy as np
+from mxnet import gluon
+from mxnet.base import _LIB, check_call
+
+from .channel import SECRET_BYTES, Channel, WorkerLost, accept_all, connect, open_hub
+from .config import TrainConfig
+from .server_schedule import ServerSchedule
+
+JOIN_SECONDS = 300  # for the scheduler, all servers and all workers to appear
+GONE_SECONDS = 10  # for a process that failed to leave; MXNet would wait for the others for ever
+ADDRESS_KEY = 100_000  # on the server, where the numbers of parameters end long before
+# What ps-lite reads beside the DMLC_ variables, and what containers export for other reasons: it
+# takes a PORT for its own, and with a DMLC_RANK doesn't learn its number from the scheduler.
+NOT_FOR_PS_LITE = ("PORT", "DMLC_RANK")
+NEEDED = (
+    "DMLC_PS_ROOT_URI",
+    "DMLC_PS_ROOT_PORT",
+    "DMLC_NUM_WORKER",
+    "DMLC_NUM_SERVER",
+)
+
+
+class Workers:
+    """Who trains together; this class is the process that trains alone.
+
+    Every method that talks to others must be called by all workers, in the same order.
+
+    Parameters
+    ----------
+    config
+        Its ``kvstore`` adds up the gradients of several devices.
+
+    Attributes
+    ----------
+    rank, count
+        Number of this worker, from 0, and how many there are.
+    """
+
+    rank = 0
+    count = 1
+
+    def __init__(self, config: TrainConfig) -> None:
+        self._config = config
+
+    @property
+    def first(self) -> bool:
+        """Whether this worker writes the run's folder and speaks to the user."""
+        return self.rank == 0
+
+    @property
+    def key(self) -> tuple[int, ...]:
+        """What a random stream's key gets besides, so that workers draw different numbers."""
+        return (self.rank,) if self.count > 1 else ()
+
+    def trainer(
+        self, parameters: gluon.ParameterDict, optimizer: str, settings: Mapping[str, Any]
+    ) -> gluon.Trainer:
+        """Make the trainer; its store is started by :meth:`start`."""
+        # Updates stay in this process, so that the learning rate and the states are in our hands.
+        return gluon.Trainer(
+            parameters,
+            optimizer,
+            dict(settings),
+            kvstore=self._config.kvstore,
+            update_on_kvstore=False,
+        )
+
+    def start(
+        self, trainer: gluon.Trainer, schedule: Callable[[int], float], step: int = 0
+    ) -> None:
+        """Give all devices and workers the same parameters; call it before the first step.
+
+        Parameters
+        ----------
+        trainer
+            Whose parameters all have their shapes.
+        schedule
+            The learning rate of each step, for a server that updates.
+        step
+            Steps done before.
+        """
+        # Else the first step on several devices starts the store, after its forward pass, and its
+        # broadcast undoes the first update of BatchNorm's running statistics.
+        trainer.save_states(os.devnull)
+
+    def step_size(self, images: int) -> float:
+        """Return what the sum of gradients is divided by, for a batch of so many images in all."""
+        return images
+
+    def exchange(self, value: Any) -> list[Any]:
+        """Give a value that JSON can hold to all workers; return theirs, by rank."""
+        return [value]
+
+    def sum(self, values: Sequence[float]) -> list[float]:
+        """Add up each of the values over all workers."""
+        return [sum(column) for column in zip(*self.exchange([float(v) for v in values]))]
+
+    def any(self, *wishes: bool) -> list[bool]:
+        """Tell for each wish whether any worker has it."""
+        return [any(column) for column in zip(*self.exchange([bool(wish) for wish in wishes]))]
+
+    def gather(self, rows: np.ndarray) -> np.ndarray:
+        """Concatenate the rows of all workers, by rank."""
+        return rows
+
+    def settle(self, net: gluon.Block, trainer: gluon.Trainer) -> None:
+        """Make the networks of all workers equal, before they are evaluated or saved.
+
+        Weights are equal already, but with ``dist_async``. BatchNorm's running statistics are of
+        each worker's own images, and become the mean over all workers and devices.
+        """
+
+    def check_same(self, what: str, value: Any) -> None:
+        """Make sure that all workers hold the same value.
+
+        Raises
+        ------
+        ValueError
+            If they don't.
+        """
+        values = self.exchange(value)
+        if any(other != values[0] for other in values):
+            raise ValueError(
+                f"The workers have different {what}: {values}. Let all see the same run's folder "
+                "and data, and give all the same command."
+            )
+
+    def close(self, failed: bool) -> None:
+        """Leave; if not ``failed``, together with all others."""
+
+
+class ConnectedWorkers(Workers):
+    """The workers of a run with a ``dist_…`` key-value store.
+
+    Raises
+    ------
+    ValueError
+        If the process wasn't started as a worker, or a batch has no image for each device.
+    WorkerLost
+        If the workers can't reach each other.
+    """
+
+    def __init__(self, config: TrainConfig) -> None:
+        super().__init__(config)
+        _check_environment(config)
+        with _joining():
+            self._store = mx.kv.create(config.kvstore)
+        self.count = self._store.num_workers
+        self.rank = int(os.environ.get("GLUONDENSE_WORKER", self._store.rank))
+        self._channel = self._open_channel()
+        self._async = "async" in config.kvstore
+        if config.compression:
+            # MXNet's own call for both refuses compressed gradients.
+            self._store.pushpull = self._push_then_pull
+
+    def trainer(
+        self, parameters: gluon.ParameterDict, optimizer: str, settings: Mapping[str, Any]
+    ) -> gluon.Trainer:
+        """Make the trainer on the common store; with ``dist_async`` the servers update."""
+        threshold = self._config.compression
+        return gluon.Trainer(
+            parameters,
+            optimizer,
+            dict(settings),
+            kvstore=self._store,
+            update_on_kvstore=self._async,
+            compression_params={"type": "2bit", "threshold": threshold} if threshold else None,
+        )
+
+    def start(
+        self, trainer: gluon.Trainer, schedule: Callable[[int], float], step: int = 0
+    ) -> None:
+        """Send the parameters of the server's first worker to all, and wait for their arrival."""
+        self.check_same("number of steps done", step)
+        if self._async:
+            # The server gets a copy of the optimizer now, and hears of no later change; there it
+            # doesn't know the parameters, only their numbers.
+            optimizer = trainer.optimizer
+            for index, parameter in enumerate(trainer._params):
+                optimizer.wd_mult[index] = parameter.wd_mult
+                optimizer.lr_mult[index] = parameter.lr_mult
+            trainer._check_and_rescale_grad(1 / self.step_size(0))
+            optimizer.lr_scheduler = ServerSchedule(schedule, self.count, step)
+            trainer._init_kvstore()
+            optimizer.lr_scheduler = None
+        else:
+            trainer._init_kvstore()
+        trainer._init_params()
+        # A first step could overtake these pulls: then the gradients' sum comes as the weights.
+        mx.nd.waitall()
+        self.exchange(None)
+
+    def step_size(self, images: int) -> float:
+        """Return the images of all, or one worker's share where each gradient is a step."""
+        # Fixed, as the servers hear of no later change.
+        return self._config.batch_size / self.count if self._async else images
+
+    def exchange(self, value: Any) -> list[Any]:
+        """Give a value that JSON can hold to all workers; return theirs, by rank."""
+        return [json.loads(text) for text in self._channel.exchange(json.dumps(value).encode())]
+
+    def gather(self, rows: np.ndarray) -> np.ndarray:
+        """Concatenate the rows of all workers, by rank."""
+        shapes = self.exchange(rows.shape)
+        parts = self._channel.exchange(np.ascontiguousarray(rows).tobytes())
+        return np.concatenate(
+            [np.frombuffer(part, rows.dtype).reshape(shape) for part, shape in zip(parts, shapes)]
+        )
+
+    def settle(self, net: gluon.Block, trainer: gluon.Trainer) -> None:
+        """Pull what the servers hold, and average BatchNorm's running statistics."""
+        mx.nd.waitall()
+        self.exchange(None)
+        if self._async:
+            for index, parameter in enumerate(trainer._params):
+                if parameter.grad_req != "null":
+                    self._store.pull(index, parameter.list_data())
+        for parameter in net.collect_params(".*running_(mean|var)$").values():
+            own = np.mean([array.asnumpy() for array in parameter.list_data()], axis=0)
+            parameter.set_data(mx.nd.array(self.gather(own[None]).mean(axis=0)))
+        mx.nd.waitall()
+
+    def close(self, failed: bool) -> None:
+        """Leave together with all others, or at once if ``failed``."""
+        store, handle = self._store, self._store.handle
+        if failed:
+            # No good-bye to a server that waits for other workers' gradients.
+            check_call(_LIB.MXKVStoreSetBarrierBeforeExit(handle, 0))
+            store.handle = None
+            self._channel.close()
+            atexit.register(signal.alarm, GONE_SECONDS)
+            return
+        mx.nd.waitall()
+        self.exchange(None)
+        self._channel.close()
+        store.handle = None
+        check_call(_LIB.MXKVStoreFree(handle))
+
+    def _push_then_pull(
+        self, key: int, value: list, out: Optional[list] = None, priority: int = 0
+    ) -> None:
+        self._store.push(key, value, priority)
+        self._store.pull(key, value if out is None else out, priority)
+
+    def _open_channel(self) -> Channel:
+        """Connect the workers to the one that is the server's first, which tells where it is."""
+        host, hub = _own_address(), self._store.rank == 0
+        listener, secret = open_hub(self.rank, self.count, host) if hub else (None, b"")
+        port = listener.getsockname()[1] if listener else 0
+        facts = [*socket.inet_aton(host), *divmod(port, 256), *divmod(self.rank, 256), *secret]
+        facts += [0] * (8 + SECRET_BYTES - len(facts))
+        told = mx.nd.array(facts)
+        # Only the value of the server's first worker is taken.
+        self._store.init(ADDRESS_KEY, told)
+        if listener:
+            return accept_all(self.rank, self.count, listener, secret)
+        self._store.pull(ADDRESS_KEY, told)
+        numbers = [int(number) for number in told.asnumpy()]
+        address = socket.inet_ntoa(bytes(numbers[:4])), numbers[4] * 256 + numbers[5]
+        return connect(
+            self.rank, self.count, numbers[6] * 256 + numbers[7], address, bytes(numbers[8:])
+        )
+
+
+@contextmanager
+def join(config: TrainConfig) -> Iterator[Workers]:
+    """Join the workers that ``config.kvstore`` means, and leave them at the end.
+
+    Raises
+    ------
+    ValueError
+        If the process wasn't started in the way that ``config.kvstore`` needs.
+    ConnectionError
+        If another worker goes before the end.
+
+    Examples
+    --------
+    >>> with join(TrainConfig(model="densenet121")) as workers:
+    ...     workers.rank, workers.count, workers.first
+    (0, 1, True)
+    """
+    workers: Workers
+    if config.kvstore.startswith("dist"):
+        workers = ConnectedWorkers(config)
+    elif os.environ.get("DMLC_ROLE") == "worker":
+        raise ValueError(
+            f"`kvstore` is {config.kvstore!r}, so each of {os.environ.get('DMLC_NUM_WORKER')} "
+            "workers would train alone: pass --kvstore dist_sync."
+        )
+    else:
+        workers = Workers(config)
+    failed = True
+    try:
+        _check_batch(config, workers)
+        yield workers
+        failed = False
+    finally:
+        workers.close(failed)
+
+
+def speaks() -> bool:
+    """Whether this process is the one that tells the user how the run goes.
+
+    Examples
+    --------
+    >>> speaks()
+    True
+    """
+    return os.environ.get("GLUONDENSE_WORKER", "0") == "0"
+
+
+def _check_environment(config: TrainConfig) -> None:
+    missing = [name for name in NEEDED if not os.environ.get(name)]
+    if os.environ.get("DMLC_ROLE") != "worker" or missing:
+        raise ValueError(
+            f"`kvstore` is {config.kvstore!r}, but this process isn't a worker of a distributed "
+            f"run ({', '.join(missing) or 'DMLC_ROLE=worker'} is not set): start it with "
+            "scripts/launch.py, or pass --kvstore device."
+        )
+    if "async" in config.kvstore and "GLUONDENSE_WORKER" not in os.environ:
+        raise ValueError(
+            f"`kvstore` {config.kvstore!r} needs servers that know gluondense, which MXNet's own "
+            "launcher doesn't start: use scripts/launch.py, or dist_sync."
+        )
+
+
+def _check_batch(config: TrainConfig, workers: Workers) -> None:
+    devices = workers.count * max(len(config.gpus), 1)
+    if config.batch_size < devices:
+        raise ValueError(
+            f"`batch_size` (={config.batch_size}) is of all workers together and must feed each of "
+            f"{devices} devices."
+        )
+
+
+@contextmanager
+def _joining() -> Iterator[None]:
+    """Say whom MXNet waits for, as it never gives up, and keep from ps-lite what misleads it."""
+    kept = {name: os.environ.pop(name) for name in NOT_FOR_PS_LITE if name in os.environ}
+    timer = threading.Timer(JOIN_SECONDS, _nobody_came)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+        os.environ.update(kept)
+
+
+def _nobody_came() -> None:
+    say = os.environ.get
+    print(
+        f"error: the scheduler at {say('DMLC_PS_ROOT_URI')}:{say('DMLC_PS_ROOT_PORT')}, "
+        f"{say('DMLC_NUM_SERVER')} servers and {say('DMLC_NUM_WORKER')} workers have not all come "
+        f"within {JOIN_SECONDS} s: see whether each runs and reaches the others on all ports.",
+        file=sys.stderr,
+        flush=True,
+    )
+    os._exit(1)
+
+
+def _own_address() -> str:
+    """Return the address at which other workers reach this host: where it meets the scheduler."""
+    if os.environ.get("DMLC_NODE_HOST"):
+        return socket.gethostbyname(os.environ["DMLC_NODE_HOST"])
+    scheduler = os.environ["DMLC_PS_ROOT_URI"], int(os.environ["DMLC_PS_ROOT_PORT"])
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.connect(scheduler)  # sends nothing
+        return probe.getsockname()[0]
+
+
+__all__ = ["ConnectedWorkers", "WorkerLost", "Workers", "join", "speaks"]
