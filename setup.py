@@ -41,6 +41,7 @@ setup(
         "pillow",
         "plotly>=6",  # the reports' self-contained pages
         "safetensors>=0.6.1",  # checks the headers of such files; the first that tells their order
+        "scipy",  # reads SVHN and ImageNet's development kit, which are .mat files
         "scikit-learn",  # its embedded digits are the data set of last resort
         "tabulate",
         "tqdm",

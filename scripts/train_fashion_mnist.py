@@ -10,7 +10,8 @@ from dataclasses import replace
 from typing import Any, Optional
 
 from gluondense.arguments import Parser
-from gluondense.data import DATASETS, load_dataset
+from gluondense.data import load_dataset
+from gluondense.data.datasets import IN_MEMORY
 from gluondense.training import RECIPES, RunResult, TrainConfig, fit, get_recipe
 from gluondense.training.config import KVSTORES
 from gluondense.training.distributed import speaks
@@ -51,7 +52,7 @@ def _parser() -> Parser:
     parser.add_argument(
         "--resize", type=int, metavar="PIXELS", help="side that images are resized to"
     )
-    parser.add_argument("--dataset", choices=sorted(DATASETS), help="default: fashion_mnist")
+    parser.add_argument("--dataset", choices=sorted(IN_MEMORY), help="default: fashion_mnist")
     parser.add_argument("--data-dir", metavar="FOLDER", help="where the data set's files lie")
     parser.add_argument(
         "--fallback-digits",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Callable, Optional, Union
 
@@ -55,6 +55,20 @@ class ImageArrays:
     test_images: np.ndarray
     test_labels: np.ndarray
 
+    @property
+    def train_count(self) -> int:
+        """Number of training images."""
+        return len(self.train_labels)
+
+    @property
+    def test_count(self) -> int:
+        """Number of test images."""
+        return len(self.test_labels)
+
+    def test_pictures(self, places: Sequence[int], size: tuple[int, int]) -> np.ndarray:
+        """Copy some test images, uint8 (n, H, W, C), at their own size."""
+        return self.test_images[np.asarray(places, int)]
+
 
 DATASETS: Mapping[str, DatasetInfo] = {
     info.name: info
@@ -86,6 +100,15 @@ DATASETS: Mapping[str, DatasetInfo] = {
             std=(0.25, 0.25, 0.25),
             summary="Noisy colour patterns: 200 + 50 RGB 32×32 images, 5 classes; for tests.",
         ),
+        DatasetInfo(
+            name="imagenet",
+            class_names=(),  # known once its files are
+            in_channels=3,
+            image_size=(224, 224),
+            mean=(0.485, 0.456, 0.406),
+            std=(0.229, 0.224, 0.225),
+            summary="Pictures of classes in folders or RecordIO files, as ImageNet's.",
+        ),
     )
 }
 
@@ -95,6 +118,8 @@ _READERS: Mapping[str, Callable[[Optional[PathLike], bool, Optional[PathLike]], 
     "digits": lambda data_dir, download, root: digits.load(),
     "synthetic": lambda data_dir, download, root: synthetic.load(),
 }
+
+IN_MEMORY = tuple(_READERS)  # names that load_dataset takes
 
 
 def load_dataset(
@@ -134,4 +159,6 @@ def load_dataset(
         close = difflib.get_close_matches(name, DATASETS, n=1, cutoff=0.5)
         hint = f"did you mean {close[0]!r}? " if close else ""
         raise ValueError(f"unknown data set {name!r}; {hint}choose from {', '.join(DATASETS)}")
+    if name not in _READERS:
+        raise ValueError(f"{name} doesn't fit into memory: use open_images, train_imagenet.py")
     return ImageArrays(DATASETS[name], *_READERS[name](data_dir, download, root))

@@ -59,9 +59,28 @@ def decode_image(
     """
     if channels not in (1, 3):
         raise ValueError(f"channels={channels} must be 1 (grey) or 3 (RGB)")
+    picture = decode_picture(source, name)
+    picture = picture.convert("L" if channels == 1 else "RGB")
+    height, width = size
+    if picture.size != (width, height):
+        # Pillow's filter averages when it shrinks, as the makers of small-image data sets did.
+        picture = picture.resize((width, height), Image.Resampling.BILINEAR)
+    return np.asarray(picture).reshape(height, width, channels)
+
+
+def decode_picture(source: str | os.PathLike[str] | BinaryIO, name: str) -> Image.Image:
+    """Read one picture upright, with 8 bits a channel and without transparency.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ValueError
+        If it is not a readable picture.
+    """
     try:
         with _whole_files_only(), Image.open(source) as opened:
-            picture = _eight_bit(ImageOps.exif_transpose(opened))
+            return _eight_bit(ImageOps.exif_transpose(opened))
     except FileNotFoundError:
         raise FileNotFoundError(f"no picture {name}; check the path") from None
     except IsADirectoryError:
@@ -76,12 +95,6 @@ def decode_image(
             f"{name} is not a readable picture ({reason});"
             " check that it opens elsewhere, or save it as PNG"
         ) from None
-    picture = picture.convert("L" if channels == 1 else "RGB")
-    height, width = size
-    if picture.size != (width, height):
-        # Pillow's filter averages when it shrinks, as the makers of small-image data sets did.
-        picture = picture.resize((width, height), Image.Resampling.BILINEAR)
-    return np.asarray(picture).reshape(height, width, channels)
 
 
 @contextmanager

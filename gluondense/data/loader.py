@@ -125,12 +125,7 @@ class ArrayLoader:
         ValueError
             For a negative ``epoch``, or a ``start`` outside 0 to ``len(loader)``.
         """
-        if epoch < 0:
-            raise ValueError(f"epoch={epoch} must not be negative")
-        if not 0 <= start <= len(self):
-            raise ValueError(
-                f"start={start} must lie between 0 and {len(self)}, the batches an epoch"
-            )
+        check_position(epoch, start, len(self))
         return self._prefetched(epoch, start)
 
     def _prefetched(self, epoch: int, start: int) -> Generator[Batch, None, None]:
@@ -172,6 +167,20 @@ class ArrayLoader:
 
     def _rng(self, *key: int) -> np.random.Generator:
         return np.random.default_rng(np.random.SeedSequence(self._seed, spawn_key=key))
+
+
+def check_position(epoch: int, start: int, batches: int) -> None:
+    """Make sure that a place to start from is there.
+
+    Raises
+    ------
+    ValueError
+        For a negative ``epoch``, or a ``start`` outside 0 to ``batches``.
+    """
+    if epoch < 0:
+        raise ValueError(f"epoch={epoch} must not be negative")
+    if not 0 <= start <= batches:
+        raise ValueError(f"start={start} must lie between 0 and {batches}, the batches an epoch")
 
 
 def _check_arrays(
