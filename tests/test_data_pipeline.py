@@ -76,11 +76,11 @@ def test_random_boxes_are_spread_as_torchvisions():
     area, aspect = height * width / 120000, width / height
     assert area.min() < 0.09
     assert area.max() > 0.9
-    # Below the 0.54 that are drawn, for large boxes of other aspect ratios don't fit.
+    # Not the 0.54 and 0 that are drawn, for large boxes that are upright don't fit.
     assert area.mean() == pytest.approx(0.43, abs=0.02)
     assert aspect.min() > 0.74
     assert aspect.max() < 1.35
-    assert np.log(aspect).mean() == pytest.approx(0, abs=0.02)
+    assert np.log(aspect).mean() == pytest.approx(0.035, abs=0.015)
 
 
 def test_boxes_of_very_long_pictures_are_central():
@@ -134,14 +134,14 @@ def test_color_jitter_equals_its_steps_one_by_one(monkeypatch):
 @pytest.mark.parametrize("sign", [1, -1])
 def test_each_operation_of_rand_augment(name, sign):
     change, strength, signed = _TABLE[name]
-    image = np.asarray(picture(3, size=(24, 24))) // 2 + 30
+    image = np.asarray(picture(3, size=(24, 24))) - np.asarray(gradient(size=(24, 24))) // 8
     before = image.copy()
     changed = change(image, strength * sign if signed else strength)
     assert changed.shape == image.shape
     assert changed.dtype == np.uint8
     np.testing.assert_array_equal(image, before)
     assert (changed == image).all() == (name == "identity")
-    assert np.abs(changed.astype(int) - image).mean() < 90
+    assert np.abs(changed.astype(int) - image).mean() < 100
 
 
 def test_rand_augment_draws_all_operations():

@@ -102,6 +102,19 @@ def test_last_batch(make):
     assert [len(labels) for _, labels in make(7, last="discard").batches(0)] == [7, 7, 7]
 
 
+def test_parts_of_batches_and_blocks_of_the_source_make_up_the_whole(make):
+    whole = [(data.copy(), labels) for data, labels in make(7, shuffle=True).batches(1)]
+    parts = [
+        make(7, shuffle=True, part=(number, 3), workers=number).batches(1) for number in range(3)
+    ]
+    for (data, labels), *three in zip(whole, *parts):
+        np.testing.assert_array_equal(np.concatenate([part for part, _ in three]), data)
+        np.testing.assert_array_equal(np.concatenate([part for _, part in three]), labels)
+    assert [make(7).count(index) for index in range(4)] == [7, 7, 7, 3]
+    blocks = [pictures_of(make(5, EVAL, block=block), 0)[0] for block in ((0, 11), (11, 24))]
+    np.testing.assert_array_equal(np.concatenate(blocks), pictures_of(make(5, EVAL), 0)[0])
+
+
 def test_ten_crops(make):
     loader = make(4, EvalTransform((16, 16), MEAN, STD, crops=10), workers=2)
     data, _ = next(iter(loader))

@@ -50,6 +50,10 @@ class StreamLoader:
         the next one, else gives its input as zeros with the label -1; or ``"error"``.
     classes
         Labels must be below.
+    part
+        Which part of each batch is yielded, and of how many, as :class:`ArrayLoader` has it.
+    block
+        First place and end of the part of the source that is used; None uses all.
 
     Raises
     ------
@@ -69,19 +73,25 @@ class StreamLoader:
         workers: int = 0,
         bad: str = "skip",
         classes: int = sys.maxsize,
+        part: tuple[int, int] = (0, 1),
+        block: tuple[int, int] | None = None,
     ) -> None:
+        self._places = range(*(block or (0, len(source))))
         if last not in ("keep", "discard"):
             raise ValueError(f"last={last!r} must be 'keep' or 'discard'")
         if bad not in BAD:
             raise ValueError(f"bad={bad!r} must be one of {', '.join(BAD)}")
-        if batch_size < 1 or (last == "discard" and batch_size > len(source)):
+        if batch_size < 1 or (last == "discard" and batch_size > len(self._places)):
             raise ValueError(
-                f"batch_size={batch_size} must lie between 1 and {len(source)}, the pictures"
+                f"batch_size={batch_size} must lie between 1 and {len(self._places)}, the pictures"
             )
+        if not 0 <= part[0] < part[1]:
+            raise ValueError(f"part={part} must be a number from 0 up and how many there are")
         if workers < 0:
             raise ValueError(f"workers={workers} must not be negative")
-        self._batch_size, self._last = batch_size, last
-        data, labels = _shared(batch_size, transform.shape)
+        self._batch_size, self._last, self._part = batch_size, last, part
+        self._shuffle = shuffle
+        data, labels = _shared(-(-batch_size // part[1]), transform.shape)
         self._filler = _Filler(source, transform, data, labels, shuffle, seed, bad, classes)
         self.bad: dict[str, str] = {}
         """Unreadable pictures met so far: name and reason."""
@@ -89,8 +99,12 @@ class StreamLoader:
         self._end = weakref.finalize(self, self._workers.close)
 
     def __len__(self) -> int:
-        full, rest = divmod(len(self._filler.source), self._batch_size)
+        full, rest = divmod(len(self._places), self._batch_size)
         return full + (self._last == "keep" and rest > 0)
+
+    def count(self, index: int) -> int:
+        """Return how many pictures the batch of that number has, over all its parts."""
+        return min(self._batch_size, len(self._places) - index * self._batch_size)
 
     def __iter__(self) -> Iterator[Batch]:
         """Yield epoch 0, the only one of a loader that neither shuffles nor augments."""
@@ -123,11 +137,12 @@ class StreamLoader:
 
     def _batches(self, epoch: int, start: int) -> Generator[Batch, None, None]:
         self._workers.drain()  # what an epoch that was left early had ordered
-        filler, order = self._filler, self._filler.order(epoch)
+        filler, order = self._filler, self._order(epoch)
         counts: list[int] = []
         for index in range(start, len(self) + _SLOTS - 1):
             if index < len(self):
-                chosen = order[index * self._batch_size : (index + 1) * self._batch_size]
+                batch = order[index * self._batch_size : (index + 1) * self._batch_size]
+                chosen = np.array_split(batch, self._part[1])[self._part[0]]
                 counts.append(len(chosen))
                 self._submit(index % _SLOTS, epoch, chosen)
             done = index - (_SLOTS - 1)
@@ -135,6 +150,12 @@ class StreamLoader:
                 self._collect()
                 slot, count = done % _SLOTS, counts[done - start]
                 yield filler.data[slot, :count], filler.labels[slot, :count].copy()
+
+    def _order(self, epoch: int) -> np.ndarray:
+        places = np.array(self._places)
+        if not self._shuffle:
+            return places
+        return self._filler.rng(epoch, self._places.stop).permutation(places)
 
     def _submit(self, slot: int, epoch: int, chosen: np.ndarray) -> None:
         at = 0
@@ -172,17 +193,13 @@ class _Filler:
             self.labels[slot, row] = self._read(epoch, place, out, problems)
         return problems
 
-    def order(self, epoch: int) -> np.ndarray:
-        count = len(self.source)
-        return self._rng(epoch, count).permutation(count) if self.shuffle else np.arange(count)
-
-    def _rng(self, epoch: int, place: int) -> np.random.Generator:
+    def rng(self, epoch: int, place: int) -> np.random.Generator:
         return np.random.Generator(np.random.Philox(key=[self.seed, (epoch << 40) + place]))
 
     def _read(
         self, epoch: int, place: int, out: np.ndarray, problems: list[tuple[str, str]]
     ) -> int:
-        rng = self._rng(epoch, place)
+        rng = self.rng(epoch, place)
         for step in range(_TRIES if self.shuffle else 1):
             near = (place + step) % len(self.source)
             name = f"picture {near}"
