@@ -3,7 +3,8 @@
 ``import gluondense`` calls `prepare` before anything imports MXNet. It does four things:
 
 - sets ``OMP_NUM_THREADS`` to the physical cores that this process may use (MXNet alone takes half
-  of the logical ones) and ``GOMP_SPINCOUNT`` to a short spin, unless the user has set them;
+  of the logical ones; ``GLUONDENSE_SHARE=N`` shares them among N processes) and ``GOMP_SPINCOUNT``
+  to a short spin, unless the user has set them;
 - adds the names that NumPy and Python have removed and MXNet 1.9.1 or GluonCV still read;
 - imports MXNet, and turns whatever stops it into one `ImportError` that names the fix;
 - replaces the two functions of ``mxnet.recordio`` that call the removed ``ndarray.tostring``.
@@ -142,7 +143,9 @@ def _compat_wanted() -> bool:
 
 
 def _set_threads() -> None:
-    defaults = {"OMP_NUM_THREADS": str(usable_cores())}
+    share = os.environ.get("GLUONDENSE_SHARE", "1")  # set by the launcher of distributed runs
+    threads = max(1, usable_cores() // int(share)) if share.isdigit() and int(share) else 1
+    defaults = {"OMP_NUM_THREADS": str(threads)}
     if "OMP_WAIT_POLICY" not in os.environ:  # it is the user's say on spinning too
         defaults["GOMP_SPINCOUNT"] = "10000"
     unset = {name: value for name, value in defaults.items() if name not in os.environ}

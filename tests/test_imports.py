@@ -13,7 +13,7 @@ PACKAGE = ROOT / "gluondense"
 
 # A room may import itself and the rooms of the rows above; rooms of one row stay apart.
 ROWS = (
-    ("version", "arguments"),
+    ("version", "arguments", "launch"),
     ("compat",),
     ("environment",),
     ("download",),

@@ -18,8 +18,14 @@ import time
 
 SECRET_BYTES = 16
 CONNECT_SECONDS = 120.0
-KEEPALIVE = ((socket.TCP_KEEPIDLE, 5), (socket.TCP_KEEPINTVL, 3), (socket.TCP_KEEPCNT, 3))
-LEAVE_SECONDS = 5.0  # for the main thread to say itself what is wrong
+# A host that lost its power or its cable says nothing; without these that goes unnoticed for hours.
+LOST_AFTER = (
+    (socket.TCP_KEEPIDLE, 5),
+    (socket.TCP_KEEPINTVL, 3),
+    (socket.TCP_KEEPCNT, 3),
+    (socket.TCP_USER_TIMEOUT, 14_000),  # milliseconds, for what was sent and not acknowledged
+)
+LEAVE_SECONDS = 3.0  # for the main thread to say itself what is wrong
 _SIZE = struct.Struct("!Q")
 
 
@@ -47,9 +53,8 @@ class Channel:
         self.rank, self.count, self._links, self._hub = rank, count, links, hub
         self._closed = threading.Event()
         for link in links.values():
-            # A host that lost its power says nothing; without these that goes unnoticed for hours.
             link.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-            for option, value in KEEPALIVE:
+            for option, value in LOST_AFTER:
                 link.setsockopt(socket.IPPROTO_TCP, option, value)
             link.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         threading.Thread(target=self._watch, daemon=True).start()

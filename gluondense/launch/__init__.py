@@ -1,0 +1,6 @@
+"""Starting, watching and stopping the processes of a distributed run."""
+
+from .hosts import HERE, Host, free_port, read_hosts
+from .job import Job
+
+__all__ = ["HERE", "Host", "Job", "free_port", "read_hosts"]
