@@ -109,8 +109,14 @@ def launch_tiny(launch, root, tmp_path):
         folder = tmp_path / out
         script = root / "tests" / "distributed_worker.py"
         command = [sys.executable, str(script), str(folder), json.dumps(changes)]
-        # What containers export, and what misleads ps-lite inside MXNet.
-        run = launch(options, command, PORT="1", DMLC_RANK="7")
+        # As many threads as here, which round alike; and what containers export, and what misleads
+        # ps-lite inside MXNet.
+        variables = {
+            "OMP_NUM_THREADS": os.environ["OMP_NUM_THREADS"],
+            "PORT": "1",
+            "DMLC_RANK": "7",
+        }
+        run = launch(options, command, **variables)
         assert run.wait() == 0, run.text
         return folder, json.loads((folder / "losses.json").read_text())
 

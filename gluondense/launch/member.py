@@ -112,8 +112,8 @@ class Member:
         for reader in self._readers:
             reader.join(timeout=1)
 
-    def _pass_on(self, source: IO[bytes], target: IO[str]) -> None:
-        with io.BufferedReader(source) as lines:  # type: ignore[arg-type]  # a raw stream
+    def _pass_on(self, source: Any, target: IO[str]) -> None:
+        with io.BufferedReader(source) as lines:
             for line in lines:
                 text = line.decode(errors="replace").rstrip("\r\n")
                 with _PRINTING:
