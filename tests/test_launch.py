@@ -87,6 +87,12 @@ def test_one_that_ends_badly_ends_all_and_is_named(end, code, message, capsys):
     assert time.monotonic() - began < 20
 
 
+def test_the_cause_is_named_before_those_who_lost_it(capsys):
+    work = python(NUMBER + "sys.exit(75 if number == 0 else 2)")
+    assert Job(work, 2).run() == 2
+    assert "worker 1 on 127.0.0.1 ended with exit code 2" in capsys.readouterr().err
+
+
 def test_a_server_that_ends_is_named(monkeypatch, capsys):
     monkeypatch.setattr(
         job, "SERVE", python("time.sleep(60 * (sys.argv[1] != 'server')); sys.exit(4)")

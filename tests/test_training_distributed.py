@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -79,8 +80,10 @@ class Launched:
                 continue
             if f"{MARK}={self.mark}" not in variables or words[1:2] == ["-c"]:
                 continue
-            number = [v for v in variables if v.startswith("GLUONDENSE_WORKER=")]
-            name = f"worker {number[0][-1]}" if number else words[3] if len(words) > 3 else ""
+            number = [v[-1] for v in variables if v.startswith("GLUONDENSE_WORKER=")]
+            if not number and "gluondense.training.server" not in words:
+                continue  # the launcher
+            name = f"worker {number[0]}" if number else words[3]
             found[name] = int(folder.name)
         return found
 
@@ -248,6 +251,60 @@ def test_a_folder_that_is_taken_is_told_once(train_script, tmp_path):
     assert run.wait() == 2
     assert "worker 0 | error:" in run.text
     assert "already holds a run (log.csv)" in run.text
+
+
+@pytest.fixture
+def network(tmp_path):
+    """Two hosts with a cable between them: their names, a file of hosts, and a kind of ssh."""
+    names = [f"gd{os.getpid()}{letter}" for letter in "ab"]
+    if os.geteuid() != 0 or shutil.which("ip") is None:
+        pytest.skip("network namespaces need root and iproute2")
+
+    def ip(*words: str) -> None:
+        subprocess.run(["ip", *words], check=True, capture_output=True)
+
+    made = []
+    try:
+        for name in names:
+            ip("netns", "add", name)
+            made.append(name)
+        ip("link", "add", names[0], "type", "veth", "peer", "name", names[1])
+        for name, address in zip(names, ("10.77.0.1", "10.77.0.2")):
+            ip("link", "set", name, "netns", name)
+            ip("-n", name, "address", "add", f"{address}/24", "dev", name)
+            for device in (name, "lo"):
+                ip("-n", name, "link", "set", device, "up")
+        hosts = tmp_path / "hosts"
+        hosts.write_text(f"{names[0]} 10.77.0.1\n{names[1]} 10.77.0.2\n")
+        ssh = tmp_path / "ssh"
+        ssh.write_text('#!/bin/sh\nexec ip netns exec "$1" sh -c "$2"\n')
+        ssh.chmod(0o755)
+        yield names, ("--hosts", str(hosts), "--ssh", str(ssh)), ip
+    except subprocess.CalledProcessError as error:
+        if "link" in error.cmd and "down" in error.cmd:
+            raise
+        pytest.skip(f"no network namespaces here: {error.stderr.decode().strip()}")
+    finally:
+        for name in made:
+            ip("netns", "del", name)
+
+
+@pytest.mark.slow
+def test_hosts_of_a_network_train_together_until_a_cable_is_cut(network, train_script, tmp_path):
+    names, options, ip = network
+    run = train_script(tmp_path / "run", options=options)
+    run.wait_for("epoch 3/40")
+    places = {name: os.readlink(f"/proc/{n}/ns/net") for name, n in run.processes().items()}
+    assert set(places) == {"scheduler", "server", "worker 0", "worker 1"}
+    assert places["worker 0"] == places["scheduler"] == places["server"] != places["worker 1"]
+    began = time.monotonic()
+    ip("-n", names[1], "link", "set", names[1], "down")
+    assert run.wait() != 0
+    assert time.monotonic() - began < LONGEST
+    assert re.search(r"error: worker [01] (or one that it waited for )?has gone", run.text)
+    assert re.search(r"launch: worker [01] on gd\w+ lost another worker: stopping all", run.text)
+    alone = train_script(tmp_path / "run", "resume")
+    assert alone.wait() == 0, alone.text
 
 
 def test_a_distributed_store_needs_the_launcher(monkeypatch):

@@ -2,5 +2,6 @@
 
 from .hosts import HERE, Host, free_port, read_hosts
 from .job import Job
+from .member import LOST_EXIT
 
-__all__ = ["HERE", "Host", "Job", "free_port", "read_hosts"]
+__all__ = ["HERE", "LOST_EXIT", "Host", "Job", "free_port", "read_hosts"]

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Optional
 
 from .hosts import HERE, Host, free_port
-from .member import SSH, Member
+from .member import LOST_EXIT, SSH, Member
 
 SERVE = (sys.executable, "-m", "gluondense.training.server")
 POLL_SECONDS = 0.1
@@ -193,7 +193,7 @@ class _Watch:
         time.sleep(SETTLE_SECONDS)
         ended = self._failed() or [m for m in self.members if m.code is not None]
         # Those that were killed did not end because of others.
-        culprit = min(ended, key=lambda member: (member.code or 0) <= 128)
+        culprit = min(ended, key=lambda m: (m.code == LOST_EXIT, (m.code or 0) <= 128))
         _say(
             f"{culprit.ending()}: stopping all. See its messages above; a training script goes on "
             "from its last checkpoint with --resume."

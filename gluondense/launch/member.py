@@ -19,6 +19,7 @@ from .hosts import Host
 SUPERVISOR = (Path(__file__).parent / "supervisor.py").read_text(encoding="utf-8")
 SSH = "ssh -o BatchMode=yes -o ConnectTimeout=10 -o ServerAliveInterval=5 -o ServerAliveCountMax=3"
 SSH_FAILED = 255
+LOST_EXIT = 75  # of a worker that ends because another one has gone; sysexits.h's EX_TEMPFAIL
 _PRINTING = threading.Lock()
 
 
@@ -91,6 +92,8 @@ class Member:
         who, code = f"{self.name} on {self.host}", self.code
         if code == SSH_FAILED and self.host.name is not None:
             return f"{who} is out of reach (ssh failed or lost its connection)"
+        if code == LOST_EXIT:
+            return f"{who} lost another worker"
         if code is not None and code > 128:
             try:
                 return f"{who} was killed by {signal.Signals(code - 128).name}"

@@ -16,14 +16,16 @@ import sys
 import threading
 import time
 
+from ..launch import LOST_EXIT
+
 SECRET_BYTES = 16
 CONNECT_SECONDS = 120.0
 # A host that lost its power or its cable says nothing; without these that goes unnoticed for hours.
 LOST_AFTER = (
-    (socket.TCP_KEEPIDLE, 5),
-    (socket.TCP_KEEPINTVL, 3),
+    (socket.TCP_KEEPIDLE, 4),
+    (socket.TCP_KEEPINTVL, 2),
     (socket.TCP_KEEPCNT, 3),
-    (socket.TCP_USER_TIMEOUT, 14_000),  # milliseconds, for what was sent and not acknowledged
+    (socket.TCP_USER_TIMEOUT, 10_000),  # milliseconds, for what was sent and not acknowledged
 )
 LEAVE_SECONDS = 3.0  # for the main thread to say itself what is wrong
 _SIZE = struct.Struct("!Q")
@@ -114,7 +116,7 @@ class Channel:
             for number, _ in poll.poll(1000):
                 if not self._closed.wait(LEAVE_SECONDS):
                     print(f"error: {self._lost(ranks[number])}", file=sys.stderr, flush=True)
-                    os._exit(1)
+                    os._exit(LOST_EXIT)
 
 
 def open_hub(rank: int, count: int, host: str) -> tuple[socket.socket, bytes]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import atexit
 import json
 import os
-import signal
 import socket
 import sys
 import threading
@@ -18,12 +17,12 @@ import numpy as np
 from mxnet import gluon
 from mxnet.base import _LIB, check_call
 
+from ..launch import LOST_EXIT
 from .channel import SECRET_BYTES, Channel, WorkerLost, accept_all, connect, open_hub
 from .config import TrainConfig
 from .server_schedule import ServerSchedule
 
 JOIN_SECONDS = 300  # for the scheduler, all servers and all workers to appear
-GONE_SECONDS = 10  # for a process that failed to leave; MXNet would wait for the others for ever
 ADDRESS_KEY = 100_000  # on the server, where the numbers of parameters end long before
 # What ps-lite reads beside the DMLC_ variables, and what containers export for other reasons: it
 # takes a PORT for its own, and with a DMLC_RANK doesn't learn its number from the scheduler.
@@ -141,8 +140,8 @@ class Workers:
                 "and data, and give all the same command."
             )
 
-    def close(self, failed: bool) -> None:
-        """Leave; if not ``failed``, together with all others."""
+    def close(self, error: Optional[BaseException] = None) -> None:
+        """Leave together with all others, or at once because of an error."""
 
 
 class ConnectedWorkers(Workers):
@@ -236,15 +235,16 @@ class ConnectedWorkers(Workers):
             parameter.set_data(mx.nd.array(self.gather(own[None]).mean(axis=0)))
         mx.nd.waitall()
 
-    def close(self, failed: bool) -> None:
-        """Leave together with all others, or at once if ``failed``."""
+    def close(self, error: Optional[BaseException] = None) -> None:
+        """Leave together with all others, or at once because of an error."""
         store, handle = self._store, self._store.handle
-        if failed:
-            # No good-bye to a server that waits for other workers' gradients.
-            check_call(_LIB.MXKVStoreSetBarrierBeforeExit(handle, 0))
-            store.handle = None
+        if error is not None:
+            # MXNet would wait for the others for ever, here and when the process ends.
             self._channel.close()
-            atexit.register(signal.alarm, GONE_SECONDS)
+            store.handle = None
+            lost = isinstance(error, WorkerLost)
+            refused = isinstance(error, (ValueError, OSError))
+            atexit.register(_leave, LOST_EXIT if lost else 2 if refused else 1)
             return
         mx.nd.waitall()
         self.exchange(None)
@@ -305,13 +305,13 @@ def join(config: TrainConfig) -> Iterator[Workers]:
         )
     else:
         workers = Workers(config)
-    failed = True
     try:
         _check_batch(config, workers)
         yield workers
-        failed = False
-    finally:
-        workers.close(failed)
+    except BaseException as error:
+        workers.close(error)
+        raise
+    workers.close()
 
 
 def speaks() -> bool:
@@ -361,6 +361,13 @@ def _joining() -> Iterator[None]:
     finally:
         timer.cancel()
         os.environ.update(kept)
+
+
+def _leave(code: int) -> None:
+    """End the process like a script that failed."""
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    os._exit(code)
 
 
 def _nobody_came() -> None:
