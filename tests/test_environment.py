@@ -15,7 +15,7 @@ import pytest
 
 from gluondense import compat, environment
 
-THREADS = {"OMP_NUM_THREADS", "GOMP_SPINCOUNT", "OMP_WAIT_POLICY"}
+THREADS = {"OMP_NUM_THREADS", "GOMP_SPINCOUNT", "OMP_WAIT_POLICY", "GLUONDENSE_SHARE"}
 
 
 @pytest.fixture
@@ -146,8 +146,10 @@ def fresh(monkeypatch):
         ({"OMP_NUM_THREADS": "7"}, "7", "10000"),
         ({"GOMP_SPINCOUNT": "5"}, str(environment.usable_cores()), "5"),
         ({"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}, "1", None),
+        ({"GLUONDENSE_SHARE": "999"}, "1", "10000"),
+        ({"GLUONDENSE_SHARE": "999", "OMP_NUM_THREADS": "7"}, "7", "10000"),
     ],
-    ids=["nothing", "threads", "spin", "wait-policy"],
+    ids=["nothing", "threads", "spin", "wait-policy", "share", "share-and-threads"],
 )
 def test_what_the_user_set_stays(fresh, variables, threads, spin):
     fresh(**variables)

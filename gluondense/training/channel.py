@@ -15,11 +15,13 @@ import struct
 import sys
 import threading
 import time
+from typing import Optional
 
 from ..launch import LOST_EXIT
 
 SECRET_BYTES = 16
 CONNECT_SECONDS = 120.0
+HELLO_SECONDS = 10.0
 # A host that lost its power or its cable says nothing; without these that goes unnoticed for hours.
 LOST_AFTER = (
     (socket.TCP_KEEPIDLE, 4),
@@ -140,28 +142,40 @@ def accept_all(rank: int, count: int, listener: socket.socket, secret: bytes) ->
             listener.settimeout(max(until - time.monotonic(), 0.001))
             try:
                 link, _ = listener.accept()
-                link.settimeout(max(until - time.monotonic(), 0.001))
-                hello = receive(link, limit=SECRET_BYTES + _SIZE.size)
-            except (OSError, EOFError):
-                if time.monotonic() >= until:
-                    missing = sorted(set(range(count)) - {rank} - set(links))
-                    raise WorkerLost(
-                        f"Workers {missing} did not reach worker {rank} at {listener.getsockname()}"
-                        f" within {CONNECT_SECONDS:g} s: let workers reach each other on all ports."
-                    ) from None
-                continue
-            (other,) = _SIZE.unpack(hello[SECRET_BYTES:])
-            if not secrets.compare_digest(hello[:SECRET_BYTES], secret):
+            except OSError:
+                missing = sorted(set(range(count)) - {rank} - set(links))
+                raise WorkerLost(
+                    f"Workers {missing} did not reach worker {rank} at {listener.getsockname()} "
+                    f"within {CONNECT_SECONDS:g} s: let workers reach each other on all ports."
+                ) from None
+            other = _introduced(link, secret, until)
+            if other is None:
                 link.close()
             elif other in links or other == rank or other >= count:
+                for opened in (link, *links.values()):
+                    opened.close()
                 raise ValueError(
                     f"Two workers call themselves number {other} of {count}: give each its own "
                     "GLUONDENSE_WORKER from 0 up, as scripts/launch.py does, or none any."
                 )
             else:
-                link.settimeout(None)
                 links[other] = link
     return Channel(rank, count, links, hub=True)
+
+
+def _introduced(link: socket.socket, secret: bytes, until: float) -> Optional[int]:
+    """Return the rank of a worker that knows the secret, None for anybody else."""
+    link.settimeout(max(min(until - time.monotonic(), HELLO_SECONDS), 0.001))
+    try:
+        hello = receive(link, limit=SECRET_BYTES + _SIZE.size)
+        link.settimeout(None)
+    except (OSError, EOFError):
+        return None
+    if len(hello) != SECRET_BYTES + _SIZE.size:
+        return None
+    if not secrets.compare_digest(hello[:SECRET_BYTES], secret):
+        return None
+    return _SIZE.unpack(hello[SECRET_BYTES:])[0]
 
 
 def connect(rank: int, count: int, hub: int, address: tuple[str, int], secret: bytes) -> Channel:

@@ -173,6 +173,14 @@ class ConnectedWorkers(Workers):
     ) -> gluon.Trainer:
         """Make the trainer on the common store; with ``dist_async`` the servers update."""
         threshold = self._config.compression
+        halves = sorted(
+            p.name for p in parameters.values() if p.dtype not in ("float32", np.float32)
+        )
+        if threshold and halves:
+            raise ValueError(
+                f"`compression` (={threshold}) is of float32 gradients only, and {halves[0]} is "
+                f"{parameters[halves[0]].dtype}: leave it out, or train in float32."
+            )
         return gluon.Trainer(
             parameters,
             optimizer,
