@@ -240,7 +240,9 @@ class ConnectedWorkers(Workers):
                     self._store.pull(index, parameter.list_data())
         for parameter in net.collect_params(".*running_(mean|var)$").values():
             own = np.mean([array.asnumpy() for array in parameter.list_data()], axis=0)
-            parameter.set_data(mx.nd.array(self.gather(own[None]).mean(axis=0)))
+            mean = self.gather(own[None]).mean(axis=0)
+            for array in parameter.list_data():  # set_data would start the store anew
+                array[:] = mean
         mx.nd.waitall()
 
     def close(self, error: Optional[BaseException] = None) -> None:
