@@ -70,7 +70,7 @@ def _parser() -> Parser:
         default="portable",
         help="portable (default): any MXNet from 1.4; onednn: faster, for CPUs and MXNet 1.9; "
         "native: faster still, compiled here; int8, native_int8: in 8 bits, faster, less exact; "
-        "onnx: one file for ONNX Runtime, OpenVINO, …",
+        "onnx, onnx_int8: one file for ONNX Runtime, OpenVINO, …",
     )
     parser.add_argument(
         "--input-shape",

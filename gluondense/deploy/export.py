@@ -76,6 +76,8 @@ def export(
         ``"onnx"``: one file ``{path}.onnx`` in place of MXNet's two, of opset 13, for ONNX Runtime,
         OpenVINO, TensorRT and their like; of float32 networks. Needs the packages of
         ``gluondense[onnx]``. N, H and W are left open.
+        ``"onnx_int8"``: the same with 8 bits for the layers that bear it, by QuantizeLinear and
+        DequantizeLinear (QDQ), weights with a scale for each filter; needs ``calibration``.
     class_names
         A label for each output; by default those of the published weights that were loaded.
     mean, std
@@ -152,6 +154,7 @@ def export(
         std=std,
         versions=versions(),
         sha256={},
+        quantization=lowered.quantization,
     )
     files = files_of(target, path)
     with _folder_beside(files) as folder:
@@ -161,7 +164,7 @@ def export(
         again = _all_outputs(import_block(new, ctx), batches, ctx, x.dtype)
         if row.needs_calibration:
             harm = dataclasses.asdict(_check_harm(again, expected, calibration))
-            quantization = {**(lowered.quantization or {}), **harm}
+            quantization = {**(metadata.quantization or {}), **harm}
             metadata = dataclasses.replace(metadata, quantization=quantization)
         else:
             _compare(again, expected, TOLERANCE[np.dtype(x.dtype).name])

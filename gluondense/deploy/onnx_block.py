@@ -19,8 +19,8 @@ class OnnxBlock(gluon.Block):
 
     Parameters
     ----------
-    path
-        The model's file.
+    model
+        Its file, or what is in one.
 
     Raises
     ------
@@ -28,13 +28,14 @@ class OnnxBlock(gluon.Block):
         If ONNX Runtime is not installed or refuses the file.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, model: Path | bytes) -> None:
         super().__init__()
+        name = model if isinstance(model, Path) else "the model"
         try:
             import onnxruntime
         except ModuleNotFoundError:
             raise ValueError(
-                f"{path} is run by onnxruntime, which is missing: pip install 'gluondense[onnx]'."
+                f"{name} is run by onnxruntime, which is missing: pip install 'gluondense[onnx]'."
             ) from None
         options = onnxruntime.SessionOptions()
         threads = os.environ.get("OMP_NUM_THREADS", "")
@@ -42,11 +43,13 @@ class OnnxBlock(gluon.Block):
         options.log_severity_level = 3  # errors; it warns of each constant that it folds
         try:
             self._session = onnxruntime.InferenceSession(
-                str(path), options, providers=["CPUExecutionProvider"]
+                str(model) if isinstance(model, Path) else model,
+                options,
+                providers=["CPUExecutionProvider"],
             )
         except Exception as error:  # its exceptions share no class but this
             raise ValueError(
-                f"ONNX Runtime can't load {path}: {' '.join(str(error).split())}"
+                f"ONNX Runtime can't load {name}: {' '.join(str(error).split())}"
             ) from None
 
     def forward(self, x: mx.nd.NDArray) -> mx.nd.NDArray | list[mx.nd.NDArray]:

@@ -61,7 +61,7 @@ class Writer:
         from onnx import numpy_helper
 
         name = self._free(name)
-        self.constants.append(numpy_helper.from_array(np.ascontiguousarray(array), name))
+        self.constants.append(numpy_helper.from_array(np.asarray(array, order="C"), name))
         return name
 
     def integers(self, name: str, *values: int) -> str:
@@ -140,7 +140,8 @@ def _pooling(to: Writer, node: Node, x: str) -> str:
 
 def _fully_connected(to: Writer, node: Node, x: str, weight: str, *bias: str) -> str:
     if _value(node, "flatten", True):
-        x = to.add("Flatten", f"{node.name}_flatten", x)
+        if node.source().op != "Flatten":
+            x = to.add("Flatten", f"{node.name}_flatten", x)
         return to.add("Gemm", node.name, x, weight, *bias, transB=1)
     weight = to.add("Transpose", f"{node.name}_transposed", weight)
     product = to.add("MatMul", node.name, x, weight)

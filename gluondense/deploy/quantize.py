@@ -5,10 +5,11 @@ from __future__ import annotations
 import dataclasses
 import fnmatch
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 
 import mxnet as mx
 import numpy as np
+from mxnet import gluon
 from mxnet.contrib import quantization as mxnet_quantization
 
 from ..ir import Graph, Lowered, Params
@@ -96,8 +97,8 @@ class _Quantizer:
         convolve_batch_norms(graph, calibration.images.shape)
         self.wrong = level_groups(graph)
         symbol, params = graph.to_symbol()
-        self.expected = _outputs(symbol, params, batches)
-        ranges = collect_ranges(symbol, params, _tensors(symbol, params), batches, "minmax")
+        self.expected = run_block(as_block(symbol, params), batches)
+        ranges = collect_ranges(symbol, params, tensors_of(symbol, params), batches, "minmax")
         exact = spread_channels(graph, ranges)
         self.lines = {node.source(1).name: node.name for node in graph.operators() if is_line(node)}
 
@@ -107,7 +108,7 @@ class _Quantizer:
         found = collect_ranges(
             self.symbol,
             self.params,
-            _tensors(self.symbol, self.params),
+            tensors_of(self.symbol, self.params),
             batches,
             calibration.method,
             calibration.percentile,
@@ -123,7 +124,7 @@ class _Quantizer:
                     self.thresholds[f"{node['name']}_output"] = exact[f"{row['name']}_output"]
 
     def lower(self) -> Lowered:
-        kept, harm = self._choose()
+        kept, harm = choose_kept(self.layers, self.calibration, self._harm, self.wrong)
         symbol, params = self._build(kept)
         quantization = {
             "method": self.calibration.method,
@@ -135,33 +136,8 @@ class _Quantizer:
         text = json.dumps(json.loads(symbol.tojson()), indent=2) + "\n"
         return Lowered(text, params, quantization)
 
-    def _choose(self) -> tuple[set[str], Harm]:
-        """Keep the layers in float that are asked for, and more until the harm is small enough."""
-        kept = set(self.wrong)
-        for pattern in self.calibration.keep:
-            found = fnmatch.filter(self.layers, pattern)
-            if not found:
-                raise ValueError(
-                    f"keep (={pattern!r}) is the name of no layer; some are "
-                    f"{', '.join(self.layers[:3])}."
-                )
-            kept.update(found)
-        harm = self._harm(kept)
-        if harm.within(self.calibration):
-            return kept, harm
-        groups = _groups(name for name in self.layers if name not in kept)
-        trials = {
-            name: self._harm(kept | group, _TRIAL_IMAGES).error for name, group in groups.items()
-        }
-        worst, count, more = sorted(groups, key=lambda name: trials[name]), 1, set[str]()
-        while not harm.within(self.calibration) and count < 2 * len(worst):
-            more = set().union(*(groups[name] for name in worst[:count]))
-            harm = self._harm(kept | more)
-            count *= 2
-        return kept | more, harm
-
     def _harm(self, kept: set[str], count: int | None = None) -> Harm:
-        outputs = _outputs(*self._build(kept), self.calibration.batches(), count)
+        outputs = run_block(as_block(*self._build(kept)), self.calibration.batches(), count)
         return Harm.of(outputs, [array[: len(outputs[0])] for array in self.expected])
 
     def _build(self, kept: set[str]) -> tuple[mx.sym.Symbol, Params]:
@@ -188,15 +164,16 @@ class _Quantizer:
         return array * (np.float32(127.5) / byte)
 
 
-def _tensors(symbol: mx.sym.Symbol, params: Params) -> list[str]:
+def tensors_of(symbol: mx.sym.Symbol, params: Params) -> list[str]:
+    """Name all that a graph computes, and its input."""
     return [name for name in symbol.get_internals().list_outputs() if name not in params]
 
 
-def _outputs(
-    symbol: mx.sym.Symbol, params: Params, batches: Iterable[np.ndarray], count: int | None = None
+def run_block(
+    block: gluon.Block, batches: Iterable[np.ndarray], count: int | None = None
 ) -> list[np.ndarray]:
-    """Run a graph on the images, or the first of them."""
-    block, parts, seen = as_block(symbol, params), [], 0
+    """Run a block on the images, or the first of them."""
+    parts, seen = [], 0
     for batch in batches:
         outputs = block(mx.nd.array(batch, ctx=mx.cpu()))
         outputs = outputs if isinstance(outputs, (list, tuple)) else [outputs]
@@ -205,6 +182,51 @@ def _outputs(
         if count is not None and seen >= count:
             break
     return [np.concatenate(arrays) for arrays in zip(*parts)]
+
+
+def choose_kept(
+    layers: Sequence[str],
+    calibration: Calibration,
+    harm_of: Callable[..., Harm],
+    wrong: Collection[str] = (),
+) -> tuple[set[str], Harm]:
+    """Keep the layers in float that are asked for, and more until the harm is small enough.
+
+    Parameters
+    ----------
+    layers
+        Names of all.
+    calibration
+        Says which to keep, and what is small enough.
+    harm_of
+        Measures the harm when layers, a set, are kept; on some of the images if a number follows.
+    wrong
+        Those that have to be kept.
+
+    Raises
+    ------
+    ValueError
+        If no layer has a name that is to be kept.
+    """
+    kept = set(wrong)
+    for pattern in calibration.keep:
+        found = fnmatch.filter(layers, pattern)
+        if not found:
+            raise ValueError(
+                f"keep (={pattern!r}) is the name of no layer; some are {', '.join(layers[:3])}."
+            )
+        kept.update(found)
+    harm = harm_of(kept)
+    if harm.within(calibration):
+        return kept, harm
+    groups = _groups(name for name in layers if name not in kept)
+    trials = {name: harm_of(kept | group, _TRIAL_IMAGES).error for name, group in groups.items()}
+    worst, count, more = sorted(groups, key=lambda name: trials[name]), 1, set[str]()
+    while not harm.within(calibration) and count < 2 * len(worst):
+        more = set().union(*(groups[name] for name in worst[:count]))
+        harm = harm_of(kept | more)
+        count *= 2
+    return kept | more, harm
 
 
 def _groups(layers: Iterable[str]) -> dict[str, set[str]]:

@@ -16,6 +16,7 @@ from .calibrate import Calibration
 from .graph import portable_json
 from .native import as_byte_program, as_program, load
 from .onnx import check_installed, open_shape, to_onnx
+from .onnx_quantize import onnx_int8 as quantized_onnx
 from .passes import PASSES
 from .quantize import int8 as quantized
 
@@ -117,6 +118,21 @@ def onnx(symbol: mx.sym.Symbol, params: Params, shape: Shape) -> Lowered:
     return Lowered(to_onnx(graph, open_shape(shape)), {})
 
 
+def onnx_int8(
+    symbol: mx.sym.Symbol, params: Params, shape: Shape, calibration: Calibration
+) -> Lowered:
+    """Return an ONNX model whose layers compute in 8 bits.
+
+    Raises
+    ------
+    ValueError
+        As :func:`onnx`, or if the calibration keeps layers that are not there.
+    """
+    _check_float32("onnx_int8", params)
+    graph = _optimized(symbol, params, without="fuse_batch_norm_relu")
+    return quantized_onnx(graph, calibration)
+
+
 TARGETS: dict[str, Target] = {
     "portable": Target(portable),
     "onednn": Target(onednn),
@@ -124,6 +140,7 @@ TARGETS: dict[str, Target] = {
     "int8": Target(int8, needs_calibration=True),
     "native_int8": Target(native_int8, needs_calibration=True),
     "onnx": Target(onnx, check=partial(check_installed, "onnx")),
+    "onnx_int8": Target(onnx_int8, True, partial(check_installed, "onnx_int8")),
 }
 
 
