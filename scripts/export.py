@@ -14,7 +14,8 @@ from gluondense.data import ArrayLoader, ImageArrays, load_dataset
 from gluondense.data.pictures import spread
 from gluondense.data.transforms import normalize, resize
 from gluondense.deploy import Calibration
-from gluondense.deploy.exported import Files, OnnxFiles
+from gluondense.deploy.ends import OUTPUTS, PARAMS_DTYPES
+from gluondense.deploy.exported import Files, OnnxFiles, read_metadata
 from gluondense.deploy.ranges import METHODS
 from gluondense.deploy.targets import get_target
 from gluondense.training import Checkpoint, load
@@ -44,6 +45,9 @@ def main(argv: Optional[list[str]] = None) -> int:
             mean=checkpoint.mean,
             std=checkpoint.std,
             calibration=calibration,
+            preprocess=args.preprocess,
+            output=args.output,
+            params_dtype=args.params_dtype,
         )
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
@@ -51,7 +55,7 @@ def main(argv: Optional[list[str]] = None) -> int:
     except RuntimeError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    print(_summary(checkpoint, files, input_shape, args.target.startswith("native")))
+    print(_summary(checkpoint, files))
     if calibration is not None:
         print(_harm(checkpoint, net, files, input_shape))
     return 0
@@ -77,6 +81,23 @@ def _parser() -> Parser:
         type=shape,
         metavar="N,C,H,W",
         help="shape to check the files with; default: the run's",
+    )
+    parser.add_argument(
+        "--preprocess",
+        action="store_true",
+        help="the graph takes pixels (N, H, W, C), uint8, and normalizes them itself",
+    )
+    parser.add_argument(
+        "--output",
+        choices=OUTPUTS,
+        default="logits",
+        help="what the graph gives (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--params-dtype",
+        choices=PARAMS_DTYPES,
+        default="float32",
+        help="float16: half of the bytes, for --target portable (default: %(default)s)",
     )
     parser.add_argument(
         "--calibrate",
@@ -127,7 +148,12 @@ def _default_prefix(checkpoint: Checkpoint) -> str:
     return str(run / "export" / checkpoint.model_name)
 
 
-def _summary(checkpoint: Checkpoint, files: Files, shape: tuple[int, ...], native: bool) -> str:
+def _summary(checkpoint: Checkpoint, files: Files) -> str:
+    about = read_metadata(files.metadata)
+    batch, *maps = about.input_shape
+    shape = (batch, *maps[1:], maps[0]) if about.preprocess else about.input_shape
+    dtype = ", dtype='uint8'" if about.preprocess else ""
+    native = about.target.startswith("native")
     lines = [f"{checkpoint.model_name} after epoch {checkpoint.epoch}, checked by loading it back:"]
     written = [*files, files.library] if native else files
     lines += [f"  {file} ({file.stat().st_size:,} bytes)" for file in written]
@@ -144,7 +170,7 @@ def _summary(checkpoint: Checkpoint, files: Files, shape: tuple[int, ...], nativ
             "  import mxnet as mx",
             *([f"  mx.library.load('{files.library.resolve()}')"] if native else []),
             f"  net = mx.gluon.SymbolBlock.imports('{files.symbol}', ['data'], '{files.params}')",
-            f"  outputs = net(mx.nd.zeros({shape}))",
+            f"  outputs = net(mx.nd.zeros({shape}{dtype}))",
         ]
     return "\n".join(lines)
 
@@ -172,16 +198,27 @@ def _harm(checkpoint: Checkpoint, net: Any, files: Files, shape: tuple[int, ...]
 
 
 def _accuracy(net: Any, checkpoint: Checkpoint, data: ImageArrays, shape: tuple[int, ...]) -> float:
-    size = checkpoint.config["batch_size"]
+    size, mean, std = checkpoint.config["batch_size"], checkpoint.mean, checkpoint.std
+    if getattr(getattr(net, "metadata", None), "preprocess", False):
+        mean, std = (0.0,) * len(mean), (1 / 255,) * len(std)  # pixels as they are
+        net = _with_channels_last(net)
     loader = ArrayLoader(
         data.test_images,
         data.test_labels,
         size,
         resize=(shape[2], shape[3]),
-        mean=checkpoint.mean,
-        std=checkpoint.std,
+        mean=mean,
+        std=std,
     )
     return evaluate(net, loader, size, find_devices(())).accuracy
+
+
+def _with_channels_last(block: Any) -> Any:
+    from mxnet.gluon import nn  # behind gluondense, which sets MXNet's threads
+
+    net = nn.Sequential()
+    net.add(nn.Lambda(lambda batch: batch.transpose((0, 2, 3, 1))), block)
+    return net
 
 
 if __name__ == "__main__":

@@ -126,6 +126,25 @@ def test_export_in_8_bits_is_calibrated_with_the_runs_images_and_says_what_it_co
     assert f"Accuracy over all 50 test images of synthetic: {accuracy:.2%} in float, " in out
 
 
+def test_export_that_takes_pixels_and_gives_probabilities(script, run, capsys):
+    options = ["--preprocess", "--output", "probabilities", "--target", "int8"]
+    assert script("export").main([str(run), *options]) == 0
+    out = capsys.readouterr().out
+    assert "outputs = net(mx.nd.zeros((1, 12, 12, 3), dtype='uint8'))" in out
+    accuracy = load(run).metrics["test_acc"]
+    assert f"Accuracy over all 50 test images of synthetic: {accuracy:.2%} in float, " in out
+    after = float(out.split(" in float, ")[1].split("%")[0]) / 100
+    assert after == pytest.approx(accuracy, abs=0.1)
+    about = gluondense.load_exported(run / "export" / "densenet121").metadata
+    assert (about.preprocess, about.output) == (True, "probabilities")
+
+
+def test_export_in_halves(script, run, capsys):
+    assert script("export").main([str(run), "--params-dtype", "float16"]) == 0
+    about = gluondense.load_exported(run / "export" / "densenet121").metadata
+    assert about.params_dtype == "float16"
+
+
 def test_export_in_8_bits_takes_pictures_too(script, run, pictures, tmp_path, capsys):
     folder = tmp_path / "pictures"
     folder.mkdir()
@@ -263,7 +282,7 @@ def test_predict_refuses_incomplete_exports(script, run, pictures, tmp_path, cap
     maps.initialize()
     numbers = {"mean": [0.5] * 3, "std": [0.5] * 3}
     files = gluondense.export(maps, tmp_path / "maps", (1, 3, 12, 12), **numbers)
-    assert "feature maps" in refused(predict, [files.prefix, pictures[0]], capsys)
+    assert "gives features" in refused(predict, [files.prefix, pictures[0]], capsys)
 
 
 def test_predict_without_labels_names_numbers(script, run, pictures, tmp_path, capsys):

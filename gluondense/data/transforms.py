@@ -159,12 +159,23 @@ def normalize(batch: np.ndarray, mean: Sequence[float], std: Sequence[float]) ->
     >>> normalize(np.full((1, 1, 1, 1), 255, np.uint8), (0.5,), (0.25,)).ravel().tolist()
     [2.0]
     """
-    deviation = np.asarray(std, np.float64)
-    scale = (1 / (255 * deviation)).astype(np.float32)
-    shift = (-np.asarray(mean, np.float64) / deviation).astype(np.float32)
+    scale, shift = scale_and_shift(mean, std)
     count, height, width, channels = batch.shape
     data = np.empty((count, channels, height, width), np.float32)
     data[...] = batch.transpose(0, 3, 1, 2)
     data *= scale[:, None, None]
     data += shift[:, None, None]
     return data
+
+
+def scale_and_shift(mean: Sequence[float], std: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
+    """Return what :func:`normalize` multiplies bytes by and then adds, a float32 for each channel.
+
+    Examples
+    --------
+    >>> [values.tolist() for values in scale_and_shift((0.5,), (1 / 255,))]
+    [[1.0], [-127.5]]
+    """
+    deviation = np.asarray(std, np.float64)
+    scale = (1 / (255 * deviation)).astype(np.float32)
+    return scale, (-np.asarray(mean, np.float64) / deviation).astype(np.float32)

@@ -6,7 +6,7 @@ import dataclasses
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from ..ir import Lowered, Params
 from ..models.network import Network
 from ..training.checkpoint import versions
 from .calibrate import Calibration
+from .ends import Ends
 from .exported import (
     LIBRARY_SUFFIX,
     SUFFIXES,
@@ -48,6 +49,10 @@ def export(
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
     calibration: Any = None,
+    *,
+    preprocess: bool = False,
+    output: str = "logits",
+    params_dtype: str = "float32",
 ) -> Files:
     """Write a network as files for serving, and check them against the network.
 
@@ -86,6 +91,16 @@ def export(
     calibration
         For 8 bits: images, or a :class:`gluondense.deploy.Calibration` that says more. The
         files are compared with the network on these images; what changed is in the metadata.
+    preprocess
+        True: the graph takes pixels (N, H, W, C) of 0 to 255, uint8 or float32, and normalizes them
+        with ``mean`` and ``std`` itself.
+    output
+        ``"logits"``: what the network gives. ``"probabilities"``: their softmax. ``"features"``:
+        what the network's last layer reads, (N, C); not for 8 bits.
+    params_dtype
+        ``"float16"``: the weights take half of the bytes; the graph makes them float32, so any
+        device runs it. For ``"portable"``. (To compute in halves, on a GPU, call
+        ``net.cast("float16")`` before.)
 
     Raises
     ------
@@ -119,6 +134,7 @@ def export(
         )
     if calibration is not None and not row.needs_calibration:
         raise ValueError(f"target={target!r} needs no calibration: leave it out.")
+    ends = Ends(preprocess, output, params_dtype)
     _check_initialized(net)
     x = _random_input(net, input_shape)
     expected = _outputs(net, x)
@@ -133,14 +149,20 @@ def export(
     mean, std = _per_channel("mean", mean, x.shape[1]), _per_channel("std", std, x.shape[1])
     if std is not None and min(std) <= 0:
         raise ValueError(f"std (={std}) must be positive.")
+    ends.check(target, row.needs_calibration, mean, std)
+    computed = ends.network(net)
+    if computed is not net:
+        expected, labels = _outputs(computed, x), None
 
     batches = [x.asnumpy()]
     if row.needs_calibration:
         calibration = Calibration.of(calibration).read(x.shape, mean, std)
         batches = calibration.batches()
         expected = _all_outputs(net, batches, x.ctx, x.dtype)
+    expected = ends.expect(expected)
     more = [calibration] if row.needs_calibration else []
-    lowered = row.lower(trace(net), _values(net), x.shape, *more)
+    lowered = row.lower(trace(computed), _values(net), x.shape, *more)
+    lowered = ends.attach(lowered, mean or (), std or (), portable=target == "portable")
     ours = isinstance(net, Network)
     metadata = ExportMetadata(
         model=net.model_name if ours else None,
@@ -155,19 +177,22 @@ def export(
         versions=versions(),
         sha256={},
         quantization=lowered.quantization,
+        **dataclasses.asdict(ends),
     )
     files = files_of(target, path)
     with _folder_beside(files) as folder:
         new = files_of(target, folder / Path(files.prefix).name)
         _write(new, lowered, metadata)
         ctx = x.ctx if target == "portable" else mx.cpu()
-        again = _all_outputs(import_block(new, ctx), batches, ctx, x.dtype)
+        fed = [ends.feed(batch, mean or (), std or ()) for batch in batches]
+        again = _all_outputs(import_block(new, ctx), fed, ctx, x.dtype)
         if row.needs_calibration:
             harm = dataclasses.asdict(_check_harm(again, expected, calibration))
             quantization = {**(metadata.quantization or {}), **harm}
             metadata = dataclasses.replace(metadata, quantization=quantization)
         else:
-            _compare(again, expected, TOLERANCE[np.dtype(x.dtype).name])
+            kept = x.dtype if params_dtype == "float32" else params_dtype
+            _compare(again, expected, TOLERANCE[np.dtype(kept).name])
         write_metadata(new, metadata)
         _move_in(new, files, folder)
     return files
@@ -210,14 +235,14 @@ def _random_input(net: gluon.HybridBlock, shape: Sequence[int]) -> mx.nd.NDArray
     return mx.nd.array(values, ctx=first.list_ctx()[0], dtype=first.dtype)
 
 
-def _outputs(net: gluon.HybridBlock, x: mx.nd.NDArray) -> list[np.ndarray]:
+def _outputs(net: Callable, x: mx.nd.NDArray) -> list[np.ndarray]:
     with mx.autograd.pause(train_mode=False):
         outputs = net(x)
     return [out.asnumpy() for out in (outputs if isinstance(outputs, (list, tuple)) else [outputs])]
 
 
 def _all_outputs(
-    net: gluon.HybridBlock, batches: Sequence[np.ndarray], ctx: mx.Context, dtype: type
+    net: Callable, batches: Sequence[np.ndarray], ctx: mx.Context, dtype: type
 ) -> list[np.ndarray]:
     found = [_outputs(net, mx.nd.array(batch, ctx=ctx, dtype=dtype)) for batch in batches]
     return [np.concatenate(parts) for parts in zip(*found)]

@@ -98,6 +98,9 @@ class ExportMetadata:
     quantization
         Of a target of 8 bits: how it was calibrated, which layers stayed in float, and what it
         changed for the calibration's images; else None.
+    preprocess, output, params_dtype
+        What the graph takes and gives, as :func:`gluondense.export` was told: pixels (N, H, W, C)
+        where ``preprocess`` is true.
     """
 
     model: str | None
@@ -112,6 +115,9 @@ class ExportMetadata:
     versions: dict[str, str]
     sha256: dict[str, str]
     quantization: dict[str, Any] | None = None
+    preprocess: bool = False
+    output: str = "logits"
+    params_dtype: str = "float32"
 
 
 def load_exported(path: str | os.PathLike[str], ctx: mx.Context | None = None) -> gluon.Block:
@@ -144,7 +150,7 @@ def load_exported(path: str | os.PathLike[str], ctx: mx.Context | None = None) -
             break
     about = ExportedFiles.of(prefix).metadata
     _check_exists(prefix, about)
-    metadata = _read_metadata(about)
+    metadata = read_metadata(about)
     files = files_of(metadata.target, prefix)
     for name, expected in metadata.sha256.items():
         file = getattr(files, name)
@@ -192,7 +198,14 @@ def write_metadata(files: Files, metadata: ExportMetadata) -> None:
     files.metadata.write_text(text, encoding="utf-8")
 
 
-def _read_metadata(path: Path) -> ExportMetadata:
+def read_metadata(path: Path) -> ExportMetadata:
+    """Read the description of an export.
+
+    Raises
+    ------
+    ValueError
+        If it is none, or of a newer format.
+    """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         written = content.pop("format")

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import itertools
 import json
+from collections.abc import Callable
 from typing import Any
 
 import mxnet as mx
-from mxnet import gluon
 
 INPUT = "data"
 
@@ -38,6 +38,7 @@ PORTABLE_OPERATORS = frozenset(
         "reshape_like",
         "transpose",
         # normalization in front, probabilities behind
+        "Cast",
         "_div_scalar",
         "_minus_scalar",
         "_plus_scalar",
@@ -57,8 +58,10 @@ NEWER_ATTRIBUTES = {
 # Values that 1.4 lacks, of attributes that it has.
 NEWER_VALUES = {("LeakyReLU", "act_type"): "gelu"}
 
+_HALVES = ("__dtype__", "2")  # MXNet's number for float16
 
-def trace(net: gluon.HybridBlock) -> mx.sym.Symbol:
+
+def trace(net: Callable) -> mx.sym.Symbol:
     """Record the graph of a network; its names do not depend on what else the process has built.
 
     Parameters
@@ -131,9 +134,11 @@ def free_name(name: str, taken: set[str]) -> str:
 def _portable_attributes(node: dict[str, Any]) -> dict[str, str]:
     operator, name = node["op"], node["name"]
     if operator == "null":
-        # The shape is needed where an operator's other inputs do not tell it. The rest is for
-        # training (initializer, learning-rate factor, …), and some differs between processes.
-        return {k: v for k, v in node.get("attrs", {}).items() if k == "__shape__"}
+        # Shape, and type of halves, are needed where an operator's other inputs do not tell them.
+        # The rest is for training (initializer, learning-rate factor, …), and some differs between
+        # processes.
+        attributes = node.get("attrs", {})
+        return {k: v for k, v in attributes.items() if k == "__shape__" or (k, v) == _HALVES}
     attributes = {k: v for k, v in node.get("attrs", {}).items() if not k.startswith("__")}
     newer = [f"{k}={v}" for k, v in attributes.items() if NEWER_VALUES.get((operator, k)) == v]
     if newer or operator not in PORTABLE_OPERATORS:

@@ -39,7 +39,7 @@ def predict(
     Parameters
     ----------
     net
-        Gives logits (N, classes).
+        Gives logits (N, classes); or an export, whatever it takes and gives.
     images
         Files; all are read before the first is classified.
     input_shape
@@ -81,19 +81,24 @@ def predict(
     pixels = [read_image(file, channels, (height, width)) for file in files]
     if invert:
         pixels = [255 - picture for picture in pixels]
+    about = getattr(net, "metadata", None)
+    if not getattr(about, "preprocess", False):
+        pixels = [normalize(picture[None], mean, std)[0] for picture in pixels]
+    output = getattr(about, "output", "logits")
     return [
-        _likeliest(
-            file, _probabilities(net, normalize(picture[None], mean, std), ctx), class_names, top
-        )
-        for file, picture in zip(files, pixels)
+        _likeliest(file, _probabilities(net, data[None], ctx, output), class_names, top)
+        for file, data in zip(files, pixels)
     ]
 
 
-def _probabilities(net: gluon.HybridBlock, data: np.ndarray, ctx: mx.Context | None) -> np.ndarray:
-    logits = net(mx.nd.array(data, ctx=ctx))
-    if isinstance(logits, (list, tuple)) or logits.ndim != 2:
-        raise ValueError("the network gives feature maps, not classes: use one with an output.")
-    return logits.astype("float32").softmax().asnumpy()[0]
+def _probabilities(
+    net: gluon.HybridBlock, data: np.ndarray, ctx: mx.Context | None, output: str
+) -> np.ndarray:
+    outputs = net(mx.nd.array(data, ctx=ctx, dtype=data.dtype))
+    if isinstance(outputs, (list, tuple)) or outputs.ndim != 2 or output == "features":
+        raise ValueError("the network gives features, not classes: use one with an output.")
+    outputs = outputs.astype("float32")
+    return (outputs if output == "probabilities" else outputs.softmax()).asnumpy()[0]
 
 
 def _likeliest(

@@ -12,8 +12,8 @@ from .layout import Layout
 from .layouts import LAYOUTS
 
 STEM, HEAD = "features.stem.conv.weight", "output."
-# What frameworks keep beside the parameters.
-_BOOKKEEPING = ("num_batches_tracked",)
+# What frameworks keep beside the parameters, and exports that normalize pixels themselves.
+_BOOKKEEPING = ("num_batches_tracked", "data_scale", "data_shift")
 _SHOWN = 4
 
 
