@@ -14,7 +14,7 @@ PEERS := torchvision==0.28.0 timm==1.0.31 gluoncv2==0.0.64
 PIP := $(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check
 PYTEST := $(BIN)/python -m pytest
 
-.PHONY: help install demo test lint test-fast test-slow test-parity test-pythons docs-check docs clean
+.PHONY: help install demo test lint test-fast test-slow test-parity test-pythons test-serve docs-check docs clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -55,11 +55,11 @@ lint: $(VENV)/.installed-test ## format, lint, types
 	$(BIN)/mypy
 
 test-fast: $(VENV)/.installed-test ## tests but the slow ones, and the examples of the docs
-	$(PYTEST) --doctest-modules --doctest-glob='*.md' -m "not slow and not pythons and not parity" \
+	$(PYTEST) --doctest-modules --doctest-glob='*.md' -m "not slow and not pythons and not parity and not serve" \
 		gluondense tests README.md docs $(PYTEST_ARGS)
 
 test-slow: $(VENV)/.installed-test ## the slow tests
-	$(PYTEST) -m "slow and not pythons and not parity" $(PYTEST_ARGS)
+	$(PYTEST) -m "slow and not pythons and not parity and not serve" $(PYTEST_ARGS)
 
 $(VENV)/.installed-parity: $(VENV)/.installed-test
 	$(PIP) --editable ".[$(EXTRA),test,onnx,parity]"
@@ -71,6 +71,13 @@ test-parity: $(VENV)/.installed-parity ## against torchvision, timm and gluoncv2
 
 test-pythons: $(VENV)/.installed-test ## every installed Python 3.9 to 3.13 with its oldest and newest NumPy
 	$(PYTEST) -m pythons $(PYTEST_ARGS)
+
+$(VENV)/.installed-serve: $(VENV)/.installed-test
+	$(PIP) --editable ".[$(EXTRA),test,serve]"
+	@touch $@
+
+test-serve: $(VENV)/.installed-serve ## exports in multi-model-server itself, which needs Java
+	$(PYTEST) -m serve $(PYTEST_ARGS)
 
 docs-check: $(VENV)/.installed ## show what is stale in the generated pages (the tests check it too)
 	@mkdir -p build

@@ -76,6 +76,19 @@ def prepare() -> None:
         compat.replace_recordio(mxnet)
 
 
+def drop_server_threads() -> None:
+    """Take back an ``OMP_NUM_THREADS`` that this process set itself after it was started.
+
+    multi-model-server's workers set it to 1 where the user has not set it.
+    """
+    try:
+        started_with = Path("/proc/self/environ").read_bytes().split(b"\0")
+    except OSError:
+        return  # no Linux: nobody can tell
+    if not any(entry.startswith(b"OMP_NUM_THREADS=") for entry in started_with):
+        os.environ.pop("OMP_NUM_THREADS", None)
+
+
 def patches() -> tuple[str, ...]:
     """Return the names that were added or replaced in other packages, in the order of doing.
 

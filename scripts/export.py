@@ -15,7 +15,8 @@ from gluondense.data.pictures import spread
 from gluondense.data.transforms import normalize, resize
 from gluondense.deploy import Calibration
 from gluondense.deploy.ends import OUTPUTS, PARAMS_DTYPES
-from gluondense.deploy.exported import Files, OnnxFiles, read_metadata
+from gluondense.deploy.exported import read_metadata
+from gluondense.deploy.files import Files, OnnxFiles
 from gluondense.deploy.ranges import METHODS
 from gluondense.deploy.targets import get_target
 from gluondense.training import Checkpoint, load

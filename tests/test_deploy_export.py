@@ -14,7 +14,7 @@ from mxnet.gluon import nn
 
 import gluondense
 from gluondense.deploy import ExportedFiles
-from gluondense.deploy.exported import files_of
+from gluondense.deploy.files import files_of
 from gluondense.deploy.graph import NEWER_ATTRIBUTES, PORTABLE_OPERATORS, portable_json, trace
 from gluondense.deploy.targets import TARGETS
 

@@ -316,3 +316,22 @@ def test_onnx_models_are_exported_and_predict(script, run, pictures, capsys):
     for one, other in zip(*answers):
         assert one["labels"] == other["labels"]
         np.testing.assert_allclose(one["probabilities"], other["probabilities"], atol=1e-5)
+
+
+def test_archive_packs_a_runs_export(script, run, tmp_path, capsys):
+    assert script("export").main([str(run)]) == 0
+    prefix = run / "export" / "densenet121"
+    capsys.readouterr()
+    for ending in (".mar", ".tar.gz", ".zip"):
+        path = tmp_path / f"model{ending}"
+        assert script("archive").main([str(prefix), str(path)]) == 0
+        assert capsys.readouterr().out == f"{path} ({path.stat().st_size:,} bytes)\n"
+        assert gluondense.load_exported(path).metadata.class_names == load(run).class_names
+
+
+def test_archive_refuses_in_one_line(script, run, tmp_path, capsys):
+    main = script("archive").main
+    assert "is not an export" in refused(main, [run / "nowhere", tmp_path / "a.mar"], capsys)
+    assert script("export").main([str(run)]) == 0
+    capsys.readouterr()
+    assert "must end with" in refused(main, [run / "export" / "densenet121", "a.exe"], capsys)

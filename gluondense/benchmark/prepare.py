@@ -17,7 +17,7 @@ from mxnet.gluon.model_zoo import vision
 from ..data.images import read_image
 from ..data.transforms import normalize
 from ..deploy import ExportedFiles, export
-from ..deploy.exported import files_of
+from ..deploy.files import files_of
 from ..deploy.graph import trace
 from ..deploy.onnx import to_onnx
 from ..deploy.targets import TARGETS

@@ -1,10 +1,13 @@
 """Deployment: networks as files that MXNet reads without gluondense, and pictures through them."""
 
+from .archive import archive
 from .calibrate import Calibration
 from .export import export
-from .exported import ExportedFiles, ExportMetadata, OnnxFiles, load_exported
+from .exported import ExportMetadata, load_exported
+from .files import ExportedFiles, OnnxFiles
 from .onnx_block import OnnxBlock
 from .predict import Prediction, predict
+from .unpack import unpack
 
 __all__ = [
     "Calibration",
@@ -13,7 +16,9 @@ __all__ = [
     "OnnxBlock",
     "OnnxFiles",
     "Prediction",
+    "archive",
     "export",
     "load_exported",
     "predict",
+    "unpack",
 ]

@@ -20,16 +20,8 @@ from ..models.network import Network
 from ..training.checkpoint import versions
 from .calibrate import Calibration
 from .ends import Ends
-from .exported import (
-    LIBRARY_SUFFIX,
-    SUFFIXES,
-    ExportMetadata,
-    Files,
-    OnnxFiles,
-    files_of,
-    import_block,
-    write_metadata,
-)
+from .exported import ExportMetadata, import_block, write_metadata
+from .files import LIBRARY_SUFFIX, SUFFIXES, Files, OnnxFiles, files_of
 from .graph import INPUT, trace
 from .native import build
 from .onnx import describe, save
@@ -177,6 +169,7 @@ def export(
         versions=versions(),
         sha256={},
         quantization=lowered.quantization,
+        output_shapes=tuple((x.shape[0], *wanted.shape[1:]) for wanted in expected),
         **dataclasses.asdict(ends),
     )
     files = files_of(target, path)

@@ -6,73 +6,21 @@ import dataclasses
 import hashlib
 import json
 import os
+import tempfile
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Union
+from typing import Any
 
 import mxnet as mx
 from mxnet import gluon
 
+from .files import ONNX_SUFFIX, SUFFIXES, ExportedFiles, Files, OnnxFiles, files_of
 from .graph import INPUT
 from .native import load
 from .onnx_block import OnnxBlock
+from .unpack import is_archive, unpack
 
 FORMAT = 1
-SUFFIXES = ("-symbol.json", "-0000.params", ".json")
-LIBRARY_SUFFIX = "-native.so"
-ONNX_SUFFIX = ".onnx"
-
-
-@dataclasses.dataclass(frozen=True)
-class ExportedFiles:
-    """The three files of an export: MXNet's two, and gluondense's description of them."""
-
-    symbol: Path
-    params: Path
-    metadata: Path
-
-    @classmethod
-    def of(cls, prefix: str | os.PathLike[str]) -> ExportedFiles:
-        """Name the files that begin with a prefix."""
-        return cls(*(Path(f"{os.fspath(prefix)}{suffix}") for suffix in SUFFIXES))
-
-    @property
-    def library(self) -> Path:
-        """The compiled operator that a native export needs beside the three."""
-        return Path(f"{self.prefix}{LIBRARY_SUFFIX}")
-
-    @property
-    def prefix(self) -> str:
-        """What ``mx.mod.Module.load`` takes."""
-        return str(self.metadata)[: -len(SUFFIXES[2])]
-
-    def __iter__(self) -> Iterator[Path]:
-        return iter((self.symbol, self.params, self.metadata))
-
-
-@dataclasses.dataclass(frozen=True)
-class OnnxFiles:
-    """The two files of an ONNX export: the model, and gluondense's description of it."""
-
-    model: Path
-    metadata: Path
-
-    @classmethod
-    def of(cls, prefix: str | os.PathLike[str]) -> OnnxFiles:
-        """Name the files that begin with a prefix."""
-        return cls(*(Path(f"{os.fspath(prefix)}{suffix}") for suffix in (ONNX_SUFFIX, SUFFIXES[2])))
-
-    @property
-    def prefix(self) -> str:
-        """What both begin with."""
-        return str(self.metadata)[: -len(SUFFIXES[2])]
-
-    def __iter__(self) -> Iterator[Path]:
-        return iter((self.model, self.metadata))
-
-
-Files = Union[ExportedFiles, OnnxFiles]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,14 +35,14 @@ class ExportMetadata:
         The kind of graph: a key of ``TARGETS``.
     input_name, input_shape
         Name of the graph's input, and the shape (N, C, H, W) that it was exported with.
-    outputs
-        Names of the graph's outputs.
+    outputs, output_shapes
+        Names of the graph's outputs, and their shapes for ``input_shape``.
     class_names, mean, std
         What the outputs mean, and what pixels in [0, 1] were normalized with; None if not given.
     versions
         Of the software that wrote it.
     sha256
-        Of the ``symbol`` and the ``params`` file, or of the ``model``.
+        Of the ``symbol`` and the ``params`` file and the ``library``, or of the ``model``.
     quantization
         Of a target of 8 bits: how it was calibrated, which layers stayed in float, and what it
         changed for the calibration's images; else None.
@@ -118,6 +66,7 @@ class ExportMetadata:
     preprocess: bool = False
     output: str = "logits"
     params_dtype: str = "float32"
+    output_shapes: tuple[tuple[int, ...], ...] = ()
 
 
 def load_exported(path: str | os.PathLike[str], ctx: mx.Context | None = None) -> gluon.Block:
@@ -126,7 +75,8 @@ def load_exported(path: str | os.PathLike[str], ctx: mx.Context | None = None) -
     Parameters
     ----------
     path
-        The prefix that :func:`gluondense.export` got, or any of the files.
+        The prefix that :func:`gluondense.export` got, any of the files, or an archive of
+        :func:`gluondense.deploy.archive`. Nothing that lies there is executed.
     ctx
         Device; MXNet's current context by default. ONNX models run on the CPU.
 
@@ -135,6 +85,38 @@ def load_exported(path: str | os.PathLike[str], ctx: mx.Context | None = None) -
     SymbolBlock or OnnxBlock
         The first is hybridized into a static graph, the second is run by ONNX Runtime. Its
         ``metadata`` is the :class:`ExportMetadata`.
+
+    Raises
+    ------
+    FileNotFoundError
+        If a file is missing.
+    ValueError
+        If a file is damaged or of a newer format.
+    """
+    if is_archive(path):
+        with tempfile.TemporaryDirectory() as folder:
+            return load_exported(unpack(path, folder).prefix, ctx)
+    files, metadata = open_export(path)
+    if metadata.target.startswith("native"):
+        load()  # built from this source: nothing of the export is executed
+    block = import_block(files, ctx or mx.current_context())
+    if isinstance(block, gluon.SymbolBlock):
+        block.hybridize(static_alloc=True, static_shape=True)
+    block.metadata = metadata
+    return block
+
+
+def open_export(
+    path: str | os.PathLike[str], library: bool = False
+) -> tuple[Files, ExportMetadata]:
+    """Find an export's files and verify them.
+
+    Parameters
+    ----------
+    path
+        Its prefix or any of its files.
+    library
+        Whether a native export's library is to be there too.
 
     Raises
     ------
@@ -154,24 +136,15 @@ def load_exported(path: str | os.PathLike[str], ctx: mx.Context | None = None) -
     files = files_of(metadata.target, prefix)
     for name, expected in metadata.sha256.items():
         file = getattr(files, name)
+        if name == "library" and not library:
+            continue
         _check_exists(prefix, file)
         if _sha256(file) != expected:
             raise ValueError(
                 f"{file} is damaged (its SHA-256 is not that of {files.metadata.name}): "
                 "copy it or export it again."
             )
-    if metadata.target.startswith("native"):
-        load()  # built from this source: nothing of the export is executed
-    block = import_block(files, ctx or mx.current_context())
-    if isinstance(block, gluon.SymbolBlock):
-        block.hybridize(static_alloc=True, static_shape=True)
-    block.metadata = metadata
-    return block
-
-
-def files_of(target: str, prefix: str | os.PathLike[str]) -> Files:
-    """Name the files that an export for a target consists of."""
-    return (OnnxFiles if target.startswith("onnx") else ExportedFiles).of(prefix)
+    return files, metadata
 
 
 def _check_exists(prefix: str, file: Path) -> None:
@@ -192,6 +165,7 @@ def import_block(files: Files, ctx: mx.Context) -> gluon.Block:
 def write_metadata(files: Files, metadata: ExportMetadata) -> None:
     """Write the description of files that are there."""
     names = [field.name for field in dataclasses.fields(files) if field.name != "metadata"]
+    names += ["library"] if metadata.target.startswith("native") else []
     sums = {name: _sha256(getattr(files, name)) for name in names}
     content = {"format": FORMAT, **dataclasses.asdict(metadata), "sha256": sums}
     text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
@@ -211,7 +185,7 @@ def read_metadata(path: Path) -> ExportMetadata:
         written = content.pop("format")
         if written == FORMAT:
             metadata = ExportMetadata(**{key: _frozen(value) for key, value in content.items()})
-            if set(metadata.sha256) in ({"symbol", "params"}, {"model"}):
+            if set(metadata.sha256) - {"library"} in ({"symbol", "params"}, {"model"}):
                 return metadata
             raise KeyError("sha256")
     except (ValueError, KeyError, TypeError, AttributeError) as error:
