@@ -21,7 +21,6 @@ from pathlib import Path
 
 import numpy as np
 
-# What multi-model-server says before it listens, at the latest.
 START_SECONDS = 60
 WAIT_SECONDS = 120
 
@@ -130,6 +129,43 @@ def model_server(
     )
     command = [sys.executable, "-m", "mms.model_server", "--start", "--foreground"]
     command += ["--mms-config", str(config), "--model-store", str(Path(store).resolve())]
+    with _running(command, inference, folder) as (process, log):
+        yield ModelServer(inference, management, process.pid, log)
+
+
+@contextlib.contextmanager
+def onnx_server(
+    prefix: str | os.PathLike[str], folder: str | os.PathLike[str], threads: int
+) -> Iterator[str]:
+    """Start ONNX Runtime in a plain process, and stop it at the end.
+
+    Parameters
+    ----------
+    prefix
+        Of an export with ``target="onnx"``.
+    folder
+        For its log.
+    threads
+        Of a prediction.
+
+    Raises
+    ------
+    RuntimeError
+        If it does not start.
+    """
+    (port,) = _free_ports(1)
+    address = f"127.0.0.1:{port}"
+    command = [sys.executable, "-m", "gluondense.benchmark.onnx_server"]
+    command += [os.path.abspath(prefix), str(port), str(threads)]
+    with _running(command, address, Path(folder).resolve()):
+        yield address
+
+
+@contextlib.contextmanager
+def _running(
+    command: Sequence[str], address: str, folder: Path
+) -> Iterator[tuple[subprocess.Popen, Path]]:
+    """Run a server as a group of processes of its own, from when it answers to the end."""
     places = ("TMPDIR", "TEMP", "LOG_LOCATION", "METRICS_LOCATION")
     environment = {**os.environ, **dict.fromkeys(places, str(folder))}
     log = folder / "server.log"
@@ -143,10 +179,9 @@ def model_server(
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-    server = ModelServer(inference, management, process.pid, log)
     try:
-        _wait_until_it_answers(server, process)
-        yield server
+        _wait_until_it_answers(address, process, log)
+        yield process, log
     finally:
         _stop(process)
 
@@ -163,16 +198,16 @@ def _free_ports(count: int) -> list[int]:
     return found
 
 
-def _wait_until_it_answers(server: ModelServer, process: subprocess.Popen) -> None:
+def _wait_until_it_answers(address: str, process: subprocess.Popen, log: Path) -> None:
     end = time.monotonic() + START_SECONDS
     while time.monotonic() < end and process.poll() is None:
         try:
-            if ask(server.inference, "GET", "/ping").status == 200:
+            if ask(address, "GET", "/ping").status == 200:
                 return
         except OSError:
             time.sleep(0.1)
-    last = server.log.read_text(errors="replace").strip().splitlines()[-1:] or ["it said nothing"]
-    raise RuntimeError(f"multi-model-server did not start: {last[0]}")
+    last = log.read_text(errors="replace").strip().splitlines()[-1:] or ["it said nothing"]
+    raise RuntimeError(f"the server did not start: {last[0]}")
 
 
 def _stop(process: subprocess.Popen) -> None:

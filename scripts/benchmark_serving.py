@@ -1,0 +1,162 @@
+"""Measure multi-model-server with a network's archives, beside ONNX Runtime in a plain process."""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any, Optional
+
+import numpy as np
+from PIL import Image
+from tabulate import tabulate
+
+import gluondense
+from gluondense.arguments import Parser
+from gluondense.benchmark.serving import Load, ask, model_server, onnx_server, put_under_load
+from gluondense.data.images import decode_image
+from gluondense.data.transforms import normalize
+from gluondense.deploy import archive, predict
+from gluondense.deploy.targets import get_target
+from gluondense.environment import usable_cores
+from gluondense.training.checkpoint import versions
+
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+# How far the first answers may be from the process's own: 8 bits are those of the same graph.
+TOLERANCE = 1e-5
+PERCENTILES = (50, 90, 99)
+
+
+def main(argv: Optional[list[str]] = None) -> int:
+    """Parse, export, serve, ask, print; return the process's exit code."""
+    args = _parser().parse_args(argv)
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            rows = _measure(args, Path(folder))
+    except (ValueError, OSError, RuntimeError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(_table(rows))
+    if args.json:
+        about = {"arguments": vars(args), "versions": versions(), "rows": rows}
+        args.json.write_text(json.dumps(about, indent=2, default=str) + "\n", encoding="utf-8")
+    return 0 if not any(row["failures"] for row in rows) else 1
+
+
+def _parser() -> Parser:
+    parser = Parser(description=__doc__)
+    parser.add_argument("model", help="a network's name")
+    parser.add_argument("--targets", nargs="+", default=["native"], help="default: native")
+    parser.add_argument("--size", type=int, default=224, help="height and width (default: 224)")
+    parser.add_argument("--clients", type=int, default=8, help="default: 8")
+    parser.add_argument("--seconds", type=float, default=60, help="for each server; default: 60")
+    parser.add_argument("--batch", type=int, default=8, help="the largest; default: 8")
+    parser.add_argument("--delay", type=int, default=5, help="ms to wait for a batch; default: 5")
+    parser.add_argument("--images", type=Path, help="folder of pictures; else they are drawn")
+    parser.add_argument("--no-onnx", action="store_true", help="leave ONNX Runtime out")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="all numbers")
+    return parser
+
+
+def _measure(args: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
+    pictures = _pictures(args.images)
+    shape = (1, 3, args.size, args.size)
+    net = gluondense.get_model(args.model)
+    net.initialize()
+    targets = [*args.targets, *([] if args.no_onnx else ["onnx"])]
+    for target in targets:
+        more = {}
+        if get_target(target).needs_calibration:
+            pixels = [decode_image(io.BytesIO(data), "it", 3, shape[2:]) for data in pictures[:32]]
+            more["calibration"] = normalize(np.stack(pixels), MEAN, STD)
+        if target != "onnx":
+            more["preprocess"] = True
+        gluondense.export(net, folder / target, shape, target, mean=MEAN, std=STD, **more)
+    rows = []
+    for target in args.targets:
+        archive(folder / target, folder / "store" / f"{target}.mar")
+        place = folder / f"server-{target}"
+        place.mkdir()
+        with model_server(folder / "store", place) as server:
+            done = server.register(f"{target}.mar", args.batch, args.delay)
+            if done.status != 200:
+                raise RuntimeError(f"multi-model-server refuses {target}.mar: {done.body!r}")
+            path = f"/predictions/{target}"
+            rows.append(_row("multi-model-server", target, server.inference, path, args, folder))
+    if "onnx" in targets:
+        with onnx_server(folder / "onnx", folder, usable_cores()) as address:
+            rows.append(_row("ONNX Runtime", "onnx", address, "/", args, folder))
+    return rows
+
+
+def _row(
+    server: str, target: str, address: str, path: str, args: argparse.Namespace, folder: Path
+) -> dict[str, Any]:
+    pictures = _pictures(args.images)
+    _check(folder / target, address, path, pictures[:4], args.size)
+    put_under_load(address, path, pictures, args.clients, min(5, args.seconds / 4))
+    load = put_under_load(address, path, pictures, args.clients, args.seconds)
+    return {"server": server, "target": target, **_numbers(load)}
+
+
+def _numbers(load: Load) -> dict[str, Any]:
+    return {
+        "requests": len(load.latencies),
+        "rate": load.rate,
+        **{f"p{percent}": load.percentile(percent) for percent in PERCENTILES},
+        "failures": len(load.failures),
+        "first_failures": load.failures[:3],
+    }
+
+
+def _check(prefix: Path, address: str, path: str, pictures: list[bytes], size: int) -> None:
+    """Refuse to measure a server that answers otherwise than this process."""
+    with tempfile.TemporaryDirectory() as folder:
+        files = []
+        for number, data in enumerate(pictures):
+            files.append(Path(folder) / f"{number}.jpg")
+            files[-1].write_bytes(data)
+        block = gluondense.load_exported(prefix)
+        for data, wanted in zip(pictures, predict(block, files, (1, 3, size, size), MEAN, STD)):
+            answer = ask(address, "POST", path, data)
+            found = answer.json()
+            off = np.subtract([row["probability"] for row in found], wanted.probabilities)
+            if np.abs(off).max() > TOLERANCE or found[0]["class"] != wanted.labels[0]:
+                raise RuntimeError(f"{prefix.name}: the server's answer is off by {off}.")
+
+
+def _pictures(folder: Optional[Path]) -> list[bytes]:
+    if folder is not None:
+        found = sorted(path for path in folder.rglob("*") if path.is_file())[:64]
+        if not found:
+            raise ValueError(f"there are no pictures in {folder}.")
+        return [path.read_bytes() for path in found]
+    pictures, random = [], np.random.default_rng(0)
+    for _ in range(64):
+        small = random.integers(0, 256, (12, 16, 3)).astype("uint8")
+        file = io.BytesIO()
+        Image.fromarray(small).resize((500, 375)).save(file, "JPEG")
+        pictures.append(file.getvalue())
+    return pictures
+
+
+def _table(rows: list[dict[str, Any]]) -> str:
+    head = ["", "", "requests/s", *(f"{percent} %, ms" for percent in PERCENTILES), "failed"]
+    cells = [
+        [
+            row["server"],
+            row["target"],
+            f"{row['rate']:.1f}",
+            *(f"{row[f'p{percent}']:.0f}" for percent in PERCENTILES),
+            row["failures"],
+        ]
+        for row in rows
+    ]
+    return tabulate(cells, head, tablefmt="github", disable_numparse=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
