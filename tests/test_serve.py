@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
 import shutil
+import signal
 import subprocess
+import sys
 import zlib
 from pathlib import Path
 from struct import pack
@@ -16,11 +19,13 @@ import pytest
 from conftest import ROOT
 from PIL import Image
 from test_deploy_export import VARIANTS, build
+from test_scripts_export import CONFIG
 
 import gluondense
-from gluondense.benchmark.serving import model_server, put_under_load
+from gluondense.benchmark.serving import free_ports, model_server, put_under_load
 from gluondense.deploy import Calibration, archive, predict
 from gluondense.environment import usable_cores
+from gluondense.training import fit
 
 pytestmark = pytest.mark.serve
 
@@ -190,3 +195,44 @@ def test_workers_have_all_cores(server):
     log = server.log.read_text()
     for name, (_, target, _) in MODELS.items():
         assert f"{name}: target {target} on cpu(0), {usable_cores()} threads" in log
+
+
+def test_the_five_commands_of_the_page(root, tmp_path, pictures):
+    page = (root / "docs" / "serving.md").read_text(encoding="utf-8")
+    commands = page.split("```sh\n")[1].split("```")[0]
+    assert len(commands.splitlines()) == 5
+    fit(CONFIG, tmp_path / "runs" / "first", progress=False)
+    Image.open(pictures[0]).save(tmp_path / "image.png")
+    (tmp_path / "scripts").symlink_to(root / "scripts")
+    inference, management = free_ports(2)
+    (tmp_path / "config.properties").write_text(
+        f"inference_address=http://127.0.0.1:{inference}\n"
+        f"management_address=http://127.0.0.1:{management}\nvmargs=-Xmx256m\n"
+    )
+    commands = commands.replace(":8080/", f":{inference}/").replace(":8081/", f":{management}/")
+    commands = commands.replace("curl ", "curl -sf --retry 20 --retry-connrefused ")
+    binaries = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    environment = {**os.environ, "PATH": binaries, "TMPDIR": str(tmp_path), "TEMP": str(tmp_path)}
+    script = f"set -e\n{commands}\nmulti-model-server --stop >&2\n"
+    process = subprocess.Popen(
+        ["bash", "-c", script],
+        cwd=tmp_path,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        out, err = process.communicate(timeout=120)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+    assert process.returncode == 0, err
+    # The server writes into the same pipe.
+    answer = next(line for line in out.splitlines() if line.startswith('[{"class"'))
+    block = gluondense.load_exported(tmp_path / "exports" / "model")
+    about = block.metadata
+    files = [tmp_path / "image.png"]
+    (wanted,) = predict(block, files, about.input_shape, about.mean, about.std, about.class_names)
+    assert_same(json.loads(answer.partition("]")[0] + "]"), wanted)

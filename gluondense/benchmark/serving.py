@@ -120,7 +120,7 @@ def model_server(
     folder = Path(folder).resolve()
     if shutil.which("java") is None and "JAVA_HOME" not in os.environ:
         raise RuntimeError("there is no Java: apt install default-jre-headless.")
-    ports = _free_ports(2)
+    ports = free_ports(2)
     inference, management = (f"127.0.0.1:{port}" for port in ports)
     config = folder / "config.properties"
     config.write_text(
@@ -153,7 +153,7 @@ def onnx_server(
     RuntimeError
         If it does not start.
     """
-    (port,) = _free_ports(1)
+    (port,) = free_ports(1)
     address = f"127.0.0.1:{port}"
     command = [sys.executable, "-m", "gluondense.benchmark.onnx_server"]
     command += [os.path.abspath(prefix), str(port), str(threads)]
@@ -186,7 +186,7 @@ def _running(
         _stop(process)
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
     """Find ports below 32768: the server refuses higher ones."""
     found: list[int] = []
     with contextlib.ExitStack() as stack:
