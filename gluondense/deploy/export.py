@@ -91,8 +91,8 @@ def export(
         what the network's last layer reads, (N, C); not for 8 bits.
     params_dtype
         ``"float16"``: the weights take half of the bytes; the graph makes them float32, so any
-        device runs it. For ``"portable"``. (To compute in halves, on a GPU, call
-        ``net.cast("float16")`` before.)
+        device runs it. For ``"portable"``; MXNet 1.4 reads them with ``Module`` only. (To compute
+        in halves, on a GPU, call ``net.cast("float16")`` before.)
 
     Raises
     ------
