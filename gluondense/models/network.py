@@ -34,6 +34,9 @@ class Network(nn.HybridBlock):
         The row's name, for messages and checkpoints.
     features_only
         True ends the network behind the final BN-ReLU and returns the map after each stage.
+    memory_efficient
+        What :class:`gluondense.training.TrainStep` computes again in backward instead of keeping
+        it; see there. It changes neither results nor what is saved and exported.
 
     Attributes
     ----------
@@ -60,9 +63,11 @@ class Network(nn.HybridBlock):
         model_name: str = "",
         features_only: bool = False,
         prefix: str | None = None,
+        memory_efficient: bool | str = False,
     ) -> None:
         super().__init__(prefix=prefix)
         self.spec, self.model_name, self.features_only = spec, model_name, features_only
+        self.memory_efficient = memory_efficient
         self.feature_info: list[FeatureInfo] = []
         self.preprocessing: Any = None
         self.classes: Any = None

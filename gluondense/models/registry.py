@@ -8,6 +8,7 @@ from typing import Any
 
 from . import csp_densenet, csp_resnet, densenet, dpn
 from .network import Network
+from .recompute import find_recompute
 from .spec import NetworkSpec, closest
 
 NETWORKS: dict[type, type[Network]] = {
@@ -78,7 +79,12 @@ def get_spec(name: str, **fields: Any) -> NetworkSpec:
 
 
 def build_model(
-    name: str, *, features_only: bool = False, prefix: str | None = None, **fields: Any
+    name: str,
+    *,
+    features_only: bool = False,
+    prefix: str | None = None,
+    memory_efficient: bool | str = False,
+    **fields: Any,
 ) -> Network:
     """Build a network by name, hybridized into a static graph, without values.
 
@@ -92,13 +98,17 @@ def build_model(
         True returns the maps after each stage instead of logits.
     prefix
         Begins the names of parameters in exported symbols; the model's name by default.
+    memory_efficient
+        True lets :class:`gluondense.training.TrainStep` compute concatenations, normalizations and
+        bottlenecks again in backward instead of keeping them; a key of ``RECOMPUTE`` says how much.
     **fields
         Fields of the spec to replace.
 
     Raises
     ------
     ValueError
-        If there is no such network or field, or the value breaks the field's rule.
+        If there is no such network, field or way to save memory, or the value breaks the field's
+        rule.
 
     Examples
     --------
@@ -106,9 +116,14 @@ def build_model(
     FeatureInfo(name='stage2', channels=704, stride=8)
     """
     spec = get_spec(name, **fields)
+    find_recompute(memory_efficient)
     key = name.lower()
     net = NETWORKS[type(spec)](
-        spec, key, features_only, prefix=f"{key}_" if prefix is None else prefix
+        spec,
+        key,
+        features_only,
+        prefix=f"{key}_" if prefix is None else prefix,
+        memory_efficient=memory_efficient,
     )
     net.hybridize(static_alloc=True, static_shape=True)
     return net

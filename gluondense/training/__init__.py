@@ -4,12 +4,15 @@ from .checkpoint import Checkpoint, load
 from .config import RECIPES, TrainConfig, get_recipe
 from .loop import RunResult, fit
 from .report import write_report
+from .step import StepResult, TrainStep
 
 __all__ = [
     "RECIPES",
     "Checkpoint",
     "RunResult",
+    "StepResult",
     "TrainConfig",
+    "TrainStep",
     "fit",
     "get_recipe",
     "load",

@@ -20,6 +20,7 @@ def get_model(
     ctx: Any = None,
     features_only: bool = False,
     prefix: str | None = None,
+    memory_efficient: bool | str = False,
     **fields: Any,
 ) -> Network:
     """Build a network by name, hybridized into a static graph.
@@ -41,6 +42,10 @@ def get_model(
         them.
     prefix
         Begins the names of parameters in exported symbols; the model's name by default.
+    memory_efficient
+        True trains in less than a third of the memory with :class:`gluondense.training.TrainStep`,
+        which computes concatenations, normalizations and bottlenecks again in backward instead of
+        keeping them; ``"norms"`` keeps more, ``"most"`` less. All else stays as it is.
     **fields
         Fields of the spec to replace: ``classes``, ``in_channels``, ``dropout``, ``growth_rate`` …
 
@@ -68,7 +73,13 @@ def get_model(
     >>> get_model("dpn92", features_only=True).feature_info[1]
     FeatureInfo(name='stage2', channels=704, stride=8)
     """
-    net = build_model(name, features_only=features_only, prefix=prefix, **fields)
+    net = build_model(
+        name,
+        features_only=features_only,
+        prefix=prefix,
+        memory_efficient=memory_efficient,
+        **fields,
+    )
     if pretrained:
         _load(net, pretrained, root, ctx)
     return net
