@@ -82,6 +82,18 @@ def _parser() -> Parser:
         metavar="THRESHOLD",
         help="workers send gradients of 2 bits: -THRESHOLD, 0 or THRESHOLD, such as 0.5",
     )
+    parser.add_argument(
+        "--accumulate",
+        type=int,
+        metavar="PARTS",
+        help="cut each step's batch into parts, one after the other, which saves memory",
+    )
+    parser.add_argument(
+        "--memory-efficient",
+        action="store_const",
+        const=True,
+        help="compute maps again in backward instead of keeping them; same results",
+    )
     parser.add_fields()
     parser.add_argument("--no-progress", action="store_true", help="no progress bar")
     return parser
@@ -89,7 +101,7 @@ def _parser() -> Parser:
 
 def _config(args: argparse.Namespace) -> tuple[TrainConfig, str]:
     names = ("epochs", "batch_size", "lr", "resize", "dataset", "data_dir", "gpus", "seed")
-    names += ("kvstore", "compression")
+    names += ("kvstore", "compression", "accumulate", "memory_efficient")
     given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
     if args.resume is not None:
         out = args.resume or args.out

@@ -86,6 +86,19 @@ def test_same_seed_gives_the_same_run_and_another_seed_another(straight, tmp_pat
         assert_equal_runs(straight[0], tmp_path / "other")
 
 
+def test_recomputation_changes_no_bit_of_a_run(straight, tmp_path):
+    fit(TINY.with_fields(memory_efficient=True), tmp_path, progress=False)
+    assert_equal_runs(straight[0], tmp_path)
+
+
+def test_run_with_parts_resumes_exactly(tmp_path):
+    config = TINY.with_fields(accumulate=3, memory_efficient=True)
+    fit(config, tmp_path / "straight", progress=False)
+    fit(config.with_fields(epochs=1), tmp_path / "resumed", progress=False)
+    fit(config, tmp_path / "resumed", resume=True, progress=False)
+    assert_equal_runs(tmp_path / "straight", tmp_path / "resumed")
+
+
 def test_one_epoch_and_one_resumed_equal_two_straight(straight, tmp_path):
     fit(TINY.with_fields(epochs=1), tmp_path, progress=False)
     result = fit(TINY, tmp_path, resume=True, progress=False)
@@ -210,6 +223,8 @@ def test_output_folder_that_cannot_be_made(tmp_path):
         ({"model": "densnet121"}, "did you mean 'densenet121'"),
         ({"model_args": {"growth": 3}}, "no field 'growth'"),
         ({"batch_size": 201}, "batch_size"),
+        ({"accumulate": 41}, "must have an image for each of the 41 parts of `accumulate`"),
+        ({"memory_efficient": "very"}, "`memory_efficient` must be True, False or one of none"),
     ],
 )
 def test_bad_configuration_leaves_no_folder(tmp_path, change, message):

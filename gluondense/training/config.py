@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field, fields, replace
-from typing import Any, Optional
+from typing import Any, Optional, Union
 
 from ..data import DATASETS
 from ..models import get_spec
+from ..models.recompute import find_recompute
 from ..models.spec import closest
 
 SCHEDULES = ("constant", "cosine", "step")
@@ -42,6 +43,12 @@ class TrainConfig:
         Names of ``AUGMENTATIONS``, applied in this order to training images.
     epochs, batch_size
         Length of the run, and images a step over all devices of all workers.
+    accumulate
+        Parts that a step's batch is cut into on each device, one after the other, to save memory;
+        their gradients are added up. BatchNorm sees each part alone.
+    memory_efficient
+        Whether backward computes maps again instead of keeping them: True, or a key of
+        ``gluondense.models.recompute.RECOMPUTE``. The result is the same.
     drop_last
         Whether a ragged last batch is left out of training (it would re-plan the static graph).
     optimizer, lr, momentum, wd
@@ -87,6 +94,8 @@ class TrainConfig:
     augment: tuple[str, ...] = ()
     epochs: int = 10
     batch_size: int = 128
+    accumulate: int = 1
+    memory_efficient: Union[bool, str] = False
     drop_last: bool = True
     optimizer: str = "nag"
     lr: float = 0.1
@@ -113,6 +122,8 @@ class TrainConfig:
         _check_whole(self, "epochs", 1)
         _check_whole(self, "batch_size", 1)
         _check_whole(self, "seed", 0)
+        _check_whole(self, "accumulate", 1)
+        find_recompute(self.memory_efficient)
         if self.resize is not None:
             _check_whole(self, "resize", 1)
         _check_range(self, "lr", 0, float("inf"), open_low=True)
@@ -137,6 +148,11 @@ class TrainConfig:
         if len(self.gpus) > self.batch_size:
             raise ValueError(
                 f"`batch_size` (={self.batch_size}) must feed each of {len(self.gpus)} GPUs."
+            )
+        if self.batch_size < self.accumulate * max(len(self.gpus), 1):
+            raise ValueError(
+                f"`batch_size` (={self.batch_size}) must have an image for each of the "
+                f"{self.accumulate} parts of `accumulate` on each device."
             )
         fixed = sorted({"classes", "in_channels"} & set(self.model_args))
         if fixed:

@@ -352,10 +352,11 @@ def _check_environment(config: TrainConfig) -> None:
 
 def _check_batch(config: TrainConfig, workers: Workers) -> None:
     devices = workers.count * max(len(config.gpus), 1)
-    if config.batch_size < devices:
+    if config.batch_size < devices * config.accumulate:
+        parts = f" with {config.accumulate} images at least" * (config.accumulate > 1)
         raise ValueError(
             f"`batch_size` (={config.batch_size}) is of all workers together and must feed each of "
-            f"{devices} devices."
+            f"{devices} devices{parts}."
         )
 
 

@@ -9,7 +9,7 @@ from typing import Optional
 
 import mxnet as mx
 import numpy as np
-from mxnet import autograd, gluon
+from mxnet import gluon
 from tqdm import tqdm
 
 from ..data import ArrayLoader, ImageArrays
@@ -25,6 +25,7 @@ from .runfolder import RunFolder
 from .schedule import make_schedule
 from .seeds import seed_all
 from .signals import Stopped, StopRequest
+from .step import TrainStep
 from .targets import mixup, soft_labels
 
 SAVE_SECONDS = 300.0  # a crash within a long epoch loses at most so much work
@@ -77,6 +78,7 @@ class Run:
             config.model,
             classes=len(data.info.class_names),
             in_channels=data.info.in_channels,
+            memory_efficient=config.memory_efficient,
             **config.model_args,
         )
         self.image_size = _image_size(config, data.info.image_size, self.net)
@@ -90,7 +92,8 @@ class Run:
         seed_all(config.seed)
         self.net.initialize(mx.init.Xavier() if config.init == "xavier" else None, ctx=self.devices)
         self.trainer = _trainer(self.net, config, self.workers)
-        self.loss = gluon.loss.SoftmaxCrossEntropyLoss(sparse_label=False)
+        loss = gluon.loss.SoftmaxCrossEntropyLoss(sparse_label=False)
+        self.train_step = TrainStep(self.net, loss, config.accumulate)
         self.epoch = 0
         self.at = Position()
         self.log: list[dict[str, float]] = []
@@ -214,10 +217,7 @@ class Run:
             images, targets = mixup(images, targets, config.mixup, rng)
         xs = gluon.utils.split_and_load(images, self.devices, even_split=False)
         ys = gluon.utils.split_and_load(targets, self.devices, even_split=False)
-        with autograd.record():
-            logits = [self.net(x) for x in xs]
-            losses = [self.loss(score, y) for score, y in zip(logits, ys)]
-        autograd.backward(losses)
+        losses, logits = self.train_step(xs, ys)
         self.trainer.set_learning_rate(self.schedule(self.step))
         images_of_all = self.train_loader.count(self.at.batch)
         self.trainer.step(self.workers.step_size(images_of_all))
@@ -226,6 +226,8 @@ class Run:
 
     def _note(self, meter: Meter) -> None:
         meter.sync()
+        # MXNet lets others read BatchNorm's running statistics before backward has updated them.
+        mx.nd.waitall()
         self.at.loss_sum, self.at.hits, self.at.images = meter.loss_sum, meter.hits, meter.images
         self.at.train_s += self._tick()
 
@@ -341,8 +343,9 @@ def _image_size(config: TrainConfig, native: tuple[int, int], net: gluon.Block) 
 def _check_ragged(config: TrainConfig, images: int, workers: int) -> None:
     rest = images % config.batch_size
     devices = workers * max(len(config.gpus), 1)
-    if not config.drop_last and 0 < rest < devices:
+    if not config.drop_last and 0 < rest < devices * config.accumulate:
+        parts = f" of {config.accumulate} parts each" * (config.accumulate > 1)
         raise ValueError(
             f"`batch_size` (={config.batch_size}) leaves {rest} of {images} images for the last "
-            f"step, too few for {devices} devices: choose another one."
+            f"step, too few for {devices} devices{parts}: choose another one."
         )
