@@ -13,7 +13,7 @@ from gluondense.arguments import Parser
 from gluondense.data import load_dataset
 from gluondense.data.datasets import IN_MEMORY
 from gluondense.training import RECIPES, RunResult, TrainConfig, fit, get_recipe
-from gluondense.training.config import KVSTORES
+from gluondense.training.config import DTYPES, KVSTORES
 from gluondense.training.distributed import speaks
 from gluondense.training.runfolder import RunFolder
 
@@ -94,6 +94,17 @@ def _parser() -> Parser:
         const=True,
         help="compute maps again in backward instead of keeping them; same results",
     )
+    parser.add_argument(
+        "--dtype",
+        choices=DTYPES,
+        help="what convolutions compute in: float16 on GPUs, bfloat16 on CPUs; default: float32",
+    )
+    parser.add_argument(
+        "--sync-bn",
+        action="store_const",
+        const=True,
+        help="batch statistics of all devices together",
+    )
     parser.add_fields()
     parser.add_argument("--no-progress", action="store_true", help="no progress bar")
     return parser
@@ -101,7 +112,7 @@ def _parser() -> Parser:
 
 def _config(args: argparse.Namespace) -> tuple[TrainConfig, str]:
     names = ("epochs", "batch_size", "lr", "resize", "dataset", "data_dir", "gpus", "seed")
-    names += ("kvstore", "compression", "accumulate", "memory_efficient")
+    names += ("kvstore", "compression", "accumulate", "memory_efficient", "dtype", "sync_bn")
     given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
     if args.resume is not None:
         out = args.resume or args.out

@@ -14,6 +14,7 @@ from training_tiny import TINY
 from gluondense.data import load_dataset
 from gluondense.training import TrainConfig, checkpoint, fit
 from gluondense.training import run as run_module
+from gluondense.training.precision import LossScale
 from gluondense.training.run import Run
 from gluondense.training.runfolder import COLUMNS, RunFolder
 from gluondense.training.signals import Stopped, StopRequest
@@ -97,6 +98,24 @@ def test_run_with_parts_resumes_exactly(tmp_path):
     fit(config.with_fields(epochs=1), tmp_path / "resumed", progress=False)
     fit(config, tmp_path / "resumed", resume=True, progress=False)
     assert_equal_runs(tmp_path / "straight", tmp_path / "resumed")
+
+
+def test_bfloat16_run_resumes_exactly(tmp_path):
+    config = TINY.with_fields(dtype="bfloat16")
+    fit(config, tmp_path / "straight", progress=False)
+    fit(config.with_fields(epochs=1), tmp_path / "resumed", progress=False)
+    fit(config, tmp_path / "resumed", resume=True, progress=False)
+    assert_equal_runs(tmp_path / "straight", tmp_path / "resumed")
+
+
+def test_loss_scale_goes_on_where_it_was(tmp_path):
+    run = Run(TINY, RunFolder(tmp_path), load_dataset("synthetic"))
+    run.scale = LossScale(32.0, 7)
+    run._write(run.folder.last)
+    run = Run(TINY, RunFolder(tmp_path), load_dataset("synthetic"))
+    run.scale = LossScale()
+    run.restore()
+    assert (run.scale.value, run.scale.good) == (32.0, 7)
 
 
 def test_one_epoch_and_one_resumed_equal_two_straight(straight, tmp_path):
@@ -223,6 +242,7 @@ def test_output_folder_that_cannot_be_made(tmp_path):
         ({"model": "densnet121"}, "did you mean 'densenet121'"),
         ({"model_args": {"growth": 3}}, "no field 'growth'"),
         ({"batch_size": 201}, "batch_size"),
+        ({"dtype": "float16"}, "`dtype` float16 needs GPUs"),
         ({"accumulate": 41}, "must have an image for each of the 41 parts of `accumulate`"),
         ({"memory_efficient": "very"}, "`memory_efficient` must be True, False or one of none"),
     ],

@@ -10,7 +10,8 @@ from mxnet import autograd, gluon
 from mxnet.gluon import nn
 
 from gluondense import get_model
-from gluondense.models.recompute import MARK, RECOMPUTE, find_recompute, mark
+from gluondense.ir import Graph
+from gluondense.models.recompute import MARK, RECOMPUTE, map_sizes, mark
 from gluondense.training import TrainStep
 
 SMALL = {"block_config": (2, 2), "num_init_features": 16, "growth_rate": 16, "classes": 5}
@@ -219,12 +220,12 @@ def test_unknown_setting():
 def test_marks_of_a_dense_layer():
     net = network("dense", True)
     (data,), symbol = net._get_graph(mx.nd.zeros((2, 3, 64, 64)))
-    shapes = {data.name: (2, 3, 64, 64)}
-    marked = json.loads(mark(symbol, shapes, RECOMPUTE["most"]).tojson())["nodes"]
+    graph = Graph(symbol, {})
+    mark(graph, map_sizes(symbol, **{data.name: (2, 3, 64, 64)}), RECOMPUTE["most"])
+    marked = json.loads(graph.to_json())["nodes"]
     by_name = {node["name"].replace("densenet121_stage1_", ""): node for node in marked}
     for name in ("layer1_concat0", "layer2_norm1_fwd", "layer2_relu2_fwd", "layer2_conv1_fwd"):
         assert by_name[name]["attrs"][MARK] == "True", name
     assert by_name["layer2_conv2_fwd_kept"]["op"] == "_copy"
     assert MARK not in by_name["layer2_conv2_fwd_kept"].get("attrs", {})
     assert by_name["layer2_concat0"]["attrs"]["num_args"] == "3"
-    assert mark(symbol, shapes, find_recompute(False)) is symbol

@@ -94,30 +94,20 @@ def find_recompute(setting: bool | str) -> Recompute:
     return RECOMPUTE[name]
 
 
-def mark(
-    symbol: mx.sym.Symbol, shapes: dict[str, tuple[int, ...]], how: Recompute
-) -> mx.sym.Symbol:
-    """Mark what the executor's backward shall compute again.
+def mark(graph: Graph, sizes: dict[str, tuple[int, ...]], how: Recompute) -> None:
+    """Mark what the executor's backward shall compute again; the function stays the same.
 
     Parameters
     ----------
-    symbol
-        The graph. Operators that are not known here, those of libraries among them, are kept;
+    graph
+        Is changed. Operators that are not known here, those of libraries among them, are kept;
         MXNet keeps Dropout in any case, so its mask is drawn once.
-    shapes
-        Of its data, by name.
+    sizes
+        Shapes of the maps by node, see :func:`map_sizes`.
     how
         What to recompute.
-
-    Returns
-    -------
-    mx.sym.Symbol
-        A graph of the same function and the same variables.
     """
-    if not how.operators:
-        return symbol
-    graph = Graph(symbol, {})
-    again = _again(graph, _sizes(symbol, shapes), how)
+    again = _again(graph, sizes, how)
     _widen_concats(graph, again)
     kept: dict[int, Node] = {}
     for node in graph.operators():
@@ -127,15 +117,22 @@ def mark(
             if node.op in READ_THEIR_INPUT and not _is_pointwise(node):
                 kept[id(node)] = Node("_copy", f"{node.name}_kept", inputs=[(node, 0)])
     graph.heads = [(kept.get(id(node), node), out) for node, out in graph.heads]
-    return mx.sym.load_json(graph.to_json())
 
 
 def _is_pointwise(node: Node) -> bool:
     return node.is_like("Convolution", kernel="(1, 1)", stride="(1, 1)")
 
 
-def _sizes(symbol: mx.sym.Symbol, shapes: dict[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
-    """Shapes of the maps (N, C, H, W) by the name of the operator that makes them."""
+def map_sizes(symbol: mx.sym.Symbol, **shapes: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
+    """Shapes of the maps (N, C, H, W) by the name of the operator that makes them.
+
+    Parameters
+    ----------
+    symbol
+        The graph.
+    **shapes
+        Of its data.
+    """
     inner = symbol.get_internals()
     outputs, (_, found, _) = inner.list_outputs(), inner.infer_shape(**shapes)
     ends = ("_output", "_output0")

@@ -12,6 +12,7 @@ from ..models.spec import closest
 
 SCHEDULES = ("constant", "cosine", "step")
 OPTIMIZERS = ("sgd", "nag")
+DTYPES = ("float32", "float16", "bfloat16")
 INITIALIZERS = ("default", "xavier")
 # MXNet takes any other name too, "horovod" and misspellings among them, and then trains alone.
 KVSTORES = ("local", "device", "dist_sync", "dist_sync_device", "dist_async")
@@ -67,6 +68,11 @@ class TrainConfig:
         Source of every random stream, together with the epoch.
     gpus
         Device numbers; empty trains on the CPU.
+    dtype
+        What convolutions compute in: ``"float32"``, ``"float16"`` (GPUs) or ``"bfloat16"`` (CPUs).
+        Parameters stay in float32; float16 has a dynamic loss scale.
+    sync_bn
+        Whether batch normalization takes its statistics from all devices of the process together.
     kvstore
         How devices and machines add up their gradients: one of ``KVSTORES``, MXNet's names.
     compression
@@ -111,6 +117,8 @@ class TrainConfig:
     init: str = "default"
     seed: int = 0
     gpus: tuple[int, ...] = ()
+    dtype: str = "float32"
+    sync_bn: bool = False
     kvstore: str = "device"
     compression: float = 0.0
 
@@ -136,6 +144,7 @@ class TrainConfig:
         _check_choice(self, "schedule", SCHEDULES)
         _check_choice(self, "optimizer", OPTIMIZERS)
         _check_choice(self, "init", INITIALIZERS)
+        _check_choice(self, "dtype", DTYPES)
         _check_choice(self, "kvstore", KVSTORES)
         _check_range(self, "compression", 0, float("inf"))
         if self.compression and not self.kvstore.startswith("dist"):

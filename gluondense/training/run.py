@@ -20,6 +20,7 @@ from .devices import find_devices
 from .distributed import Workers
 from .evaluate import Evaluation, evaluate
 from .metrics import Meter
+from .precision import LossScale, check_dtype
 from .report import write_report
 from .runfolder import RunFolder
 from .schedule import make_schedule
@@ -42,6 +43,8 @@ class Position:
     train_s: float = 0.0
     wall_s: float = 0.0
     cpu_s: float = 0.0
+    loss_scale: float = 0.0  # of float16, and the steps since it changed
+    good_steps: int = 0
 
 
 class Run:
@@ -93,7 +96,9 @@ class Run:
         self.net.initialize(mx.init.Xavier() if config.init == "xavier" else None, ctx=self.devices)
         self.trainer = _trainer(self.net, config, self.workers)
         loss = gluon.loss.SoftmaxCrossEntropyLoss(sparse_label=False)
-        self.train_step = TrainStep(self.net, loss, config.accumulate)
+        check_dtype(config.dtype, self.devices)
+        self.train_step = TrainStep(self.net, loss, config.accumulate, config.dtype, config.sync_bn)
+        self.scale = LossScale() if config.dtype == "float16" else None
         self.epoch = 0
         self.at = Position()
         self.log: list[dict[str, float]] = []
@@ -124,6 +129,8 @@ class Run:
         saved.load_parameters(self.net, self.devices)
         saved.load_states(self.trainer)
         self.epoch, self.at = saved.epoch, Position(**saved.progress)
+        if self.scale and self.at.loss_scale:
+            self.scale = LossScale(self.at.loss_scale, self.at.good_steps)
 
     def start(self) -> None:
         """Begin where the run stands, with all workers at the same place; write the folder."""
@@ -217,10 +224,15 @@ class Run:
             images, targets = mixup(images, targets, config.mixup, rng)
         xs = gluon.utils.split_and_load(images, self.devices, even_split=False)
         ys = gluon.utils.split_and_load(targets, self.devices, even_split=False)
-        losses, logits = self.train_step(xs, ys)
+        scale = self.scale.value if self.scale else 1.0
+        losses, logits = self.train_step(xs, ys, scale)
         self.trainer.set_learning_rate(self.schedule(self.step))
         images_of_all = self.train_loader.count(self.at.batch)
-        self.trainer.step(self.workers.step_size(images_of_all))
+        size = self.workers.step_size(images_of_all)
+        if self.scale:
+            self.scale.step(self.trainer, size, lambda overflow: self.workers.any(overflow)[0])
+        else:
+            self.trainer.step(size)
         self.at.batch += 1
         meter.add(self.step, losses, logits, ys)
 
@@ -261,6 +273,8 @@ class Run:
 
     def _write(self, place: Path) -> None:
         info = self.data.info
+        if self.scale:
+            self.at.loss_scale, self.at.good_steps = self.scale.value, self.scale.good
         facts = {
             "class_names": info.class_names,
             "mean": self.mean,

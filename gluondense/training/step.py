@@ -12,7 +12,10 @@ import mxnet as mx
 from mxnet import autograd, gluon
 from mxnet.ndarray import NDArray
 
-from ..models.recompute import find_recompute, mark
+from ..ir import Graph
+from ..models.recompute import find_recompute, map_sizes, mark
+from .precision import check_dtype, lower
+from .sync import synchronize
 
 # Gradients of one map are added up one by one as they come, as autograd does for two; by default up
 # to seven of them wait for each other. MXNet reads this when it first makes a backward graph.
@@ -33,10 +36,11 @@ class TrainStep:
 
     The gradients land in the network's parameters, so a ``gluon.Trainer`` goes on from there:
     ``step(data, label)``, then ``trainer.step(batch_size)``. It is what ``autograd.record()`` and
-    ``backward()`` do, and does just that unless the network was made with ``memory_efficient``.
-    Then MXNet's executor runs the same graph on the same parameters, gradients and running
-    statistics, and computes in backward again what ``memory_efficient`` names: results are equal,
-    as the same operators see the same numbers. Nothing here waits for the device.
+    ``backward()`` do, and does just that unless something is asked for that Gluon hasn't: a network
+    made with ``memory_efficient``, ``dtype`` or ``sync_bn``. Then MXNet's executor runs the graph
+    on the same parameters, gradients and running statistics, and computes in backward again what
+    ``memory_efficient`` names: results are equal, as the same operators see the same numbers.
+    Nothing here waits for the device.
 
     Parameters
     ----------
@@ -48,11 +52,16 @@ class TrainStep:
         Parts that each device's batch is cut into, one after the other; gradients are added up, so
         a step is that of the whole batch in less memory. BatchNorm sees the parts. Sets
         ``grad_req`` of the parameters to ``"add"``.
+    dtype
+        ``"float32"``; in ``"float16"`` (GPUs) or ``"bfloat16"`` (CPUs) convolutions and
+        fully-connected layers compute in half precision on rounded copies of float32 parameters.
+    sync_bn
+        Whether batch normalization takes its statistics from the batches of all devices together.
 
     Raises
     ------
     ValueError
-        If a part would have no image.
+        If a part would have no image, or a device can't compute in ``dtype``.
 
     Examples
     --------
@@ -67,9 +76,18 @@ class TrainStep:
     ((2,), (2, 10))
     """
 
-    def __init__(self, net: gluon.HybridBlock, loss: gluon.Block, accumulate: int = 1) -> None:
+    def __init__(
+        self,
+        net: gluon.HybridBlock,
+        loss: gluon.Block,
+        accumulate: int = 1,
+        dtype: str = "float32",
+        sync_bn: bool = False,
+    ) -> None:
         self.net, self.loss, self.accumulate = net, loss, accumulate
+        self.dtype, self.sync_bn = dtype, sync_bn
         self.how = find_recompute(getattr(net, "memory_efficient", False))
+        check_dtype(dtype, ())
         self._executors: dict[tuple[Any, ...], _Executor] = {}
         if accumulate > 1:
             for parameter in net.collect_params().values():
@@ -87,7 +105,9 @@ class TrainStep:
             What the gradients are multiplied by, for half precision.
         """
         single = isinstance(data, NDArray)
-        datas, labels = ([data], [label]) if single else (list(data), list(label))
+        datas: list[NDArray] = [data] if single else list(data)
+        labels: list[NDArray] = [label] if single else list(label)
+        check_dtype(self.dtype, [x.context for x in datas])
         if self.accumulate > 1:
             self.net.collect_params().zero_grad()
         results = [
@@ -119,32 +139,53 @@ class TrainStep:
     def _part(
         self, datas: Sequence[NDArray], labels: Sequence[NDArray], scale: float
     ) -> tuple[list[NDArray], list[NDArray]]:
-        if not self.how.operators:
+        synced = self.sync_bn and len(datas) > 1
+        if not self.how.operators and self.dtype == "float32" and not synced:
             with autograd.record():
                 outputs = [self.net(x) for x in datas]
                 losses = [self.loss(output, y) for output, y in zip(outputs, labels)]
                 heads = losses if scale == 1 else [loss * scale for loss in losses]
             autograd.backward(heads)
             return losses, outputs
-        executors = [self._executor(x) for x in datas]
+        executors = [self._executor(x, len(datas)) for x in datas]
+        # A CPU device has one thread. It would wait in SyncBatchNorm for another device, which may
+        # wait for what stands behind that in the first one's queue.
+        stall = synced and datas[0].context.device_type == "cpu"
+        if stall:
+            mx.nd.waitall()
         outputs = [executor.forward(x) for executor, x in zip(executors, datas)]
         with autograd.record():
             losses = [self.loss(output, y) for output, y in zip(outputs, labels)]
             heads = losses if scale == 1 else [loss * scale for loss in losses]
         autograd.backward(heads)
+        if stall:
+            mx.nd.waitall()
         for executor, output in zip(executors, outputs):
             executor.backward(output.grad)
         return losses, outputs
 
-    def _executor(self, x: NDArray) -> _Executor:
-        key = x.context, x.shape, x.dtype
+    def _executor(self, x: NDArray, devices: int) -> _Executor:
+        key = x.context, x.shape, x.dtype, devices
         executor = self._executors.get(key)
         if executor is None or not executor.fits():
             executor = None  # two of them at once would need twice the memory
             self._executors = {k: v for k, v in self._executors.items() if v.fits()}
             shared = [v for k, v in self._executors.items() if k[0] == x.context]
-            executor = self._executors[key] = _Executor(self, x, shared)
+            executor = self._executors[key] = _Executor(self, x, devices, shared)
         return executor
+
+
+def _graph(step: TrainStep, x: NDArray, devices: int) -> tuple[str, mx.sym.Symbol]:
+    """Return the name of the network's input, and the graph that the step runs for it."""
+    (data,), symbol = step.net._get_graph(x)
+    graph = Graph(symbol, {})
+    if step.sync_bn and devices > 1:
+        synchronize(graph, devices)
+    if step.how.operators:
+        mark(graph, map_sizes(symbol, **{data.name: x.shape}), step.how)
+    if step.dtype != "float32":
+        lower(graph, step.dtype)
+    return data.name, mx.sym.load_json(graph.to_json())
 
 
 class _Executor:
@@ -152,17 +193,17 @@ class _Executor:
 
     _executor: Any
 
-    def __init__(self, step: TrainStep, x: NDArray, shared: Sequence[_Executor]) -> None:
+    def __init__(
+        self, step: TrainStep, x: NDArray, devices: int, shared: Sequence[_Executor]
+    ) -> None:
         self._context = x.context
-        (data,), symbol = step.net._get_graph(x)
-        symbol = mark(symbol, {data.name: x.shape}, step.how)
+        data, symbol = _graph(step, x, devices)
         parameters = step.net.collect_params()
-        names = symbol.list_inputs()
-        self._parameters = [parameters[name] for name in names if name != data.name]
+        self._parameters = [parameters[name] for name in symbol.list_inputs() if name != data]
         self._input = mx.nd.empty(x.shape, x.context, x.dtype)
         self._bound = self._arrays()
-        values = {data.name: self._input}
-        gradients, requests = {}, {data.name: "null"}
+        values = {data: self._input}
+        gradients, requests = {}, {data: "null"}
         for parameter, (value, gradient) in zip(self._parameters, self._bound):
             values[parameter.name] = value
             requests[parameter.name] = parameter.grad_req
