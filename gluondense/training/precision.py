@@ -19,8 +19,8 @@ from ..models.recompute import MARK
 from .config import DTYPES
 
 LOW = frozenset({"Convolution", "FullyConnected"})
-# What stays in float32 between two of them. On the CPU MXNet's gradients of bfloat16 concatenations,
-# normalizations and poolings are wrong, so there nothing else is lowered.
+# What stays in float32 between two of them. On the CPU MXNet's gradients of bfloat16 maps are wrong
+# in poolings, normalizations or concatenations, so there nothing else is lowered.
 FULL = frozenset({"softmax"})
 # Parameters and statistics are in float32 whatever the maps are in.
 NORMS = frozenset({"BatchNorm", "_contrib_BatchNormWithReLU", "_contrib_SyncBatchNorm"})
