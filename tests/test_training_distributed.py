@@ -156,10 +156,9 @@ def test_two_workers_train_like_two_devices(launch_tiny, monkeypatch, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kvstore", ["dist_sync_device", "dist_sync"])
-def test_uneven_shares_end_and_are_counted_once(kvstore, launch_tiny, monkeypatch, tmp_path):
+def test_uneven_shares_end_and_are_counted_once(launch_tiny):
     """200 images in batches of 39: shares of 20 and 19, at the end 3 and 2; two servers."""
-    changes = {"batch_size": 39, "drop_last": False, "epochs": 2, "kvstore": kvstore}
+    changes = {"batch_size": 39, "drop_last": False, "epochs": 2, "kvstore": "dist_sync_device"}
     folder, losses = launch_tiny(["-n", "2", "-s", "2"], "both", **changes)
     assert len(losses) == 12
     rows = run_module.RunFolder(folder).rows()
@@ -180,13 +179,44 @@ def test_one_asynchronous_worker_trains_like_one_process(launch_tiny, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "changes", [{"kvstore": "dist_async"}, {"kvstore": "dist_sync", "compression": 0.01}]
+    "changes", [{"kvstore": "dist_async"}, {"kvstore": "dist_sync", "compression": 0.5}]
 )
 def test_two_workers_learn(changes, launch_tiny):
     folder, losses = launch_tiny(["-n", "2"], "both", **changes)
     assert len(losses) == 50
     assert np.mean(losses[-5:]) < np.mean(losses[:5]) / 2
     assert run_module.RunFolder(folder).rows()[-1]["test_acc"] > 0.8
+
+
+FIRST_STEP = """
+import mxnet as mx
+from distributed_worker import STEADY, replace
+from mxnet import autograd, gluon
+from gluondense.training.distributed import join, speaks
+
+with join(replace(STEADY, kvstore="dist_sync")) as workers:
+    scalars = gluon.ParameterDict()
+    for number in range(100):
+        scalars.get(f"p{number}", shape=(1,))
+    scalars.initialize(mx.init.Constant(10 * (workers.rank + 1)))
+    trainer = workers.trainer(scalars, "sgd", {"learning_rate": 1.0})
+    workers.start(trainer, lambda step: 1.0)
+    with autograd.record():
+        loss = mx.nd.add_n(*[p.data() for p in scalars.values()]) * (workers.rank + 1)
+    loss.backward()
+    trainer.step(1)
+    values = sorted({p.data().asscalar() for p in scalars.values()})
+    print("values", workers.exchange([float(value) for value in values]))
+"""
+
+
+@pytest.mark.slow
+def test_all_begin_with_the_weights_of_one(launch):
+    """Else the first sum of gradients, 3, comes in place of some weights."""
+    run = launch(["-n", "2"], [sys.executable, "-c", FIRST_STEP])
+    assert run.wait() == 0, run.text
+    found = re.findall(r"values (.*)", run.text)
+    assert found in (["[[7.0], [7.0]]"] * 2, ["[[17.0], [17.0]]"] * 2)
 
 
 @pytest.fixture
@@ -222,15 +252,14 @@ def test_a_killed_worker_ends_the_run_which_resumes_exactly(train_script, tmp_pa
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["server", "scheduler"])
-def test_a_killed_server_ends_the_run(name, train_script, tmp_path):
+def test_a_killed_server_ends_the_run(train_script, tmp_path):
     run = train_script(tmp_path / "run")
     run.wait_for("epoch 3/40")
-    os.kill(run.processes()[name], signal.SIGKILL)
+    os.kill(run.processes()["server"], signal.SIGKILL)
     began = time.monotonic()
     assert run.wait() == 128 + signal.SIGKILL
     assert time.monotonic() - began < LONGEST
-    assert f"{name} 0 on 127.0.0.1 was killed by SIGKILL: stopping all" in run.text
+    assert "server 0 on 127.0.0.1 was killed by SIGKILL: stopping all" in run.text
 
 
 @pytest.mark.slow
@@ -303,8 +332,6 @@ def test_hosts_of_a_network_train_together_until_a_cable_is_cut(network, train_s
     assert time.monotonic() - began < LONGEST
     assert re.search(r"error: worker [01] (or one that it waited for )?has gone", run.text)
     assert re.search(r"launch: worker [01] on gd\w+ lost another worker: stopping all", run.text)
-    alone = train_script(tmp_path / "run", "resume")
-    assert alone.wait() == 0, alone.text
 
 
 def test_a_distributed_store_needs_the_launcher(monkeypatch):
