@@ -119,5 +119,6 @@ class Member:
         with io.BufferedReader(source) as lines:
             for line in lines:
                 text = line.decode(errors="replace").rstrip("\r\n")
-                with _PRINTING:
+                # Who closed our output may still want the run to go on.
+                with _PRINTING, contextlib.suppress(BrokenPipeError):
                     print(f"{self.name} | {text}", file=target, flush=True)
