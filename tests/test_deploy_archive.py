@@ -215,6 +215,14 @@ def test_refuses_exports_that_the_server_cannot_take(tmp_path, native_operator):
     assert not list(tmp_path.glob("model*"))
 
 
+def test_refuses_onnx(tmp_path):
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnx")
+    files = export(tmp_path / "net", target="onnx")
+    with pytest.raises(ValueError, match=r"target='onnx' is no graph of MXNet's"):
+        archive(files.prefix, tmp_path / "model.mar")
+
+
 def test_a_native_export_is_verified_with_its_library(tmp_path, native_operator):
     files = export(tmp_path / "native", target="native")
     files.library.write_bytes(files.library.read_bytes() + b"?")

@@ -134,13 +134,14 @@ def test_batches_were_formed_and_no_worker_died(server, pictures):
 
 
 @pytest.mark.parametrize("way", [["-T", "{}"], ["-F", "data=@{}"], ["-F", "any=@{}"]])
-def test_curl(server, store, pictures, way):
+@pytest.mark.parametrize("name", ["densenet", "csp_densenet", "csp_resnet", "dpn"])
+def test_curl(server, store, pictures, way, name):
     if not shutil.which("curl"):
         pytest.skip("there is no curl")
-    command = ["curl", "-sf", f"http://{server.inference}/predictions/densenet"]
+    command = ["curl", "-sf", f"http://{server.inference}/predictions/{name}"]
     command += [part.format(pictures[0]) for part in way]
     done = subprocess.run(command, capture_output=True, check=True)
-    (wanted,) = in_process(store, "densenet", pictures[:1])
+    (wanted,) = in_process(store, name, pictures[:1])
     assert_same(json.loads(done.stdout), wanted)
     if "-F" in way:
         top = subprocess.run([*command, "-F", "top=2"], capture_output=True, check=True)
