@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import dataclasses
 import io
+import itertools
 import json
 import sys
 import tempfile
 from pathlib import Path
+from statistics import median
 from typing import Any, Optional
 
 import numpy as np
@@ -52,7 +56,8 @@ def _parser() -> Parser:
     parser.add_argument("--targets", nargs="+", default=["native"], help="default: native")
     parser.add_argument("--size", type=int, default=224, help="height and width (default: 224)")
     parser.add_argument("--clients", type=int, default=8, help="default: 8")
-    parser.add_argument("--seconds", type=float, default=60, help="for each server; default: 60")
+    parser.add_argument("--seconds", type=float, default=60, help="for each; default: 60")
+    parser.add_argument("--turn", type=float, default=10, help="seconds of a turn; default: 10")
     parser.add_argument("--batch", type=int, default=8, help="the largest; default: 8")
     parser.add_argument("--delay", type=int, default=5, help="ms to wait for a batch; default: 5")
     parser.add_argument("--images", type=Path, help="folder of pictures; else they are drawn")
@@ -75,44 +80,81 @@ def _measure(args: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
         if target != "onnx":
             more["preprocess"] = True
         gluondense.export(net, folder / target, shape, target, mean=MEAN, std=STD, **more)
-    rows = []
-    for target in args.targets:
-        archive(folder / target, folder / "store" / f"{target}.mar")
-        place = folder / f"server-{target}"
-        place.mkdir()
-        with model_server(folder / "store", place) as server:
-            done = server.register(f"{target}.mar", args.batch, args.delay)
-            if done.status != 200:
-                raise RuntimeError(f"multi-model-server refuses {target}.mar: {done.body!r}")
-            path = f"/predictions/{target}"
-            rows.append(_row("multi-model-server", target, server.inference, path, args, folder))
-    if "onnx" in targets:
-        with onnx_server(folder / "onnx", folder, usable_cores()) as address:
-            rows.append(_row("ONNX Runtime", "onnx", address, "/", args, folder))
-    return rows
+    with contextlib.ExitStack() as stack:
+        lines = [_serve(stack, target, args, folder) for target in args.targets]
+        if "onnx" in targets:
+            address = stack.enter_context(onnx_server(folder / "onnx", folder, usable_cores()))
+            lines.append(Line("ONNX Runtime", "onnx", address, "/"))
+        for line in lines:
+            _check(folder / line.target, line, pictures[:4], args.size)
+            line.load(pictures, args.clients, min(5, args.turn))
+        return _race(lines, pictures, args)
 
 
-def _row(
-    server: str, target: str, address: str, path: str, args: argparse.Namespace, folder: Path
-) -> dict[str, Any]:
-    pictures = _pictures(args.images)
-    _check(folder / target, address, path, pictures[:4], args.size)
-    put_under_load(address, path, pictures, args.clients, min(5, args.seconds / 4))
-    load = put_under_load(address, path, pictures, args.clients, args.seconds)
-    return {"server": server, "target": target, **_numbers(load)}
+@dataclasses.dataclass(frozen=True)
+class Line:
+    """A server with a model that answers."""
+
+    server: str
+    target: str
+    address: str
+    path: str
+
+    def load(self, pictures: list[bytes], clients: int, seconds: float) -> Load:
+        """Keep it busy."""
+        return put_under_load(self.address, self.path, pictures, clients, seconds)
 
 
-def _numbers(load: Load) -> dict[str, Any]:
+def _serve(
+    stack: contextlib.ExitStack, target: str, args: argparse.Namespace, folder: Path
+) -> Line:
+    archive(folder / target, folder / "store" / f"{target}.mar")
+    place = folder / f"server-{target}"
+    place.mkdir()
+    server = stack.enter_context(model_server(folder / "store", place))
+    done = server.register(f"{target}.mar", args.batch, args.delay)
+    if done.status != 200:
+        raise RuntimeError(f"multi-model-server refuses {target}.mar: {done.body!r}")
+    return Line("multi-model-server", target, server.inference, f"/predictions/{target}")
+
+
+def _race(lines: list[Line], pictures: list[bytes], args: argparse.Namespace) -> list[dict]:
+    """Let the servers take turns, so that what slows the machine for a while slows all."""
+    rounds = max(1, round(args.seconds / args.turn))
+    loads: list[list[Load]] = [[] for _ in lines]
+    for _ in range(rounds):
+        for line, found in zip(lines, loads):
+            found.append(line.load(pictures, args.clients, args.turn))
+    last = loads[-1]
+    return [
+        {
+            "server": line.server,
+            "target": line.target,
+            # The last is the peer where there is one.
+            "ratio": median(one.rate / peer.rate for one, peer in zip(found, last)),
+            "rates": [load.rate for load in found],
+            **_numbers(found),
+        }
+        for line, found in zip(lines, loads)
+    ]
+
+
+def _numbers(found: list[Load]) -> dict[str, Any]:
+    all_of_it = Load(
+        sum(load.seconds for load in found),
+        tuple(itertools.chain.from_iterable(load.latencies for load in found)),
+        tuple(itertools.chain.from_iterable(load.failures for load in found)),
+    )
     return {
-        "requests": len(load.latencies),
-        "rate": load.rate,
-        **{f"p{percent}": load.percentile(percent) for percent in PERCENTILES},
-        "failures": len(load.failures),
-        "first_failures": load.failures[:3],
+        "requests": len(all_of_it.latencies),
+        "rate": all_of_it.rate,
+        **{f"p{percent}": all_of_it.percentile(percent) for percent in PERCENTILES},
+        "failures": len(all_of_it.failures),
+        "first_failures": all_of_it.failures[:3],
     }
 
 
-def _check(prefix: Path, address: str, path: str, pictures: list[bytes], size: int) -> None:
+def _check(prefix: Path, line: Line, pictures: list[bytes], size: int) -> None:
     """Refuse to measure a server that answers otherwise than this process."""
     with tempfile.TemporaryDirectory() as folder:
         files = []
@@ -121,7 +163,7 @@ def _check(prefix: Path, address: str, path: str, pictures: list[bytes], size: i
             files[-1].write_bytes(data)
         block = gluondense.load_exported(prefix)
         for data, wanted in zip(pictures, predict(block, files, (1, 3, size, size), MEAN, STD)):
-            answer = ask(address, "POST", path, data)
+            answer = ask(line.address, "POST", line.path, data)
             found = answer.json()
             off = np.subtract([row["probability"] for row in found], wanted.probabilities)
             if np.abs(off).max() > TOLERANCE or found[0]["class"] != wanted.labels[0]:
@@ -144,12 +186,20 @@ def _pictures(folder: Optional[Path]) -> list[bytes]:
 
 
 def _table(rows: list[dict[str, Any]]) -> str:
-    head = ["", "", "requests/s", *(f"{percent} %, ms" for percent in PERCENTILES), "failed"]
+    head = [
+        "",
+        "",
+        "requests/s",
+        "to the last",
+        *(f"{percent} %, ms" for percent in PERCENTILES),
+        "failed",
+    ]
     cells = [
         [
             row["server"],
             row["target"],
-            f"{row['rate']:.1f}",
+            f"{row['rate']:.1f} ({min(row['rates']):.1f} – {max(row['rates']):.1f})",
+            f"{row['ratio']:.2f}",
             *(f"{row[f'p{percent}']:.0f}" for percent in PERCENTILES),
             row["failures"],
         ]
