@@ -314,3 +314,23 @@ def test_gluoncv_imports_beside_pytorch_2(tmp_path):
     path = os.pathsep.join([str(tmp_path), os.getcwd()])
     done = run(code, PYTHONPATH=path)
     assert done.stdout.strip() == "2.13.0", done.stderr
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="what a process was started with")
+def test_threads_that_a_server_set_are_taken_back_and_the_users_kept(root):
+    code = (
+        "import os, gluondense.environment as environment\n"
+        "os.environ['OMP_NUM_THREADS'] = '1'\n"
+        "environment.drop_server_threads()\n"
+        "print(os.environ.get('OMP_NUM_THREADS'))"
+    )
+    environment = {key: value for key, value in os.environ.items() if key != "OMP_NUM_THREADS"}
+    for more, expected in (({}, "None"), ({"OMP_NUM_THREADS": "3"}, "1")):
+        done = subprocess.run(
+            [sys.executable, "-c", code],
+            env={**environment, "PYTHONPATH": str(root), **more},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert done.stdout.strip() == expected

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
+import importlib.util
 import io
 import json
 import os
@@ -237,3 +239,21 @@ def test_the_five_commands_of_the_page(root, tmp_path, pictures):
     files = [tmp_path / "image.png"]
     (wanted,) = predict(block, files, about.input_shape, about.mean, about.std, about.class_names)
     assert_same(json.loads(answer.partition("]")[0] + "]"), wanted)
+
+
+def test_the_benchmark_of_serving(root, tmp_path, monkeypatch, capsys):
+    monkeypatch.syspath_prepend(str(root / "scripts"))
+    benchmark = importlib.import_module("benchmark_serving")
+    onnx = all(map(importlib.util.find_spec, ("onnx", "onnxruntime")))
+    arguments = ["densenet40_k12_cifar10", "--size", "32", "--targets", "portable"]
+    arguments += ["--seconds", "2", "--turn", "1", "--json", str(tmp_path / "numbers.json")]
+    assert benchmark.main([*arguments, *([] if onnx else ["--no-onnx"])]) == 0
+    rows = json.loads((tmp_path / "numbers.json").read_text())["rows"]
+    assert [row["server"] for row in rows] == ["multi-model-server", "ONNX Runtime"][: 1 + onnx]
+    for row in rows:
+        assert row["failures"] == 0
+        assert len(row["rates"]) == 2
+        assert 0 < row["p50"] <= row["p90"] <= row["p99"]
+    assert "| multi-model-server |" in capsys.readouterr().out
+    assert benchmark.main(["densenet", "--seconds", "1"]) == 2
+    assert capsys.readouterr().err.startswith("error: unknown model 'densenet'")

@@ -260,12 +260,10 @@ def _write_zip(path: Path, members: Members) -> None:
 
 
 def _write_tar(path: Path, members: Members) -> None:
-    with (
-        open(path, "wb") as file,
-        gzip.GzipFile("", "wb", 1, file, mtime=0) as zipped,  # tarfile's own would tell the time
-        tarfile.open(fileobj=zipped, mode="w") as packed,
-    ):
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as tar:
         for name, content in sorted(members.items()):
             about, data = tarfile.TarInfo(name), _bytes(content)
             about.size = len(data)
-            packed.addfile(about, io.BytesIO(data))
+            tar.addfile(about, io.BytesIO(data))
+    path.write_bytes(gzip.compress(packed.getvalue(), 1, mtime=0))

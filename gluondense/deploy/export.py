@@ -5,9 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import shutil
-import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +19,7 @@ from ..training.checkpoint import versions
 from .calibrate import Calibration
 from .ends import Ends
 from .exported import ExportMetadata, import_block, write_metadata
-from .files import LIBRARY_SUFFIX, SUFFIXES, Files, OnnxFiles, files_of
+from .files import Files, OnnxFiles, files_of, folder_beside, move_in
 from .graph import INPUT, trace
 from .native import build
 from .onnx import describe, save
@@ -173,7 +171,7 @@ def export(
         **dataclasses.asdict(ends),
     )
     files = files_of(target, path)
-    with _folder_beside(files) as folder:
+    with folder_beside(files) as folder:
         new = files_of(target, folder / Path(files.prefix).name)
         _write(new, lowered, metadata)
         ctx = x.ctx if target == "portable" else mx.cpu()
@@ -187,7 +185,7 @@ def export(
             kept = x.dtype if params_dtype == "float32" else params_dtype
             _compare(again, expected, TOLERANCE[np.dtype(kept).name])
         write_metadata(new, metadata)
-        _move_in(new, files, folder)
+        move_in(new, files, folder)
     return files
 
 
@@ -262,25 +260,6 @@ def _per_channel(
     return tuple(map(float, values))
 
 
-@contextmanager
-def _folder_beside(files: Files) -> Iterator[Path]:
-    """Make a folder for a while, on the file system of the files."""
-    goal = files.metadata.parent
-    if files.metadata.name == SUFFIXES[2]:
-        raise ValueError(f"path (={files.prefix!r}) must end with a name, not with a folder.")
-    try:
-        goal.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(prefix=f".{Path(files.prefix).name}-", dir=goal))
-    except OSError as error:
-        raise type(error)(
-            f"cannot write to {goal} ({error.strerror}): export to another path."
-        ) from None
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
 def _values(net: gluon.HybridBlock) -> Params:
     return {name: value._reduce().asnumpy() for name, value in net.collect_params().items()}
 
@@ -322,23 +301,3 @@ def _check_harm(
             "was written: please report this with the network's spec."
         )
     return harm
-
-
-def _move_in(new: Files, files: Files, spare: Path) -> None:
-    """Rename the new files into place; where that fails, all old ones stay."""
-    old = [
-        shutil.copy2(file, spare / f"old-{file.name}") if file.exists() else None for file in files
-    ]
-    try:
-        library = Path(f"{new.prefix}{LIBRARY_SUFFIX}")
-        if library.exists():  # of this source, whatever the network
-            os.replace(library, f"{files.prefix}{LIBRARY_SUFFIX}")
-        for source, goal in zip(new, files):
-            os.replace(source, goal)
-    except BaseException:
-        for copy, goal in zip(old, files):
-            if copy is not None:
-                os.replace(copy, goal)
-            else:
-                goal.unlink(missing_ok=True)
-        raise

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import shutil
+import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Union
 
@@ -67,3 +70,50 @@ Files = Union[ExportedFiles, OnnxFiles]
 def files_of(target: str, prefix: str | os.PathLike[str]) -> Files:
     """Name the files that an export for a target consists of."""
     return (OnnxFiles if target.startswith("onnx") else ExportedFiles).of(prefix)
+
+
+@contextmanager
+def folder_beside(files: Files) -> Iterator[Path]:
+    """Make a folder for a while, on the file system of the files.
+
+    Raises
+    ------
+    ValueError
+        If the files have no name.
+    OSError
+        If it cannot be made.
+    """
+    goal = files.metadata.parent
+    if files.metadata.name == SUFFIXES[2]:
+        raise ValueError(f"path (={files.prefix!r}) must end with a name, not with a folder.")
+    try:
+        goal.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(prefix=f".{Path(files.prefix).name}-", dir=goal))
+    except OSError as error:
+        raise type(error)(
+            f"cannot write to {goal} ({error.strerror}): export to another path."
+        ) from None
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def move_in(new: Files, files: Files, spare: Path) -> None:
+    """Rename the new files into place; where that fails, all old ones stay."""
+    old = [
+        shutil.copy2(file, spare / f"old-{file.name}") if file.exists() else None for file in files
+    ]
+    try:
+        library = Path(f"{new.prefix}{LIBRARY_SUFFIX}")
+        if library.exists():  # of this source, whatever the network
+            os.replace(library, f"{files.prefix}{LIBRARY_SUFFIX}")
+        for source, goal in zip(new, files):
+            os.replace(source, goal)
+    except BaseException:
+        for copy, goal in zip(old, files):
+            if copy is not None:
+                os.replace(copy, goal)
+            else:
+                goal.unlink(missing_ok=True)
+        raise
