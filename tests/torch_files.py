@@ -93,6 +93,11 @@ class Pickler(pickle._Pickler):
         super().__init__(file, protocol)
         self.view = view
         self.storages: list[Storage] = []
+        self.known: dict[Named, Named] = {}
+
+    def one(self, item):
+        """The same object for the same name, as classes are, which are pickled once."""
+        return self.known.setdefault(item, item)
 
     def persistent_id(self, item):
         if not isinstance(item, Storage):
@@ -100,7 +105,7 @@ class Pickler(pickle._Pickler):
         if item not in self.storages:
             item.key = item.key or str(len(self.storages))
             self.storages.append(item)
-        return ("storage", item.kind, item.key, "cpu", item.count, *self.view)
+        return ("storage", self.one(item.kind), item.key, "cpu", item.count, *self.view)
 
     def save_named(self, item):
         if self.proto >= 4:
@@ -118,7 +123,7 @@ class Pickler(pickle._Pickler):
         arguments = (item.storage, item.offset, item.shape, item.strides, False, OrderedDict())
         if item.rebuild == "_rebuild_tensor":
             arguments = arguments[:4]
-        function = Named("torch._utils", item.rebuild)
+        function = self.one(Named("torch._utils", item.rebuild))
         self.save_reduce(function, arguments + item.extra, obj=item)
 
     dispatch[Named] = save_named

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
+from typing import Any
 
 from ..models import SPECS, Network, NetworkSpec, build_model
 from .files import WeightsFile
@@ -93,20 +94,22 @@ class Plan:
             name: tuple(known.get(key, "") for key in keys)
             for name, keys in layout.names(shapes).items()
         }
-        self.missing = [name for name in shapes if not all(self.keys.get(name, ("",)))]
+        self.missing = [name for name in shapes if "" in self.keys.get(name, ("",))]
         used = set(itertools.chain.from_iterable(self.keys.values()))
         rest = [key for key in file.shapes if key not in used]
         self.ignored = [key for key in rest if key.endswith(_BOOKKEEPING)]
         if features_only:
             heads = layout.names((HEAD + "weight", HEAD + "bias")).values()
             self.ignored += [known[key] for keys in heads for key in keys if key in known]
-        self.unexpected = [key for key in rest if key not in self.ignored]
+        ignored = set(self.ignored)
+        self.unexpected = [key for key in rest if key not in ignored]
         self.fresh: list[str] = []
         self.adapted: list[str] = []
         self.misshapen: list[str] = []
         self.loads: dict[str, tuple[str, ...]] = {}
+        missing = set(self.missing)
         for name, keys in self.keys.items():
-            if name not in self.missing:
+            if name not in missing:
                 self._sort(name, keys)
 
     def _sort(self, name: str, keys: tuple[str, ...]) -> None:
@@ -121,9 +124,12 @@ class Plan:
         else:
             self.misshapen.append(f"{name} {want} (file: {have})")
 
-    def _shape(self, keys: tuple[str, ...]) -> tuple[int, ...]:
-        shapes = [self.file.shapes[key] for key in keys]
-        stacked = (sum(shape[0] for shape in shapes), *shapes[0][1:]) if shapes[0] else ()
+    def _shape(self, keys: tuple[str, ...]) -> tuple[Any, ...]:
+        stacked, *others = shapes = [self.file.shapes[key] for key in keys]
+        if others:
+            if not all(shapes) or len({shape[1:] for shape in shapes}) > 1:
+                return tuple(shapes)
+            stacked = sum(shape[0] for shape in shapes), *stacked[1:]
         # A classifier may be written as a 1x1 convolution.
         if len(stacked) == 4 and keys == self.keys.get(HEAD + "weight") and stacked[2:] == (1, 1):
             return stacked[:2]

@@ -6,7 +6,8 @@ import mmap
 import re
 import struct
 import zlib
-from typing import Any
+from functools import lru_cache
+from typing import Any, Optional
 
 from .stored import BadFile, Index, Source, StoredArray, count_elements, reach, shown
 from .torch_globals import SAVE_AGAIN, Storage, Tensor
@@ -164,16 +165,28 @@ def _locate(tensor: Tensor, record: Record) -> StoredArray:
         raise BadFile("lies in a storage that reaches out of its record; get it again")
     item_size = element.dtype.itemsize
     capacity = size // item_size
-    count = count_elements(shape)
+    count, reached, apart = _extent(shape, strides)
     if count > capacity:
         raise BadFile(f"has {count} elements, its storage only {capacity}; save it .contiguous()")
-    if len(strides) != len(shape) or min(strides, default=0) < 0 or first < 0:
+    if first < 0:
         raise BadFile("has strides that do not fit its shape; get it again")
-    apart = None if not count or _is_contiguous(shape, strides) else strides
-    if first + (reach(shape, apart) if apart else count) > capacity:
+    if first + reached > capacity:
         raise BadFile("reaches out of its storage; get it again")
     offset = record[0] + start + first * item_size
     return StoredArray(offset, element.dtype, shape, apart, element.bfloat16)
+
+
+@lru_cache(maxsize=1024)  # a network has few of them, each many times
+def _extent(
+    shape: tuple[int, ...], strides: tuple[int, ...]
+) -> tuple[int, int, Optional[tuple[int, ...]]]:
+    """Count the elements, and those of the storage up to the last; strides if not contiguous."""
+    count = count_elements(shape)
+    if len(strides) != len(shape) or min(strides, default=0) < 0:
+        raise BadFile("has strides that do not fit its shape; get it again")
+    if not count or _is_contiguous(shape, strides):
+        return count, count, None
+    return count, reach(shape, strides), strides
 
 
 def _is_contiguous(shape: tuple[int, ...], strides: tuple[int, ...]) -> bool:

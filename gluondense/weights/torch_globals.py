@@ -71,11 +71,17 @@ def find_storage(pid: Sequence[Any]) -> Storage:
         raise TypeError
     if type(count) is not int or count < 0:
         raise TypeError
-    size = element.dtype.itemsize
     if not view or view[0] is None:
-        return Storage(element, key, count * size, 0, count * size)
+        return whole_storage(element, key, count)
     _, start, viewed = view[0]
+    size = element.dtype.itemsize
     return Storage(element, key, count * size, start * size, viewed * size)
+
+
+def whole_storage(element: Element, key: str, count: int) -> Storage:
+    """Describe the storage that is a record."""
+    size = count * element.dtype.itemsize
+    return Storage(element, key, size, 0, size)
 
 
 def check_keys(keys: Iterable[Any]) -> None:
@@ -150,14 +156,15 @@ _STORAGES = {
     "ByteStorage": "uint8",
     "BoolStorage": "bool",
 }
+TENSOR, ORDERED_DICT = Function(_tensor), Function(_ordered_dict)
 _GLOBALS: dict[str, Union[Element, Function]] = {
-    "collections.OrderedDict": Function(_ordered_dict),
+    "collections.OrderedDict": ORDERED_DICT,
     "collections.Counter": Function(_counter),  # of learning rate schedules
     "torch.Size": Function(_size),
     "torch.device": Function(lambda *names: names),
     "torch.storage.UntypedStorage": _ELEMENTS["uint8"],
-    "torch._utils._rebuild_tensor": Function(_tensor),
-    "torch._utils._rebuild_tensor_v2": Function(_tensor),
+    "torch._utils._rebuild_tensor": TENSOR,
+    "torch._utils._rebuild_tensor_v2": TENSOR,
     "torch._utils._rebuild_tensor_v3": Function(_typed_tensor),
     "torch._utils._rebuild_parameter": Function(_parameter),
     "torch._utils._rebuild_parameter_with_state": Function(_parameter),

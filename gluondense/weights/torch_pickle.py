@@ -12,6 +12,7 @@ import struct
 from typing import Any, Callable, NamedTuple
 
 from .stored import BadFile
+from .torch_entry import take_tensor
 from .torch_globals import SAVE_AGAIN, Function, Storage, check_keys, find_global, find_storage
 
 _U1, _U4 = struct.Struct("<B"), struct.Struct("<I")
@@ -61,22 +62,21 @@ class _Machine:
         self.code = code
         self.stack: list[Any] = []
         self.marks: list[int] = []
-        self.memo: dict[int, Any] = {}
+        self.memo: dict[bytes, Any] = {}
         self.storages: dict[str, Storage] = {}
 
     def run(self, at: int) -> Loaded:
         code, stack, marks, memo = self.code, self.stack, self.marks, self.memo
-        push, unpack = stack.append, _U4.unpack_from
-        operations, pop_mark = _OPERATIONS, self.pop_mark
+        push, operations, pop_mark = stack.append, _OPERATIONS, self.pop_mark
         while True:
             opcode = code[at]
             at += 1
             # Three quarters of a state dict are these five: a call for each would double the time.
             if opcode == _LONG_BINPUT:
-                memo[unpack(code, at)[0]] = stack[-1]
+                memo[_place(code[at : at + 4])] = stack[-1]
                 at += 4
             elif opcode == _BINGET:
-                push(memo[code[at]])
+                push(memo[code[at : at + 1]])
                 at += 1
             elif opcode == _BININT1:
                 push(code[at])
@@ -100,6 +100,11 @@ class _Machine:
         if type(self.stack[-1]) is not kind:
             raise TypeError
         return self.stack[-1]
+
+
+def _place(number: bytes) -> bytes:
+    """The key of one in the memo: a byte, or four where these are needed."""
+    return number[:1] if number[1:] == b"\0\0\0" else number
 
 
 _LONG_BINPUT, _BINGET, _BININT1, _MARK, _TUPLE, _STOP = b"rhK(t."
@@ -148,6 +153,9 @@ def _counted(count: struct.Struct, decode: Callable[[bytes], Any]) -> Operation:
     return operation
 
 
+_TEXT = _counted(_U4, bytes.decode)
+
+
 def _tuple_1(machine: _Machine, at: int) -> int:
     machine.stack[-1] = (machine.stack[-1],)
     return at
@@ -171,18 +179,29 @@ def _integer(content: bytes) -> Any:
     return int.from_bytes(content, "little", signed=True) if len(content) <= 8 else content
 
 
+def _name(machine: _Machine, at: int) -> int:
+    end = _TEXT(machine, at)
+    taken = take_tensor(machine.code, end, machine.stack[-1], machine.memo)
+    if taken is None:
+        return end
+    tensor, end = taken
+    machine.storages[tensor.storage.key] = tensor.storage
+    machine.stack.append(tensor)
+    return end
+
+
 def _put(machine: _Machine, at: int) -> int:
-    machine.memo[machine.code[at]] = machine.stack[-1]
+    machine.memo[machine.code[at : at + 1]] = machine.stack[-1]
     return at + 1
 
 
 def _memoize(machine: _Machine, at: int) -> int:
-    machine.memo[len(machine.memo)] = machine.stack[-1]
+    machine.memo[_place(_U4.pack(len(machine.memo)))] = machine.stack[-1]
     return at
 
 
 def _get(machine: _Machine, at: int) -> int:
-    machine.stack.append(machine.memo[_U4.unpack_from(machine.code, at)[0]])
+    machine.stack.append(machine.memo[_place(machine.code[at : at + 4])])
     return at + 4
 
 
@@ -263,9 +282,9 @@ for _code, _operation in {
     b"M": _number("<H"),
     b"G": _number(">d"),
     b"\x8a": _counted(_U1, _integer),
-    b"X": _counted(_U4, bytes.decode),
+    b"X": _name,
     b"\x8c": _counted(_U1, bytes.decode),
-    b"T": _counted(_U4, bytes.decode),  # str of Python 2
+    b"T": _TEXT,  # str of Python 2
     b"U": _counted(_U1, bytes.decode),
     b"B": _counted(_U4, bytes),
     b"C": _counted(_U1, bytes),
