@@ -18,6 +18,7 @@ from safetensors.numpy import save, save_file
 from torch_files import legacy_file, state_dict, tensor, zip_file
 from weights_files import (
     NET,
+    RANDOM,
     SCALARS,
     WEIGHT,
     assert_same,
@@ -104,6 +105,34 @@ def test_reads_into_memory_that_is_there(path):
         ):
             with pytest.raises(ValueError, match=message):
                 file.read_into("conv.weight", out)
+
+
+@pytest.mark.parametrize("at_a_time", [2**31, 5000, 100])
+def test_reads_many_into_memory_with_few_calls(tmp_path, monkeypatch, at_a_time):
+    """Also where some are left out, asked for twice, or read in pieces."""
+    arrays = {str(i): RANDOM.normal(size=i % 7).astype(np.float32) for i in range(1500)}
+    arrays["far"] = RANDOM.normal(size=5000)
+    arrays["last"] = np.array(2.5)
+    path = write(tmp_path, zip_file({name: tensor(array) for name, array in arrays.items()}))
+    names = [name for name in arrays if name not in ("3", "far")][::-1]
+    pairs = [(name, np.empty_like(arrays[name])) for name in [*names, "5", "5"]]
+    calls, preadv = [], os.preadv
+
+    def read_less(number, parts, offset):
+        calls.append(len(parts))
+        left, few = at_a_time, []
+        for part in parts:
+            few.append(part[:left])
+            left -= len(few[-1])
+        return preadv(number, few, offset)
+
+    with open_weights(path) as file:
+        monkeypatch.setattr(os, "preadv", read_less)
+        file.read_all_into(pairs)
+    for name, array in pairs:
+        np.testing.assert_array_equal(array, arrays[name])
+    assert max(calls) <= 1024
+    assert at_a_time < 2**31 or len(calls) == 6
 
 
 def test_reads_views_and_bfloat16_into_memory(tmp_path):

@@ -12,7 +12,7 @@ from mxnet import gluon
 from mxnet.gluon import nn
 from mxnet.gluon.model_zoo import vision
 from reference import assert_close, images, randomize
-from safetensors.numpy import save_file
+from safetensors.numpy import load_file, save_file
 from test_weights_layouts import COMPLETE
 
 import gluondense
@@ -387,6 +387,19 @@ def test_what_does_not_fit_is_named(saved, tmp_path, initialize):
     arrays = {k: a for k, a in values(net).items() if k != "output.bias"}
     write(tmp_path / "less.params", arrays)
     refused(other(), tmp_path / "less.params", "1 missing: output.bias")
+
+
+@pytest.mark.parametrize("shape", [(), (64, 3, 1, 1), (64,)])
+def test_parts_that_do_not_stack_are_refused(tmp_path, shape):
+    """DPN-68b's two convolutions behind one normalization are one of ours."""
+    net = gluondense.get_model("dpn68b", **DPN)
+    net.initialize()
+    path = tmp_path / "net.safetensors"
+    save_weights(net, path, "timm-dpn-b")
+    arrays = load_file(path)
+    part = "features.conv2_1.c1x1_c2.weight"
+    save_file({**arrays, part: np.resize(arrays[part], shape)}, path)
+    refused(net, path, "1 misshapen: features.stage1.block1.conv_c.conv.weight")
 
 
 def test_other_eps_is_refused(tmp_path):

@@ -28,7 +28,7 @@ def index_of(tensors, view=()) -> bytes:
 def run(code: bytes):
     """What is on the stack, in the memo and among the storages afterwards, or what is wrong."""
     machine = torch_pickle._Machine(code)
-    with mock.patch.object(torch_pickle, "_Machine", lambda _: machine):
+    with mock.patch.object(torch_pickle, "_Machine", return_value=machine):
         try:
             loaded = torch_pickle.load(code)
         except BadFile as error:
@@ -81,7 +81,7 @@ def test_any_tensor(named, view):
 def test_usual_tensors_are_taken_as_a_whole(view, shape):
     def make():
         storage = Storage(b"", Named("torch", "FloatStorage"), 9)
-        return Tensor(storage, 0, tuple(list(shape)), tuple(list(shape)))  # objects of their own
+        return Tensor(storage, 0, (0, *shape)[1:], (0, *shape)[1:])  # objects of their own
 
     assert run_both(index_of({"a": make(), "b": make()}, view)) == 2
 
@@ -118,7 +118,7 @@ def test_each_place_that_is_put_can_be_asked_for():
         run_both(BASE[:-1] + b"0j" + place + b".")
 
 
-@pytest.mark.parametrize("place", range(0, 30))
+@pytest.mark.parametrize("place", range(30))
 @pytest.mark.parametrize("value", [b"N", b"X\1\0\0\0a", b"ctorch\nSize\n", b"ctorch\nuint8\n"])
 def test_what_is_asked_for_can_be_anything(place, value):
     """Here each of the first places gets something else in front of the second tensor."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import BinaryIO, Callable
 
 import numpy as np
@@ -55,7 +55,7 @@ class WeightsFile(Mapping[str, np.ndarray]):
         stored = self._arrays[key]
         if stored.strides is None:
             array = np.empty(stored.shape, stored.dtype)
-            self._fill(array, stored.offset)
+            self._fill([(stored.offset, array)])
         else:
             array = self._gather(stored, stored.strides)
         return _widen(array) if stored.bfloat16 else array
@@ -97,37 +97,37 @@ class WeightsFile(Mapping[str, np.ndarray]):
         ValueError
             If the shapes differ, or ``out`` can't hold numbers of that kind.
         """
-        stored = self._arrays[key]
-        if out.shape != stored.shape:
-            raise ValueError(f"{self.path}: {key} is {stored.shape}, not {out.shape} as out is")
-        direct = stored.strides is None and not stored.bfloat16 and out.dtype == stored.dtype
-        if direct and out.flags.c_contiguous:
-            self._fill(out, stored.offset)
-        elif np.can_cast(self.dtypes[key], out.dtype, "same_kind"):
-            out[...] = self[key]
-        else:
-            raise ValueError(f"{self.path}: {key} is {self.dtypes[key]}, and out is {out.dtype}")
+        self.read_all_into([(key, out)])
+
+    def read_all_into(self, pairs: Iterable[tuple[str, np.ndarray]]) -> None:
+        """Do :meth:`read_into` for many, in the file's order and with few calls."""
+        rows = []
+        for key, out in pairs:
+            stored = self._arrays[key]
+            if out.shape != stored.shape:
+                raise ValueError(f"{self.path}: {key} is {stored.shape}, not {out.shape} as out is")
+            direct = stored.strides is None and not stored.bfloat16 and out.dtype == stored.dtype
+            if direct and out.flags.c_contiguous:
+                rows.append((stored.offset, out))
+            elif np.can_cast(self.dtypes[key], out.dtype, "same_kind"):
+                out[...] = self[key]
+            else:
+                types = f"{self.dtypes[key]}, and out is {out.dtype}"
+                raise ValueError(f"{self.path}: {key} is {types}")
+        self._fill(rows)
 
     def _gather(self, stored: StoredArray, strides: tuple[int, ...]) -> np.ndarray:
         storage = np.empty(reach(stored.shape, strides), stored.dtype)
-        self._fill(storage, stored.offset)
+        self._fill([(stored.offset, storage)])
         in_bytes = [stride * storage.itemsize for stride in strides]
         # Whoever made the index has checked that this stays within the storage.
         view = np.lib.stride_tricks.as_strided(storage, stored.shape, in_bytes, writeable=False)
         return np.array(view, order="C")
 
-    def _fill(self, array: np.ndarray, offset: int) -> None:
-        if not array.size:
-            return
+    def _fill(self, rows: list[tuple[int, np.ndarray]]) -> None:
         if self._source.file.closed:
             raise ValueError(f"{self.path} is closed; read it inside of its with statement")
-        done = os.preadv(self._source.number, [array.data], offset)
-        while done < array.nbytes:  # Linux reads 2 GiB at a time
-            rest = array.data.cast("B")[done:]
-            count = os.preadv(self._source.number, [rest], offset + done)
-            if count == 0:
-                raise ValueError(f"{self.path} became shorter while it was read; get it again")
-            done += count
+        self._source.fill(rows)
 
 
 def _widen(array: np.ndarray) -> np.ndarray:

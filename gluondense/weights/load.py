@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import mxnet as mx
@@ -183,15 +183,14 @@ def _fill(plan: Plan, parameters: dict[str, gluon.Parameter], devices: list[mx.C
     """Read what the plan loads, to where it is in use or else to new memory."""
     new = {name: parameters[name] for name in plan.loads if parameters[name]._data is None}
     arrays, views = _make_arrays(plan, new)
-    for name, view in zip(new, views):
-        _read_into(plan, name, view)
+    _read_all(plan, zip(new, views))
     trained = {name: value for name, value in new.items() if value.grad_req != "null"}
     gradients, _ = _make_arrays(plan, trained, zeros=True)
     _start(new, dict(zip(new, arrays)), dict(zip(trained, gradients)), devices)
     used = [(n, a) for n in plan.loads if n not in new for a in parameters[n].list_data()]
     here = [(name, array) for name, array in used if array.context.device_type == "cpu"]
-    for (name, _), view in zip(here, open_arrays([array for _, array in here])):
-        _read_into(plan, name, view)
+    opened = open_arrays([array for _, array in here])
+    _read_all(plan, ((name, view) for (name, _), view in zip(here, opened)))
     for name, array in used:
         if array.context.device_type != "cpu":
             array[:] = _read(plan, name)
@@ -226,12 +225,15 @@ def _start(
     )
 
 
-def _read_into(plan: Plan, name: str, memory: np.ndarray) -> None:
-    keys = plan.loads[name]
-    if len(keys) == 1 and plan.file.shapes[keys[0]] == memory.shape:
-        plan.file.read_into(keys[0], memory)
-    else:
-        memory[...] = _read(plan, name)
+def _read_all(plan: Plan, rows: Iterable[tuple[str, np.ndarray]]) -> None:
+    as_they_are = []
+    for name, memory in rows:
+        keys = plan.loads[name]
+        if len(keys) == 1 and plan.file.shapes[keys[0]] == memory.shape:
+            as_they_are.append((keys[0], memory))
+        else:
+            memory[...] = _read(plan, name)
+    plan.file.read_all_into(as_they_are)
 
 
 def _read(plan: Plan, name: str) -> np.ndarray:

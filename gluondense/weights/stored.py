@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from operator import itemgetter
 from typing import BinaryIO, NamedTuple, Optional
 
 import numpy as np
@@ -13,6 +14,9 @@ import numpy as np
 # What every supported NumPy can hold.
 MAX_DIMENSIONS = 32
 _MAX_ELEMENTS = 2**59
+
+# What is skipped rather than left to another call, and how many parts Linux reads in one.
+_GAP, _MOST_PARTS = 4096, 1024
 
 
 class BadFile(ValueError):
@@ -33,6 +37,35 @@ class Source:
         if offset < 0 or offset + size > self.size:
             raise self.truncated()
         return os.pread(self.number, size, offset)
+
+    def fill(self, rows: Iterable[tuple[int, np.ndarray]]) -> None:
+        """Read contiguous arrays from there on; what lies close together is read in one call."""
+        gap = memoryview(bytearray(_GAP))
+        parts: list[memoryview] = []
+        start = end = 0
+        for offset, array in sorted(rows, key=itemgetter(0)):
+            if not array.size:
+                continue
+            if not 0 <= offset - end <= _GAP or len(parts) > _MOST_PARTS - 2:
+                self._read_parts(parts, start)
+                parts, start, end = [], offset, offset
+            if offset > end:
+                parts.append(gap[: offset - end])
+            parts.append(array.data.cast("B"))
+            end = offset + array.nbytes
+        self._read_parts(parts, start)
+
+    def _read_parts(self, parts: list[memoryview], at: int) -> None:
+        while parts:
+            done = os.preadv(self.number, parts, at)
+            if done == 0:
+                raise ValueError(f"{self.path} became shorter while it was read; get it again")
+            at += done
+            # Linux reads 2 GiB at a time.
+            while parts and done >= len(parts[0]):
+                done -= len(parts.pop(0))
+            if done:
+                parts[0] = parts[0][done:]
 
     def truncated(self) -> BadFile:
         """Make the error for a file that announces more than it has."""

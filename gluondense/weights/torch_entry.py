@@ -41,7 +41,9 @@ _match = re.compile(
 _find_numbers = re.compile(_PIECES[b"number"], re.DOTALL).findall
 
 
-def take_tensor(code: Any, at: int, name: str, memo: dict[Any, Any]) -> Optional[tuple[Tensor, int]]:
+def take_tensor(
+    code: Any, at: int, name: str, memo: dict[Any, Any]
+) -> Optional[tuple[Tensor, int]]:
     """Do at once what the opcodes of a tensor do.
 
     Parameters
@@ -81,12 +83,13 @@ def take_tensor(code: Any, at: int, name: str, memo: dict[Any, Any]) -> Optional
     key, shape, strides = text.decode(), _numbers(shape), _numbers(strides)
     (count,), (first,) = _numbers(count), _numbers(first)
     description = ("storage", element, key, memo[device], count, *([None] if view else ()))
-    arguments = (whole_storage(element, key, count), first, shape, strides, flag == b"\x88", {})
-    tensor = Tensor(*arguments[:4])
+    tensor = Tensor(whole_storage(element, key, count), first, shape, strides)
+    no_hooks: dict[Any, Any] = {}
+    arguments = (*tensor, flag == b"\x88", no_hooks)
     memo.update(
         {
             name_put: name, key_put: key, storage_put: description, shape_put: shape,
-            strides_put: strides, hooks_put: arguments[5], arguments_put: arguments, put: tensor,
+            strides_put: strides, hooks_put: no_hooks, arguments_put: arguments, put: tensor,
         }
     )  # fmt: skip
     memo.pop(None, None)  # that of an empty shape
