@@ -21,7 +21,11 @@ KINDS = {"FloatStorage": 4, "HalfStorage": 2, "LongStorage": 8}
 
 def index_of(tensors, view=()) -> bytes:
     """A pickle whose memo has more than 256 places before these tensors."""
-    known = {kind: Tensor(Storage(b"", Named("torch", kind), 0), 0, (0,), (1,)) for kind in KINDS}
+    known = [
+        Tensor(Storage(b"", Named("torch", kind), 0), 0, (0,), (1,), rebuild)
+        for kind in KINDS
+        for rebuild in ("_rebuild_tensor_v2", "_rebuild_tensor")
+    ]
     return dumps({"known": known, "names": list(map(str, range(256))), "net": tensors}, 2, view)[0]
 
 
@@ -76,12 +80,14 @@ def test_any_tensor(named, view):
     run_both(index_of(named, view))
 
 
+@pytest.mark.parametrize("rebuild", ["_rebuild_tensor_v2", "_rebuild_tensor"])
 @pytest.mark.parametrize("view", [(), (None,)])
 @pytest.mark.parametrize("shape", [(), (300,), (4, 3), (4, 3, 2), (4, 3, 2, 70000), (1,) * 9])
-def test_usual_tensors_are_taken_as_a_whole(view, shape):
+def test_usual_tensors_are_taken_as_a_whole(rebuild, view, shape):
     def make():
         storage = Storage(b"", Named("torch", "FloatStorage"), 9)
-        return Tensor(storage, 0, (0, *shape)[1:], (0, *shape)[1:])  # objects of their own
+        # Shapes and strides are objects of their own.
+        return Tensor(storage, 0, (0, *shape)[1:], (0, *shape)[1:], rebuild)
 
     assert run_both(index_of({"a": make(), "b": make()}, view)) == 2
 

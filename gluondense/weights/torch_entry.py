@@ -26,7 +26,7 @@ _PIECES[b"numbers"] = (
 ) % _PIECES
 _match = re.compile(
     rb"%(put)b"  # of the name
-    rb"%(get)b"  # _rebuild_tensor_v2
+    rb"%(get)b"  # _rebuild_tensor_v2, or without the number
     rb"\("
     rb"\(%(get)b%(get)b"  # "storage", the type of its numbers,
     rb"X(.)\0\0\0(\d+)%(put)b"  # its key,
@@ -34,7 +34,7 @@ _match = re.compile(
     rb"(%(number)b)(N?)t%(put)bQ"  # and how many there are
     rb"(%(number)b)"  # the offset in it
     rb"%(numbers)b%(numbers)b"  # the shape, the strides
-    rb"([\x88\x89])%(get)b\)R%(put)b"  # whether it requires a gradient, and its hooks
+    rb"(?:([\x88\x89])%(get)b\)R%(put)b)?"  # since 0.4 whether it has a gradient, and its hooks
     rb"t%(put)bR%(put)b" % _PIECES,
     re.DOTALL,
 ).match
@@ -76,7 +76,7 @@ def take_tensor(
         or memo.get(word) != "storage"
         or type(element) is not Element
         or device not in memo
-        or memo.get(hooks) is not ORDERED_DICT
+        or not (hooks is None or memo.get(hooks) is ORDERED_DICT)
         or size[0] != len(text)
     ):
         return None
@@ -85,14 +85,14 @@ def take_tensor(
     description = ("storage", element, key, memo[device], count, *([None] if view else ()))
     tensor = Tensor(whole_storage(element, key, count), first, shape, strides)
     no_hooks: dict[Any, Any] = {}
-    arguments = (*tensor, flag == b"\x88", no_hooks)
+    arguments = (*tensor, flag == b"\x88", no_hooks) if flag else tuple(tensor)
     memo.update(
         {
             name_put: name, key_put: key, storage_put: description, shape_put: shape,
             strides_put: strides, hooks_put: no_hooks, arguments_put: arguments, put: tensor,
         }
     )  # fmt: skip
-    memo.pop(None, None)  # that of an empty shape
+    memo.pop(None, None)  # what was not there
     return tensor, match.end()
 
 
