@@ -59,23 +59,23 @@ void Runner::conv_tile(const Step& s, int y, int x, int pixels, int block, int e
   ConvTile<T> tile;
   tile.pixels = pixels;
   tile.slope = s.slope;
-  tile.in_step = static_cast<std::ptrdiff_t>(s.stride[1]) * from.channels;
+  tile.in_step = static_cast<std::ptrdiff_t>(s.stride[1]) * from.step;
   const T* in = reinterpret_cast<const T*>(memory_ + from.offset) + s.in.channel;
   if (seamless(s, from)) {
-    in += (static_cast<std::ptrdiff_t>(y) * from.width + x) * from.channels;
+    in += (static_cast<std::ptrdiff_t>(y) * from.width + x) * from.step;
   } else {
     in += (static_cast<std::ptrdiff_t>(y * s.stride[0] - s.pad[0] + from.border) * from.pitch() +
-           x * s.stride[1] - s.pad[1] + from.border) * from.channels;
+           x * s.stride[1] - s.pad[1] + from.border) * from.step;
   }
   if (has_prologue(s) || collides<T>(s, tile.in_step)) in = pack<T>(s, in, &tile);
   // Taps side by side in memory are one run.
   std::ptrdiff_t taps[kMostTaps];
-  const bool joined = s.block_in == from.channels;
+  const bool joined = s.block_in == from.step;
   tile.run = joined ? s.kernel[1] * s.block_in : s.block_in;
   tile.runs = 0;
   for (int ky = 0; ky < s.kernel[0]; ++ky) {
     for (int kx = 0; kx < (joined ? 1 : s.kernel[1]); ++kx) {
-      taps[tile.runs++] = (static_cast<std::ptrdiff_t>(ky) * from.pitch() + kx) * from.channels;
+      taps[tile.runs++] = (static_cast<std::ptrdiff_t>(ky) * from.pitch() + kx) * from.step;
     }
   }
   tile.taps = taps;

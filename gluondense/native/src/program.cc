@@ -121,6 +121,13 @@ int out_size(int size, int kernel, int stride, int pad) {
   return (size + 2 * pad - kernel) / stride + 1;
 }
 
+// Pixels that lie many lines of the cache apart, and a power of two, share few places in it: then
+// the channels of neighbours push each other out.
+int pixel_step(int channels, int element) {
+  constexpr int kLine = 64, kFew = 1024;
+  return channels * element % kFew == 0 ? channels + kLine / element : channels;
+}
+
 struct Access {
   View view;
   bool write;
@@ -219,7 +226,8 @@ Plan Program::plan(int channels, int height, int width) const {
     if (born[s.out.map] < 0) {
       born[s.out.map] = i;
       const Map& map = maps[s.out.map];
-      place = {h, w, map.border, map.channels, map.bytes ? 1 : 4, 0};
+      const int element = map.bytes ? 1 : 4;
+      place = {h, w, map.border, element, pixel_step(map.channels, element), 0};
     } else if (place.height != h || place.width != w) {
       fail("maps of different sizes stand side by side");
     }

@@ -51,15 +51,16 @@ inline bool computes(const Step& s) { return s.add.there() || s.slope != 1 || s.
 
 // Where a map lies for one size of images.
 struct Place {
-  int height = 0, width = 0, border = 0, channels = 0, element = 4;
+  int height = 0, width = 0, border = 0, element = 4;
+  int step = 0;            // elements from one pixel to the next
   std::size_t offset = 0;  // bytes from the memory's begin
   int pitch() const { return width + 2 * border; }
   std::size_t bytes() const {
-    return static_cast<std::size_t>(pitch()) * (height + 2 * border) * channels * element;
+    return static_cast<std::size_t>(pitch()) * (height + 2 * border) * step * element;
   }
-  // Channels before a pixel's first; y and x may be in the border.
+  // Elements before a pixel's first; y and x may be in the border.
   std::size_t at(int y, int x) const {
-    return (static_cast<std::size_t>(y + border) * pitch() + x + border) * channels;
+    return (static_cast<std::size_t>(y + border) * pitch() + x + border) * step;
   }
 };
 

@@ -67,9 +67,9 @@ void Runner::load(const Step& s, const float* in) {
       const float* const from = in + c * plane + static_cast<std::size_t>(y) * p.width;
       if constexpr (std::is_same_v<T, Byte>) {
         kernels().quantize(from, blob_[s.scale + c], blob_[s.shift + c], line, p.width);
-        for (int x = 0; x < p.width; ++x) row[x * p.channels + c] = line[x];
+        for (int x = 0; x < p.width; ++x) row[x * p.step + c] = line[x];
       } else {
-        for (int x = 0; x < p.width; ++x) row[x * p.channels + c] = from[x];
+        for (int x = 0; x < p.width; ++x) row[x * p.step + c] = from[x];
       }
     }
   }

@@ -116,18 +116,18 @@ template <class T>
 void Runner::clear_border(const View& view) const {
   const Place& p = place(view);
   if (p.border == 0) return;
-  const std::ptrdiff_t edge = program_.maps[view.map].edge;
+  const Map& map = program_.maps[view.map];
   const auto clear = [&](T* begin, std::size_t pixels) {
-    if (edge < 0) {
-      std::memset(begin, 0, pixels * p.channels * sizeof(T));
+    if (map.edge < 0) {
+      std::memset(begin, 0, pixels * p.step * sizeof(T));
     } else {
       for (std::size_t i = 0; i < pixels; ++i) {
-        std::memcpy(begin + i * p.channels, bytes_ + edge, p.channels);
+        std::memcpy(begin + i * p.step, bytes_ + map.edge, map.channels);
       }
     }
   };
   T* const begin = reinterpret_cast<T*>(memory_ + p.offset);
-  const std::size_t line = static_cast<std::size_t>(p.pitch()) * p.channels;
+  const std::size_t line = static_cast<std::size_t>(p.pitch()) * p.step;
   const auto [first, last] = share(p.height + 2 * p.border);
   for (int y = first; y < last; ++y) {
     T* const row = begin + y * line;
@@ -135,7 +135,7 @@ void Runner::clear_border(const View& view) const {
       clear(row, p.pitch());
     } else {
       clear(row, p.border);
-      clear(row + line - static_cast<std::size_t>(p.border) * p.channels, p.border);
+      clear(row + line - static_cast<std::size_t>(p.border) * p.step, p.border);
     }
   }
 }

@@ -137,11 +137,11 @@ void Runner::winograd_tiles(const Step& s, const float* filters, int first, int 
 void Runner::winograd_in(const Step& s, int y, int x, float* patch, float* planes,
                          std::ptrdiff_t plane) {
   const Place& from = place(s.in);
-  const std::ptrdiff_t line = static_cast<std::ptrdiff_t>(from.pitch()) * from.channels;
+  const std::ptrdiff_t line = static_cast<std::ptrdiff_t>(from.pitch()) * from.step;
   const bool inside = y - 1 + kIn <= from.height + from.border &&
                       x - 1 + kIn <= from.width + from.border;
   if (inside) {
-    kernels().winograd_in(pixel<float>(s.in, y - 1, x - 1), line, from.channels, planes, plane,
+    kernels().winograd_in(pixel<float>(s.in, y - 1, x - 1), line, from.step, planes, plane,
                           s.in.channels);
     return;
   }
