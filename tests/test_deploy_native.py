@@ -358,6 +358,8 @@ HARM = [
     ("block_out=4", "block_out=64", "empty or too wide"),
     ("blocks=1", "blocks=2", "not those of its channels"),
     ("block_in=3", "block_in=4", "not those of its channels"),
+    ("block_in=3", "block_in=3 block_groups=2", "groups are not of equal width"),
+    ("block_in=3", "block_in=3 block_groups=0", "groups are not of equal width"),
     ("weight=0", "weight=4000", "beyond the blob"),
     ("bias=0", "bias=4090", "beyond the blob"),
     ("bias=0", "", "beyond the blob"),

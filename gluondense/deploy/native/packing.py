@@ -21,7 +21,8 @@ def pack_filters(
     >>> weight, bias = np.zeros((48, 3, 7, 7)), np.zeros(48)
     >>> blocks, (filters, biases) = pack_filters(weight, bias, groups=1)
     >>> blocks
-    {'blocks': 2, 'block_in': 3, 'block_step': 0, 'block_share': 1, 'block_out': 32}
+    {'blocks': 2, 'block_in': 3, 'block_step': 0, 'block_share': 1, 'block_out': 32,
+     'block_groups': 1}
     >>> filters.shape, biases.shape
     ((2, 7, 7, 3, 32), (2, 32))
     """
@@ -48,6 +49,7 @@ def pack_filters(
         "block_step": 0 if groups == 1 else depth * together,
         "block_share": share,
         "block_out": width,
+        "block_groups": together,
     }
     return sizes, (filters, biases)
 

@@ -32,16 +32,15 @@ void Runner::conv(const Step& s) {
   const int line = seamless(s, from) ? to.height * to.width : to.width;
   const int most = kernels().max_pixels;
   const int tiles = (line + most - 1) / most;  // in a line, of nearly equal length
-  // With many threads and few pixels, the blocks of channels are shared out, too.
-  const int parts = std::min(s.blocks, std::max(1, 2 * team_.size() / (lines * tiles)));
   clear_border<T>(s.out);
-  const auto [first, last] = share(lines * tiles * parts);
-  for (int job = first; job < last; ++job) {
-    const int tile = job / parts, y = tile / tiles;
-    const int begin = static_cast<long>(line) * (tile % tiles) / tiles;
-    const int end = static_cast<long>(line) * (tile % tiles + 1) / tiles;
-    const int part = job % parts;
-    conv_tile<T>(s, y, begin, end - begin, s.blocks * part / parts, s.blocks * (part + 1) / parts);
+  // A tile's blocks of channels may be several threads'.
+  const auto [first, last] = share(static_cast<long>(lines) * tiles * s.blocks);
+  for (long job = first; job < last;) {
+    const long tile = job / s.blocks, part = tile % tiles;
+    const int block = job % s.blocks, end = std::min<long>(s.blocks, block + last - job);
+    const int x = line * part / tiles, next = line * (part + 1) / tiles;
+    conv_tile<T>(s, tile / tiles, x, next - x, block, end);
+    job += end - block;
   }
 }
 

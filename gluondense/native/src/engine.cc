@@ -49,9 +49,11 @@ void Engine::prepare(const Images& images, const Weights& weights) {
                          planned_.height == images.height && planned_.width == images.width;
   if (same_size && weights.blob == weights_.blob && weights.version == weights_.version) return;
   Plan plan = program_.plan(images.channels, images.height, images.width);
-  WinogradFilters winograd = winograd_filters(program_, plan, weights.blob);
+  FiltersByStep winograd = winograd_filters(program_, plan, weights.blob);
+  FiltersByStep grouped = grouped_filters(program_, weights.blob);
   plan_ = std::move(plan);
   winograd_ = std::move(winograd);
+  grouped_ = std::move(grouped);
   planned_ = images;
   weights_ = weights;
   use_large_pages(weights.blob, program_.blob * sizeof(float));
@@ -79,7 +81,7 @@ void Engine::run(const Images& images, const Weights& weights,
   }
   Byte* const begin = reinterpret_cast<Byte*>(
       (reinterpret_cast<std::uintptr_t>(memory_.data()) + 63) / 64 * 64);
-  const Network network = {program_, plan_, winograd_, weights.blob, weights.bytes};
+  const Network network = {program_, plan_, winograd_, grouped_, weights.blob, weights.bytes};
   std::unique_ptr<Team> team;
 #pragma omp parallel num_threads(most)
   {

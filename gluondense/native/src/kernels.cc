@@ -3,6 +3,10 @@
 // one of its copies for all, and it could be the one that this processor cannot run.
 #include "kernels.h"
 
+#if defined(__AVX512F__)
+#include <immintrin.h>
+#endif
+
 namespace gluondense {
 namespace GLUONDENSE_ISA {
 namespace {
@@ -187,6 +191,61 @@ void pool(const float* const* pixels, int count, bool max, float share, float* o
   }
 }
 
+#if defined(__AVX512F__)
+
+// Pixels that a window of three columns makes of M.
+template <int M, int S>
+constexpr int kWindow = (M - 1) * S + 3;
+
+template <int M, int S>
+void grouped(const GroupedTile& t) {
+  Vector sum[M];
+  for (int m = 0; m < M; ++m) sum[m] = at(t.bias);
+  const float* weights = t.weights;
+  for (int y = 0; y < 3; ++y) {
+    const float* const in = t.in + y * t.in_row;
+    for (int k = 0; k < t.depth; ++k, weights += 3 * kGroupedLanes) {
+      const __m512i lanes = _mm512_add_epi32(_mm512_loadu_si512(t.lanes), _mm512_set1_epi32(k));
+      const Vector w[3] = {at(weights), at(weights + kGroupedLanes), at(weights + 2 * kGroupedLanes)};
+      // Each pixel is moved once, for all three columns.
+#pragma GCC unroll 32
+      for (int i = 0; i < kWindow<M, S>; ++i) {
+        const Vector x = _mm512_permutexvar_ps(lanes, _mm512_loadu_ps(in + i * t.in_step));
+#pragma GCC unroll 3
+        for (int column = 0; column < 3; ++column) {
+          const int m = (i - column) / S;
+          if (i >= column && (i - column) % S == 0 && m < M) sum[m] += x * w[column];
+        }
+      }
+    }
+  }
+#pragma GCC unroll 14
+  for (int m = 0; m < M; ++m) {
+    finish(sum[m], t.add ? t.add + m * t.add_step : nullptr, t.slope, t.channels,
+           t.out + m * t.out_step);
+  }
+}
+
+template <int S>
+void grouped_stride(const GroupedTile& t) {
+  static void (*const by_pixels[])(const GroupedTile&) = {
+      nullptr,       grouped<1, S>, grouped<2, S>,  grouped<3, S>,  grouped<4, S>,
+      grouped<5, S>, grouped<6, S>, grouped<7, S>,  grouped<8, S>,  grouped<9, S>,
+      grouped<10, S>, grouped<11, S>, grouped<12, S>, grouped<13, S>, grouped<14, S>,
+  };
+  by_pixels[t.pixels](t);
+}
+
+void grouped_tile(const GroupedTile& t) { t.stride == 1 ? grouped_stride<1>(t) : grouped_stride<2>(t); }
+
+constexpr auto kGrouped = grouped_tile;
+
+#else
+
+constexpr void (*kGrouped)(const GroupedTile&) = nullptr;
+
+#endif
+
 }  // namespace
 
 // In kernels_bytes.cc.
@@ -197,7 +256,8 @@ void pool_bytes(const Byte* const* pixels, int count, bool max, Byte* out, int c
 
 extern const Kernels table;
 const Kernels table = {GLUONDENSE_NAME, kPixels,     conv_tile,    conv_bytes, affine, rectify,
-                       quantize,        pool,        pool_bytes,   winograd_in, winograd_out};
+                       quantize,        pool,        pool_bytes,   winograd_in, winograd_out,
+                       kGrouped};
 
 }  // namespace GLUONDENSE_ISA
 }  // namespace gluondense

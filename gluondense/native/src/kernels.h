@@ -66,6 +66,24 @@ struct WinogradOut {
   float slope;
 };
 
+// A line of pixels of a 3x3 convolution, a vector of output channels at a time, whose groups read
+// few channels of one vector: those that each lane's group reads are moved there.
+constexpr int kGroupedLanes = 16;
+
+struct GroupedTile {
+  const float* in;                // first pixel, first tap
+  std::ptrdiff_t in_row, in_step;  // to the next row and pixel of the image
+  int stride;                     // 1 or 2
+  int depth, lanes[kGroupedLanes];  // of a group: how many channels, and the first for each lane
+  const float* weights;           // (3, depth, 3, kGroupedLanes)
+  const float* bias;
+  float* out;
+  const float* add;
+  std::ptrdiff_t out_step, add_step;
+  int pixels, channels;
+  float slope;
+};
+
 struct Kernels {
   const char* name;
   int max_pixels;
@@ -86,6 +104,7 @@ struct Kernels {
   void (*winograd_in)(const float* in, std::ptrdiff_t row, std::ptrdiff_t pixel, float* out,
                       std::ptrdiff_t plane, int channels);
   void (*winograd_out)(const WinogradOut& tile);
+  void (*grouped)(const GroupedTile& tile);  // null where dense blocks are no slower
 };
 
 // The best that this processor runs.

@@ -96,6 +96,7 @@ Step step(Step::Kind kind, const Words& words) {
   s.block_step = words.number("block_step", 0);
   s.block_share = words.number("block_share", 1);
   s.block_out = words.number("block_out", 0);
+  s.block_groups = words.number("block_groups", 1);
   s.max = words.number("max", 0) != 0;
   s.whole = words.number("whole", 1) != 0;
   s.slope = static_cast<float>(words.real("slope", 1));

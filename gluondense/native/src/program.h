@@ -25,6 +25,7 @@ struct Step {
   int block_step = 0;      // from one block's input channels to the next one's
   int block_share = 1;     // how many blocks read the same ones, before that step
   int block_out = 0;       // output channels of a block
+  int block_groups = 1;    // groups of a block: its filters are 0 but for their own group's channels
   bool max = false;        // of a pooling; else the mean
   bool whole = true;       // whether a mean counts the border
   float slope = 1;         // of the activation below 0

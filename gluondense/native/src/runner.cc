@@ -33,6 +33,8 @@ void Runner::run(const float* in, int image, const std::vector<float*>& outputs)
       bytes ? store<Byte>(s, image, outputs[s.output]) : store<float>(s, image, outputs[s.output]);
     } else if (!winograd_[i].empty()) {
       winograd(s, winograd_[i].data());
+    } else if (!grouped_[i].empty()) {
+      grouped(s, grouped_[i].data());
     } else {
       bytes ? run_step<Byte>(s) : run_step<float>(s);
     }

@@ -12,16 +12,17 @@
 
 namespace gluondense {
 
-// Filters of the steps that use Winograd's filtering, by step; empty for the others.
-typedef std::vector<std::vector<float>> WinogradFilters;
+// Filters in another form, by step; empty for steps that do not use it.
+typedef std::vector<std::vector<float>> FiltersByStep;
 
-WinogradFilters winograd_filters(const Program& program, const Plan& plan, const float* blob);
+FiltersByStep winograd_filters(const Program& program, const Plan& plan, const float* blob);
+FiltersByStep grouped_filters(const Program& program, const float* blob);
 
 // All that the threads share.
 struct Network {
   const Program& program;
   const Plan& plan;
-  const WinogradFilters& winograd;
+  const FiltersByStep &winograd, &grouped;
   const float* blob;
   const std::int8_t* bytes;
 };
@@ -44,6 +45,7 @@ class Runner {
       : program_(network.program),
         plan_(network.plan),
         winograd_(network.winograd),
+        grouped_(network.grouped),
         blob_(network.blob),
         bytes_(network.bytes),
         memory_(memory),
@@ -56,7 +58,7 @@ class Runner {
  private:
   const Program& program_;
   const Plan& plan_;
-  const WinogradFilters& winograd_;
+  const FiltersByStep &winograd_, &grouped_;
   const float* const blob_;
   const std::int8_t* const bytes_;
   Byte* const memory_;
@@ -77,6 +79,7 @@ class Runner {
   void conv_tile(const Step& s, int y, int x, int pixels, int block, int end);
   template <class T>
   const T* pack(const Step& s, const T* in, ConvTile<T>* tile);
+  void grouped(const Step& s, const float* filters);
   void winograd(const Step& s, const float* filters);
   void winograd_tiles(const Step& s, const float* filters, int first, int tiles);
   void winograd_in(const Step& s, int y, int x, float* patch, float* planes,
@@ -103,9 +106,8 @@ class Runner {
     return reinterpret_cast<const Byte*>(bytes_) + offset;
   }
   // This thread's share of so many equal pieces of work.
-  std::pair<int, int> share(int count) const {
-    return {static_cast<int>(static_cast<long>(count) * rank_ / team_.size()),
-            static_cast<int>(static_cast<long>(count) * (rank_ + 1) / team_.size())};
+  std::pair<long, long> share(long count) const {
+    return {count * rank_ / team_.size(), count * (rank_ + 1) / team_.size()};
   }
   // The memory was another map's before.
   template <class T>

@@ -107,6 +107,9 @@ class Validator {
     require(s.blocks >= 1 && s.block_in >= 1 && s.block_share >= 1 && s.block_out >= 1 &&
                 s.block_out <= kBlock,
             "a convolution's blocks are empty or too wide");
+    require(s.block_groups >= 1 && s.block_in % s.block_groups == 0 &&
+                s.block_out % s.block_groups == 0,
+            "a block's groups are not of equal width");
     const std::ptrdiff_t last = static_cast<std::ptrdiff_t>(s.blocks - 1) / s.block_share;
     require(last * s.block_step + s.block_in <= s.in.channels &&
                 static_cast<std::ptrdiff_t>(s.blocks - 1) * s.block_out < s.out.channels &&

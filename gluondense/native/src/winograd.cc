@@ -55,8 +55,8 @@ void transform(const double* g, double* u) {
 
 }  // namespace
 
-WinogradFilters winograd_filters(const Program& program, const Plan& plan, const float* blob) {
-  WinogradFilters all(program.steps.size());
+FiltersByStep winograd_filters(const Program& program, const Plan& plan, const float* blob) {
+  FiltersByStep all(program.steps.size());
   for (std::size_t i = 0; i < all.size(); ++i) {
     const Step& s = program.steps[i];
     if (s.kind != Step::kConv || !pays(s, plan, program.maps[s.in.map].bytes)) continue;
