@@ -58,6 +58,7 @@ def _measure(args: argparse.Namespace, command: str) -> dict[str, Any]:
         pictures=args.images,
         cache=args.cache,
         floor=args.floor,
+        together=args.together,
     )
     shown, content = 0, {}
     for content in measure(plan, _clock()):
@@ -116,6 +117,7 @@ def _parser() -> Parser:
     add("--reference", default="openvino", metavar="NAME", help="of the second ratio; openvino")
     add("--images", type=Path, metavar="FOLDER", help="predict and calibrate with these pictures")
     add("--cache", type=Path, metavar="FOLDER", help="keep what peers read; quantizing takes long")
+    add("--together", action="store_true", help="all models take turns, and are compared")
     add("--floor", action="store_true", help="also what this CPU's peaks allow")
     add("--json", type=Path, metavar="FILE", help="write all numbers")
     add("--markdown", type=Path, metavar="FILE", help="write tables for docs/benchmarks.md")

@@ -217,6 +217,29 @@ def test_the_script_prints_tables_and_writes_the_numbers(plain_mxnet, tmp_path, 
     assert "**onednn**" in markdown.read_text()
 
 
+def test_two_networks_in_the_same_rounds(plain_mxnet, tmp_path, capsys):
+    file = tmp_path / "race.json"
+    options = ["--batch", "1", "2", "--sizes", "64", "--threads", "1", "--rounds", "2"]
+    only = ["--together", "--only", "portable", "--json", str(file)]
+    assert benchmark.main([MODEL, "densenet40_k12_cifar10", *options, *only]) == 0
+    out, err = capsys.readouterr()
+    assert "densenet40_k12_cifar10 over densenet_tutorial" in out
+    assert "batch 2, 64x64: 2 rounds of 2 candidates" in err
+    written = json.loads(file.read_text())
+    found = {(row["model"], row["batch"]): row["median_ms"] for row in written["rows"]}
+    assert len(found) == len(written["rows"]) == 4
+    assert [row["batch"] for row in written["between"]] == [1, 2]
+    for row in written["between"]:
+        assert (row["model"], row["to"], row["name"]) == (
+            "densenet40_k12_cifar10",
+            MODEL,
+            "portable",
+        )
+        low, high = row["quartiles"]
+        assert 0 < low <= row["ratio"] <= high
+    assert children() == []
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

@@ -69,6 +69,28 @@ class Lap:
         return float(median), float(low), float(high)
 
 
+@dataclasses.dataclass(frozen=True)
+class Starter:
+    """A candidate that has predicted and waits for its turns.
+
+    Parameters
+    ----------
+    worker
+        Its process.
+    batch
+        Images at a time.
+    count
+        Predictions of a turn.
+    off
+        How far its logits are from the network's.
+    """
+
+    worker: Worker
+    batch: int
+    count: int
+    off: float
+
+
 def race(
     folder: Path,
     names: Sequence[str],
@@ -102,38 +124,74 @@ def race(
     list of Lap, dict
         The second says why a candidate is missing, by its name: it stopped, or gave other logits.
     """
-    reasons: dict[str, str] = {}
     with contextlib.ExitStack() as stack:
-        workers, counts, offs = [], {}, {}
-        for name in names:
-            say(f"starting {name}")
-            worker = Worker(folder, name, threads, shape)
-            stack.callback(worker.close)
+        starters, reasons = warm_up(stack, folder, names, shape, threads, expected, say)
+        say(f"{rounds} rounds of {len(starters)} candidates")
+        laps, stopped = told_apart(starters, take_turns(starters, rounds))
+    return laps, {**reasons, **stopped}
+
+
+def warm_up(
+    stack: contextlib.ExitStack,
+    folder: Path,
+    names: Sequence[str],
+    shape: Sequence[int],
+    threads: int,
+    expected: np.ndarray | None,
+    say: Say,
+) -> tuple[list[Starter], dict[str, str]]:
+    """Start candidates, which the stack ends, and say why others are missing; see ``race``."""
+    starters, reasons = [], {}
+    for name in names:
+        say(f"starting {name}")
+        worker = Worker(folder, name, threads, shape)
+        stack.callback(worker.close)
+        try:
+            logits = np.array(worker.first()["logits"])
+            expected = logits if expected is None else expected
+            off = check(name, logits, expected)
+            count = max(1, round(TURN_SECONDS / min(worker.predict(3))))
+        except RuntimeError as error:
+            reasons[name] = str(error)
+            say(f"no {name}: {error}")
+            worker.close()
+        else:
+            starters.append(Starter(worker, shape[0], count, off))
+    return starters, reasons
+
+
+def take_turns(starters: Sequence[Starter], rounds: int) -> list[Lap | str]:
+    """Let candidates, of one network or of several, predict in turns.
+
+    Returns
+    -------
+    list
+        What each did, or why it stopped.
+    """
+    turns: list[list[tuple[float, ...]]] = [[] for _ in starters]
+    stopped: dict[int, str] = {}
+    for _ in range(rounds):
+        for n, starter in enumerate(starters):
+            if n in stopped:
+                continue
             try:
-                logits = np.array(worker.first()["logits"])
-                expected = logits if expected is None else expected
-                offs[name] = check(name, logits, expected)
-                counts[name] = max(1, round(TURN_SECONDS / min(worker.predict(3))))
+                starter.worker.predict(1)  # the others had the caches
+                turns[n].append(tuple(starter.worker.predict(starter.count)))
             except RuntimeError as error:
-                reasons[name] = str(error)
-                say(f"no {name}: {error}")
-                worker.close()
-            else:
-                workers.append(worker)
-        say(f"{rounds} rounds of {len(workers)} candidates")
-        turns: dict[str, list[tuple[float, ...]]] = {worker.name: [] for worker in workers}
-        for _ in range(rounds):
-            for worker in [worker for worker in workers if worker.name not in reasons]:
-                try:
-                    worker.predict(1)  # the others had the caches
-                    turns[worker.name].append(tuple(worker.predict(counts[worker.name])))
-                except RuntimeError as error:
-                    reasons[worker.name] = str(error)
+                stopped[n] = str(error)
     return [
-        Lap(worker.name, shape[0], tuple(turns[worker.name]), _costs(worker), offs[worker.name])
-        for worker in workers
-        if worker.name not in reasons
-    ], reasons
+        stopped.get(n) or Lap(s.worker.name, s.batch, tuple(turns[n]), _costs(s.worker), s.off)
+        for n, s in enumerate(starters)
+    ]
+
+
+def told_apart(
+    starters: Sequence[Starter], found: Sequence[Lap | str]
+) -> tuple[list[Lap], dict[str, str]]:
+    """Return the laps, and why other candidates have none."""
+    laps = [lap for lap in found if isinstance(lap, Lap)]
+    pairs = zip(starters, found)
+    return laps, {s.worker.name: why for s, why in pairs if isinstance(why, str)}
 
 
 def _costs(worker: Worker) -> dict[str, Any]:

@@ -55,7 +55,7 @@ def _ratio(found: Row | None, form: str = "{:.2f}x") -> str:
 
 def rest_text(content: Content) -> str:
     """Return what there is beside the races, for the terminal."""
-    parts = []
+    parts = [tabulate(lines, heads) + "\n" for heads, lines in _between(content)]
     if content["throughput"]:
         heads, lines = _throughput(content)
         parts.append("Images a second of processes with one thread each\n")
@@ -73,6 +73,27 @@ def missing(content: Content) -> dict[str, str]:
         f"{row['name']} ({', '.join(filter(None, (row['model'], row['case'])))})": row["reason"]
         for row in content["missing"]
     }
+
+
+def _between(content: Content) -> Iterator[tuple[list[str], list[list[Any]]]]:
+    """Yield a table of each network that another one's time is compared with."""
+
+    def key(row: Row) -> tuple[str, str]:
+        return row["model"], row["to"]
+
+    for (model, other), group in itertools.groupby(content.get("between", []), key):
+        heads = [f"{model} over {other}", "size", "batch", "time", "quartiles"]
+        yield (
+            heads,
+            [
+                [row["name"], row["size"], row["batch"], _ratio(row), _quartiles(row)]
+                for row in group
+            ],
+        )
+
+
+def _quartiles(row: Row) -> str:
+    return "{:.2f} - {:.2f}".format(*row["quartiles"])
 
 
 def _throughput(content: Content) -> tuple[list[str], list[list[Any]]]:
@@ -137,6 +158,7 @@ def markdown(content: Content) -> str:
     by_model = itertools.groupby(content["rows"], lambda row: (row["model"], row["size"]))
     for (model, size), group in by_model:
         parts += [f"**{model}, {size}x{size}**\n", _model_table(list(group))]
+    parts += [_github(heads, lines) for heads, lines in _between(content)]
     if content["throughput"]:
         heads, lines = _throughput(content)
         parts += ["**Images a second** of processes with one thread each\n", _github(heads, lines)]

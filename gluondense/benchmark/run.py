@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import datetime
+import itertools
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from .candidates import PRECISIONS
 from .floor import costs, peaks
 from .machine import machine, versions
 from .prepare import Prepared, candidates, prepare
-from .race import Lap, Say, race
+from .race import Lap, Say, take_turns, told_apart, warm_up
 from .throughput import throughput
 
 FORMAT = 1
@@ -50,6 +51,8 @@ class Plan:
         A folder to keep what peers read, and to take it from.
     floor
         Whether to measure the CPU's peaks.
+    together
+        Whether the candidates of all models take turns, so that models can be compared.
     """
 
     models: tuple[str, ...]
@@ -63,6 +66,7 @@ class Plan:
     pictures: Path | None = None
     cache: Path | None = None
     floor: bool = False
+    together: bool = False
 
 
 def measure(plan: Plan, say: Say) -> Iterator[dict[str, Any]]:
@@ -90,29 +94,45 @@ def measure(plan: Plan, say: Say) -> Iterator[dict[str, Any]]:
         "threads": plan.threads,
         "reference": plan.reference,
         "rows": [],
+        "between": [],
         "throughput": [],
         "missing": [],
     }
     if plan.floor:
         content["peaks"] = peaks(plan.threads, say)
         content["costs"] = []
-    for model in plan.models:
-        sizes = plan.sizes or (summary(model).input_shape[-1],)
-        with _folder(plan, model, sizes) as folder:
-            tell = _prefixed(say, model)
-            ready = prepare(model, folder, sizes, plan.only, plan.pictures, say=tell)
-            _miss(content, plan, model, ready.reasons)
-            if plan.floor:
-                content["costs"].append({"model": model, **costs(ready.net, sizes[0])})
-            for batch, size in _cases(plan, sizes):
-                _race(content, plan, ready, (batch, size), tell)
+    fields = [plan.models] if plan.together else [(model,) for model in plan.models]
+    for models in fields:
+        with contextlib.ExitStack() as stack:
+            sizes = plan.sizes or (summary(models[0]).input_shape[-1],)
+            field = [_prepare(content, plan, model, sizes, stack, say) for model in models]
+            for case in _cases(plan, sizes):
+                _race(content, plan, field, case, say)
                 yield content
-            if plan.workers:
+            for ready in field if plan.workers else ():
+                tell = _prefixed(say, ready.net.model_name)
                 _throughput(content, plan, ready, sizes[0], tell)
     yield content
 
 
-@contextmanager
+def _prepare(
+    content: dict[str, Any],
+    plan: Plan,
+    model: str,
+    sizes: Sequence[int],
+    stack: contextlib.ExitStack,
+    say: Say,
+) -> Prepared:
+    folder = stack.enter_context(_folder(plan, model, sizes))
+    tell = _prefixed(say, model)
+    ready = prepare(model, folder, sizes, plan.only, plan.pictures, say=tell)
+    _miss(content, plan, model, ready.reasons)
+    if plan.floor:
+        content["costs"].append({"model": model, **costs(ready.net, sizes[0])})
+    return ready
+
+
+@contextlib.contextmanager
 def _folder(plan: Plan, model: str, sizes: Sequence[int]) -> Iterator[Path]:
     if plan.cache is None:
         with tempfile.TemporaryDirectory() as temporary:
@@ -148,22 +168,42 @@ def _cases(plan: Plan, sizes: Sequence[int]) -> list[tuple[int, int]]:
 
 
 def _race(
-    content: dict[str, Any], plan: Plan, ready: Prepared, case: tuple[int, int], say: Say
+    content: dict[str, Any],
+    plan: Plan,
+    field: Sequence[Prepared],
+    case: tuple[int, int],
+    say: Say,
 ) -> None:
-    (batch, size), spec, model = case, ready.net.spec, ready.net.model_name
+    """Let the candidates of all networks of a field take turns."""
+    batch, size = case
     case_name = f"batch {batch}, {size}x{size}"
-    tell = _prefixed(say, case_name)
-    shape, expected = (batch, spec.in_channels, size, size), ready.logits(size)
-    laps, reasons = race(
-        ready.folder, ready.names, shape, plan.threads, plan.rounds, expected, tell
-    )
-    _miss(content, plan, model, reasons, case_name)
-    if not laps:
-        reason = next(iter((reasons or ready.reasons).values()))
-        raise RuntimeError(f"no candidate can run {model} here, the first because {reason}")
-    content["rows"] += [
-        {"model": model, "batch": batch, "size": size, **row} for row in rows(laps, plan.reference)
-    ]
+    with contextlib.ExitStack() as stack:
+        groups, absent = [], []
+        for ready in field:
+            tell = _prefixed(say, f"{ready.net.model_name}: {case_name}")
+            shape, expected = (batch, ready.net.spec.in_channels, size, size), ready.logits(size)
+            starters, reasons = warm_up(
+                stack, ready.folder, ready.names, shape, plan.threads, expected, tell
+            )
+            groups.append(starters)
+            absent.append(reasons)
+        everyone = list(itertools.chain(*groups))
+        say(f"{case_name}: {plan.rounds} rounds of {len(everyone)} candidates")
+        turns = iter(take_turns(everyone, plan.rounds))
+    first: Sequence[Lap] = ()
+    for ready, starters, reasons in zip(field, groups, absent):
+        laps, stopped = told_apart(starters, list(itertools.islice(turns, len(starters))))
+        model, reasons = ready.net.model_name, {**reasons, **stopped}
+        _miss(content, plan, model, reasons, case_name)
+        if not laps:
+            reason = next(iter((reasons or ready.reasons).values()))
+            raise RuntimeError(f"no candidate can run {model} here, the first because {reason}")
+        case_of = {"model": model, "batch": batch, "size": size}
+        content["rows"] += [{**case_of, **row} for row in rows(laps, plan.reference)]
+        content["between"] += [
+            {**case_of, "to": field[0].net.model_name, **row} for row in between(laps, first)
+        ]
+        first = first or laps
 
 
 def _throughput(content: dict[str, Any], plan: Plan, ready: Prepared, size: int, say: Say) -> None:
@@ -213,6 +253,17 @@ def rows(laps: Sequence[Lap], reference: str) -> list[dict[str, Any]]:
         }
         for name, lap in ((name, by_name[name]) for name in _ordered(times))
     ]
+
+
+def between(laps: Sequence[Lap], others: Sequence[Lap]) -> list[dict[str, Any]]:
+    """Return what each candidate takes of its own time for another network, in the same rounds."""
+    by_name = {lap.name: lap for lap in others}
+    found = []
+    for lap in laps:
+        if lap.name in by_name:
+            ratio, low, high = lap.ratio(by_name[lap.name])
+            found.append({"name": lap.name, "ratio": ratio, "quartiles": [low, high]})
+    return found
 
 
 def throughput_rows(found: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
