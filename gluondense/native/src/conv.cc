@@ -1,5 +1,4 @@
 #include <algorithm>
-#include <cstring>
 #include <type_traits>
 
 #include "runner.h"
@@ -13,14 +12,6 @@ bool has_prologue(const Step& s) { return s.flip >= 0 || s.shift >= 0; }
 bool seamless(const Step& s, const Place& from) {
   return s.kernel[0] == 1 && s.kernel[1] == 1 && s.stride[0] == 1 && s.stride[1] == 1 &&
          from.border == 0;
-}
-
-// Pixels so far apart share too few places in the first cache: where they are read often, a copy
-// side by side is faster.
-template <class T>
-bool collides(const Step& s, std::ptrdiff_t step) {
-  return s.kernel[0] * s.kernel[1] == 1 && s.blocks >= 4 && s.block_step == 0 &&
-         step * static_cast<std::ptrdiff_t>(sizeof(T)) % 2048 == 0;
 }
 
 }  // namespace
@@ -66,7 +57,7 @@ void Runner::conv_tile(const Step& s, int y, int x, int pixels, int block, int e
     in += (static_cast<std::ptrdiff_t>(y * s.stride[0] - s.pad[0] + from.border) * from.pitch() +
            x * s.stride[1] - s.pad[1] + from.border) * from.step;
   }
-  if (has_prologue(s) || collides<T>(s, tile.in_step)) in = pack<T>(s, in, &tile);
+  if (has_prologue(s)) in = pack<T>(s, in, &tile);
   // Taps side by side in memory are one run.
   std::ptrdiff_t taps[kMostTaps];
   const bool joined = s.block_in == from.step;
@@ -86,6 +77,10 @@ void Runner::conv_tile(const Step& s, int y, int x, int pixels, int block, int e
     const T* adds[kMost];
     for (int i = 0; i < pixels; ++i) {
       outs[i] = out[i] + channel;
+      // These lines are on their way while the sums are computed.
+      for (int c = 0; c < s.block_out; c += 64 / static_cast<int>(sizeof(T))) {
+        __builtin_prefetch(outs[i] + c, 1);
+      }
       if (s.add.there()) adds[i] = add[i] + channel;
     }
     tile.in = in + static_cast<std::ptrdiff_t>(block / s.block_share) * s.block_step;
@@ -108,8 +103,7 @@ void Runner::conv_tile(const Step& s, int y, int x, int pixels, int block, int e
   }
 }
 
-// Put a tile's pixels side by side on their way into a 1x1 convolution, normalized and rectified
-// where it has a prologue.
+// Put a tile's pixels side by side on their way into a 1x1 convolution, normalized and rectified.
 template <class T>
 const T* Runner::pack(const Step& s, const T* in, ConvTile<T>* tile) {
   const int channels = s.in.channels;
@@ -120,9 +114,7 @@ const T* Runner::pack(const Step& s, const T* in, ConvTile<T>* tile) {
   for (int i = 0; i < tile->pixels; ++i) {
     const T* const from = in + i * tile->in_step;
     T* const to = packed + static_cast<std::size_t>(i) * row;
-    if (!has_prologue(s)) {
-      std::memcpy(to, from, channels * sizeof(T));
-    } else if constexpr (std::is_same_v<T, Byte>) {
+    if constexpr (std::is_same_v<T, Byte>) {
       kernels().rectify(from, unsigned_bytes(s.flip), unsigned_bytes(s.zero), to, channels);
     } else {
       kernels().affine(from, blob_ + s.scale, blob_ + s.shift, 0, to, channels);
