@@ -18,7 +18,7 @@ from ..download import cache_folder
 from ..environment import usable_cores
 
 SOURCES = Path(__file__).with_name("src")
-OPERATOR = "gluondense_program"
+OPERATOR, STAGE = "gluondense_program", "gluondense_dense_stage"
 FLAGS = (
     "-O3",
     "-std=c++17",
@@ -29,7 +29,7 @@ FLAGS = (
     "-fno-math-errno",
 )
 # The inner loops are compiled once for each; which one runs is found out when the library loads.
-KERNELS = ("kernels", "kernels_bytes")
+KERNELS = ("kernels", "kernels_bytes", "train_kernels")
 AVX512 = (
     "-mavx512f",
     "-mavx512bw",
@@ -91,26 +91,27 @@ def build(folder: str | os.PathLike[str] | None = None) -> Path:
     return library
 
 
-def load() -> None:
-    """Give MXNet the operator, unless it has it.
+def load(operator: str = OPERATOR) -> None:
+    """Give MXNet the operators, unless it has the one that is wanted.
 
     Raises
     ------
     CompilerError
         As :func:`build`.
     """
-    if not loaded():
+    if not loaded(operator):
         mx.library.load(str(build().resolve()), verbose=False)
-    if not loaded():
+    if not loaded(operator):
         raise RuntimeError(
-            "MXNet was given the native operator before, and lacks it: start a new process without "
-            "GLUONDENSE_NATIVE_LOADED in its environment."
+            f"MXNet was given native operators before, and lacks {operator}: start a new process "
+            "without GLUONDENSE_NATIVE_LOADED in its environment, and load no export of an older "
+            "gluondense in it first."
         )
 
 
-def loaded() -> bool:
+def loaded(operator: str = OPERATOR) -> bool:
     """Whether MXNet has the operator."""
-    return hasattr(mx.sym, OPERATOR)
+    return hasattr(mx.sym, operator)
 
 
 def _compiler() -> list[str]:
@@ -119,7 +120,7 @@ def _compiler() -> list[str]:
     if found is None:
         raise CompilerError(
             f"there is no C++ compiler {' '.join(wanted) or 'g++'} for the native operator: "
-            "install one (apt install g++), or use target='onednn'."
+            "install one (apt install g++), or do without (exports: target='onednn')."
         )
     return [found, *wanted[1:]]
 
@@ -164,5 +165,5 @@ def _run(command: list[str]) -> None:
         first = next((line for line in lines if "error" in line), lines[-1])
         raise CompilerError(
             f"{command[0]} cannot compile the native operator ({first.strip()}): set CXX to "
-            "another compiler of C++17, or use target='onednn'."
+            "another compiler of C++17, or do without (exports: target='onednn')."
         )

@@ -1,16 +1,17 @@
-#include "kernels.h"
-
 #include <cstdlib>
 #include <stdexcept>
 #include <string>
 
+#include "kernels.h"
+#include "train_kernels.h"
+
 namespace gluondense {
 
-namespace base { extern const Kernels table; }
+namespace base { extern const Kernels table; extern const TrainKernels train_table; }
 #if defined(__x86_64__)
-namespace avx2 { extern const Kernels table; }
-namespace avx512 { extern const Kernels table; }
-namespace avx512vnni { extern const Kernels table; }
+namespace avx2 { extern const Kernels table; extern const TrainKernels train_table; }
+namespace avx512 { extern const Kernels table; extern const TrainKernels train_table; }
+namespace avx512vnni { extern const Kernels table; extern const TrainKernels train_table; }
 #endif
 
 const Kernels& kernels() {
@@ -35,6 +36,19 @@ const Kernels& kernels() {
     throw std::invalid_argument("GLUONDENSE_ISA=" + wanted + " is not a set of this processor");
   }();
   return best;
+}
+
+const TrainKernels& train_kernels() {
+  static const TrainKernels& same = []() -> const TrainKernels& {
+    const std::string name = kernels().name;
+#if defined(__x86_64__)
+    if (name == avx512vnni::table.name) return avx512vnni::train_table;
+    if (name == avx512::table.name) return avx512::train_table;
+    if (name == avx2::table.name) return avx2::train_table;
+#endif
+    return base::train_table;
+  }();
+  return same;
 }
 
 }  // namespace gluondense
