@@ -5,12 +5,14 @@ import json
 import os
 import shutil
 import signal
+from dataclasses import replace
 
 import mxnet as mx
 import numpy as np
 import pytest
 from training_tiny import TINY
 
+from gluondense import native
 from gluondense.data import load_dataset
 from gluondense.training import TrainConfig, checkpoint, fit
 from gluondense.training import run as run_module
@@ -259,3 +261,15 @@ def test_log_and_checkpoint_survive_a_kill_between_them(tmp_path):
     folder.append({**folder.rows()[0], "epoch": 2})  # logged, but killed before the checkpoint
     fit(TINY, tmp_path, resume=True, progress=False)
     assert [row["epoch"] for row in folder.rows()] == [1, 2]
+
+
+def test_without_a_compiler_mxnet_trains_alone_and_it_is_said(tmp_path, monkeypatch, capsys):
+    def fail(operator):
+        raise native.CompilerError("there is no C++ compiler")
+
+    monkeypatch.setattr(native, "load", fail)
+    fit(replace(TINY, epochs=1), tmp_path / "run", progress=False)
+    assert "MXNet's own operators, which take longer: there is no C" in capsys.readouterr().out
+    monkeypatch.undo()
+    fit(replace(TINY, epochs=1, native=False), tmp_path / "same", progress=False)
+    assert_equal_runs(tmp_path / "run", tmp_path / "same")

@@ -10,6 +10,7 @@ from mxnet.gluon import nn
 from mxnet.ndarray import NDArray
 
 from ..blocks import TRAINING_MAP, Chain, HeFanOut, Stem, Tensor, mean_max_logits
+from .native_training import NativeTraining
 from .spec import NetworkSpec, check, is_count
 
 
@@ -21,7 +22,7 @@ class FeatureInfo(NamedTuple):
     stride: int
 
 
-class Network(nn.HybridBlock):
+class Network(NativeTraining):
     """Stem, stages, final BN-ReLU, global pooling, and a fully-connected ``output``.
 
     A family's network says in :meth:`stages` what stands between the stem and the end.

@@ -73,6 +73,9 @@ class TrainConfig:
         Parameters stay in float32; float16 has a dynamic loss scale.
     sync_bn
         Whether batch normalization takes its statistics from all devices of the process together.
+    native
+        Whether a CPU trains dense stages with the native operator, if there is a C++ compiler.
+        False gives MXNet's own operators, whose results differ by rounding.
     kvstore
         How devices and machines add up their gradients: one of ``KVSTORES``, MXNet's names.
     compression
@@ -119,6 +122,7 @@ class TrainConfig:
     gpus: tuple[int, ...] = ()
     dtype: str = "float32"
     sync_bn: bool = False
+    native: bool = True
     kvstore: str = "device"
     compression: float = 0.0
 

@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from ..data import ArrayLoader, ImageArrays
 from ..models import build_model
+from ..native import CompilerError
 from . import checkpoint
 from .config import TrainConfig
 from .devices import find_devices
@@ -84,6 +85,8 @@ class Run:
             memory_efficient=config.memory_efficient,
             **config.model_args,
         )
+        if config.native and not config.gpus:
+            _train_natively(self.net)
         self.image_size = _image_size(config, data.info.image_size, self.net)
         channels = data.info.in_channels
         self.mean = data.info.mean if config.normalize else (0.0,) * channels
@@ -342,6 +345,14 @@ def _trainer(net: gluon.HybridBlock, config: TrainConfig, workers: Workers) -> g
             parameter.wd_mult = 0.0
     settings = {"learning_rate": config.lr, "momentum": config.momentum, "wd": config.wd}
     return workers.trainer(parameters, config.optimizer, settings)
+
+
+def _train_natively(net: gluon.HybridBlock) -> None:
+    """Give dense stages to the native operator where it can be compiled and loaded."""
+    try:
+        net.hybridize(backend="native", static_alloc=True, static_shape=True)
+    except (CompilerError, OSError, RuntimeError) as error:
+        print(f"training with MXNet's own operators, which take longer: {error}", flush=True)
 
 
 def _image_size(config: TrainConfig, native: tuple[int, int], net: gluon.Block) -> tuple[int, int]:
