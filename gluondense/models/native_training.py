@@ -89,7 +89,9 @@ class NativeTraining(nn.HybridBlock):
         added = {
             name for name, (is_input, of) in arguments.items() if is_input or of.grad_req == "add"
         }
-        graph = fuse_stages(self._cached_graph[1], added, bool(self.memory_efficient))
+        graph = fuse_stages(
+            self._cached_graph[1], added, self.memory_efficient not in (False, "none")
+        )
         rows = [arguments[name] for name in graph.list_inputs()]
         flags = [
             ("data_indices", [i for i, (is_input, _) in enumerate(rows) if is_input]),
