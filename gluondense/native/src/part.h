@@ -23,6 +23,11 @@ inline int blocks_of(int channels) { return (channels + kBlock - 1) / kBlock; }
 // An odd number of cache lines: rows a power of two apart share too few places in the first cache.
 inline int packed_row(int channels) { return (lanes(channels) / kLanes | 1) * kLanes; }
 
+// A block of a pixel's channels is on its way while something else is computed.
+inline void fetch(const float* channels) {
+  for (int c = 0; c < kBlock; c += kLanes) __builtin_prefetch(channels + c);
+}
+
 // How the memory that all threads share is cut up.
 struct Sizes {
   explicit Sizes(const StageShape& shape);
@@ -88,6 +93,8 @@ class Part {
   }
   float* pointwise_sums(int thread) const { return s_.sums + thread * sizes_.sums; }
   float* spatial_sums(int thread) const { return pointwise_sums(thread) + sizes_.pointwise; }
+  // A 1x1 convolution's filters for backward, behind the sums of all threads.
+  float* panels_back() const { return pointwise_sums(team_.size()); }
 
   // part_memory.cc: between MXNet's planes and pixels, and filters as they are read.
   void load_rows(const float* planes, int channels, long first, int count, int plane, float* rows,
@@ -117,14 +124,14 @@ class Part {
   void multiply_planes(const float* planes, int tiles, int depth, const float* filters,
                        float* sums) const;
 
-  // part_backward.cc
+  // part_backward.cc and, of a layer's convolutions, part_layers_back.cc
   void begin_back(const float* out_gradient);
   void correct_last(int layer);
   void grow_back(int layer, const Source& source, const float* mean, bool into_maps);
   void filters_back(const Source& source);
   void expand_back(int layer);
   void finish_norm(int layer, const Norm& norm, const Norm& gradient, int channels,
-                   const float* mean, const float* inverse, double* constant, double* linear) const;
+                   const float* inverse, double* constant, double* linear) const;
 };
 
 }  // namespace gluondense
