@@ -17,6 +17,7 @@ from gluondense.deploy.graph import trace
 from gluondense.ir import Graph
 from gluondense.models.registry import build_model
 from gluondense.models.training_graph import fuse_stages
+from gluondense.training import TrainStep
 
 pytestmark = pytest.mark.usefixtures("native_operator")
 
@@ -179,6 +180,17 @@ def test_recomputing_changes_no_bit():
     np.testing.assert_array_equal(losses, others)
     for name in params:
         np.testing.assert_array_equal(params[name], kept[name])
+
+
+@pytest.mark.parametrize(("fields", "natively"), [({}, True), ({"attention": "se"}, False)])
+def test_a_memory_efficient_step_recomputes_in_the_stages(fields, natively):
+    net = network(**fields)
+    net.memory_efficient = True
+    step = TrainStep(net, gluon.loss.SoftmaxCrossEntropyLoss())
+    loss, _ = step(mx.nd.ones((2, 3, 64, 64)), mx.nd.array([0, 1]))
+    assert np.isfinite(loss.asnumpy()).all()
+    assert ran_natively(net) == natively
+    assert bool(step._executors) != natively
 
 
 def test_gradients_are_added_up_where_they_shall_be():

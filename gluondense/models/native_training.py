@@ -30,6 +30,7 @@ class NativeTraining(nn.HybridBlock):
     _native = False
     # The operator with its arguments, and the arrays that they had when it was made.
     _training: tuple[Any, list[Any]] | None = None
+    _mostly_native: bool | None = None
     _trained: tuple[tuple[Any, ...], ...] = ()
 
     def hybridize(
@@ -56,9 +57,22 @@ class NativeTraining(nn.HybridBlock):
         super().hybridize(active, None if backend == BACKEND else backend, *args, **kwargs)
         self._native = wanted
 
+    def recomputes(self, x: NDArray) -> bool:
+        """Whether ``autograd`` itself keeps little of an input where it shall be memory-efficient.
+
+        Native stages recompute what they need; this is so if they have most of the network.
+        """
+        if not (self._native and _is_plain(x)):
+            return False
+        if self._mostly_native is None:
+            usual = self._get_graph(x)[1]
+            norms = [graph.tojson().count('"BatchNorm"') for graph in (usual, fuse_stages(usual))]
+            self._mostly_native = 2 * norms[1] <= norms[0]
+        return self._mostly_native
+
     def _clear_cached_op(self) -> None:
         super()._clear_cached_op()
-        self._training = None
+        self._training = self._mostly_native = None
 
     def _call_cached_op(self, x: Any, *args: Any) -> Any:
         if not (self._native and autograd.is_training() and _is_plain(x)) or self._callback:

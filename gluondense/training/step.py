@@ -39,7 +39,8 @@ class TrainStep:
     ``backward()`` do, and does just that unless something is asked for that Gluon hasn't: a network
     made with ``memory_efficient``, ``dtype`` or ``sync_bn``. Then MXNet's executor runs the graph
     on the same parameters, gradients and running statistics, and computes in backward again what
-    ``memory_efficient`` names: results are equal, as the same operators see the same numbers.
+    ``memory_efficient`` names: results are equal, as the same operators see the same numbers. On a
+    CPU, stages of ``hybridize(backend="native")`` recompute within ``autograd``, their bottlenecks.
     Nothing here waits for the device.
 
     Parameters
@@ -140,7 +141,9 @@ class TrainStep:
         self, datas: Sequence[NDArray], labels: Sequence[NDArray], scale: float
     ) -> tuple[list[NDArray], list[NDArray]]:
         synced = self.sync_bn and len(datas) > 1
-        if not self.how.operators and self.dtype == "float32" and not synced:
+        recomputes = getattr(self.net, "recomputes", None)
+        plain = not self.how.operators or (recomputes and all(map(recomputes, datas)))
+        if plain and self.dtype == "float32" and not synced:
             with autograd.record():
                 outputs = [self.net(x) for x in datas]
                 losses = [self.loss(output, y) for output, y in zip(outputs, labels)]
