@@ -69,6 +69,14 @@ def test_bad_value_is_refused(field, value, message):
         TrainConfig(model="densenet121", **{field: value})
 
 
+@pytest.mark.parametrize(
+    "fields", [{"kvstore": "dist_async"}, {"kvstore": "dist_sync", "compression": 0.5}]
+)
+def test_servers_do_not_follow_the_scale_of_float16(fields):
+    with pytest.raises(ValueError, match="`dtype` float16 changes the scale"):
+        TrainConfig(model="densenet121", dtype="float16", **fields)
+
+
 def test_unknown_names_get_a_hint():
     with pytest.raises(
         ValueError, match="Unknown training field 'batchsize'; did you mean 'batch_size'"

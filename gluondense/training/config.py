@@ -156,6 +156,11 @@ class TrainConfig:
                 f"`compression` (={self.compression}) is of what workers send each other: it needs "
                 f"`kvstore` dist_sync, dist_sync_device or dist_async, not {self.kvstore!r}."
             )
+        if self.dtype == "float16" and (self.compression or self.kvstore == "dist_async"):
+            raise ValueError(
+                "`dtype` float16 changes the scale of its gradients as it goes, which servers with "
+                "`compression` or dist_async don't follow: use dist_sync alone, or bfloat16."
+            )
         if len(set(self.gpus)) != len(self.gpus) or any(gpu < 0 for gpu in self.gpus):
             raise ValueError(f"`gpus` must be different numbers from 0 up, got {self.gpus}.")
         if len(self.gpus) > self.batch_size:
