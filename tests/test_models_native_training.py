@@ -128,7 +128,7 @@ def train(net, steps=3, contexts=ONE, parts=1):
         if parts > 1:
             net.collect_params().zero_grad()
         for _ in range(parts):
-            images = [mx.nd.array(rng.normal(size=(4, 3, 64, 64)), ctx=ctx) for ctx in contexts]
+            images = [mx.nd.array(rng.normal(size=(4, 3, 72, 72)), ctx=ctx) for ctx in contexts]
             labels = [mx.nd.array([0, 1, 2, 3], ctx=ctx) for ctx in contexts]
             with autograd.record():
                 found = [loss(net(x), y) for x, y in zip(images, labels)]

@@ -14,6 +14,8 @@ namespace gluondense {
 namespace {
 
 constexpr std::size_t kPage = 2 << 20;
+// Of smaller maps a stage holds too little to be worth the time of computing it again.
+constexpr int kFewPixels = 256;
 
 // MXNet takes half of the processors unless it is told; this takes all that it may run on.
 int threads() {
@@ -88,12 +90,13 @@ void Stage::forward(const StageShape& shape, const float* in, const StageArrays&
                     float* out) {
   done_ = false;
   shape_ = shape;
+  shape_.recompute = shape.recompute && shape.height * shape.width > kFewPixels;
   kernels();  // an instruction set that is not there is told here
-  const Sizes sizes(shape);
+  const Sizes sizes(shape_);
   const Lent work;
   const int most = threads();
-  const std::size_t middles = shape.pixels() * sizes.middle_row;
-  const std::size_t total = shape.total(), narrow = shape.layers * sizes.middle_row;
+  const std::size_t middles = shape_.pixels() * sizes.middle_row;
+  const std::size_t total = shape_.total(), narrow = shape_.layers * sizes.middle_row;
   saved_.mean.resize(total), saved_.inverse.resize(total);
   saved_.mean2.resize(narrow), saved_.inverse2.resize(narrow);
   const Shared shared = {
@@ -101,8 +104,9 @@ void Stage::forward(const StageShape& shape, const float* in, const StageArrays&
       sizes,
       arrays,
       saved_,
-      saved_.maps.floats(shape.pixels() * sizes.map_row),
-      shape.recompute ? work->middle.floats(middles) : saved_.middles.floats(middles * shape.layers),
+      saved_.maps.floats(shape_.pixels() * sizes.map_row),
+      shape_.recompute ? work->middle.floats(middles)
+                       : saved_.middles.floats(middles * shape_.layers),
       work->partial.doubles(most * sizes.partial),
       work->scratch.floats(most * sizes.scratch),
       work->packed.floats(2 * (sizes.pointwise + sizes.spatial)),
