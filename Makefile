@@ -79,14 +79,18 @@ $(VENV)/.installed-serve: $(VENV)/.installed-test
 test-serve: $(VENV)/.installed-serve ## exports in multi-model-server itself, which needs Java
 	$(PYTEST) -m serve $(PYTEST_ARGS)
 
-docs-check: $(VENV)/.installed ## show what is stale in the generated pages (the tests check it too)
+docs-check: $(VENV)/.installed-test ## run the examples of the docs; show what is stale in the generated pages
 	@mkdir -p build
 	$(BIN)/python scripts/model_stats.py --docs build/models.md
 	diff -u docs/models.md build/models.md
+	$(BIN)/python scripts/docs_check.py
 
-docs: $(VENV)/.installed ## the docs as web pages, in build/site
+$(VENV)/.installed-docs: $(VENV)/.installed
 	$(PIP) --editable ".[$(EXTRA),docs]"
-	$(BIN)/mkdocs build
+	@touch $@
+
+docs: $(VENV)/.installed-docs ## the docs as web pages, in build/site/index.html
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 clean: ## remove what make and the tools made, not runs/
 	rm -rf "$(VENV)" build dist *.egg-info .cache .hypothesis .mypy_cache .pytest_cache .ruff_cache

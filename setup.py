@@ -57,6 +57,7 @@ setup(
             'mypy==2.4.1; python_version >= "3.10"',
             'pytest==9.2.0; python_version >= "3.10"',
             'pytest; python_version < "3.10"',
+            "pyyaml",  # the docs site's menu
             "ruff==0.17.6",
             "setuptools>=61",  # `make test` reads setup.py
         ],
@@ -67,7 +68,17 @@ setup(
         # needs what onnx 1.19 dropped.
         "onnx": ["onnx>=1.14", "onnxruntime"],
         "serve": ["multi-model-server==1.1.11", "model-archiver==1.0.3"],
-        "docs": ["mkdocs"],
+        # Exact, for --strict fails on what a new version warns of. Material gets fixes until May
+        # 2027; Zensical, of the same authors, reads this mkdocs.yml too, but is at 0.1. l2m4m makes
+        # MathML of equations, so that no page needs a script from elsewhere; ruff wraps signatures.
+        "docs": [
+            "l2m4m==1.0.4",
+            "mkdocs==1.6.1",
+            "mkdocs-material==9.8.2",
+            "mkdocstrings[python]==1.0.8",
+            "mkdocstrings-python==2.0.11",
+            "ruff==0.17.6",
+        ],
     },
     classifiers=[
         "License :: OSI Approved :: Apache Software License",

@@ -1,7 +1,15 @@
-"""Hand-written pages hold what the tables hold."""
+"""The pages hold what the tables hold, their commands can be run, and all are on the site."""
 
 from __future__ import annotations
 
+import importlib
+import re
+
+import pytest
+import yaml
+from conftest import ROOT
+
+import gluondense
 from gluondense.weights import LAYOUTS, WEIGHTS
 
 
@@ -28,3 +36,120 @@ def test_the_page_of_weights_lists_all_layouts(root):
     text = (root / "docs" / "weights.md").read_text(encoding="utf-8")
     expected = [[f"`{key}`", row.writer] for key, row in LAYOUTS.items()]
     assert table(text, "| layout |") == expected
+
+
+@pytest.fixture(scope="module")
+def check():
+    """The script that runs the examples; it reads other scripts by their names."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(ROOT / "scripts"))
+        yield importlib.import_module("docs_check")
+
+
+ROOMS = ("blocks", "data", "deploy", "training", "weights")
+PAGES = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob("docs/**/*.md"))
+
+
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", *PAGES])
+def test_the_commands_and_names_of_a_page_are_there(check, page):
+    found = [
+        f"{block.place}: {message}"
+        for block in check.blocks(ROOT / page)
+        for message in check.complaints(block)
+    ]
+    assert not found, "\n".join(["a reader could not run this:", *found])
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_a_page_is_in_the_sites_menu(page):
+    name = page[len("docs/") :]
+    assert name in list(menu(site()["nav"])), (
+        f"{page} is not on the docs site: add `- Its title: {name}` to `nav` in mkdocs.yml, "
+        "where a reader would look for it"
+    )
+
+
+def test_the_sites_menu_names_only_pages_that_are_there():
+    assert set(menu(site()["nav"])) <= {page[len("docs/") :] for page in PAGES}
+
+
+def test_the_listing_of_densenet_is_the_sources(check):
+    page = check.blocks(ROOT / "docs" / "adding-a-model.md")
+    (listing,) = (block.text for block in page if block.text.startswith("class DenseNet"))
+    _, body = listing.split("\n", 1)
+    source = (ROOT / "gluondense" / "models" / "densenet.py").read_text(encoding="utf-8")
+    assert body.strip() in source
+
+
+def site():
+    return yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))
+
+
+def menu(entries):
+    """Yield the files of the menu."""
+    for entry in entries:
+        for value in [entry] if isinstance(entry, str) else entry.values():
+            yield from [value] if isinstance(value, str) else menu(value)
+
+
+def test_the_reference_has_all_public_names():
+    text = "\n".join(path.read_text(encoding="utf-8") for path in ROOT.glob("docs/api/*.md"))
+    entries = re.findall(r"^::: (\S+)", text, re.MULTILINE)
+    # Of a room that is an entry, the site shows all that its __all__ names.
+    shown = {name.rpartition(".")[2] for name in entries}
+    for room in (f"gluondense.{name}" for name in ROOMS):
+        assert room in entries
+        names = importlib.import_module(room).__all__
+        shown.update(names)
+        files = {path.stem for path in (ROOT / room.replace(".", "/")).glob("*.py")}
+        hidden = {f"{room}.{name}.{name}" for name in files & set(names)}
+        assert hidden <= set(entries), f"docs/api/ needs `::: …` for {hidden - set(entries)}"
+    missing = set(gluondense.__all__) - set(gluondense.list_models()) - shown - {"__version__"}
+    assert not missing, f"add `::: gluondense.NAME` to docs/api/models.md for {sorted(missing)}"
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("python scripts/nowhere.py", "no script scripts/nowhere.py"),
+        ("python scripts/export.py", "required: run_folder"),
+        ("X=1 python scripts/export.py runs/a \\\n --targets onnx", "unrecognized"),
+        ("make demo && make tests", "no target tests"),
+        ("make demo DATA=x", "no DATA"),
+        ('pip install -e ".[gpu]"', "no extra gpu"),
+        ("rm -r /", "unknown command rm"),
+    ],
+)
+def test_the_check_of_commands_can_fail(check, text, words):
+    (message,) = check.complaints(check.Block(ROOT / "README.md", 1, "sh", text, False))
+    assert words in message
+
+
+def test_the_check_of_names_can_fail(check):
+    text = "from gluondense.deploy import exprot\ngluondense.densenet121()\ngluondense.densnet121()"
+    found = check.complaints(check.Block(ROOT / "README.md", 1, "python", text, False))
+    assert found == ["gluondense.deploy has no exprot", "gluondense has no densnet121"]
+
+
+def test_marked_blocks_run_in_one_folder_and_failures_are_told(
+    check, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setattr(check, "ROOT", tmp_path)
+    (tmp_path / "scripts").mkdir()
+    page = tmp_path / "page.md"
+    sh, python = (
+        "<!-- docs-check: run -->\n```sh\n{}\n```\n",
+        "<!-- docs-check: run -->\n```python\n{}\n```\n",
+    )
+    page.write_text(
+        sh.format("echo 7 > seven") + python.format("assert open('seven').read() == '7\\n'")
+    )
+    assert check.main([str(page)]) == 0
+    page.write_text("```sh\nfalse\n```\n")
+    assert check.main([str(page)]) == 0
+    page.write_text(sh.format("echo why; false") + sh.format("touch never"))
+    assert check.main([str(page)]) == 1
+    printed = capsys.readouterr()
+    assert "page.md:2: FAILED" in printed.out
+    assert "page.md:5" not in printed.out
+    assert "why\n\nexit code 1" in printed.err
