@@ -59,6 +59,7 @@ setup(
             'pytest; python_version < "3.10"',
             "pyyaml",  # the docs site's menu
             "ruff==0.17.6",
+            "tensorboardX",
             "setuptools>=61",  # `make test` reads setup.py
         ],
         # The peers of `make test-parity`; those in the Makefile come with --no-deps, for they ask
@@ -67,6 +68,7 @@ setup(
         # 1.14 is the first that goes with today's protobuf; ours is not MXNet's exporter, which
         # needs what onnx 1.19 dropped.
         "onnx": ["onnx>=1.14", "onnxruntime"],
+        "tensorboard": ["tensorboardX"],  # writes event files without TensorFlow
         "serve": ["multi-model-server==1.1.11", "model-archiver==1.0.3"],
         # Exact, for --strict fails on what a new version warns of. Material gets fixes until May
         # 2027; Zensical, of the same authors, reads this mkdocs.yml too, but is at 0.1. l2m4m makes

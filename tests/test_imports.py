@@ -84,7 +84,17 @@ def test_a_room_imports_only_rooms_to_its_left(module):
 # What install_requires calls otherwise than an import does.
 PACKAGES = {"PIL": "pillow", "cv2": "opencv-python", "sklearn": "scikit-learn"}
 # Installed by an extra; imported only where the user asks for what needs it.
-OPTIONAL = {"mxnet", "nncf", "onnx", "onnxruntime", "openvino", "torch", "torchvision", "timm"}
+OPTIONAL = {
+    "mxnet",
+    "nncf",
+    "onnx",
+    "onnxruntime",
+    "openvino",
+    "torch",
+    "torchvision",
+    "timm",
+    "tensorboardX",
+}
 
 
 @pytest.mark.skipif(sys.version_info < (3, 10), reason="sys.stdlib_module_names is of 3.10")

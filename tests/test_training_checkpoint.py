@@ -72,7 +72,7 @@ def test_interrupted_write_loses_nothing(tmp_path, net, trainer, monkeypatch, ki
 
     with monkeypatch.context() as patch:
         patch.setattr(net, "save_parameters", dying(net.save_parameters))
-        patch.setattr(checkpoint, "_to_disk", dying(checkpoint._to_disk))
+        patch.setattr(checkpoint, "_sync", dying(checkpoint._sync))
         patch.setattr(Path, "rename", dying(Path.rename))
         with pytest.raises(KeyboardInterrupt):
             checkpoint.save(tmp_path / "last", net, trainer, {**FACTS, "epoch": 2})

@@ -53,7 +53,7 @@ def test_listing_is_the_tutorial():
         ("warmup_epochs", 11, "`warmup_epochs`"),
         ("label_smoothing", 1, "`label_smoothing`"),
         ("mixup", "x", "`mixup`"),
-        ("schedule", "poly", "`schedule` must be one of constant, cosine, step, got 'poly'"),
+        ("schedule", "exp", "`schedule` must be one of constant, cosine, poly, step, got 'exp'"),
         ("optimizer", "adam", "`optimizer`"),
         ("init", "he", "`init`"),
         ("kvstore", "horovod", "`kvstore` must be one of local, device, dist_sync,.*'horovod'"),

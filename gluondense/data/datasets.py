@@ -13,6 +13,7 @@ import numpy as np
 from . import digits, fashion_mnist, synthetic
 
 PathLike = Union[str, "os.PathLike[str]"]
+Places = Union[Sequence[int], np.ndarray]
 Arrays = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 
 
@@ -65,7 +66,7 @@ class ImageArrays:
         """Number of test images."""
         return len(self.test_labels)
 
-    def test_pictures(self, places: Sequence[int], size: tuple[int, int]) -> np.ndarray:
+    def test_pictures(self, places: Places, size: tuple[int, int]) -> np.ndarray:
         """Copy some test images, uint8 (n, H, W, C), at their own size."""
         return self.test_images[np.asarray(places, int)]
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from .datasets import DATASETS, DatasetInfo
+from .datasets import DATASETS, DatasetInfo, Places
 from .folders import PictureList, list_flat, list_folders, read_answers
 from .pipeline import EvalTransform
 from .sources import FolderSource, RecordSource, Source, class_names_beside
@@ -52,7 +51,7 @@ class ImageFiles:
         """Number of test pictures."""
         return len(self.test)
 
-    def test_pictures(self, places: Sequence[int], size: tuple[int, int]) -> np.ndarray:
+    def test_pictures(self, places: Places, size: tuple[int, int]) -> np.ndarray:
         """Decode some test pictures, uint8 (n, H, W, 3); those that can't be read are black."""
         transform = EvalTransform(size, (0,) * 3, (1,) * 3, crop_ratio=1.0)
         pictures = np.zeros((len(places), *size, 3), np.uint8)

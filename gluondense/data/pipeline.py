@@ -34,7 +34,10 @@ _FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.B
 class Transform(Protocol):
     """Makes a network's input of encoded pictures."""
 
-    shape: tuple[int, ...]
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of what is made."""
+        ...
 
     def __call__(self, data: bytes, name: str, rng: np.random.Generator, out: np.ndarray) -> None:
         """Write the input made of one picture into ``out``, float32 of ``shape``."""

@@ -1,8 +1,9 @@
 """Training: recipes, the loop, checkpoints and the report."""
 
 from .checkpoint import Checkpoint, load
-from .config import RECIPES, TrainConfig, get_recipe
+from .config import TrainConfig
 from .loop import RunResult, fit
+from .recipes import RECIPES, get_recipe
 from .report import write_report
 from .step import StepResult, TrainStep
 

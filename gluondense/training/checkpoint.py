@@ -7,6 +7,7 @@ import json
 import os
 import platform
 import shutil
+import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Optional, Union
@@ -18,9 +19,11 @@ from mxnet import gluon
 from ..models import build_model
 from ..version import __version__
 from .config import tuples
+from .ema import MovingAverage
 
 FORMAT = 1
 MODEL, PARAMS, STATES = "model.json", "model.params", "trainer.states"
+AVERAGE = "average.params"  # of the weights, where the run keeps one
 
 
 @dataclass(frozen=True)
@@ -59,16 +62,19 @@ class Checkpoint:
     metrics: dict[str, float]
     versions: dict[str, str]
 
-    def network(self, ctx: Optional[mx.Context] = None) -> gluon.HybridBlock:
-        """Build the network and load its weights.
+    def network(self, ctx: Any = None) -> gluon.HybridBlock:
+        """Build the network and load its weights, averaged ones where the run kept them.
 
         Parameters
         ----------
         ctx
-            Device; the CPU if None.
+            Device, or a list of them; the CPU if None.
         """
         net = build_model(self.model_name, **self.spec)
-        self.load_parameters(net, ctx)
+        average = self.folder / AVERAGE
+        net.load_parameters(
+            str(average if average.is_file() else self.folder / PARAMS), ctx=ctx or mx.cpu()
+        )
         return net
 
     def load_parameters(self, net: gluon.HybridBlock, ctx: Any = None) -> None:
@@ -123,6 +129,31 @@ def load(folder: Union[str, os.PathLike]) -> Checkpoint:
     return checkpoint
 
 
+def load_newest(last: Path) -> Checkpoint:
+    """Read the checkpoint at ``last``, or the newest whole one beside it, and say which on stderr.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        If none is whole: what is wrong with the one at ``last``.
+    """
+    try:
+        return load(last)
+    except (FileNotFoundError, ValueError) as error:
+        first = error
+    steps = sorted(last.parent.glob("step-*"), reverse=True)
+    for place in (_old(last), *steps, last.with_name("best")):
+        try:
+            found = load(place)
+        except (FileNotFoundError, ValueError):
+            continue
+        print(
+            f"warning: {first}\nwarning: going on from {place}, step {found.step}.", file=sys.stderr
+        )
+        return found
+    raise first
+
+
 def check_same_model(saved: Checkpoint, net: gluon.HybridBlock) -> None:
     """Make sure that a checkpoint is of this network.
 
@@ -158,6 +189,8 @@ def save(
     net: gluon.HybridBlock,
     trainer: gluon.Trainer,
     facts: dict[str, Any],
+    average: Optional[MovingAverage] = None,
+    keep: int = 1,
 ) -> None:
     """Write a checkpoint beside ``folder`` and rename it into place.
 
@@ -171,11 +204,17 @@ def save(
         What is saved; parameters of several devices are averaged.
     facts
         The fields of :class:`Checkpoint` that the network doesn't know itself.
+    average
+        Of the weights.
+    keep
+        How many checkpoints stay: the others are ``step-…`` beside the folder.
 
     Raises
     ------
     FloatingPointError
         If a parameter is not finite; the earlier checkpoint stays.
+    OSError
+        If it can't be written; the earlier checkpoint stays.
     """
     folder = Path(folder)
     new, old = folder.with_name(folder.name + ".new"), _old(folder)
@@ -183,25 +222,62 @@ def save(
         old.rename(folder)
     for stale in (new, old):
         shutil.rmtree(stale, ignore_errors=True)
-    new.mkdir(parents=True)
     _check_finite(net)
+    try:
+        _write(new, net, trainer, facts, average)
+    except (OSError, mx.MXNetError) as error:
+        shutil.rmtree(new, ignore_errors=True)
+        reason = " ".join(str(error).split())[-160:]
+        raise OSError(
+            f"Can't write a checkpoint to {folder} ({reason}): the one before it is whole; make "
+            "room and --resume."
+        ) from None
+    if folder.exists():
+        folder.rename(old)
+    new.rename(folder)
+    _sync(folder.parent)
+    if keep > 1 and old.exists():
+        step = json.loads((old / MODEL).read_text(encoding="utf-8"))["step"]
+        kept = folder.with_name(f"step-{step:08d}")
+        shutil.rmtree(kept, ignore_errors=True)
+        old.rename(kept)
+        for stale in sorted(folder.parent.glob("step-*"))[: 1 - keep]:
+            shutil.rmtree(stale, ignore_errors=True)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _write(
+    new: Path,
+    net: gluon.HybridBlock,
+    trainer: gluon.Trainer,
+    facts: dict[str, Any],
+    average: Optional[MovingAverage],
+) -> None:
+    new.mkdir(parents=True)
     net.save_parameters(str(new / PARAMS))
     mx.nd.save(str(new / STATES), _states(trainer))
+    if average is not None:
+        average.save(new / AVERAGE)
+    files = [PARAMS, STATES] + [AVERAGE] * (average is not None)
+    for name in files:
+        _check_whole(new / name)
     description = {
         "format": FORMAT,
         "model": net.model_name,
         "spec": asdict(net.spec),
         **facts,
         "versions": versions(),
-        "sha256": {name: _sha256(new / name) for name in (PARAMS, STATES)},
+        "sha256": {name: _sha256(new / name) for name in files},
     }
     (new / MODEL).write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
-    for path in new.iterdir():
-        _to_disk(path)
-    if folder.exists():
-        folder.rename(old)
-    new.rename(folder)
-    shutil.rmtree(old, ignore_errors=True)
+    for path in (*new.iterdir(), new):
+        _sync(path)
+
+
+def _check_whole(path: Path) -> None:
+    # MXNet doesn't look at what closing the file says: of a full disk it may be all that tells.
+    if not path.stat().st_size or (not mx.nd.load(str(path)) and path.name != STATES):
+        raise OSError(f"{path.name} was not written whole")
 
 
 def versions() -> dict[str, str]:
@@ -247,7 +323,10 @@ def _sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def _to_disk(path: Path) -> None:
+def _sync(path: Path) -> None:
     # A rename may reach the disk before the bytes do; without this a power cut leaves empty files.
-    with open(path, "rb") as file:
-        os.fsync(file.fileno())
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

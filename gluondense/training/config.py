@@ -1,4 +1,4 @@
-"""What one training run does, as a frozen row, and the table of known recipes."""
+"""What one training run does, as a frozen row."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ..models import get_spec
 from ..models.recompute import find_recompute
 from ..models.spec import closest
 
-SCHEDULES = ("constant", "cosine", "step")
+SCHEDULES = ("constant", "cosine", "poly", "step")
 OPTIMIZERS = ("sgd", "nag")
 DTYPES = ("float32", "float16", "bfloat16")
 INITIALIZERS = ("default", "xavier")
@@ -81,6 +81,31 @@ class TrainConfig:
     compression
         Threshold of the 2-bit gradients that workers send (0 sends them whole).
 
+    rec_train, rec_val, ground_truth
+        Of ``"imagenet"``: RecordIO files in place of ``data_dir``'s folders, and the answers of a
+        flat validation folder.
+    crop_ratio, interpolation
+        Of its test images: see :class:`.EvalTransform`.
+    bad_images
+        Of its images that can't be read: ``"skip"`` names them, ``"error"`` stops.
+    data_workers
+        Processes that prepare its images; they don't change the result.
+    warmup_lr
+        Learning rate that the warm-up starts from; None starts it one step up.
+    cutmix, mix_off_epochs
+        Alpha of CutMix's Beta distribution (0 is off; with ``mixup`` a coin decides); last epochs
+        without either.
+    ema
+        Decay a step of the moving average of the weights, which is evaluated then (0 is off).
+    teacher, temperature, hard_weight
+        A network to learn from, see :func:`.distill.load_teacher`; what its logits are divided by,
+        and the share of the loss that the labels keep.
+    save_steps, keep_checkpoints
+        Steps between checkpoints within an epoch (0 is every five minutes), and how many to keep,
+        the best one not among them.
+    tensorboard, log_interval
+        Whether to write event files, and steps between the log's lines (0: only epochs have some).
+
     Raises
     ------
     ValueError
@@ -125,6 +150,24 @@ class TrainConfig:
     native: bool = True
     kvstore: str = "device"
     compression: float = 0.0
+    rec_train: Optional[str] = None
+    rec_val: Optional[str] = None
+    ground_truth: Optional[str] = None
+    crop_ratio: float = 0.875
+    interpolation: str = "bilinear"
+    bad_images: str = "skip"
+    data_workers: int = 4
+    warmup_lr: Optional[float] = None
+    cutmix: float = 0.0
+    mix_off_epochs: int = 0
+    ema: float = 0.0
+    teacher: Optional[str] = None
+    temperature: float = 20.0
+    hard_weight: float = 0.5
+    save_steps: int = 0
+    keep_checkpoints: int = 1
+    tensorboard: bool = False
+    log_interval: int = 0
 
     def __post_init__(self) -> None:
         for name in ("augment", "lr_steps", "gpus"):
@@ -144,6 +187,20 @@ class TrainConfig:
         _check_range(self, "warmup_epochs", 0, self.epochs + 1e-9)
         _check_range(self, "label_smoothing", 0, 1)
         _check_range(self, "mixup", 0, float("inf"))
+        _check_range(self, "cutmix", 0, float("inf"))
+        _check_range(self, "ema", 0, 1)
+        _check_range(self, "temperature", 0, float("inf"), open_low=True)
+        _check_range(self, "hard_weight", 0, 1 + 1e-9)
+        if self.warmup_lr is not None:
+            _check_range(self, "warmup_lr", 0, float("inf"))
+        for name, low in (
+            ("data_workers", 0),
+            ("save_steps", 0),
+            ("mix_off_epochs", 0),
+            ("log_interval", 0),
+        ):
+            _check_whole(self, name, low)
+        _check_whole(self, "keep_checkpoints", 1)
         _check_range(self, "lr_decay", 0, 1, open_low=True)
         _check_choice(self, "schedule", SCHEDULES)
         _check_choice(self, "optimizer", OPTIMIZERS)
@@ -195,9 +252,9 @@ class TrainConfig:
 
         Examples
         --------
-        >>> RECIPES["default"].with_model("dpn68").model_args
+        >>> TrainConfig(model="densenet121").with_model("dpn68").model_args
         {'stem': 'half'}
-        >>> RECIPES["listing"].with_model("dpn68").model_args
+        >>> TrainConfig(model="densenet121", resize=96).with_model("dpn68").model_args
         {}
         """
         if name == self.model:
@@ -205,6 +262,12 @@ class TrainConfig:
         side = self.resize or min(DATASETS[self.dataset].image_size)
         small = side < 64 and get_spec(name).stem in ("imagenet", "imagenet3")
         return replace(self, model=name, model_args={"stem": "half"} if small else {})
+
+    @property
+    def input_size(self) -> tuple[int, int]:
+        """Height and width of what the network sees."""
+        native = DATASETS[self.dataset].image_size
+        return native if self.resize is None else (self.resize, self.resize)
 
     def to_dict(self) -> dict[str, Any]:
         """All fields, ready for JSON."""
@@ -231,7 +294,7 @@ class TrainConfig:
 
         Examples
         --------
-        >>> RECIPES["listing"].with_fields(epochs=1).epochs
+        >>> TrainConfig(model="densenet121").with_fields(epochs=1).epochs
         1
         """
         return replace(self, **_known(values))
@@ -281,65 +344,3 @@ def _check_choice(config: TrainConfig, name: str, choices: tuple[str, ...]) -> N
     value = getattr(config, name)
     if value not in choices:
         raise ValueError(f"`{name}` must be one of {', '.join(choices)}, got {value!r}.")
-
-
-# Made for 28x28 on a CPU: one dense layer at full size, most at 14x14 and 7x7; no bottlenecks, for
-# 3x3 convolutions of 32 maps run near the peak while 1x1 ones wait for memory; and every width a
-# multiple of 16, else oneDNN falls back to slow kernels (a transition to 40 maps made a BatchNorm's
-# backward pass 50 times slower, and the whole step four times).
-_COSINE = TrainConfig(
-    model="densenet121",
-    model_args={
-        "stem": "cifar",
-        "num_init_features": 32,
-        "growth_rate": 32,
-        "block_config": (1, 4, 4),
-        "bn_size": 0,
-    },
-    augment=("flip", "crop"),
-    warmup_epochs=1,
-)
-_DEEPER = {**_COSINE.model_args, "block_config": (1, 4, 6)}
-_TINY = {**_COSINE.model_args, "stem": "half", "block_config": (2, 2)}
-
-RECIPES: dict[str, TrainConfig] = {
-    # The tutorial's net and loop to the letter, so that its numbers compare.
-    "listing": TrainConfig(
-        recipe="listing",
-        model="densenet_tutorial",
-        resize=96,
-        normalize=False,
-        epochs=10,
-        batch_size=64,
-        drop_last=False,
-        optimizer="sgd",
-        lr=0.1,
-        momentum=0.0,
-        wd=0.0,
-        schedule="constant",
-        init="xavier",
-    ),
-    "demo": replace(_COSINE, recipe="demo", model_args=_TINY, epochs=3, warmup_epochs=0.2),
-    # 16 minutes on 2 cores.
-    "default": replace(_COSINE, recipe="default", epochs=10),
-    # 63 minutes of both of 2 cores, at one thread each; up to 90 with two threads.
-    "best": replace(_COSINE, recipe="best", model_args=_DEEPER, epochs=36, label_smoothing=0.1),
-}
-
-
-def get_recipe(name: str) -> TrainConfig:
-    """Look up a recipe.
-
-    Raises
-    ------
-    ValueError
-        If there is no such recipe.
-
-    Examples
-    --------
-    >>> get_recipe("listing").resize
-    96
-    """
-    if name not in RECIPES:
-        raise ValueError(f"Unknown recipe {name!r}: known are {', '.join(RECIPES)}.")
-    return RECIPES[name]

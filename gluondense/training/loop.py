@@ -6,9 +6,9 @@ import os
 from dataclasses import dataclass
 from typing import Optional, Union
 
-from ..data import load_dataset
 from .config import TrainConfig
 from .distributed import Workers, join
+from .inputs import open_data
 from .run import Run
 from .runfolder import RunFolder
 from .signals import StopRequest
@@ -93,8 +93,7 @@ def _fit(
         folder.check_continues(config)
     elif workers.first:
         folder.check_free()
-    data = load_dataset(config.dataset, data_dir=config.data_dir, download=config.download)
-    run = Run(config, folder, data, workers)
+    run = Run(config, folder, open_data(config), workers)
     if resume:
         run.restore()
     run.start()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
@@ -69,8 +69,8 @@ def _page(facts: _Facts) -> str:
 <section><h2>Training</h2><p>Loss and accuracy after each epoch, learning rate at each step.</p>
 {plot(history_figure(facts.rows, config))}</section>
 <section><h2>Confusion</h2>
-<p>The {len(answers.labels):,} test images after epoch {kept.epoch}, the best;
-{len(answers.mistakes()):,} are taken for another class.</p>
+<p>The {answers.seen.sum():,} test images after epoch {kept.epoch}, the best;
+{len(answers.mistakes()):,} are taken for another class.{_only(names)}</p>
 <div class="split">{plot(confusion_figure(answers, names))}
 {plot(recall_figure(answers, names))}</div></section>
 <section><h2>Predictions</h2><p>The first images of the test set.</p>
@@ -79,6 +79,13 @@ def _page(facts: _Facts) -> str:
 {_gallery(facts, kept.worst, kept.worst_images)}</section>
 <section><h2>Model and run</h2>{_tables(facts)}</section>"""
     return document(f"{config.model} on {config.dataset}", _subtitle(facts), body)
+
+
+def _only(names: Sequence[str]) -> str:
+    from .report_figures import MAX_CLASSES
+
+    few = f" Shown are the {MAX_CLASSES} of {len(names):,} classes with the most mistakes."
+    return few if len(names) > MAX_CLASSES else ""
 
 
 def _subtitle(facts: _Facts) -> str:
@@ -109,9 +116,11 @@ def _gallery(facts: _Facts, indices: Iterable[int], images: np.ndarray) -> str:
     answers, names = facts.answers.evaluation, facts.best.class_names
     cards = []
     for index, image in zip(indices, images):
-        true, likely = int(answers.labels[index]), int(answers.probabilities[index].argmax())
+        if answers.labels[index] < 0:
+            continue
+        true, likely = int(answers.labels[index]), int(answers.predicted[index])
         verdict = "right" if true == likely else "wrong"
-        share = answers.probabilities[index, likely]
+        share = answers.top_probabilities[index, 0]
         cards.append(
             f'<figure><img src="{_png(image)}" alt="test image {index}" title="test image {index}">'
             f'<figcaption><span class="true">true: {escape(names[true])}</span>'

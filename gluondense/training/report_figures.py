@@ -18,6 +18,7 @@ INK, FAINT, GRID = "#1d2433", "#667085", "#e7eaf0"
 LOSS, TRAIN, TEST, RATE = "#12a594", "#f08c00", "#e0317b", "#5b6ee1"
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 MAX_POINTS = 400  # of the learning rate's curve
+MAX_CLASSES = 100  # of more, only so many are shown: those with the most mistakes
 MAX_LABELS = 20  # more classes than that leave no room for numbers in the confusion matrix
 
 
@@ -88,11 +89,17 @@ def history_figure(rows: Sequence[dict[str, float]], config: TrainConfig) -> go.
 
 def confusion_figure(answers: Evaluation, class_names: Sequence[str]) -> go.Figure:
     """Plot how many images of each true class (rows) were taken for which class (columns)."""
-    classes = len(class_names)
+    shown = _shown(answers, len(class_names))
+    classes = len(shown)
+    place = np.full(len(class_names), -1)
+    place[shown] = np.arange(classes)
+    labels, predicted = answers.labels[answers.seen], answers.predicted[answers.seen]
+    both = (place[labels] >= 0) & (place[predicted] >= 0)
     counts = np.zeros((classes, classes), int)
-    np.add.at(counts, (answers.labels, answers.probabilities.argmax(axis=1)), 1)
-    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    names = [html.escape(name) for name in class_names]
+    np.add.at(counts, (place[labels[both]], place[predicted[both]]), 1)
+    totals = np.bincount(labels, minlength=len(class_names))[shown]
+    shares = counts / np.maximum(totals[:, None], 1)
+    names = [html.escape(class_names[index]) for index in shown]
     room = classes <= MAX_LABELS
     figure = go.Figure(
         go.Heatmap(
@@ -123,13 +130,12 @@ def confusion_figure(answers: Evaluation, class_names: Sequence[str]) -> go.Figu
 
 def recall_figure(answers: Evaluation, class_names: Sequence[str]) -> go.Figure:
     """Plot for each class the share of its images that were recognised."""
-    right = answers.probabilities.argmax(axis=1) == answers.labels
-    of_class = answers.labels[:, None] == np.arange(len(class_names))
-    shares = (of_class & right[:, None]).sum(axis=0) / np.maximum(of_class.sum(axis=0), 1)
+    shown = _shown(answers, len(class_names))
+    shares = np.nan_to_num(answers.recalls(len(class_names)))[shown]
     figure = go.Figure(
         go.Bar(
             x=shares,
-            y=[html.escape(name) for name in class_names],
+            y=[html.escape(class_names[index]) for index in shown],
             orientation="h",
             marker={"color": "#84a9ec"},
             text=[f"{share:.1%}" for share in shares],
@@ -143,7 +149,15 @@ def recall_figure(answers: Evaluation, class_names: Sequence[str]) -> go.Figure:
     figure.update_layout(margin={"l": 96, "r": 16, "t": 8, "b": 88}, bargap=0.25)
     figure.update_yaxes(autorange="reversed", showgrid=False, type="category")
     figure.update_xaxes(title="recognised", range=[0, 1], tickformat=".0%")
-    return styled(figure, _height(len(class_names)))
+    return styled(figure, _height(len(shown)))
+
+
+def _shown(answers: Evaluation, classes: int) -> np.ndarray:
+    """Choose the classes to show, in their order."""
+    if classes <= MAX_CLASSES:
+        return np.arange(classes)
+    wrong = np.bincount(answers.labels[answers.mistakes()], minlength=classes)
+    return np.sort(np.argsort(-wrong, kind="stable")[:MAX_CLASSES])
 
 
 def _rates(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Optional
@@ -12,14 +13,17 @@ import numpy as np
 from mxnet import gluon
 from tqdm import tqdm
 
-from ..data import ArrayLoader, ImageArrays
 from ..models import build_model
 from ..native import CompilerError
 from . import checkpoint
 from .config import TrainConfig
 from .devices import find_devices
+from .distill import DistillationLoss, load_teacher, with_answers
 from .distributed import Workers
+from .ema import MovingAverage
 from .evaluate import Evaluation, evaluate
+from .events import Events
+from .inputs import Data, make_loader, mean_and_std, test_batch
 from .metrics import Meter
 from .precision import LossScale, check_dtype
 from .report import write_report
@@ -28,7 +32,7 @@ from .schedule import make_schedule
 from .seeds import seed_all
 from .signals import Stopped, StopRequest
 from .step import TrainStep
-from .targets import mixup, soft_labels
+from .targets import mix, soft_labels
 
 SAVE_SECONDS = 300.0  # a crash within a long epoch loses at most so much work
 
@@ -58,7 +62,7 @@ class Run:
     folder
         Where results go.
     data
-        The data set's arrays.
+        The data set.
     workers
         Who trains together; by default this process alone.
 
@@ -72,7 +76,7 @@ class Run:
         self,
         config: TrainConfig,
         folder: RunFolder,
-        data: ImageArrays,
+        data: Data,
         workers: Optional[Workers] = None,
     ) -> None:
         self.config, self.folder, self.data = config, folder, data
@@ -85,23 +89,23 @@ class Run:
             memory_efficient=config.memory_efficient,
             **config.model_args,
         )
+        _check_size(config, self.net)
+        self.mean, self.std = mean_and_std(config, data)
+        _check_ragged(config, data.train_count, self.workers.count)
+        self.train_loader = make_loader(config, data, True, self.workers)
+        self.test_loader = make_loader(config, data, False, self.workers)
         if config.native and not config.gpus:
             _train_natively(self.net)
-        self.image_size = _image_size(config, data.info.image_size, self.net)
-        channels = data.info.in_channels
-        self.mean = data.info.mean if config.normalize else (0.0,) * channels
-        self.std = data.info.std if config.normalize else (1.0,) * channels
-        _check_ragged(config, len(data.train_labels), self.workers.count)
-        self.train_loader = self._loader(train=True)
-        self.test_loader = self._loader(train=False)
         self.schedule = make_schedule(config, len(self.train_loader))
         seed_all(config.seed)
         self.net.initialize(mx.init.Xavier() if config.init == "xavier" else None, ctx=self.devices)
         self.trainer = _trainer(self.net, config, self.workers)
-        loss = gluon.loss.SoftmaxCrossEntropyLoss(sparse_label=False)
+        self.teacher, loss = _lesson(config, self.devices, len(data.info.class_names))
         check_dtype(config.dtype, self.devices)
         self.train_step = TrainStep(self.net, loss, config.accumulate, config.dtype, config.sync_bn)
         self.scale = LossScale() if config.dtype == "float16" else None
+        self.average = MovingAverage(self.net, config.ema) if config.ema else None
+        self.events = Events(None)
         self.epoch = 0
         self.at = Position()
         self.log: list[dict[str, float]] = []
@@ -122,7 +126,7 @@ class Run:
         """
         if checkpoint.find(self.folder.last) is None:
             return
-        saved = checkpoint.load(self.folder.last)
+        saved = checkpoint.load_newest(self.folder.last)
         checkpoint.check_same_model(saved, self.net)
         if saved.progress["batch"] and saved.config["batch_size"] != self.config.batch_size:
             raise ValueError(
@@ -131,6 +135,8 @@ class Run:
             )
         saved.load_parameters(self.net, self.devices)
         saved.load_states(self.trainer)
+        if self.average is not None and (saved.folder / checkpoint.AVERAGE).is_file():
+            self.average.load(saved.folder / checkpoint.AVERAGE)
         self.epoch, self.at = saved.epoch, Position(**saved.progress)
         if self.scale and self.at.loss_scale:
             self.scale = LossScale(self.at.loss_scale, self.at.good_steps)
@@ -141,6 +147,8 @@ class Run:
         if self.workers.first:
             self.folder.start(self.config)
             self.log = self.folder.keep_rows(self.epoch)
+            if self.config.tensorboard:
+                self.events = Events(self.folder.events, self.step)
         self.log = self.workers.exchange(self.log)[0]
 
     def stops(self, stop: StopRequest) -> bool:
@@ -151,17 +159,17 @@ class Run:
         """Train to the end of the epoch (then True), or to where a signal came (then False)."""
         workers = self.workers
         meter = Meter(self.at.loss_sum, self.at.hits, self.at.images, total=workers.sum)
-        seed_all(self.config.seed, self.epoch, self.at.batch, *workers.key)
         stopped = False
         self._tick()
         saved_at = time.perf_counter()
         with self._bar(progress) as bar:
             for images, labels in self.train_loader.batches(self.epoch, start=self.at.batch):
                 self._train_step(meter, images, labels)
+                self._report_step(meter)
                 if meter.images:
                     bar.set_postfix_str(f"loss {meter.loss:.3f}, acc {meter.accuracy:.3f}", False)
                 bar.update(self.train_loader.count(self.at.batch - 1))
-                due = workers.first and time.perf_counter() - saved_at > SAVE_SECONDS
+                due = workers.first and self._due(saved_at)
                 stopped, due = workers.any(stop.signum is not None, due)
                 if stopped:
                     break
@@ -187,7 +195,7 @@ class Run:
                 "lower the learning rate or lengthen the warm-up."
             )
         self._tick()
-        row = self._row(answers.accuracy, answers.loss, time.perf_counter() - began)
+        row = self._row(answers, time.perf_counter() - began)
         best = all(row["test_acc"] > earlier["test_acc"] for earlier in self.log)
         self.epoch += 1
         self.at = Position(wall_s=self.at.wall_s, cpu_s=self.at.cpu_s)
@@ -196,12 +204,14 @@ class Run:
             self.folder.append(row)
             if best:
                 self._write(self.folder.best)
-                self.folder.save_answers(answers, self.epoch, self.data.test_images)
+                self.folder.save_answers(answers, self.epoch, self._pictures)
             self._write(self.folder.last)
+            self.events.add(self.step, {f"epoch/{name}": value for name, value in row.items()})
             print(self._line(row, best), flush=True)
 
     def write_report(self) -> None:
         """Write the report, once there is an epoch to report on."""
+        self.events.close()
         if self.log and self.workers.first:
             write_report(self.folder.path)
 
@@ -211,24 +221,27 @@ class Run:
         mine = None
         try:
             batches = stop.watch(self.test_loader)
-            mine = evaluate(self.net, batches, self._test_batch, self.devices)
+            with self.average.in_place() if self.average is not None else nullcontext():
+                size = test_batch(self.config, self.workers)
+                mine = evaluate(self.net, batches, size, self.devices)
         except Stopped:
             pass
         if self.workers.any(mine is None)[0] or mine is None:
             return None
-        return Evaluation(self.workers.gather(mine.probabilities), self.workers.gather(mine.labels))
+        return Evaluation(*map(self.workers.gather, mine.arrays))
 
     def _train_step(self, meter: Meter, images: np.ndarray, labels: np.ndarray) -> None:
         config = self.config
+        self._seed_step()
         targets = soft_labels(labels, len(self.data.info.class_names), config.label_smoothing)
-        if config.mixup:
+        if self.epoch < config.epochs - config.mix_off_epochs:
             key = [config.seed, self.epoch, self.at.batch, *self.workers.key]
-            rng = np.random.default_rng(key)
-            images, targets = mixup(images, targets, config.mixup, rng)
+            alphas = config.mixup, config.cutmix
+            images, targets = mix(images, targets, alphas, np.random.default_rng(key))
         xs = gluon.utils.split_and_load(images, self.devices, even_split=False)
         ys = gluon.utils.split_and_load(targets, self.devices, even_split=False)
         scale = self.scale.value if self.scale else 1.0
-        losses, logits = self.train_step(xs, ys, scale)
+        losses, logits = self.train_step(xs, self._lessons(xs, ys), scale)
         self.trainer.set_learning_rate(self.schedule(self.step))
         images_of_all = self.train_loader.count(self.at.batch)
         size = self.workers.step_size(images_of_all)
@@ -236,8 +249,44 @@ class Run:
             self.scale.step(self.trainer, size, lambda overflow: self.workers.any(overflow)[0])
         else:
             self.trainer.step(size)
+        if self.average is not None:
+            # MXNet lets others read BatchNorm's running statistics before they are updated.
+            mx.nd.waitall()
+            self.average.update()
         self.at.batch += 1
         meter.add(self.step, losses, logits, ys)
+
+    def _seed_step(self) -> None:
+        # At each step, so that a run that goes on from any checkpoint drops what it would have.
+        if self.net.spec.dropout:
+            seed_all(self.config.seed, self.epoch, self.at.batch, *self.workers.key)
+
+    def _lessons(self, xs: list[mx.nd.NDArray], ys: list[mx.nd.NDArray]) -> list[mx.nd.NDArray]:
+        if self.teacher is None:
+            return ys
+        heat = self.config.temperature
+        return [with_answers(self.teacher, x, y, heat) for x, y in zip(xs, ys)]
+
+    def _due(self, saved_at: float) -> bool:
+        if self.config.save_steps:
+            return self.step % self.config.save_steps == 0
+        return time.perf_counter() - saved_at > SAVE_SECONDS
+
+    def _report_step(self, meter: Meter) -> None:
+        every = self.config.log_interval
+        if not every or self.at.batch % every or not self.workers.first or not meter.images:
+            return
+        rate = self.trainer.learning_rate
+        speed = meter.images / max(self.at.train_s + time.perf_counter() - self._clock[0], 1e-9)
+        print(
+            f"Epoch[{self.epoch}] Batch [{self.at.batch}]\tSpeed: {speed:f} samples/sec\t"
+            f"accuracy={meter.accuracy:f}\tloss={meter.loss:f}\tlr={rate:f}",
+            flush=True,
+        )
+        self.events.add(self.step, {"step/loss": meter.loss, "step/lr": rate})
+
+    def _pictures(self, places: np.ndarray) -> np.ndarray:
+        return self.data.test_pictures(places, self.config.input_size)
 
     def _note(self, meter: Meter) -> None:
         meter.sync()
@@ -253,7 +302,7 @@ class Run:
         self.at.cpu_s += self._clock[1] - before[1]
         return self._clock[0] - before[0]
 
-    def _row(self, accuracy: float, loss: float, evaluate_s: float) -> dict[str, float]:
+    def _row(self, answers: Evaluation, evaluate_s: float) -> dict[str, float]:
         at = self.at
         return {
             "epoch": self.epoch + 1,
@@ -261,12 +310,13 @@ class Run:
             "lr": self.trainer.learning_rate,
             "train_loss": at.loss_sum / at.images,
             "train_acc": at.hits / at.images,
-            "test_acc": accuracy,
-            "test_loss": loss,
+            "test_acc": answers.accuracy,
+            "test_loss": answers.loss,
             "images_per_s": at.images / at.train_s,
             "epoch_s": at.train_s + evaluate_s,
             "wall_s": at.wall_s,
             "cpu_s": at.cpu_s,
+            "test_top5": answers.top_accuracy(5),
         }
 
     def _save(self, place: Path) -> None:
@@ -282,40 +332,18 @@ class Run:
             "class_names": info.class_names,
             "mean": self.mean,
             "std": self.std,
-            "input_shape": (1, info.in_channels, *self.image_size),
+            "input_shape": (1, info.in_channels, *self.config.input_size),
             "config": self.config.to_dict(),
             "epoch": self.epoch,
             "step": self.step,
             "progress": asdict(self.at),
             "metrics": self.log[-1] if self.log else {},
         }
-        checkpoint.save(place, self.net, self.trainer, facts)
-
-    def _loader(self, train: bool) -> ArrayLoader:
-        config, data, workers = self.config, self.data, self.workers
-        # Of training, each worker has its part of each batch; of the test set, a block.
-        own = (workers.rank, workers.rank + 1)
-        block = slice(*(len(data.test_labels) * n // workers.count for n in own))
-        return ArrayLoader(
-            data.train_images if train else data.test_images[block],
-            data.train_labels if train else data.test_labels[block],
-            config.batch_size if train else self._test_batch,
-            shuffle=train,
-            augment=config.augment if train else (),
-            resize=config.resize,
-            mean=self.mean,
-            std=self.std,
-            seed=config.seed,
-            last="discard" if train and config.drop_last else "keep",
-            part=(workers.rank, workers.count) if train else (0, 1),
-        )
-
-    @property
-    def _test_batch(self) -> int:
-        return -(-self.config.batch_size // self.workers.count)
+        keep = self.config.keep_checkpoints if place == self.folder.last else 1
+        checkpoint.save(place, self.net, self.trainer, facts, self.average, keep)
 
     def _bar(self, progress: bool) -> tqdm:
-        count = len(self.data.train_labels)
+        count = self.data.train_count
         if self.config.drop_last:
             count -= count % self.config.batch_size
         return tqdm(
@@ -355,14 +383,23 @@ def _train_natively(net: gluon.HybridBlock) -> None:
         print(f"training with MXNet's own operators, which take longer: {error}", flush=True)
 
 
-def _image_size(config: TrainConfig, native: tuple[int, int], net: gluon.Block) -> tuple[int, int]:
-    size = native if config.resize is None else (config.resize, config.resize)
+def _lesson(
+    config: TrainConfig, devices: list[mx.Context], classes: int
+) -> tuple[Optional[gluon.HybridBlock], gluon.Block]:
+    """Find who teaches, if anyone does, and the loss."""
+    if config.teacher is None:
+        return None, gluon.loss.SoftmaxCrossEntropyLoss(sparse_label=False)
+    teacher = load_teacher(config.teacher, devices, classes)
+    return teacher, DistillationLoss(classes, config.temperature, config.hard_weight)
+
+
+def _check_size(config: TrainConfig, net: gluon.Block) -> None:
+    size = config.input_size
     if min(size) < net.min_size:
         raise ValueError(
             f"Images of {size[0]}x{size[1]} are too small for {config.model}, which needs "
             f"{net.min_size}x{net.min_size}: pass --resize {net.min_size} or more."
         )
-    return size
 
 
 def _check_ragged(config: TrainConfig, images: int, workers: int) -> None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import os
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, Optional, Union
+from typing import Any, Callable, Optional, Union
 
 import numpy as np
 
@@ -26,8 +27,9 @@ COLUMNS = (
     "epoch_s",
     "wall_s",
     "cpu_s",
+    "test_top5",
 )
-OWN = ("config.json", "log.csv", "checkpoints", "answers.npz", "report.html")
+OWN = ("config.json", "log.csv", "checkpoints", "answers.npz", "report.html", "events")
 PICTURES = 24  # of each kind in the report
 
 
@@ -68,6 +70,7 @@ class RunFolder:
         self.last = self.path / "checkpoints" / "last"
         self.best = self.path / "checkpoints" / "best"
         self.report = self.path / "report.html"
+        self.events = self.path / "events"
 
     def check_free(self) -> None:
         """Make sure that a new run may be written here.
@@ -162,19 +165,31 @@ class RunFolder:
             file.flush()
             os.fsync(file.fileno())
 
-    def save_answers(self, evaluation: Evaluation, epoch: int, test_images: np.ndarray) -> None:
-        """Keep what the report shows of the best network: all its answers, and some images."""
+    def save_answers(
+        self, evaluation: Evaluation, epoch: int, pictures: Callable[[np.ndarray], np.ndarray]
+    ) -> None:
+        """Keep what the report shows of the best network: all its answers, and some images.
+
+        Parameters
+        ----------
+        evaluation
+            The answers.
+        epoch
+            After which epoch.
+        pictures
+            From numbers of test images to the images, uint8 (n, H, W, C).
+        """
         worst = evaluation.mistakes()[:PICTURES]
+        first = np.arange(min(PICTURES, len(evaluation.labels)))
         new = self.path / "answers.npz.new"
         with open(new, "wb") as file:
             np.savez_compressed(
                 file,
-                probabilities=evaluation.probabilities,
-                labels=evaluation.labels,
+                **asdict(evaluation),
                 epoch=epoch,
-                first_images=test_images[:PICTURES],
+                first_images=pictures(first),
                 worst=worst,
-                worst_images=test_images[worst],
+                worst_images=pictures(worst),
             )
         os.replace(new, self.path / "answers.npz")
 
@@ -185,7 +200,7 @@ class RunFolder:
             return None
         with np.load(path) as arrays:
             return Answers(
-                Evaluation(arrays["probabilities"], arrays["labels"]),
+                Evaluation(**{field.name: arrays[field.name] for field in fields(Evaluation)}),
                 int(arrays["epoch"]),
                 arrays["first_images"],
                 arrays["worst"],
@@ -201,4 +216,4 @@ def replace_file(path: Path, data: bytes) -> None:
 
 
 def _line(row: dict[str, Any]) -> str:
-    return ",".join(f"{row[name]:.8g}" for name in COLUMNS)
+    return ",".join(f"{row.get(name, math.nan):.8g}" for name in COLUMNS)

@@ -11,7 +11,8 @@ from .config import TrainConfig
 def make_schedule(config: TrainConfig, steps_per_epoch: int) -> Callable[[int], float]:
     """Make a function from the step (0 is the first) to its learning rate.
 
-    The warm-up rises linearly from ``lr / warm-up steps`` to ``lr``; a cosine ends at 0.
+    The warm-up rises linearly from ``warmup_lr``, else ``lr / warm-up steps``, to ``lr``; a cosine
+    and a parabola (``"poly"``) end at 0.
 
     Examples
     --------
@@ -25,7 +26,8 @@ def make_schedule(config: TrainConfig, steps_per_epoch: int) -> Callable[[int], 
     warmup = min(round(config.warmup_epochs * steps_per_epoch), total)
     phases = []
     if warmup:
-        phases.append(_phase(scheduler, "linear", config.lr / warmup, config.lr, warmup))
+        first = config.lr / warmup if config.warmup_lr is None else config.warmup_lr
+        phases.append(_phase(scheduler, "linear", first, config.lr, warmup))
     if total > warmup:
         # GluonCV counts a phase's steps from its own start; the fractions are of the whole run.
         drops = [round(fraction * total) - warmup for fraction in config.lr_steps]
@@ -46,7 +48,7 @@ def make_schedule(config: TrainConfig, steps_per_epoch: int) -> Callable[[int], 
 def _phase(
     scheduler: Any, mode: str, start: float, end: float, steps: int, **kwargs: object
 ) -> Any:
-    if steps == 1 and mode in ("linear", "cosine"):
+    if steps == 1 and mode in ("linear", "cosine", "poly"):
         # GluonCV divides by steps - 1. A warm-up of one step is at its end, a cosine at its start.
         mode, start = "constant", end if mode == "linear" else start
     return scheduler.LRScheduler(mode, base_lr=start, target_lr=end, niters=steps, **kwargs)
