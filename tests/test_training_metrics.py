@@ -6,7 +6,7 @@ import pytest
 
 from gluondense.training.evaluate import Evaluation, evaluate
 from gluondense.training.metrics import Meter
-from gluondense.training.targets import mixup, soft_labels
+from gluondense.training.targets import cutmix, mix, mixup, soft_labels
 
 
 def test_meter_counts_all_devices_and_steps():
@@ -94,3 +94,27 @@ def test_mixup_blends_images_and_targets_alike():
     assert mixed.dtype == blended.dtype == np.float32
     again = mixup(images, targets, 0.4, np.random.default_rng(0))
     np.testing.assert_array_equal(mixed, again[0])
+
+
+def test_cutmix_takes_the_targets_by_area():
+    images = np.arange(5, dtype=np.float32)[:, None, None, None] * np.ones((1, 3, 24, 30), "f")
+    targets = np.eye(5, dtype=np.float32)
+    shares = []
+    for seed in range(40):
+        mixed, blended = cutmix(images, targets, 1.0, np.random.default_rng(seed))
+        np.testing.assert_allclose(mixed.mean(axis=(1, 2, 3)), blended @ np.arange(5), atol=1e-4)
+        assert mixed.dtype == blended.dtype == np.float32
+        shares.append(blended.max())
+    assert min(shares) < 0.6
+    assert max(shares) > 0.9
+
+
+def test_a_coin_decides_between_mixup_and_cutmix():
+    images, targets = np.random.rand(4, 3, 8, 8).astype("f"), np.eye(4, dtype=np.float32)
+    same = mix(images, targets, (0, 0), np.random.default_rng(0))
+    assert same[0] is images
+    kinds = set()
+    for seed in range(20):
+        mixed, _ = mix(images, targets, (1.0, 1.0), np.random.default_rng(seed))
+        kinds.add(bool(np.isin(mixed, images).all()))
+    assert kinds == {True, False}

@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from gluondense.environment import import_gluoncv
 from gluondense.training import TrainConfig
 from gluondense.training.schedule import make_schedule
 
@@ -46,3 +47,40 @@ def test_shortest_phases_are_finite(schedule, warmup, epochs):
         assert np.isfinite(rate).all()
         assert rate.max() <= 0.4
         assert rate[0] > 0
+
+
+@pytest.mark.parametrize("mode", ["step", "poly", "cosine", "constant"])
+@pytest.mark.parametrize("warmup", [0, 5])
+def test_schedules_are_those_of_gluoncvs_script(mode, warmup):
+    scheduler = import_gluoncv().utils.lr_scheduler
+    batches, epochs, drops = 20, 90, (30, 60)
+    # scripts/classification/imagenet/train_imagenet.py, with its names.
+    theirs = scheduler.LRSequential(
+        [
+            scheduler.LRScheduler(
+                "linear", base_lr=0, target_lr=0.1, nepochs=warmup, iters_per_epoch=batches
+            ),
+            scheduler.LRScheduler(
+                mode,
+                base_lr=0.1,
+                target_lr=0,
+                nepochs=epochs - warmup,
+                iters_per_epoch=batches,
+                step_epoch=[epoch - warmup for epoch in drops],
+                step_factor=0.1,
+                power=2,
+            ),
+        ]
+    )
+    config = TrainConfig(
+        model="densenet121",
+        epochs=epochs,
+        lr=0.1,
+        schedule=mode,
+        lr_steps=tuple(drop / epochs for drop in drops),
+        warmup_epochs=warmup,
+        warmup_lr=0.0,
+    )
+    ours = make_schedule(config, batches)
+    for step in range(epochs * batches):
+        assert ours(step) == pytest.approx(theirs(step), rel=1e-12), step

@@ -10,7 +10,7 @@ from typing import Callable, Optional, Union
 
 import numpy as np
 
-from . import digits, fashion_mnist, synthetic
+from . import cifar, digits, fashion_mnist, svhn, synthetic
 
 PathLike = Union[str, "os.PathLike[str]"]
 Places = Union[Sequence[int], np.ndarray]
@@ -93,6 +93,33 @@ DATASETS: Mapping[str, DatasetInfo] = {
             summary="scikit-learn's digits: 1,500 + 297 grey 8×8 handwritten digits; no download.",
         ),
         DatasetInfo(
+            name="cifar10",
+            class_names=cifar.CIFAR10_CLASSES,
+            in_channels=3,
+            image_size=(32, 32),
+            mean=(0.4914, 0.4822, 0.4465),
+            std=(0.2470, 0.2435, 0.2616),
+            summary="CIFAR-10: 50,000 + 10,000 RGB 32×32 photographs, 10 classes.",
+        ),
+        DatasetInfo(
+            name="cifar100",
+            class_names=cifar.CIFAR100_CLASSES,
+            in_channels=3,
+            image_size=(32, 32),
+            mean=(0.5071, 0.4865, 0.4409),
+            std=(0.2673, 0.2564, 0.2762),
+            summary="CIFAR-100: 50,000 + 10,000 RGB 32×32 photographs, 100 classes.",
+        ),
+        DatasetInfo(
+            name="svhn",
+            class_names=tuple("0123456789"),
+            in_channels=3,
+            image_size=(32, 32),
+            mean=(0.4377, 0.4438, 0.4728),
+            std=(0.1980, 0.2010, 0.1970),
+            summary="SVHN: 73,257 (and 531,131) + 26,032 RGB 32×32 house numbers' digits.",
+        ),
+        DatasetInfo(
             name="synthetic",
             class_names=synthetic.CLASS_NAMES,
             in_channels=3,
@@ -117,6 +144,9 @@ DATASETS: Mapping[str, DatasetInfo] = {
 _READERS: Mapping[str, Callable[[Optional[PathLike], bool, Optional[PathLike]], Arrays]] = {
     "fashion_mnist": fashion_mnist.load,
     "digits": lambda data_dir, download, root: digits.load(),
+    "cifar10": lambda data_dir, download, root: cifar.load(cifar.CIFAR10, data_dir, root),
+    "cifar100": lambda data_dir, download, root: cifar.load(cifar.CIFAR100, data_dir, root),
+    "svhn": lambda data_dir, download, root: svhn.load(data_dir, root),
     "synthetic": lambda data_dir, download, root: synthetic.load(),
 }
 

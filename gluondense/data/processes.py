@@ -23,16 +23,16 @@ _POLL_SECONDS = 1.0
 
 
 def become_worker(parent: int) -> None:
-    """Settle in a new process: one thread, deaf to Ctrl-C, gone when its parent is.
+    """Settle in a new process: one thread, deaf to Ctrl-C and SIGTERM, gone when its parent is.
 
     Parameters
     ----------
     parent
         Process id of the parent.
     """
-    # The terminal sends Ctrl-C to all; the parent decides. A handler it has for SIGTERM is its own.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    # Terminals and batch systems send these to all processes of a job; the parent decides.
+    for signum in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(signum, signal.SIG_IGN)
     cv2.setNumThreads(0)
     threading.Thread(target=_leave_with, args=(parent,), daemon=True).start()
 
@@ -158,7 +158,7 @@ class _ProcessLane(_Lane):
         return result
 
     def close(self) -> None:
-        self._process.terminate()
+        self._process.kill()
         self._process.join()
         self._pipe.close()
 
