@@ -168,7 +168,7 @@ def test_the_papers_recipes():
         (["--resume"], "--resume needs the run's folder"),
         (["--batch-size=41", "--data-dir={data}"], "batch_size=41 must lie between 1 and 40"),
         (["--teacher=nobody", "--data-dir={data}", "--batch-size=8"], "nobody"),
-        (["--input-size=8", "--data-dir={data}", "--model=dpn68", "--batch-size=8"], "too small"),
+        (["--input-size=16", "--data-dir={data}", "--batch-size=8"], "too small"),
     ],
 )
 def test_mistakes_are_one_line(script, data, tmp_path, capsys, args, message):

@@ -78,7 +78,8 @@ def list_folders(
     root = Path(root)
     if not root.is_dir():
         raise FileNotFoundError(f"no folder {root}; it must hold one folder a class")
-    folders = sorted(entry.name for entry in os.scandir(root) if entry.is_dir())
+    with os.scandir(root) as entries:
+        folders = sorted(entry.name for entry in entries if entry.is_dir())
     if not folders:
         raise ValueError(f"{root} has no folders, one a class; see docs/imagenet.md for layouts")
     known = class_names or tuple(folders)

@@ -134,7 +134,9 @@ def list_validation(
     root = Path(root)
     if not root.is_dir():
         raise FileNotFoundError(f"no folder {root} with the validation pictures")
-    if any(entry.is_dir() for entry in os.scandir(root)):
+    with os.scandir(root) as entries:
+        in_folders = any(entry.is_dir() for entry in entries)
+    if in_folders:
         return list_folders(root, class_names)
     if ground_truth is None:
         raise FileNotFoundError(

@@ -1,0 +1,95 @@
+"""Error rates that papers and authors publish, to stand beside those of an evaluation.
+
+They belong to networks that others trained; docs/models.md cites the same.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Optional
+
+from .catalog import WEIGHTS
+
+
+@dataclass(frozen=True)
+class PublishedError:
+    """Error rates in %, None where the source has none, on a data set's test images."""
+
+    source: str
+    top1: float
+    top5: Optional[float] = None
+
+
+DENSENET = "Huang et al., Table 3"
+DPN = "cypw/DPNs, README"
+_CIFAR = "Huang et al., Table 2"
+
+# (network, crops) -> the paper's figure on ImageNet at 224.
+IMAGENET: dict[tuple[str, int], PublishedError] = {
+    ("densenet121", 1): PublishedError(DENSENET, 25.02, 7.71),
+    ("densenet121", 10): PublishedError(DENSENET, 23.61, 6.66),
+    ("densenet169", 1): PublishedError(DENSENET, 23.80, 6.85),
+    ("densenet169", 10): PublishedError(DENSENET, 22.08, 5.92),
+    ("densenet201", 1): PublishedError(DENSENET, 22.58, 6.34),
+    ("densenet201", 10): PublishedError(DENSENET, 21.46, 5.54),
+    ("densenet264", 1): PublishedError(DENSENET, 22.15, 6.12),
+    ("densenet264", 10): PublishedError(DENSENET, 20.80, 5.29),
+    ("densenet161", 1): PublishedError("liuzhuang13/DenseNet, README", 22.2),
+    ("dpn68", 1): PublishedError(DPN, 23.57, 6.93),
+    ("dpn68b", 1): PublishedError(DPN, 22.45, 6.09),
+    ("dpn92", 1): PublishedError(DPN, 20.73, 5.37),
+    ("dpn98", 1): PublishedError(DPN, 20.15, 5.15),
+    ("dpn131", 1): PublishedError(DPN, 19.93, 5.12),
+}
+# network of CIFAR -> C10, C10+, C100, C100+, SVHN.
+CIFAR: dict[str, tuple[Optional[float], ...]] = {
+    "densenet40_k12": (7.00, 5.24, 27.55, 24.42, 1.79),
+    "densenet100_k12": (5.77, 4.10, 23.79, 20.20, 1.67),
+    "densenet100_k24": (5.83, 3.74, 23.42, 19.25, 1.59),
+    "densenet100_k12_bc": (5.92, 4.51, 24.15, 22.27, 1.76),
+    "densenet250_k24_bc": (5.19, 3.62, 19.64, 17.60, 1.74),
+    "densenet190_k40_bc": (None, 3.46, None, 17.18, None),
+}
+_COLUMNS = (("cifar10", False), ("cifar10", True), ("cifar100", False), ("cifar100", True))
+
+
+def published_errors(
+    model: str, dataset: str, crops: int = 1, augmented: bool = False, weights: str = ""
+) -> list[PublishedError]:
+    """Find what is published of a network on a data set.
+
+    Parameters
+    ----------
+    model, dataset
+        Names of the network and the data set.
+    crops
+        1 or 10.
+    augmented
+        Whether the training images of CIFAR were mirrored and shifted.
+    weights
+        A row of ``WEIGHTS``, whose publisher's figure is of one crop.
+
+    Examples
+    --------
+    >>> published_errors("densenet121", "imagenet", crops=10)
+    [PublishedError(source='Huang et al., Table 3', top1=23.61, top5=6.66)]
+    >>> published_errors("densenet40_k12_svhn", "svhn")[0].top1
+    1.79
+    """
+    found = []
+    if dataset == "imagenet":
+        if weights in WEIGHTS and crops == 1:
+            row = WEIGHTS[weights]
+            errors = round(100 - row.top1, 3), round(100 - row.top5, 3)
+            found.append(PublishedError(f"the publisher of {weights}", *errors))
+        if (model, crops) in IMAGENET:
+            found.append(IMAGENET[model, crops])
+        return found
+    row_of_model = CIFAR.get(model.removesuffix(f"_{dataset}"))
+    column = 4 if dataset == "svhn" else None
+    if (dataset, augmented) in _COLUMNS:
+        column = _COLUMNS.index((dataset, augmented))
+    if row_of_model is None or column is None or crops != 1:
+        return found
+    value = row_of_model[column]
+    return [] if value is None else [PublishedError(_CIFAR, value)]
