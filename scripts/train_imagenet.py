@@ -19,7 +19,7 @@ from gluondense.data.pipeline import PICTURE_AUGMENTATIONS
 from gluondense.data.stream import BAD
 from gluondense.training import TrainConfig
 from gluondense.training.command import train
-from gluondense.training.config import KVSTORES
+from gluondense.training.config import DTYPES, KVSTORES
 from gluondense.training.imagenet_recipes import IMAGENET_RECIPES
 from gluondense.training.runfolder import RunFolder
 
@@ -51,6 +51,10 @@ FIELDS = {
     "keep": "keep_checkpoints",
     "log_interval": "log_interval",
     "augment": "augment",
+    "dtype": "dtype",
+    "sync_bn": "sync_bn",
+    "accumulate": "accumulate",
+    "memory_efficient": "memory_efficient",
     "kvstore": "kvstore",
     "compression": "compression",
     "seed": "seed",
@@ -120,7 +124,10 @@ def _parser() -> Parser:
     add = device.add_argument
     add("--num-gpus", type=int, default=0, help="0 trains on the CPU")
     add("--gpus", type=_numbers, metavar="0,1", help="their numbers, in place of --num-gpus")
-    add("--dtype", choices=("float32",), default="float32")
+    add("--dtype", choices=DTYPES, help="of convolutions: float16 on GPUs, bfloat16 on CPUs")
+    add("--sync-bn", action="store_true", default=None, help="statistics of all devices together")
+    add("--accumulate", type=int, metavar="PARTS", help="cut batches into parts, to save memory")
+    add("--memory-efficient", action="store_true", default=None, help="recompute maps in backward")
     add("--mode", choices=("hybrid",), default="hybrid", help="networks are static graphs")
     add("--kvstore", choices=KVSTORES, help="dist_… trains on many machines: scripts/launch.py")
     add("--compression", type=float, metavar="THRESHOLD", help="2-bit gradients between workers")
