@@ -121,6 +121,10 @@ def _exported(name: str, device: mx.Context) -> Subject:
     about = net.metadata
     if about.mean is None or about.std is None:
         raise ValueError(f"{name} was exported without mean and std: export it again with them.")
+    if about.preprocess or about.output != "logits":
+        raise ValueError(
+            f"{name} takes pixels or gives no logits: evaluate an export without these options."
+        )
     height, width = about.input_shape[2:]
     return Subject(
         name, net, about.model or "", "", about.class_names, about.mean, about.std, (height, width)

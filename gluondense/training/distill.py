@@ -11,6 +11,7 @@ from mxnet import autograd, gluon
 from ..environment import import_gluoncv
 from ..weights import get_model
 from . import checkpoint
+from .config import TrainConfig
 
 
 def load_teacher(teacher: str, devices: Sequence[mx.Context], classes: int) -> gluon.HybridBlock:
@@ -73,10 +74,42 @@ class DistillationLoss(gluon.HybridBlock):
         return self.loss(output, target, F.slice_axis(both, axis=1, begin=self._classes, end=None))
 
 
-def with_answers(
-    teacher: gluon.HybridBlock, image: mx.nd.NDArray, target: mx.nd.NDArray, temperature: float
-) -> mx.nd.NDArray:
-    """Put the teacher's softened answer beside the target, (N, 2 * classes)."""
-    with autograd.predict_mode():
-        soft = mx.nd.softmax(teacher(image) / temperature, axis=1)
-    return mx.nd.concat(target, soft, dim=1)
+class Lesson:
+    """What a run learns from: the labels, and a teacher's answers if it has one.
+
+    Parameters
+    ----------
+    config
+        Its ``teacher``, ``temperature`` and ``hard_weight``.
+    devices
+        Where the teacher runs.
+    classes
+        Number of them.
+
+    Attributes
+    ----------
+    loss
+        Of the network's logits and :meth:`targets`.
+
+    Raises
+    ------
+    ValueError, OSError
+        As of :func:`load_teacher`.
+    """
+
+    def __init__(self, config: TrainConfig, devices: Sequence[mx.Context], classes: int) -> None:
+        self._teacher, self._heat = None, config.temperature
+        self.loss: gluon.Block = gluon.loss.SoftmaxCrossEntropyLoss(sparse_label=False)
+        if config.teacher is not None:
+            self._teacher = load_teacher(config.teacher, devices, classes)
+            self.loss = DistillationLoss(classes, config.temperature, config.hard_weight)
+
+    def targets(
+        self, images: Sequence[mx.nd.NDArray], targets: Sequence[mx.nd.NDArray]
+    ) -> list[mx.nd.NDArray]:
+        """Put the teacher's softened answers beside the targets of each device."""
+        if self._teacher is None:
+            return list(targets)
+        with autograd.predict_mode():
+            answers = [mx.nd.softmax(self._teacher(image) / self._heat) for image in images]
+        return [mx.nd.concat(*pair, dim=1) for pair in zip(targets, answers)]

@@ -11,14 +11,13 @@ from typing import Optional
 import mxnet as mx
 import numpy as np
 from mxnet import gluon
-from tqdm import tqdm
 
 from ..models import build_model
 from ..native import CompilerError
 from . import checkpoint
 from .config import TrainConfig
 from .devices import find_devices
-from .distill import DistillationLoss, load_teacher, with_answers
+from .distill import Lesson
 from .distributed import Workers
 from .ema import MovingAverage
 from .evaluate import Evaluation, evaluate
@@ -26,6 +25,7 @@ from .events import Events
 from .inputs import Data, make_loader, mean_and_std, test_batch
 from .metrics import Meter
 from .precision import LossScale, check_dtype
+from .progress import epoch_line, progress_bar, step_line
 from .report import write_report
 from .runfolder import RunFolder
 from .schedule import make_schedule
@@ -100,9 +100,11 @@ class Run:
         seed_all(config.seed)
         self.net.initialize(mx.init.Xavier() if config.init == "xavier" else None, ctx=self.devices)
         self.trainer = _trainer(self.net, config, self.workers)
-        self.teacher, loss = _lesson(config, self.devices, len(data.info.class_names))
+        self.lesson = Lesson(config, self.devices, len(data.info.class_names))
         check_dtype(config.dtype, self.devices)
-        self.train_step = TrainStep(self.net, loss, config.accumulate, config.dtype, config.sync_bn)
+        self.train_step = TrainStep(
+            self.net, self.lesson.loss, config.accumulate, config.dtype, config.sync_bn
+        )
         self.scale = LossScale() if config.dtype == "float16" else None
         self.average = MovingAverage(self.net, config.ema) if config.ema else None
         self.events = Events(None)
@@ -162,7 +164,13 @@ class Run:
         stopped = False
         self._tick()
         saved_at = time.perf_counter()
-        with self._bar(progress) as bar:
+        with progress_bar(
+            self.config,
+            self.data.train_count,
+            self.epoch,
+            self.at.batch,
+            progress and workers.first,
+        ) as bar:
             for images, labels in self.train_loader.batches(self.epoch, start=self.at.batch):
                 self._train_step(meter, images, labels)
                 self._report_step(meter)
@@ -207,7 +215,7 @@ class Run:
                 self.folder.save_answers(answers, self.epoch, self._pictures)
             self._write(self.folder.last)
             self.events.add(self.step, {f"epoch/{name}": value for name, value in row.items()})
-            print(self._line(row, best), flush=True)
+            print(epoch_line(self.config, row, best), flush=True)
 
     def write_report(self) -> None:
         """Write the report, once there is an epoch to report on."""
@@ -241,7 +249,7 @@ class Run:
         xs = gluon.utils.split_and_load(images, self.devices, even_split=False)
         ys = gluon.utils.split_and_load(targets, self.devices, even_split=False)
         scale = self.scale.value if self.scale else 1.0
-        losses, logits = self.train_step(xs, self._lessons(xs, ys), scale)
+        losses, logits = self.train_step(xs, self.lesson.targets(xs, ys), scale)
         self.trainer.set_learning_rate(self.schedule(self.step))
         images_of_all = self.train_loader.count(self.at.batch)
         size = self.workers.step_size(images_of_all)
@@ -261,12 +269,6 @@ class Run:
         if self.net.spec.dropout:
             seed_all(self.config.seed, self.epoch, self.at.batch, *self.workers.key)
 
-    def _lessons(self, xs: list[mx.nd.NDArray], ys: list[mx.nd.NDArray]) -> list[mx.nd.NDArray]:
-        if self.teacher is None:
-            return ys
-        heat = self.config.temperature
-        return [with_answers(self.teacher, x, y, heat) for x, y in zip(xs, ys)]
-
     def _due(self, saved_at: float) -> bool:
         if self.config.save_steps:
             return self.step % self.config.save_steps == 0
@@ -274,16 +276,11 @@ class Run:
 
     def _report_step(self, meter: Meter) -> None:
         every = self.config.log_interval
-        if not every or self.at.batch % every or not self.workers.first or not meter.images:
-            return
-        rate = self.trainer.learning_rate
-        speed = meter.images / max(self.at.train_s + time.perf_counter() - self._clock[0], 1e-9)
-        print(
-            f"Epoch[{self.epoch}] Batch [{self.at.batch}]\tSpeed: {speed:f} samples/sec\t"
-            f"accuracy={meter.accuracy:f}\tloss={meter.loss:f}\tlr={rate:f}",
-            flush=True,
-        )
-        self.events.add(self.step, {"step/loss": meter.loss, "step/lr": rate})
+        if every and self.at.batch % every == 0 and self.workers.first and meter.images:
+            seconds = self.at.train_s + time.perf_counter() - self._clock[0]
+            rate = self.trainer.learning_rate
+            print(step_line(self.epoch, self.at.batch, meter, seconds, rate), flush=True)
+            self.events.add(self.step, {"step/loss": meter.loss, "step/lr": rate})
 
     def _pictures(self, places: np.ndarray) -> np.ndarray:
         return self.data.test_pictures(places, self.config.input_size)
@@ -307,7 +304,9 @@ class Run:
         return {
             "epoch": self.epoch + 1,
             "step": self.step,
-            "lr": self.trainer.learning_rate,
+            "lr": self.schedule(
+                self.step - 1
+            ),  # not the trainer's, which may just have been restored
             "train_loss": at.loss_sum / at.images,
             "train_acc": at.hits / at.images,
             "test_acc": answers.accuracy,
@@ -342,29 +341,6 @@ class Run:
         keep = self.config.keep_checkpoints if place == self.folder.last else 1
         checkpoint.save(place, self.net, self.trainer, facts, self.average, keep)
 
-    def _bar(self, progress: bool) -> tqdm:
-        count = self.data.train_count
-        if self.config.drop_last:
-            count -= count % self.config.batch_size
-        return tqdm(
-            total=count,
-            initial=self.at.batch * self.config.batch_size,
-            desc=f"epoch {self.epoch + 1}/{self.config.epochs}",
-            unit=" images",
-            leave=False,
-            dynamic_ncols=True,
-            # None: only on a terminal
-            disable=None if progress and self.workers.first else True,
-        )
-
-    def _line(self, row: dict[str, float], best: bool) -> str:
-        left = (self.config.epochs - self.epoch) * row["epoch_s"]
-        return (
-            f"epoch {self.epoch}/{self.config.epochs}  loss {row['train_loss']:.4f}  "
-            f"train {row['train_acc']:.2%}  test {row['test_acc']:.2%}{' (best)' if best else ''}  "
-            f"{row['images_per_s']:,.0f} images/s  {left / 60:.0f} min left"
-        )
-
 
 def _trainer(net: gluon.HybridBlock, config: TrainConfig, workers: Workers) -> gluon.Trainer:
     parameters = net.collect_params()
@@ -381,16 +357,6 @@ def _train_natively(net: gluon.HybridBlock) -> None:
         net.hybridize(backend="native", static_alloc=True, static_shape=True)
     except (CompilerError, OSError, RuntimeError) as error:
         print(f"training with MXNet's own operators, which take longer: {error}", flush=True)
-
-
-def _lesson(
-    config: TrainConfig, devices: list[mx.Context], classes: int
-) -> tuple[Optional[gluon.HybridBlock], gluon.Block]:
-    """Find who teaches, if anyone does, and the loss."""
-    if config.teacher is None:
-        return None, gluon.loss.SoftmaxCrossEntropyLoss(sparse_label=False)
-    teacher = load_teacher(config.teacher, devices, classes)
-    return teacher, DistillationLoss(classes, config.temperature, config.hard_weight)
 
 
 def _check_size(config: TrainConfig, net: gluon.Block) -> None:
