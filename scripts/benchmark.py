@@ -1,4 +1,7 @@
-"""Measure how fast networks predict, beside the peers that are installed, taking turns."""
+"""Measure how fast networks predict, beside the peers that are installed, taking turns.
+
+``benchmark.py train MODEL ...`` measures training steps, their time and memory.
+"""
 
 from __future__ import annotations
 
@@ -18,6 +21,9 @@ from gluondense.environment import usable_cores
 
 def main(argv: Optional[list[str]] = None) -> int:
     """Parse, measure, print and write; return the process's exit code."""
+    argv = sys.argv[1:] if argv is None else argv
+    if argv[:1] == ["train"]:
+        return _train(argv[1:])
     parser = _parser()
     args = parser.parse_args(argv)
     if bool(args.models) == bool(args.load):
@@ -27,7 +33,7 @@ def main(argv: Optional[list[str]] = None) -> int:
             content = _load(args.load)
             print(race_text(content["rows"], content["threads"]))
         else:
-            command = shlex.join(["python", "scripts/benchmark.py", *(argv or sys.argv[1:])])
+            command = shlex.join(["python", "scripts/benchmark.py", *argv])
             content = _measure(args, command)
         print(rest_text(content))
         if args.markdown:
@@ -43,6 +49,48 @@ def main(argv: Optional[list[str]] = None) -> int:
         print("error: interrupted", file=sys.stderr)
         return 130
     return 0
+
+
+def _train(argv: list[str]) -> int:
+    from gluondense.benchmark.training import measure, page, text
+
+    args = _train_parser().parse_args(argv)
+    shown, content = 0, {}
+    try:
+        for content in measure(
+            args.models, args.batch, args.size, args.threads, args.rounds, args.only, _clock()
+        ):
+            content["command"] = shlex.join(["python", "scripts/benchmark.py", "train", *argv])
+            print(text(content["rows"][shown:]), flush=True)
+            shown = len(content["rows"])
+            if args.json:
+                args.json.write_text(json.dumps(content, indent=1) + "\n")
+        if args.html:
+            args.html.write_text(page(content), encoding="utf-8")
+    except (ValueError, OSError, RuntimeError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("error: interrupted", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _train_parser() -> Parser:
+    parser = Parser(
+        prog="benchmark.py train",
+        description="Measure training steps, update included: their time, and the memory of maps.",
+    )
+    add = parser.add_argument
+    add("models", nargs="+", metavar="MODEL", help="names from gluondense.list_models()")
+    add("--batch", type=_count, nargs="+", default=[16], metavar="N", help="default: 16")
+    add("--size", type=_count, default=224, metavar="PIXELS", help="default: 224")
+    add("--threads", type=_count, default=usable_cores(), help="default: the physical cores")
+    add("--rounds", type=_count, default=5, help="steps of each, in turns; default: 5")
+    add("--only", nargs="+", default=[], metavar="NAME", help="default: all that can run here")
+    add("--json", type=Path, metavar="FILE", help="write all numbers")
+    add("--html", type=Path, metavar="FILE", help="write a page: memory against time")
+    return parser
 
 
 def _measure(args: argparse.Namespace, command: str) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 WORKER = Path(__file__).with_name("worker.py")
+TRAIN_WORKER = Path(__file__).with_name("train_worker.py")
 SECONDS_TO_END = 5
 ERROR = re.compile(r"[\w.]*(Error|Exception|Exit)\b")  # the last line of a traceback
 
@@ -50,15 +51,26 @@ class Worker:
     def __init__(
         self, folder: Path, name: str, threads: int, shape: Sequence[int], cpu: int | None = None
     ) -> None:
+        sizes = ",".join(map(str, shape))
+        arguments = [str(folder), name, str(threads), sizes, "" if cpu is None else str(cpu)]
+        self._run([str(WORKER), *arguments], name, folder, threads)
+
+    @classmethod
+    def training(cls, folder: Path, name: str, threads: int, case: Sequence[Any]) -> Worker:
+        """Start a trainer on a case: the network's name, the batch and the image's side."""
+        worker = cls.__new__(cls)
+        arguments = [str(TRAIN_WORKER), name, *map(str, case), str(threads)]
+        worker._run(arguments, name, folder, threads)
+        return worker
+
+    def _run(self, arguments: Sequence[str], name: str, folder: Path, threads: int) -> None:
         self.name = name
         self.start: dict[str, Any] = {}
         # No pipe: what a library writes there would fill it, and the process would wait for ever.
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115  # close() closes it
-        sizes = ",".join(map(str, shape))
-        arguments = [str(folder), name, str(threads), sizes, "" if cpu is None else str(cpu)]
         start = str(time.clock_gettime(time.CLOCK_MONOTONIC))
         self.process = subprocess.Popen(
-            [sys.executable, str(WORKER), *arguments],
+            [sys.executable, *arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,

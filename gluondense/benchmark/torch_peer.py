@@ -11,7 +11,7 @@ from typing import Any
 TIMM_NAMES = {"csp_resnet50": "cspresnet50", "csp_resnext50": "cspresnext50"}
 
 
-def build(model: str) -> Any:
+def build(model: str, **options: Any) -> Any:
     """Make torchvision's network of our name, else timm's, or return None if neither has it."""
     import torch
 
@@ -24,13 +24,13 @@ def build(model: str) -> Any:
     with contextlib.suppress(ImportError, ValueError):
         import torchvision
 
-        return torchvision.models.get_model(model).eval()
+        return torchvision.models.get_model(model, **options).eval()
     with contextlib.suppress(ImportError):
         import timm
 
         name = TIMM_NAMES.get(model, model)
         if timm.is_model(name):
-            return timm.create_model(name).eval()
+            return timm.create_model(name, **options).eval()
     return None
 
 
