@@ -37,10 +37,13 @@ def _mxnet(memory_efficient: Any, native: bool = False) -> Build:
         import mxnet as mx
         from mxnet import gluon
 
-        import gluondense  # first: it sets MXNet's threads
+        # Before MXNet, whose threads these set; by their full names, as this file is run by path.
         from gluondense.training import TrainStep
+        from gluondense.weights import get_model
 
-        net = gluondense.get_model(model, memory_efficient=memory_efficient)
+        # isort: split
+
+        net = get_model(model, memory_efficient=memory_efficient)
         net.initialize()
         if native:
             net.hybridize(backend="native", static_alloc=True, static_shape=True)
@@ -90,6 +93,8 @@ TRAINERS: dict[str, Trainer] = {
     "light": Trainer(_mxnet("light"), ("mxnet",), ours=True),
     "balanced": Trainer(_mxnet("balanced"), ("mxnet",), ours=True),
     "most": Trainer(_mxnet("most"), ("mxnet",), ours=True),
+    "native": Trainer(_mxnet(False, native=True), ("mxnet",), ours=True),
+    "native-balanced": Trainer(_mxnet(True, native=True), ("mxnet",), ours=True),
     "torch": Trainer(_torch(), ("torch",)),
     "torch.compile": Trainer(_torch(compiled=True), ("torch",)),
     "torch-checkpoint": Trainer(_torch(checkpointed=True), ("torch", "torchvision")),
