@@ -37,11 +37,9 @@ def _mxnet(memory_efficient: Any, native: bool = False) -> Build:
         import mxnet as mx
         from mxnet import gluon
 
-        # Before MXNet, whose threads these set; by their full names, as this file is run by path.
+        # By their full names, as this file is run by path.
         from gluondense.training import TrainStep
         from gluondense.weights import get_model
-
-        # isort: split
 
         net = get_model(model, memory_efficient=memory_efficient)
         net.initialize()
