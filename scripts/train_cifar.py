@@ -33,6 +33,7 @@ FIELDS = {
     "save_steps": "save_steps",
     "keep": "keep_checkpoints",
     "kvstore": "kvstore",
+    "compression": "compression",
     "seed": "seed",
     "log_interval": "log_interval",
 }
@@ -76,7 +77,8 @@ def _parser() -> Parser:
     add("--ema", type=float, metavar="DECAY")
     add("--gpus", type=_numbers, metavar="0,1", help="default: train on the CPU")
     add("--num-gpus", type=int, default=0, help="the first so many")
-    add("--kvstore", choices=KVSTORES)
+    add("--kvstore", choices=KVSTORES, help="dist_… trains on many machines: scripts/launch.py")
+    add("--compression", type=float, metavar="THRESHOLD", help="2-bit gradients between workers")
     add("--seed", type=int)
     add("--save-steps", type=int, help="steps between checkpoints; default: five minutes")
     add("--keep", type=int, metavar="N", help="checkpoints that stay, besides the best; default: 1")

@@ -20,6 +20,7 @@ from gluondense.data.stream import BAD
 from gluondense.training import TrainConfig
 from gluondense.training.command import train
 from gluondense.training.config import DTYPES, KVSTORES
+from gluondense.training.distributed import launched_workers
 from gluondense.training.imagenet_recipes import IMAGENET_RECIPES
 from gluondense.training.runfolder import RunFolder
 
@@ -98,7 +99,11 @@ def _parser() -> Parser:
     step = parser.add_argument_group("optimization")
     add = step.add_argument
     add("--num-epochs", "--epochs", dest="epochs", type=int)
-    add("--batch-size", type=int, help="pictures a step on each device; default: the recipe's")
+    add(
+        "--batch-size",
+        type=int,
+        help="pictures a step on each worker's device; default: the recipe's",
+    )
     add("--lr", type=float, help="peak, of the recipe's batch size")
     add("--no-lr-scaling", action="store_true", help="take --lr as it is for any batch size")
     add("--momentum", type=float)
@@ -207,7 +212,7 @@ def _batch(args: argparse.Namespace, config: TrainConfig) -> dict[str, Any]:
     """Give the whole batch, and the learning rate that goes with it."""
     size = config.batch_size
     if args.batch_size is not None:
-        size = args.batch_size * max(1, len(config.gpus))
+        size = args.batch_size * max(1, len(config.gpus)) * launched_workers()
     if args.lr is None and args.batch_size is None:
         return {}
     lr = config.lr if args.lr is None else args.lr

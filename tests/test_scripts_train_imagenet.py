@@ -121,6 +121,9 @@ def test_batch_and_learning_rate_follow_each_other(script):
     assert config_of(script).batch_size == 256
     config = config_of(script, "--batch-size=64", "--num-gpus=8")
     assert (config.batch_size, config.lr, config.gpus) == (512, 0.2, tuple(range(8)))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DMLC_NUM_WORKER", "2")
+        assert config_of(script, "--batch-size=64", "--num-gpus=4").batch_size == 512
     assert config_of(script, "--batch-size=64", "--lr=0.4").lr == pytest.approx(0.1)
     assert config_of(script, "--batch-size=64", "--lr=0.4", "--no-lr-scaling").lr == 0.4
 

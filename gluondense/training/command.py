@@ -31,17 +31,20 @@ def train(config: TrainConfig, out: str, resume: bool, progress: bool) -> int:
 
 
 def _finish(result: RunResult) -> int:
+    if speaks():
+        print(_ending(result), flush=True)
+    return 0 if result.stopped_by is None else 128 + result.stopped_by
+
+
+def _ending(result: RunResult) -> str:
     if result.stopped_by is not None:
         name = signal.Signals(result.stopped_by).name
-        print(
+        return (
             f"stopped by {name} at step {result.step} (epoch {result.epoch + 1}), all saved; "
-            f"go on with: {sys.argv[0]} --resume {shlex.quote(result.out_dir)}",
-            flush=True,
+            f"go on with: {sys.argv[0]} --resume {shlex.quote(result.out_dir)}"
         )
-        return 128 + result.stopped_by
-    print(
+    return (
         f"validation accuracy {result.test_accuracy:.2%} after epoch {result.epoch}, "
         f"best {result.best_accuracy:.2%} after epoch {result.best_epoch}, "
         f"{result.wall_s / 60:.1f} min; report: {result.out_dir}/report.html"
     )
-    return 0

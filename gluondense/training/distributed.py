@@ -11,7 +11,7 @@ from .config import TrainConfig
 from .connected import ConnectedWorkers
 from .workers import Workers
 
-__all__ = ["ConnectedWorkers", "WorkerLost", "Workers", "join", "speaks"]
+__all__ = ["ConnectedWorkers", "WorkerLost", "Workers", "join", "launched_workers", "speaks"]
 
 
 @contextmanager
@@ -48,6 +48,17 @@ def join(config: TrainConfig) -> Iterator[Workers]:
         workers.close(error)
         raise
     workers.close()
+
+
+def launched_workers() -> int:
+    """Return how many workers the launcher started, 1 if this process was started by itself.
+
+    Examples
+    --------
+    >>> launched_workers()
+    1
+    """
+    return int(os.environ.get("DMLC_NUM_WORKER", "1"))
 
 
 def speaks() -> bool:
