@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from dataclasses import replace
 from typing import Any, Optional
@@ -113,6 +114,8 @@ def make_config(args: argparse.Namespace) -> tuple[TrainConfig, str]:
         for flag, field in FIELDS.items()
         if getattr(args, flag) is not None
     }
+    if args.data_dir is not None:  # a run is resumed from anywhere
+        given["data_dir"] = os.path.abspath(os.path.expanduser(args.data_dir))
     if args.gpus is not None or args.num_gpus:
         given["gpus"] = tuple(args.gpus or range(args.num_gpus))
     if args.tensorboard:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import os
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -60,6 +61,7 @@ FIELDS = {
     "compression": "compression",
     "seed": "seed",
 }
+PATHS = ("data_dir", "rec_train", "rec_val", "ground_truth")
 
 
 def main(argv: Optional[list[str]] = None) -> int:
@@ -92,7 +94,9 @@ def _parser() -> Parser:
     add("--ground-truth", metavar="FILE", help="answers of a flat DATA_DIR/val")
     add("-j", "--num-data-workers", dest="data_workers", type=int, help="processes; default: 4")
     add("--bad", choices=BAD, help="pictures that can't be read; default: skip")
-    add("--augment", type=_names, metavar="A,B", help=", ".join(PICTURE_AUGMENTATIONS))
+    add(
+        "--augment", type=_names, metavar="A,B", help=f"none, or {', '.join(PICTURE_AUGMENTATIONS)}"
+    )
     add("--input-size", type=int, help="side of what the network sees; default: 224")
     add("--crop-ratio", type=float, help="of validation pictures; default: 0.875")
     add("--interpolation", choices=("bilinear", "bicubic"), help="of validation pictures")
@@ -168,6 +172,11 @@ def make_config(args: argparse.Namespace) -> tuple[TrainConfig, str]:
     values = vars(args)
     given = {field: values[flag] for flag, field in FIELDS.items() if values[flag] is not None}
     given.update(_records(args), **_gpus(args), **_regularization(args))
+    # A run goes on from wherever it is resumed, and is evaluated from there.
+    paths = {
+        name: os.path.abspath(os.path.expanduser(given[name])) for name in PATHS if name in given
+    }
+    given.update(paths)
     config = replace(config, **given)
     config = replace(config, **_batch(args, config), **_drops(args, config))
     if args.model is not None:
@@ -241,7 +250,7 @@ def _numbers(text: str) -> list[int]:
 
 
 def _names(text: str) -> tuple[str, ...]:
-    return tuple(filter(None, text.split(",")))
+    return tuple(name for name in text.split(",") if name not in ("", "none"))
 
 
 if __name__ == "__main__":

@@ -144,6 +144,8 @@ def test_flags_of_gluoncv(script):
     assert (config.warmup_epochs, config.warmup_lr, config.data_workers) == (5, 0, 9)
     assert config_of(script, "--lr-decay-period=30").lr_steps == (30 / 90, 60 / 90)
     assert config_of(script, "--mixup-alpha=0.4").mixup == 0.4
+    assert config_of(script, "--augment=none").augment == ()
+    assert config_of(script, "--data-dir=a").data_dir == os.path.abspath("a")
 
 
 def test_the_papers_recipes():
