@@ -8,6 +8,7 @@ import dataclasses
 import io
 import itertools
 import json
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -37,12 +38,19 @@ PERCENTILES = (50, 90, 99)
 def main(argv: Optional[list[str]] = None) -> int:
     """Parse, export, serve, ask, print; return the process's exit code."""
     args = _parser().parse_args(argv)
+    # Ended by `timeout` or a shell, it stops its servers first, as after Ctrl-C.
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         with tempfile.TemporaryDirectory() as folder:
             rows = _measure(args, Path(folder))
     except (ValueError, OSError, RuntimeError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("error: interrupted", file=sys.stderr)
+        return 130
+    finally:
+        signal.signal(signal.SIGTERM, before)
     print(_table(rows))
     if args.json:
         about = {"arguments": vars(args), "versions": versions(), "rows": rows}
