@@ -67,7 +67,7 @@ class Recompute:
 RECOMPUTE: dict[str, Recompute] = {
     "none": Recompute(frozenset()),
     "light": Recompute(convolutions=False),
-    "balanced": Recompute(least=0.03),
+    "balanced": Recompute(least=0.015),
     "most": Recompute(),
 }
 
@@ -83,7 +83,7 @@ def find_recompute(setting: bool | str) -> Recompute:
     Examples
     --------
     >>> find_recompute(True).least
-    0.03
+    0.015
     """
     name = ("balanced" if setting else "none") if isinstance(setting, bool) else setting
     if name not in RECOMPUTE:
