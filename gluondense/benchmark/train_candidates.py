@@ -95,5 +95,5 @@ TRAINERS: dict[str, Trainer] = {
     "native-balanced": Trainer(_mxnet(True, native=True), ("mxnet",), ours=True),
     "torch": Trainer(_torch(), ("torch",)),
     "torch.compile": Trainer(_torch(compiled=True), ("torch",)),
-    "torch-checkpoint": Trainer(_torch(checkpointed=True), ("torch", "torchvision")),
+    "torch-checkpoint": Trainer(_torch(checkpointed=True), ("torch",)),
 }
