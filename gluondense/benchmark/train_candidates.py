@@ -43,8 +43,7 @@ def _mxnet(memory_efficient: Any, native: bool = False) -> Build:
 
         net = get_model(model, memory_efficient=memory_efficient)
         net.initialize()
-        if native:
-            net.hybridize(backend="native", static_alloc=True, static_shape=True)
+        net.hybridize(backend="native" if native else None, static_alloc=True, static_shape=True)
         trainer = gluon.Trainer(
             net.collect_params(), "nag", {"learning_rate": 0.01, "momentum": 0.9}
         )
