@@ -86,6 +86,7 @@ OPERATORS = {
     "softplus": mx.sym.Activation(DATA, act_type="softrelu"),
     "cut from behind": mx.sym.slice_axis(DATA, axis=-1, begin=-3, end=None),
     "reversed axes": mx.sym.transpose(DATA),
+    "whole numbers": mx.sym.Cast(mx.sym.Cast(DATA, dtype="int32"), dtype="float32"),
     "folded": mx.sym.Reshape(DATA, shape=(0, 2, -1)),
 }
 

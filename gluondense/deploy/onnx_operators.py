@@ -219,6 +219,13 @@ def _transpose(to: Writer, node: Node, x: str) -> str:
     return to.add("Transpose", node.name, x, **({"perm": axes} if axes else {}))
 
 
+def _cast(to: Writer, node: Node, x: str) -> str:
+    from onnx import helper
+
+    wanted = helper.np_dtype_to_tensor_dtype(np.dtype(node.attrs["dtype"]))
+    return to.add("Cast", node.name, x, to=wanted)
+
+
 def _axis(op: str) -> Translator:
     def translate(to: Writer, node: Node, x: str) -> str:
         axes = np.atleast_1d(_value(node, "axis", ())).tolist()
@@ -258,6 +265,7 @@ ARITHMETIC = (
 TRANSLATORS: dict[str, Translator] = {
     "Activation": _activation,
     "BatchNorm": _batch_norm,
+    "Cast": _cast,
     "Concat": lambda to, node, *x: to.add("Concat", node.name, *x, axis=_value(node, "dim", 1)),
     "Convolution": _convolution,
     "Dropout": _dropout,
