@@ -17,10 +17,6 @@ from ..models.recompute import find_recompute, map_sizes, mark
 from .precision import check_dtype, lower
 from .sync import synchronize
 
-# Gradients of one map are added up one by one as they come, as autograd does for two; by default up
-# to seven of them wait for each other. MXNet reads this when it first makes a backward graph.
-os.environ.setdefault("MXNET_EXEC_INPLACE_GRAD_SUM_CAP", "2")
-
 Arrays = Union[NDArray, Sequence[NDArray]]
 
 
@@ -39,9 +35,9 @@ class TrainStep:
     ``backward()`` do, and does just that unless something is asked for that Gluon hasn't: a network
     made with ``memory_efficient``, ``dtype`` or ``sync_bn``. Then MXNet's executor runs the graph
     on the same parameters, gradients and running statistics, and computes in backward again what
-    ``memory_efficient`` names: results are equal, as the same operators see the same numbers. On a
-    CPU, stages of ``hybridize(backend="native")`` recompute within ``autograd``, their bottlenecks.
-    Nothing here waits for the device.
+    ``memory_efficient`` names: results are equal but for rounding, as the same operators see the
+    same numbers. On a CPU, stages of ``hybridize(backend="native")`` recompute within ``autograd``,
+    their bottlenecks. Nothing here waits for the device.
 
     Parameters
     ----------
