@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Optional
 
@@ -10,18 +11,20 @@ import numpy as np
 
 from gluondense import export, load_exported
 from gluondense.arguments import Parser
-from gluondense.data import ArrayLoader, ImageArrays, load_dataset
+from gluondense.data import load_dataset
+from gluondense.data.imagenet import ImageFiles, decode, open_images
 from gluondense.data.pictures import spread
 from gluondense.data.transforms import normalize, resize
 from gluondense.deploy import Calibration
 from gluondense.deploy.ends import OUTPUTS, PARAMS_DTYPES
+from gluondense.deploy.evaluation import Subject, evaluate_subject, open_subject
 from gluondense.deploy.exported import read_metadata
 from gluondense.deploy.files import Files, OnnxFiles
 from gluondense.deploy.ranges import METHODS
 from gluondense.deploy.targets import get_target
-from gluondense.training import Checkpoint, load
+from gluondense.training import Checkpoint, TrainConfig, load
 from gluondense.training.devices import find_devices
-from gluondense.training.evaluate import evaluate
+from gluondense.training.inputs import Data
 
 
 def main(argv: Optional[list[str]] = None) -> int:
@@ -58,7 +61,7 @@ def main(argv: Optional[list[str]] = None) -> int:
         return 1
     print(_summary(checkpoint, files))
     if calibration is not None:
-        print(_harm(checkpoint, net, files, input_shape))
+        print(_harm(args.run_folder, files, input_shape))
     return 0
 
 
@@ -125,20 +128,26 @@ def shape(text: str) -> tuple[int, ...]:
     return tuple(int(number) for number in text.split(","))
 
 
-def _data(checkpoint: Checkpoint) -> ImageArrays:
-    config = checkpoint.config
-    return load_dataset(config["dataset"], data_dir=config["data_dir"], download=False)
+def _data(config: TrainConfig, training: bool) -> Data:
+    if config.dataset == "imagenet":
+        paths = config.data_dir, config.rec_train, config.rec_val, config.ground_truth
+        return open_images(*paths, training=training)
+    return load_dataset(config.dataset, data_dir=config.data_dir, download=False)
 
 
 def _training_images(checkpoint: Checkpoint, shape: tuple[int, ...], count: int) -> np.ndarray:
     try:
-        images = _data(checkpoint).train_images
+        data = _data(TrainConfig.from_dict(checkpoint.config), training=True)
     except (ValueError, OSError) as error:
         raise type(error)(
             f"the run's own images can't be had for the calibration ({error}): "
             "name a folder of pictures with --calibrate."
         ) from None
-    chosen = resize(images[spread(len(images), count)], shape[2:])
+    places, (height, width) = spread(data.train_count, count), shape[2:]
+    if isinstance(data, ImageFiles):
+        chosen = decode(data.train, places, (height, width))
+    else:
+        chosen = resize(data.train_images[places], (height, width))
     return normalize(chosen, checkpoint.mean, checkpoint.std)
 
 
@@ -153,7 +162,7 @@ def _summary(checkpoint: Checkpoint, files: Files) -> str:
     about = read_metadata(files.metadata)
     batch, *maps = about.input_shape
     shape = (batch, *maps[1:], maps[0]) if about.preprocess else about.input_shape
-    dtype = ", dtype='uint8'" if about.preprocess else ""
+    kind, dtype = ("uint8", ", dtype='uint8'") if about.preprocess else ("float32", "")
     native = about.target.startswith("native")
     lines = [f"{checkpoint.model_name} after epoch {checkpoint.epoch}, checked by loading it back:"]
     written = [*files, files.library] if native else files
@@ -163,7 +172,7 @@ def _summary(checkpoint: Checkpoint, files: Files) -> str:
             "Load it in ONNX Runtime:",
             "  import numpy as np, onnxruntime",
             f"  session = onnxruntime.InferenceSession('{files.model}')",
-            f"  outputs = session.run(None, {{'data': np.zeros({shape}, 'float32')}})",
+            f"  outputs = session.run(None, {{'data': np.zeros({shape}, '{kind}')}})",
         ]
     else:
         lines += [
@@ -176,50 +185,49 @@ def _summary(checkpoint: Checkpoint, files: Files) -> str:
     return "\n".join(lines)
 
 
-def _harm(checkpoint: Checkpoint, net: Any, files: Files, shape: tuple[int, ...]) -> str:
+def _harm(run_folder: str, files: Files, shape: tuple[int, ...]) -> str:
     """Say what the target's 8 bits did to the network."""
     block = load_exported(files.prefix, find_devices(())[0])
-    about = block.metadata.quantization
+    about = block.metadata
+    harm = about.quantization
     lines = [
-        f"Calibrated with {about['images']} images ({about['method']}); "
-        f"{len(about['kept'])} of {about['layers']} layers stay in float; "
-        f"for these images outputs are off by {about['error']:.2%}, "
-        f"and {about['agreement']:.1%} keep their likeliest class."
+        f"Calibrated with {harm['images']} images ({harm['method']}); "
+        f"{len(harm['kept'])} of {harm['layers']} layers stay in float; "
+        f"for these images outputs are off by {harm['error']:.2%}, "
+        f"and {harm['agreement']:.1%} keep their likeliest class."
     ]
+    subject = open_subject(run_folder, find_devices(()))
     try:
-        data = _data(checkpoint)
+        data = _data(subject.config, training=False)
     except (ValueError, OSError) as error:
         return "\n".join([*lines, f"No accuracy, as there is no test set: {error}"])
-    before, after = (_accuracy(network, checkpoint, data, shape) for network in (net, block))
+    subject = replace(subject, size=shape[2:])
+    before, after = (
+        _accuracy(one, data) for one in (subject, _of_export(subject, block, about.preprocess))
+    )
     lines.append(
-        f"Accuracy over all {len(data.test_labels):,} test images of {data.info.name}: "
+        f"Accuracy over all {data.test_count:,} test images of {data.info.name}: "
         f"{before:.2%} in float, {after:.2%} in 8 bits ({100 * (after - before):+.2f} points)."
     )
     return "\n".join(lines)
 
 
-def _accuracy(net: Any, checkpoint: Checkpoint, data: ImageArrays, shape: tuple[int, ...]) -> float:
-    size, mean, std = checkpoint.config["batch_size"], checkpoint.mean, checkpoint.std
-    if getattr(getattr(net, "metadata", None), "preprocess", False):
-        mean, std = (0.0,) * len(mean), (1 / 255,) * len(std)  # pixels as they are
-        net = _with_channels_last(net)
-    loader = ArrayLoader(
-        data.test_images,
-        data.test_labels,
-        size,
-        resize=(shape[2], shape[3]),
-        mean=mean,
-        std=std,
-    )
-    return evaluate(net, loader, size, find_devices(())).accuracy
+def _accuracy(subject: Subject, data: Data) -> float:
+    batch_size = subject.config.batch_size
+    answers = evaluate_subject(subject, data, find_devices(()), batch_size=batch_size).answers
+    return answers.accuracy
 
 
-def _with_channels_last(block: Any) -> Any:
+def _of_export(subject: Subject, block: Any, preprocess: bool) -> Subject:
+    """The same for what was exported of it."""
     from mxnet.gluon import nn  # behind gluondense, which sets MXNet's threads
 
+    if not preprocess:
+        return replace(subject, net=block)
     net = nn.Sequential()
-    net.add(nn.Lambda(lambda batch: batch.transpose((0, 2, 3, 1))), block)
-    return net
+    net.add(nn.Lambda(lambda x: x.round().astype("uint8").transpose((0, 2, 3, 1))), block)
+    channels = len(subject.mean)  # pixels as they are
+    return replace(subject, net=net, mean=(0.0,) * channels, std=(1 / 255,) * channels)
 
 
 if __name__ == "__main__":

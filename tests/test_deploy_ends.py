@@ -16,7 +16,6 @@ from test_deploy_export import TINY, VARIANTS, assert_close, build, in_plain_mxn
 import gluondense
 from gluondense.data.transforms import normalize
 from gluondense.deploy import Calibration, predict
-from gluondense.deploy.ends import Ends
 from gluondense.deploy.targets import TARGETS
 
 MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.3, 0.25)
@@ -163,9 +162,44 @@ def test_refuses_wrong_arguments_in_one_line(tmp_path, arguments, words):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_onnx_takes_normalized_images():
-    with pytest.raises(ValueError, match=r"target='onnx' takes normalized images"):
-        Ends(preprocess=True).check("onnx", False, MEAN, STD)
+@pytest.mark.parametrize("target", ["onnx", "onnx_int8"])
+def test_onnx_models_take_bytes_and_give_probabilities(target, tmp_path):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    net = build()
+    files = export(net, tmp_path / "net", target, preprocess=True, output="probabilities")
+    session = onnxruntime.InferenceSession(str(files.model), providers=["CPUExecutionProvider"])
+    (source,), (output,) = session.get_inputs(), session.get_outputs()
+    assert (source.type, source.shape) == ("tensor(uint8)", ["N", "H", "W", 3])
+    assert (output.name, output.shape) == ("probabilities", ["N", 5])
+    for images in (pixels(1, 32), pixels()):
+        (got,) = session.run(None, {source.name: images})
+        atol = 0.1 if target == "onnx_int8" else 1e-6
+        np.testing.assert_allclose(got, probabilities(net, images), atol=atol)
+        np.testing.assert_allclose(got.sum(axis=1), 1, atol=1e-5)
+        block = gluondense.load_exported(files.model)
+        np.testing.assert_array_equal(block(mx.nd.array(images, dtype="uint8")).asnumpy(), got)
+    assert "(N, H, W, C)" in session.get_modelmeta().description
+
+
+def test_onnx_models_with_one_end(tmp_path):
+    pytest.importorskip("onnxruntime")
+    net = build("densenet121", {**TINY, "in_channels": 1})
+    about = {"mean": (0.4,), "std": (0.2,)}
+    grey = pixels()[..., :1]
+    normalized = mx.nd.array(normalize(grey, *about.values()))
+    for number, (options, given) in enumerate(
+        (
+            ({"preprocess": True, "output": "features"}, mx.nd.array(grey, dtype="uint8")),
+            ({"preprocess": True}, mx.nd.array(grey, dtype="uint8")),
+            ({"output": "probabilities"}, normalized),
+        )
+    ):
+        path = tmp_path / f"net{number}"
+        files = gluondense.export(net, path, (1, 1, 32, 32), "onnx", **about, **options)
+        wanted = net.features(normalized) if "features" in options.values() else net(normalized)
+        if "probabilities" in options.values():
+            wanted = wanted.softmax()
+        assert_close(gluondense.load_exported(files.model)(given).asnumpy(), wanted.asnumpy())
 
 
 def test_maps_have_no_probabilities(tmp_path):

@@ -151,3 +151,18 @@ def test_mistakes_are_one_line(script, run, capsys, args, message):
     assert line.startswith("error: ")
     assert line.count("\n") == 1
     assert message in line
+
+
+@pytest.mark.parametrize("options", [[], ["--preprocess"]])
+def test_an_export_in_8_bits_is_made_and_judged_with_the_runs_pictures(
+    root, run, options, tmp_path, capsys
+):
+    folder, _ = run
+    prefix = str(tmp_path / "net")
+    assert load_script(root, "evaluate").main([str(folder)]) == 0
+    accuracy = capsys.readouterr().out.split("top-1 ")[1].split("%")[0]
+    words = f"images of imagenet: {float(accuracy):.2f}% in float, "
+    arguments = [str(folder), "--target", "int8", "--out", prefix, *options]
+    assert load_script(root, "export").main(arguments) == 0
+    assert words in capsys.readouterr().out
+    assert gluondense.load_exported(prefix).metadata.quantization["images"] > 1

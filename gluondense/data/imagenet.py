@@ -53,15 +53,20 @@ class ImageFiles:
 
     def test_pictures(self, places: Places, size: tuple[int, int]) -> np.ndarray:
         """Decode some test pictures, uint8 (n, H, W, 3); those that can't be read are black."""
-        transform = EvalTransform(size, (0,) * 3, (1,) * 3, crop_ratio=1.0)
-        pictures = np.zeros((len(places), *size, 3), np.uint8)
-        for row, place in enumerate(places):
-            try:
-                data, _, name = self.test.read(int(place))
-                pictures[row] = transform.cut(data, name)[0]
-            except (ValueError, OSError):
-                continue
-        return pictures
+        return decode(self.test, places, size)
+
+
+def decode(source: Source, places: Places, size: tuple[int, int]) -> np.ndarray:
+    """Decode some pictures of a source, uint8 (n, H, W, 3); those that can't be read are black."""
+    transform = EvalTransform(size, (0,) * 3, (1,) * 3, crop_ratio=1.0)
+    pictures = np.zeros((len(places), *size, 3), np.uint8)
+    for row, place in enumerate(places):
+        try:
+            data, _, name = source.read(int(place))
+            pictures[row] = transform.cut(data, name)[0]
+        except (ValueError, OSError):
+            continue
+    return pictures
 
 
 def open_images(

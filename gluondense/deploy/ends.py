@@ -14,6 +14,7 @@ from ..data.transforms import scale_and_shift
 from ..ir import Lowered
 from ..models.spec import closest
 from .graph import INPUT, portable_json
+from .onnx_ends import add_normalization, add_softmax
 
 # Arrays of the graph that normalizes pixels; they are no weights.
 SCALE, SHIFT = f"{INPUT}_scale", f"{INPUT}_shift"
@@ -28,7 +29,8 @@ class Ends:
     Parameters
     ----------
     preprocess
-        True: the graph takes pixels (N, H, W, C) and normalizes them itself.
+        True: the graph takes pixels (N, H, W, C) and normalizes them itself. ONNX models take
+        bytes, MXNet's graphs numbers of any type.
     output
         ``"logits"``: what the network gives; ``"probabilities"``: their softmax; ``"features"``:
         what its ``output`` layer reads.
@@ -62,11 +64,6 @@ class Ends:
             raise ValueError(
                 f"params_dtype={self.params_dtype!r} is for target='portable', not {target!r}."
             )
-        if target.startswith("onnx") and (self.preprocess or self.output == "probabilities"):
-            raise ValueError(
-                f"target={target!r} takes normalized images and gives logits: leave preprocess and "
-                "output='probabilities' out."
-            )
         if self.output == "features" and needs_calibration:
             raise ValueError(
                 f"output='features' is not for target={target!r}, whose 8 bits are judged by the "
@@ -91,12 +88,12 @@ class Ends:
         return net.features
 
     def feed(self, batch: np.ndarray, mean: Sequence[float], std: Sequence[float]) -> np.ndarray:
-        """Return what the graph takes in place of a network's normalized batch (N, C, H, W)."""
+        """Return the pixels that the graph takes in place of a network's batch (N, C, H, W)."""
         if not self.preprocess:
             return batch
         scale, shift = scale_and_shift(mean, std)
         pixels = (batch - shift[:, None, None]) / scale[:, None, None]
-        return pixels.transpose(0, 2, 3, 1)
+        return np.rint(pixels).clip(0, 255).astype(np.uint8).transpose(0, 2, 3, 1)
 
     def expect(self, outputs: list[np.ndarray]) -> list[np.ndarray]:
         """Return what the graph gives where the network gives these."""
@@ -117,6 +114,12 @@ class Ends:
     ) -> Lowered:
         """Return a target's graph and arrays with these ends."""
         if self in (Ends(), Ends(output="features")):
+            return lowered
+        if not isinstance(lowered.graph, str):
+            if self.preprocess:
+                add_normalization(lowered.graph, *scale_and_shift(mean, std))
+            if self.output == "probabilities":
+                add_softmax(lowered.graph)
             return lowered
         symbol, params = mx.sym.load_json(lowered.graph), dict(lowered.params)
         if self.params_dtype == "float16":

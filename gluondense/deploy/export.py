@@ -13,6 +13,7 @@ import mxnet as mx
 import numpy as np
 from mxnet import gluon
 
+from ..data.transforms import normalize
 from ..ir import Lowered, Params
 from ..models.network import Network
 from ..training.checkpoint import versions
@@ -82,8 +83,8 @@ def export(
         For 8 bits: images, or a :class:`gluondense.deploy.Calibration` that says more. The
         files are compared with the network on these images; what changed is in the metadata.
     preprocess
-        True: the graph takes pixels (N, H, W, C) of 0 to 255, uint8 or float32, and normalizes them
-        with ``mean`` and ``std`` itself.
+        True: the graph takes pixels (N, H, W, C) of 0 to 255, uint8 or (not in ONNX) float32, and
+        normalizes them with ``mean`` and ``std`` itself.
     output
         ``"logits"``: what the network gives. ``"probabilities"``: their softmax. ``"features"``:
         what the network's last layer reads, (N, C); not for 8 bits.
@@ -142,13 +143,17 @@ def export(
     ends.check(target, row.needs_calibration, mean, std)
     computed = ends.network(net)
     if computed is not net:
-        expected, labels = _outputs(computed, x), None
+        labels = None
+    if preprocess:  # what pixels can be
+        pixels = ends.feed(x.asnumpy(), mean or (), std or ())
+        x = mx.nd.array(normalize(pixels, mean or (), std or ()), ctx=x.ctx, dtype=x.dtype)
+    expected = _outputs(computed, x)
 
     batches = [x.asnumpy()]
     if row.needs_calibration:
         calibration = Calibration.of(calibration).read(x.shape, mean, std)
         batches = calibration.batches()
-        expected = _all_outputs(net, batches, x.ctx, x.dtype)
+        expected = _all_outputs(net, batches, x.ctx)
     expected = ends.expect(expected)
     more = [calibration] if row.needs_calibration else []
     lowered = row.lower(trace(computed), _values(net), x.shape, *more)
@@ -176,7 +181,7 @@ def export(
         _write(new, lowered, metadata)
         ctx = x.ctx if target == "portable" else mx.cpu()
         fed = [ends.feed(batch, mean or (), std or ()) for batch in batches]
-        again = _all_outputs(import_block(new, ctx), fed, ctx, x.dtype)
+        again = _all_outputs(import_block(new, ctx), fed, ctx)
         if row.needs_calibration:
             harm = dataclasses.asdict(_check_harm(again, expected, calibration))
             quantization = {**(metadata.quantization or {}), **harm}
@@ -232,10 +237,8 @@ def _outputs(net: Callable, x: mx.nd.NDArray) -> list[np.ndarray]:
     return [out.asnumpy() for out in (outputs if isinstance(outputs, (list, tuple)) else [outputs])]
 
 
-def _all_outputs(
-    net: Callable, batches: Sequence[np.ndarray], ctx: mx.Context, dtype: type
-) -> list[np.ndarray]:
-    found = [_outputs(net, mx.nd.array(batch, ctx=ctx, dtype=dtype)) for batch in batches]
+def _all_outputs(net: Callable, batches: Sequence[np.ndarray], ctx: mx.Context) -> list[np.ndarray]:
+    found = [_outputs(net, mx.nd.array(batch, ctx=ctx, dtype=batch.dtype)) for batch in batches]
     return [np.concatenate(parts) for parts in zip(*found)]
 
 

@@ -98,7 +98,9 @@ def describe(model: Any, metadata: ExportMetadata) -> None:
     del about["sha256"]  # of files; this is inside of one
     known = {key: value for key, value in about.items() if value is not None}
     helper.set_model_props(model, {key: json.dumps(value) for key, value in known.items()})
-    if metadata.mean is not None and metadata.std is not None:
+    if metadata.preprocess:
+        model.doc_string = f"{INPUT} is pixels of 0 to 255, uint8, in shape (N, H, W, C)."
+    elif metadata.mean is not None and metadata.std is not None:
         model.doc_string = (
             f"{INPUT} is (pixels / 255 - mean) / std, with mean {list(metadata.mean)} and std "
             f"{list(metadata.std)}, one a channel, in shape (N, C, H, W)."
