@@ -57,12 +57,16 @@ class NativeTraining(nn.HybridBlock):
         super().hybridize(active, None if backend == BACKEND else backend, *args, **kwargs)
         self._native = wanted
 
+    def is_native(self, x: NDArray) -> bool:
+        """Whether training on an input has the graph for CPUs."""
+        return self._native and _is_plain(x)
+
     def recomputes(self, x: NDArray) -> bool:
         """Whether ``autograd`` itself keeps little of an input where it shall be memory-efficient.
 
         Native stages recompute what they need; this is so if they have most of the network.
         """
-        if not (self._native and _is_plain(x)):
+        if not self.is_native(x):
             return False
         if self._mostly_native is None:
             usual = self._get_graph(x)[1]
@@ -75,7 +79,7 @@ class NativeTraining(nn.HybridBlock):
         self._training = self._mostly_native = None
 
     def _call_cached_op(self, x: Any, *args: Any) -> Any:
-        if not (self._native and autograd.is_training() and _is_plain(x)) or self._callback:
+        if not (autograd.is_training() and self.is_native(x)) or self._callback:
             return super()._call_cached_op(x, *args)
         if self._cached_op is None:
             self._build_cache(x, *args)

@@ -25,6 +25,7 @@ import mxnet as mx
 import numpy as np
 
 from ..ir import Graph, Node
+from .training_layouts import is_same_order
 
 MARK = "__force_mirroring__"
 CHEAP = frozenset(
@@ -158,7 +159,8 @@ def _again(graph: Graph, sizes: dict[str, tuple[int, ...]], how: Recompute) -> s
 
     outputs, inputs = defaultdict(list), defaultdict(list)
     for node in graph.operators():
-        if node.op in how.operators and node.name in sizes:
+        cheap = node.op in how.operators or is_same_order(node)
+        if how.operators and cheap and node.name in sizes:
             outputs[sizes[node.name][2:4]].append((node, node.name))
     again = worthy(outputs)
     for node in graph.operators() if how.convolutions else ():

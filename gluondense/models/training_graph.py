@@ -9,6 +9,7 @@ import mxnet as mx
 
 from ..ir import Graph, Node
 from ..native import STAGE
+from .training_layouts import unblock_groups
 
 # What the operator has steps for; its layers share the rest.
 NORM = {"fix_gamma": "False", "use_global_stats": "False", "axis": "1"}
@@ -94,6 +95,7 @@ def fuse_stages(
         new = _stage_node(stage, tail, end, recompute)
         new.inputs = [(_copied(node, added, copies), output) for node, output in new.inputs]
         graph.replace(end, new)
+    unblock_groups(graph)
     return mx.sym.load_json(graph.to_json())
 
 

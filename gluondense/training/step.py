@@ -14,6 +14,7 @@ from mxnet.ndarray import NDArray
 
 from ..ir import Graph
 from ..models.recompute import find_recompute, map_sizes, mark
+from ..models.training_layouts import unblock_groups
 from .precision import check_dtype, lower
 from .sync import synchronize
 
@@ -178,6 +179,10 @@ def _graph(step: TrainStep, x: NDArray, devices: int) -> tuple[str, mx.sym.Symbo
     """Return the name of the network's input, and the graph that the step runs for it."""
     (data,), symbol = step.net._get_graph(x)
     graph = Graph(symbol, {})
+    is_native = getattr(step.net, "is_native", None)
+    if is_native and is_native(x):
+        unblock_groups(graph)
+        symbol, _ = graph.to_symbol()
     if step.sync_bn and devices > 1:
         synchronize(graph, devices)
     if step.how.operators:
