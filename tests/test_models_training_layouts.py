@@ -10,7 +10,7 @@ from test_models_native_training import error, run, values
 from gluondense.deploy.graph import trace
 from gluondense.ir import Graph
 from gluondense.models.registry import build_model
-from gluondense.models.training_layouts import is_same_order, unblock_groups
+from gluondense.models.training_layouts import is_same_order, slice_with_onednn, unblock_groups
 
 TINY = {
     "dpn68": {"block_config": (1, 2), "classes": 5, "num_init_features": 8},
@@ -29,6 +29,7 @@ def tiny(name):
 def changed(symbol):
     graph = Graph(symbol, {})
     count = unblock_groups(graph)
+    slice_with_onednn(graph)
     return mx.sym.load_json(graph.to_json()), count
 
 
@@ -54,6 +55,15 @@ def test_every_convolution_in_groups_has_them_on_both_sides(name):
         before = relu.source() if relu.op == "Activation" else relu
         for node in (behind, before):
             assert is_same_order(node), conv.name
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_channels_are_cut_by_slices(name):
+    graph = Graph(tiny(name)[0], {})
+    before = [node.name for node in graph.operators() if node.op == "slice_axis"]
+    assert slice_with_onednn(graph) == len(before)
+    assert [node.name for node in graph.operators() if node.op == "slice"] == before
+    assert bool(before) == (name != "densenet121")
 
 
 @pytest.mark.parametrize("name", ["dpn68", "csp_resnext50"])
