@@ -10,11 +10,9 @@ from typing import Any, Optional
 
 from gluondense import get_spec, list_models
 from gluondense.arguments import Parser
-from gluondense.training import TrainConfig
+from gluondense.training import TrainConfig, command
 from gluondense.training.cifar_recipes import CIFAR_RECIPES
-from gluondense.training.command import train
 from gluondense.training.config import KVSTORES
-from gluondense.training.runfolder import RunFolder
 
 # flag -> field, for flags whose value goes into the field as it is.
 FIELDS = {
@@ -42,16 +40,7 @@ FIELDS = {
 
 def main(argv: Optional[list[str]] = None) -> int:
     """Parse, train, print how it ended; return the process's exit code."""
-    args = _parser().parse_args(argv)
-    try:
-        config, out = make_config(args)
-        return train(config, out, args.resume is not None, not args.no_progress)
-    except FloatingPointError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    return command.main(_parser().parse_args(argv), make_config)
 
 
 def _parser() -> Parser:
@@ -98,17 +87,7 @@ def make_config(args: argparse.Namespace) -> tuple[TrainConfig, str]:
     ValueError
         If they don't fit each other.
     """
-    if args.resume is not None:
-        out = args.resume or args.out
-        if out is None:
-            raise ValueError("--resume needs the run's folder: --resume FOLDER.")
-        config = RunFolder(out).config()
-        if args.recipe not in (None, config.recipe):
-            raise ValueError(f"{out} follows the recipe {config.recipe!r}, which can't be changed.")
-    else:
-        config = CIFAR_RECIPES[args.recipe or "c10+"]
-        name = args.model or config.model
-        out = args.out or f"runs/{name}-{config.recipe}"
+    config, out = command.open_run(args, CIFAR_RECIPES, "c10+")
     given: dict[str, Any] = {
         field: getattr(args, flag)
         for flag, field in FIELDS.items()

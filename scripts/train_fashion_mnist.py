@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import shlex
-import signal
 import sys
 from dataclasses import replace
 from typing import Any, Optional
@@ -12,10 +10,8 @@ from typing import Any, Optional
 from gluondense.arguments import Parser
 from gluondense.data import load_dataset
 from gluondense.data.datasets import IN_MEMORY
-from gluondense.training import RECIPES, RunResult, TrainConfig, fit, get_recipe
+from gluondense.training import RECIPES, TrainConfig, command
 from gluondense.training.config import DTYPES, KVSTORES
-from gluondense.training.distributed import speaks
-from gluondense.training.runfolder import RunFolder
 
 # The small set is trained on as if it were the big one, so that the same network fits; a mirrored
 # digit is no digit, and 40 times fewer images need more epochs.
@@ -25,21 +21,7 @@ FALLBACK_EPOCHS = 10
 
 def main(argv: Optional[list[str]] = None) -> int:
     """Parse, train, print how it ended; return the process's exit code."""
-    args = _parser().parse_args(argv)
-    try:
-        config, out = _config(args)
-        if args.fallback_digits:
-            config = _available(config)
-        if speaks():
-            print(_headline(config, out), flush=True)
-        result = fit(config, out, resume=args.resume is not None, progress=not args.no_progress)
-    except FloatingPointError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return _finish(result)
+    return command.main(_parser().parse_args(argv), _config)
 
 
 def _parser() -> Parser:
@@ -114,29 +96,12 @@ def _config(args: argparse.Namespace) -> tuple[TrainConfig, str]:
     names = ("epochs", "batch_size", "lr", "resize", "dataset", "data_dir", "gpus", "seed")
     names += ("kvstore", "compression", "accumulate", "memory_efficient", "dtype", "sync_bn")
     given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
-    if args.resume is not None:
-        out = args.resume or args.out
-        if out is None:
-            raise ValueError("--resume needs the run's folder: --resume FOLDER.")
-        config = RunFolder(out).config()
-        if args.recipe not in (None, config.recipe):
-            raise ValueError(f"{out} follows the recipe {config.recipe!r}, which can't be changed.")
-    else:
-        config = get_recipe(args.recipe or "default")
-        out = args.out or f"runs/{args.model or config.model}-{config.recipe}"
+    config, out = command.open_run(args, RECIPES, "default")
     config = replace(config, **given).with_model(args.model or config.model)
     if args.set:
         fields = {**config.model_args, **dict(args.set)}
         config = replace(config, model_args=fields)
-    return config, out
-
-
-def _headline(config: TrainConfig, out: str) -> str:
-    fields = ", ".join(f"{name}={value}" for name, value in config.model_args.items())
-    return (
-        f"{config.model}{f' ({fields})' if fields else ''} on {config.dataset}, "
-        f"recipe {config.recipe}, {config.epochs} epochs -> {out}"
-    )
+    return (_available(config) if args.fallback_digits else config), out
 
 
 def _available(config: TrainConfig) -> TrainConfig:
@@ -159,25 +124,6 @@ def _available(config: TrainConfig) -> TrainConfig:
 
 def _numbers(text: str) -> tuple[int, ...]:
     return tuple(int(number) for number in text.split(","))
-
-
-def _finish(result: RunResult) -> int:
-    if not speaks():
-        return 0 if result.stopped_by is None else 128 + result.stopped_by
-    if result.stopped_by is not None:
-        name = signal.Signals(result.stopped_by).name
-        print(
-            f"stopped by {name} at step {result.step} (epoch {result.epoch + 1}), all saved; "
-            f"go on with: {sys.argv[0]} --resume {shlex.quote(result.out_dir)}",
-            flush=True,
-        )
-        return 128 + result.stopped_by
-    print(
-        f"test accuracy {result.test_accuracy:.2%} after epoch {result.epoch}, "
-        f"best {result.best_accuracy:.2%} after epoch {result.best_epoch}, "
-        f"{result.wall_s / 60:.1f} min; report: {result.out_dir}/report.html"
-    )
-    return 0
 
 
 if __name__ == "__main__":

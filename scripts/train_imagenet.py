@@ -18,12 +18,10 @@ from gluondense import get_spec
 from gluondense.arguments import Parser
 from gluondense.data.pipeline import PICTURE_AUGMENTATIONS
 from gluondense.data.stream import BAD
-from gluondense.training import TrainConfig
-from gluondense.training.command import train
+from gluondense.training import TrainConfig, command
 from gluondense.training.config import DTYPES, KVSTORES
 from gluondense.training.distributed import launched_workers
 from gluondense.training.imagenet_recipes import IMAGENET_RECIPES
-from gluondense.training.runfolder import RunFolder
 
 # flag -> field, for flags whose value goes into the field as it is.
 FIELDS = {
@@ -66,16 +64,7 @@ PATHS = ("data_dir", "rec_train", "rec_val", "ground_truth")
 
 def main(argv: Optional[list[str]] = None) -> int:
     """Parse, train, print how it ended; return the process's exit code."""
-    args = _parser().parse_args(argv)
-    try:
-        config, out = make_config(args)
-        return train(config, out, args.resume is not None, not args.no_progress)
-    except FloatingPointError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    return command.main(_parser().parse_args(argv), make_config)
 
 
 def _parser() -> Parser:
@@ -159,16 +148,7 @@ def make_config(args: argparse.Namespace) -> tuple[TrainConfig, str]:
     ValueError
         If they don't fit each other.
     """
-    if args.resume is not None:
-        out = args.resume or args.out
-        if out is None:
-            raise ValueError("--resume needs the run's folder: --resume FOLDER.")
-        config = RunFolder(out).config()
-        if args.recipe not in (None, config.recipe):
-            raise ValueError(f"{out} follows the recipe {config.recipe!r}, which can't be changed.")
-    else:
-        config = IMAGENET_RECIPES[args.recipe or "densenet"]
-        out = args.out or f"runs/{args.model or config.model}-{config.recipe}"
+    config, out = command.open_run(args, IMAGENET_RECIPES, "densenet")
     values = vars(args)
     given = {field: values[flag] for flag, field in FIELDS.items() if values[flag] is not None}
     given.update(_records(args), **_gpus(args), **_regularization(args))
