@@ -18,7 +18,7 @@ backward where its node has ``__force_mirroring__``. Two things make that worth 
 from __future__ import annotations
 
 import dataclasses
-from collections import defaultdict
+from collections import Counter, defaultdict
 from typing import Any
 
 import mxnet as mx
@@ -110,18 +110,21 @@ def mark(graph: Graph, sizes: dict[str, tuple[int, ...]], how: Recompute) -> Non
     """
     again = _again(graph, sizes, how)
     _widen_concats(graph, again)
+    _chain_readers(graph, again)
     kept: dict[int, Node] = {}
     for node in graph.operators():
         node.inputs = [(kept.get(id(source), source), out) for source, out in node.inputs]
         if id(node) in again:
             node.attrs[MARK] = "True"
-            if node.op in READ_THEIR_INPUT and not _is_pointwise(node):
+            if _is_kept(node):
                 kept[id(node)] = Node("_copy", f"{node.name}_kept", inputs=[(node, 0)])
     graph.heads = [(kept.get(id(node), node), out) for node, out in graph.heads]
 
 
-def _is_pointwise(node: Node) -> bool:
-    return node.is_like("Convolution", kernel="(1, 1)", stride="(1, 1)")
+def _is_kept(node: Node) -> bool:
+    """Whether a node is marked only to read what is computed again."""
+    pointwise = node.is_like("Convolution", kernel="(1, 1)", stride="(1, 1)")
+    return node.op in READ_THEIR_INPUT and not pointwise
 
 
 def map_sizes(symbol: mx.sym.Symbol, **shapes: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
@@ -194,6 +197,35 @@ def _widen_concats(graph: Graph, again: set[int]) -> None:
                 squeezes.pop(id(source), None)
     for node in squeezes.values():
         _add_detour(graph, node, again)
+
+
+def _chain_readers(graph: Graph, again: set[int]) -> None:
+    """Let the concatenations that read one map read copies of it, each a copy of the one before.
+
+    MXNet adds up three or four gradients of one map as a + (b + (c + d)), and others from the left,
+    as nested concatenations do. From copies, which work in place, they come in pairs, from the last
+    reader to the first: the sums are the same to the bit. (With more than four it would only cost
+    memory.)
+    """
+    uses = Counter((id(source), out) for node in graph.nodes() for source, out in node.inputs)
+    readers: dict[tuple[int, int], list[tuple[Node, int]]] = defaultdict(list)
+    for node in graph.operators():
+        if node.op == "Concat" and id(node) in again:
+            for place, (source, out) in enumerate(node.inputs):
+                readers[id(source), out].append((node, place))
+    for key, rows in readers.items():
+        if not 3 <= uses[key] <= 4:
+            continue
+        concat, place = rows[0]
+        source, out = concat.inputs[place]
+        recomputed = id(source) in again and not _is_kept(source)
+        for number, (concat, place) in enumerate(rows):
+            if number < len(rows) - 1:
+                copy = Node("_copy", f"{source.name}_read{number}", inputs=[(source, out)])
+                if recomputed:
+                    again.add(id(copy))
+                source, out = copy, 0
+            concat.inputs[place] = (source, out)
 
 
 def _add_detour(graph: Graph, node: Node, again: set[int]) -> None:

@@ -36,8 +36,8 @@ class TrainStep:
     ``backward()`` do, and does just that unless something is asked for that Gluon hasn't: a network
     made with ``memory_efficient``, ``dtype`` or ``sync_bn``. Then MXNet's executor runs the graph
     on the same parameters, gradients and running statistics, and computes in backward again what
-    ``memory_efficient`` names: results are equal but for rounding, as the same operators see the
-    same numbers. On a CPU, stages of ``hybridize(backend="native")`` recompute within ``autograd``,
+    ``memory_efficient`` names: results are equal to the bit, as the same operators see the same
+    numbers. On a CPU, stages of ``hybridize(backend="native")`` recompute within ``autograd``,
     their bottlenecks. Nothing here waits for the device.
 
     Parameters
