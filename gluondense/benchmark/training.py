@@ -173,7 +173,8 @@ def page(content: dict[str, Any]) -> str:
         sections.append(f"<section><h2>{case[0]}, batch {case[1]}</h2>{plot(_figure(rows))}")
         sections.append("</section>")
     subtitle = f"{content['date']} · {content['threads']} threads · trainers that took turns"
-    about = table("Versions", content["versions"]) + f"<p><code>{content['command']}</code></p>"
+    command = f"<p><code>{content['command']}</code></p>"
+    about = f"<section>{table('Versions', content['versions'])}{command}</section>"
     return document("Training: memory against time", subtitle, "".join(sections) + about)
 
 
@@ -187,10 +188,25 @@ def _figure(rows: Sequence[dict[str, Any]]) -> go.Figure:
             text=[row["name"] for row in group],
             name="gluondense" if ours else "peers",
             mode="markers+text",
-            textposition="top center",
+            textposition=[_side(row, rows) for row in group],
+            cliponaxis=False,
             marker={"color": COLORS[ours], "size": 10},
         )
-    styled(figure, height=420)
-    figure.update_xaxes(title="ms an image", rangemode="tozero")
-    figure.update_yaxes(title="MB for maps", rangemode="tozero")
+    styled(figure, height=420).update_layout(margin_t=20)
+    for update, key, title in (
+        (figure.update_xaxes, "ms", "ms an image"),
+        (figure.update_yaxes, "maps", "MB for maps"),
+    ):
+        update(title=title, range=[0, 1.1 * max(row[key] for row in rows)])
     return figure
+
+
+def _side(row: dict[str, Any], rows: Sequence[dict[str, Any]]) -> str:
+    """Write a point's name below it where another's would be."""
+    close = {key: 0.15 * max(other[key] for other in rows) for key in ("ms", "maps")}
+    crowded = any(
+        abs(other["ms"] - row["ms"]) < close["ms"]
+        and 0 < other["maps"] - row["maps"] < close["maps"]
+        for other in rows
+    )
+    return "bottom center" if crowded else "top center"
