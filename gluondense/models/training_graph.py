@@ -67,7 +67,8 @@ def fuse_stages(
 ) -> mx.sym.Symbol:
     """Put the native operator in place of dense layers, with the transition behind them.
 
-    What it has no steps for stays: dropout, groups, biases, attention.
+    What it has no steps for stays, with layouts that oneDNN is fast in: dropout, groups, biases,
+    attention.
 
     Parameters
     ----------
