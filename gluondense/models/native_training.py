@@ -20,9 +20,9 @@ class NativeTraining(nn.HybridBlock):
     """A block of one input whose dense stages a CPU trains with one operator each.
 
     Around convolutions in groups, as DPN has them, MXNet's own operators get the layouts that they
-    are fast in. ``hybridize(backend="native")`` turns it on. From then on ``autograd.record()`` on float32
-    images in a CPU's memory records another graph of the same parameters; predictions, exports and
-    other devices have the one that they always had.
+    are fast in. ``hybridize(backend="native")`` turns it on. From then on ``autograd.record()`` on
+    float32 images in a CPU's memory records another graph of the same parameters; predictions,
+    exports and other devices have the one that they always had.
     """
 
     memory_efficient: bool | str = False
