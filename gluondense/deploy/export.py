@@ -153,7 +153,7 @@ def export(
     if row.needs_calibration:
         calibration = Calibration.of(calibration).read(x.shape, mean, std)
         batches = calibration.batches()
-        expected = _all_outputs(net, batches, x.ctx)
+        expected = _all_outputs(net, batches, x.ctx, x.dtype)
     expected = ends.expect(expected)
     more = [calibration] if row.needs_calibration else []
     lowered = row.lower(trace(computed), _values(net), x.shape, *more)
@@ -181,7 +181,8 @@ def export(
         _write(new, lowered, metadata)
         ctx = x.ctx if target == "portable" else mx.cpu()
         fed = [ends.feed(batch, mean or (), std or ()) for batch in batches]
-        again = _all_outputs(import_block(new, ctx), fed, ctx)
+        kind = fed[0].dtype if preprocess else x.dtype
+        again = _all_outputs(import_block(new, ctx), fed, ctx, kind)
         if row.needs_calibration:
             harm = dataclasses.asdict(_check_harm(again, expected, calibration))
             quantization = {**(metadata.quantization or {}), **harm}
@@ -237,8 +238,10 @@ def _outputs(net: Callable, x: mx.nd.NDArray) -> list[np.ndarray]:
     return [out.asnumpy() for out in (outputs if isinstance(outputs, (list, tuple)) else [outputs])]
 
 
-def _all_outputs(net: Callable, batches: Sequence[np.ndarray], ctx: mx.Context) -> list[np.ndarray]:
-    found = [_outputs(net, mx.nd.array(batch, ctx=ctx, dtype=batch.dtype)) for batch in batches]
+def _all_outputs(
+    net: Callable, batches: Sequence[np.ndarray], ctx: mx.Context, dtype: Any
+) -> list[np.ndarray]:
+    found = [_outputs(net, mx.nd.array(batch, ctx=ctx, dtype=dtype)) for batch in batches]
     return [np.concatenate(parts) for parts in zip(*found)]
 
 
