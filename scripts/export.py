@@ -36,7 +36,9 @@ def main(argv: Optional[list[str]] = None) -> int:
         calibration = None
         if get_target(args.target).needs_calibration:
             images = args.calibrate or _training_images(checkpoint, input_shape, args.images)
-            calibration = Calibration(images, method=args.method, count=args.images)
+            calibration = Calibration(
+                images, method=args.method, count=args.images, max_changed=args.max_changed
+            )
         elif args.calibrate:
             raise ValueError(f"--target {args.target} is not calibrated: leave --calibrate out.")
         net = checkpoint.network()
@@ -119,6 +121,13 @@ def _parser() -> Parser:
         default=Calibration.count,
         metavar="N",
         help="how many of them at most (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--max-changed",
+        type=float,
+        default=Calibration.max_changed,
+        metavar="SHARE",
+        help="of them, whose likeliest class 8 bits may change (default: %(default)s)",
     )
     return parser
 

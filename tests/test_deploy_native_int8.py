@@ -14,6 +14,7 @@ from test_deploy_native import BLOCKS, SHAPES, block, optimized, outputs
 import gluondense
 from gluondense.deploy import Calibration
 from gluondense.deploy.native import OPERATOR, packing, quantized
+from gluondense.deploy.quantize import Harm
 
 pytestmark = pytest.mark.usefixtures("native_operator")
 
@@ -197,3 +198,19 @@ def test_what_has_no_8_bits_is_named(layers, message, tmp_path):
     x = images(3, (4, 40, 40))
     with pytest.raises(ValueError, match=f"8 bits have no step for a {message}"):
         gluondense.export(net, tmp_path / "net", (1, 3, 40, 40), "native_int8", calibration=x)
+
+
+def test_more_harm_than_allowed_is_said_with_what_to_do(tmp_path, monkeypatch):
+    net = build()
+    monkeypatch.setattr(Harm, "of", lambda *_: Harm(0.0246, 0.9))
+    calibration = Calibration(images(3))
+    words = (
+        r"outputs are off by 2\.46%, and 90\.0% of the images keep their likeliest class, with "
+        r"max_changed=0\.01 of 48\. Allow more, .* or use target='int8'"
+    )
+    arguments = (net, tmp_path / "net", (1, 3, 32, 32), "native_int8")
+    with pytest.raises(ValueError, match=words):
+        gluondense.export(*arguments, calibration=calibration)
+    assert list(tmp_path.iterdir()) == []
+    calibration = Calibration(images(3), max_changed=0.1)
+    assert gluondense.export(*arguments, calibration=calibration).params.is_file()

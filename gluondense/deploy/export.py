@@ -25,7 +25,7 @@ from .graph import INPUT, trace
 from .native import build
 from .onnx import describe, save
 from .quantize import Harm
-from .targets import get_target
+from .targets import Target, get_target
 
 # How far the reloaded graph may be off, relative to the largest output: another order of sums.
 TOLERANCE = {"float16": 1e-2, "float32": 1e-4, "float64": 1e-6}
@@ -184,7 +184,7 @@ def export(
         kind = fed[0].dtype if preprocess else x.dtype
         again = _all_outputs(import_block(new, ctx), fed, ctx, kind)
         if row.needs_calibration:
-            harm = dataclasses.asdict(_check_harm(again, expected, calibration))
+            harm = dataclasses.asdict(_check_harm(again, expected, calibration, row))
             quantization = {**(metadata.quantization or {}), **harm}
             metadata = dataclasses.replace(metadata, quantization=quantization)
         else:
@@ -294,14 +294,24 @@ def _compare(outputs: list[np.ndarray], expected: list[np.ndarray], tolerance: f
 
 
 def _check_harm(
-    outputs: list[np.ndarray], expected: list[np.ndarray], calibration: Calibration
+    outputs: list[np.ndarray],
+    expected: list[np.ndarray],
+    calibration: Calibration,
+    target: Target,
 ) -> Harm:
     if not all(np.isfinite(wanted).all() for wanted in expected):
         raise RuntimeError("the network's own outputs are not finite: nothing was written.")
     harm = Harm.of(outputs, expected)
     # Another order of sums may turn one image whose two likeliest classes are nearly as likely.
     allowed = min(1.0, calibration.max_changed + 1 / len(calibration.images))
-    if not harm.within(dataclasses.replace(calibration, max_changed=allowed)):
+    fits = harm.within(dataclasses.replace(calibration, max_changed=allowed))
+    if not fits and not target.keeps_layers:
+        raise ValueError(
+            f"8 bits change too much: {harm}, with max_changed={calibration.max_changed:g} of "
+            f"{len(calibration.images)}. Allow more, calibrate with other images or "
+            "method='entropy', or use target='int8', which keeps the layers that suffer in float."
+        )
+    if not fits:
         raise RuntimeError(
             f"the loaded graph's outputs are not those that were calibrated ({harm}), so nothing "
             "was written: please report this with the network's spec."

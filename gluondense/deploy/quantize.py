@@ -58,6 +58,12 @@ class Harm:
         same = outputs[0].argmax(axis=1) == expected[0].argmax(axis=1)
         return cls(error, float(same.mean()))
 
+    def __str__(self) -> str:
+        words = f"outputs are off by {self.error:.2%}"
+        if self.agreement is None:
+            return words
+        return f"{words}, and {self.agreement:.1%} of the images keep their likeliest class"
+
     def within(self, calibration: Calibration) -> bool:
         """Whether it is as little as a calibration demands."""
         if self.agreement is None:

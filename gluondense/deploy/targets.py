@@ -36,11 +36,14 @@ class Target:
         Whether it is one of 8 bits. It is checked on the calibration's images then.
     check
         Raises a ValueError where what it needs is missing.
+    keeps_layers
+        Whether layers that 8 bits harm stay in float.
     """
 
     lower: Callable[..., Lowered]
     needs_calibration: bool = False
     check: Callable[[], None] = lambda: None
+    keeps_layers: bool = True
 
 
 def portable(symbol: mx.sym.Symbol, params: Params, shape: Shape) -> Lowered:
@@ -138,7 +141,7 @@ TARGETS: dict[str, Target] = {
     "onednn": Target(onednn),
     "native": Target(native),
     "int8": Target(int8, needs_calibration=True),
-    "native_int8": Target(native_int8, needs_calibration=True),
+    "native_int8": Target(native_int8, needs_calibration=True, keeps_layers=False),
     "onnx": Target(onnx, check=partial(check_installed, "onnx")),
     "onnx_int8": Target(onnx_int8, True, partial(check_installed, "onnx_int8")),
 }
