@@ -11,8 +11,7 @@ import numpy as np
 
 from gluondense import export, load_exported
 from gluondense.arguments import Parser
-from gluondense.data import load_dataset
-from gluondense.data.imagenet import ImageFiles, decode, open_images
+from gluondense.data.imagenet import ImageFiles, decode
 from gluondense.data.pictures import spread
 from gluondense.data.transforms import normalize, resize
 from gluondense.deploy import Calibration
@@ -20,11 +19,12 @@ from gluondense.deploy.ends import OUTPUTS, PARAMS_DTYPES
 from gluondense.deploy.evaluation import Subject, evaluate_subject, open_subject
 from gluondense.deploy.exported import read_metadata
 from gluondense.deploy.files import Files, OnnxFiles
+from gluondense.deploy.quantize import Harm
 from gluondense.deploy.ranges import METHODS
 from gluondense.deploy.targets import get_target
 from gluondense.training import Checkpoint, TrainConfig, load
 from gluondense.training.devices import find_devices
-from gluondense.training.inputs import Data
+from gluondense.training.inputs import Data, open_data
 
 
 def main(argv: Optional[list[str]] = None) -> int:
@@ -137,16 +137,9 @@ def shape(text: str) -> tuple[int, ...]:
     return tuple(int(number) for number in text.split(","))
 
 
-def _data(config: TrainConfig, training: bool) -> Data:
-    if config.dataset == "imagenet":
-        paths = config.data_dir, config.rec_train, config.rec_val, config.ground_truth
-        return open_images(*paths, training=training)
-    return load_dataset(config.dataset, data_dir=config.data_dir, download=False)
-
-
 def _training_images(checkpoint: Checkpoint, shape: tuple[int, ...], count: int) -> np.ndarray:
     try:
-        data = _data(TrainConfig.from_dict(checkpoint.config), training=True)
+        data = open_data(replace(TrainConfig.from_dict(checkpoint.config), download=False))
     except (ValueError, OSError) as error:
         raise type(error)(
             f"the run's own images can't be had for the calibration ({error}): "
@@ -202,12 +195,11 @@ def _harm(run_folder: str, files: Files, shape: tuple[int, ...]) -> str:
     lines = [
         f"Calibrated with {harm['images']} images ({harm['method']}); "
         f"{len(harm['kept'])} of {harm['layers']} layers stay in float; "
-        f"for these images outputs are off by {harm['error']:.2%}, "
-        f"and {harm['agreement']:.1%} keep their likeliest class."
+        f"{Harm(harm['error'], harm['agreement'])}."
     ]
     subject = open_subject(run_folder, find_devices(()))
     try:
-        data = _data(subject.config, training=False)
+        data = open_data(replace(subject.config, download=False), training=False)
     except (ValueError, OSError) as error:
         return "\n".join([*lines, f"No accuracy, as there is no test set: {error}"])
     subject = replace(subject, size=shape[2:])

@@ -9,7 +9,7 @@ import mxnet as mx
 
 from ..ir import Graph, Node
 from ..native import STAGE
-from .training_layouts import slice_with_onednn, unblock_groups
+from .training_layouts import suit_onednn
 
 # What the operator has steps for; its layers share the rest.
 NORM = {"fix_gamma": "False", "use_global_stats": "False", "axis": "1"}
@@ -96,8 +96,7 @@ def fuse_stages(
         new = _stage_node(stage, tail, end, recompute)
         new.inputs = [(_copied(node, added, copies), output) for node, output in new.inputs]
         graph.replace(end, new)
-    unblock_groups(graph)
-    slice_with_onednn(graph)
+    suit_onednn(graph)
     return mx.sym.load_json(graph.to_json())
 
 

@@ -14,6 +14,12 @@ from ..ir import Graph, Node
 ORDER = {"axes": "(0, 1, 2, 3)"}
 
 
+def suit_onednn(graph: Graph) -> None:
+    """Change a graph to what oneDNN is fast in, and no number."""
+    unblock_groups(graph)
+    slice_with_onednn(graph)
+
+
 def unblock_groups(graph: Graph) -> int:
     """Put transpositions that change no order behind each convolution in groups, and before it.
 

@@ -32,8 +32,8 @@ class Loader(Protocol):
         ...
 
 
-def open_data(config: TrainConfig) -> Data:
-    """Open the configuration's data set.
+def open_data(config: TrainConfig, training: bool = True) -> Data:
+    """Open the configuration's data set; of encoded pictures the training ones only if wanted.
 
     Raises
     ------
@@ -43,7 +43,8 @@ def open_data(config: TrainConfig) -> Data:
         If the files can't be had.
     """
     if config.dataset == "imagenet":
-        return open_images(config.data_dir, config.rec_train, config.rec_val, config.ground_truth)
+        paths = config.data_dir, config.rec_train, config.rec_val, config.ground_truth
+        return open_images(*paths, training=training)
     return load_dataset(config.dataset, data_dir=config.data_dir, download=config.download)
 
 

@@ -14,7 +14,7 @@ from mxnet.ndarray import NDArray
 
 from ..ir import Graph
 from ..models.recompute import find_recompute, map_sizes, mark
-from ..models.training_layouts import slice_with_onednn, unblock_groups
+from ..models.training_layouts import suit_onednn
 from .precision import check_dtype, lower
 from .sync import synchronize
 
@@ -181,8 +181,7 @@ def _graph(step: TrainStep, x: NDArray, devices: int) -> tuple[str, mx.sym.Symbo
     graph = Graph(symbol, {})
     is_native = getattr(step.net, "is_native", None)
     if is_native and is_native(x):
-        unblock_groups(graph)
-        slice_with_onednn(graph)
+        suit_onednn(graph)
         symbol, _ = graph.to_symbol()
     if step.sync_bn and devices > 1:
         synchronize(graph, devices)
