@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 import logging
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import mxnet as mx
@@ -18,7 +19,7 @@ from .files import WeightsFile, open_weights
 from .layout import Layout, Preprocessing
 from .layouts import get_layout
 from .matching import HEAD, STEM, Plan, find_layout, some
-from .memory import make_arrays, open_arrays
+from .memory import make_arrays, make_pages, open_arrays, reserve
 
 logger = logging.getLogger(__name__)
 
@@ -116,13 +117,18 @@ def load_weights(
     """
     parameters = net._collect_params_with_prefix()
     shapes = {name: parameter.shape for name, parameter in parameters.items()}
-    with open_weights(path) as file:
-        row = get_layout(layout) if layout else find_layout(shapes, file)
-        plan = Plan(shapes, net.spec, file, row, net.features_only)
-        plan.check(net.model_name)
-        preprocessing = _preprocessing(file, row)
-        devices = _devices(net, ctx)
-        _fill(plan, parameters, devices)
+    new = {name: value for name, value in parameters.items() if value._data is None}
+    # Making the pages of the parameters takes as long as finding them in the file.
+    with ThreadPoolExecutor(1) as helper:
+        memory = reserve(*_kinds(shapes, new))
+        helper.submit(make_pages, memory)
+        with open_weights(path) as file:
+            row = get_layout(layout) if layout else find_layout(shapes, file)
+            plan = Plan(shapes, net.spec, file, row, net.features_only)
+            plan.check(net.model_name)
+            preprocessing = _preprocessing(file, row)
+            devices = _devices(net, ctx)
+            _fill(plan, parameters, devices, memory)
     if plan.fresh:
         _start_head(net, plan, devices)
     if plan.adapted:
@@ -179,28 +185,47 @@ def _devices(net: Network, ctx: Any) -> list[mx.Context]:
     return [ctx] if isinstance(ctx, mx.Context) else list(ctx)
 
 
-def _fill(plan: Plan, parameters: dict[str, gluon.Parameter], devices: list[mx.Context]) -> None:
-    """Read what the plan loads, to where it is in use or else to new memory."""
+def _fill(
+    plan: Plan,
+    parameters: dict[str, gluon.Parameter],
+    devices: list[mx.Context],
+    memory: np.ndarray,
+) -> None:
+    """Read what the plan loads, to where it is in use or else to the reserved memory."""
     new = {name: parameters[name] for name in plan.loads if parameters[name]._data is None}
-    arrays, views = _make_arrays(plan, new)
+    arrays, views = make_arrays(*_kinds(plan.shapes, new), memory)
     _read_all(plan, zip(new, views))
     trained = {name: value for name, value in new.items() if value.grad_req != "null"}
-    gradients, _ = _make_arrays(plan, trained, zeros=True)
+    gradients, _ = make_arrays(*_kinds(plan.shapes, trained))
     _start(new, dict(zip(new, arrays)), dict(zip(trained, gradients)), devices)
-    used = [(n, a) for n in plan.loads if n not in new for a in parameters[n].list_data()]
-    here = [(name, array) for name, array in used if array.context.device_type == "cpu"]
-    opened = open_arrays([array for _, array in here])
+    _overwrite(plan, {n: parameters[n] for n in plan.loads if n not in new})
+
+
+def _overwrite(plan: Plan, parameters: dict[str, gluon.Parameter]) -> None:
+    """Read those that are in use, on the CPU to where they are."""
+    used = [
+        (name, array, ctx.device_type == "cpu")
+        for name, value in parameters.items()
+        for array, ctx in zip(value.list_data(), value.list_ctx())
+    ]
+    here = [(name, array) for name, array, on_cpu in used if on_cpu]
+    shapes = [plan.shapes[name] for name, _ in here]
+    dtypes = [np.dtype(parameters[name].dtype) for name, _ in here]
+    opened = open_arrays([array for _, array in here], shapes, dtypes)
     _read_all(plan, ((name, view) for (name, _), view in zip(here, opened)))
-    for name, array in used:
-        if array.context.device_type != "cpu":
+    for name, array, on_cpu in used:
+        if not on_cpu:
             array[:] = _read(plan, name)
 
 
-def _make_arrays(
-    plan: Plan, parameters: dict[str, gluon.Parameter], zeros: bool = False
-) -> tuple[list[mx.nd.NDArray], list[np.ndarray]]:
-    shapes = [plan.shapes[name] for name in parameters]
-    return make_arrays(shapes, [np.dtype(value.dtype) for value in parameters.values()], zeros)
+def _kinds(
+    shapes: Mapping[str, tuple[int, ...]], parameters: dict[str, gluon.Parameter]
+) -> tuple[list[tuple[int, ...]], list[np.dtype]]:
+    """Shape and type of each of these parameters."""
+    return (
+        [shapes[name] for name in parameters],
+        [np.dtype(value.dtype) for value in parameters.values()],
+    )
 
 
 def _start(

@@ -1,9 +1,10 @@
 """Arrays of MXNet in memory that NumPy can fill: side by side in one block, or where they are.
 
 Those that MXNet makes cost a call each, zeros a turn of its engine, and all of them the making of
-their pages: for a DenseNet-121 and its gradients four times as long as reading its file. A block is
-NumPy's, which asks for large pages, and makes none for zeros until they are written. MXNet gets its
-parts as DLPack tensors, as by ``mx.nd.from_numpy``, which takes six times as long for each.
+their pages: for a DenseNet-121 and its gradients four times as long as reading its file. A block of
+zeros is NumPy's, and has no pages until they are written; those of another can be made beside other
+work. MXNet gets its parts as DLPack tensors, as by ``mx.nd.from_numpy``, which takes six times as
+long for each.
 """
 
 from __future__ import annotations
@@ -12,9 +13,11 @@ import atexit
 import contextlib
 import ctypes
 import math
+import mmap
+import sys
 import weakref
 from collections.abc import Sequence
-from itertools import repeat
+from itertools import accumulate, repeat
 
 import mxnet as mx
 import numpy as np
@@ -40,6 +43,16 @@ _MANAGER = _TENSOR.fields["manager"][1]  # type: ignore[index]
 _CPU, _FLOAT = 1, 2
 # As MXNet aligns its own: oneDNN is slower otherwise.
 _ALIGNMENT = 64
+# MADV_POPULATE_WRITE of Linux. mmap.madvise would let no other thread run.
+_POPULATE_WRITE, _PAGES_AT_ONCE = 23, 1 << 23
+_madvise = ctypes.CDLL(None).madvise
+# With plain addresses for arguments: objects of ctypes for each would take longer than the calls.
+_from_dlpack = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_bool, ctypes.c_void_p)(
+    ("MXNDArrayFromDLPackEx", _LIB)
+)
+_get_data = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p)(
+    ("MXNDArrayGetData", _LIB)
+)
 
 
 class _Block:
@@ -68,8 +81,36 @@ def _release_nothing_more() -> None:
         block.tensors["deleter"] = 0
 
 
+def reserve(shapes: Sequence[tuple[int, ...]], dtypes: Sequence[np.dtype]) -> np.ndarray:
+    """Reserve a block for such arrays, which has no pages until :func:`make_pages`, or their use.
+
+    They are of the usual size. Large ones, which NumPy asks for, take a fifth of the time or thrice
+    as long, where a virtual machine has given them back to its host.
+    """
+    *_, size = _layout(shapes, dtypes)
+    flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
+    return np.frombuffer(mmap.mmap(-1, max(size, 1), flags=flags), np.uint8)
+
+
+def make_pages(memory: np.ndarray) -> None:
+    """Make a block's pages now, which changes nothing in it, and lets Python's other threads run.
+
+    Where Linux can't, before 5.14, and on other systems nothing is done.
+    """
+    if not sys.platform.startswith("linux"):
+        return
+    start, end = memory.ctypes.data, memory.ctypes.data + memory.nbytes
+    # Part by part: whoever asks for memory meanwhile waits for the end of a call.
+    for at in range(start, end, _PAGES_AT_ONCE):
+        part = ctypes.c_size_t(min(_PAGES_AT_ONCE, end - at))
+        if _madvise(ctypes.c_void_p(at), part, _POPULATE_WRITE):
+            return
+
+
 def make_arrays(
-    shapes: Sequence[tuple[int, ...]], dtypes: Sequence[np.dtype], zeros: bool = False
+    shapes: Sequence[tuple[int, ...]],
+    dtypes: Sequence[np.dtype],
+    memory: np.ndarray | None = None,
 ) -> tuple[list[mx.nd.NDArray], list[np.ndarray]]:
     """Make arrays on the CPU in one block of memory, which stays until all of them are gone.
 
@@ -77,8 +118,9 @@ def make_arrays(
     ----------
     shapes, dtypes
         Of each; types of floating point.
-    zeros
-        Whether they are zero, which takes no time: pages are made when they are first used.
+    memory
+        A block of :func:`reserve` that has room for them; by default a new one of zeros, whose
+        pages are made when they are first used.
 
     Returns
     -------
@@ -87,25 +129,30 @@ def make_arrays(
 
     Examples
     --------
-    >>> (array,), (memory,) = make_arrays([(2, 3)], [np.dtype(np.float32)])
-    >>> memory[...] = 7
+    >>> (array,), (view,) = make_arrays([(2, 3)], [np.dtype(np.float32)])
+    >>> view[...] = 7
     >>> array.sum().asscalar()
     42.0
     """
     if not shapes:
         return [], []
-    starts, end = [], 0
-    for shape, dtype in zip(shapes, dtypes):
+    for dtype in set(dtypes):
         if dtype.kind != "f":
             raise ValueError(f"arrays of {dtype} can't be made, only of float16, 32 and 64")
-        starts.append(end)
-        size = math.prod(shape) * dtype.itemsize
-        end += -(-size // _ALIGNMENT) * _ALIGNMENT
-    memory = (np.zeros if zeros else np.empty)(end + _ALIGNMENT, np.uint8)
-    memory = memory[-memory.ctypes.data % _ALIGNMENT :]
+    *starts, end = _layout(shapes, dtypes)
+    if memory is None:
+        memory = np.zeros(end + _ALIGNMENT, np.uint8)
+        memory = memory[-memory.ctypes.data % _ALIGNMENT :]
     rows = zip(shapes, dtypes, repeat(memory), starts)
     views: list[np.ndarray] = [np.ndarray(*row) for row in rows]
     return _share(memory, starts, views), views
+
+
+def _layout(shapes: Sequence[tuple[int, ...]], dtypes: Sequence[np.dtype]) -> list[int]:
+    """Say where in a block each begins, and behind them where it ends."""
+    sizes = (math.prod(shape) * dtype.itemsize for shape, dtype in zip(shapes, dtypes))
+    aligned = (-(-size // _ALIGNMENT) * _ALIGNMENT for size in sizes)
+    return list(accumulate(aligned, initial=0))
 
 
 def _share(memory: np.ndarray, starts: list[int], views: list[np.ndarray]) -> list[mx.nd.NDArray]:
@@ -124,28 +171,41 @@ def _share(memory: np.ndarray, starts: list[int], views: list[np.ndarray]) -> li
     tensors["manager"] = id(block)
     tensors["deleter"] = ctypes.cast(_release, ctypes.c_void_p).value
     _blocks.add(block)
-    arrays = []
     owner = ctypes.py_object(block)
-    first = tensors.ctypes.data
-    for address in range(first, first + tensors.nbytes, _TENSOR.itemsize):
-        handle = NDArrayHandle()
-        tensor = ctypes.c_void_p(address)
+    handles = np.zeros(len(views), np.uintp)
+    for tensor, handle in zip(_addresses(tensors), _addresses(handles)):
         ctypes.pythonapi.Py_IncRef(owner)
-        check_call(_LIB.MXNDArrayFromDLPackEx(tensor, False, ctypes.byref(handle)))
-        arrays.append(mx.nd.NDArray(handle))
-    return arrays
+        check_call(_from_dlpack(tensor, False, handle))
+    return [mx.nd.NDArray(NDArrayHandle(handle)) for handle in handles.tolist()]
 
 
-def open_arrays(arrays: Sequence[mx.nd.NDArray]) -> list[np.ndarray]:
-    """Show the memory of arrays on the CPU, to be written before their next use."""
+def _addresses(rows: np.ndarray) -> range:
+    """Where each element of an array of one dimension is."""
+    first = rows.ctypes.data
+    return range(first, first + rows.nbytes, rows.itemsize)
+
+
+def open_arrays(
+    arrays: Sequence[mx.nd.NDArray],
+    shapes: Sequence[tuple[int, ...]],
+    dtypes: Sequence[np.dtype],
+) -> list[np.ndarray]:
+    """Show the memory of arrays on the CPU, to be written before their next use.
+
+    Parameters
+    ----------
+    arrays
+        Some that nothing computes with meanwhile.
+    shapes, dtypes
+        Of each, which to ask it takes longer than all the rest.
+    """
     mx.nd.waitall()
-    return [_view(array) for array in arrays]
-
-
-def _view(array: mx.nd.NDArray) -> np.ndarray:
-    pointer = ctypes.c_void_p()
-    # This also brings the weights of oneDNN's convolutions into their usual order.
-    check_call(_LIB.MXNDArrayGetData(array.handle, ctypes.byref(pointer)))
-    shape, dtype = array.shape, np.dtype(array.dtype)
-    memory = (ctypes.c_char * (math.prod(shape) * dtype.itemsize)).from_address(pointer.value or 0)
-    return np.ndarray(shape, dtype, memory)
+    pointers = np.zeros(len(arrays), np.uintp)
+    for array, pointer in zip(arrays, _addresses(pointers)):
+        # This also brings the weights of oneDNN's convolutions into their usual order.
+        check_call(_get_data(array.handle, pointer))
+    views: list[np.ndarray] = []
+    for start, shape, dtype in zip(pointers.tolist(), shapes, dtypes):
+        memory = (ctypes.c_char * (math.prod(shape) * dtype.itemsize)).from_address(start)
+        views.append(np.ndarray(shape, dtype, memoryview(memory)))
+    return views

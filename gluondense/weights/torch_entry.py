@@ -10,6 +10,7 @@ import re
 from functools import lru_cache
 from typing import Any, Optional
 
+from .stored import BadFile
 from .torch_globals import ORDERED_DICT, TENSOR, Element, Tensor, whole_storage
 
 # Each piece begins with its opcode and has one length, so no pickle matches in two ways.
@@ -39,11 +40,45 @@ _match = re.compile(
     re.DOTALL,
 ).match
 _find_numbers = re.compile(_PIECES[b"number"], re.DOTALL).findall
+# Those of the pattern's groups that the tensor itself is made of.
+_OF_TENSOR = 2, 3, 4, 5, 6, 8, 9, 12, 13, 15, 18
+_NOTHING = object()
 
 
-def take_tensor(
-    code: Any, at: int, name: str, memo: dict[Any, Any]
-) -> Optional[tuple[Tensor, int]]:
+class Memo(dict[bytes, Any]):
+    """What a pickle has put aside to get it again, by the bytes of its places.
+
+    Nearly nothing of a tensor's entry is ever got again, so that is only noted in ``entries``, and
+    put here when something is missing.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.entries: list[tuple[str, Tensor, str, re.Match]] = []
+
+    def __missing__(self, place: bytes) -> Any:
+        self.complete()
+        if place not in self:
+            raise KeyError(place)
+        return self[place]
+
+    def complete(self) -> None:
+        """Put here what was only noted.
+
+        Raises
+        ------
+        BadFile
+            If two things are put at one place, which no pickler does: their order is not noted.
+        """
+        entries, self.entries = self.entries, []
+        for entry in entries:
+            values = _put_aside(*entry)
+            if not self.keys().isdisjoint(values):
+                raise BadFile("is damaged: its pickle uses a place of its memo twice; get it again")
+            self.update(values)
+
+
+def take_tensor(code: Any, at: int, name: str, memo: Memo) -> Optional[tuple[Tensor, int]]:
     """Do at once what the opcodes of a tensor do.
 
     Parameters
@@ -55,7 +90,7 @@ def take_tensor(
     name
         This name, from the top of the stack.
     memo
-        By bytes; gets what those opcodes put there.
+        Notes what those opcodes put there.
 
     Returns
     -------
@@ -67,35 +102,43 @@ def take_tensor(
     if match is None:
         return None
     (
-        name_put, function, word, kind, size, text, key_put, device, count, view, storage_put,
-        first, shape, shape_put, strides, strides_put, flag, hooks, hooks_put, arguments_put, put,
-    ) = match.groups()  # fmt: skip
-    element = memo.get(kind)
+        function, word, kind, size, text, device, count, first, shape, strides, hooks,
+    ) = match.group(*_OF_TENSOR)  # fmt: skip
+    get = memo.get
+    element, place = get(kind), get(device, _NOTHING)
     if (
-        memo.get(function) is not TENSOR
-        or memo.get(word) != "storage"
+        get(function) is not TENSOR
+        or get(word) != "storage"
         or type(element) is not Element
-        or device not in memo
-        or not (hooks is None or memo.get(hooks) is ORDERED_DICT)
+        or place is _NOTHING
+        or not (hooks is None or get(hooks) is ORDERED_DICT)
         or size[0] != len(text)
     ):
         return None
-    key, shape, strides = text.decode(), _numbers(shape), _numbers(strides)
-    (count,), (first,) = _numbers(count), _numbers(first)
-    description = ("storage", element, key, memo[device], count, *([None] if view else ()))
-    tensor = Tensor(whole_storage(element, key, count), first, shape, strides)
-    no_hooks: dict[Any, Any] = {}
-    arguments = (*tensor, flag == b"\x88", no_hooks) if flag else tuple(tensor)
-    memo.update(
-        {
-            name_put: name, key_put: key, storage_put: description, shape_put: shape,
-            strides_put: strides, hooks_put: no_hooks, arguments_put: arguments, put: tensor,
-        }
-    )  # fmt: skip
-    memo.pop(None, None)  # what was not there
+    storage = whole_storage(element, text.decode(), _numbers(count)[0])
+    tensor = Tensor(storage, _numbers(first)[0], _numbers(shape), _numbers(strides))
+    memo.entries.append((name, tensor, place, match))
     return tensor, match.end()
 
 
 @lru_cache(maxsize=4096)
 def _numbers(code: bytes) -> tuple[int, ...]:
     return tuple(int.from_bytes(number[1:], "little") for number in _find_numbers(code))
+
+
+def _put_aside(name: str, tensor: Tensor, device: Any, match: re.Match) -> dict[bytes, Any]:
+    """All that the opcodes of a tensor's entry put into the memo."""
+    (
+        name_put, _, _, _, _, _, key_put, _, count, view, storage_put,
+        _, _, shape_put, _, strides_put, flag, _, hooks_put, arguments_put, put,
+    ) = match.groups()  # fmt: skip
+    element, key = tensor.storage[:2]
+    whole = ("storage", element, key, device, *_numbers(count), *([None] if view else ()))
+    no_hooks: dict[Any, Any] = {}
+    arguments = (*tensor, flag == b"\x88", no_hooks) if flag else tuple(tensor)
+    values = {
+        name_put: name, key_put: key, storage_put: whole, shape_put: tensor.shape,
+        strides_put: tensor.strides, hooks_put: no_hooks, arguments_put: arguments, put: tensor,
+    }  # fmt: skip
+    values.pop(None, None)  # what was not there
+    return values

@@ -12,7 +12,7 @@ import struct
 from typing import Any, Callable, NamedTuple
 
 from .stored import BadFile
-from .torch_entry import take_tensor
+from .torch_entry import Memo, take_tensor
 from .torch_globals import SAVE_AGAIN, Function, Storage, check_keys, find_global, find_storage
 
 _U1, _U4 = struct.Struct("<B"), struct.Struct("<I")
@@ -62,7 +62,7 @@ class _Machine:
         self.code = code
         self.stack: list[Any] = []
         self.marks: list[int] = []
-        self.memo: dict[bytes, Any] = {}
+        self.memo = Memo()
         self.storages: dict[str, Storage] = {}
 
     def run(self, at: int) -> Loaded:
@@ -181,6 +181,9 @@ def _integer(content: bytes) -> Any:
 
 def _name(machine: _Machine, at: int) -> int:
     end = _TEXT(machine, at)
+    # Nothing is tried behind other names, of which a state dict has half as many.
+    if machine.code[end + 5 : end + 6] != b"h":
+        return end
     taken = take_tensor(machine.code, end, machine.stack[-1], machine.memo)
     if taken is None:
         return end
