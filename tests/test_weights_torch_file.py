@@ -122,6 +122,14 @@ def test_reads_pickles_of_python_2(tmp_path):
     assert read(write(tmp_path, legacy_of(index, storages)))["a"].tolist() == [0, 1]
 
 
+@pytest.mark.parametrize("size", [(1 << 18) + difference for difference in range(-260, 60, 8)])
+def test_reads_pickles_that_end_behind_what_is_read_first(tmp_path, size):
+    """The first reading ends in any of the last ones, or in the records."""
+    short = legacy_file({"_": "", "a": tensor(WEIGHT)})
+    path = write(tmp_path, legacy_file({"_": "x" * (size - len(short)), "a": tensor(WEIGHT)}))
+    assert_same(read(path), {"a": WEIGHT})
+
+
 def test_reads_plain_things_beside_the_tensors(tmp_path):
     checkpoint = {
         "epoch": 3,

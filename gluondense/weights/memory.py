@@ -171,10 +171,10 @@ def _share(memory: np.ndarray, starts: list[int], views: list[np.ndarray]) -> li
     tensors["manager"] = id(block)
     tensors["deleter"] = ctypes.cast(_release, ctypes.c_void_p).value
     _blocks.add(block)
-    owner = ctypes.py_object(block)
+    owner, refer = ctypes.py_object(block), ctypes.pythonapi.Py_IncRef
     handles = np.zeros(len(views), np.uintp)
     for tensor, handle in zip(_addresses(tensors), _addresses(handles)):
-        ctypes.pythonapi.Py_IncRef(owner)
+        refer(owner)
         check_call(_from_dlpack(tensor, False, handle))
     return [mx.nd.NDArray(NDArrayHandle(handle)) for handle in handles.tolist()]
 

@@ -78,7 +78,7 @@ class Memo(dict[bytes, Any]):
             self.update(values)
 
 
-def take_tensor(code: Any, at: int, name: str, memo: Memo) -> Optional[tuple[Tensor, int]]:
+def take_tensor(code: bytes, at: int, name: str, memo: Memo) -> Optional[tuple[Tensor, int]]:
     """Do at once what the opcodes of a tensor do.
 
     Parameters

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import mmap
 import re
 import struct
 import zlib
@@ -11,7 +10,7 @@ from typing import Any, Optional
 
 from .stored import BadFile, Index, Source, StoredArray, count_elements, reach, shown
 from .torch_globals import SAVE_AGAIN, Storage, Tensor
-from .torch_pickle import load
+from .torch_pickle import Loaded, load
 from .torch_state import find_state_dict
 from .zip_table import Entry, read_table
 
@@ -28,6 +27,7 @@ _LEGACY_PROTOCOL = 1001
 
 # A DenseNet's has 120 KiB. What a hostile one makes can take 70 times its own memory.
 _LONGEST_PICKLE = 4 << 20
+_USUAL_PICKLES = 1 << 18  # of an older file together
 
 # Where a storage lies: its first byte, and how many there are.
 Record = tuple[int, int]
@@ -70,13 +70,7 @@ def read_legacy(source: Source) -> Index:
     BadFile
         If it is truncated, damaged or hostile, or is no file of weights.
     """
-    # Only the pages that the pickles lie on are read.
-    with mmap.mmap(source.number, min(source.size, _LONGEST_PICKLE), prot=mmap.PROT_READ) as code:
-        magic = load(code)
-        protocol = load(code, magic.end)
-        system = load(code, protocol.end)
-        content = load(code, system.end)
-        keys = load(code, content.end)
+    _, protocol, system, content, keys = _legacy_pickles(source)
     if protocol.value != _LEGACY_PROTOCOL or type(system.value) is not dict:
         raise BadFile("is damaged, or of an unknown version of PyTorch's format; get it again")
     if system.value.get("little_endian") is not True:
@@ -84,6 +78,21 @@ def read_legacy(source: Source) -> Index:
     tensors, notes = find_state_dict(content.value)
     records = _legacy_records(source, keys.end, keys.value, content.storages)
     return Index(_stored(tensors, records), style="legacy", notes=notes)
+
+
+def _legacy_pickles(source: Source) -> list[Loaded]:
+    """Interpret the five that the file begins with; nothing tells how long they are."""
+    for size in (_USUAL_PICKLES, _LONGEST_PICKLE):
+        code = source.read(min(size, source.size), 0)
+        pickles = [load(code)]
+        try:
+            while len(pickles) < 5:
+                pickles.append(load(code, pickles[-1].end))
+            break
+        except BadFile:
+            if len(code) < size or size == _LONGEST_PICKLE:
+                raise
+    return pickles
 
 
 def _legacy_records(

@@ -26,13 +26,13 @@ class Loaded(NamedTuple):
     end: int
 
 
-def load(code: Any, start: int = 0) -> Loaded:
+def load(code: bytes, start: int = 0) -> Loaded:
     """Interpret one pickle.
 
     Parameters
     ----------
     code
-        Bytes, or a map of them.
+        Its bytes, and maybe others.
     start
         Where in them the pickle begins.
 
@@ -58,7 +58,7 @@ def load(code: Any, start: int = 0) -> Loaded:
 class _Machine:
     """The stack machine that a pickle is a program for."""
 
-    def __init__(self, code: Any) -> None:
+    def __init__(self, code: bytes) -> None:
         self.code = code
         self.stack: list[Any] = []
         self.marks: list[int] = []
