@@ -136,6 +136,15 @@ def test_each_place_that_is_put_can_be_asked_for():
         assert run_both(BASE[:-1] + b"j" + place + b".") == 4
 
 
+def test_the_next_place_is_behind_those_that_are_only_noted():
+    """MEMOIZE counts; both kinds of opcodes are in no file of torch's."""
+    machine = torch_pickle._Machine(BASE)
+    machine.run(0)
+    machine.memo.complete()
+    place = len(machine.memo).to_bytes(4, "little")
+    assert torch_pickle.load(BASE[:-1] + b"X\1\0\0\0y\x94K\7j" + place + b".").value == "y"
+
+
 @pytest.mark.parametrize("place", range(30))
 @pytest.mark.parametrize("value", [b"N", b"X\1\0\0\0a", b"ctorch\nSize\n", b"ctorch\nuint8\n"])
 def test_what_is_asked_for_can_be_anything(place, value):

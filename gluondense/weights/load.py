@@ -118,10 +118,11 @@ def load_weights(
     parameters = net._collect_params_with_prefix()
     shapes = {name: parameter.shape for name, parameter in parameters.items()}
     new = {name: value for name, value in parameters.items() if value._data is None}
-    # Making the pages of the parameters takes as long as finding them in the file.
+    memory = reserve(*_kinds(shapes, new))
     with ThreadPoolExecutor(1) as helper:
-        memory = reserve(*_kinds(shapes, new))
-        helper.submit(make_pages, memory)
+        # It takes as long as finding the parameters in the file.
+        if new:
+            helper.submit(make_pages, memory)
         with open_weights(path) as file:
             row = get_layout(layout) if layout else find_layout(shapes, file)
             plan = Plan(shapes, net.spec, file, row, net.features_only)

@@ -199,6 +199,7 @@ def _put(machine: _Machine, at: int) -> int:
 
 
 def _memoize(machine: _Machine, at: int) -> int:
+    machine.memo.complete()  # its length is to be right
     machine.memo[_place(_U4.pack(len(machine.memo)))] = machine.stack[-1]
     return at
 
