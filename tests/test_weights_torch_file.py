@@ -24,6 +24,7 @@ from torch_files import (
 )
 from weights_files import WEIGHT, assert_same, read, refusal, write
 
+from gluondense.weights import torch_file
 from gluondense.weights.files import open_weights
 
 # What torch writes
@@ -125,7 +126,7 @@ def test_reads_pickles_of_python_2(tmp_path):
 @pytest.mark.parametrize("difference", range(-8, 400, 8))
 def test_reads_pickles_that_end_behind_what_is_read_first(tmp_path, difference):
     """The first reading ends in any of the last ones, or in the records."""
-    size = (1 << 18) + difference + 8 + WEIGHT.nbytes
+    size = torch_file._USUAL_PICKLES + difference + 8 + WEIGHT.nbytes
     short = legacy_file({"_": "", "a": tensor(WEIGHT)})
     path = write(tmp_path, legacy_file({"_": "x" * (size - len(short)), "a": tensor(WEIGHT)}))
     assert_same(read(path), {"a": WEIGHT})

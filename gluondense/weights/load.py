@@ -6,7 +6,7 @@ import dataclasses
 import logging
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import Any
 
 import mxnet as mx
@@ -129,7 +129,7 @@ def load_weights(
             plan.check(net.model_name)
             preprocessing = _preprocessing(file, row)
             devices = _devices(net, ctx)
-            _fill(plan, parameters, devices, memory)
+            _fill(plan, parameters, devices, memory, helper)
     if plan.fresh:
         _start_head(net, plan, devices)
     if plan.adapted:
@@ -191,13 +191,15 @@ def _fill(
     parameters: dict[str, gluon.Parameter],
     devices: list[mx.Context],
     memory: np.ndarray,
+    helper: Executor,
 ) -> None:
     """Read what the plan loads, to where it is in use or else to the reserved memory."""
     new = {name: parameters[name] for name in plan.loads if parameters[name]._data is None}
     arrays, views = make_arrays(*_kinds(plan.shapes, new), memory)
-    _read_all(plan, zip(new, views))
     trained = {name: value for name, value in new.items() if value.grad_req != "null"}
-    gradients, _ = make_arrays(*_kinds(plan.shapes, trained))
+    making = helper.submit(make_arrays, *_kinds(plan.shapes, trained))
+    _read_all(plan, zip(new, views))
+    gradients, _ = making.result()
     _start(new, dict(zip(new, arrays)), dict(zip(trained, gradients)), devices)
     _overwrite(plan, {n: parameters[n] for n in plan.loads if n not in new})
 

@@ -27,7 +27,7 @@ _LEGACY_PROTOCOL = 1001
 
 # A DenseNet's has 120 KiB. What a hostile one makes can take 70 times its own memory.
 _LONGEST_PICKLE = 4 << 20
-_USUAL_PICKLES = 1 << 18  # of an older file together
+_USUAL_PICKLES = 1 << 19  # of an older file together
 
 # Where a storage lies: its first byte, and how many there are.
 Record = tuple[int, int]
