@@ -44,7 +44,7 @@ def run(code: bytes):
     return repr(loaded), repr(sorted(machine.memo.items())), repr(machine.storages)
 
 
-def run_both(code: bytes) -> int:
+def run_both(code: bytes, damaged: bool = False) -> int:
     """Do it in both ways, compare, and return how many tensors were taken as a whole."""
     with mock.patch.object(torch_pickle, "take_tensor", return_value=None):
         expected = run(code)
@@ -52,7 +52,7 @@ def run_both(code: bytes) -> int:
     with mock.patch.object(torch_pickle, "take_tensor") as take:
         take.side_effect = lambda *args: taken.append(take_tensor(*args)) or taken[-1]
         result = run(code)
-    assert result == expected or TWICE in result
+    assert result == expected or (damaged and TWICE in result)
     return len(taken) - taken.count(None)
 
 
@@ -117,7 +117,7 @@ def test_any_damage(data):
             | st.sampled_from([b"h\0", b"q\3", b"r\3\0\0\0", b"\x94", b"0", b"N", b"\x88"])
             | st.just(BASE[start : start + data.draw(st.integers(1, 80))])
         )
-    run_both(bytes(code))
+    run_both(bytes(code), damaged=True)
 
 
 def test_a_place_that_is_put_twice_can_not_be_asked_for():
