@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import os
+import time
 from pathlib import Path
 
 import mxnet as mx
@@ -437,6 +439,40 @@ def test_a_named_layout_is_taken(saved):
 def test_a_missing_file_is_said_so():
     with pytest.raises(FileNotFoundError, match="no weights file"):
         load_weights(small(), "nowhere.params")
+
+
+def test_a_file_that_shrinks_while_it_is_read(saved, monkeypatch):
+    _, path = saved
+    other = small()
+
+    def open_and_cut(path):
+        file = open_weights(path)
+        os.truncate(path, path.stat().st_size // 2)
+        return file
+
+    monkeypatch.setattr("gluondense.weights.load.open_weights", open_and_cut)
+    with pytest.raises(ValueError, match="became shorter while it was read"):
+        load_weights(other, path)
+    assert all(value._data is None for value in other.collect_params().values())
+
+
+def test_the_file_stays_open_until_it_is_read(saved, monkeypatch):
+    """Whatever fails beside reading it."""
+    _, path = saved
+    closed = []
+
+    def fail(shapes, dtypes):
+        raise MemoryError
+
+    def read_late(plan, rows):
+        time.sleep(0.1)
+        closed.append(plan.file._source.file.closed)
+
+    monkeypatch.setattr("gluondense.weights.load.make_arrays", fail)
+    monkeypatch.setattr("gluondense.weights.load._read_all", read_late)
+    with pytest.raises(MemoryError):
+        load_weights(small(), path)
+    assert closed == [False]
 
 
 def test_saving_says_what_is_wrong(tmp_path):

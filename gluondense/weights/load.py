@@ -19,7 +19,7 @@ from .files import WeightsFile, open_weights
 from .layout import Layout, Preprocessing
 from .layouts import get_layout
 from .matching import HEAD, STEM, Plan, find_layout, some
-from .memory import make_arrays, make_pages, open_arrays, reserve
+from .memory import divide, make_arrays, make_pages, open_arrays, reserve, share
 
 logger = logging.getLogger(__name__)
 
@@ -195,11 +195,14 @@ def _fill(
 ) -> None:
     """Read what the plan loads, to where it is in use or else to the reserved memory."""
     new = {name: parameters[name] for name in plan.loads if parameters[name]._data is None}
-    arrays, views = make_arrays(*_kinds(plan.shapes, new), memory)
+    views = divide(memory, *_kinds(plan.shapes, new))
+    reading = helper.submit(_read_all, plan, zip(new, views))
     trained = {name: value for name, value in new.items() if value.grad_req != "null"}
-    making = helper.submit(make_arrays, *_kinds(plan.shapes, trained))
-    _read_all(plan, zip(new, views))
-    gradients, _ = making.result()
+    try:
+        arrays = share(views)
+        gradients, _ = make_arrays(*_kinds(plan.shapes, trained))
+    finally:
+        reading.result()  # whatever happens, before the file is closed
     _start(new, dict(zip(new, arrays)), dict(zip(trained, gradients)), devices)
     _overwrite(plan, {n: parameters[n] for n in plan.loads if n not in new})
 

@@ -14,7 +14,6 @@ import contextlib
 import ctypes
 import math
 import mmap
-import sys
 import weakref
 from collections.abc import Sequence
 from itertools import accumulate, repeat
@@ -43,9 +42,6 @@ _MANAGER = _TENSOR.fields["manager"][1]  # type: ignore[index]
 _CPU, _FLOAT = 1, 2
 # As MXNet aligns its own: oneDNN is slower otherwise.
 _ALIGNMENT = 64
-# MADV_POPULATE_WRITE of Linux. mmap.madvise would let no other thread run.
-_POPULATE_WRITE, _PAGES_AT_ONCE = 23, 1 << 23
-_madvise = ctypes.CDLL(None).madvise
 # With plain addresses for arguments: objects of ctypes for each would take longer than the calls.
 _from_dlpack = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_bool, ctypes.c_void_p)(
     ("MXNDArrayFromDLPackEx", _LIB)
@@ -93,34 +89,24 @@ def reserve(shapes: Sequence[tuple[int, ...]], dtypes: Sequence[np.dtype]) -> np
 
 
 def make_pages(memory: np.ndarray) -> None:
-    """Make a block's pages now, which changes nothing in it, and lets Python's other threads run.
+    """Make the pages of a block of zeros now; Python's other threads can run meanwhile.
 
-    Where Linux can't, before 5.14, and on other systems nothing is done.
+    Zeros are read into it: to ask Linux for the pages (``MADV_POPULATE_WRITE``) takes a fifth less,
+    but whoever needs memory meanwhile waits for the end of that.
     """
-    if not sys.platform.startswith("linux"):
-        return
-    start, end = memory.ctypes.data, memory.ctypes.data + memory.nbytes
-    # Part by part: whoever asks for memory meanwhile waits for the end of a call.
-    for at in range(start, end, _PAGES_AT_ONCE):
-        part = ctypes.c_size_t(min(_PAGES_AT_ONCE, end - at))
-        if _madvise(ctypes.c_void_p(at), part, _POPULATE_WRITE):
-            return
+    with contextlib.suppress(OSError), open("/dev/zero", "rb", buffering=0) as zeros:
+        zeros.readinto(memory.data)
 
 
 def make_arrays(
-    shapes: Sequence[tuple[int, ...]],
-    dtypes: Sequence[np.dtype],
-    memory: np.ndarray | None = None,
+    shapes: Sequence[tuple[int, ...]], dtypes: Sequence[np.dtype]
 ) -> tuple[list[mx.nd.NDArray], list[np.ndarray]]:
-    """Make arrays on the CPU in one block of memory, which stays until all of them are gone.
+    """Make arrays of zeros on the CPU in one block, whose pages are made when they are first used.
 
     Parameters
     ----------
     shapes, dtypes
         Of each; types of floating point.
-    memory
-        A block of :func:`reserve` that has room for them; by default a new one of zeros, whose
-        pages are made when they are first used.
 
     Returns
     -------
@@ -134,40 +120,51 @@ def make_arrays(
     >>> array.sum().asscalar()
     42.0
     """
-    if not shapes:
-        return [], []
-    for dtype in set(dtypes):
+    *_, size = _layout(shapes, dtypes)
+    memory = np.zeros(size + _ALIGNMENT, np.uint8)
+    views = divide(memory[-memory.ctypes.data % _ALIGNMENT :], shapes, dtypes)
+    return share(views), views
+
+
+def divide(
+    memory: np.ndarray, shapes: Sequence[tuple[int, ...]], dtypes: Sequence[np.dtype]
+) -> list[np.ndarray]:
+    """Lay arrays side by side in a block that has room for them."""
+    rows = zip(shapes, dtypes, repeat(memory), _layout(shapes, dtypes))
+    return [np.ndarray(*row) for row in rows]
+
+
+def share(views: Sequence[np.ndarray]) -> list[mx.nd.NDArray]:
+    """Make arrays of MXNet of the parts of one block, which stays until all of them are gone.
+
+    Parameters
+    ----------
+    views
+        All that :func:`divide` made of it. Their values may be written until an array is used.
+
+    Raises
+    ------
+    ValueError
+        If their numbers are not of floating point.
+    """
+    if not views:
+        return []
+    for dtype in {view.dtype for view in views}:
         if dtype.kind != "f":
             raise ValueError(f"arrays of {dtype} can't be made, only of float16, 32 and 64")
-    *starts, end = _layout(shapes, dtypes)
-    if memory is None:
-        memory = np.zeros(end + _ALIGNMENT, np.uint8)
-        memory = memory[-memory.ctypes.data % _ALIGNMENT :]
-    rows = zip(shapes, dtypes, repeat(memory), starts)
-    views: list[np.ndarray] = [np.ndarray(*row) for row in rows]
-    return _share(memory, starts, views), views
-
-
-def _layout(shapes: Sequence[tuple[int, ...]], dtypes: Sequence[np.dtype]) -> list[int]:
-    """Say where in a block each begins, and behind them where it ends."""
-    sizes = (math.prod(shape) * dtype.itemsize for shape, dtype in zip(shapes, dtypes))
-    aligned = (-(-size // _ALIGNMENT) * _ALIGNMENT for size in sizes)
-    return list(accumulate(aligned, initial=0))
-
-
-def _share(memory: np.ndarray, starts: list[int], views: list[np.ndarray]) -> list[mx.nd.NDArray]:
-    """Give these parts of a block to MXNet."""
+    first = views[0]  # where the block begins, and what keeps it
+    *starts, _ = _layout([view.shape for view in views], [view.dtype for view in views])
     rank = max(view.ndim for view in views)
     dims = np.array([view.shape + (1,) * (rank - view.ndim) for view in views], np.int64)
     tensors = np.zeros(len(views), _TENSOR)
-    tensors["data"] = memory.ctypes.data + np.array(starts, np.uintp)
+    tensors["data"] = first.ctypes.data + np.array(starts, np.uintp)
     tensors["device"] = _CPU, 0
     tensors["ndim"] = [view.ndim for view in views]
     tensors["code"] = _FLOAT
     tensors["bits"] = [8 * view.itemsize for view in views]
     tensors["lanes"] = 1
     tensors["shape"] = dims.ctypes.data + dims.itemsize * rank * np.arange(len(views))
-    block = _Block(memory, dims, tensors)
+    block = _Block(first, dims, tensors)
     tensors["manager"] = id(block)
     tensors["deleter"] = ctypes.cast(_release, ctypes.c_void_p).value
     _blocks.add(block)
@@ -177,6 +174,13 @@ def _share(memory: np.ndarray, starts: list[int], views: list[np.ndarray]) -> li
         refer(owner)
         check_call(_from_dlpack(tensor, False, handle))
     return [mx.nd.NDArray(NDArrayHandle(handle)) for handle in handles.tolist()]
+
+
+def _layout(shapes: Sequence[tuple[int, ...]], dtypes: Sequence[np.dtype]) -> list[int]:
+    """Say where in a block each begins, and behind them where it ends."""
+    sizes = (math.prod(shape) * dtype.itemsize for shape, dtype in zip(shapes, dtypes))
+    aligned = (-(-size // _ALIGNMENT) * _ALIGNMENT for size in sizes)
+    return list(accumulate(aligned, initial=0))
 
 
 def _addresses(rows: np.ndarray) -> range:
