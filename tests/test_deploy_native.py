@@ -112,6 +112,11 @@ def test_both_paths_of_a_dual_path_network_are_written_where_they_are_read():
     assert steps("dpn").count("copy") <= 4
 
 
+def test_a_partial_stage_goes_on_behind_the_channels_that_pass_it_by():
+    # Only in front of the last transition, what passes the stage by has another place already.
+    assert steps("csp-last").count("copy") <= 1
+
+
 def test_nested_concatenations_share_one_map():
     graph = optimized("densenet")
     lowering = lower.Lowering(graph)
@@ -193,6 +198,10 @@ def mean(F, x, **options):
     return F.Pooling(x, pool_type="avg", **{"kernel": (1, 1), **options})
 
 
+def tail(F, x, begin):
+    return F.slice_axis(x, axis=1, begin=begin, end=None)
+
+
 # Small networks in which one thing is unlike those of the zoo.
 BLOCKS = {
     "kernel of many taps": lambda: Net(
@@ -221,6 +230,38 @@ BLOCKS = {
     ),
     "last channels": lambda: Net(
         lambda F, s, x: F.slice_axis(s.a(x), axis=1, begin=-3, end=None), a=conv(8)
+    ),
+    "concatenation behind the last channels": lambda: Net(
+        lambda F, s, x: (
+            lambda y: [
+                s.d(F.concat(tail(F, y, 3), s.b(tail(F, y, 3)), s.c(x), dim=1)),
+                s.e(y),
+            ]
+        )(s.a(x)),
+        a=conv(8),
+        b=conv(4),
+        c=conv(2),
+        d=conv(5, 3, padding=1),
+        e=conv(3),
+    ),
+    "two concatenations behind the same channels": lambda: Net(
+        lambda F, s, x: (
+            lambda y: [
+                s.c(F.concat(tail(F, y, 3), s.a(x), dim=1)),
+                s.d(F.concat(tail(F, y, 3), y, dim=1)),
+            ]
+        )(F.concat(s.a(x), s.b(x), dim=1)),
+        a=conv(4),
+        b=conv(4),
+        c=conv(5),
+        d=conv(5),
+    ),
+    "concatenation behind channels of the middle": lambda: Net(
+        lambda F, s, x: F.concat(
+            F.slice_axis(s.a(x), axis=1, begin=2, end=6), s.b(x), tail(F, x, 1), dim=1
+        ),
+        a=conv(8),
+        b=conv(4),
     ),
     "normalization of pooled numbers": lambda: seq(
         conv(8, 3, padding=1), nn.GlobalAvgPool2D(), nn.BatchNorm(), nn.Dense(4)
@@ -388,6 +429,18 @@ def test_a_harmful_program_is_refused(part, harm, message):
     symbol(RIGHT)
     with pytest.raises(mx.MXNetError, match=message):
         symbol(RIGHT.replace(part, harm, 1))
+
+
+def test_any_number_of_programs_may_be_in_use():
+    lines = RIGHT.replace("blob=4096", "blob=65536").splitlines(True)
+    right = "".join(line for line in lines if not line.startswith("pool"))
+    for _ in range(2):
+        for channels in range(1, 80):
+            program = right.replace("1,0,4", f"1,0,{channels}")
+            program = program.replace("map channels=4\n", f"map channels={channels}\n")
+            program = program.replace("blocks=1", f"blocks={-(-channels // 4)}")
+            _, shapes, _ = symbol(program).infer_shape(data=(1, 3, 8, 8))
+            assert shapes == [(1, channels, 8, 8)]
 
 
 def test_sizes_that_no_memory_holds_are_refused():

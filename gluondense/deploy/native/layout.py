@@ -59,6 +59,7 @@ class Layout:
         self._channels, self._absorbed = channels, absorbed
         for node in reversed(operators):
             if node.op == "Concat":
+                self._continue_first(node)
                 self._lay_side_by_side(node)
         for node in operators:
             self.view(node)
@@ -68,9 +69,7 @@ class Layout:
         node = self.owner(node)
         if id(node) not in self._views:
             if node.op == "slice_axis":
-                whole = self.view(node.source())
-                begin, end = (ast.literal_eval(node.attrs[key]) for key in ("begin", "end"))
-                part = range(whole.channels)[begin:end]
+                whole, part = self.view(node.source()), self._part(node)
                 view = View(whole.map, whole.channel + part.start, len(part))
             else:
                 view = self._new_map(self._channels[id(node)])
@@ -87,16 +86,37 @@ class Layout:
         self.maps.append(Map(channels))
         return View(len(self.maps) - 1, 0, channels)
 
+    def _part(self, node: Node) -> range:
+        """Return the channels that a slice takes."""
+        begin, end = (ast.literal_eval(node.attrs[key]) for key in ("begin", "end"))
+        return range(self._channels[id(node.source())])[begin:end]
+
+    def _continue_first(self, concat: Node) -> None:
+        """Place a concatenation that begins with the last channels of a tensor behind all of it."""
+        first = self.owner(concat)
+        while first.op == "Concat":
+            first = self.owner(first.inputs[0][0])
+        if first.op != "slice_axis" or id(concat) in self._views:
+            return
+        whole, part = self.owner(first.source()), self._part(first)
+        channels = self._channels[id(whole)]
+        if part.stop != channels or id(whole) in self._views or whole.op in ("null", "slice_axis"):
+            return
+        place = self._new_map(part.start + self._channels[id(concat)])
+        self._views[id(whole)] = dataclasses.replace(place, channels=channels)
+        self._views[id(first)] = View(place.map, part.start, len(part))
+        self._views[id(concat)] = View(place.map, part.start, place.channels - part.start)
+
     def _lay_side_by_side(self, concat: Node) -> None:
         """Give the parts places in the concatenation; those that have one already are copied."""
         whole = self.view(concat)
         channel, copies = whole.channel, []
         for index, (part, _) in enumerate(concat.inputs):
             part = self.owner(part)
-            width = self._channels[id(part)]
-            if id(part) in self._views or part.op in ("null", "slice_axis"):
+            place = View(whole.map, channel, self._channels[id(part)])
+            if id(part) not in self._views and part.op not in ("null", "slice_axis"):
+                self._views[id(part)] = place
+            if self._views.get(id(part)) != place:
                 copies.append(index)
-            else:
-                self._views[id(part)] = View(whole.map, channel, width)
-            channel += width
+            channel += place.channels
         self.copies[id(concat)] = copies

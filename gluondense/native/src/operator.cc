@@ -2,7 +2,11 @@
 #include <sys/auxv.h>
 
 #include <cstdlib>
+#include <memory>
+#include <mutex>
 #include <stdexcept>
+#include <string>
+#include <unordered_map>
 
 #include "engine.h"
 #include <mxnet/lib_api.h>
@@ -25,17 +29,31 @@ MXReturnValue guarded(Function function) {
   }
 }
 
-gluondense::Program program_of(const Attributes& attributes) {
+typedef std::shared_ptr<const gluondense::Program> SharedProgram;
+
+// Parsed once: that takes a millisecond, and MXNet asks for the numbers of inputs and outputs with
+// each prediction.
+SharedProgram program_of(const Attributes& attributes) {
+  constexpr std::size_t kMost = 64;  // of different ones in a process; then it begins anew
+  static std::mutex& mutex = *new std::mutex;  // never destroyed: MXNet may ask until the very end
+  static auto& known = *new std::unordered_map<std::string, SharedProgram>;
   const auto found = attributes.find("program");
   if (found == attributes.end()) throw std::invalid_argument("gluondense program: is missing");
-  return gluondense::Program::parse(found->second);
+  const std::lock_guard<std::mutex> lock(mutex);
+  const auto before = known.find(found->second);
+  if (before != known.end()) return before->second;
+  auto program = std::make_shared<const gluondense::Program>(
+      gluondense::Program::parse(found->second));
+  if (known.size() == kMost) known.clear();
+  known.emplace(found->second, program);
+  return program;
 }
 
 MXReturnValue parse(const Attributes& attributes, int* inputs, int* outputs) {
   return guarded([&] {
     const auto program = program_of(attributes);
-    *inputs = program.bytes ? 3 : 2;  // images, blob, bytes
-    *outputs = program.outputs;
+    *inputs = program->bytes ? 3 : 2;  // images, blob, bytes
+    *outputs = program->outputs;
   });
 }
 
@@ -52,12 +70,12 @@ MXReturnValue infer_shape(const Attributes& attributes,
     const auto& images = in->at(0);
     if (images.size() != 4) throw std::invalid_argument("images must be (N, C, H, W)");
     const auto program = program_of(attributes);
-    const auto plan = program.plan(images[1], images[2], images[3]);
-    in->at(1) = {static_cast<unsigned int>(program.blob)};
-    if (program.bytes) in->at(2) = {static_cast<unsigned int>(program.bytes)};
+    const auto plan = program->plan(images[1], images[2], images[3]);
+    in->at(1) = {static_cast<unsigned int>(program->blob)};
+    if (program->bytes) in->at(2) = {static_cast<unsigned int>(program->bytes)};
     for (std::size_t i = 0; i < out->size(); ++i) {
       out->at(i) = {images[0]};
-      for (std::size_t n : program.output_shape(plan, i)) out->at(i).push_back(n);
+      for (std::size_t n : program->output_shape(plan, i)) out->at(i).push_back(n);
     }
   });
 }
@@ -87,7 +105,7 @@ MXReturnValue create(const Attributes& attributes, const MXContext&,
                      const std::vector<std::vector<unsigned int>>&, const std::vector<int>,
                      CustomStatefulOp** op) {
   return guarded([&] {
-    *op = new Operator(program_of(attributes));
+    *op = new Operator(*program_of(attributes));
     (*op)->ignore_warn = true;
   });
 }
