@@ -24,7 +24,7 @@ SHAPE = (1, 3, 32, 32)
 MXNET_TARGETS = [name for name in TARGETS if not name.startswith("onnx")]
 FAMILIES = ("densenet", "csp-last", "dpn", "residual")
 # Of the probabilities; 8 bits are only roughly the network.
-TOLERANCE = {"int8": 0.1, "native_int8": 0.1}
+TOLERANCE = {"native_bf16": 0.01, "int8": 0.1, "native_int8": 0.1}
 
 
 def pixels(count: int = 3, height: int = 40, width: int = 32) -> np.ndarray:

@@ -38,12 +38,16 @@ class Target:
         Raises a ValueError where what it needs is missing.
     keeps_layers
         Whether layers that 8 bits harm stay in float.
+    tolerance
+        How far outputs may be from the network's, as a part of the largest; None for what the
+        type of the parameters makes of it.
     """
 
     lower: Callable[..., Lowered]
     needs_calibration: bool = False
     check: Callable[[], None] = lambda: None
     keeps_layers: bool = True
+    tolerance: float | None = None
 
 
 def portable(symbol: mx.sym.Symbol, params: Params, shape: Shape) -> Lowered:
@@ -93,6 +97,19 @@ def native(symbol: mx.sym.Symbol, params: Params, shape: Shape) -> Lowered:
     return Lowered(*as_program(_optimized(symbol, params)))
 
 
+def native_bf16(symbol: mx.sym.Symbol, params: Params, shape: Shape) -> Lowered:
+    """Return a graph of one node that multiplies in bfloat16 in 1x1 convolutions, and its array.
+
+    Raises
+    ------
+    ValueError
+        As :func:`native`.
+    """
+    _check_float32("native_bf16", params)
+    load()
+    return Lowered(*as_program(_optimized(symbol, params), bf16=True))
+
+
 def native_int8(
     symbol: mx.sym.Symbol, params: Params, shape: Shape, calibration: Calibration
 ) -> Lowered:
@@ -140,6 +157,7 @@ TARGETS: dict[str, Target] = {
     "portable": Target(portable),
     "onednn": Target(onednn),
     "native": Target(native),
+    "native_bf16": Target(native_bf16, tolerance=0.05),
     "int8": Target(int8, needs_calibration=True),
     "native_int8": Target(native_int8, needs_calibration=True, keeps_layers=False),
     "onnx": Target(onnx, check=partial(check_installed, "onnx")),

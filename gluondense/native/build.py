@@ -44,6 +44,7 @@ INSTRUCTION_SETS: dict[str, dict[str, tuple[str, ...]]] = {
         "avx2": ("-mavx2", "-mfma"),
         "avx512": AVX512,
         "avx512vnni": (*AVX512, "-mavx512vnni"),
+        "avx512bf16": (*AVX512, "-mavx512vnni", "-mavx512bf16"),
     },
 }
 # MXNet's side of an extension, but for one function that src/operator.cc has.
@@ -136,11 +137,17 @@ def _fingerprint() -> str:
 
 def _compile(compiler: list[str], work: Path) -> Path:
     mxnet = Path(mx.__file__).parent
+    sets = {
+        name: flags
+        for name, flags in INSTRUCTION_SETS.get(platform.machine(), {"base": ()}).items()
+        if _knows(compiler, flags)
+    }
+    has = tuple(f"-DGLUONDENSE_HAS_{name}" for name in sets)
     parts: list[tuple[Path, str, tuple[str, ...]]] = [
-        (file, file.stem, ()) for file in SOURCES.glob("*.cc") if file.stem not in KERNELS
+        (file, file.stem, has) for file in SOURCES.glob("*.cc") if file.stem not in KERNELS
     ]
     parts.append((mxnet / "src/lib_api.cc", "lib_api", LIB_API_FLAGS))
-    for name, more in INSTRUCTION_SETS.get(platform.machine(), {"base": ()}).items():
+    for name, more in sets.items():
         names = (f"-DGLUONDENSE_ISA={name}", f'-DGLUONDENSE_NAME="{name}"')
         parts += [(SOURCES / f"{stem}.cc", f"{stem}_{name}", (*more, *names)) for stem in KERNELS]
 
@@ -156,6 +163,12 @@ def _compile(compiler: list[str], work: Path) -> Path:
     library = work / "gluondense.so"
     _run([*compiler, "-shared", "-fopenmp", *objects, "-o", str(library)])
     return library
+
+
+def _knows(compiler: list[str], flags: tuple[str, ...]) -> bool:
+    """Whether a compiler has these; GCC 9 has no bfloat16."""
+    command = [*compiler, *flags, "-fsyntax-only", "-x", "c++", os.devnull]
+    return subprocess.run(command, capture_output=True).returncode == 0
 
 
 def _run(command: list[str]) -> None:

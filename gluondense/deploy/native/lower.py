@@ -19,15 +19,22 @@ BLOB = "gluondense_weights"
 LINE = 16  # floats of a cache line
 
 
-def as_program(graph: Graph) -> tuple[str, Params]:
+def as_program(graph: Graph, bf16: bool = False) -> tuple[str, Params]:
     """Return a graph of the one operator that computes what a graph does, and its array.
+
+    Parameters
+    ----------
+    graph
+        After the passes of ``deploy.passes``.
+    bf16
+        Whether 1x1 convolutions may multiply in bfloat16, where the processor can.
 
     Raises
     ------
     ValueError
         If the graph has an operator that no step stands for.
     """
-    program, blob = Lowering(graph).lower()
+    program, blob = Lowering(graph, bf16).lower()
     return one_operator(graph, program, {BLOB: blob})
 
 
@@ -50,8 +57,8 @@ class Lowering:
 
     Parameters
     ----------
-    graph
-        After the passes of ``deploy.passes``.
+    graph, bf16
+        As for :func:`as_program`.
 
     Raises
     ------
@@ -59,8 +66,9 @@ class Lowering:
         If the graph has an operator that no step stands for.
     """
 
-    def __init__(self, graph: Graph) -> None:
+    def __init__(self, graph: Graph, bf16: bool = False) -> None:
         check_operators(graph)
+        self.bf16 = bf16
         self.graph, self.operators = graph, list(graph.operators())
         self.readers, self.uses = graph.readers(), graph.uses()
         self.channels = count_channels(graph)
@@ -88,7 +96,7 @@ class Lowering:
         return "\n".join(lines) + "\n", np.concatenate(self.blob)
 
     def _head(self) -> str:
-        return f"gluondense format={FORMAT} blob={self.size}"
+        return f"gluondense format={FORMAT} blob={self.size}{' bf16=1' if self.bf16 else ''}"
 
     def _emit(self) -> None:
         for node in self.graph.nodes():

@@ -17,7 +17,7 @@ bool seamless(const Step& s, const Place& from) {
 }  // namespace
 
 template <class T>
-void Runner::conv(const Step& s) {
+void Runner::conv(const Step& s, const float* pairs) {
   const Place &from = place(s.in), &to = place(s.out);
   const int lines = seamless(s, from) ? 1 : to.height;
   const int line = seamless(s, from) ? to.height * to.width : to.width;
@@ -30,13 +30,14 @@ void Runner::conv(const Step& s) {
     const long tile = job / s.blocks, part = tile % tiles;
     const int block = job % s.blocks, end = std::min<long>(s.blocks, block + last - job);
     const int x = line * part / tiles, next = line * (part + 1) / tiles;
-    conv_tile<T>(s, tile / tiles, x, next - x, block, end);
+    conv_tile<T>(s, pairs, tile / tiles, x, next - x, block, end);
     job += end - block;
   }
 }
 
 template <class T>
-void Runner::conv_tile(const Step& s, int y, int x, int pixels, int block, int end) {
+void Runner::conv_tile(const Step& s, const float* pairs, int y, int x, int pixels, int block,
+                       int end) {
   constexpr int kMost = 16;
   const Place &from = place(s.in), &to = place(s.out);
   T* out[kMost];
@@ -57,7 +58,7 @@ void Runner::conv_tile(const Step& s, int y, int x, int pixels, int block, int e
     in += (static_cast<std::ptrdiff_t>(y * s.stride[0] - s.pad[0] + from.border) * from.pitch() +
            x * s.stride[1] - s.pad[1] + from.border) * from.step;
   }
-  if (has_prologue(s)) in = pack<T>(s, in, &tile);
+  if (pairs || has_prologue(s)) in = pack<T>(s, pairs, in, &tile);
   // Taps side by side in memory are one run.
   std::ptrdiff_t taps[kMostTaps];
   const bool joined = s.block_in == from.step;
@@ -69,6 +70,7 @@ void Runner::conv_tile(const Step& s, int y, int x, int pixels, int block, int e
     }
   }
   tile.taps = taps;
+  if (pairs) tile.run = (tile.run + 1) / 2;
   if (std::is_same_v<T, Byte>) tile.run = (tile.run + 3) / 4 * 4;  // with weights of zero
   const std::ptrdiff_t filters = static_cast<std::ptrdiff_t>(tile.runs) * tile.run * kBlock;
   for (; block < end; ++block) {
@@ -97,25 +99,29 @@ void Runner::conv_tile(const Step& s, int y, int x, int pixels, int block, int e
       tile.out_shift = blob_ + s.out_shift + lane;
       kernels().conv_bytes(tile);
     } else {
-      tile.weights = blob_ + s.weight + block * filters;
-      kernels().conv(tile);
+      tile.weights = (pairs ? pairs : blob_ + s.weight) + block * filters;
+      (pairs ? kernels().conv_pairs : kernels().conv)(tile);
     }
   }
 }
 
 // Put a tile's pixels side by side on their way into a 1x1 convolution, normalized and rectified.
 template <class T>
-const T* Runner::pack(const Step& s, const T* in, ConvTile<T>* tile) {
+const T* Runner::pack(const Step& s, bool pairs, const T* in, ConvTile<T>* tile) {
   const int channels = s.in.channels;
   // An odd number of cache lines: rows that lie a power of two apart share too few places in L1.
   const int line = 64 / static_cast<int>(sizeof(T));
-  const int row = ((channels + line - 1) / line | 1) * line;
+  const int row = (((pairs ? (channels + 1) / 2 : channels) + line - 1) / line | 1) * line;
   T* const packed = reinterpret_cast<T*>(scratch_);
   for (int i = 0; i < tile->pixels; ++i) {
     const T* const from = in + i * tile->in_step;
     T* const to = packed + static_cast<std::size_t>(i) * row;
     if constexpr (std::is_same_v<T, Byte>) {
       kernels().rectify(from, unsigned_bytes(s.flip), unsigned_bytes(s.zero), to, channels);
+    } else if (pairs) {
+      const bool normalizes = has_prologue(s);
+      kernels().affine_pairs(from, normalizes ? blob_ + s.scale : nullptr,
+                             normalizes ? blob_ + s.shift : nullptr, to, channels);
     } else {
       kernels().affine(from, blob_ + s.scale, blob_ + s.shift, 0, to, channels);
     }
@@ -131,7 +137,7 @@ const T* Runner::pack(const Step& s, const T* in, ConvTile<T>* tile) {
   return packed;
 }
 
-template void Runner::conv<float>(const Step&);
-template void Runner::conv<Byte>(const Step&);
+template void Runner::conv<float>(const Step&, const float*);
+template void Runner::conv<Byte>(const Step&, const float*);
 
 }  // namespace gluondense

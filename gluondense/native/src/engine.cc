@@ -51,15 +51,19 @@ void Engine::prepare(const Images& images, const Weights& weights) {
   Plan plan = program_.plan(images.channels, images.height, images.width);
   FiltersByStep winograd = winograd_filters(program_, plan, weights.blob);
   FiltersByStep grouped = grouped_filters(program_, weights.blob);
+  FiltersByStep pairs = pair_filters(program_, plan, weights.blob);
   plan_ = std::move(plan);
   winograd_ = std::move(winograd);
   grouped_ = std::move(grouped);
+  pairs_ = std::move(pairs);
   planned_ = images;
   weights_ = weights;
   use_large_pages(weights.blob, program_.blob * sizeof(float));
   if (weights.bytes) use_large_pages(weights.bytes, program_.bytes);
-  for (const auto& filters : winograd_) {
-    use_large_pages(filters.data(), filters.size() * sizeof(float));
+  for (const FiltersByStep* all : {&winograd_, &pairs_}) {
+    for (const auto& filters : *all) {
+      use_large_pages(filters.data(), filters.size() * sizeof(float));
+    }
   }
 }
 
@@ -81,7 +85,8 @@ void Engine::run(const Images& images, const Weights& weights,
   }
   Byte* const begin = reinterpret_cast<Byte*>(
       (reinterpret_cast<std::uintptr_t>(memory_.data()) + 63) / 64 * 64);
-  const Network network = {program_, plan_, winograd_, grouped_, weights.blob, weights.bytes};
+  const Network network = {program_, plan_,        winograd_,    grouped_,
+                           pairs_,   weights.blob, weights.bytes};
   std::unique_ptr<Team> team;
 #pragma omp parallel num_threads(most)
   {

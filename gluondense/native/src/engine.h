@@ -31,8 +31,8 @@ class Engine {
  private:
   Program program_;
   Plan plan_;
-  FiltersByStep winograd_, grouped_;
-  // What the three are for.
+  FiltersByStep winograd_, grouped_, pairs_;
+  // What these are for.
   Images planned_;
   Weights weights_;
   std::vector<Byte> memory_;

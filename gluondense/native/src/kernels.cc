@@ -47,12 +47,41 @@ inline void finish(Vector x, const float* add, float slope, int left, float* out
 // Rows of weights from here to those that are fetched; 4 % of a network's time, from 8 to 32 alike.
 constexpr int kAhead = 16;
 
+// What is multiplied and added: floats, or pairs of bfloat16 that look like floats.
+struct Floats {
+  template <int V>
+  static void add(const float& x, const Vector* w, Vector* sum) {
+    for (int v = 0; v < V; ++v) sum[v] += x * w[v];
+  }
+};
+
+#if defined(__AVX512BF16__)
+
+struct Pairs {
+  template <int V>
+  static void add(const float& x, const Vector* w, Vector* sum) {
+    __m512 all;
+    // One statement, as for bytes.
+    if constexpr (V == 2) {
+      asm("vbroadcastss %3, %2\n\tvdpbf16ps %2, %4, %0\n\tvdpbf16ps %2, %5, %1"
+          : "+v"(sum[0]), "+v"(sum[1]), "=&v"(all)
+          : "m"(x), "v"(w[0]), "v"(w[1]));
+    } else {
+      asm("vdpbf16ps %1%{1to16%}, %2, %0" : "+v"(sum[0]) : "m"(x), "v"(w[0]));
+    }
+  }
+};
+
+#endif
+
 // Sums of M pixels and V vectors of channels stay in registers over all taps.
-template <int M, int V>
+template <class Products, int M, int V>
 void conv(const ConvTile<float>& t, int first) {
   Vector sum[M][V];
+#pragma GCC unroll 2
   for (int v = 0; v < V; ++v) {
     const Vector bias = at(t.bias + first + v * kWidth);
+#pragma GCC unroll 14
     for (int m = 0; m < M; ++m) sum[m][v] = bias;
   }
   const float* weights = t.weights + first;
@@ -66,12 +95,13 @@ void conv(const ConvTile<float>& t, int first) {
       }
 #pragma GCC unroll 14
       for (int m = 0; m < M; ++m) {
-        const float x = in[m * t.in_step + k];
-        for (int v = 0; v < V; ++v) sum[m][v] += x * w[v];
+        Products::template add<V>(in[m * t.in_step + k], w, sum[m]);
       }
     }
   }
+#pragma GCC unroll 14  // else the sums would be in memory
   for (int m = 0; m < M; ++m) {
+#pragma GCC unroll 2
     for (int v = 0; v < V; ++v) {
       const int channel = first + v * kWidth;
       finish(sum[m][v], t.add ? t.add[m] + channel : nullptr, t.slope, t.channels - channel,
@@ -80,26 +110,25 @@ void conv(const ConvTile<float>& t, int first) {
   }
 }
 
-typedef void (*Conv)(const ConvTile<float>&, int);
-
-template <int M>
+template <class Products, int M>
 void conv_pixels(const ConvTile<float>& t) {
   for (int first = 0; first < t.channels; first += 2 * kWidth) {
     if (t.channels - first > kWidth) {
-      conv<M, 2>(t, first);
+      conv<Products, M, 2>(t, first);
     } else {
-      conv<M, 1>(t, first);
+      conv<Products, M, 1>(t, first);
     }
   }
 }
 
+template <class P>
 void conv_tile(const ConvTile<float>& t) {
   static void (*const by_pixels[])(const ConvTile<float>&) = {
-      nullptr,        conv_pixels<1>, conv_pixels<2>, conv_pixels<3>,
-      conv_pixels<4>, conv_pixels<5>, conv_pixels<6>,
+      nullptr,           conv_pixels<P, 1>, conv_pixels<P, 2>, conv_pixels<P, 3>,
+      conv_pixels<P, 4>, conv_pixels<P, 5>, conv_pixels<P, 6>,
 #if defined(__AVX512F__)
-      conv_pixels<7>, conv_pixels<8>, conv_pixels<9>, conv_pixels<10>,
-      conv_pixels<11>, conv_pixels<12>, conv_pixels<13>, conv_pixels<14>,
+      conv_pixels<P, 7>, conv_pixels<P, 8>, conv_pixels<P, 9>, conv_pixels<P, 10>,
+      conv_pixels<P, 11>, conv_pixels<P, 12>, conv_pixels<P, 13>, conv_pixels<P, 14>,
 #endif
   };
   by_pixels[t.pixels](t);
@@ -112,6 +141,35 @@ void affine(const float* __restrict in, const float* __restrict scale,
     out[c] = x > slope * x ? x : slope * x;
   }
 }
+
+#if defined(__AVX512BF16__)
+
+void affine_pairs(const float* in, const float* scale, const float* shift, float* out,
+                  int channels) {
+  for (int c = 0; c < channels; c += 2 * kWidth) {
+    __m512 x[2];
+    for (int v = 0; v < 2; ++v) {
+      const int at = c + v * kWidth, left = channels - at;
+      const __mmask16 here = left >= kWidth ? 0xffff : left > 0 ? (1u << left) - 1 : 0;
+      x[v] = _mm512_maskz_loadu_ps(here, in + at);
+      if (!scale) continue;
+      x[v] = _mm512_fmadd_ps(x[v], _mm512_maskz_loadu_ps(here, scale + at),
+                             _mm512_maskz_loadu_ps(here, shift + at));
+      x[v] = _mm512_max_ps(_mm512_setzero_ps(), x[v]);  // in this order, not a number stays none
+    }
+    _mm512_storeu_si512(out + c / 2, (__m512i)_mm512_cvtne2ps_pbh(x[1], x[0]));
+  }
+}
+
+constexpr auto kConvPairs = conv_tile<Pairs>;
+constexpr auto kAffinePairs = affine_pairs;
+
+#else
+
+constexpr void (*kConvPairs)(const ConvTile<float>&) = nullptr;
+constexpr void (*kAffinePairs)(const float*, const float*, const float*, float*, int) = nullptr;
+
+#endif
 
 // One dimension of the transforms; the paper's matrices B^T and A^T.
 inline void transform_in(const Vector* d, Vector* t) {
@@ -255,9 +313,9 @@ void quantize(const float* in, float scale, float shift, Byte* out, int count);
 void pool_bytes(const Byte* const* pixels, int count, bool max, Byte* out, int channels);
 
 extern const Kernels table;
-const Kernels table = {GLUONDENSE_NAME, kPixels,     conv_tile,    conv_bytes, affine, rectify,
-                       quantize,        pool,        pool_bytes,   winograd_in, winograd_out,
-                       kGrouped};
+const Kernels table = {GLUONDENSE_NAME, kPixels,      conv_tile<Floats>, conv_bytes, kConvPairs,
+                       affine,          kAffinePairs, rectify,           quantize,   pool,
+                       pool_bytes,      winograd_in,  winograd_out,      kGrouped};
 
 }  // namespace GLUONDENSE_ISA
 }  // namespace gluondense

@@ -89,9 +89,15 @@ struct Kernels {
   int max_pixels;
   void (*conv)(const ConvTile<float>& tile);
   void (*conv_bytes)(const ConvTile<Byte>& tile);
+  // Of pairs of bfloat16 in place of floats, and of weights likewise: (runs * run, kBlock) pairs of
+  // two input channels. Null where the processor has no such instruction.
+  void (*conv_pairs)(const ConvTile<float>& tile);
   // out = activation(in * scale + shift), over channels.
   void (*affine)(const float* in, const float* scale, const float* shift, float slope, float* out,
                  int channels);
+  // out = max(0, in * scale + shift), or in where scale is null, in pairs; up to 15 more zeros.
+  void (*affine_pairs)(const float* in, const float* scale, const float* shift, float* out,
+                       int channels);
   // out = max(0, (in ^ flip) - zero): a normalization and ReLU whose scale the next weights have.
   void (*rectify)(const Byte* in, const Byte* flip, const Byte* zero, Byte* out, int channels);
   // out = round(in * scale + shift), 0 to 255.

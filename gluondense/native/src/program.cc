@@ -183,6 +183,7 @@ Program Program::parse(const std::string& text) {
       if (words.number("format", 0) != 1) fail("another format; update the library");
       program.blob = words.offset("blob", 0);
       program.bytes = words.offset("bytes", 0);
+      program.bf16 = words.number("bf16", 0) != 0;
     } else if (kind == "map") {
       program.maps.push_back({words.number("channels", 0), words.number("border", 0),
                               words.number("bytes", 0) != 0, words.offset("edge", -1)});

@@ -78,6 +78,7 @@ struct Program {
   std::vector<Step> steps;
   std::size_t blob = 0;   // floats of all weights
   std::size_t bytes = 0;  // and bytes
+  bool bf16 = false;      // whether 1x1 convolutions may compute in bfloat16
   int outputs = 0;
 
   // Throws std::invalid_argument with what is wrong: whatever is left can be run.

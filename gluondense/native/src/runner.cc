@@ -35,6 +35,8 @@ void Runner::run(const float* in, int image, const std::vector<float*>& outputs)
       winograd(s, winograd_[i].data());
     } else if (!grouped_[i].empty()) {
       grouped(s, grouped_[i].data());
+    } else if (!pairs_[i].empty()) {
+      conv<float>(s, pairs_[i].data());
     } else {
       bytes ? run_step<Byte>(s) : run_step<float>(s);
     }

@@ -17,12 +17,13 @@ typedef std::vector<std::vector<float>> FiltersByStep;
 
 FiltersByStep winograd_filters(const Program& program, const Plan& plan, const float* blob);
 FiltersByStep grouped_filters(const Program& program, const float* blob);
+FiltersByStep pair_filters(const Program& program, const Plan& plan, const float* blob);
 
 // All that the threads share.
 struct Network {
   const Program& program;
   const Plan& plan;
-  const FiltersByStep &winograd, &grouped;
+  const FiltersByStep &winograd, &grouped, &pairs;
   const float* blob;
   const std::int8_t* bytes;
 };
@@ -46,6 +47,7 @@ class Runner {
         plan_(network.plan),
         winograd_(network.winograd),
         grouped_(network.grouped),
+        pairs_(network.pairs),
         blob_(network.blob),
         bytes_(network.bytes),
         memory_(memory),
@@ -58,7 +60,7 @@ class Runner {
  private:
   const Program& program_;
   const Plan& plan_;
-  const FiltersByStep &winograd_, &grouped_;
+  const FiltersByStep &winograd_, &grouped_, &pairs_;
   const float* const blob_;
   const std::int8_t* const bytes_;
   Byte* const memory_;
@@ -73,12 +75,13 @@ class Runner {
   void load(const Step& s, const float* in);
   template <class T>
   void store(const Step& s, int image, float* out) const;
+  // With pairs, in bfloat16.
   template <class T>
-  void conv(const Step& s);
+  void conv(const Step& s, const float* pairs = nullptr);
   template <class T>
-  void conv_tile(const Step& s, int y, int x, int pixels, int block, int end);
+  void conv_tile(const Step& s, const float* pairs, int y, int x, int pixels, int block, int end);
   template <class T>
-  const T* pack(const Step& s, const T* in, ConvTile<T>* tile);
+  const T* pack(const Step& s, bool pairs, const T* in, ConvTile<T>* tile);
   void grouped(const Step& s, const float* filters);
   void winograd(const Step& s, const float* filters);
   void winograd_tiles(const Step& s, const float* filters, int first, int tiles);
