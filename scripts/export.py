@@ -79,8 +79,8 @@ def _parser() -> Parser:
         "--target",
         default="portable",
         help="portable (default): any MXNet from 1.4; onednn: faster, for CPUs and MXNet 1.9; "
-        "native: faster still, compiled here; native_bf16: with bfloat16 where the processor has "
-        "it; int8, native_int8: in 8 bits, faster, less exact; "
+        "native: faster still, compiled here; native_bf16: the same, in bfloat16 where the CPU "
+        "has it; int8, native_int8: in 8 bits, faster, less exact; "
         "onnx, onnx_int8: one file for ONNX Runtime, OpenVINO, …",
     )
     parser.add_argument(

@@ -52,6 +52,8 @@ def exported(target: str) -> Candidate:
     def build(folder: Path, threads: int, shape: tuple[int, ...]) -> Run:
         import mxnet as mx
 
+        if precision == "bf16" and "avx512_bf16" not in Path("/proc/cpuinfo").read_text():
+            raise RuntimeError("this CPU has no bfloat16: it would be native once more")
         # What a user of plain MXNet writes: nothing of gluondense.
         library = folder / f"{target}-native.so"
         if library.exists():
