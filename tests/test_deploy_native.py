@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import subprocess
@@ -24,6 +25,7 @@ from gluondense.deploy.targets import TARGETS
 from gluondense.ir import Graph
 
 pytestmark = pytest.mark.usefixtures("native_operator")
+build_module = importlib.import_module("gluondense.native.build")  # native.build is a function
 
 # Loads a folder's exports and predicts, with as many threads and the instructions it is told.
 WORKER = """
@@ -469,6 +471,13 @@ def test_without_a_compiler_the_error_says_what_to_do(tmp_path, monkeypatch, com
     with pytest.raises(native.CompilerError, match=message):
         native.build(tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_sets_that_the_compiler_does_not_know_are_left_out():
+    """As GCC 9 does not know bfloat16: the others are no reason to have no library."""
+    compiler = build_module._compiler()
+    assert build_module._knows(compiler, build_module.FLAGS)
+    assert not build_module._knows(compiler, ("-mavx512bf16-of-tomorrow",))
 
 
 def test_the_library_is_built_once(tmp_path):
