@@ -26,7 +26,7 @@ help: ## this list
 install: $(VENV)/.installed ## virtual environment with gluondense and MXNet
 
 $(VENV)/.installed: setup.py
-	@python="$(PYTHON)"; [ -n "$$python" ] || python=$$(sh scripts/find_python.sh) || exit 1; \
+	@python="$(PYTHON)"; [ -n "$$python" ] || python=$$(sh scripts/dev/find_python.sh) || exit 1; \
 	echo "Installing into $(VENV) with $$python, about a minute ..."; \
 	"$$python" -m venv "$(VENV)"
 	$(PIP) --editable ".[$(EXTRA)]"
@@ -81,9 +81,9 @@ test-serve: $(VENV)/.installed-serve ## exports in multi-model-server itself, wh
 
 docs-check: $(VENV)/.installed-test ## run the examples of the docs; show what is stale in the generated pages
 	@mkdir -p build
-	$(BIN)/python scripts/model_stats.py --docs build/models.md
+	$(BIN)/python scripts/dev/models_page.py build/models.md
 	diff -u docs/models.md build/models.md
-	$(BIN)/python scripts/docs_check.py
+	$(BIN)/python scripts/dev/docs_check.py
 
 $(VENV)/.installed-docs: $(VENV)/.installed
 	$(PIP) --editable ".[$(EXTRA),docs]"

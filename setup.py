@@ -8,7 +8,7 @@ from pathlib import Path
 from setuptools import find_packages, setup
 
 HERE = Path(__file__).parent
-VERSION = re.search(r'"(.+)"$', (HERE / "gluondense/version.py").read_text().rstrip()).group(1)
+VERSION = re.search(r'__version__ = "(.+)"', (HERE / "gluondense/version.py").read_text()).group(1)
 
 # MXNet's own metadata says numpy<2, so pip cannot pair it with the NumPy that Python 3.13 needs.
 # There it is one more line: pip install --no-deps mxnet==1.9.1
@@ -28,7 +28,7 @@ setup(
     packages=find_packages(include=["gluondense", "gluondense.*"]),
     package_data={
         "gluondense": ["py.typed"],
-        "gluondense.native": ["src/*"],  # compiled on the user's machine
+        "gluondense.native": ["src/*/*"],  # compiled on the user's machine
     },
     # The range of tests/test_pythons.py.
     python_requires=">=3.9,<3.14",

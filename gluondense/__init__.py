@@ -10,12 +10,13 @@ from . import environment
 
 environment.prepare()  # before anything imports MXNet: its threads are fixed when its library loads
 
-from .analysis import summary
+from .analysis.costs import summary
 from .deploy import export, load_exported
 from .models import get_spec, list_models
 from .training import fit
 from .version import __version__
-from .weights import get_model, load_weights, model_functions, register_with_gluoncv
+from .weights import load_weights
+from .zoo import get_model, model_functions, register_with_gluoncv
 
 __all__ = [
     "__version__",

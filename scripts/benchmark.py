@@ -13,10 +13,11 @@ import time
 from pathlib import Path
 from typing import Any, Callable, Optional
 
-from gluondense.arguments import Parser
-from gluondense.benchmark.results import markdown, race_text, rest_text
-from gluondense.benchmark.run import FORMAT, Plan, measure
-from gluondense.environment import usable_cores
+from benchmarking.results import markdown, race_text, rest_text
+from benchmarking.run import FORMAT, Plan, measure
+
+from gluondense.commands.arguments import Parser
+from gluondense.environment.process import usable_cores
 
 
 def main(argv: Optional[list[str]] = None) -> int:
@@ -39,7 +40,7 @@ def main(argv: Optional[list[str]] = None) -> int:
         if args.markdown:
             args.markdown.write_text(markdown(content), encoding="utf-8")
         if args.html:
-            from gluondense.benchmark.page import page
+            from benchmarking.page import page
 
             args.html.write_text(page(content), encoding="utf-8")
     except (ValueError, OSError, RuntimeError) as error:
@@ -52,7 +53,7 @@ def main(argv: Optional[list[str]] = None) -> int:
 
 
 def _train(argv: list[str]) -> int:
-    from gluondense.benchmark.training import measure, page, text
+    from benchmarking.training import measure, page, text
 
     args = _train_parser().parse_args(argv)
     shown, content = 0, {}

@@ -7,16 +7,16 @@ import sys
 from importlib.util import find_spec
 from typing import Optional
 
+from benchmarking.loading import race
 from tabulate import tabulate
 
-from gluondense.arguments import Parser
-from gluondense.benchmark.loading import race
+from gluondense.commands.arguments import Parser
 
 
 def main(argv: Optional[list[str]] = None) -> int:
     """Parse, measure, print a table; return the process's exit code."""
     parser = Parser(description=__doc__)
-    parser.add_argument("rec", help="RecordIO file, of scripts/make_recordio.py")
+    parser.add_argument("rec", help="RecordIO file, of gluondense/commands/make_recordio.py")
     parser.add_argument("--batch-size", type=int, default=50)
     parser.add_argument("--rounds", type=int, default=5, help="turns of each; default: 5")
     args = parser.parse_args(argv)

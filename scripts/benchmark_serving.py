@@ -16,17 +16,17 @@ from statistics import median
 from typing import Any, Optional
 
 import numpy as np
+from benchmarking.serving import Load, ask, model_server, onnx_server, put_under_load
 from PIL import Image
 from tabulate import tabulate
 
 import gluondense
-from gluondense.arguments import Parser
-from gluondense.benchmark.serving import Load, ask, model_server, onnx_server, put_under_load
-from gluondense.data.images import decode_image
-from gluondense.data.transforms import normalize
+from gluondense.commands.arguments import Parser
+from gluondense.data.files.image import decode_image
+from gluondense.data.transforms.batch import normalize
 from gluondense.deploy import archive, predict
 from gluondense.deploy.targets import get_target
-from gluondense.environment import usable_cores
+from gluondense.environment.process import usable_cores
 from gluondense.training.checkpoint import versions
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

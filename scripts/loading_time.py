@@ -12,7 +12,7 @@ from statistics import median
 from typing import Optional
 
 import gluondense
-from gluondense.arguments import Parser
+from gluondense.commands.arguments import Parser
 
 # What is timed, all of it with the file in the page cache, and behind the imports.
 WHATS = {

@@ -9,12 +9,11 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import local_server
 import pytest
+from support import local_server
+from support.paths import ROOT
 
 import gluondense  # noqa: F401  # first: it sets MXNet's threads, also where a test imports mxnet itself
-
-ROOT = Path(__file__).resolve().parent.parent
 
 
 def pytest_addoption(parser):
@@ -114,7 +113,7 @@ def fashion_mnist_dir(shared: Path) -> Path:
 @pytest.fixture(scope="session")
 def native_operator() -> Path:
     """The compiled operators of ``native``. CI has a compiler; what it refuses fails."""
-    from gluondense.deploy import native
+    from gluondense.native import program as native
 
     if not any(map(shutil.which, filter(None, [os.environ.get("CXX"), "g++", "clang++"]))):
         pytest.skip("there is no C++ compiler")

@@ -7,7 +7,7 @@ import re
 
 import pytest
 import yaml
-from conftest import ROOT
+from support.paths import ROOT
 
 import gluondense
 from gluondense.weights import LAYOUTS, WEIGHTS
@@ -43,7 +43,7 @@ def check():
     """The script that runs the examples; it reads other scripts by their names."""
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(ROOT / "scripts"))
-        yield importlib.import_module("docs_check")
+        yield importlib.import_module("dev.docs_check")
 
 
 ROOMS = ("blocks", "data", "deploy", "training", "weights")

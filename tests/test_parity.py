@@ -228,7 +228,7 @@ def test_logits_are_gluoncv2_s(name, tmp_path):
     size = 32 if "cifar" in name else 224
     x = mx.nd.array(image((size, size), "float32"))
     model(x)
-    from reference import randomize
+    from support.reference import randomize
 
     expected = randomize(model)(x).asnumpy()
     path = tmp_path / "peer.params"

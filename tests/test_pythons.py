@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
+from support.paths import ROOT
 
 pytestmark = pytest.mark.pythons
 
@@ -41,7 +41,7 @@ CLEAN = {
 def interpreter(version: str) -> str:
     """The path of an installed Python, found the way the Makefile does."""
     found = subprocess.run(
-        ["sh", str(ROOT / "scripts/find_python.sh"), version],
+        ["sh", str(ROOT / "scripts/dev/find_python.sh"), version],
         capture_output=True,
         text=True,
         check=False,

@@ -1,9 +1,9 @@
 """Data sets as arrays, and the loader that feeds them to a network."""
 
-from .datasets import DATASETS, DatasetInfo, ImageArrays, load_dataset
-from .images import read_image
-from .loader import ArrayLoader
-from .transforms import AUGMENTATIONS
+from .datasets.registry import DATASETS, DatasetInfo, ImageArrays, load_dataset
+from .files.image import read_image
+from .loaders.array import ArrayLoader
+from .transforms.batch import AUGMENTATIONS
 
 __all__ = [
     "AUGMENTATIONS",

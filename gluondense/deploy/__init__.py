@@ -1,13 +1,13 @@
 """Deployment: networks as files that MXNet reads without gluondense, and pictures through them."""
 
-from .archive import archive
-from .calibrate import Calibration
-from .export import export
-from .exported import ExportMetadata, load_exported
-from .files import ExportedFiles, OnnxFiles
-from .onnx_block import OnnxBlock
-from .predict import Prediction, predict
-from .unpack import unpack
+from .artifact import ExportMetadata, load_exported
+from .artifact_files import ExportedFiles, OnnxFiles
+from .exporter import export
+from .onnx.block import OnnxBlock
+from .prediction import Prediction, predict
+from .quantization.calibration import Calibration
+from .serving.archive import archive
+from .serving.unpack import unpack
 
 __all__ = [
     "Calibration",

@@ -10,15 +10,15 @@ from typing import Callable
 import mxnet as mx
 import numpy as np
 
-from ..ir import Graph, Lowered, Params
-from ..models.spec import closest
-from .calibrate import Calibration
-from .graph import portable_json
-from .native import as_byte_program, as_program, load
-from .onnx import check_installed, open_shape, to_onnx
-from .onnx_quantize import onnx_int8 as quantized_onnx
-from .passes import PASSES
-from .quantize import int8 as quantized
+from ..errors import closest
+from ..graph.inference_passes import PASSES
+from ..graph.ir import Graph, Lowered, Params
+from ..graph.trace import portable_json
+from ..native.program import as_byte_program, as_program, load
+from .onnx.convert import check_installed, open_shape, to_onnx
+from .onnx.int8 import onnx_int8 as quantized_onnx
+from .quantization.calibration import Calibration
+from .quantization.onednn_int8 import int8 as quantized
 
 Shape = tuple[int, ...]
 
@@ -122,7 +122,17 @@ def native_int8(
     """
     _check_float32("native_int8", params)
     load()
-    return as_byte_program(_optimized(symbol, params), calibration)
+    if calibration.keep:
+        raise ValueError(
+            f"keep (={calibration.keep}): target='native_int8' keeps no layers in float; use "
+            "target='int8'."
+        )
+    return as_byte_program(
+        _optimized(symbol, params),
+        calibration.batches(),
+        calibration.method,
+        calibration.percentile,
+    )
 
 
 def onnx(symbol: mx.sym.Symbol, params: Params, shape: Shape) -> Lowered:

@@ -26,8 +26,9 @@ from typing import Any
 from mxnet.gluon import nn
 
 from ..blocks import CSPStage, DenseBlock, Transition
+from ..errors import check, check_choice, is_number
 from .network import Network
-from .spec import DenseSpec, check, check_choice, is_number
+from .spec import DenseSpec
 
 FUSIONS = ("both", "first", "last")
 WIDTHS = ("densenet", "halved")

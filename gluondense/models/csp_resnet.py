@@ -10,8 +10,9 @@ from typing import Any
 from mxnet.gluon import nn
 
 from ..blocks import CSPResidualStage
+from ..errors import check, check_counts, is_count, is_number
 from .network import Network
-from .spec import NetworkSpec, check, check_counts, is_count, is_number
+from .spec import NetworkSpec
 
 
 @dataclasses.dataclass(frozen=True)

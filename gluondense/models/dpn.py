@@ -8,8 +8,9 @@ from collections.abc import Iterator
 from mxnet.gluon import nn
 
 from ..blocks import DualPathStage
+from ..errors import check, check_counts, is_count
 from .network import Network
-from .spec import NetworkSpec, check, check_counts, is_count
+from .spec import NetworkSpec
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,8 +10,9 @@ from mxnet.gluon import nn
 from mxnet.ndarray import NDArray
 
 from ..blocks import TRAINING_MAP, Chain, HeFanOut, Stem, Tensor, mean_max_logits
-from .native_training import NativeTraining
-from .spec import NetworkSpec, check, is_count
+from ..errors import check, is_count
+from ..native.backend import NativeTraining
+from .spec import NetworkSpec
 
 
 class FeatureInfo(NamedTuple):

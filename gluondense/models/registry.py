@@ -6,10 +6,11 @@ import dataclasses
 import fnmatch
 from typing import Any
 
+from ..errors import closest
+from ..graph.recompute import find_recompute
 from . import csp_densenet, csp_resnet, densenet, dpn
 from .network import Network
-from .recompute import find_recompute
-from .spec import NetworkSpec, closest
+from .spec import NetworkSpec
 
 NETWORKS: dict[type, type[Network]] = {
     densenet.DenseNetSpec: densenet.DenseNet,

@@ -4,6 +4,7 @@
 and all that stands on it has another way or says so.
 """
 
-from .build import OPERATOR, STAGE, CompilerError, build, load, loaded
+from ..graph.fuse_dense_stages import STAGE
+from .build import OPERATOR, CompilerError, build, load, loaded
 
 __all__ = ["OPERATOR", "STAGE", "CompilerError", "build", "load", "loaded"]

@@ -15,10 +15,10 @@ from pathlib import Path
 import mxnet as mx
 
 from ..download import cache_folder
-from ..environment import usable_cores
+from ..environment.process import usable_cores
 
 SOURCES = Path(__file__).with_name("src")
-OPERATOR, STAGE = "gluondense_program", "gluondense_dense_stage"
+OPERATOR = "gluondense_program"
 FLAGS = (
     "-O3",
     "-std=c++17",
@@ -130,7 +130,7 @@ def _fingerprint() -> str:
     """Of everything that the library is made of."""
     made_of = (mx.__version__, platform.machine(), os.environ.get("CXX"), FLAGS, INSTRUCTION_SETS)
     digest = hashlib.sha256(repr((*made_of, LIB_API_FLAGS)).encode())
-    for file in sorted(SOURCES.iterdir()):
+    for file in sorted(path for path in SOURCES.rglob("*") if path.is_file()):
         digest.update(file.read_bytes())
     return digest.hexdigest()[:12]
 
@@ -144,17 +144,20 @@ def _compile(compiler: list[str], work: Path) -> Path:
     }
     has = tuple(f"-DGLUONDENSE_HAS_{name}" for name in sets)
     parts: list[tuple[Path, str, tuple[str, ...]]] = [
-        (file, file.stem, has) for file in SOURCES.glob("*.cc") if file.stem not in KERNELS
+        (file, file.stem, has) for file in SOURCES.rglob("*.cc") if file.stem not in KERNELS
     ]
     parts.append((mxnet / "src/lib_api.cc", "lib_api", LIB_API_FLAGS))
     for name, more in sets.items():
         names = (f"-DGLUONDENSE_ISA={name}", f'-DGLUONDENSE_NAME="{name}"')
-        parts += [(SOURCES / f"{stem}.cc", f"{stem}_{name}", (*more, *names)) for stem in KERNELS]
+        parts += [
+            (SOURCES / "kernels" / f"{stem}.cc", f"{stem}_{name}", (*more, *names))
+            for stem in KERNELS
+        ]
 
     def compile_part(part: tuple[Path, str, tuple[str, ...]]) -> str:
         file, stem, more = part
         goal = str(work / f"{stem}.o")
-        include = ("-isystem", str(mxnet / "include"))
+        include = ("-I", str(SOURCES), "-isystem", str(mxnet / "include"))
         _run([*compiler, *FLAGS, *include, *more, "-c", str(file), "-o", goal])
         return goal
 

@@ -3,7 +3,7 @@
 from .checkpoint import Checkpoint, load
 from .config import TrainConfig
 from .loop import RunResult, fit
-from .recipes import RECIPES, get_recipe
+from .recipes.fashion_mnist import RECIPES, get_recipe
 from .report import write_report
 from .step import StepResult, TrainStep
 

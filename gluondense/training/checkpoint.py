@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import platform
 import shutil
 import sys
 from dataclasses import asdict, dataclass
@@ -17,7 +16,7 @@ import numpy as np
 from mxnet import gluon
 
 from ..models import build_model
-from ..version import __version__
+from ..version import versions
 from .config import tuples
 from .ema import MovingAverage
 
@@ -278,16 +277,6 @@ def _check_whole(path: Path) -> None:
     # MXNet doesn't look at what closing the file says: of a full disk it may be all that tells.
     if not path.stat().st_size or (not mx.nd.load(str(path)) and path.name != STATES):
         raise OSError(f"{path.name} was not written whole")
-
-
-def versions() -> dict[str, str]:
-    """Versions of the software that the numbers depend on."""
-    return {
-        "gluondense": __version__,
-        "mxnet": mx.__version__,
-        "numpy": np.__version__,
-        "python": platform.python_version(),
-    }
 
 
 def _states(trainer: gluon.Trainer) -> dict[str, mx.nd.NDArray]:

@@ -6,9 +6,9 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Optional, Union
 
 from ..data import DATASETS
+from ..errors import closest
+from ..graph.recompute import find_recompute
 from ..models import get_spec
-from ..models.recompute import find_recompute
-from ..models.spec import closest
 
 SCHEDULES = ("constant", "cosine", "poly", "step")
 OPTIMIZERS = ("sgd", "nag")
@@ -49,7 +49,7 @@ class TrainConfig:
         their gradients are added up. BatchNorm sees each part alone.
     memory_efficient
         Whether backward computes maps again instead of keeping them: True, or a key of
-        ``gluondense.models.recompute.RECOMPUTE``. The result is the same.
+        ``gluondense.graph.recompute.RECOMPUTE``. The result is the same.
     drop_last
         Whether a ragged last batch is left out of training (it would re-plan the static graph).
     optimizer, lr, momentum, wd

@@ -8,8 +8,8 @@ from pathlib import Path
 import mxnet as mx
 from mxnet import autograd, gluon
 
-from ..environment import import_gluoncv
-from ..weights import get_model
+from ..environment.process import import_gluoncv
+from ..zoo import get_model
 from . import checkpoint
 from .config import TrainConfig
 

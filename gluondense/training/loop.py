@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Optional, Union
 
 from .config import TrainConfig
-from .distributed import Workers, join
-from .inputs import open_data
+from .data import open_data
+from .distributed.join import Workers, join
 from .run import Run
-from .runfolder import RunFolder
+from .run_folder import RunFolder
 from .signals import StopRequest
 
 

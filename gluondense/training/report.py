@@ -14,12 +14,13 @@ from typing import Union
 import numpy as np
 from PIL import Image
 
-from ..analysis import Summary, summary
+from ..analysis.costs import Summary, summary
+from ..reports.page import document, plot, table
 from . import checkpoint
 from .checkpoint import Checkpoint
 from .config import TrainConfig
-from .page import document, plot, table
-from .runfolder import Answers, RunFolder, replace_file
+from .run_folder import Answers, RunFolder, replace_file
+from .schedule import make_schedule
 
 
 @dataclass(frozen=True)
@@ -61,13 +62,15 @@ def write_report(path: Union[str, os.PathLike]) -> Path:
 
 def _page(facts: _Facts) -> str:
     # Imported here: plotly takes a second, and only reports need it.
-    from .report_figures import confusion_figure, history_figure, recall_figure
+    from ..reports.figures import confusion_figure, history_figure, recall_figure
 
     config, names = facts.config, facts.best.class_names
     answers, kept = facts.answers.evaluation, facts.answers
+    last = facts.rows[-1]
+    schedule = make_schedule(config, int(last["step"] // last["epoch"]))
     body = f"""<div class="tiles">{_tiles(facts)}</div>
 <section><h2>Training</h2><p>Loss and accuracy after each epoch, learning rate at each step.</p>
-{plot(history_figure(facts.rows, config))}</section>
+{plot(history_figure(facts.rows, config.epochs, schedule))}</section>
 <section><h2>Confusion</h2>
 <p>The {answers.seen.sum():,} test images after epoch {kept.epoch}, the best;
 {len(answers.mistakes()):,} are taken for another class.{_only(names)}</p>
@@ -82,7 +85,7 @@ def _page(facts: _Facts) -> str:
 
 
 def _only(names: Sequence[str]) -> str:
-    from .report_figures import MAX_CLASSES
+    from ..reports.figures import MAX_CLASSES
 
     few = f" Shown are the {MAX_CLASSES} of {len(names):,} classes with the most mistakes."
     return few if len(names) > MAX_CLASSES else ""

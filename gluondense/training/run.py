@@ -12,27 +12,27 @@ import mxnet as mx
 import numpy as np
 from mxnet import gluon
 
+from ..analysis.predictions import Evaluation, evaluate
 from ..models import build_model
 from ..native import CompilerError
 from . import checkpoint
 from .config import TrainConfig
+from .data import Data, make_loader, mean_and_std, test_batch
 from .devices import find_devices
 from .distill import Lesson
-from .distributed import Workers
+from .distributed.join import Workers
 from .ema import MovingAverage
-from .evaluate import Evaluation, evaluate
 from .events import Events
-from .inputs import Data, make_loader, mean_and_std, test_batch
+from .labels import mix, soft_labels
 from .metrics import Meter
 from .precision import LossScale, check_dtype
 from .progress import epoch_line, progress_bar, step_line
 from .report import write_report
-from .runfolder import RunFolder
+from .run_folder import RunFolder
 from .schedule import make_schedule
 from .seeds import seed_all
 from .signals import Stopped, StopRequest
 from .step import TrainStep
-from .targets import mix, soft_labels
 
 SAVE_SECONDS = 300.0  # a crash within a long epoch loses at most so much work
 

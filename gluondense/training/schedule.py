@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Callable
 
-from ..environment import import_gluoncv
+from ..environment.process import import_gluoncv
 from .config import TrainConfig
 
 

@@ -12,11 +12,12 @@ import mxnet as mx
 from mxnet import autograd, gluon
 from mxnet.ndarray import NDArray
 
-from ..ir import Graph
-from ..models.recompute import find_recompute, map_sizes, mark
-from ..models.training_layouts import suit_onednn
-from .precision import check_dtype, lower
-from .sync import synchronize
+from ..graph.ir import Graph
+from ..graph.mixed_precision import lower
+from ..graph.onednn_layouts import suit_onednn
+from ..graph.recompute import find_recompute, map_sizes, mark
+from ..graph.sync_batch_norm import synchronize
+from .precision import check_dtype
 
 Arrays = Union[NDArray, Sequence[NDArray]]
 

@@ -19,9 +19,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from ..data.preprocessing import CSP, DPN, IMAGENET, Preprocessing
 from ..download import cache_folder, download_file, has_sha256
-from ..models.spec import closest
-from .layout import CSP, DPN, IMAGENET, Preprocessing
+from ..errors import closest
 
 BICUBIC = dataclasses.replace(IMAGENET, interpolation="bicubic")
 

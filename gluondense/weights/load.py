@@ -14,12 +14,13 @@ import numpy as np
 from mxnet import gluon
 
 from ..blocks import HeFanOut
+from ..data.preprocessing import Preprocessing
 from ..models import Network
-from .files import WeightsFile, open_weights
-from .layout import Layout, Preprocessing
-from .layouts import get_layout
-from .matching import HEAD, STEM, Plan, find_layout, some
+from .formats.open import WeightsFile, open_weights
 from .memory import divide, make_arrays, make_pages, open_arrays, reserve, share
+from .naming.match import HEAD, STEM, Plan, find_layout, some
+from .naming.scheme import Layout
+from .naming.schemes import get_layout
 
 logger = logging.getLogger(__name__)
 

@@ -14,9 +14,9 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from ..models import Network
-from .layout import Layout
-from .layouts import LAYOUTS, get_layout
-from .torch_layouts import TORCH_LAYOUTS
+from .naming.scheme import Layout
+from .naming.schemes import LAYOUTS, get_layout
+from .naming.torch import TORCH_LAYOUTS
 
 SUFFIXES = (".params", ".safetensors")
 

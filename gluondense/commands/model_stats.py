@@ -1,0 +1,113 @@
+"""What networks cost: parameters, multiply-adds, activations, memory and CIO.
+
+python scripts/model_stats.py densenet121 'csp*' dpn92 --html costs.html
+python scripts/model_stats.py 'dpn*' --input-size 320 --set attention=se
+python scripts/model_stats.py densenet121 --per-layer --csv layers.csv
+python scripts/model_stats.py --docs docs/models.md
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import gluondense
+
+from ..analysis.comparison import records, table, write_page
+from ..analysis.costs import Summary
+from ..models import SPECS
+from .arguments import Parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Print and write what the named networks cost; return the exit code, 2 after an error."""
+    options = _parser().parse_args(argv)
+    try:
+        given = {"classes": options.classes, "in_channels": options.in_channels}
+        given = {name: value for name, value in given.items() if value is not None}
+        fields = {**dict(options.set), **given}
+        costs = [_count(name, options.input_size, fields) for name in _names(options.models)]
+        _write(costs, options)
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _parser() -> Parser:
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    add("models", nargs="*", default=["*"], metavar="MODEL", help="names or patterns; default: all")
+    add(
+        "--input-size",
+        type=_size,
+        metavar="SIZE",
+        help="224 or 224x192 (height x width); default: what each network was made for",
+    )
+    add("--in-channels", type=int, metavar="N", help="channels of the image")
+    add("--classes", type=int, metavar="N", help="number of outputs")
+    parser.add_fields()
+    add("--per-layer", action="store_true", help="every operator instead of the totals")
+    add("--markdown", action="store_true", help="print the table as Markdown")
+    add("--csv", type=Path, metavar="FILE", help="write the numbers as CSV")
+    add("--json", type=Path, metavar="FILE", help="write the numbers as JSON")
+    add("--html", type=Path, metavar="FILE", help="write a page of charts that needs no network")
+    add("--docs", type=Path, metavar="FILE", help="write the documentation's page of all networks")
+    return parser
+
+
+def _size(text: str) -> tuple[int, int]:
+    match = re.fullmatch(r"(\d+)(?:x(\d+))?", text)
+    if not match:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is neither a size (224) nor HEIGHTxWIDTH (224x192)"
+        )
+    return int(match[1]), int(match[2] or match[1])
+
+
+def _names(patterns: Sequence[str]) -> list[str]:
+    """Expand the patterns, in the registry's order; names as such are left to get_spec to check."""
+    names: list[str] = []
+    for pattern in patterns:
+        if not re.search(r"[*?\[]", pattern):
+            names.append(pattern)
+            continue
+        matches = gluondense.list_models(pattern)
+        found = [name for name in SPECS if name in matches]
+        if not found:
+            raise ValueError(
+                f"no model matches {pattern!r}: gluondense.list_models() has all names."
+            )
+        names += found
+    return list(dict.fromkeys(names))
+
+
+def _count(name: str, size: tuple[int, int] | None, fields: dict[str, Any]) -> Summary:
+    spec = gluondense.get_spec(name, **fields)
+    if size is None:
+        return gluondense.summary(name, **fields)
+    return gluondense.summary(name, (1, spec.in_channels, *size), **fields)
+
+
+def _write(costs: list[Summary], options: argparse.Namespace) -> None:
+    rows = records(costs, options.per_layer)
+    if options.csv:
+        with options.csv.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, rows[0])
+            writer.writeheader()
+            writer.writerows(rows)
+    if options.json:
+        options.json.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+    if options.html:
+        write_page(costs, options.html)
+    print(table(costs, "pipe" if options.markdown else "simple", options.per_layer))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,81 @@
+"""Name what pictures show, with a trained run or an exported network."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import sys
+from pathlib import Path
+from typing import Optional
+
+from .. import load_exported
+from ..deploy import Prediction, predict
+from ..training import load
+from .arguments import Parser
+
+
+def main(argv: Optional[list[str]] = None) -> int:
+    """Parse, predict, print; return the process's exit code."""
+    args = _parser().parse_args(argv)
+    try:
+        predictions = _predict(args)
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    if args.json:
+        print(json.dumps([dataclasses.asdict(item) for item in predictions], ensure_ascii=False))
+    else:
+        print("\n\n".join(map(_table, predictions)))
+    return 0
+
+
+def _parser() -> Parser:
+    parser = Parser(description=__doc__)
+    parser.add_argument(
+        "model", help="a run's folder, a checkpoint's, or an export (prefix or one of its files)"
+    )
+    parser.add_argument("images", nargs="+", metavar="image.png")
+    parser.add_argument("--top", type=int, default=5, help="how many classes to name; default: 5")
+    parser.add_argument("--json", action="store_true", help="a machine-readable list")
+    parser.add_argument(
+        "--invert",
+        action="store_true",
+        help="the picture is dark on light, while the network was trained on light on dark "
+        "(Fashion-MNIST, digits)",
+    )
+    return parser
+
+
+def _predict(args: argparse.Namespace) -> list[Prediction]:
+    if Path(args.model).is_dir():
+        about = load(args.model)
+        net = about.network()
+    else:
+        net = load_exported(args.model)
+        about = net.metadata
+        if about.mean is None or about.std is None:
+            raise ValueError(
+                f"{args.model} was exported without mean and std: export it again with them."
+            )
+    return predict(
+        net,
+        args.images,
+        about.input_shape,
+        about.mean,
+        about.std,
+        about.class_names,
+        top=args.top,
+        invert=args.invert,
+    )
+
+
+def _table(prediction: Prediction) -> str:
+    width = max(map(len, prediction.labels))
+    rows = zip(prediction.labels, prediction.probabilities)
+    lines = (f"  {label:<{width}}  {probability:7.2%}" for label, probability in rows)
+    return "\n".join([prediction.image, *lines])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

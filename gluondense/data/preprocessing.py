@@ -1,0 +1,80 @@
+"""How an image becomes a network's input."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+
+@dataclasses.dataclass(frozen=True)
+class Preprocessing:
+    """What a network's images must have gone through.
+
+    Parameters
+    ----------
+    mean, std
+        A number for each channel, of pixels scaled to [0, 1].
+    interpolation
+        ``"bilinear"`` or ``"bicubic"``, for resizing.
+    crop_ratio
+        Side of the centre crop over the shorter side of the resized image.
+    input_size
+        Side of the crop in pixels.
+    """
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    interpolation: str = "bilinear"
+    crop_ratio: float = 0.875
+    input_size: int = 224
+
+    @classmethod
+    def from_json(cls, text: str) -> Preprocessing:
+        """Read what :meth:`to_json` wrote.
+
+        Raises
+        ------
+        ValueError
+            If it says something else.
+        """
+        try:
+            values = json.loads(text)
+            for name in ("mean", "std"):
+                values[name] = tuple(map(float, values[name]))
+            return cls(**values)
+        except (TypeError, KeyError, ValueError) as error:
+            raise ValueError(f"{text[:80]!r} is no preprocessing ({error}).") from None
+
+    def to_json(self) -> str:
+        """All fields, for a file's header."""
+        return json.dumps(dataclasses.asdict(self))
+
+    def for_channels(self, channels: int) -> Preprocessing:
+        """The same for other channels: their average for one, else in turn, as for the filters.
+
+        Examples
+        --------
+        >>> IMAGENET.for_channels(1).std
+        (0.226,)
+        """
+        if channels == len(self.mean):
+            return self
+
+        def fit(values: tuple[float, ...]) -> tuple[float, ...]:
+            if channels == 1:
+                return (round(sum(values) / len(values), 6),)
+            return tuple(values[i % len(values)] for i in range(channels))
+
+        return dataclasses.replace(self, mean=fit(self.mean), std=fit(self.std))
+
+
+IMAGENET = Preprocessing(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
+
+
+# The DPN authors subtract (124, 117, 104) and multiply by 0.0167.
+DPN = Preprocessing(
+    mean=(124 / 255, 117 / 255, 104 / 255), std=(1 / (0.0167 * 255),) * 3, interpolation="bicubic"
+)
+
+
+CSP = dataclasses.replace(IMAGENET, crop_ratio=0.887, input_size=256)

@@ -1,0 +1,112 @@
+"""Pictures from files through a network."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import mxnet as mx
+import numpy as np
+from mxnet import gluon
+
+from ..data.files.image import read_image
+from ..data.transforms.batch import normalize
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The likeliest classes of one picture, the likeliest first, with their probabilities."""
+
+    image: str
+    labels: tuple[str, ...]
+    probabilities: tuple[float, ...]
+
+
+def predict(
+    net: gluon.HybridBlock,
+    images: Iterable[str | os.PathLike[str]],
+    input_shape: Sequence[int],
+    mean: Sequence[float],
+    std: Sequence[float],
+    class_names: Sequence[str] | None = None,
+    top: int = 5,
+    invert: bool = False,
+    ctx: mx.Context | None = None,
+) -> list[Prediction]:
+    """Classify pictures.
+
+    Parameters
+    ----------
+    net
+        Gives logits (N, classes); or an export, whatever it takes and gives.
+    images
+        Files; all are read before the first is classified.
+    input_shape
+        (N, C, H, W): pictures are made C channels and scaled to (H, W).
+    mean, std
+        A number for each channel, of pixels scaled to [0, 1].
+    class_names
+        A label for each class; its number if None.
+    top
+        How many classes to name.
+    invert
+        True turns black into white first: Fashion-MNIST and digits are white on black.
+    ctx
+        Device of the network; MXNet's current context by default.
+
+    Raises
+    ------
+    FileNotFoundError
+        If a picture is missing.
+    ValueError
+        If one is not readable, or an argument breaks its rule.
+
+    Examples
+    --------
+    >>> import gluondense, tempfile
+    >>> from PIL import Image
+    >>> net = gluondense.get_model("densenet_tutorial")
+    >>> net.initialize()
+    >>> with tempfile.NamedTemporaryFile(suffix=".png") as file:
+    ...     Image.new("L", (40, 30)).save(file.name)
+    ...     result = predict(net, [file.name], (1, 1, 64, 64), (0.5,), (0.5,), top=3)
+    >>> len(result[0].labels)
+    3
+    """
+    if top < 1:
+        raise ValueError(f"top (={top}) must be at least 1.")
+    files = [os.fspath(image) for image in images]
+    _, channels, height, width = input_shape
+    pixels = [read_image(file, channels, (height, width)) for file in files]
+    if invert:
+        pixels = [255 - picture for picture in pixels]
+    about = getattr(net, "metadata", None)
+    if not getattr(about, "preprocess", False):
+        pixels = [normalize(picture[None], mean, std)[0] for picture in pixels]
+    output = getattr(about, "output", "logits")
+    return [
+        _likeliest(file, _probabilities(net, data[None], ctx, output), class_names, top)
+        for file, data in zip(files, pixels)
+    ]
+
+
+def _probabilities(
+    net: gluon.HybridBlock, data: np.ndarray, ctx: mx.Context | None, output: str
+) -> np.ndarray:
+    outputs = net(mx.nd.array(data, ctx=ctx, dtype=data.dtype))
+    if isinstance(outputs, (list, tuple)) or outputs.ndim != 2 or output == "features":
+        raise ValueError("the network gives features, not classes: use one with an output.")
+    outputs = outputs.astype("float32")
+    return (outputs if output == "probabilities" else outputs.softmax()).asnumpy()[0]
+
+
+def _likeliest(
+    file: str, probabilities: np.ndarray, class_names: Sequence[str] | None, top: int
+) -> Prediction:
+    order = np.argsort(-probabilities, kind="stable")[:top].tolist()
+    return Prediction(
+        image=file,
+        labels=tuple(class_names[index] if class_names else str(index) for index in order),
+        probabilities=tuple(float(probabilities[index]) for index in order),
+    )

@@ -1,0 +1,147 @@
+"""The networks by name, with weights where they are asked for."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any, Callable
+
+from .environment.process import import_gluoncv
+from .models import SPECS, Network, build_model
+from .weights.catalog import fetch_weights, find_weights
+from .weights.load import load_weights
+
+
+def get_model(
+    name: str,
+    *,
+    pretrained: bool | str | os.PathLike[str] = False,
+    root: str | os.PathLike[str] | None = None,
+    ctx: Any = None,
+    features_only: bool = False,
+    prefix: str | None = None,
+    memory_efficient: bool | str = False,
+    **fields: Any,
+) -> Network:
+    """Build a network by name, hybridized into a static graph.
+
+    Parameters
+    ----------
+    name
+        One of :func:`list_models`, in any case.
+    pretrained
+        ``True`` downloads the network's published weights, once, and loads them; a string chooses
+        among several by tag (``"ra_in1k"``); a path loads that file, of any layout that
+        :func:`gluondense.load_weights` knows.
+    root
+        Folder of downloaded weights; ``$MXNET_HOME/models`` by default, else ``~/.mxnet/models``.
+    ctx
+        Where to put loaded weights; MXNet's current context by default.
+    features_only
+        True returns the maps after each stage instead of logits; ``net.feature_info`` describes
+        them.
+    prefix
+        Begins the names of parameters in exported symbols; the model's name by default.
+    memory_efficient
+        True trains in less than a third of the memory with :class:`gluondense.training.TrainStep`,
+        which computes concatenations, normalizations and bottlenecks again in backward instead of
+        keeping them; ``"norms"`` keeps more, ``"most"`` less. All else stays as it is.
+    **fields
+        Fields of the spec to replace: ``classes``, ``in_channels``, ``dropout``, ``growth_rate`` …
+
+    Returns
+    -------
+    Network
+        Takes ``(N, in_channels, H, W)`` for any H and W from ``net.min_size`` on. Not initialized
+        unless ``pretrained``; ``net.initialize()`` does it as the authors' code does.
+
+    Raises
+    ------
+    ValueError
+        If there is no such network or field, the value breaks the field's rule, or the file is of
+        another network.
+    FileNotFoundError
+        If ``pretrained`` names no file.
+
+    Examples
+    --------
+    >>> import mxnet as mx
+    >>> net = get_model("densenet40_k12_cifar10", in_channels=1)
+    >>> net.initialize()
+    >>> net(mx.nd.zeros((2, 1, 28, 28))).shape
+    (2, 10)
+    >>> get_model("dpn92", features_only=True).feature_info[1]
+    FeatureInfo(name='stage2', channels=704, stride=8)
+    """
+    net = build_model(
+        name,
+        features_only=features_only,
+        prefix=prefix,
+        memory_efficient=memory_efficient,
+        **fields,
+    )
+    if pretrained:
+        _load(net, pretrained, root, ctx)
+    return net
+
+
+def _load(net: Network, pretrained: Any, root: Any, ctx: Any) -> None:
+    if pretrained is True or _is_tag(pretrained):
+        weights = find_weights(net.model_name, None if pretrained is True else pretrained)
+        load_weights(net, fetch_weights(weights, root), ctx=ctx)
+        net.preprocessing = weights.preprocessing.for_channels(net.spec.in_channels)
+        if net.spec.classes == weights.classes and not net.features_only:
+            _name_classes(net)
+    else:
+        load_weights(net, pretrained, ctx=ctx)
+
+
+def _name_classes(net: Network) -> None:
+    """Set what GluonCV sets: all published weights are ImageNet's."""
+    names = import_gluoncv().data.ImageNet1kAttr()
+    net.synset, net.classes, net.classes_long = names.synset, names.classes, names.classes_long
+
+
+def _is_tag(pretrained: Any) -> bool:
+    """Whether this is a word like ``ra_in1k``, not a path."""
+    return (
+        isinstance(pretrained, str)
+        and Path(pretrained).name == pretrained
+        and not Path(pretrained).suffix
+        and not Path(pretrained).exists()
+    )
+
+
+def model_functions() -> dict[str, Callable[..., Network]]:
+    """A function for each network, ``densenet121(**fields)`` and its like."""
+
+    def function(name: str) -> Callable[..., Network]:
+        def build(**kwargs: Any) -> Network:
+            return get_model(name, **kwargs)
+
+        build.__name__ = build.__qualname__ = name
+        build.__doc__ = f"``get_model({name!r}, **kwargs)``; its row is\n\n    {SPECS[name]}"
+        return build
+
+    return {name: function(name) for name in SPECS}
+
+
+def register_with_gluoncv(override: bool = False) -> list[str]:
+    """Make the networks known to ``gluoncv.model_zoo.get_model``.
+
+    Parameters
+    ----------
+    override
+        True also replaces the names that GluonCV has itself (``densenet121`` …); False leaves
+        them.
+
+    Returns
+    -------
+    list of str
+        The names that were added.
+    """
+    zoo = import_gluoncv().model_zoo.model_zoo._models
+    functions = model_functions()
+    added = sorted(name for name in functions if override or name not in zoo)
+    zoo.update({name: functions[name] for name in added})
+    return added

@@ -1,0 +1,89 @@
+"""ONNX Runtime behind Python's own HTTP server: the plain process that a model server is beside.
+
+``python -m benchmarking.onnx_server EXPORT PORT THREADS`` serves ``EXPORT.onnx``, a picture
+a request, one prediction at a time with all threads while others are being read.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import numpy as np
+
+from gluondense.data.files.image import decode_image
+from gluondense.data.transforms.batch import normalize
+
+TOP = 5
+
+
+class Handler(BaseHTTPRequestHandler):
+    """Answers as the service of the archives does."""
+
+    protocol_version = "HTTP/1.1"
+    # The answer in one packet, at once.
+    wbufsize = -1
+    disable_nagle_algorithm = True
+
+    session: Any
+    about: dict[str, Any]
+    turn = threading.Lock()
+
+    def do_GET(self) -> None:  # http.server's name
+        """Say that the server is there."""
+        self._say(200, "ready")
+
+    def do_POST(self) -> None:
+        """Classify the picture in the body."""
+        body = self.rfile.read(int(self.headers.get("content-length", 0)))
+        _, channels, height, width = self.about["input_shape"]
+        try:
+            pixels = decode_image(io.BytesIO(body), "the body", channels, (height, width))
+        except ValueError as error:
+            self._say(400, str(error))
+            return
+        data = normalize(pixels[None], self.about["mean"], self.about["std"])
+        with self.turn:
+            (logits,) = self.session.run(None, {self.about["input_name"]: data})
+        powers = np.exp(logits[0] - logits[0].max())
+        row = powers / powers.sum()
+        names = self.about["class_names"]
+        best = np.argsort(-row, kind="stable")[:TOP].tolist()
+        found = [
+            {"class": names[index] if names else str(index), "probability": float(row[index])}
+            for index in best
+        ]
+        self._say(200, found)
+
+    def _say(self, status: int, content: object) -> None:
+        body = json.dumps(content).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *args: Any) -> None:
+        """Say nothing of each request."""
+
+
+def main(prefix: str, port: int, threads: int) -> None:
+    """Serve until the process is ended."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    Handler.session = onnxruntime.InferenceSession(
+        f"{prefix}.onnx", options, providers=["CPUExecutionProvider"]
+    )
+    with open(f"{prefix}.json", encoding="utf-8") as file:
+        Handler.about = json.load(file)
+    ThreadingHTTPServer(("127.0.0.1", port), Handler).serve_forever()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))

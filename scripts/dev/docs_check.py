@@ -1,0 +1,253 @@
+"""Run the marked examples of the docs, each page's in a temporary folder of its own.
+
+A fenced block of sh or Python behind a line <!-- docs-check: run --> is run, one after the other in
+the page's folder, where scripts/ is this one. tests/test_docs.py checks all others: what they call
+is there and takes its arguments.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import contextlib
+import dataclasses
+import importlib
+import io
+import os
+import re
+import shlex
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Optional
+
+from gluondense.commands.arguments import Parser
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "scripts"))  # the scripts whose arguments are checked
+MARK = "<!-- docs-check: run -->"
+FENCE = re.compile(r"^( *)```(\w+)[^\n]*\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
+# Programs of others, whose arguments are theirs to check.
+TOOLS = {
+    *("apt-get", "cd", "cp", "curl", "export", "git", "kill", "ls", "mkdir", "mkdocs", "ruff"),
+    *(
+        "model-archiver",
+        "multi-model-server",
+        "source",
+        "ssh",
+        "sudo",
+        "tar",
+        "taskset",
+        "unzip",
+        "xdg-open",
+    ),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Block:
+    """A fenced block: its place, its language, its text without indent, whether it is to run."""
+
+    page: Path
+    line: int
+    language: str
+    text: str
+    runs: bool
+
+    @property
+    def place(self) -> str:
+        """Where it is, as compilers say it."""
+        return f"{self.page.relative_to(ROOT)}:{self.line}"
+
+
+def main(argv: Optional[list[str]] = None) -> int:
+    """Run the pages' blocks; return 1 if one fails."""
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("pages", nargs="*", type=Path, help="default: all")
+    parser.add_argument("--timeout", type=float, default=900, help="seconds for a block")
+    args = parser.parse_args(argv)
+    failed = 0
+    for page in [path.resolve() for path in args.pages] or pages():
+        marked = [block for block in blocks(page) if block.runs]
+        with tempfile.TemporaryDirectory() as folder:
+            Path(folder, "scripts").symlink_to(ROOT / "scripts")
+            for block in marked:
+                begin = time.monotonic()
+                error = run(block, Path(folder), args.timeout)
+                took = f"{time.monotonic() - begin:.0f} s"
+                print(f"{block.place}: {'FAILED, ' if error else ''}{took}", flush=True)
+                if error:
+                    print(error, file=sys.stderr)
+                    failed += 1
+                    break  # what follows builds on it
+    return 1 if failed else 0
+
+
+def pages() -> list[Path]:
+    """All pages with examples."""
+    return [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+
+def blocks(page: Path) -> list[Block]:
+    """Return a page's fenced blocks that have a language."""
+    text = page.read_text(encoding="utf-8")
+    found = []
+    for fence in FENCE.finditer(text):
+        before = text[: fence.start()]
+        body = re.sub(rf"^{fence[1]}", "", fence[3], flags=re.MULTILINE)
+        runs = before.rstrip().endswith(MARK)
+        found.append(Block(page, before.count("\n") + 1, fence[2], body, runs))
+    return found
+
+
+def run(block: Block, folder: Path, timeout: float) -> str:
+    """Run a block; return what it said if it failed, else nothing."""
+    shell = {"sh": ["bash", "-euo", "pipefail", "-c"], "python": [sys.executable, "-c"]}
+    environment = {
+        **os.environ,
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
+        "PYTHONPATH": str(ROOT),
+    }
+    try:
+        done = subprocess.run(
+            [*shell[block.language], block.text],
+            cwd=folder,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=timeout,
+        )
+    except subprocess.TimeoutExpired:
+        return f"not done after {timeout:g} s"
+    return f"{done.stdout}\nexit code {done.returncode}" if done.returncode else ""
+
+
+def complaints(block: Block) -> list[str]:
+    """Return what nobody could run of a block of sh or Python, without running it."""
+    if block.language == "python" and ">>>" not in block.text:  # doctest has the others
+        try:
+            return list(_missing_names(ast.parse(block.text)))
+        except SyntaxError as error:
+            return [f"line {error.lineno} is no Python: {error.msg}"]
+    if block.language == "sh":
+        found = (complaint(words) for words in commands(block.text))
+        return [message for message in found if message]
+    return []
+
+
+def _missing_names(tree: ast.AST) -> Iterator[str]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and ast.unparse(node.value) == "gluondense":
+            if not hasattr(importlib.import_module("gluondense"), node.attr):
+                yield f"gluondense has no {node.attr}"
+        elif isinstance(node, ast.ImportFrom) and str(node.module).split(".")[0] == "gluondense":
+            module = importlib.import_module(str(node.module))
+            yield from (
+                f"{node.module} has no {alias.name}"
+                for alias in node.names
+                if not hasattr(module, alias.name)
+            )
+
+
+def commands(text: str) -> Iterator[list[str]]:
+    """Yield the words of each command, without assignments in front, comments and redirections."""
+    for line in text.replace("\\\n", " ").splitlines():
+        words = shlex.shlex(line, posix=True, punctuation_chars=True)
+        words.whitespace_split = True
+        command: list[str] = []
+        skip = False  # the file of a redirection
+        for word in [*words, ";"]:
+            if set(word) <= set("();&|"):
+                while command and re.fullmatch(r"\w+=.*", command[0]):
+                    command.pop(0)
+                if command:
+                    yield command
+                command = []
+            elif set(word) <= set("<>"):
+                skip = True
+            elif skip:
+                skip = False
+            else:
+                command.append(word)
+
+
+def complaint(words: list[str]) -> str:
+    """Say why a command can't be run, or nothing.
+
+    Examples
+    --------
+    >>> complaint(["make", "tests"])
+    'make has no target tests'
+    """
+    name, *arguments = words
+    checks: dict[str, Any] = {"python": _python, "make": _make, "pip": _pip}
+    base = Path(name).name
+    if base in checks:
+        return checks[base](arguments)
+    return "" if base in TOOLS else f"unknown command {name}: if it is right, add it to TOOLS"
+
+
+def _python(arguments: list[str]) -> str:
+    first, *rest = arguments or [""]
+    if first == "-m":
+        module = rest[0]
+        if module in {"pip", "venv", "http.server"} or importlib.util.find_spec(module):
+            return _pip(rest[1:]) if module == "pip" else ""
+        return f"there is no module {module}"
+    if not (ROOT / first).is_file():
+        return f"there is no script {first}"
+    return _refused(".".join(Path(first).with_suffix("").parts[1:]), rest)
+
+
+class _Parsed(Exception):  # the good end
+    """The arguments were understood."""
+
+
+def _refused(script: str, arguments: list[str]) -> str:
+    """Let a script read its arguments, and stop it there."""
+    parse = argparse.ArgumentParser.parse_args
+
+    def only_parse(parser: Any, *args: Any, **kwargs: Any) -> None:
+        parse(parser, *args, **kwargs)
+        raise _Parsed
+
+    said = io.StringIO()
+    argparse.ArgumentParser.parse_args = only_parse  # type: ignore[assignment,method-assign]
+    try:
+        with contextlib.redirect_stderr(said):
+            importlib.import_module(script).main(arguments)
+    except _Parsed:
+        return ""
+    except SystemExit:
+        return f"{script}.py {shlex.join(arguments)}: {said.getvalue().strip()}"
+    finally:
+        argparse.ArgumentParser.parse_args = parse  # type: ignore[method-assign]
+    return f"{script}.py parses no arguments"
+
+
+def _make(arguments: list[str]) -> str:
+    text = (ROOT / "Makefile").read_text(encoding="utf-8")
+    for word in arguments:
+        variable, equals, _ = word.partition("=")
+        if equals and not re.search(rf"\b{variable}\b", text):
+            return f"the Makefile has no {variable}"
+        if not equals and not re.search(rf"^{re.escape(word)}:", text, re.MULTILINE):
+            return f"make has no target {word}"
+    return ""
+
+
+def _pip(arguments: list[str]) -> str:
+    known = re.findall(r'^        "([\w-]+)": \[', (ROOT / "setup.py").read_text(), re.MULTILINE)
+    for word in arguments:
+        for extra in (re.findall(r"^(?:\.|gluondense)\[(.+)\]$", word) or [""])[0].split(","):
+            if extra and extra not in known:
+                return f"setup.py has no extra {extra}"
+    return ""
+
+
+if __name__ == "__main__":
+    sys.exit(main())

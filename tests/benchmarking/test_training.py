@@ -1,0 +1,38 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+from benchmarking.train_candidates import TRAINERS
+from benchmarking.training import measure
+
+from scripts import benchmark
+
+
+@pytest.mark.slow
+def test_train_measures_time_and_memory_of_each_setting(tmp_path, capsys):
+    files = [tmp_path / "train.json", tmp_path / "train.html"]
+    arguments = ["train", "densenet40_k12_cifar10", "--batch", "8", "--size", "32"]
+    arguments += ["--rounds", "1", "--threads", "1", "--only", "plain", "most"]
+    arguments += ["--json", str(files[0]), "--html", str(files[1])]
+    assert benchmark.main(arguments) == 0
+    plain, most = json.loads(files[0].read_text())["rows"]
+    assert (plain["name"], most["name"]) == ("plain", "most")
+    assert (plain["ratio"], plain["share"], plain["planned"]) == (1, 1, 0)
+    assert most["share"] < 0.8
+    assert most["planned"] > 0
+    assert plain["ms"] > 0
+    assert "densenet40_k12_cifar10, batch 8" in files[1].read_text()
+    assert "| most |" in capsys.readouterr().out
+
+
+def test_unknown_trainer_is_one_line(capsys):
+    assert benchmark.main(["train", "densenet121", "--only", "torsh"]) == 2
+    assert "error: there is no trainer 'torsh': known are plain, light" in capsys.readouterr().err
+
+
+def test_what_is_not_installed_is_told(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(RuntimeError, match=r"no trainer can run densenet121: \w+ is not installed"):
+        list(measure(["densenet121"], [1]))
+    assert {"plain", "most", "torch"} <= set(TRAINERS)

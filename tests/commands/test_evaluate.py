@@ -1,0 +1,166 @@
+from __future__ import annotations
+
+import json
+
+import mxnet as mx
+import numpy as np
+import pytest
+from support.command_line import SMALL, load_script
+from support.images import encoded, make_folders
+from support.training_tiny import TINY
+
+import gluondense
+from gluondense.data.datasets.folders import list_folders
+from gluondense.data.files.record_maker import make_recordio
+from gluondense.evaluation import open_subject
+from gluondense.training import checkpoint, fit
+from gluondense.training.run_folder import RunFolder
+from gluondense.weights import WEIGHTS, save_weights
+from gluondense.weights.published import published_errors
+
+
+@pytest.fixture
+def script(root):
+    return load_script(root, "evaluate")
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory, root):
+    """A run on four colours, and the record file of its pictures."""
+    folder = tmp_path_factory.mktemp("evaluate")
+    make_recordio(folder / "a", list_folders(make_folders(folder / "train")))
+    rec = str(folder / "a.rec")
+    args = ["--rec-train", rec, "--rec-val", rec, *SMALL, "--epochs=3", "--set=dropout=0"]
+    train = load_script(root, "train_imagenet")
+    assert (
+        train.main([*args, "--lr-mode=cosine", "--augment=flip", "--out", str(folder / "run")]) == 0
+    )
+    return folder / "run", rec
+
+
+def figures(script, tmp_path, *args):
+    assert script.main([*map(str, args), "--json", str(tmp_path / "out.json"), "-j0"]) == 0
+    return json.loads((tmp_path / "out.json").read_text())
+
+
+def test_a_run_has_the_accuracy_of_its_log(script, run, tmp_path, capsys):
+    found = figures(script, tmp_path, run[0], "--report", tmp_path / "page.html")
+    best = max(RunFolder(run[0]).rows(), key=lambda row: row["test_acc"])
+    assert found["top1"] == pytest.approx(best["test_acc"])
+    assert found["top5"] == 1
+    assert found["loss"] == pytest.approx(best["test_loss"], rel=1e-4)
+    assert list(found["classes"]) == [f"class{number}" for number in range(4)]
+    assert np.mean(list(found["classes"].values())) == pytest.approx(found["top1"])
+    output = capsys.readouterr().out
+    assert output.startswith("24 images of imagenet, 1 crop: top-1 ")
+    assert "published: error 25.02 / 7.71 % (Huang et al., Table 3)" in output
+    page = (tmp_path / "page.html").read_text()
+    assert "evaluation of 24 images" in page
+
+
+def test_an_export_equals_its_run(script, run, tmp_path):
+    net = checkpoint.load(run[0]).network()
+    saved = checkpoint.load(run[0])
+    gluondense.export(
+        net,
+        tmp_path / "net",
+        input_shape=saved.input_shape,
+        class_names=saved.class_names,
+        mean=saved.mean,
+        std=saved.std,
+    )
+    mine = figures(script, tmp_path, run[0])
+    export = figures(script, tmp_path, tmp_path / "net", "--rec-val", run[1])
+    assert export["top1"] == mine["top1"]
+    assert export["loss"] == pytest.approx(mine["loss"], rel=1e-4)
+
+
+def test_ten_crops_and_other_sizes(script, run, tmp_path):
+    found = figures(script, tmp_path, run[0], "--crops=10", "--input-size=24", "--crop-ratio=0.7")
+    assert (found["crops"], found["input_size"], found["crop_ratio"]) == (10, [24, 24], 0.7)
+    assert found["published"][0]["top1"] == 23.61
+    assert found["loss"] != figures(script, tmp_path, run[0], "--input-size=24")["loss"]
+
+
+def test_unreadable_pictures_count_nowhere(script, run, tmp_path, capsys):
+    make_folders(tmp_path / "val")
+    (tmp_path / "val/class2/0.jpg").write_bytes(encoded_half())
+    found = figures(script, tmp_path, run[0], "--data-dir", tmp_path)
+    assert (found["images"], found["skipped"]) == (23, 1)
+    assert "could not be read" in capsys.readouterr().out
+
+
+def encoded_half():
+    from support.images import gradient
+
+    data = encoded(gradient())
+    return data[: len(data) // 2]
+
+
+def test_published_weights(script, run, tmp_path, monkeypatch):
+    """The file of a mirror: random values, which tell nothing of the accuracy."""
+    net = gluondense.get_model("densenet121")
+    net.initialize()
+    save_weights(net, tmp_path / "w.safetensors")
+    monkeypatch.setattr("gluondense.zoo.fetch_weights", lambda *args: tmp_path / "w.safetensors")
+    subject = open_subject("densenet121.tv_in1k", [mx.cpu()])
+    assert subject.weights == "densenet121.tv_in1k"
+    assert subject.size == (224, 224)
+    assert subject.mean == WEIGHTS["densenet121.tv_in1k"].preprocessing.mean
+    errors = published_errors("densenet121", "imagenet", weights=subject.weights)
+    assert [error.top1 for error in errors] == [25.566, 25.02]
+
+
+def test_arrays_in_memory(script, tmp_path):
+    config = TINY.with_fields(epochs=1)
+    result = fit(config, tmp_path / "run", progress=False)
+    assert figures(script, tmp_path, tmp_path / "run")["top1"] == result.test_accuracy
+    assert script.main([str(tmp_path / "run"), "--crops=10"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("model", "dataset", "augmented", "error"),
+    [
+        ("densenet100_k12_bc_cifar10", "cifar10", True, 4.51),
+        ("densenet100_k12_bc_cifar10", "cifar10", False, 5.92),
+        ("densenet190_k40_bc_cifar100", "cifar100", True, 17.18),
+        ("densenet190_k40_bc_cifar100", "cifar100", False, None),
+        ("densenet40_k12_svhn", "svhn", False, 1.79),
+        ("csp_densenet121", "imagenet", False, None),
+    ],
+)
+def test_published_figures(model, dataset, augmented, error):
+    found = published_errors(model, dataset, augmented=augmented)
+    assert [row.top1 for row in found] == ([] if error is None else [error])
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["nothing"], "nothing"),
+        (["{run}", "--data-dir=/nowhere"], "no folder /nowhere"),
+        (["{run}", "--dataset=synthetic"], "knows 4 classes, the data has 5"),
+        (["{run}", "--input-size=0"], "--input-size 0"),
+    ],
+)
+def test_mistakes_are_one_line(script, run, capsys, args, message):
+    assert script.main([arg.format(run=run[0]) for arg in args]) == 2
+    line = capsys.readouterr().err
+    assert line.startswith("error: ")
+    assert line.count("\n") == 1
+    assert message in line
+
+
+@pytest.mark.parametrize("options", [[], ["--preprocess"]])
+def test_an_export_in_8_bits_is_made_and_judged_with_the_runs_pictures(
+    root, run, options, tmp_path, capsys
+):
+    folder, _ = run
+    prefix = str(tmp_path / "net")
+    assert load_script(root, "evaluate").main([str(folder)]) == 0
+    accuracy = capsys.readouterr().out.split("top-1 ")[1].split("%")[0]
+    words = f"images of imagenet: {float(accuracy):.2f}% in float, "
+    arguments = [str(folder), "--target", "int8", "--out", prefix, *options]
+    assert load_script(root, "export").main(arguments) == 0
+    assert words in capsys.readouterr().out
+    assert gluondense.load_exported(prefix).metadata.quantization["images"] > 1

@@ -1,0 +1,317 @@
+from __future__ import annotations
+
+import importlib
+import json
+import shutil
+import subprocess
+import sys
+
+import mxnet as mx
+import numpy as np
+import pytest
+from PIL import Image
+from support.export_config import CONFIG
+
+import gluondense
+from gluondense.data import load_dataset
+from gluondense.data.transforms.batch import normalize, resize
+from gluondense.training import fit, load
+
+
+@pytest.fixture
+def script():
+    """Import a command by its name."""
+    return lambda name: importlib.import_module(f"gluondense.commands.{name}")
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "run"
+    fit(CONFIG, folder, progress=False)
+    return folder
+
+
+@pytest.fixture
+def run(trained, tmp_path):
+    """A run folder of the test's own."""
+    return shutil.copytree(trained, tmp_path / "run")
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("pictures")
+    images = load_dataset("synthetic").test_images[:2]
+    for index, image in enumerate(images):
+        Image.fromarray(image.squeeze()).save(folder / f"{index}.png")
+    photo = np.random.default_rng(0).integers(0, 256, (90, 120, 3)).astype("uint8")
+    Image.fromarray(photo).save(folder / "photo.jpg")
+    return [str(folder / name) for name in ("0.png", "1.png", "photo.jpg")]
+
+
+def refused(main, arguments, capsys):
+    """The one line that a script prints before it gives up with exit code 2."""
+    assert main([str(argument) for argument in arguments]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("error: ")
+    assert err.count("\n") == 1
+    return err
+
+
+def test_export_writes_into_the_run_and_says_how_to_load(script, run, capsys, tmp_path):
+    assert script("export").main([str(run)]) == 0
+    out = capsys.readouterr().out
+    prefix = run / "export" / "densenet121"
+    block, checkpoint = gluondense.load_exported(prefix), load(run)
+    for name in ("class_names", "mean", "std", "input_shape"):
+        assert getattr(block.metadata, name) == getattr(checkpoint, name)
+    for end in ("-symbol.json", "-0000.params", ".json"):
+        assert f"{prefix}{end} (" in out
+    x = mx.nd.random.normal(shape=checkpoint.input_shape)
+    np.testing.assert_allclose(
+        block(x).asnumpy(), checkpoint.network()(x).asnumpy(), rtol=1e-4, atol=1e-5
+    )
+    _, snippet = out.split("Load it in plain MXNet:")
+    assert len(snippet.strip().splitlines()) == 3
+    lines = "\n".join(line.strip() for line in snippet.splitlines())
+    names: dict = {}
+    with pytest.warns(UserWarning, match="Cannot decide type"):  # MXNet's own
+        exec(lines, names)
+    assert names["outputs"].shape == (1, 5)
+
+
+def test_export_of_a_checkpoint_lies_outside_it(script, run, capsys):
+    assert script("export").main([str(run / "checkpoints" / "last")]) == 0
+    assert (run / "export" / "densenet121.json").is_file()
+    assert not (run / "checkpoints" / "last" / "export").exists()
+
+
+def test_export_to_another_place_and_shape(script, run, tmp_path, capsys):
+    options = ["--out", str(tmp_path / "there" / "net"), "--input-shape", "2,3,20,16"]
+    assert script("export").main([str(run), *options]) == 0
+    about = gluondense.load_exported(tmp_path / "there" / "net").metadata
+    assert about.input_shape == (2, 3, 20, 16)
+    assert not (run / "export").exists()
+
+
+def test_export_in_8_bits_is_calibrated_with_the_runs_images_and_says_what_it_costs(
+    script, run, capsys
+):
+    assert script("export").main([str(run), "--target", "int8", "--calibration-images", "40"]) == 0
+    out = capsys.readouterr().out
+    about = gluondense.load_exported(run / "export" / "densenet121").metadata.quantization
+    assert (about["images"], about["method"]) == (40, "minmax")
+    assert "Calibrated with 40 images (minmax); " in out
+    accuracy = load(run).metrics["test_acc"]
+    assert f"Accuracy over all 50 test images of synthetic: {accuracy:.2%} in float, " in out
+
+
+def test_export_that_takes_pixels_and_gives_probabilities(script, run, capsys):
+    options = ["--preprocess", "--output", "probabilities", "--target", "int8"]
+    assert script("export").main([str(run), *options]) == 0
+    out = capsys.readouterr().out
+    assert "outputs = net(mx.nd.zeros((1, 12, 12, 3), dtype='uint8'))" in out
+    accuracy = load(run).metrics["test_acc"]
+    assert f"Accuracy over all 50 test images of synthetic: {accuracy:.2%} in float, " in out
+    after = float(out.split(" in float, ")[1].split("%")[0]) / 100
+    assert after == pytest.approx(accuracy, abs=0.1)
+    about = gluondense.load_exported(run / "export" / "densenet121").metadata
+    assert (about.preprocess, about.output) == (True, "probabilities")
+
+
+def test_export_in_halves(script, run, capsys):
+    assert script("export").main([str(run), "--params-dtype", "float16"]) == 0
+    about = gluondense.load_exported(run / "export" / "densenet121").metadata
+    assert about.params_dtype == "float16"
+
+
+def test_export_in_8_bits_takes_pictures_too(script, run, pictures, tmp_path, capsys):
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for picture in pictures:
+        shutil.copy(picture, folder)
+    options = ["--calibrate", str(folder), "--calibration-method", "entropy"]
+    assert script("export").main([str(run), "--target", "int8", *options]) == 0
+    assert "Calibrated with 3 images (entropy); " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["{run}", "--target", "onedn"], "unknown target 'onedn'; did you mean 'onednn'"),
+        (["{run}", "--calibrate", "x"], "--target portable is not calibrated"),
+        (["{run}", "--target", "int8", "--calibrate", "nowhere"], "no pictures at nowhere"),
+        (["{run}", "--target", "int8", "--calibration-images", "0"], "count (=0) must be"),
+        (["{run}", "--input-shape", "1,1,12,12"], "takes images of shape"),
+        (["{run}", "--out", "{run}/config.json/net"], "cannot write to"),
+        (["{run}/nowhere"], "holds no checkpoint"),
+        (["{run}/checkpoints/best/model.params"], "holds no checkpoint"),
+    ],
+)
+def test_export_refuses_in_one_line(script, run, capsys, arguments, words):
+    arguments = [argument.format(run=run) for argument in arguments]
+    assert words in refused(script("export").main, arguments, capsys)
+    assert not (run / "export").exists()
+
+
+def test_export_refuses_a_damaged_checkpoint(script, run, capsys):
+    path = run / "checkpoints" / "best" / "model.params"
+    path.write_bytes(path.read_bytes()[:-1])
+    assert "model.params" in refused(script("export").main, [run], capsys)
+
+
+def test_export_reports_files_that_differ(script, run, capsys, monkeypatch):
+    module = script("export")
+
+    def export(*args, **kwargs):
+        raise RuntimeError("the loaded graph's outputs are off by 1.")
+
+    monkeypatch.setattr(module, "export", export)
+    assert module.main([str(run)]) == 1
+    assert capsys.readouterr().err == "error: the loaded graph's outputs are off by 1.\n"
+
+
+def test_export_says_that_a_shape_is_no_shape(script, run, capsys):
+    with pytest.raises(SystemExit) as caught:
+        script("export").main([str(run), "--input-shape", "1,x"])
+    assert caught.value.code == 2
+    assert "invalid shape value: '1,x'" in capsys.readouterr().err
+
+
+def test_predict_from_a_run_equals_predict_from_its_export(script, run, pictures, capsys):
+    assert script("export").main([str(run)]) == 0
+    capsys.readouterr()
+    predict = script("predict").main
+    found = []
+    for source in (run, run / "checkpoints" / "best", run / "export" / "densenet121"):
+        assert predict([str(source), *pictures, "--json", "--top", "3"]) == 0
+        found.append(json.loads(capsys.readouterr().out))
+    assert [item["image"] for item in found[0]] == pictures
+    for item, *others in zip(*found):
+        assert len(item["labels"]) == len(item["probabilities"]) == 3
+        assert all(other["labels"] == item["labels"] for other in others)
+        for other in others:
+            assert other["probabilities"] == pytest.approx(item["probabilities"], abs=1e-5)
+
+
+def test_predict_gives_what_the_network_gives_on_the_test_images(script, run, pictures, capsys):
+    assert script("predict").main([str(run), *pictures[:2], "--json", "--top", "99"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    checkpoint, data = load(run), load_dataset("synthetic")
+    images = resize(data.test_images[:2], checkpoint.input_shape[2:])
+    x = mx.nd.array(normalize(images, checkpoint.mean, checkpoint.std))
+    expected = mx.nd.softmax(checkpoint.network()(x)).asnumpy()
+    for item, row in zip(found, expected):
+        assert len(item["labels"]) == 5
+        assert sum(item["probabilities"]) == pytest.approx(1, abs=1e-5)
+        assert item["probabilities"] == sorted(item["probabilities"], reverse=True)
+        by_label = dict(zip(item["labels"], item["probabilities"]))
+        got = [by_label[name] for name in checkpoint.class_names]
+        # Pillow and the loader may round a pixel differently.
+        np.testing.assert_allclose(got, row, atol=0.02)
+
+
+def test_predict_prints_a_table(script, run, pictures, capsys):
+    assert script("predict").main([str(run), *pictures, "--top", "2"]) == 0
+    tables = capsys.readouterr().out.split("\n\n")
+    assert len(tables) == 3
+    names = load(run).class_names
+    for picture, table in zip(pictures, tables):
+        head, *rows = table.strip("\n").splitlines()
+        assert head == picture
+        assert len(rows) == 2
+        for row in rows:
+            label, probability = row.strip().rsplit(maxsplit=1)
+            assert label.strip() in names
+            assert probability.endswith("%")
+        assert len({len(row) for row in rows}) == 1
+
+
+def test_predict_inverts(script, run, pictures, tmp_path, capsys):
+    Image.fromarray(255 - np.asarray(Image.open(pictures[0]))).save(tmp_path / "negative.png")
+    predict = script("predict").main
+    assert predict([str(run), pictures[0], "--json"]) == 0
+    (plain,) = json.loads(capsys.readouterr().out)
+    assert predict([str(run), str(tmp_path / "negative.png"), "--json", "--invert"]) == 0
+    (inverted,) = json.loads(capsys.readouterr().out)
+    assert inverted["labels"] == plain["labels"]
+    assert inverted["probabilities"] == plain["probabilities"]
+
+
+def test_predict_refuses_in_one_line(script, run, pictures, tmp_path, capsys):
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(b"no picture")
+    predict = script("predict").main
+    assert str(broken) in refused(predict, [run, pictures[0], broken], capsys)
+    assert "nowhere.png" in refused(predict, [run, tmp_path / "nowhere.png"], capsys)
+    assert "top (=0)" in refused(predict, [run, pictures[0], "--top", "0"], capsys)
+    (tmp_path / "empty").mkdir()
+    assert "holds no checkpoint" in refused(predict, [tmp_path / "empty", pictures[0]], capsys)
+    assert "is not an export" in refused(predict, [tmp_path / "nothing", pictures[0]], capsys)
+
+
+def test_predict_refuses_incomplete_exports(script, run, pictures, tmp_path, capsys):
+    predict, net = script("predict").main, load(run).network()
+    bare = gluondense.export(net, tmp_path / "bare", (1, 3, 12, 12))
+    assert "without mean and std" in refused(predict, [bare.prefix, pictures[0]], capsys)
+    bare.params.unlink()
+    assert "bare-0000.params" in refused(predict, [bare.prefix, pictures[0]], capsys)
+
+    fields = {**CONFIG.model_args, "classes": 5}
+    maps = gluondense.get_model("densenet121", features_only=True, **fields)
+    maps.initialize()
+    numbers = {"mean": [0.5] * 3, "std": [0.5] * 3}
+    files = gluondense.export(maps, tmp_path / "maps", (1, 3, 12, 12), **numbers)
+    assert "gives features" in refused(predict, [files.prefix, pictures[0]], capsys)
+
+
+def test_predict_without_labels_names_numbers(script, run, pictures, tmp_path, capsys):
+    numbers = {"mean": [0.5] * 3, "std": [0.5] * 3}
+    net = load(run).network()
+    files = gluondense.export(net, tmp_path / "net", (1, 3, 12, 12), **numbers)
+    assert script("predict").main([str(files.metadata), pictures[0], "--json"]) == 0
+    (item,) = json.loads(capsys.readouterr().out)
+    assert set(item["labels"]) <= {str(number) for number in range(5)}
+
+
+def test_scripts_run_as_processes_without_a_traceback(root, tmp_path):
+    environment = {"PYTHONPATH": str(root), "PATH": ""}
+    for name, arguments in (("export.py", []), ("predict.py", ["x.png"])):
+        command = [sys.executable, root / "scripts" / name, tmp_path / "nowhere", *arguments]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True)
+        assert done.returncode == 2
+        assert done.stderr.startswith("error: ")
+        assert done.stderr.count("\n") == 1
+
+
+def test_onnx_models_are_exported_and_predict(script, run, pictures, capsys):
+    pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
+    assert script("export").main([str(run), "--target", "onnx"]) == 0
+    assert "onnxruntime.InferenceSession('" in capsys.readouterr().out
+    answers = []
+    for model in (run, run / "export" / "densenet121.onnx"):
+        assert script("predict").main([str(model), *pictures, "--json"]) == 0
+        answers.append(json.loads(capsys.readouterr().out))
+    for one, other in zip(*answers):
+        assert one["labels"] == other["labels"]
+        np.testing.assert_allclose(one["probabilities"], other["probabilities"], atol=1e-5)
+
+
+def test_archive_packs_a_runs_export(script, run, tmp_path, capsys):
+    assert script("export").main([str(run)]) == 0
+    prefix = run / "export" / "densenet121"
+    capsys.readouterr()
+    for ending in (".mar", ".tar.gz", ".zip"):
+        path = tmp_path / f"model{ending}"
+        assert script("archive").main([str(prefix), str(path)]) == 0
+        assert capsys.readouterr().out == f"{path} ({path.stat().st_size:,} bytes)\n"
+        assert gluondense.load_exported(path).metadata.class_names == load(run).class_names
+
+
+def test_archive_refuses_in_one_line(script, run, tmp_path, capsys):
+    main = script("archive").main
+    assert "is not an export" in refused(main, [run / "nowhere", tmp_path / "a.mar"], capsys)
+    assert script("export").main([str(run)]) == 0
+    capsys.readouterr()
+    assert "must end with" in refused(main, [run / "export" / "densenet121", "a.exe"], capsys)

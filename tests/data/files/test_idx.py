@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+import gzip
+import struct
+
+import numpy as np
+import pytest
+
+from gluondense.data.files.idx import read_idx
+
+LABELS = bytes([0, 0, 8, 1, 0, 0, 0, 3, 7, 8, 9])
+
+
+@pytest.mark.parametrize("pack", [bytes, gzip.compress])
+def test_reads_labels_and_images(tmp_path, pack):
+    path = tmp_path / "labels"
+    path.write_bytes(pack(LABELS))
+    assert read_idx(path).tolist() == [7, 8, 9]
+    path.write_bytes(pack(bytes([0, 0, 8, 3, 0, 0, 0, 2, 0, 0, 0, 1, 0, 0, 0, 2, 1, 2, 3, 4])))
+    array = read_idx(path)
+    assert array.dtype == np.uint8
+    assert array.tolist() == [[[1, 2]], [[3, 4]]]
+
+
+def test_reads_big_endian_numbers_of_several_bytes(tmp_path):
+    path = tmp_path / "numbers"
+    path.write_bytes(bytes([0, 0, 0x0C, 1, 0, 0, 0, 2]) + struct.pack(">2i", -5, 70000))
+    array = read_idx(path)
+    assert array.dtype == np.int32
+    assert array.tolist() == [-5, 70000]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "truncated: it has only 0 bytes"),
+        (LABELS[:3], "truncated: it has only 3 bytes"),
+        (LABELS[:6], "truncated: it ends within its header"),
+        (LABELS[:-1], "truncated: its header announces 11 bytes, it has 10"),
+        (LABELS + b"!", "too long: its header announces 11 bytes, it has 12"),
+        (b"\x89PNG" + LABELS, "not an idx file: it begins with 89504e47"),
+        (bytes([0, 0, 7, 1]) + LABELS[4:], "not an idx file: it begins with 00000701"),
+        (gzip.compress(LABELS)[:-9], "truncated: its gzip stream ends early"),
+        (gzip.compress(LABELS)[:5], "truncated: its gzip stream ends early"),
+        (gzip.compress(LABELS)[:-8] + bytes(8), "corrupt"),
+        (gzip.compress(LABELS) + b"tail", "corrupt"),
+        (gzip.compress(LABELS[:-1]), "truncated: its header announces 11 bytes, it has 10"),
+    ],
+)
+def test_refuses_bad_files_by_name(tmp_path, content, message):
+    path = tmp_path / "t10k-labels-idx1-ubyte"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=message) as caught:
+        read_idx(path)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)

@@ -1,0 +1,230 @@
+from __future__ import annotations
+
+import gc
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from support.images import encoded, make_folders, picture
+
+from gluondense.data.datasets.folders import list_folders
+from gluondense.data.files.sources import FolderSource
+from gluondense.data.loaders.stream import StreamLoader
+from gluondense.data.transforms.image import EvalTransform, TrainTransform
+
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+ALL = ("random_resized_crop", "flip", "rand_augment", "color_jitter", "lighting")
+TRAIN = TrainTransform((16, 20), ALL, MEAN, STD)
+EVAL = EvalTransform((16, 16), MEAN, STD)
+
+
+@pytest.fixture
+def source(tmp_path):
+    return FolderSource(list_folders(make_folders(tmp_path / "train")))
+
+
+@pytest.fixture
+def make(source):
+    loaders = []
+
+    def make(batch_size, transform=TRAIN, source=source, **options):
+        loaders.append(StreamLoader(source, transform, batch_size, **options))
+        return loaders[-1]
+
+    yield make
+    for loader in loaders:
+        loader.close()
+
+
+def pictures_of(loader, epoch, start=0):
+    batches = [(data.copy(), labels) for data, labels in loader.batches(epoch, start)]
+    return np.concatenate([data for data, _ in batches]), np.concatenate(
+        [part for _, part in batches]
+    )
+
+
+@pytest.mark.parametrize("workers", [1, 2, 3])
+def test_neither_processes_nor_batches_change_a_picture(make, workers):
+    expected, labels = pictures_of(make(5, shuffle=True, seed=3), epoch=2)
+    found, others = pictures_of(make(4, shuffle=True, seed=3, workers=workers), epoch=2)
+    np.testing.assert_array_equal(found, expected)
+    np.testing.assert_array_equal(others, labels)
+    assert expected.shape == (24, 3, 16, 20)
+    assert sorted(labels.tolist()) == sorted([0, 1, 2, 3] * 6)
+
+
+def test_epoch_resumed_in_its_middle_goes_on_with_the_same_batches(make):
+    loader = make(5, shuffle=True, workers=2)
+    whole, labels = pictures_of(loader, epoch=1)
+    rest, last = pictures_of(loader, epoch=1, start=3)
+    np.testing.assert_array_equal(rest, whole[15:])
+    np.testing.assert_array_equal(last, labels[15:])
+    assert len(list(loader.batches(1, start=5))) == 0
+
+
+def test_epochs_seeds_and_pictures_differ(make):
+    loader = make(24, shuffle=False, workers=2)
+    first, _ = pictures_of(loader, 0)
+    second, _ = pictures_of(loader, 1)
+    other, _ = pictures_of(make(24, shuffle=False, seed=1), 0)
+    assert not (first == second).all(axis=(1, 2, 3)).any()
+    assert not (first == other).all(axis=(1, 2, 3)).any()
+    orders = [pictures_of(make(24, shuffle=True), epoch)[1].tolist() for epoch in (0, 1)]
+    assert orders[0] != orders[1]
+
+
+def test_processes_do_not_share_random_streams(tmp_path, make):
+    (tmp_path / "same/a").mkdir(parents=True)
+    for number in range(8):
+        (tmp_path / f"same/a/{number}.jpg").write_bytes(encoded(picture()))
+    source = FolderSource(list_folders(tmp_path / "same"))
+    data, _ = pictures_of(make(8, source=source, workers=4), 0)
+    assert len({part.tobytes() for part in data}) == 8
+
+
+def test_an_epoch_that_is_left_early_does_not_spoil_the_next(make):
+    loader = make(3, shuffle=True, workers=2)
+    expected, _ = pictures_of(loader, 1)
+    for batches in (1, 2, 3):
+        going = loader.batches(0)
+        for _ in range(batches):
+            next(going)
+        going.close()
+        np.testing.assert_array_equal(pictures_of(loader, 1)[0], expected)
+
+
+def test_last_batch(make):
+    assert [len(labels) for _, labels in make(7).batches(0)] == [7, 7, 7, 3]
+    assert [len(labels) for _, labels in make(7, last="discard").batches(0)] == [7, 7, 7]
+
+
+def test_parts_of_batches_and_blocks_of_the_source_make_up_the_whole(make):
+    whole = [(data.copy(), labels) for data, labels in make(7, shuffle=True).batches(1)]
+    parts = [
+        make(7, shuffle=True, part=(number, 3), workers=number).batches(1) for number in range(3)
+    ]
+    for (data, labels), *three in zip(whole, *parts):
+        np.testing.assert_array_equal(np.concatenate([part for part, _ in three]), data)
+        np.testing.assert_array_equal(np.concatenate([part for _, part in three]), labels)
+    assert [make(7).count(index) for index in range(4)] == [7, 7, 7, 3]
+    blocks = [pictures_of(make(5, EVAL, block=block), 0)[0] for block in ((0, 11), (11, 24))]
+    np.testing.assert_array_equal(np.concatenate(blocks), pictures_of(make(5, EVAL), 0)[0])
+
+
+def test_ten_crops(make):
+    loader = make(4, EvalTransform((16, 16), MEAN, STD, crops=10), workers=2)
+    data, _ = next(iter(loader))
+    assert data.shape == (4, 10, 3, 16, 16)
+    np.testing.assert_array_equal(data[:, 5:], data[:, :5, ..., ::-1])
+    np.testing.assert_array_equal(data[:, 4], next(iter(make(4, EVAL)))[0])
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_unreadable_pictures(tmp_path, make, source, capfd, workers):
+    broken = tmp_path / "train/class1/3.jpg"
+    broken.write_bytes(b"")
+    loader = make(24, EVAL, workers=workers)
+    data, labels = next(iter(loader))
+    assert labels.tolist().index(-1) == 9
+    assert not data[9].any()
+    list(loader)
+    warnings = capfd.readouterr().err.splitlines()
+    assert warnings == [f"warning: skipped {broken}: {broken} is empty; get it again"]
+    assert list(loader.bad) == [str(broken)]
+    _, labels = pictures_of(make(24, shuffle=True, workers=workers), 0)
+    assert sorted(labels.tolist()) == [0] * 6 + [1] * 6 + [2] * 6 + [3] * 6  # its neighbour, twice
+    with pytest.raises(ValueError, match=r"3\.jpg is empty.*--bad skip"):
+        list(make(5, EVAL, workers=workers, bad="error"))
+    for path in tmp_path.glob("train/*/*.jpg"):
+        path.unlink()
+    with pytest.raises(ValueError, match="16 pictures in a row can't be read"):
+        list(make(5, shuffle=True, workers=workers).batches(0))
+
+
+def test_labels_beyond_the_classes_are_never_skipped(make):
+    with pytest.raises(ValueError, match=r"has the label 3, not one of the 3 classes"):
+        list(make(5, EVAL, workers=1, classes=3))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"batch_size": 0}, "batch_size=0 must lie between 1 and 24"),
+        ({"batch_size": 25, "last": "discard"}, "batch_size=25"),
+        ({"batch_size": 2, "last": "wrap"}, "last='wrap'"),
+        ({"batch_size": 2, "bad": "ignore"}, "bad='ignore'"),
+        ({"batch_size": 2, "workers": -1}, "workers=-1"),
+    ],
+)
+def test_mistakes(make, options, message):
+    with pytest.raises(ValueError, match=message):
+        make(**options)
+
+
+def test_processes_end_with_the_loader_and_memory_does_not_grow(source):
+    before = children()
+    loader = StreamLoader(source, TRAIN, 4, workers=2)
+    list(loader.batches(0))
+    assert len(children() - before) == 2
+    del loader
+    gc.collect()
+    assert children() == before
+
+
+def test_a_killed_process_is_named(make):
+    before = children()
+    loader = make(4, shuffle=True, workers=2)
+    for process in children() - before:
+        os.kill(process, signal.SIGKILL)
+    with pytest.raises(ChildProcessError, match=r"died \(SIGKILL\).*fewer workers"):
+        list(loader.batches(0))
+
+
+KILLED = """
+import sys
+from gluondense.data.folders import list_folders
+from gluondense.data.pipeline import EvalTransform
+from gluondense.data.sources import FolderSource
+from gluondense.data.stream import StreamLoader
+source = FolderSource(list_folders(sys.argv[1]))
+loader = StreamLoader(source, EvalTransform((8, 8), (0,) * 3, (1,) * 3), 4, workers=3)
+next(iter(loader))
+print("ready", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_processes_end_when_the_training_is_killed(root, source):
+    process = subprocess.Popen(
+        [sys.executable, "-c", KILLED, str(source.pictures.root)],
+        env={**os.environ, "PYTHONPATH": str(root)},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    with process.stdin, process.stdout:
+        assert process.stdout.readline() == b"ready\n"
+        workers = children(process.pid)
+        assert len(workers) == 3
+        process.kill()
+        process.wait()
+    deadline = time.monotonic() + 10
+    while any(map(alive, workers)) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not any(map(alive, workers))
+
+
+def children(pid=None) -> set[int]:
+    with open(f"/proc/{pid or os.getpid()}/task/{pid or os.getpid()}/children") as file:
+        return set(map(int, file.read().split()))
+
+
+def alive(pid) -> bool:
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return file.read().rsplit(")", 1)[1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False

@@ -1,0 +1,159 @@
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+from support.images import encoded, gradient, picture
+
+from gluondense.data.transforms.image import EvalTransform, TrainTransform, random_box, write_input
+from gluondense.data.transforms.rand_augment import _TABLE, rand_augment
+
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+def run(transform, data, seed=0):
+    out = np.full(transform.shape, np.nan, np.float32)
+    transform(data, "a", np.random.default_rng(seed), out)
+    assert np.isfinite(out).all()
+    return out
+
+
+def pixels_of(planes):
+    """Back to 0 to 255, (H, W, 3)."""
+    return (planes.transpose(1, 2, 0) * STD + MEAN) * 255
+
+
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+@pytest.mark.parametrize(("size", "ratio"), [((32, 32), 0.875), ((33, 33), 0.887), ((40, 40), 1.0)])
+def test_evaluation_is_torchvisions(interpolation, size, ratio):
+    data = encoded(picture(size=(91, 130)), "PNG")
+    found = run(EvalTransform(size, MEAN, STD, ratio, interpolation), data)
+    image = Image.open(io.BytesIO(data))
+    # torchvision's Resize(int) and CenterCrop, step by step.
+    shorter = int(size[0] / ratio)
+    longer = int(shorter * 130 / 91)
+    filters = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+    resized = image.resize((longer, shorter), filters[interpolation])
+    top, left = round((shorter - size[0]) / 2), round((longer - size[1]) / 2)
+    crop = np.asarray(resized)[top : top + size[0], left : left + size[1]]
+    np.testing.assert_allclose(pixels_of(found), crop, atol=1e-3)
+
+
+def test_pictures_smaller_than_the_input_are_enlarged():
+    assert run(EvalTransform((64, 64), MEAN, STD), encoded(picture(size=(5, 9)))).shape[1:] == (
+        64,
+        64,
+    )
+    transform = TrainTransform((64, 64), ("random_resized_crop",), MEAN, STD)
+    for seed in range(5):
+        run(transform, encoded(picture(size=(1, 3))), seed)
+
+
+def test_ten_crops_are_corners_centre_and_mirrors():
+    data = encoded(gradient(size=(40, 40)), "PNG")
+    crops = run(EvalTransform((20, 20), MEAN, STD, crop_ratio=0.5, crops=10), data)
+    whole = np.asarray(gradient(size=(40, 40)))
+    for crop, (top, left) in zip(crops, [(0, 0), (0, 20), (20, 0), (20, 20), (10, 10)]):
+        expected = whole[top : top + 20, left : left + 20]
+        np.testing.assert_allclose(pixels_of(crop), expected, atol=1e-3)
+    np.testing.assert_array_equal(crops[5:], crops[:5, ..., ::-1])
+
+
+def test_random_boxes_are_spread_as_torchvisions():
+    rng = np.random.default_rng(0)
+    boxes = np.array([random_box(300, 400, rng) for _ in range(4000)])
+    top, left, height, width = boxes.T
+    assert (top >= 0).all()
+    assert (top + height <= 300).all()
+    assert (left + width <= 400).all()
+    area, aspect = height * width / 120000, width / height
+    assert area.min() < 0.09
+    assert area.max() > 0.9
+    # Not the 0.54 and 0 that are drawn, for large boxes that are upright don't fit.
+    assert area.mean() == pytest.approx(0.43, abs=0.02)
+    assert aspect.min() > 0.74
+    assert aspect.max() < 1.35
+    assert np.log(aspect).mean() == pytest.approx(0.035, abs=0.015)
+
+
+def test_boxes_of_very_long_pictures_are_central():
+    assert random_box(10, 1000, np.random.default_rng(0)) == (0, 493, 10, 13)
+
+
+def test_a_box_of_the_reduced_picture_is_that_of_the_whole():
+    """The gradient tells from its colours where the box was cut, whatever size was decoded."""
+    image = gradient(size=(600, 800))
+    small = TrainTransform((24, 24), ("random_resized_crop",), MEAN, STD)
+    for seed in range(8):
+        jpeg, png = run(small, encoded(image), seed), run(small, encoded(image, "PNG"), seed)
+        assert np.abs(pixels_of(jpeg)[..., :2] - pixels_of(png)[..., :2]).max() < 6
+
+
+def test_flips_are_half_of_all():
+    data = encoded(gradient(size=(16, 16)), "PNG")
+    transform = TrainTransform((16, 16), ("flip",), MEAN, STD)
+    falls = [run(transform, data, seed)[0, 0, 0] > 0 for seed in range(200)]
+    assert 70 < sum(falls) < 130
+
+
+def test_colors_change_within_bounds_and_only_if_asked_for():
+    data = encoded(picture(size=(16, 16)), "PNG")
+    plain = run(TrainTransform((16, 16), (), MEAN, STD), data)
+    np.testing.assert_array_equal(plain, run(TrainTransform((16, 16), (), MEAN, STD), data, 5))
+    for name in ("color_jitter", "lighting"):
+        found = [run(TrainTransform((16, 16), (name,), MEAN, STD), data, seed) for seed in range(9)]
+        assert len({part.tobytes() for part in found}) == 9
+        assert all(np.abs(pixels_of(part).mean() - pixels_of(plain).mean()) < 140 for part in found)
+
+
+def test_color_jitter_equals_its_steps_one_by_one(monkeypatch):
+    from gluondense.data.transforms import image as pipeline
+
+    rng = np.random.default_rng(4)
+    image = rng.integers(0, 256, (6, 7, 3)).astype(np.uint8)
+    color = pipeline._color_jitter(np.eye(3, 4), image.mean(axis=(0, 1)), np.random.default_rng(1))
+    out = np.zeros((3, 6, 7), np.float32)
+    write_input(image, color, (0, 0, 0), (1 / 255,) * 3, out)
+
+    again, luma, x = np.random.default_rng(1), np.array([0.299, 0.587, 0.114]), image.astype(float)
+    strengths = again.uniform(0.6, 1.4, 3)
+    for kind in again.permutation(3):
+        other = (0, (x @ luma).mean(), (x @ luma)[..., None])[kind]
+        x = strengths[kind] * x + (1 - strengths[kind]) * other
+    np.testing.assert_allclose(out.transpose(1, 2, 0), x, atol=1e-2)
+
+
+@pytest.mark.parametrize("name", _TABLE)
+@pytest.mark.parametrize("sign", [1, -1])
+def test_each_operation_of_rand_augment(name, sign):
+    change, strength, signed = _TABLE[name]
+    image = np.asarray(picture(3, size=(24, 24))) - np.asarray(gradient(size=(24, 24))) // 8
+    before = image.copy()
+    changed = change(image, strength * sign if signed else strength)
+    assert changed.shape == image.shape
+    assert changed.dtype == np.uint8
+    np.testing.assert_array_equal(image, before)
+    assert (changed == image).all() == (name == "identity")
+    assert np.abs(changed.astype(int) - image).mean() < 100
+
+
+def test_rand_augment_draws_all_operations():
+    image = np.asarray(picture(size=(12, 12)))
+    results = {rand_augment(image, np.random.default_rng(seed)).tobytes() for seed in range(200)}
+    assert len(results) > 70
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: TrainTransform((8, 8), ("blur",), MEAN, STD), "unknown augmentation 'blur'"),
+        (lambda: EvalTransform((8, 8), MEAN, STD, crops=5), "crops=5 must be 1 or 10"),
+        (lambda: EvalTransform((8, 8), MEAN, STD, crop_ratio=1.5), r"crop_ratio=1\.5"),
+        (lambda: EvalTransform((8, 8), MEAN, STD, interpolation="area"), "interpolation='area'"),
+    ],
+)
+def test_mistakes(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()

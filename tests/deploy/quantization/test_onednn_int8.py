@@ -1,0 +1,313 @@
+from __future__ import annotations
+
+import json
+
+import mxnet as mx
+import numpy as np
+import pytest
+from mxnet.gluon import nn
+from support.exported_networks import TINY, VARIANTS, build, in_plain_mxnet
+
+import gluondense
+from gluondense.deploy import Calibration, load_exported
+from gluondense.deploy.quantization.equalize import (
+    convolve_batch_norms,
+    is_line,
+    level_groups,
+    spread_channels,
+    tensor,
+)
+from gluondense.deploy.quantization.onednn_int8 import Harm, _groups
+from gluondense.deploy.targets import TARGETS
+from gluondense.graph.inference_passes import PASSES
+from gluondense.graph.ir import Graph
+from gluondense.graph.ranges import as_block, collect_ranges
+from gluondense.graph.trace import trace
+
+# Those whose nodes all have names of their own, by which their tensors are looked up.
+UNATTENDED = [name for name, (_, fields) in VARIANTS.items() if fields.get("attention") != "path"]
+SIZES = {"exported": (8, 32, 32), "one": (1, 32, 32), "odd": (2, 45, 37)}
+
+
+def images(channels=3, count=64, side=32, seed=0):
+    random = np.random.default_rng(seed)
+    return random.standard_normal((count, channels, side, side)).astype("float32")
+
+
+def off(got, wanted):
+    return np.linalg.norm(got - wanted) / np.linalg.norm(wanted)
+
+
+def quantized_layers(files):
+    """Names of the layers in the file that compute in 8 bits, and of those that don't."""
+    found = {True: set(), False: set()}
+    for node in json.loads(files.symbol.read_text())["nodes"]:
+        for part in node.get("subgraphs", []):
+            layers = [n for n in part["nodes"] if n["op"] in ("Convolution", "FullyConnected")]
+            eight = node.get("attrs", {}).get("quantized", "false").lower() == "true"
+            found[eight] |= {layer["name"] for layer in layers}
+    return found
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory):
+    """What the networks give, and what plain MXNet gives, by variant, size and API."""
+    folder = tmp_path_factory.mktemp("int8")
+    inputs, expected = {}, {}
+    for variant, (name, fields) in VARIANTS.items():
+        net = build(name, fields)
+        channels = net.spec.in_channels
+        calibration = Calibration(images(channels), max_changed=0.2)
+        shape = (1, channels, 32, 32)
+        gluondense.export(net, folder / variant, shape, "int8", calibration=calibration)
+        for size, (batch, height, width) in SIZES.items():
+            x = np.random.default_rng(1).standard_normal((batch, channels, height, width))
+            inputs[f"{variant}|{size}"] = x.astype("float32")
+            outputs = net(mx.nd.array(x))
+            outputs = outputs if isinstance(outputs, list) else [outputs]
+            for index, output in enumerate(outputs):
+                expected[f"{variant}|{size}|{index}"] = output.asnumpy()
+    return expected, in_plain_mxnet(folder, inputs)
+
+
+@pytest.mark.parametrize("api", ["block", "module"])
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_plain_mxnet_gives_nearly_the_same_outputs(plain, variant, size, api):
+    expected, found = plain
+    wanted = [value for key, value in expected.items() if key.startswith(f"{variant}|{size}|")]
+    got = [value for key, value in found.items() if key.startswith(f"{variant}|{size}|{api}|")]
+    assert len(got) == len(wanted) == (2 if variant.endswith("features") else 1)
+    for one, other in zip(got, wanted):
+        assert one.dtype == np.float32
+        assert off(one, other) < 0.15
+
+
+def prepared(name, fields):
+    """A network's graph after the passes that come before those for 8 bits."""
+    net = build(name, fields)
+    params = {key: value.data().asnumpy() for key, value in net.collect_params().items()}
+    graph = Graph(trace(net), params)
+    for key, change in PASSES.items():
+        if key != "fuse_batch_norm_relu":
+            change(graph)
+    x = images(net.spec.in_channels, 4)
+    return graph, x, net(mx.nd.array(x))
+
+
+def outputs_of(graph, x):
+    outputs = as_block(*graph.to_symbol())(mx.nd.array(x))
+    return outputs if isinstance(outputs, list) else [outputs]
+
+
+@pytest.mark.parametrize("variant", UNATTENDED)
+def test_the_passes_keep_the_outputs(variant):
+    graph, x, expected = prepared(*VARIANTS[variant])
+    expected = expected if isinstance(expected, list) else [expected]
+
+    def check():
+        for got, wanted in zip(outputs_of(graph, x), expected):
+            assert off(got.asnumpy(), wanted.asnumpy()) < 1e-5
+
+    norms = sum(node.op == "BatchNorm" for node in graph.operators())
+    assert convolve_batch_norms(graph, x.shape) == norms
+    check()
+    grouped = [n for n in graph.operators() if n.attrs.get("num_group", "1") != "1"]
+    assert level_groups(graph) == set()
+    for node in grouped:
+        if not is_line(node):
+            largest = np.abs(graph.array(node, 1)).max(axis=(1, 2, 3))
+            np.testing.assert_allclose(largest, 1, rtol=1e-6)
+    check()
+    symbol, params = graph.to_symbol()
+    names = [name for name in symbol.get_internals().list_outputs() if name not in params]
+    ranges = collect_ranges(symbol, params, names, [x], "minmax")
+    changed = spread_channels(graph, ranges)
+    assert bool(changed) == any(is_line(node) for node in graph.operators())
+    check()
+
+
+def test_each_channel_takes_all_of_8_bits():
+    graph, x, _ = prepared("densenet121", TINY)
+    convolve_batch_norms(graph, x.shape)
+    symbol, params = graph.to_symbol()
+    names = [name for name in symbol.get_internals().list_outputs() if name not in params]
+    changed = spread_channels(graph, collect_ranges(symbol, params, names, [x], "minmax"))
+    # The stem, one convolution a layer, the transition: all that is concatenated or normalized.
+    assert len(changed) == 6
+    assert set(changed.values()) == {(0.0, 1.0)}
+    symbol, params = graph.to_symbol()
+    for found in collect_ranges(symbol, params, list(changed), [x], "minmax").values():
+        np.testing.assert_allclose(found.channel_high, 1, rtol=1e-4)
+        assert found.channel_low.min() >= 0
+    ends = {tensor(node) for node in graph.operators() if node.is_like("Activation")}
+    assert set(changed) <= ends
+
+
+def test_what_stands_beside_an_addition_gets_its_range():
+    graph, x, _ = prepared(*VARIANTS["dpn"])
+    convolve_batch_norms(graph, x.shape)
+    symbol, params = graph.to_symbol()
+    names = [name for name in symbol.get_internals().list_outputs() if name not in params]
+    changed = spread_channels(graph, collect_ranges(symbol, params, names, [x], "minmax"))
+    signed = {name: found for name, found in changed.items() if found[0] < 0}
+    assert signed
+    assert all(low == -high for low, high in signed.values())
+
+
+def small(*layers, channels=8):
+    net = nn.HybridSequential(prefix="small_")
+    with net.name_scope():
+        net.add(*layers)
+    net.initialize(mx.init.Xavier())
+    net(mx.nd.zeros((1, channels, 8, 8)))
+    return net
+
+
+def exported(net, path, x, **options):
+    calibration = Calibration(x, **options)
+    return gluondense.export(net, path, (1, *x.shape[1:]), "int8", calibration=calibration)
+
+
+def test_filters_of_any_size_keep_their_precision():
+    net = small(nn.Conv2D(16, 3, padding=1, prefix="conv_"))
+    weight = net[0].weight
+    sizes = 10.0 ** -np.arange(16).reshape(16, 1, 1, 1) / 4
+    weight.set_data(weight.data() * mx.nd.array(np.repeat(sizes, 8, axis=1)))
+    x = images(8, 4, 8)
+    wanted = net(mx.nd.array(x)).asnumpy()
+    symbol = trace(net)
+    params = {key: value.data().asnumpy() for key, value in net.collect_params().items()}
+    # The convolution's output has one scale, so each filter is looked at by itself.
+    calibration = Calibration(x).read(x.shape, None, None)
+    lowered = TARGETS["int8"].lower(symbol, params, x.shape, calibration)
+    got = as_block(mx.sym.load_json(lowered.graph), lowered.params)(mx.nd.array(x)).asnumpy()
+    step = np.abs(wanted).max() / 127
+    error = np.abs(got - wanted).max(axis=(0, 2, 3))
+    # With one scale for all filters' weights the small ones would be off by far more than a step.
+    assert (error < 2.5 * step).all()
+    assert error[8:].max() < 0.75 * step
+
+
+def test_grouped_filters_of_any_size_are_right(tmp_path):
+    conv = nn.Conv2D(32, 3, padding=1, groups=4, prefix="grouped_")
+    net = small(conv, nn.Activation("relu"), nn.Conv2D(8, 1, prefix="behind_"))
+    random = np.random.default_rng(0)
+    sizes = random.uniform(0.2, 3, (32, 1, 1, 1))
+    conv.weight.set_data(conv.weight.data() * mx.nd.array(np.tile(sizes, (1, 2, 3, 3))))
+    x = images(8, 16, 8)
+    block = load_exported(exported(net, tmp_path / "net", x).prefix)
+    assert block.metadata.quantization["kept"] == []
+    assert off(block(mx.nd.array(x)).asnumpy(), net(mx.nd.array(x)).asnumpy()) < 0.03
+
+
+def test_grouped_convolutions_that_would_be_wrong_stay_in_float(tmp_path):
+    net = small(nn.Conv2D(8, 1, prefix="before_"), nn.Conv2D(32, 3, groups=4, prefix="grouped_"))
+    x = images(8, 16, 8)
+    files = exported(net, tmp_path / "net", x)
+    about = load_exported(files.prefix).metadata.quantization
+    assert about["kept"] == ["grouped_fwd"]
+    assert quantized_layers(files) == {True: {"before_fwd"}, False: {"grouped_fwd"}}
+
+
+def test_what_is_to_be_kept_is_kept(tmp_path):
+    net, x = build(), images()
+    patterns = ("*stem*", "densenet121_output_fwd")
+    files = exported(net, tmp_path / "net", x, keep=patterns, max_changed=1.0)
+    about = load_exported(files.prefix).metadata.quantization
+    assert about["kept"] == ["densenet121_stem_conv_fwd", "densenet121_output_fwd"]
+    layers = quantized_layers(files)
+    assert layers[False] == set(about["kept"])
+    assert len(layers[True]) + 2 == about["layers"] == 17
+
+
+def test_layers_go_back_to_float_until_the_classes_stay(tmp_path):
+    net, x = build(), images()
+    # Random weights give all images one class; now a small difference decides.
+    net.output.bias.set_data(net.output.bias.data() - net(mx.nd.array(x)).mean(axis=0))
+    free = load_exported(exported(net, tmp_path / "free", x, max_changed=1.0).prefix)
+    strict = load_exported(exported(net, tmp_path / "strict", x, max_changed=0.03).prefix)
+    free, strict = free.metadata.quantization, strict.metadata.quantization
+    assert free["kept"] == []
+    assert free["agreement"] < 0.95
+    assert strict["agreement"] >= 0.97 - 1 / 64
+    assert 0 < len(strict["kept"]) <= strict["layers"] == 17
+    assert strict["error"] < free["error"]
+
+
+@pytest.mark.parametrize("method", ["minmax", "percentile", "entropy"])
+def test_the_metadata_say_what_was_done(tmp_path, method):
+    net, x = build(), images(count=20)
+    files = exported(net, tmp_path / "net", x, method=method, count=10)
+    block = load_exported(files.prefix)
+    about = block.metadata.quantization
+    assert (about["method"], about["images"], about["layers"]) == (method, 10, 17)
+    x = mx.nd.array(x[::2])
+    harm = Harm.of([block(x).asnumpy()], [net(x).asnumpy()])
+    assert about["error"] == pytest.approx(harm.error, rel=1e-3)
+    assert about["agreement"] == harm.agreement
+    other = gluondense.export(net, tmp_path / "float", (1, 3, 32, 32))
+    assert load_exported(other.prefix).metadata.quantization is None
+
+
+def test_the_same_network_and_images_give_the_same_bytes(tmp_path):
+    x = images()
+    first = exported(build(), tmp_path / "a" / "net", x)
+    second = exported(build(), tmp_path / "b" / "net", x)
+    for one, other in zip(first, second):
+        assert one.read_bytes() == other.read_bytes()
+
+
+def test_the_network_is_left_as_it_was(tmp_path):
+    net, x = build(), images()
+    before = net(mx.nd.array(x)).asnumpy()
+    exported(net, tmp_path / "net", x)
+    np.testing.assert_array_equal(net(mx.nd.array(x)).asnumpy(), before)
+
+
+@pytest.mark.parametrize(
+    ("target", "calibration", "words"),
+    [
+        ("int8", None, "target='int8' needs calibration=: some hundred images"),
+        ("portable", images(), "needs no calibration: leave it out"),
+        ("int8", images(1), r"shape \(64, 1, 32, 32\), but must be"),
+        ("int8", "nowhere", "mean and std"),
+        ("int8", Calibration(images(), keep=("*norm9*",)), "is the name of no layer; some are"),
+    ],
+)
+def test_what_cannot_be_calibrated(tmp_path, target, calibration, words):
+    with pytest.raises(ValueError, match=words) as caught:
+        gluondense.export(
+            build(), tmp_path / "net", (1, 3, 32, 32), target, calibration=calibration
+        )
+    assert "\n" not in str(caught.value)
+    assert not list(tmp_path.iterdir())
+
+
+def test_other_types_are_refused(tmp_path):
+    net = build()
+    net.cast("float64")
+    with pytest.raises(ValueError, match="is for float32 networks, not float64"):
+        exported(net, tmp_path / "net", images())
+
+
+def test_a_network_that_overflows_is_refused(tmp_path):
+    net = build()
+    net.output.weight.set_data(mx.nd.ones_like(net.output.weight.data()) * np.float32(3e38))
+    with pytest.raises((RuntimeError, ValueError), match="not finite"):
+        exported(net, tmp_path / "net", images())
+    assert not list(tmp_path.iterdir())
+
+
+def test_blocks_of_layers_are_found_by_their_names():
+    names = ["net_stem_conv_fwd", "net_stage1_conv1_fwd", "net_stage1_conv2_fwd", "other"]
+    assert _groups(names) == {
+        "net_stem": {"net_stem_conv_fwd"},
+        "net_stage1": {"net_stage1_conv1_fwd", "net_stage1_conv2_fwd"},
+        "other": {"other"},
+    }
+    assert _groups(["net_a_fwd", "net_b_fwd"]) == {
+        "net_a_fwd": {"net_a_fwd"},
+        "net_b_fwd": {"net_b_fwd"},
+    }
+    assert _groups([]) == {}

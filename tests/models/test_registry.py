@@ -1,0 +1,217 @@
+from __future__ import annotations
+
+import dataclasses
+import inspect
+
+import mxnet as mx
+import numpy as np
+import pytest
+from support.reference import images, randomize
+
+import gluondense
+from gluondense import environment, get_model, get_spec, list_models, register_with_gluoncv
+from gluondense.models import SPECS
+
+SMALL = {"stem": "cifar", "block_config": (2, 2), "growth_rate": 6, "num_init_features": 10}
+
+
+def test_list_models_is_sorted_and_takes_patterns():
+    assert list_models() == sorted(SPECS)
+    assert list_models("dpn9?") == ["dpn92", "dpn98"]
+    assert list_models("csp_*_listing") == [
+        f"csp_densenet{depth}_listing" for depth in (121, 161, 169, 201)
+    ]
+    assert list_models("*_k12_bc_*0") == [
+        "densenet100_k12_bc_cifar10",
+        "densenet100_k12_bc_cifar100",
+    ]
+    assert list_models("resnet*") == []
+
+
+def test_names_are_found_in_any_case():
+    net = get_model("CSP_DenseNet121", classes=7)
+    assert net.model_name == "csp_densenet121"
+    assert net.prefix == "csp_densenet121_"
+    assert net.spec == get_spec("csp_densenet121", classes=7)
+
+
+def test_specs_are_frozen_and_hashable():
+    spec = get_spec("dpn92")
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        spec.classes = 3
+    assert len({spec, get_spec("dpn92"), get_spec("dpn92", groups=16)}) == 2
+    assert get_spec("dpn92").classes == 1000
+
+
+@pytest.mark.parametrize("name", list_models())
+def test_each_row_has_a_function(name):
+    function = getattr(gluondense, name)
+    assert function.__name__ == name
+    assert name in gluondense.__all__
+    assert name in inspect.getdoc(function)
+
+
+def test_functions_build_what_get_model_builds():
+    net = gluondense.densenet121(classes=7, in_channels=5, **SMALL)
+    assert net.spec == get_spec("densenet121", classes=7, in_channels=5, **SMALL)
+    assert gluondense.dpn68(features_only=True).features_only
+    with pytest.raises(ValueError, match="no field 'clases'"):
+        gluondense.densenet121(clases=7)
+
+
+def test_prefix_begins_the_names_in_symbols():
+    net = get_model("densenet121", prefix="left_", **SMALL)
+    arguments = net(mx.sym.var("data")).list_arguments()
+    assert arguments[:2] == ["data", "left_stem_conv_weight"]
+    assert all(name.startswith("left_") for name in arguments[1:])
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda: get_model("densnet121"), ["'densnet121'", "did you mean 'densenet121'"]),
+        (lambda: get_spec("CSP_densenet-121"), ["'csp_densenet121'", "list_models()"]),
+        (lambda: get_model("vgg"), ["unknown model 'vgg'", "list_models()"]),
+        (lambda: get_model(121), ["unknown model 121"]),
+        (
+            lambda: get_model("dpn92", dropot=0.1),
+            ["dpn92 has no field 'dropot'", "did you mean 'dropout'", "increments"],
+        ),
+        (lambda: get_model("dpn92", growth_rate=7), ["dpn92 has no field 'growth_rate'"]),
+        (lambda: get_spec("densenet121", fusion="both"), ["densenet121 has no field 'fusion'"]),
+    ],
+)
+def test_unknown_names_and_fields_get_the_closest_ones(call, words):
+    with pytest.raises(ValueError, match=r"no field|unknown model") as error:
+        call()
+    message = str(error.value)
+    assert all(word in message for word in words), message
+    assert "\n" not in message
+
+
+@pytest.mark.parametrize(
+    ("field", "values"),
+    {
+        "classes": [0, -3, 2.0, True, "10", None],
+        "in_channels": [0, 1.5],
+        "num_init_features": [0, False],
+        "stem": ["imagenet7", None],
+        "dropout": [1, -0.1, "0.2", True, float("nan")],
+        "eps": [0, -1e-5, "1e-5", float("nan")],
+        "attention": ["cbam", False, ""],
+        "final_norm": [0, None, "yes"],
+        "pool": ["max", None],
+        "growth_rate": [0, 3.0],
+        "block_config": [(), (3, 0), (3, 2.5), 6, "66", ((1,),)],
+        "bn_size": [-1, 0.5, None],
+        "compression": [0, 1.1, -0.5, "half", float("nan")],
+        "use_bias": [1, "no"],
+        "fusion": ["middle", None],
+        "partial_ratio": [0, 1, 1.5, -0.5, "half", float("nan")],
+        "transition_widths": ["quartered"],
+        "keep_input": [1, None],
+        "downsample": [0, "yes"],
+    }.items(),
+)
+def test_each_field_has_its_rule(field, values):
+    for value in values:
+        with pytest.raises(ValueError, match=rf"^{field} \(=") as error:
+            get_spec("csp_densenet121", **{field: value})
+        assert repr(value) in str(error.value)
+        assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("field", "values"),
+    {
+        "num_blocks": [(), (3, 4), (3, 4, 20, 0), 3, (3, 4, 20, 1.5)],
+        "increments": [(), (16,), (16, 32, 24, -1), 16],
+        "bottleneck_width": [0, 100, 96.0],
+        "residual_width": [0, None],
+        "groups": [0, True],
+    }.items(),
+)
+def test_each_field_of_dpn_has_its_rule(field, values):
+    for value in values:
+        with pytest.raises(ValueError, match=r" \(=.*must be") as error:
+            get_spec("dpn92", **{field: value})
+        assert field in str(error.value)
+        assert "\n" not in str(error.value)
+
+
+def test_groups_must_divide_the_bottleneck():
+    with pytest.raises(ValueError, match=r"bottleneck_width \(=96\) must be divisible by groups"):
+        get_spec("dpn92", groups=50)
+
+
+@pytest.mark.parametrize(
+    ("field", "values"),
+    {
+        "num_blocks": [(), (3, 3, 5), (3, 3, 5, 0), 3],
+        "widths": [(), (64,), (128, 256, 512, 0.5), "abcd"],
+        "expand_ratio": [0, -1, "2", True, float("nan"), float("inf")],
+        "partial_ratio": [0, 1, None],
+        "bottleneck_ratio": [0, float("inf"), None],
+        "groups": [0, 1.0],
+        "slope": [1, -0.1, "0.1", float("nan")],
+    }.items(),
+)
+def test_each_field_of_csp_resnet_has_its_rule(field, values):
+    for value in values:
+        with pytest.raises(ValueError, match=r" \(=.*must be") as error:
+            get_spec("csp_resnet50", **{field: value})
+        assert field in str(error.value)
+        assert "\n" not in str(error.value)
+
+
+def test_every_field_has_a_rule_and_a_test():
+    tested = {
+        field
+        for test in (
+            test_each_field_has_its_rule,
+            test_each_field_of_dpn_has_its_rule,
+            test_each_field_of_csp_resnet_has_its_rule,
+        )
+        for mark in test.pytestmark
+        for field, _ in mark.args[1]
+    }
+    fields = {field.name for spec in SPECS.values() for field in dataclasses.fields(spec)}
+    assert tested == fields
+
+
+@pytest.fixture
+def gluoncv_models():
+    """GluonCV's own table, put back afterwards."""
+    models = environment.import_gluoncv().model_zoo.model_zoo._models
+    before = dict(models)
+    yield models
+    models.clear()
+    models.update(before)
+
+
+def test_gluoncv_finds_the_networks(gluoncv_models):
+    import gluoncv
+
+    theirs = gluoncv_models["densenet121"]
+    added = register_with_gluoncv()
+    assert set(list_models()) - set(added) == {f"densenet{n}" for n in (121, 161, 169, 201)}
+    assert gluoncv_models["densenet121"] is theirs
+    net = gluoncv.model_zoo.get_model("csp_densenet121", classes=5)
+    assert net.spec == get_spec("csp_densenet121", classes=5)
+    assert register_with_gluoncv() == []
+
+
+def test_gluoncv_can_be_told_to_forget_its_own(gluoncv_models):
+    import gluoncv
+
+    others = set(gluoncv_models) - set(list_models())
+    assert register_with_gluoncv(override=True) == list_models()
+    net = gluoncv.model_zoo.get_model("densenet121", classes=5)
+    assert net.spec == get_spec("densenet121", classes=5)
+    assert others < set(gluoncv_models)
+
+
+def test_networks_differ_only_where_their_fields_do():
+    x = mx.nd.array(images(2, 3, 8, 8))
+    logits = [randomize(get_model(name, classes=7, **SMALL))(x) for name in ("densenet121",) * 2]
+    np.testing.assert_array_equal(*(y.asnumpy() for y in logits))

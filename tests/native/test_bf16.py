@@ -1,0 +1,159 @@
+"""The native operator in bfloat16: which products it rounds, and where it does not."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import mxnet as mx
+import numpy as np
+import pytest
+from mxnet.gluon import nn
+from support.exported_networks import FLOAT_TARGETS, VARIANTS, as_list, assert_close, build
+from support.native_programs import SHAPES, conv, norm_relu, outputs, seq
+
+import gluondense
+from gluondense.deploy.targets import TARGETS
+
+pytestmark = pytest.mark.usefixtures("native_operator")
+
+NETS = ("densenet", "csp-last", "dpn", "residual")
+
+
+@pytest.fixture(scope="module")
+def has_instruction(native_operator):
+    """Whether this processor multiplies in bfloat16, with the library that was compiled here."""
+    code = "import gluondense, mxnet as mx; from gluondense.deploy import native; native.load()"
+    code += "; mx.nd.gluondense_program(mx.nd.ones((1, 1, 1, 1)), mx.nd.ones(1), program=PROGRAM)"
+    program = "gluondense format=1 blob=1\nmap channels=1\nload out=0,0,1\nstore in=0,0,1 output=0"
+    code = code.replace("PROGRAM", repr(program)) + ".asnumpy()"
+    environment = {**os.environ, "GLUONDENSE_ISA": "avx512bf16"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True
+    )
+    missing = "is not a set of this processor" in done.stderr
+    assert missing or done.returncode == 0, done.stderr
+    return not missing
+
+
+def rounded(x):
+    """The nearest numbers of bfloat16, to even between two."""
+    bits = np.asarray(x, "float32").view("uint32").astype("uint64")
+    bits = (bits + 0x7FFF + (bits >> 16 & 1)) >> 16 << 16
+    return bits.astype("uint32").view("float32").astype("float64")
+
+
+def product(x, layer, norm=None, stride=1):
+    """What a 1x1 convolution, behind a normalization and ReLU or not, makes of rounded numbers."""
+    if norm is not None:
+        value = {key.rsplit("_", 1)[1]: p.data().asnumpy() for key, p in norm.params.items()}
+        scale = value["gamma"] / np.sqrt(value["var"] + 1e-5)
+        shift = value["beta"] - value["mean"] * scale
+        x = np.maximum(x * scale[:, None, None] + shift[:, None, None], 0)
+    weight = rounded(layer.weight.data().asnumpy()[:, :, 0, 0])
+    y = np.einsum("oc,nchw->nohw", weight, rounded(x[:, :, ::stride, ::stride]))
+    return y + layer.bias.data().asnumpy()[:, None, None]
+
+
+def export(net, path, shape=(1, 3, 17, 17)):
+    gluondense.export(net, path, shape, "native_bf16")
+    return gluondense.load_exported(path)
+
+
+@pytest.mark.parametrize("channels", [1, 2, 15, 16, 17, 31, 33, 64, 130])
+@pytest.mark.parametrize("filters", [1, 16, 17, 32, 50])
+def test_products_are_those_of_rounded_numbers(channels, filters, tmp_path, has_instruction):
+    if not has_instruction:
+        pytest.skip("this processor has no avx512bf16")
+    net, random = conv(filters, in_channels=channels), np.random.default_rng(0)
+    net.initialize(mx.init.Normal(1))
+    net.bias.set_data(mx.nd.array(random.standard_normal(filters)))
+    x = random.standard_normal((2, channels, 5, 7)).astype("float32")
+    found = export(net, tmp_path / "net", (1, channels, 4, 4))(mx.nd.array(x)).asnumpy()
+    assert_close(found, product(x, net))
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_normalized_numbers_are_rounded_behind_the_relu(stride, tmp_path, has_instruction):
+    if not has_instruction:
+        pytest.skip("this processor has no avx512bf16")
+    first = (conv(6, 3), nn.AvgPool2D(2, 1), nn.BatchNorm(), nn.Activation("relu"))
+    net = seq(*first, conv(9, strides=stride))
+    net.initialize()
+    random = np.random.default_rng(0)
+    x = random.standard_normal((2, 3, 9, 11)).astype("float32")
+    net(mx.nd.array(x))
+    for parameter in net.collect_params().values():
+        parameter.set_data(mx.nd.array(random.uniform(0.5, 1.5, parameter.shape)))
+    found = export(net, tmp_path / "net")(mx.nd.array(x)).asnumpy()
+    pooled = net[1](net[0](mx.nd.array(x))).asnumpy()
+    expected = product(pooled, net[4], net[2], stride)
+    # What is summed in another order may be rounded the other way.
+    np.testing.assert_allclose(found, expected, atol=0.01 * np.abs(expected).max())
+    assert np.median(np.abs(found - expected)) < 1e-5 * np.abs(expected).max()
+
+
+def test_what_is_no_1x1_convolution_of_maps_is_as_in_floats(tmp_path):
+    x = mx.nd.array(np.random.default_rng(0).standard_normal((2, 3, 17, 20)))
+    net = seq(conv(8, 3, padding=1), conv(6, 3, groups=2), nn.GlobalAvgPool2D(), nn.Dense(4))
+    net.initialize()
+    net(x)
+    gluondense.export(net, tmp_path / "plain", (1, 3, 17, 17), "native")
+    expected = gluondense.load_exported(tmp_path / "plain")(x).asnumpy()
+    np.testing.assert_array_equal(export(net, tmp_path / "net")(x).asnumpy(), expected)
+
+
+def test_what_is_not_a_number_stays_none(tmp_path):
+    net = seq(conv(4, 3, padding=1), nn.AvgPool2D(2, 1), norm_relu(), conv(4))
+    net.initialize()
+    x = mx.nd.ones((1, 3, 9, 9))
+    net(x)
+    found = export(net, tmp_path / "net", x.shape)
+    x[0, 1, 4, 3] = np.nan
+    assert np.isnan(found(x).asnumpy()[0, 0]).sum() == 16
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory, native_operator):
+    """Exports of small networks in bfloat16 and in floats, inputs, and the networks' outputs."""
+    folder = tmp_path_factory.mktemp("bf16")
+    random, inputs, expected = np.random.default_rng(0), {}, {}
+    for variant in NETS:
+        net = build(*VARIANTS[variant])
+        for target in ("native", "native_bf16"):
+            gluondense.export(net, folder / f"{variant}-{target}", (1, 3, 32, 32), target)
+        for shape in SHAPES:
+            x = random.standard_normal((shape[0], 3, *shape[1:])).astype("float32")
+            for target in ("native", "native_bf16"):
+                inputs[f"{variant}-{target}|{shape}"] = x
+            for n, output in enumerate(as_list(net(mx.nd.array(x)))):
+                expected[f"{variant}-native_bf16|{shape}|{n}"] = output
+    np.savez(folder / "inputs.npz", **inputs)
+    return folder, expected
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_outputs_are_near_the_network_s(folder, threads, has_instruction):
+    folder, expected = folder
+    found = outputs(folder, "", threads)
+    for case, wanted in expected.items():
+        scale = np.abs(wanted).max()
+        np.testing.assert_allclose(found[case], wanted, atol=0.02 * scale)
+        exact = np.array_equal(found[case], found[case.replace("native_bf16", "native")])
+        assert exact != has_instruction, case
+
+
+@pytest.mark.parametrize("isa", ["base", "avx2", "avx512", "avx512vnni"])
+def test_without_the_instruction_it_is_as_in_floats(folder, isa):
+    folder, expected = folder
+    found = outputs(folder, isa, 2)
+    for case in expected:
+        floats = case.replace("native_bf16", "native")
+        np.testing.assert_array_equal(found[case], found[floats], err_msg=case)
+
+
+def test_it_is_a_target_of_floats_with_a_tolerance_of_its_own():
+    assert "native_bf16" not in FLOAT_TARGETS
+    assert TARGETS["native_bf16"].tolerance == 0.05
+    assert not TARGETS["native_bf16"].needs_calibration

@@ -1,0 +1,217 @@
+"""The native operator on bytes: what the numbers stand for, and how far the outputs are off."""
+
+from __future__ import annotations
+
+import json
+
+import mxnet as mx
+import numpy as np
+import pytest
+from mxnet.gluon import nn
+from support.exported_networks import TINY, VARIANTS, as_list, build, variants
+from support.native_programs import BLOCKS, SHAPES, block, optimized, outputs
+
+import gluondense
+from gluondense.deploy import Calibration
+from gluondense.deploy.quantization.onednn_int8 import Harm
+from gluondense.native.program import OPERATOR, packing
+from gluondense.native.program import lower_int8 as quantized
+
+pytestmark = pytest.mark.usefixtures("native_operator")
+
+IMAGES = 48
+
+
+def images(channels, shape=(IMAGES, 32, 32), seed=0):
+    """Images of big and small structures, as real ones are."""
+    random = np.random.default_rng(seed)
+    count, height, width = shape
+    small = random.standard_normal((count, channels, 4, 4))
+    rows, columns = np.arange(height) * 4 // height, np.arange(width) * 4 // width
+    noise = random.standard_normal((count, channels, height, width))
+    return (small[:, :, rows][:, :, :, columns] + 0.3 * noise).astype("float32")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory, native_operator):
+    """Exports of all variants, inputs, and what the float networks make of them."""
+    folder = tmp_path_factory.mktemp("bytes")
+    inputs, expected = {}, {}
+    for variant in variants("native"):
+        net = build(*VARIANTS[variant])
+        channels = net.spec.in_channels
+        calibration = Calibration(images(channels), max_changed=0.2)
+        gluondense.export(
+            net, folder / variant, (1, channels, 32, 32), "native_int8", calibration=calibration
+        )
+        for shape in SHAPES:
+            case = f"{variant}|{shape}"
+            inputs[case] = images(channels, shape, seed=1)
+            for n, output in enumerate(as_list(net(mx.nd.array(inputs[case])))):
+                expected[f"{case}|{n}"] = output
+    np.savez(folder / "inputs.npz", **inputs)
+    return folder, expected
+
+
+def error(got, wanted):
+    return np.linalg.norm(got - wanted) / np.linalg.norm(wanted)
+
+
+@pytest.mark.parametrize(("isa", "threads"), [("avx512vnni", 2), ("base", 3)])
+def test_bytes_are_near_the_float_network(folder, isa, threads):
+    folder, expected = folder
+    found = outputs(folder, isa, threads)
+    assert set(found) == set(expected)
+    errors = {case: error(found[case], wanted) for case, wanted in expected.items()}
+    assert max(errors.values()) < 0.2, max(errors, key=errors.get)
+    assert np.median(list(errors.values())) < 0.04
+
+
+def test_all_instructions_give_the_same_bytes(folder):
+    """But for a rounding here and there, where one multiplies and adds in one step."""
+    folder, _ = folder
+    first, other = outputs(folder, "avx512vnni", 1), outputs(folder, "avx2", 2)
+    assert np.median([error(other[case], wanted) for case, wanted in first.items()]) < 0.005
+
+
+def test_the_number_of_threads_changes_nothing(folder):
+    folder, _ = folder
+    first, other = outputs(folder, "avx512vnni", 1), outputs(folder, "avx512vnni", 3)
+    for case, wanted in first.items():
+        np.testing.assert_array_equal(other[case], wanted)
+
+
+@pytest.mark.parametrize("on", [True, False])
+def test_rectified_bytes_stand_for_the_normalization(on):
+    random = np.random.default_rng(0)
+    scale = random.standard_normal(500) * (random.random(500) < 0.9)
+    shift, low = 3 * random.standard_normal((2, 500))
+    step = random.random(500) / 30
+    flip, zero, factor, offset = packing.rectify(scale, shift, step, low, on)
+    q = np.arange(256)[:, None]
+    got = offset + factor * np.maximum((q ^ flip).astype(int) - zero, 0)
+    wanted = scale * (low + step * q) + shift
+    wanted = np.maximum(wanted, 0) if on else wanted
+    # The point where the ReLU begins is rounded to a byte.
+    assert (np.abs(got - wanted) <= 0.5001 * np.abs(scale) * step + 1e-9).all()
+
+
+@pytest.mark.parametrize("joined", [True, False])
+@pytest.mark.parametrize("depth", [1, 3, 4, 10])
+def test_packed_bytes_are_the_filters(depth, joined):
+    filters = np.random.default_rng(0).integers(-127, 128, (2, 3, 3, depth, 32))
+    packed = packing.pack_bytes(filters, joined)
+    assert packed.dtype == np.int8
+    run = -(-(3 * depth if joined else depth) // 4) * 4
+    assert packed.shape == (2, 3 if joined else 9, run // 4, 32, 4)
+    back = np.empty((*packed.shape[:2], run, 32), int)
+    for lane, channel in enumerate(packing.COLUMNS):
+        back[..., channel] = packed[:, :, :, lane].reshape(*packed.shape[:2], run)
+    wanted = filters.reshape(2, packed.shape[1], -1, 32)
+    np.testing.assert_array_equal(back[:, :, : wanted.shape[2]], wanted)
+    assert not back[:, :, wanted.shape[2] :].any()
+
+
+def test_every_channel_of_every_filter_uses_all_bytes(monkeypatch):
+    seen = []
+    pack = quantized.pack_filters
+    monkeypatch.setattr(
+        quantized, "pack_filters", lambda weight, *rest: seen.append(weight) or pack(weight, *rest)
+    )
+    byte_program(images(3, (4, 32, 32)))
+    assert len(seen) == 10  # all but the dense layer
+    for weight in seen:
+        np.testing.assert_array_equal(np.abs(weight).max(axis=(1, 2, 3)), 127)
+
+
+def byte_program(x):
+    graph = optimized("densenet")
+    ranges = quantized.collect_ranges(
+        *graph.to_symbol(), quantized.ByteLowering(graph).tensors(), [x], "minmax"
+    )
+    return quantized.ByteLowering(graph, ranges).lower_bytes()
+
+
+def test_only_what_follows_the_last_pooling_stays_in_float():
+    text, _, _ = byte_program(images(3, (4, 32, 32)))
+    maps = [line for line in text.splitlines() if line.startswith("map ")]
+    assert sum("bytes=1" not in line for line in maps) == 2  # pooled features and logits
+
+
+def test_an_export_says_how_it_was_calibrated(tmp_path):
+    x = images(3)
+    files = gluondense.export(
+        build("densenet121", TINY), tmp_path / "net", (1, 3, 32, 32), "native_int8", calibration=x
+    )
+    found = json.loads(files.metadata.read_text())["quantization"]
+    assert found["images"] == IMAGES
+    assert found["error"] < 0.1
+    assert found["agreement"] >= 0.98
+    assert [node["op"] for node in json.loads(files.symbol.read_text())["nodes"]][-1] == OPERATOR
+    again = gluondense.export(
+        build("densenet121", TINY), tmp_path / "new", (1, 3, 32, 32), "native_int8", calibration=x
+    )
+    assert files.params.read_bytes() == again.params.read_bytes()
+
+
+def test_layers_cannot_stay_in_float(tmp_path):
+    calibration = Calibration(images(3), keep=("*stem*",))
+    with pytest.raises(ValueError, match="'native_int8' keeps no layers in float; use target="):
+        gluondense.export(
+            build(), tmp_path / "net", (1, 3, 32, 32), "native_int8", calibration=calibration
+        )
+
+
+def test_lanes_are_in_the_order_in_which_sums_are_packed():
+    lanes = packing.in_columns(np.arange(70.0), packing.BLOCK)
+    assert lanes.shape == (3, 32)
+    first = [0, 1, 2, 3, 8, 9, 10, 11, 16, 17, 18, 19, 24, 25, 26, 27]
+    np.testing.assert_array_equal(lanes[1], 32 + np.array([*first, *(n + 4 for n in first)]))
+    np.testing.assert_array_equal(lanes[2][:6], [64, 65, 66, 67, 0, 0])
+
+
+@pytest.mark.parametrize("name", BLOCKS)
+def test_small_networks_unlike_those_of_the_zoo(name, tmp_path):
+    net, x = block(name)
+    gluondense.export(
+        net,
+        tmp_path / "net",
+        (1, 3, 17, 80),
+        "native_int8",
+        calibration=Calibration(x.asnumpy(), max_changed=1.0),
+    )
+    found = gluondense.load_exported(tmp_path / "net")(x)
+    for got, wanted in zip(as_list(found), as_list(net(x))):
+        assert error(got, wanted) < 0.08  # what is done wrongly is off by 0.15 or more
+
+
+@pytest.mark.parametrize(
+    ("layers", "message"),
+    [
+        ((nn.AvgPool2D(3, 2, 1),), "mean over the edge or of more than 257 pixels"),
+        ((nn.AvgPool2D(17, 17), nn.Conv2D(3, 1)), "mean over the edge or of more than 257 pixels"),
+    ],
+)
+def test_what_has_no_8_bits_is_named(layers, message, tmp_path):
+    net = nn.HybridSequential()
+    net.add(nn.Conv2D(4, 3), *layers)
+    net.initialize()
+    x = images(3, (4, 40, 40))
+    with pytest.raises(ValueError, match=f"8 bits have no step for a {message}"):
+        gluondense.export(net, tmp_path / "net", (1, 3, 40, 40), "native_int8", calibration=x)
+
+
+def test_more_harm_than_allowed_is_said_with_what_to_do(tmp_path, monkeypatch):
+    net = build()
+    monkeypatch.setattr(Harm, "of", lambda *_: Harm(0.0246, 0.9))
+    calibration = Calibration(images(3))
+    words = (
+        r"outputs are off by 2\.46%, and 90\.0% of the images keep their likeliest class, with "
+        r"max_changed=0\.01 of 48\. Allow more, .* or use target='int8'"
+    )
+    arguments = (net, tmp_path / "net", (1, 3, 32, 32), "native_int8")
+    with pytest.raises(ValueError, match=words):
+        gluondense.export(*arguments, calibration=calibration)
+    assert list(tmp_path.iterdir()) == []
+    calibration = Calibration(images(3), max_changed=0.1)
+    assert gluondense.export(*arguments, calibration=calibration).params.is_file()

@@ -1,0 +1,294 @@
+"""The native operator: what it computes, how it is built, and what it refuses."""
+
+from __future__ import annotations
+
+import importlib
+import json
+
+import mxnet as mx
+import numpy as np
+import pytest
+from mxnet.gluon import nn
+from support.exported_networks import TINY, VARIANTS, as_list, assert_close, build, variants
+from support.native_programs import (
+    BLOCKS,
+    block,
+    conv,
+    optimized,
+    outputs,
+    seq,
+)
+
+import gluondense
+from gluondense.deploy.targets import TARGETS
+from gluondense.graph.trace import trace
+from gluondense.native import program as native
+from gluondense.native.program import lower, packing
+from gluondense.native.program.memory_plan import Layout
+
+pytestmark = pytest.mark.usefixtures("native_operator")
+build_module = importlib.import_module("gluondense.native.build")  # native.build is a function
+
+
+@pytest.mark.parametrize(("isa", "threads"), [("base", 1), ("avx2", 3), ("avx512", 2)])
+def test_all_instructions_and_any_threads_give_the_networks_outputs(folder, isa, threads):
+    folder, expected = folder
+    found = outputs(folder, isa, threads)
+    assert set(found) == set(expected)
+    for case, wanted in expected.items():
+        assert_close(found[case], wanted)
+
+
+def steps(variant):
+    """Kinds of the steps that a network becomes."""
+    text, _ = lower.Lowering(optimized(variant)).lower()
+    return [line.split()[0] for line in text.splitlines() if not line.startswith(("gluon", "map"))]
+
+
+def test_a_densenet_becomes_convolutions_and_poolings_without_copies():
+    kinds = steps("densenet")
+    assert kinds.count("copy") == 0
+    # Two a layer, the stem's, the transition's, and the dense layer behind the last.
+    assert kinds.count("conv") == 2 * 4 + 3
+    # Before the pooling in front of the transition's convolution, and before the last one.
+    assert kinds.count("affine") == 2
+
+
+def test_both_paths_of_a_dual_path_network_are_written_where_they_are_read():
+    assert "affine" in steps("dpn")
+    assert steps("dpn").count("copy") <= 4
+
+
+def test_a_partial_stage_goes_on_behind_the_channels_that_pass_it_by():
+    # Only in front of the last transition, what passes the stage by has another place already.
+    assert steps("csp-last").count("copy") <= 1
+
+
+def test_nested_concatenations_share_one_map():
+    graph = optimized("densenet")
+    lowering = lower.Lowering(graph)
+    concats = [node for node in lowering.operators if node.op == "Concat"]
+    views = [lowering.layout.view(node) for node in concats]
+    assert isinstance(lowering.layout, Layout)
+    assert len(concats) == 4
+    assert len({view.map for view in views}) == 2  # one a stage
+    assert all(view.channel == 0 for view in views)
+
+
+@pytest.mark.parametrize("groups", [1, 2, 8, 16])
+@pytest.mark.parametrize("each", [1, 3, 6, 12, 16, 24, 40])
+def test_packed_filters_compute_the_convolution(groups, each):
+    random = np.random.default_rng(0)
+    weight, bias = (
+        random.standard_normal((groups * each, 5, 1, 1)),
+        random.standard_normal(groups * each),
+    )
+    x = random.standard_normal(groups * 5)
+    sizes, (filters, biases) = packing.pack_filters(weight, bias, groups)
+    found = []
+    for panel in range(sizes["blocks"]):
+        first = panel // sizes["block_share"] * sizes["block_step"]
+        part = x[first : first + sizes["block_in"]]
+        found += list((part @ filters[panel, 0, 0] + biases[panel])[: sizes["block_out"]])
+    wanted = np.einsum("gi,goi->go", x.reshape(groups, 5), weight.reshape(groups, each, 5)).ravel()
+    np.testing.assert_allclose(found[: groups * each], wanted + bias, rtol=1e-5, atol=1e-5)
+
+
+def test_other_weights_are_noticed(tmp_path):
+    """Filters are transformed once, but not for ever."""
+    fields = {**TINY, "growth_rate": 32}
+    net = build("densenet121", fields)
+    gluondense.export(net, tmp_path / "net", (1, 3, 128, 128), "native")
+    block = gluondense.load_exported(tmp_path / "net")
+    x = mx.nd.random.normal(shape=(1, 3, 128, 128))
+    before = block(x).asnumpy()
+    (weights,) = block.collect_params().values()
+    weights.set_data(weights.data() * 1.01)
+    after = block(x).asnumpy()
+    assert np.abs(after - before).max() > 1e-3 * np.abs(before).max()
+    weights.set_data(weights.data() / 1.01)
+    assert_close(block(x).asnumpy(), before)
+
+
+def mean(F, x, **options):
+    return F.Pooling(x, pool_type="avg", **{"kernel": (1, 1), **options})
+
+
+@pytest.mark.parametrize("name", BLOCKS)
+def test_small_networks_unlike_those_of_the_zoo(name, tmp_path):
+    net, x = block(name)
+    gluondense.export(net, tmp_path / "net", (1, 3, 17, 17), "native")
+    found = gluondense.load_exported(tmp_path / "net")(x)
+    for got, wanted in zip(as_list(found), as_list(net(x))):
+        assert_close(got, wanted)
+
+
+@pytest.mark.parametrize(
+    ("layers", "message"),
+    [
+        ((nn.Flatten(),), r"Flatten\(of more than one pixel\)"),
+        ((nn.Dense(3),), r"FullyConnected\(of more than one pixel\)"),
+        ((nn.LeakyReLU(1.5),), r"LeakyReLU\(slope=1.5\)"),
+        ((nn.AvgPool2D(2, ceil_mode=True),), r"Pooling\(pooling_convention=full\)"),
+        ((conv(3, 3, dilation=2),), r"Convolution\(dilate=\(2, 2\)\)"),
+    ],
+)
+def test_operators_beyond_the_steps_are_named(layers, message, tmp_path):
+    net = seq(conv(4), *layers)
+    net.initialize()
+    with pytest.raises(ValueError, match=f"has no step for {message} .*: use target='onednn'"):
+        gluondense.export(net, tmp_path / "net", (1, 3, 16, 16), "native")
+
+
+@pytest.mark.parametrize("variant", sorted(set(VARIANTS) - set(variants("native"))))
+def test_what_it_has_no_step_for_is_named(variant, tmp_path):
+    with pytest.raises(ValueError, match=r"target='native' has no step for .*: use target='onednn"):
+        gluondense.export(build(*VARIANTS[variant]), tmp_path / "net", (1, 3, 32, 32), "native")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_too_small_images_are_refused_by_the_operator(tmp_path):
+    net = build()
+    gluondense.export(net, tmp_path / "net", (1, 3, 32, 32), "native")
+    block = gluondense.load_exported(tmp_path / "net")
+    with pytest.raises(mx.MXNetError, match="too small for this network"):
+        block(mx.nd.zeros((1, 3, 4, 4))).asnumpy()
+
+
+# A program that is right, and harm that is done to it: one row a rule of src/validate.cc.
+RIGHT = """gluondense format=1 blob=4096 bytes=4096
+map channels=3 border=1
+map channels=4
+map channels=4 bytes=1
+map channels=4 bytes=1 edge=0
+load out=0,0,3
+conv in=0,0,3 out=1,0,4 kernel=3,3 pad=1,1 blocks=1 block_in=3 block_out=4 weight=0 bias=0
+pool in=1,0,4 out=1,0,4 kernel=2,2 stride=2,2
+store in=1,0,4 output=0 flat=0
+"""
+HARM = [
+    ("format=1", "format=2", "another format"),
+    ("blob=4096", "blob=1e300", "negative, broken or too large"),
+    ("channels=3", "channels=x", "'channels=x' is not name=numbers"),
+    ("channels=3", "channels=nan", "is not name=numbers"),
+    ("channels=3", "channels", "is not name=numbers"),
+    ("channels=3", "channels=0", "no or too many channels"),
+    ("channels=3", "channels=-3", "negative, broken or too large"),
+    ("channels=3", "channels=2.5", "negative, broken or too large"),
+    ("border=1", "border=1073741824", "too large"),
+    ("border=1", "border=100", "border is too wide"),
+    ("channels=4 bytes=1 edge=0", "channels=4 bytes=1 edge=4096", "bytes beyond"),
+    ("channels=4 bytes=1 edge=0", "channels=4 edge=0", "only bytes have an edge"),
+    ("load out=0,0,3", "dance out=0,0,3", "no step 'dance'"),
+    ("load out=0,0,3", "load", "lacks a map"),
+    ("load out=0,0,3", "load out=0,0", "out has too few numbers"),
+    ("load out=0,0,3", "load out=0,1,3", "channels that no map has"),
+    ("load out=0,0,3", "load out=9,0,3", "channels that no map has"),
+    ("load out=0,0,3", "load out=0,0,2", "no step before it has written"),
+    ("load out=0,0,3", "load out=2,0,4", "beyond the blob"),
+    ("conv in=0,0,3", "conv", "lacks a map"),
+    ("conv in=0,0,3", "conv in=1,0,3", "no step before it has written"),
+    ("in=0,0,3 out=1,0,4", "in=0,0,3 out=2,0,4", "of different kinds"),
+    ("in=0,0,3 out=1,0,4", "in=0,0,3 add=0,0,3 out=1,0,4", "different numbers of channels"),
+    ("kernel=3,3", "kernel=0,3", "kernel or stride is 0"),
+    ("kernel=3,3", "kernel=3,3 stride=0,1", "kernel or stride is 0"),
+    ("kernel=3,3", "kernel=99,99", "kernel is too large"),
+    ("pad=1,1", "pad=2,2", "looks beyond the border"),
+    ("pad=1,1", "pad=1,1 slope=2", "slope is above 1"),
+    ("pad=1,1", "pad=1,1 scale=0 shift=0", "only a 1x1 convolution has a prologue"),
+    ("block_out=4", "block_out=64", "empty or too wide"),
+    ("blocks=1", "blocks=2", "not those of its channels"),
+    ("block_in=3", "block_in=4", "not those of its channels"),
+    ("block_in=3", "block_in=3 block_groups=2", "groups are not of equal width"),
+    ("block_in=3", "block_in=3 block_groups=0", "groups are not of equal width"),
+    ("weight=0", "weight=4000", "beyond the blob"),
+    ("bias=0", "bias=4090", "beyond the blob"),
+    ("bias=0", "", "beyond the blob"),
+    ("pool in=1,0,4 out=1,0,4", "pool in=1,0,3 out=1,0,4", "different numbers of channels"),
+    ("kernel=2,2", "kernel=2,2 pad=2,2", "window lies beyond the edge"),
+    ("kernel=2,2", "kernel=40000,40000", "kernel is too large"),
+    ("pool in=1,0,4 out=1,0,4", "affine in=1,0,4 out=1,0,4", "beyond the blob"),
+    ("pool in=1,0,4 out=1,0,4", "copy in=1,0,4 out=0,0,3", "different numbers of channels"),
+    ("pool in=1,0,4 out=1,0,4", "copy in=1,0,4 out=2,0,4", "of different kinds"),
+    ("pool in=1,0,4 out=1,0,4", "global in=1,0,4 out=2,0,4", "global pooling gives floats"),
+    ("output=0", "output=1", "missing or put out twice"),
+    ("output=0", "", "missing or put out twice"),
+    ("store in=1,0,4 output=0 flat=0\n", "", "nothing is put out"),
+]
+
+
+def symbol(program):
+    native.load()
+    inputs = [mx.sym.var(name) for name in ("data", "blob", "bytes")]
+    return mx.sym.gluondense_program(*inputs, program=program)
+
+
+@pytest.mark.parametrize(("part", "harm", "message"), HARM)
+def test_a_harmful_program_is_refused(part, harm, message):
+    assert part in RIGHT
+    symbol(RIGHT)
+    with pytest.raises(mx.MXNetError, match=message):
+        symbol(RIGHT.replace(part, harm, 1))
+
+
+def test_any_number_of_programs_may_be_in_use():
+    lines = RIGHT.replace("blob=4096", "blob=65536").splitlines(True)
+    right = "".join(line for line in lines if not line.startswith("pool"))
+    for _ in range(2):
+        for channels in range(1, 80):
+            program = right.replace("1,0,4", f"1,0,{channels}")
+            program = program.replace("map channels=4\n", f"map channels={channels}\n")
+            program = program.replace("blocks=1", f"blocks={-(-channels // 4)}")
+            _, shapes, _ = symbol(program).infer_shape(data=(1, 3, 8, 8))
+            assert shapes == [(1, channels, 8, 8)]
+
+
+def test_sizes_that_no_memory_holds_are_refused():
+    with pytest.raises(mx.MXNetError, match="the image is too large"):
+        symbol(RIGHT).infer_shape(data=(1, 3, 70000, 30681))
+
+
+def test_networks_of_other_types_are_refused():
+    net = build()
+    net.cast("float16")
+    with pytest.raises(ValueError, match=r"'native' is for float32 networks, not float16"):
+        TARGETS["native"].lower(trace(net), {"a": np.zeros(1, "float16")}, (1, 3, 32, 32))
+
+
+def test_unknown_instructions_are_refused(folder):
+    with pytest.raises(pytest.skip.Exception, match="has no sse9"):
+        outputs(folder[0], "sse9", 1)
+
+
+@pytest.mark.parametrize(
+    ("compiler", "message"),
+    [("no-such-compiler", "there is no C\\+\\+ compiler"), ("false", "cannot compile")],
+)
+def test_without_a_compiler_the_error_says_what_to_do(tmp_path, monkeypatch, compiler, message):
+    monkeypatch.setenv("CXX", compiler)
+    with pytest.raises(native.CompilerError, match=message):
+        native.build(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_sets_that_the_compiler_does_not_know_are_left_out():
+    """As GCC 9 does not know bfloat16: the others are no reason to have no library."""
+    compiler = build_module._compiler()
+    assert build_module._knows(compiler, build_module.FLAGS)
+    assert not build_module._knows(compiler, ("-mavx512bf16-of-tomorrow",))
+
+
+def test_the_library_is_built_once(tmp_path):
+    library = native.build()
+    assert native.build() == library
+    changed = library.stat().st_mtime_ns
+    native.build()
+    assert library.stat().st_mtime_ns == changed
+
+
+def test_an_export_describes_itself_and_brings_its_library(tmp_path):
+    files = gluondense.export(build(), tmp_path / "net", (1, 3, 32, 32), "native")
+    assert files.library.read_bytes() == native.build().read_bytes()
+    assert json.loads(files.metadata.read_text())["target"] == "native"
+    nodes = json.loads(files.symbol.read_text())["nodes"]
+    assert [node["op"] for node in nodes] == ["null", "null", native.OPERATOR]

@@ -1,0 +1,18 @@
+"""Helpers of several test modules, from commands/test_train_imagenet.py."""
+
+from __future__ import annotations
+
+import importlib
+import json
+
+from support.training_tiny import TINY
+
+SMALL = [
+    *("--model=densenet121", "--input-size=16", "--batch-size=8", "-j1", "--no-progress"),
+    *(f"--set={name}={json.dumps(value)}" for name, value in TINY.model_args.items()),
+    *("--lr=0.05", "--no-lr-scaling"),
+]
+
+
+def load_script(root, name):
+    return importlib.import_module(f"gluondense.commands.{name}")

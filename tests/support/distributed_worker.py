@@ -1,0 +1,60 @@
+"""What the tests of distributed runs start: a tiny run that notes the loss of each step."""
+
+from __future__ import annotations
+
+import json
+import sys
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from gluondense.training import TrainConfig, fit
+from gluondense.training.distributed.join import speaks
+from gluondense.training.metrics import Meter
+from support.training_tiny import TINY
+
+# Without dropout, whose masks are each device's own.
+STEADY = replace(
+    TINY,
+    model_args={**TINY.model_args, "dropout": 0.0},
+    schedule="cosine",
+    warmup_epochs=1,
+    no_decay_bn=True,
+    epochs=10,
+)
+
+
+@contextmanager
+def noted_losses():
+    """Yield a list that gets the mean loss of each step, over all workers."""
+    losses: list[float] = []
+    before = Meter._read
+
+    def read(self):
+        loss, images = self.loss_sum, self.images
+        before(self)
+        losses.append((self.loss_sum - loss) / (self.images - images))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Meter, "_read", read)
+        yield losses
+
+
+def train(config: TrainConfig, out: Path) -> list[float]:
+    """Train, and return the loss of each step."""
+    with noted_losses() as losses:
+        fit(config, out, progress=False)
+    return losses
+
+
+def main(out: str, changes: str) -> None:
+    config = replace(STEADY, **json.loads(changes))
+    losses = train(config, Path(out))
+    if speaks():
+        (Path(out) / "losses.json").write_text(json.dumps(losses))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

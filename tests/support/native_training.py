@@ -1,0 +1,54 @@
+"""Helpers of several test modules, from native/test_backend.py."""
+
+from __future__ import annotations
+
+import mxnet as mx
+import numpy as np
+from mxnet import autograd
+
+STATIC = {"static_alloc": True, "static_shape": True}
+
+
+def values(net, seed=0):
+    """Parameters that no test of symmetric ones could mix up."""
+    rng = np.random.default_rng(seed)
+    mx.random.seed(seed)
+    np.random.seed(seed)
+    net.initialize()
+    for name, parameter in net.collect_params().items():
+        if name.endswith(("gamma", "beta")):
+            centre = float(name.endswith("gamma"))
+            parameter.set_data(mx.nd.array(rng.normal(centre, 0.3, parameter.shape)))
+    return {name: p.data().asnumpy() for name, p in net.collect_params().items()}
+
+
+def run(symbol, params, image, dtype="float32"):
+    """Output, gradients and moving averages of one pass."""
+    names = symbol.list_inputs()
+    arrays = {k: mx.nd.array(v, dtype=dtype) for k, v in {**params, "data": image}.items()}
+    for name in set(names) - set(symbol.list_auxiliary_states()):
+        arrays[name].attach_grad()
+    places = [[i for i, n in enumerate(names) if (n == "data") == is_data] for is_data in (1, 0)]
+    operator = mx.nd.CachedOp(
+        symbol, [("data_indices", places[0]), ("param_indices", places[1]), *STATIC.items()]
+    )
+    with autograd.record():
+        out = operator(*[arrays[name] for name in names])
+    head = np.random.default_rng(9).normal(size=out.shape)
+    out.backward(mx.nd.array(head, dtype=dtype))
+    mx.nd.waitall()
+    grads = {name: arrays[name] if (g := arrays[name].grad) is None else g for name in names}
+    found = {name: array.asnumpy() for name, array in grads.items()}
+    return {**found, "out": out.asnumpy()}
+
+
+def error(found, exact):
+    """The largest error of each array over the largest value of its kind."""
+    kinds: dict[str, float] = {}
+    for name, array in exact.items():
+        kind = name.rsplit("_", 1)[-1]
+        kinds[kind] = max(kinds.get(kind, 0), np.abs(array).max())
+    return {
+        name: np.abs(found[name] - array).max() / kinds[name.rsplit("_", 1)[-1]]
+        for name, array in exact.items()
+    }

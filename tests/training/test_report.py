@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+
+import pytest
+from support.training_tiny import TINY
+
+from gluondense.training import fit, write_report
+from gluondense.training.run_folder import RunFolder
+
+EVIL = '<script>console.error("escaped?")</script>'
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A finished run whose first class has a name that is HTML."""
+    folder = tmp_path_factory.mktemp("runs") / "report"
+    fit(TINY, folder, progress=False)
+    path = folder / "checkpoints" / "best" / "model.json"
+    facts = json.loads(path.read_text())
+    facts["class_names"][0] = EVIL
+    path.write_text(json.dumps(facts))
+    return folder
+
+
+def test_report_is_one_file_that_needs_nothing_else(run):
+    page = write_report(run).read_text(encoding="utf-8")
+    body = page[page.index("<body>") :]
+    assert page.count("<script") == body.count("<script") + 1
+    assert EVIL not in page
+    assert "&lt;script&gt;console" in body
+    assert not re.findall(r"(?:src|href)=[\"'](?!data:)", body)
+    assert body.count("<img ") == 24 + len(RunFolder(run).answers().worst)
+    for fact in ("densenet121 on synthetic", "block_config", "best test accuracy", "mxnet"):
+        assert fact in body
+    assert str(run) not in page
+
+
+def test_report_renders_in_a_browser_without_a_console_error(run, tmp_path):
+    browser = shutil.which("chromium") or shutil.which("chromium-browser")
+    if browser is None:
+        pytest.skip("no chromium: apt install chromium")
+    command = [
+        *(browser, "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"),
+        *("--host-resolver-rules=MAP * ~NOTFOUND", f"--user-data-dir={tmp_path}"),
+        *("--enable-logging=stderr", "--virtual-time-budget=10000", "--dump-dom"),
+        write_report(run).as_uri(),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=180, check=True)
+    assert [line for line in done.stderr.splitlines() if "CONSOLE" in line] == []
+    body = done.stdout[done.stdout.index("<body>") :]
+    assert len(re.findall(r'class="[^"]*js-plotly-plot', body)) == 3
+    for drawn in ("heatmaplayer", "barlayer", "scatterlayer"):
+        assert f'class="{drawn}' in body
+    assert "test accuracy" in body
+
+
+def test_report_of_a_run_without_an_epoch(tmp_path):
+    RunFolder(tmp_path).start(TINY)
+    with pytest.raises(FileNotFoundError, match="no finished epoch"):
+        write_report(tmp_path)
+    with pytest.raises(FileNotFoundError, match="holds no run"):
+        write_report(tmp_path / "nothing")

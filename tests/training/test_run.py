@@ -1,0 +1,275 @@
+from __future__ import annotations
+
+import csv
+import json
+import os
+import shutil
+import signal
+from dataclasses import replace
+
+import mxnet as mx
+import numpy as np
+import pytest
+from support.training_tiny import TINY
+
+from gluondense import native
+from gluondense.data import load_dataset
+from gluondense.training import TrainConfig, checkpoint, fit
+from gluondense.training import run as run_module
+from gluondense.training.precision import LossScale
+from gluondense.training.run import Run
+from gluondense.training.run_folder import COLUMNS, RunFolder
+from gluondense.training.signals import Stopped, StopRequest
+
+
+def parameters(folder):
+    return mx.nd.load(str(folder / "checkpoints" / "last" / "model.params"))
+
+
+def assert_equal_runs(one, other):
+    mine, theirs = parameters(one), parameters(other)
+    assert mine.keys() == theirs.keys()
+    for name, value in mine.items():
+        np.testing.assert_array_equal(value.asnumpy(), theirs[name].asnumpy(), err_msg=name)
+
+
+@pytest.fixture(scope="module")
+def straight(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "straight"
+    return folder, fit(TINY, folder, progress=False)
+
+
+@pytest.fixture
+def interrupt_at(monkeypatch):
+    """Make a run get a signal right after the step of the given number."""
+
+    def patch(step, signum=signal.SIGTERM):
+        before = Run._train_step
+
+        def train_step(self, *args):
+            before(self, *args)
+            if self.step == step:
+                os.kill(os.getpid(), signum)
+
+        monkeypatch.setattr(Run, "_train_step", train_step)
+
+    return patch
+
+
+def test_run_folder_is_complete(straight):
+    folder, result = straight
+    assert (result.epoch, result.step, result.stopped_by) == (2, 10, None)
+    with open(folder / "log.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["epoch"] for row in rows] == ["1", "2"]
+    assert tuple(rows[0]) == COLUMNS
+    assert float(rows[1]["test_acc"]) == pytest.approx(result.test_accuracy)
+    assert float(rows[1]["wall_s"]) > float(rows[0]["wall_s"]) > 0
+    for name in ("last", "best"):
+        kept = {path.name for path in (folder / "checkpoints" / name).iterdir()}
+        assert kept == {"model.json", "model.params", "trainer.states"}
+    assert TrainConfig.from_dict(json.loads((folder / "config.json").read_text())) == TINY
+
+
+def test_logged_accuracy_is_that_of_the_saved_network(straight):
+    folder, result = straight
+    saved = checkpoint.load(folder / "checkpoints" / "last")
+    run = Run(TINY, RunFolder(folder), load_dataset("synthetic"))
+    net, hits = saved.network(), 0
+    for images, labels in run.test_loader:
+        hits += (net(mx.nd.array(images)).asnumpy().argmax(axis=1) == labels).sum()
+    assert hits / 50 == pytest.approx(result.test_accuracy)
+
+
+def test_same_seed_gives_the_same_run_and_another_seed_another(straight, tmp_path):
+    fit(TINY, tmp_path / "again", progress=False)
+    assert_equal_runs(straight[0], tmp_path / "again")
+    fit(TINY.with_fields(seed=1), tmp_path / "other", progress=False)
+    with pytest.raises(AssertionError):
+        assert_equal_runs(straight[0], tmp_path / "other")
+
+
+def test_recomputation_changes_no_bit_of_a_run(straight, tmp_path):
+    fit(TINY.with_fields(memory_efficient=True), tmp_path, progress=False)
+    assert_equal_runs(straight[0], tmp_path)
+
+
+def test_run_with_parts_resumes_exactly(tmp_path):
+    config = TINY.with_fields(accumulate=3, memory_efficient=True)
+    fit(config, tmp_path / "straight", progress=False)
+    fit(config.with_fields(epochs=1), tmp_path / "resumed", progress=False)
+    fit(config, tmp_path / "resumed", resume=True, progress=False)
+    assert_equal_runs(tmp_path / "straight", tmp_path / "resumed")
+
+
+def test_bfloat16_run_resumes_exactly(tmp_path):
+    config = TINY.with_fields(dtype="bfloat16")
+    fit(config, tmp_path / "straight", progress=False)
+    fit(config.with_fields(epochs=1), tmp_path / "resumed", progress=False)
+    fit(config, tmp_path / "resumed", resume=True, progress=False)
+    assert_equal_runs(tmp_path / "straight", tmp_path / "resumed")
+
+
+def test_loss_scale_goes_on_where_it_was(tmp_path):
+    run = Run(TINY, RunFolder(tmp_path), load_dataset("synthetic"))
+    run.scale = LossScale(32.0, 7)
+    run._write(run.folder.last)
+    run = Run(TINY, RunFolder(tmp_path), load_dataset("synthetic"))
+    run.scale = LossScale()
+    run.restore()
+    assert (run.scale.value, run.scale.good) == (32.0, 7)
+
+
+def test_one_epoch_and_one_resumed_equal_two_straight(straight, tmp_path):
+    fit(TINY.with_fields(epochs=1), tmp_path, progress=False)
+    result = fit(TINY, tmp_path, resume=True, progress=False)
+    assert result.epoch == 2
+    assert_equal_runs(straight[0], tmp_path)
+
+
+def test_run_stopped_within_an_epoch_goes_on_at_the_next_batch(tmp_path, interrupt_at, monkeypatch):
+    config = TINY.with_fields(model_args={**TINY.model_args, "dropout": 0.0}, mixup=0.2)
+    fit(config, tmp_path / "straight", progress=False)
+    with monkeypatch.context():
+        interrupt_at(7)
+        result = fit(config, tmp_path / "stopped", progress=False)
+        assert (result.stopped_by, result.epoch, result.step) == (signal.SIGTERM, 1, 7)
+    monkeypatch.undo()
+    result = fit(config, tmp_path / "stopped", resume=True, progress=False)
+    assert (result.stopped_by, result.epoch, result.step) == (None, 2, 10)
+    assert_equal_runs(tmp_path / "straight", tmp_path / "stopped")
+    mine, theirs = RunFolder(tmp_path / "straight").rows(), RunFolder(tmp_path / "stopped").rows()
+    for name in ("epoch", "step", "lr", "train_loss", "train_acc", "test_acc", "test_loss"):
+        assert [row[name] for row in mine] == [row[name] for row in theirs], name
+
+
+def test_run_stopped_while_evaluating_evaluates_on_resume(straight, tmp_path, interrupt_at):
+    interrupt_at(5)
+    stopped = fit(TINY, tmp_path, progress=False)
+    assert (stopped.epoch, stopped.step, stopped.test_accuracy) == (0, 5, None)
+    result = fit(TINY, tmp_path, resume=True, progress=False)
+    assert result.epoch == 2
+    assert_equal_runs(straight[0], tmp_path)
+
+
+def test_signal_while_evaluating_saves_the_trained_epoch(straight, tmp_path, monkeypatch):
+    def stopped(*args):
+        raise Stopped
+
+    with monkeypatch.context() as patch:
+        patch.setattr(run_module, "evaluate", stopped)
+        run = Run(TINY, RunFolder(tmp_path), load_dataset("synthetic"))
+        run.folder.start(TINY)
+        run.folder.keep_rows(0)
+        with StopRequest() as stop:
+            assert run.train_epoch(stop, progress=False)
+            run.finish_epoch(stop)
+    assert (run.epoch, run.at.batch, run.log) == (0, 5, [])
+    fit(TINY, tmp_path, resume=True, progress=False)
+    assert_equal_runs(straight[0], tmp_path)
+
+
+def test_longer_run_resumes_with_the_new_schedule(tmp_path):
+    config = TINY.with_fields(schedule="cosine", epochs=1)
+    fit(config, tmp_path, progress=False)
+    fit(config.with_fields(epochs=2, lr=0.2), tmp_path, resume=True, progress=False)
+    rows = RunFolder(tmp_path).rows()
+    assert [row["epoch"] for row in rows] == [1, 2]
+    assert RunFolder(tmp_path).config().lr == 0.2
+
+
+def test_two_devices_train_like_one(tmp_path, monkeypatch):
+    config = TINY.with_fields(model_args={**TINY.model_args, "dropout": 0.0}, epochs=1)
+    monkeypatch.setattr(run_module, "find_devices", lambda gpus: [mx.cpu(0), mx.cpu(1)])
+    fit(config, tmp_path / "one", progress=False)
+    result = fit(config.with_fields(epochs=2), tmp_path / "one", resume=True, progress=False)
+    fit(config.with_fields(epochs=2), tmp_path / "two", progress=False)
+    assert result.epoch == 2
+    for name, value in parameters(tmp_path / "one").items():
+        other = parameters(tmp_path / "two")[name].asnumpy()
+        np.testing.assert_allclose(value.asnumpy(), other, rtol=1e-4, atol=1e-5, err_msg=name)
+
+
+def test_nan_loss_stops_with_the_step_and_keeps_the_checkpoint(tmp_path):
+    fit(TINY.with_fields(epochs=1), tmp_path, progress=False)
+    kept = (tmp_path / "checkpoints" / "last" / "model.params").read_bytes()
+    with pytest.raises(FloatingPointError, match=r"The loss became (nan|inf) at step \d+: lower"):
+        fit(TINY.with_fields(lr=1e30, epochs=9), tmp_path, resume=True, progress=False)
+    assert (tmp_path / "checkpoints" / "last" / "model.params").read_bytes() == kept
+    assert checkpoint.load(tmp_path / "checkpoints" / "last").epoch == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"model_args": {**TINY.model_args, "dropout": 0.1}}, "holds a run with `model_args`"),
+        ({"model": "densenet169"}, "holds a run with `model` 'densenet121', not 'densenet169'"),
+        ({"dataset": "digits"}, "holds a run with `dataset`"),
+    ],
+)
+def test_resume_of_another_run_is_refused(straight, change, message):
+    with pytest.raises(ValueError, match=message):
+        fit(TINY.with_fields(**change), straight[0], resume=True)
+
+
+def test_checkpoint_of_another_model_is_refused(tmp_path, straight):
+    other = TINY.with_fields(model_args={**TINY.model_args, "block_config": (1, 2)})
+    RunFolder(tmp_path).start(other)
+    shutil.copytree(straight[0] / "checkpoints", tmp_path / "checkpoints")
+    with pytest.raises(ValueError, match=r"another model: its block_config is \(1, 1\), not"):
+        fit(other, tmp_path, resume=True)
+
+
+def test_folder_with_a_run_is_never_overwritten(straight):
+    with pytest.raises(FileExistsError, match="already holds a run"):
+        fit(TINY, straight[0])
+
+
+def test_resume_without_a_run(tmp_path):
+    with pytest.raises(FileNotFoundError, match="holds no run"):
+        fit(TINY, tmp_path / "nothing", resume=True)
+
+
+def test_output_folder_that_cannot_be_made(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError, match=r"Cannot write to the folder .* give another --out"):
+        fit(TINY, tmp_path / "file" / "run")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"gpus": (99,)}, "GPU 99 isn't there"),
+        ({"resize": 1}, "Images of 1x1 are too small for densenet121, which needs 2x2"),
+        ({"model": "densnet121"}, "did you mean 'densenet121'"),
+        ({"model_args": {"growth": 3}}, "no field 'growth'"),
+        ({"batch_size": 201}, "batch_size"),
+        ({"dtype": "float16"}, "`dtype` float16 needs GPUs"),
+        ({"accumulate": 41}, "must have an image for each of the 41 parts of `accumulate`"),
+        ({"memory_efficient": "very"}, "`memory_efficient` must be True, False or one of none"),
+    ],
+)
+def test_bad_configuration_leaves_no_folder(tmp_path, change, message):
+    with pytest.raises(ValueError, match=message):
+        fit(TINY.with_fields(**change), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_log_and_checkpoint_survive_a_kill_between_them(tmp_path):
+    fit(TINY.with_fields(epochs=1), tmp_path, progress=False)
+    folder = RunFolder(tmp_path)
+    folder.append({**folder.rows()[0], "epoch": 2})  # logged, but killed before the checkpoint
+    fit(TINY, tmp_path, resume=True, progress=False)
+    assert [row["epoch"] for row in folder.rows()] == [1, 2]
+
+
+def test_without_a_compiler_mxnet_trains_alone_and_it_is_said(tmp_path, monkeypatch, capsys):
+    def fail(operator):
+        raise native.CompilerError("there is no C++ compiler")
+
+    monkeypatch.setattr(native, "load", fail)
+    fit(replace(TINY, epochs=1), tmp_path / "run", progress=False)
+    assert "MXNet's own operators, which take longer: there is no C" in capsys.readouterr().out
+    monkeypatch.undo()
+    fit(replace(TINY, epochs=1, native=False), tmp_path / "same", progress=False)
+    assert_equal_runs(tmp_path / "run", tmp_path / "same")

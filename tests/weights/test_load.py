@@ -1,0 +1,517 @@
+"""Weights of every layout into networks: all of them or none, and said what."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from pathlib import Path
+
+import mxnet as mx
+import numpy as np
+import pytest
+from mxnet import gluon
+from mxnet.gluon import nn
+from mxnet.gluon.model_zoo import vision
+from safetensors.numpy import load_file, save_file
+from support.naming import COMPLETE
+from support.reference import assert_close, images, randomize
+
+import gluondense
+from gluondense.weights import LAYOUTS, load_weights, open_weights, save_weights
+from gluondense.weights.save import as_layout
+
+SMALL = {"block_config": (2, 2, 1, 1), "growth_rate": 8, "num_init_features": 16, "classes": 7}
+DPN = {
+    "num_blocks": (1, 2),
+    "increments": (16, 8),
+    "bottleneck_width": 32,
+    "groups": 8,
+    "classes": 7,
+}
+
+
+def small(name: str = "densenet121", **fields):
+    return gluondense.get_model(name, **{**SMALL, **fields})
+
+
+def values(net) -> dict[str, np.ndarray]:
+    return {k: p.data().asnumpy() for k, p in net._collect_params_with_prefix().items()}
+
+
+def assert_same(net, other) -> None:
+    left, right = values(net), values(other)
+    assert left.keys() == right.keys()
+    for key, array in left.items():
+        np.testing.assert_array_equal(array, right[key], err_msg=key)
+
+
+@pytest.fixture
+def saved(tmp_path):
+    """A small network and its file."""
+    net = randomize(small())
+    net.save_parameters(str(tmp_path / "net.params"))
+    return net, tmp_path / "net.params"
+
+
+@pytest.mark.parametrize("initialize", [False, True])
+def test_our_own_files(saved, initialize):
+    net, path = saved
+    other = small()
+    if initialize:
+        other.initialize()
+    report = load_weights(other, path)
+    assert (report.format, report.layout) == ("mxnet", "gluondense")
+    assert set(report.loaded) == set(values(net))
+    assert report.fresh == report.adapted == report.ignored == ()
+    assert_same(net, other)
+
+
+@pytest.mark.parametrize("initialize", [False, True])
+@pytest.mark.parametrize("hybridize", [False, True])
+def test_a_network_that_is_in_use(saved, initialize, hybridize):
+    """Its convolutions keep their weights in an order of oneDNN's once they have predicted."""
+    net, path = saved
+    other = small()
+    other.hybridize(hybridize, static_alloc=True, static_shape=True)
+    if initialize:
+        other.initialize()
+    else:
+        load_weights(other, path)
+        other.collect_params().zero_grad()
+        for parameter in other.collect_params().values():
+            parameter.set_data(parameter.data() / 2)
+    x = mx.nd.array(images(2, 3, 32, 32))
+    before, weight = other(x).asnumpy(), other.features[0][0].weight.data()
+    load_weights(other, path)
+    assert_same(net, other)
+    assert_close(other(x), net(x).asnumpy())
+    assert np.abs(other(x).asnumpy() - before).max() > 1e-3
+    assert other.features[0][0].weight.data() is weight
+
+
+@pytest.mark.parametrize("grad_req", ["write", "add"])
+def test_a_loaded_network_trains(saved, grad_req):
+    """As one that Gluon has loaded."""
+    _, path = saved
+    net, other = small(), small()
+    load_weights(net, path)
+    other.load_parameters(str(path))
+    x = mx.nd.array(images(2, 3, 32, 32))
+    for network in (net, other):
+        network.collect_params().setattr("grad_req", grad_req)
+        trainer = gluon.Trainer(network.collect_params(), "sgd", {"momentum": 0.9})
+        assert not network.output.weight.grad().asnumpy().any()
+        for _ in range(2):
+            with mx.autograd.record():
+                network(x).sum().backward()
+            assert np.abs(network.output.weight.grad().asnumpy()).max() > 0
+            trainer.step(2)
+    for key, array in values(other).items():
+        np.testing.assert_allclose(values(net)[key], array, rtol=1e-4, atol=1e-6, err_msg=key)
+
+
+def test_no_gradients_where_none_are_wanted(saved):
+    _, path = saved
+    net = small()
+    net.collect_params(".*conv.*").setattr("grad_req", "null")
+    load_weights(net, path)
+    for name, parameter in net.collect_params().items():
+        wanted = "conv" not in name and "running" not in name
+        assert (parameter._grad is not None) == wanted == (parameter.grad_req == "write"), name
+
+
+def test_our_own_exports(saved, tmp_path):
+    net, _ = saved
+    files = gluondense.export(net, tmp_path / "export" / "net", (1, 3, 32, 32))
+    other = small(prefix="other_")
+    assert load_weights(other, files.params).layout == "gluondense-export"
+    assert_same(net, other)
+
+
+@pytest.mark.parametrize("suffix", ["params", "export"])
+def test_the_zoo_s_files(suffix, tmp_path):
+    zoo = vision.densenet121()
+    zoo.initialize()
+    x = mx.nd.array(images(1, 3, 224, 224))
+    zoo.hybridize()
+    zoo(x)
+    expected = randomize(zoo)(x).asnumpy()
+    if suffix == "export":
+        zoo.export(str(tmp_path / "zoo"))
+        path, layout = tmp_path / "zoo-0000.params", "mxnet-zoo-export"
+    else:
+        path, layout = tmp_path / "zoo.params", "mxnet-zoo"
+        zoo.save_parameters(str(path))
+    net = gluondense.get_model("densenet121")
+    report = load_weights(net, path)
+    assert report.layout == layout
+    assert net.preprocessing.mean == (0.485, 0.456, 0.406)
+    assert_close(net(x), expected)
+
+
+def tutorial() -> nn.Sequential:
+    """Seed 002's network, built as there, but without ``npx.set_np``."""
+
+    class DenseBlock(nn.Block):
+        def __init__(self, layers: int) -> None:
+            super().__init__()
+            self.net = nn.Sequential()
+            for _ in range(layers):
+                self.net.add(unit(nn.Conv2D(32, 3, padding=1)))
+
+        def forward(self, x):
+            for block in self.net:
+                x = mx.nd.concat(x, block(x), dim=1)
+            return x
+
+    def unit(*last: nn.Block) -> nn.Sequential:
+        block = nn.Sequential()
+        block.add(nn.BatchNorm(), nn.Activation("relu"), *last)
+        return block
+
+    net, channels = nn.Sequential(), 64
+    net.add(nn.Conv2D(64, 7, 2, 1), nn.BatchNorm(), nn.Activation("relu"), nn.MaxPool2D(3, 2, 1))
+    for index in range(4):
+        net.add(DenseBlock(4))
+        channels += 4 * 32
+        if index < 3:
+            channels //= 2
+            net.add(unit(nn.Conv2D(channels, 1), nn.AvgPool2D(2, 2)))
+    net.add(nn.BatchNorm(), nn.Activation("relu"), nn.GlobalAvgPool2D(), nn.Dense(10))
+    return net
+
+
+def test_the_tutorial_s_files(tmp_path):
+    theirs = tutorial()
+    theirs.initialize()
+    x = mx.nd.array(images(2, 1, 96, 96))
+    theirs(x)
+    expected = randomize(theirs)(x).asnumpy()
+    theirs.save_parameters(str(tmp_path / "tutorial.params"))
+    net = gluondense.get_model("densenet_tutorial")
+    assert load_weights(net, tmp_path / "tutorial.params").layout == "d2l"
+    assert_close(net(x), expected)
+
+
+# Small ones of the networks that each layout names.
+FIELDS = {
+    "cifar": {"block_config": (2, 1, 2)},
+    "tutorial": {},
+    "dpn": DPN,
+    "csp_resne": {"widths": (16, 32), "num_blocks": (1, 2), "groups": 4},
+    "dense": {k: v for k, v in SMALL.items() if k != "classes"},
+}
+
+
+@pytest.mark.parametrize("suffix", ["params", "safetensors"])
+@pytest.mark.parametrize(("layout", "model"), COMPLETE)
+def test_what_is_written_is_read(layout, model, suffix, tmp_path):
+    fields = next(fields for word, fields in FIELDS.items() if word in model)
+    fields = {**fields, "classes": 3, "in_channels": 1}
+    net = gluondense.get_model(model, **fields)
+    net.initialize()
+    path = tmp_path / f"net.{suffix}"
+    assert save_weights(net, path, layout).name == layout
+    other = gluondense.get_model(model, **fields)
+    assert load_weights(other, path).layout == layout
+    assert_same(net, other)
+
+
+def test_a_module_s_checkpoint(tmp_path):
+    """The DPN authors' files: ``arg:`` and ``aux:``, two convolutions for one of ours."""
+    net = randomize(gluondense.get_model("dpn68b", **DPN))
+    arrays = as_layout(net, LAYOUTS["cypw-dpn-b"])
+    assert arrays["conv2_x__1_c1x1-c1__conv_weight"].shape[0] == net.spec.residual_width
+    assert arrays["conv2_x__1_c1x1-c2__conv_weight"].shape[0] == net.spec.increments[0]
+    kinds = {name: "aux" if "moving" in name else "arg" for name in arrays}
+    named = {f"{kinds[k]}:{k.replace('fc6', 'fc6-1k')}": mx.nd.array(a) for k, a in arrays.items()}
+    mx.nd.save(str(tmp_path / "dpn-0000.params"), named)
+    other = gluondense.get_model("dpn68b", **DPN)
+    report = load_weights(other, tmp_path / "dpn-0000.params")
+    assert report.layout == "cypw-dpn-b"
+    assert other.preprocessing.mean == (124 / 255, 117 / 255, 104 / 255)
+    assert_same(net, other)
+
+
+def test_bookkeeping_is_left_out(saved, tmp_path):
+    net, _ = saved
+    arrays = as_layout(net, LAYOUTS["torchvision"])
+    counts = {"features.norm0.num_batches_tracked": np.array([7])}
+    write(tmp_path / "net.params", {**arrays, **counts})
+    report = load_weights(small(), tmp_path / "net.params")
+    assert report.ignored == tuple(counts)
+    assert "1 ignored: features.norm0.num_batches_tracked" in str(report)
+
+
+def write(path, arrays) -> None:
+    mx.nd.save(str(path), {k: mx.nd.array(a, dtype=a.dtype) for k, a in arrays.items()})
+
+
+@pytest.mark.parametrize("initialize", [False, True])
+def test_other_classes_leave_the_output(saved, initialize, caplog):
+    net, path = saved
+    other = small(classes=3)
+    before = None
+    if initialize:
+        other.initialize()
+        before = other.output.weight.data().asnumpy()
+    with caplog.at_level(logging.WARNING):
+        report = load_weights(other, path)
+    assert report.fresh == ("output.weight", "output.bias")
+    assert "has 7 classes" in caplog.text
+    assert ("stays as it is" if initialize else "starts fresh") in caplog.text
+    weight = other.output.weight.data().asnumpy()
+    assert weight.shape[0] == 3
+    assert weight.any()
+    if initialize:
+        np.testing.assert_array_equal(weight, before)
+    for key, array in values(other).items():
+        if not key.startswith("output"):
+            np.testing.assert_array_equal(array, values(net)[key])
+
+
+@pytest.mark.parametrize("channels", [1, 2, 5, 6])
+def test_other_channels_fit_the_stem(saved, channels, caplog):
+    """An image of equal channels gives the same as before, where all filters are used as often."""
+    net, path = saved
+    other = small(in_channels=channels)
+    with caplog.at_level(logging.WARNING):
+        report = load_weights(other, path)
+    assert report.adapted == ("features.stem.conv.weight",)
+    assert f"for {channels} channels were made of those for 3" in caplog.text
+    if channels in (1, 6):
+        grey = images(1, 1, 32, 32)
+        expected = net(mx.nd.array(np.repeat(grey, 3, axis=1)))
+        got = other(mx.nd.array(np.repeat(grey, channels, axis=1)))
+        assert_close(got, expected.asnumpy())
+
+
+def test_preprocessing_fits_the_channels(tmp_path):
+    net = gluondense.get_model("densenet121", classes=2)
+    net.initialize()
+    save_weights(net, tmp_path / "net.safetensors")
+    for channels, length in ((1, 1), (4, 4)):
+        other = gluondense.get_model("densenet121", classes=2, in_channels=channels)
+        load_weights(other, tmp_path / "net.safetensors")
+        assert len(other.preprocessing.mean) == len(other.preprocessing.std) == length
+    assert other.preprocessing.mean[3] == other.preprocessing.mean[0]
+
+
+def test_a_file_s_own_preprocessing_goes_before_its_layout_s(tmp_path):
+    """timm has DPN-68b with ImageNet's mean and with the DPN authors', under the same names."""
+    net = gluondense.get_model("dpn68b", **DPN)
+    net.initialize()
+    net.preprocessing = gluondense.weights.WEIGHTS["dpn68b.ra_in1k"].preprocessing
+    save_weights(net, tmp_path / "dpn.safetensors")
+    other = gluondense.get_model("dpn68b", **DPN)
+    report = load_weights(other, tmp_path / "dpn.safetensors")
+    assert other.preprocessing == report.preprocessing == net.preprocessing
+    assert other.preprocessing.mean[0] == 0.485
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"mean": 3}', '{"mean": [1], "std": [1], "x": 1}'])
+def test_a_strange_preprocessing_is_refused(tmp_path, text):
+    net = gluondense.get_model("dpn68b", **DPN)
+    net.initialize()
+    path = tmp_path / "dpn.safetensors"
+    save_file(as_layout(net, LAYOUTS["timm-dpn-b"]), path, metadata={"preprocessing": text})
+    refused(gluondense.get_model("dpn68b", **DPN), path, "is no preprocessing")
+
+
+def test_a_whole_file_goes_into_the_features(saved):
+    net, path = saved
+    features = small(features_only=True)
+    report = load_weights(features, path)
+    assert report.ignored == ("output.weight", "output.bias")
+    x = mx.nd.array(images(1, 3, 32, 32))
+    assert_close(net.output(features(x)[-1].mean(axis=(2, 3))), net(x).asnumpy())
+
+
+def test_several_devices(saved):
+    net, path = saved
+    devices = [mx.cpu(0), mx.cpu(1)]
+    other = small()
+    load_weights(other, path, ctx=devices)
+    assert other.output.weight.list_ctx() == devices
+    for ctx in devices:
+        got = other.output.weight.data(ctx).asnumpy()
+        np.testing.assert_array_equal(got, net.output.weight.data().asnumpy())
+    # Loaded again, they stay where they are.
+    load_weights(other, path)
+    assert other.output.weight.list_ctx() == devices
+
+
+def test_numbers_become_the_network_s(saved, tmp_path):
+    net, _ = saved
+    net.cast("float16")
+    net.save_parameters(str(tmp_path / "half.params"))
+    other = small()
+    load_weights(other, tmp_path / "half.params")
+    assert other.output.weight.data().dtype == np.float32
+    np.testing.assert_array_equal(
+        other.output.weight.data().asnumpy(), net.output.weight.data().asnumpy()
+    )
+
+
+def refused(net, path, *words: str, **options) -> None:
+    """One line with these words, and the network stays as it was."""
+    initialized = net.output.weight._data is not None
+    before = values(net) if initialized else None
+    with pytest.raises(ValueError, match=r"^[^\n]+$") as caught:
+        load_weights(net, path, **options)
+    for word in (str(path), *words):
+        assert word in str(caught.value)
+    if before is None:
+        assert all(p._data is None for p in net.collect_params().values())
+    else:
+        after = values(net)
+        assert all((after[key] == before[key]).all() for key in before)
+
+
+@pytest.mark.parametrize("initialize", [False, True])
+def test_what_does_not_fit_is_named(saved, tmp_path, initialize):
+    net, path = saved
+
+    def other(**fields):
+        network = small(**fields)
+        if initialize:
+            network.initialize()
+        return network
+
+    deeper = other(block_config=(2, 3, 1, 1))
+    refused(deeper, path, "missing", "features.stage2.layer3.norm1.gamma", "and", "more")
+    wider = other(growth_rate=16)
+    refused(wider, path, "misshapen", "features.stage1.layer1.conv1.weight (64, 16, 1, 1)", "(32, ")
+    arrays = {**values(net), "extra.weight": np.zeros(3)}
+    write(tmp_path / "extra.params", arrays)
+    refused(other(), tmp_path / "extra.params", "1 unexpected: extra.weight")
+    arrays = {k: a for k, a in values(net).items() if k != "output.bias"}
+    write(tmp_path / "less.params", arrays)
+    refused(other(), tmp_path / "less.params", "1 missing: output.bias")
+
+
+@pytest.mark.parametrize("shape", [(), (64, 3, 1, 1), (64,)])
+def test_parts_that_do_not_stack_are_refused(tmp_path, shape):
+    """DPN-68b's two convolutions behind one normalization are one of ours."""
+    net = gluondense.get_model("dpn68b", **DPN)
+    net.initialize()
+    path = tmp_path / "net.safetensors"
+    save_weights(net, path, "timm-dpn-b")
+    arrays = load_file(path)
+    part = "features.conv2_1.c1x1_c2.weight"
+    save_file({**arrays, part: np.resize(arrays[part], shape)}, path)
+    refused(net, path, "1 misshapen: features.stage1.block1.conv_c.conv.weight")
+
+
+def test_other_eps_is_refused(tmp_path):
+    net = gluondense.get_model("dpn68", **DPN)
+    net.initialize()
+    save_weights(net, tmp_path / "dpn.safetensors")
+    other = gluondense.get_model("dpn68", eps=1e-5, **DPN)
+    refused(other, tmp_path / "dpn.safetensors", "eps=0.001", "timm-dpn layout", "eps=1e-05")
+
+
+def test_files_of_other_networks_are_refused(saved, tmp_path):
+    _, path = saved
+    refused(gluondense.get_model("dpn68"), path, "no known layout", "features.stem.conv.weight")
+    write(tmp_path / "resnet.params", {"layer1.0.conv1.weight": np.zeros((3, 3))})
+    words = ("1 arrays (layer1.0.conv1.weight)", "no network of gluondense.list_models() fits it")
+    refused(small(), tmp_path / "resnet.params", *words)
+
+
+def test_the_network_that_a_file_fits_is_named(tmp_path):
+    net = gluondense.get_model("dpn68")
+    net.initialize()
+    save_weights(net, tmp_path / "dpn.safetensors")
+    refused(gluondense.get_model("dpn92"), tmp_path / "dpn.safetensors", "it fits dpn68 and dpn68b")
+    refused(small(), tmp_path / "dpn.safetensors", "no known layout", "it fits dpn68 and dpn68b")
+
+
+def test_a_named_layout_is_taken(saved):
+    _, path = saved
+    assert load_weights(small(), path, layout="gluondense").layout == "gluondense"
+    refused(small(), path, "torchvision layout", "missing", layout="torchvision")
+    with pytest.raises(ValueError, match="unknown layout 'torchvison'; did you mean 'torchvision'"):
+        load_weights(small(), path, layout="torchvison")
+
+
+def test_a_missing_file_is_said_so():
+    with pytest.raises(FileNotFoundError, match="no weights file"):
+        load_weights(small(), "nowhere.params")
+
+
+def test_a_file_that_shrinks_while_it_is_read(saved, monkeypatch):
+    _, path = saved
+    other = small()
+
+    def open_and_cut(path):
+        file = open_weights(path)
+        os.truncate(path, path.stat().st_size // 2)
+        return file
+
+    monkeypatch.setattr("gluondense.weights.load.open_weights", open_and_cut)
+    with pytest.raises(ValueError, match="became shorter while it was read"):
+        load_weights(other, path)
+    assert all(value._data is None for value in other.collect_params().values())
+
+
+def test_the_file_stays_open_until_it_is_read(saved, monkeypatch):
+    """Whatever fails beside reading it."""
+    _, path = saved
+    closed = []
+
+    def fail(shapes, dtypes):
+        raise MemoryError
+
+    def read_late(plan, rows):
+        time.sleep(0.1)
+        closed.append(plan.file._source.file.closed)
+
+    monkeypatch.setattr("gluondense.weights.load.make_arrays", fail)
+    monkeypatch.setattr("gluondense.weights.load._read_all", read_late)
+    with pytest.raises(MemoryError):
+        load_weights(small(), path)
+    assert closed == [False]
+
+
+def test_saving_says_what_is_wrong(tmp_path):
+    net = small()
+    with pytest.raises(ValueError, match="has no values"):
+        save_weights(net, tmp_path / "net.params")
+    net.initialize()
+    with pytest.raises(ValueError, match=r"must end in \.params or \.safetensors"):
+        save_weights(net, tmp_path / "net.pth")
+    with pytest.raises(ValueError, match=r"'timm-dpn' has no name for features\.stage1"):
+        save_weights(net, tmp_path / "net.params", "timm-dpn")
+    se = small(attention="se")
+    se.initialize()
+    with pytest.raises(ValueError, match="PyTorch has no densenet121 with these fields"):
+        save_weights(se, tmp_path / "net.safetensors")
+    assert not list(tmp_path.iterdir())
+
+
+def test_saving_leaves_the_old_file_when_it_fails(saved, tmp_path, monkeypatch):
+    net, path = saved
+    before = path.read_bytes()
+
+    def fail(name, _):
+        Path(name).write_bytes(b"half")
+        raise OSError("no space left")
+
+    monkeypatch.setattr("mxnet.nd.save", fail)
+    with pytest.raises(OSError, match="no space left"):
+        save_weights(net, path)
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_safetensors_say_what_they_are(tmp_path):
+    net = gluondense.get_model("dpn68b", **DPN)
+    net.initialize()
+    path = tmp_path / "dpn.safetensors"
+    assert save_weights(net, path).name == "timm-dpn-b"
+    with open_weights(path) as file:
+        assert file.metadata["model"] == "dpn68b"
+        assert file.metadata["layout"] == "timm-dpn-b"
+        assert file.shapes["classifier.weight"] == (7, net.out_channels, 1, 1)
