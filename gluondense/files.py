@@ -1,0 +1,120 @@
+"""Atomic writes and checksums: a reader finds the old file or the new one, never half of one."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+_CHUNK = 1 << 20
+
+
+def sha256(path: Path) -> str:
+    """Return the SHA-256 of a file in hexadecimal digits."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while chunk := file.read(_CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def fsync(path: Path) -> None:
+    """Flush a file or a folder to the disk.
+
+    A rename can reach the disk before the bytes do: without this, a power cut leaves empty files.
+    """
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Give a temporary file in the same folder, which replaces ``path`` if the block succeeds.
+
+    Raises
+    ------
+    OSError
+        If the folder cannot be written; ``path`` stays as it was.
+
+    Examples
+    --------
+    >>> target = Path(tempfile.mkdtemp(), "log.csv")
+    >>> with replacing(target) as file:
+    ...     _ = file.write_text("epoch,loss")
+    >>> target.read_text()
+    'epoch,loss'
+    """
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
+    os.close(handle)
+    new = Path(name)
+    try:
+        yield new
+        new.chmod(0o666 & ~_umask())  # mkstemp's files are private
+        fsync(new)
+        os.replace(new, path)
+    finally:
+        new.unlink(missing_ok=True)
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Replace the content of a file."""
+    with replacing(path) as new:
+        new.write_bytes(data)
+
+
+@contextmanager
+def temporary_folder(parent: Path, prefix: str) -> Iterator[Path]:
+    """Make a folder in ``parent``, so on its file system, and remove it afterwards.
+
+    Raises
+    ------
+    OSError
+        If ``parent`` cannot be made or written.
+    """
+    parent.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix=f".{prefix}-", dir=parent))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def replace_all(pairs: Iterable[tuple[Path, Path]], backup: Path) -> None:
+    """Rename each new file over its target; if one fails, restore all the old ones.
+
+    Parameters
+    ----------
+    pairs
+        New files and their targets, on one file system.
+    backup
+        A folder that takes copies of the old files meanwhile.
+    """
+    pairs = list(pairs)
+    old = [
+        shutil.copy2(target, backup / f"old-{target.name}") if target.exists() else None
+        for _, target in pairs
+    ]
+    try:
+        for new, target in pairs:
+            os.replace(new, target)
+    except BaseException:
+        for copy, (_, target) in zip(old, pairs):
+            if copy is None:
+                target.unlink(missing_ok=True)
+            else:
+                os.replace(copy, target)
+        raise
+
+
+def _umask() -> int:
+    # The only portable way to read it is to set it.
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
