@@ -56,7 +56,7 @@ def replacing(path: Path) -> Iterator[Path]:
     new = Path(name)
     try:
         yield new
-        new.chmod(0o666 & ~_umask())  # mkstemp's files are private
+        new.chmod(0o644)  # mkstemp's files are private
         fsync(new)
         os.replace(new, path)
     finally:
@@ -111,10 +111,3 @@ def replace_all(pairs: Iterable[tuple[Path, Path]], backup: Path) -> None:
             else:
                 os.replace(copy, target)
         raise
-
-
-def _umask() -> int:
-    # The only portable way to read it is to set it.
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
