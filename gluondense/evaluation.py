@@ -12,7 +12,7 @@ import mxnet as mx
 import numpy as np
 from mxnet import gluon
 
-from .analysis.predictions import Evaluation, evaluate
+from .analysis.predictions import Predictions, evaluate
 from .data import DATASETS, ArrayLoader, load_dataset
 from .data.datasets.imagenet import ImageFiles, open_images
 from .data.loaders.stream import StreamLoader
@@ -140,7 +140,7 @@ class Report:
     dataset: str
     crops: int
     class_names: tuple[str, ...]
-    answers: Evaluation
+    answers: Predictions
     skipped: int
     published: list[PublishedError]
 
@@ -151,7 +151,7 @@ class Report:
             "model": self.subject.name,
             "network": self.subject.model,
             "dataset": self.dataset,
-            "images": int(self.answers.seen.sum()),
+            "images": int(self.answers.readable.sum()),
             "skipped": self.skipped,
             "crops": self.crops,
             "input_size": list(self.subject.size),

@@ -10,7 +10,7 @@ import numpy as np
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from ..analysis.predictions import Evaluation
+from ..analysis.predictions import Predictions
 
 INK, FAINT, GRID = "#1d2433", "#667085", "#e7eaf0"
 LOSS, TRAIN, TEST, RATE = "#12a594", "#f08c00", "#e0317b", "#5b6ee1"
@@ -85,13 +85,13 @@ def history_figure(
     return styled(figure, height=520)
 
 
-def confusion_figure(answers: Evaluation, class_names: Sequence[str]) -> go.Figure:
+def confusion_figure(answers: Predictions, class_names: Sequence[str]) -> go.Figure:
     """Plot how many images of each true class (rows) were taken for which class (columns)."""
     shown = _shown(answers, len(class_names))
     classes = len(shown)
     place = np.full(len(class_names), -1)
     place[shown] = np.arange(classes)
-    labels, predicted = answers.labels[answers.seen], answers.predicted[answers.seen]
+    labels, predicted = answers.labels[answers.readable], answers.predicted[answers.readable]
     both = (place[labels] >= 0) & (place[predicted] >= 0)
     counts = np.zeros((classes, classes), int)
     np.add.at(counts, (place[labels[both]], place[predicted[both]]), 1)
@@ -126,7 +126,7 @@ def confusion_figure(answers: Evaluation, class_names: Sequence[str]) -> go.Figu
     return styled(figure, _height(classes))
 
 
-def recall_figure(answers: Evaluation, class_names: Sequence[str]) -> go.Figure:
+def recall_figure(answers: Predictions, class_names: Sequence[str]) -> go.Figure:
     """Plot for each class the share of its images that were recognised."""
     shown = _shown(answers, len(class_names))
     shares = np.nan_to_num(answers.recalls(len(class_names)))[shown]
@@ -150,11 +150,11 @@ def recall_figure(answers: Evaluation, class_names: Sequence[str]) -> go.Figure:
     return styled(figure, _height(len(shown)))
 
 
-def _shown(answers: Evaluation, classes: int) -> np.ndarray:
+def _shown(answers: Predictions, classes: int) -> np.ndarray:
     """Choose the classes to show, in their order."""
     if classes <= MAX_CLASSES:
         return np.arange(classes)
-    wrong = np.bincount(answers.labels[answers.mistakes()], minlength=classes)
+    wrong = np.bincount(answers.labels[answers.misclassified()], minlength=classes)
     return np.sort(np.argsort(-wrong, kind="stable")[:MAX_CLASSES])
 
 

@@ -72,8 +72,8 @@ def _page(facts: _Facts) -> str:
 <section><h2>Training</h2><p>Loss and accuracy after each epoch, learning rate at each step.</p>
 {plot(history_figure(facts.rows, config.epochs, schedule))}</section>
 <section><h2>Confusion</h2>
-<p>The {answers.seen.sum():,} test images after epoch {kept.epoch}, the best;
-{len(answers.mistakes()):,} are taken for another class.{_only(names)}</p>
+<p>The {answers.readable.sum():,} test images after epoch {kept.epoch}, the best;
+{len(answers.misclassified()):,} are taken for another class.{_only(names)}</p>
 <div class="split">{plot(confusion_figure(answers, names))}
 {plot(recall_figure(answers, names))}</div></section>
 <section><h2>Predictions</h2><p>The first images of the test set.</p>

@@ -12,7 +12,7 @@ import mxnet as mx
 import numpy as np
 from mxnet import gluon
 
-from ..analysis.predictions import Evaluation, evaluate
+from ..analysis.predictions import Predictions, evaluate
 from ..models import build_model
 from ..native import CompilerError
 from . import checkpoint
@@ -223,7 +223,7 @@ class Run:
         if self.log and self.workers.first:
             write_report(self.folder.path)
 
-    def _evaluate(self, stop: StopRequest) -> Optional[Evaluation]:
+    def _evaluate(self, stop: StopRequest) -> Optional[Predictions]:
         """Return the answers to the test set, of which each worker asks a part; None if stopped."""
         self.workers.settle(self.net, self.trainer)
         mine = None
@@ -236,7 +236,7 @@ class Run:
             pass
         if self.workers.any(mine is None)[0] or mine is None:
             return None
-        return Evaluation(*map(self.workers.gather, mine.arrays))
+        return Predictions(*map(self.workers.gather, mine.arrays))
 
     def _train_step(self, meter: Meter, images: np.ndarray, labels: np.ndarray) -> None:
         config = self.config
@@ -299,7 +299,7 @@ class Run:
         self.at.cpu_s += self._clock[1] - before[1]
         return self._clock[0] - before[0]
 
-    def _row(self, answers: Evaluation, evaluate_s: float) -> dict[str, float]:
+    def _row(self, answers: Predictions, evaluate_s: float) -> dict[str, float]:
         at = self.at
         return {
             "epoch": self.epoch + 1,

@@ -12,7 +12,7 @@ from typing import Any, Callable, Optional, Union
 
 import numpy as np
 
-from ..analysis.predictions import Evaluation
+from ..analysis.predictions import Predictions
 from .config import TrainConfig
 
 COLUMNS = (
@@ -49,7 +49,7 @@ class Answers:
         Numbers of the worst mistakes in the test set, and these images.
     """
 
-    evaluation: Evaluation
+    evaluation: Predictions
     epoch: int
     first_images: np.ndarray
     worst: np.ndarray
@@ -166,7 +166,7 @@ class RunFolder:
             os.fsync(file.fileno())
 
     def save_answers(
-        self, evaluation: Evaluation, epoch: int, pictures: Callable[[np.ndarray], np.ndarray]
+        self, evaluation: Predictions, epoch: int, pictures: Callable[[np.ndarray], np.ndarray]
     ) -> None:
         """Keep what the report shows of the best network: all its answers, and some images.
 
@@ -179,7 +179,7 @@ class RunFolder:
         pictures
             From numbers of test images to the images, uint8 (n, H, W, C).
         """
-        worst = evaluation.mistakes()[:PICTURES]
+        worst = evaluation.misclassified()[:PICTURES]
         first = np.arange(min(PICTURES, len(evaluation.labels)))
         new = self.path / "answers.npz.new"
         with open(new, "wb") as file:
@@ -200,7 +200,7 @@ class RunFolder:
             return None
         with np.load(path) as arrays:
             return Answers(
-                Evaluation(**{field.name: arrays[field.name] for field in fields(Evaluation)}),
+                Predictions(**{field.name: arrays[field.name] for field in fields(Predictions)}),
                 int(arrays["epoch"]),
                 arrays["first_images"],
                 arrays["worst"],

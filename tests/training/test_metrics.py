@@ -4,7 +4,6 @@ import mxnet as mx
 import numpy as np
 import pytest
 
-from gluondense.analysis.predictions import Evaluation, evaluate
 from gluondense.training.labels import cutmix, mix, mixup, soft_labels
 from gluondense.training.metrics import Meter
 
@@ -27,56 +26,6 @@ def test_meter_names_the_first_step_that_is_not_finite():
     with pytest.raises(FloatingPointError, match="became nan at step 3"):
         meter.sync()
     assert (meter.images, meter.loss) == (2, 1.0)
-
-
-class Twice:
-    """A network whose logits are its input, and which refuses any but full batches."""
-
-    def __call__(self, x):
-        assert x.shape[0] == 4
-        return x
-
-    def collect_params(self):
-        return mx.gluon.ParameterDict()
-
-
-class Flat(Twice):
-    def __call__(self, data):
-        return data.reshape((len(data), -1))
-
-
-def test_evaluate_counts_each_image_once_and_pads_the_last_batch():
-    logits = np.eye(3, dtype=np.float32)[np.arange(10) % 3] * 5
-    labels = np.arange(10) % 3
-    labels[9] = 1
-    batches = [(logits[i : i + 4], labels[i : i + 4]) for i in range(0, 10, 4)]
-    found = evaluate(Twice(), batches, 4, [mx.cpu()])
-    assert found.top_classes.shape == (10, 3)
-    np.testing.assert_allclose(found.top_probabilities.sum(axis=1), 1, rtol=1e-6)
-    assert found.accuracy == pytest.approx(0.9)
-    right = -np.log(np.exp(5) / (np.exp(5) + 2))
-    assert found.loss == pytest.approx((9 * right + right + 5) / 10, rel=1e-5)
-    assert found.mistakes().tolist() == [9]
-
-
-def test_ten_crops_are_averaged_and_unreadable_images_left_out():
-    logits = np.zeros((3, 10, 1, 1, 4), np.float32)
-    logits[0, :4, ..., 2] = 3
-    logits[0, 4:, ..., 1] = 1.5
-    logits[1, :, ..., 3] = 2
-    found = evaluate(Flat(), [(logits, np.array([2, 3, -1]))], 4, [mx.cpu()])
-    soft = np.exp(logits[0, :, 0, 0])
-    expected = (soft / soft.sum(axis=1, keepdims=True)).mean(axis=0)
-    assert found.true_probabilities[0] == pytest.approx(expected[2], rel=1e-5)
-    assert found.seen.tolist() == [True, True, False]
-    assert found.accuracy == (1 + (expected.argmax() == 2)) / 2
-    assert found.top_accuracy(2) == 1
-    assert len(found.mistakes()) == 2 - round(2 * found.accuracy)
-    np.testing.assert_array_equal(np.isnan(found.recalls(4)), [True, True, False, False])
-
-
-def test_evaluation_of_a_certain_mistake_has_a_finite_loss():
-    assert np.isfinite(Evaluation.of(np.array([[1.0, 0.0]]), np.array([1])).loss)
 
 
 def test_soft_labels_sum_to_one_and_keep_the_class():
