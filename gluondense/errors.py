@@ -1,14 +1,15 @@
-"""Argument checks whose messages name the argument, its value and the rule."""
+"""Argument checks whose messages give the argument's name, its value and the rule."""
 
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Iterable
 from typing import Any
 
 
 def closest(word: str, known: Iterable[str]) -> str:
-    """``"; did you mean 'x'?"`` with the nearest of the known words, or nothing.
+    """Return ``"; did you mean 'x'?"`` for the known words that resemble the word, else ``""``.
 
     Examples
     --------
@@ -19,8 +20,34 @@ def closest(word: str, known: Iterable[str]) -> str:
     return f"; did you mean {' or '.join(map(repr, matches))}?" if matches else ""
 
 
+def check_known(kind: str, name: Any, known: Iterable[str], hint: str = "") -> None:
+    """Raise a ValueError that suggests similar names, unless the name is known.
+
+    Parameters
+    ----------
+    kind
+        What the name stands for, such as ``"model"``.
+    name
+        The name to look up.
+    known
+        All valid names.
+    hint
+        Where to find the valid names; by default the message lists them.
+
+    Examples
+    --------
+    >>> check_known("target", "portble", ["portable", "onnx"])
+    Traceback (most recent call last):
+    ValueError: unknown target 'portble'; did you mean 'portable'? (known: portable, onnx).
+    """
+    known = list(known)
+    if name not in known:
+        hint = hint or f"known: {', '.join(known)}"
+        raise ValueError(f"unknown {kind} {name!r}{closest(str(name), known)} ({hint}).")
+
+
 def check(name: str, value: Any, rule: str, holds: bool) -> None:
-    """Raise a ValueError that names the field, its value and the rule, unless it holds."""
+    """Raise a ValueError that gives the argument's name, value and rule, unless the rule holds."""
     if not holds:
         raise ValueError(f"{name} (={value!r}) must be {rule}.")
 
@@ -31,9 +58,15 @@ def check_choice(name: str, value: Any, choices: Iterable[Any]) -> None:
     check(name, value, "one of " + ", ".join(map(repr, choices)), value in choices)
 
 
-def is_count(value: Any, least: int = 1) -> bool:
-    """Whether the value is an integer of at least ``least``."""
-    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+def check_flag(name: str, value: Any) -> None:
+    """Raise a ValueError unless the value is a bool."""
+    check(name, value, "True or False", isinstance(value, bool))
+
+
+def check_count(name: str, value: Any, least: int = 1) -> None:
+    """Raise a ValueError unless the value is an integer of at least ``least``."""
+    rule = "a positive integer" if least == 1 else f"an integer >= {least}"
+    check(name, value, rule, is_count(value, least))
 
 
 def check_counts(name: str, value: Any) -> None:
@@ -42,6 +75,44 @@ def check_counts(name: str, value: Any) -> None:
     check(name, value, "a non-empty tuple of positive integers", holds)
 
 
+def check_range(
+    name: str, value: Any, low: float, high: float = math.inf, closed: str = "both"
+) -> None:
+    """Raise a ValueError unless the value is a real number between two bounds, which NaN never is.
+
+    Parameters
+    ----------
+    name, value
+        The argument.
+    low, high
+        The bounds. An infinite ``high`` admits every finite number from ``low`` on.
+    closed
+        The bounds that are themselves valid: ``"both"``, ``"left"``, ``"right"`` or ``"neither"``.
+
+    Examples
+    --------
+    >>> check_range("momentum", 1.0, 0, 1, closed="left")
+    Traceback (most recent call last):
+    ValueError: momentum (=1.0) must be in [0, 1).
+    >>> check_range("lr", 0.0, 0, closed="neither")
+    Traceback (most recent call last):
+    ValueError: lr (=0.0) must be a finite number > 0.
+    """
+    left, right = closed in ("both", "left"), closed in ("both", "right")
+    if math.isinf(high):
+        right, rule = False, f"a finite number {'>=' if left else '>'} {low:g}"
+    else:
+        rule = f"in {'[' if left else '('}{low:g}, {high:g}{']' if right else ')'}"
+    holds = is_number(value) and (low <= value if left else low < value)
+    holds = holds and (value <= high if right else value < high)
+    check(name, value, rule, holds)
+
+
+def is_count(value: Any, least: int = 1) -> bool:
+    """Return whether the value is an integer, not a bool, of at least ``least``."""
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+
+
 def is_number(value: Any) -> bool:
-    """Whether the value is a real number."""
+    """Return whether the value is a real number, not a bool."""
     return isinstance(value, (int, float)) and not isinstance(value, bool)
