@@ -1,0 +1,75 @@
+// The 4x4 output tiles of Winograd's F(4x4, 3x3) in a batch of images.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+
+#include "kernels/kernels.h"
+
+namespace gluondense {
+
+// Numbers the tiles of (batch, height, width) images: along a tile row, then from row to row, then
+// from image to image. All counts have 64 bits.
+class TileGrid {
+ public:
+  static constexpr int kSize = kWinogradOut, kPixels = kSize * kSize;
+
+  // A tile's image and its upper left pixel there.
+  struct Tile {
+    std::int64_t image;
+    int y, x;
+  };
+
+  TileGrid(std::int64_t batch, int height, int width)
+      : height_(height),
+        width_(width),
+        rows_per_image_((height + kSize - 1) / kSize),
+        columns_((width + kSize - 1) / kSize),
+        rows_(batch * rows_per_image_) {}
+
+  std::int64_t rows() const { return rows_; }  // of all images
+  std::int64_t columns() const { return columns_; }
+  std::int64_t tiles() const { return rows_ * columns_; }
+
+  std::int64_t row(std::int64_t tile) const { return tile / columns_; }
+  int x(std::int64_t tile) const { return static_cast<int>(tile % columns_) * kSize; }
+  // The image of a tile row, and the row's first line of pixels there.
+  std::int64_t image(std::int64_t row) const { return row / rows_per_image_; }
+  int y(std::int64_t row) const { return static_cast<int>(row % rows_per_image_) * kSize; }
+
+  Tile operator[](std::int64_t tile) const {
+    const std::int64_t tile_row = row(tile);
+    return {image(tile_row), y(tile_row), x(tile)};
+  }
+
+  // Numbers of pixels inside the image.
+  int height_inside(const Tile& tile) const { return std::min(kSize, height_ - tile.y); }
+  int width_inside(const Tile& tile) const { return std::min(kSize, width_ - tile.x); }
+
+  // Calls f(index in the tile, pixel) for all 16 pixels of a tile. A pixel is its number over all
+  // images, or -1 outside the image.
+  template <typename Function>
+  void for_each_pixel(const Tile& tile, Function f) const {
+    for (int v = 0; v < kSize; ++v) {
+      const std::int64_t line = (tile.image * height_ + tile.y + v) * width_;
+      for (int u = 0; u < kSize; ++u) {
+        const bool inside = tile.y + v < height_ && tile.x + u < width_;
+        f(v * kSize + u, inside ? line + tile.x + u : std::int64_t{-1});
+      }
+    }
+  }
+
+ private:
+  const int height_, width_;
+  const std::int64_t rows_per_image_, columns_, rows_;
+};
+
+// Calls f(first tile, count) for batches of at most `most` tiles that make up [first, last).
+template <typename Function>
+void for_each_tile_batch(std::int64_t first, std::int64_t last, int most, Function f) {
+  for (; first < last; first += most) {
+    f(first, static_cast<int>(std::min<std::int64_t>(most, last - first)));
+  }
+}
+
+}  // namespace gluondense
