@@ -1,11 +1,10 @@
-"""Graph passes: each makes a graph cheaper, keeps its outputs, and says how many nodes it changed.
+"""Graph passes for inference: each reduces the cost of a graph and preserves its outputs.
 
-They are for inference: batch normalizations use their moving averages, dropout does nothing.
+A pass returns the number of nodes that it changed. The passes assume inference: batch
+normalization uses its moving averages and dropout is the identity.
 """
 
 from __future__ import annotations
-
-import ast
 
 import numpy as np
 
@@ -13,10 +12,10 @@ from .ir import Graph, Node, Pass
 
 
 def remove_identities(graph: Graph) -> int:
-    """Leave out what does nothing in inference: dropout, and the detour of ``blocks.concat``."""
+    """Remove dropout, copies, and the expand_dims-squeeze pairs of ``blocks.concat``."""
     changed = 0
     for node in graph.operators():
-        # Dropout of mode "always" is meant to go on in inference.
+        # Dropout of mode "always" is also active in inference.
         if node.is_like("Dropout", mode="training") or node.op == "_copy":
             graph.replace(node, *node.inputs[0])
             changed += 1
@@ -31,26 +30,25 @@ def _undoes(squeeze: Node, node: Node) -> bool:
 
 
 def flatten_concats(graph: Graph) -> int:
-    """Let a concatenation read the parts of another one, where that saves a copy.
+    """Replace an input of a concatenation that is itself a concatenation by the inputs of that one.
 
-    In a dual-path block both the dense path and the block's input are concatenations of nearly the
-    same maps; only the second is computed with.
+    It is done if only concatenations read the inner one, which then needs no copy. In a dual-path
+    block both the dense path and the input of the block are concatenations of nearly the same
+    feature maps, and only the latter is read by other operators.
     """
     changed, readers = 0, graph.readers()
 
-    def only_concatenated(node: Node) -> bool:
-        return all(reader.op == "Concat" for reader in readers[id(node)])
+    def is_nested(node: Node, outer: Node) -> bool:
+        same_axis = node.attrs.get("dim", "1") == outer.attrs.get("dim", "1")
+        only_concatenated = all(reader.op == "Concat" for reader in readers[id(node)])
+        return node.op == "Concat" and same_axis and only_concatenated
 
     for node in graph.operators():
         if node.op != "Concat":
             continue
         inputs = []
         for entry in node.inputs:
-            source = entry[0]
-            nested = source.op == "Concat" and source.attrs.get("dim", "1") == node.attrs.get(
-                "dim", "1"
-            )
-            inputs += source.inputs if nested and only_concatenated(source) else [entry]
+            inputs += entry[0].inputs if is_nested(entry[0], node) else [entry]
         if len(inputs) > len(node.inputs):
             node.inputs = inputs
             node.attrs["num_args"] = str(len(inputs))
@@ -59,14 +57,14 @@ def flatten_concats(graph: Graph) -> int:
 
 
 def pool_first(graph: Graph) -> int:
-    """Pool before a 1x1 convolution instead of behind it, which leaves it a quarter of the pixels.
+    """Move average pooling before 1x1 convolutions, which then process a quarter of the pixels.
 
-    Both are linear and neither mixes what the other does, so they commute. Where the pooling stands
-    behind a concatenation of such convolutions and other maps, each part is pooled by itself.
+    Both operators are linear, one over pixels and the other over channels, so they commute. Pooling
+    after a concatenation of such convolutions and other feature maps is applied to each part.
     """
     changed = 0
     for pool in graph.operators():
-        while _average_pool(pool) and _pool_first_once(graph, pool):
+        while _is_average_pool(pool) and _pool_first_once(graph, pool):
             changed += 1
     return changed
 
@@ -75,12 +73,12 @@ def _pool_first_once(graph: Graph, pool: Node) -> bool:
     uses, source = graph.uses(), pool.source()
     if uses[id(source)] != 1:
         return False
-    if _pointwise(source):
-        # The pooling's node takes the place in front, so that a loop can move it on.
+    if _is_pointwise(source):
+        # Move the node itself, so that the caller's loop can move it again.
         graph.replace(pool, source)
         pool.inputs, source.inputs[0] = [source.inputs[0]], (pool, 0)
         return True
-    movable = (node for node, _ in source.inputs if _pointwise(node) and uses[id(node)] == 1)
+    movable = (node for node, _ in source.inputs if _is_pointwise(node) and uses[id(node)] == 1)
     if source.is_like("Concat") and source.attrs.get("dim", "1") == "1" and any(movable):
         graph.replace(pool, source)
         source.inputs = [
@@ -93,27 +91,24 @@ def _pool_first_once(graph: Graph, pool: Node) -> bool:
     return False
 
 
-def _average_pool(node: Node) -> bool:
-    whole = {"global_pool": "False", "pooling_convention": "valid"}  # no window hangs over the edge
-    return node.is_like("Pooling", pool_type="avg", **whole) and _pair(node, "pad", 0) == (0, 0)
+def _is_average_pool(node: Node) -> bool:
+    # No window extends beyond the edge.
+    inside = {"global_pool": "False", "pooling_convention": "valid"}
+    return node.is_like("Pooling", pool_type="avg", **inside) and node.pair("pad", 0) == (0, 0)
 
 
-def _pointwise(node: Node) -> bool:
-    """Whether this is a 1x1 convolution of stride 1."""
+def _is_pointwise(node: Node) -> bool:
+    """Return whether this is a 1x1 convolution of stride 1."""
     return (
         node.op == "Convolution"
-        and _pair(node, "kernel") == (1, 1)
-        and _pair(node, "stride") == (1, 1)
-        and _pair(node, "pad", 0) == (0, 0)
+        and node.pair("kernel") == (1, 1)
+        and node.pair("stride") == (1, 1)
+        and node.pair("pad", 0) == (0, 0)
     )
 
 
-def _pair(node: Node, attr: str, default: int = 1) -> tuple[int, int]:
-    return ast.literal_eval(node.attrs.get(attr, "()")) or (default, default)
-
-
 def fold_batch_norms(graph: Graph) -> int:
-    """Put a batch normalization that stands behind a convolution into its filters and bias."""
+    """Fold batch normalization into the filters and the bias of the preceding convolution."""
     changed, uses = 0, graph.uses()
     for norm in graph.operators():
         if not norm.is_like("BatchNorm", axis="1"):
@@ -121,27 +116,32 @@ def fold_batch_norms(graph: Graph) -> int:
         conv = norm.source()
         if conv.op != "Convolution" or uses[id(conv)] != 1:
             continue
-        scale, shift = batch_norm_line(graph, norm)
+        scale, shift = batch_norm_affine(graph, norm)
         weight = graph.array(conv, 1)
         bias = graph.array(conv, 2) if len(conv.inputs) > 2 else 0.0
-        conv.inputs = [
-            conv.inputs[0],
-            (graph.variable(f"{conv.name}_weight", (weight.T * scale).T), 0),
-            (graph.variable(f"{conv.name}_bias", shift + scale * bias), 0),
-        ]
-        conv.attrs["no_bias"] = "False"
+        set_weights(graph, conv, (weight.T * scale).T, shift + scale * bias)
         graph.replace(norm, conv)
         uses[id(conv)] = uses[id(norm)]
         changed += 1
     return changed
 
 
-def batch_norm_line(graph: Graph, norm: Node) -> tuple[np.ndarray, np.ndarray]:
-    """Return scale and shift of each channel: in inference the normalization is a straight line."""
+def set_weights(graph: Graph, conv: Node, weight: np.ndarray, bias: np.ndarray) -> None:
+    """Give a convolution new variables for its filters and its bias."""
+    conv.inputs = [
+        conv.inputs[0],
+        (graph.variable(f"{conv.name}_weight", weight), 0),
+        (graph.variable(f"{conv.name}_bias", bias), 0),
+    ]
+    conv.attrs["no_bias"] = "False"
+
+
+def batch_norm_affine(graph: Graph, norm: Node) -> tuple[np.ndarray, np.ndarray]:
+    """Return the scale and shift, (C,), that batch normalization applies in inference."""
     gamma, beta, mean, variance = (
         graph.array(norm, index).astype("float64") for index in range(1, 5)
     )
-    if norm.attrs.get("fix_gamma", "True") in ("True", "1"):
+    if norm.flag("fix_gamma", True):
         gamma = np.ones_like(gamma)
     scale = gamma / np.sqrt(variance + float(norm.attrs.get("eps", 1e-3)))
     dtype = graph.array(norm, 1).dtype
@@ -149,26 +149,27 @@ def batch_norm_line(graph: Graph, norm: Node) -> tuple[np.ndarray, np.ndarray]:
 
 
 def split_convolutions(graph: Graph) -> int:
-    """Make two convolutions of one whose output is cut in two by channels.
+    """Split a convolution whose output channels are sliced into one convolution per slice.
 
-    A dual-path block's last convolution feeds both paths. Two of them write each path's maps where
-    they are read, and oneDNN adds the residual path as it writes.
+    The last convolution of a dual-path block feeds both paths. After the split each convolution
+    writes its feature maps where they are read, and oneDNN fuses the residual addition.
     """
     changed, all_readers = 0, graph.readers()
     for conv in graph.operators():
-        if conv.op != "Convolution" or conv.attrs.get("num_group", "1") != "1":
+        if conv.op != "Convolution" or conv.groups != 1:
             continue
         readers = all_readers[id(conv)]
         if len(readers) < 2 or any(not n.is_like("slice_axis", axis="1") for n in readers):
             continue
         for reader in readers:
-            _become_part(graph, reader, conv)
+            _convolve_slice(graph, reader, conv)
         changed += 1
     return changed
 
 
-def _become_part(graph: Graph, cut: Node, conv: Node) -> None:
-    begin, end = (ast.literal_eval(cut.attrs[key]) for key in ("begin", "end"))
+def _convolve_slice(graph: Graph, cut: Node, conv: Node) -> None:
+    """Turn a slice of a convolution's output into the convolution that computes it."""
+    begin, end = cut.value("begin"), cut.value("end")
     arrays = [graph.array(conv, index)[begin:end] for index in range(1, len(conv.inputs))]
     variables = [
         (graph.variable(f"{cut.name}_{kind}", array), 0)
@@ -179,7 +180,7 @@ def _become_part(graph: Graph, cut: Node, conv: Node) -> None:
 
 
 def fuse_batch_norm_relu(graph: Graph) -> int:
-    """Make one operator of a batch normalization and the ReLU behind it (oneDNN only)."""
+    """Fuse batch normalization with the ReLU that follows it (oneDNN only)."""
     changed, uses = 0, graph.uses()
     for relu in graph.operators():
         if not relu.is_like("Activation", act_type="relu"):
@@ -203,3 +204,11 @@ PASSES: dict[str, Pass] = {
         fuse_batch_norm_relu,
     )
 }
+
+
+def optimize(graph: Graph, skip: str = "") -> Graph:
+    """Run all passes in order, except the one named ``skip``, and return the graph."""
+    for name, change in PASSES.items():
+        if name != skip:
+            change(graph)
+    return graph

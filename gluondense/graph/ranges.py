@@ -1,4 +1,4 @@
-"""Between which values a graph's tensors lie: what 8 bits are spread over."""
+"""Calibration ranges: the values of a graph's tensors over a set of images."""
 
 from __future__ import annotations
 
@@ -11,28 +11,29 @@ import mxnet as mx
 import numpy as np
 from mxnet import gluon
 
+from ..errors import check_choice, check_range
 from .ir import Params
 from .trace import INPUT
 
-# Gives pairs of name and values for a batch of images.
+# Yields pairs of a tensor's name and its values for a batch of images.
 Run = Callable[[np.ndarray], Iterator["tuple[str, np.ndarray]"]]
 
 METHODS = ("entropy", "percentile", "minmax")
 
-# Bins on each side of zero; and how many of them the ends tried for the entropy lie apart.
-BINS, STEP = 4096, 8
+BINS = 4096  # histogram bins on each side of zero
+CLIP_STEP = 8  # bins between two clipping thresholds that the entropy method compares
 
 
 @dataclass(frozen=True, eq=False)
 class Range:
-    """The values of one tensor.
+    """The calibrated range of one tensor.
 
     Parameters
     ----------
     low, high
-        What 8 bits are to be spread over; it holds zero, and what lies outside is cut off.
+        The range that the int8 values represent. It contains zero; values outside are clipped.
     channel_low, channel_high
-        The smallest and the largest value of each channel, (C,); nothing is cut off of them.
+        Minimum and maximum of each channel, (C,), without clipping.
     """
 
     low: float
@@ -49,28 +50,28 @@ def collect_ranges(
     method: str = "entropy",
     percentile: float = 99.99,
 ) -> dict[str, Range]:
-    """Run a graph on images and say what values its tensors take.
+    """Run a graph on images and return the ranges of its tensors.
 
     Parameters
     ----------
     symbol, params
-        The graph, and the array of each of its variables.
+        The graph and the array of each of its variables.
     tensors
-        Names as in ``symbol.get_internals().list_outputs()``, the input's among them.
+        Names as in ``symbol.get_internals().list_outputs()``; the input's name is valid too.
     batches
-        Images (N, C, H, W); gone through twice, unless the method is ``"minmax"``. All of the
-        tensors of one batch are in memory at a time.
+        Images (N, C, H, W). They are iterated over twice unless the method is ``"minmax"``. All
+        requested tensors of one batch are in memory at a time.
     method
-        ``"minmax"``: all values. ``"percentile"``: without the lowest and the highest.
-        ``"entropy"``: so that the distribution changes least (Kullback-Leibler divergence), as
-        TensorRT does.
+        ``"minmax"``: minimum and maximum. ``"percentile"``: percentiles of the values.
+        ``"entropy"``: the clipping threshold with the smallest Kullback-Leibler divergence between
+        the original and the quantized distribution, as in TensorRT.
     percentile
-        How many of the values, in percent, lie below ``high``, and how many above ``low``.
+        Percentage of the values that are at most ``high``, and of those that are at least ``low``.
 
     Raises
     ------
     ValueError
-        If there is no such tensor or method, no image, or a value is not finite.
+        If a tensor or the method is unknown, there are no images, or a value is not finite.
 
     References
     ----------
@@ -88,6 +89,42 @@ def collect_ranges(
     """
     check_method(method, percentile)
     run = _runner(symbol, params, tensors)
+    lows, highs = _channel_extrema(run, batches)
+    if not lows and tensors:
+        raise ValueError("there are no images to calibrate with.")
+    limits = {name: (min(0.0, lows[name].min()), max(0.0, highs[name].max())) for name in tensors}
+    if method != "minmax":
+        histograms = {name: Histogram(max(-low, high)) for name, (low, high) in limits.items()}
+        for batch in batches:
+            for name, values in run(batch):
+                histograms[name].add(values)
+        for name, (low, high) in limits.items():
+            clip_low, clip_high = (
+                histograms[name].least_divergence(signed=low < 0)
+                if method == "entropy"
+                else histograms[name].percentile(percentile)
+            )
+            limits[name] = max(low, clip_low), min(high, clip_high)
+    return {
+        name: Range(float(low), float(high), lows[name], highs[name])
+        for name, (low, high) in limits.items()
+    }
+
+
+def check_method(method: str, percentile: float) -> None:
+    """Raise a ValueError unless the method and the percentile are valid."""
+    check_choice("method", method, METHODS)
+    check_range("percentile", percentile, 50, 100, closed="right")
+
+
+def tensor_names(symbol: mx.sym.Symbol, params: Params) -> list[str]:
+    """Return the names of the input and of everything that a graph computes."""
+    return [name for name in symbol.get_internals().list_outputs() if name not in params]
+
+
+def _channel_extrema(
+    run: Run, batches: Iterable[np.ndarray]
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
     lows: dict[str, np.ndarray] = {}
     highs: dict[str, np.ndarray] = {}
     for batch in batches:
@@ -98,40 +135,7 @@ def collect_ranges(
                 raise ValueError(f"{name} is not finite for the calibration's images.")
             lows[name] = np.minimum(low, lows.get(name, low))
             highs[name] = np.maximum(high, highs.get(name, high))
-    if not lows and tensors:
-        raise ValueError("there are no images to calibrate with.")
-
-    ends = {name: (min(0.0, lows[name].min()), max(0.0, highs[name].max())) for name in tensors}
-    if method != "minmax":
-        histograms = {name: Histogram(max(-low, high)) for name, (low, high) in ends.items()}
-        for batch in batches:
-            for name, values in run(batch):
-                histograms[name].add(values)
-        for name, (low, high) in ends.items():
-            cut_low, cut_high = (
-                histograms[name].least_divergence(signed=low < 0)
-                if method == "entropy"
-                else histograms[name].percentile(percentile)
-            )
-            ends[name] = max(low, cut_low), min(high, cut_high)
-    return {
-        name: Range(float(low), float(high), lows[name], highs[name])
-        for name, (low, high) in ends.items()
-    }
-
-
-def check_method(method: str, percentile: float) -> None:
-    """Refuse what is none of the methods.
-
-    Raises
-    ------
-    ValueError
-        If it is another method or no percentile.
-    """
-    if method not in METHODS:
-        raise ValueError(f"method (={method!r}) must be one of {', '.join(METHODS)}.")
-    if not 50 < percentile <= 100:
-        raise ValueError(f"percentile (={percentile}) must lie above 50 and not above 100.")
+    return lows, highs
 
 
 def _runner(symbol: mx.sym.Symbol, params: Params, tensors: Sequence[str]) -> Run:
@@ -156,9 +160,9 @@ def _runner(symbol: mx.sym.Symbol, params: Params, tensors: Sequence[str]) -> Ru
 
 
 def as_block(symbol: mx.sym.Symbol, params: Params) -> gluon.SymbolBlock:
-    """Make a block on the CPU of a graph and its arrays."""
+    """Return a block on the CPU that runs a graph with its arrays."""
     with warnings.catch_warnings():
-        # MXNet wonders about the input's type before it has seen that of the parameters.
+        # MXNet infers the type of the input before it knows the types of the parameters.
         warnings.filterwarnings("ignore", "Cannot decide type for the following arguments")
         block = gluon.SymbolBlock(symbol, [mx.sym.var(INPUT)])
     for name, parameter in block.collect_params().items():
@@ -168,21 +172,21 @@ def as_block(symbol: mx.sym.Symbol, params: Params) -> gluon.SymbolBlock:
 
 
 class Histogram:
-    """How often values occur, in bins of one width from ``-end`` to ``end``.
+    """A histogram with bins of equal width from ``-limit`` to ``limit``.
 
     Parameters
     ----------
-    end
+    limit
         The largest absolute value.
     """
 
-    def __init__(self, end: float) -> None:
-        self.width = float(end) / BINS
+    def __init__(self, limit: float) -> None:
+        self.width = float(limit) / BINS
         self.counts = np.zeros(2 * BINS, np.int64)
         self.zeros = 0
 
     def add(self, values: np.ndarray) -> None:
-        """Count an array's values."""
+        """Count the values of an array."""
         self.zeros += values.size - np.count_nonzero(values)
         if self.width > 0:
             bins = np.floor(values.ravel() * np.float32(1 / self.width)).astype(np.int64) + BINS
@@ -190,70 +194,72 @@ class Histogram:
             self.counts += np.bincount(bins, minlength=2 * BINS)
 
     def percentile(self, percentile: float) -> tuple[float, float]:
-        """Find ends that leave out the given share of the values on each side."""
+        """Return the limits that exclude ``100 - percentile`` percent of the values per side."""
         share = percentile / 100 * self.counts.sum()
         high = np.searchsorted(self.counts.cumsum(), share) + 1 - BINS
         low = BINS - 1 - np.searchsorted(self.counts[::-1].cumsum(), share)
         return self.width * min(low, 0), self.width * max(high, 0)
 
     def least_divergence(self, signed: bool) -> tuple[float, float]:
-        """Find the end, on both sides of zero, for which 8 bits change the distribution least.
+        """Return the symmetric limits whose quantization has the smallest KL divergence.
 
-        Zeros are left out: they are zero whatever the end is.
+        Zeros are excluded, as any limits represent them exactly.
         """
         counts = self.counts.copy()
         counts[BINS] -= self.zeros
         levels = 128 if signed else 256
-        ends = np.arange(levels, BINS + 1, STEP)
-        best = ends[np.argmin(divergences(counts[BINS:] + counts[BINS - 1 :: -1], levels, ends))]
+        thresholds = np.arange(levels, BINS + 1, CLIP_STEP)
+        absolute = counts[BINS:] + counts[BINS - 1 :: -1]
+        best = thresholds[np.argmin(divergences(absolute, levels, thresholds))]
         return -self.width * best, self.width * best
 
 
-def divergences(counts: np.ndarray, levels: int, ends: np.ndarray) -> np.ndarray:
-    """Measure how far quantized distributions are from a distribution of absolute values.
+def divergences(counts: np.ndarray, levels: int, thresholds: np.ndarray) -> np.ndarray:
+    """Compute the KL divergence between a distribution and its quantizations.
 
-    For each end the bins below it are merged into levels of equal width; each level's values are
-    spread evenly over its bins that have any. What lies beyond counts as part of the last bin, in
-    the distribution but not in the quantized one.
+    For each threshold, the bins below it are merged into levels of equal width, and the values of a
+    level are distributed evenly over its non-empty bins. Values above the threshold count towards
+    the last bin of the original distribution, but not of the quantized one.
 
     Parameters
     ----------
     counts
-        Values in each bin, beginning at zero.
+        Histogram of the absolute values; the first bin starts at zero.
     levels
-        Levels of the quantized values.
-    ends
-        Numbers of bins, each at least as many as the levels.
+        Number of quantization levels.
+    thresholds
+        Clipping thresholds in bins, each at least ``levels``.
 
     Returns
     -------
     ndarray
-        The Kullback-Leibler divergence for each end; infinite where the last level is empty but
-        values lie beyond.
+        The divergence for each threshold; infinite where the last level is empty although there
+        are values above the threshold.
     """
     total = counts.sum()
-    inside = _before(counts)[ends]
+    inside = _prefix_sums(counts)[thresholds]
     outside = total - inside
-    last = counts[ends - 1]
+    last = counts[thresholds - 1]
     with np.errstate(divide="ignore", invalid="ignore"):
-        # The distribution's own entropy, with the last bin as it is when all beyond is added.
-        own = _before(_times_log(counts))[ends] - _times_log(last) + _times_log(last + outside)
-
-        edges = np.arange(levels + 1) * ends[:, None] // levels
-        filled = np.diff(_before(counts > 0)[edges], axis=1)
-        mass = np.diff(_before(counts)[edges], axis=1).astype(np.float64)
+        # Entropy of the distribution, with all values above the threshold in the last bin.
+        entropy = (
+            _prefix_sums(_x_log_x(counts))[thresholds] - _x_log_x(last) + _x_log_x(last + outside)
+        )
+        edges = np.arange(levels + 1) * thresholds[:, None] // levels
+        filled = np.diff(_prefix_sums(counts > 0)[edges], axis=1)
+        mass = np.diff(_prefix_sums(counts)[edges], axis=1).astype(np.float64)
         filled[:, -1] += (last == 0) & (outside > 0)
         density = np.log(mass / filled)
         mass[:, -1] += outside
-        cross = np.where(mass > 0, mass * density, 0).sum(axis=1)
-        found = (own - cross) / total + np.log(inside / total)
+        cross_entropy = np.where(mass > 0, mass * density, 0).sum(axis=1)
+        found = (entropy - cross_entropy) / total + np.log(inside / total)
     return np.where(np.isnan(found), np.inf, found)
 
 
-def _before(values: np.ndarray) -> np.ndarray:
-    """Sum all values in front of each place, and behind the last."""
+def _prefix_sums(values: np.ndarray) -> np.ndarray:
+    """Return the sums of the first 0, 1, ..., n values."""
     return np.concatenate([[0], np.cumsum(values)])
 
 
-def _times_log(values: np.ndarray) -> np.ndarray:
+def _x_log_x(values: np.ndarray) -> np.ndarray:
     return values * np.log(np.maximum(values, 1))

@@ -1,17 +1,18 @@
-"""Networks as symbol graphs, in the words that old MXNets understand too."""
+"""Networks traced to symbol graphs, and graphs that MXNet 1.4 and later can load."""
 
 from __future__ import annotations
 
-import itertools
 import json
 from collections.abc import Callable
 from typing import Any
 
 import mxnet as mx
 
+from .ir import free_name
+
 INPUT = "data"
 
-# What the networks of all families consist of, and what Gluon code puts in front of or behind them.
+# Operators of all model families, and those that Gluon code commonly adds before or after them.
 # MXNet 1.4.1 has run them all, in exports of every family and option.
 PORTABLE_OPERATORS = frozenset(
     {
@@ -37,7 +38,7 @@ PORTABLE_OPERATORS = frozenset(
         "Reshape",
         "reshape_like",
         "transpose",
-        # normalization in front, probabilities behind
+        # pre- and post-processing
         "Cast",
         "_div_scalar",
         "_minus_scalar",
@@ -50,24 +51,24 @@ PORTABLE_OPERATORS = frozenset(
     }
 )
 
-# Attributes that MXNet 1.9 writes and 1.4 refuses, with the one value that says what 1.4 does.
+# Attributes that MXNet 1.9 writes and 1.4 rejects, with the value that equals the behaviour of 1.4.
 NEWER_ATTRIBUTES = {
     ("Dropout", "cudnn_off"): "False",
     ("Pooling", "layout"): "NCHW",
 }
-# Values that 1.4 lacks, of attributes that it has.
+# Attribute values that 1.4 does not support.
 NEWER_VALUES = {("LeakyReLU", "act_type"): "gelu"}
 
-_HALVES = ("__dtype__", "2")  # MXNet's number for float16
+_FLOAT16 = ("__dtype__", "2")  # MXNet's type number
 
 
 def trace(net: Callable) -> mx.sym.Symbol:
-    """Record the graph of a network; its names do not depend on what else the process has built.
+    """Trace a network to a Symbol; the names do not depend on other blocks of the process.
 
     Parameters
     ----------
     net
-        Any HybridBlock of one input, which the graph calls ``data``; it is left as it was.
+        Any HybridBlock with one input, which is named ``data``. The block is not modified.
 
     Examples
     --------
@@ -81,7 +82,7 @@ def trace(net: Callable) -> mx.sym.Symbol:
 
 
 def portable_json(symbol: mx.sym.Symbol) -> str:
-    """Write a graph as JSON that MXNet 1.4 and later read; equal graphs give equal bytes.
+    """Serialize a graph as JSON that MXNet 1.4 and later load; equal graphs give equal bytes.
 
     Parameters
     ----------
@@ -91,7 +92,7 @@ def portable_json(symbol: mx.sym.Symbol) -> str:
     Raises
     ------
     ValueError
-        If it has an operator or an attribute that MXNet 1.4 does not know.
+        If an operator or an attribute is not supported by MXNet 1.4.
 
     Examples
     --------
@@ -106,14 +107,15 @@ def portable_json(symbol: mx.sym.Symbol) -> str:
         node.pop("attrs", None)
         if attributes:
             node["attrs"] = attributes
+        # A layer that is used twice gives two nodes of one name, which readers confuse.
         node["name"] = free_name(node["name"], taken)
     _restart_versions(graph["nodes"])
     return json.dumps(graph, indent=2) + "\n"
 
 
 def _restart_versions(nodes: list[dict[str, Any]]) -> None:
-    # The third number of an input says how often it was written to. MXNet goes on counting each
-    # time that it records a network's BatchNorm; a fresh recording starts at 1.
+    # The third number of an input counts the writes to it. MXNet increments it each time it traces
+    # a network's BatchNorm; it is reset here to what a first trace gives, which starts at 1.
     entries = [entry for node in nodes for entry in node["inputs"]]
     lowest: dict[int, int] = {}
     for source, _, version in entries:
@@ -122,23 +124,14 @@ def _restart_versions(nodes: list[dict[str, Any]]) -> None:
         entry[2] -= max(0, lowest[entry[0]] - 1)
 
 
-def free_name(name: str, taken: set[str]) -> str:
-    """Return the name, numbered if it is taken, and take it."""
-    # A layer that a network uses twice gives two nodes of one name, which readers mix up.
-    names = itertools.chain([name], (f"{name}{number}" for number in itertools.count(2)))
-    free = next(candidate for candidate in names if candidate not in taken)
-    taken.add(free)
-    return free
-
-
 def _portable_attributes(node: dict[str, Any]) -> dict[str, str]:
     operator, name = node["op"], node["name"]
     if operator == "null":
-        # Shape, and type of halves, are needed where an operator's other inputs do not tell them.
-        # The rest is for training (initializer, learning-rate factor, …), and some differs between
-        # processes.
+        # Shape inference needs the shapes, and the type float16, of variables that the operator's
+        # other inputs do not determine. The remaining attributes are for training (initializer,
+        # learning-rate factor, ...); some of them differ between processes.
         attributes = node.get("attrs", {})
-        return {k: v for k, v in attributes.items() if k == "__shape__" or (k, v) == _HALVES}
+        return {k: v for k, v in attributes.items() if k == "__shape__" or (k, v) == _FLOAT16}
     attributes = {k: v for k, v in node.get("attrs", {}).items() if not k.startswith("__")}
     newer = [f"{k}={v}" for k, v in attributes.items() if NEWER_VALUES.get((operator, k)) == v]
     if newer or operator not in PORTABLE_OPERATORS:

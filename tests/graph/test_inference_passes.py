@@ -10,7 +10,7 @@ import pytest
 from support.reference import assert_close, images, randomize
 
 import gluondense
-from gluondense.graph.inference_passes import PASSES, batch_norm_line
+from gluondense.graph.inference_passes import PASSES, batch_norm_affine
 from gluondense.graph.ir import Graph
 from gluondense.graph.trace import trace
 
@@ -231,7 +231,7 @@ def test_fixed_gamma_counts_as_one():
         "norm_moving_var": np.array([4.0, 1.0]),
     }
     graph = Graph(norm, params)
-    scale, shift = batch_norm_line(graph, next(graph.operators()))
+    scale, shift = batch_norm_affine(graph, next(graph.operators()))
     np.testing.assert_allclose(scale, [0.5, 1.0])
     np.testing.assert_allclose(shift, [0.5, 2.0])
 

@@ -13,9 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from ...graph.ir import Graph, Lowered, Node
+from ...graph.ir import Graph, Lowered, Node, free_name
 from ...graph.ranges import as_block, collect_ranges
-from ...graph.trace import free_name
 from ..quantization.calibration import Calibration
 from ..quantization.equalize import convolve_batch_norms, spread_channels, tensor
 from ..quantization.onednn_int8 import Harm, choose_kept, run_block, tensors_of

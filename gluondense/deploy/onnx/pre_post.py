@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from ...graph.trace import INPUT, free_name
+from ...graph.ir import free_name
+from ...graph.trace import INPUT
 
 
 def add_normalization(model: Any, scale: np.ndarray, shift: np.ndarray) -> None:

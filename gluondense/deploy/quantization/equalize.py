@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from ...graph.inference_passes import batch_norm_line
+from ...graph.inference_passes import batch_norm_affine
 from ...graph.ir import Graph, Node
 from ...graph.ranges import Range
 from ...graph.trace import INPUT
@@ -33,7 +33,7 @@ def convolve_batch_norms(graph: Graph, input_shape: Sequence[int]) -> int:
     for norm in graph.operators():
         if not norm.is_like("BatchNorm", axis="1") or tensor(norm) not in maps:
             continue
-        scale, shift = batch_norm_line(graph, norm)
+        scale, shift = batch_norm_affine(graph, norm)
         count = str(len(scale))
         norm.op = "Convolution"
         norm.attrs = {**_POINTWISE, "num_filter": count, "num_group": count, "no_bias": "False"}

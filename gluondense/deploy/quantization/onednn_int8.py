@@ -12,9 +12,9 @@ import numpy as np
 from mxnet import gluon
 from mxnet.contrib import quantization as mxnet_quantization
 
-from ...graph.ir import Graph, Lowered, Params
+from ...graph.ir import Graph, Lowered, Params, free_name
 from ...graph.ranges import as_block, collect_ranges
-from ...graph.trace import INPUT, free_name
+from ...graph.trace import INPUT
 from .calibration import Calibration
 from .equalize import convolve_batch_norms, is_line, level_groups, spread_channels
 

@@ -7,7 +7,7 @@ from typing import Any
 import mxnet as mx
 import numpy as np
 
-from ...graph.inference_passes import batch_norm_line
+from ...graph.inference_passes import batch_norm_affine
 from ...graph.ir import Graph, Node, Params
 from .. import OPERATOR
 from .memory_plan import Layout, View
@@ -183,7 +183,7 @@ class Lowering:
         scale = shift = None
         norm = self.prologue.get(id(node))
         if norm is not None:
-            scale, shift = map(self._store, batch_norm_line(self.graph, norm))
+            scale, shift = map(self._store, batch_norm_affine(self.graph, norm))
         addend = self.addend.get(id(node))
         self._step(
             "conv",
@@ -203,7 +203,7 @@ class Lowering:
 
     def normalization(self, node: Node) -> None:
         """Emit a normalization that no convolution takes over."""
-        scale, shift = map(self._store, batch_norm_line(self.graph, node))
+        scale, shift = map(self._store, batch_norm_affine(self.graph, node))
         slope = 0 if node.op == "_contrib_BatchNormWithReLU" else 1
         view, out = self.layout.view(node.source()), self.layout.view(node)
         self._step("affine", into=view, out=out, scale=scale, shift=shift, slope=slope)

@@ -13,10 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from ...graph.inference_passes import batch_norm_line
+from ...graph.inference_passes import batch_norm_affine
 from ...graph.ir import Graph, Lowered, Node
 from ...graph.ranges import Range, collect_ranges
-from ...graph.trace import free_name
 from .lower import BLOB, EMIT, Lowering, one_operator
 from .memory_plan import View
 from .operators import is_flat, pair, slope_of
@@ -47,9 +46,7 @@ def as_byte_program(
     ValueError
         If the graph has an operator that no step stands for.
     """
-    taken: set[str] = set()
-    for node in graph.operators():
-        node.name = free_name(node.name, taken)
+    graph.rename_duplicates()
     ranges = collect_ranges(
         *graph.to_symbol(),
         ByteLowering(graph).tensors(),
@@ -224,7 +221,9 @@ class ByteLowering(Lowering):
         words: dict[str, Any] = {}
         norm = self.prologue.get(id(node))
         if norm is not None:
-            flip, zero, factor, offset = rectify(*batch_norm_line(self.graph, norm), factor, offset)
+            flip, zero, factor, offset = rectify(
+                *batch_norm_affine(self.graph, norm), factor, offset
+            )
             words.update(flip=self._store_bytes(flip), zero=self._store_bytes(zero))
         # Channel of the image that each filter's depth stands for.
         depth = weight.shape[1]
@@ -273,7 +272,7 @@ class ByteLowering(Lowering):
     def normalization(self, node: Node) -> None:
         """Emit a normalization that no convolution takes over."""
         view, out = self.layout.view(node.source()), self.layout.view(node)
-        (scale, shift), (step, low) = batch_norm_line(self.graph, node), self._line(view)
+        (scale, shift), (step, low) = batch_norm_affine(self.graph, node), self._line(view)
         rectified = node.op == "_contrib_BatchNormWithReLU"
         if id(node) in self.with_zero:
             # The cheap way has no byte for 0 where a ReLU is always on.

@@ -9,7 +9,7 @@ import gluondense
 from gluondense.data.files.image_set import read_pictures, spread
 from gluondense.data.transforms.batch import normalize
 from gluondense.deploy import Calibration
-from gluondense.graph.ranges import BINS, STEP, collect_ranges, divergences
+from gluondense.graph.ranges import BINS, CLIP_STEP, collect_ranges, divergences
 from gluondense.graph.trace import trace
 
 SHAPE = (1, 3, 8, 10)
@@ -120,7 +120,7 @@ def test_entropy_takes_the_end_of_least_divergence(random, signed):
     found = ranges_of(list(values[:, None]), "entropy")
     counts = np.histogram(np.abs(values[values != 0]), BINS, (0, 9))[0]
     levels = 128 if signed else 256
-    ends = range(levels, BINS + 1, STEP)
+    ends = range(levels, BINS + 1, CLIP_STEP)
     best = min(ends, key=lambda end: divergence_by_hand(counts, levels, end))
     assert found.high == pytest.approx(9 * best / BINS, rel=1e-6)
     assert found.high < 8
@@ -141,8 +141,8 @@ def test_constant_tensors_and_repeated_runs(method):
     ("changes", "words"),
     [
         ({"tensors": ["relu0_output"]}, "no tensor 'relu0_output'"),
-        ({"method": "kl"}, r"method \(='kl'\) must be one of entropy, percentile, minmax"),
-        ({"percentile": 5}, r"percentile \(=5\) must lie above 50"),
+        ({"method": "kl"}, r"method \(='kl'\) must be one of 'entropy', 'percentile', 'minmax'"),
+        ({"percentile": 5}, r"percentile \(=5\) must be in \(50, 100\]"),
         ({"batches": []}, "no images"),
         ({"batches": [np.full((1, 1, 2, 2), np.nan, "float32")]}, "data is not finite"),
     ],
