@@ -28,7 +28,7 @@ setup(
     packages=find_packages(include=["gluondense", "gluondense.*"]),
     package_data={
         "gluondense": ["py.typed"],
-        "gluondense.native": ["src/*/*"],  # compiled on the user's machine
+        "gluondense.native": ["src/*", "src/*/*", "src/*/*/*"],  # compiled on the user's machine
     },
     # The range of tests/test_pythons.py.
     python_requires=">=3.9,<3.14",

@@ -35,7 +35,8 @@ class Engine {
   // What these are for.
   Images planned_;
   Weights weights_;
-  std::vector<Byte> memory_;
+  AlignedBuffer memory_;
+  std::size_t cleared_ = 0;
 
   void prepare(const Images& images, const Weights& weights);
 };

@@ -9,24 +9,17 @@
 #include <unordered_map>
 
 #include "inference/engine.h"
-#include <mxnet/lib_api.h>
+#include "mxnet_operator.h"
 
 using namespace mxnet::ext;
 
 namespace {
 
-typedef std::unordered_map<std::string, std::string> Attributes;
+using gluondense::Attributes;
 
-// lib_api.h knows return codes, not exceptions.
-template <typename Function>
+template <class Function>
 MXReturnValue guarded(Function function) {
-  try {
-    function();
-    return MX_SUCCESS;
-  } catch (const std::exception& error) {
-    MX_ERROR_MSG << error.what() << std::endl;
-    return MX_FAIL;
-  }
+  return gluondense::guarded("", function);
 }
 
 typedef std::shared_ptr<const gluondense::Program> SharedProgram;
@@ -71,11 +64,11 @@ MXReturnValue infer_shape(const Attributes& attributes,
     if (images.size() != 4) throw std::invalid_argument("images must be (N, C, H, W)");
     const auto program = program_of(attributes);
     const auto plan = program->plan(images[1], images[2], images[3]);
-    in->at(1) = {static_cast<unsigned int>(program->blob)};
-    if (program->bytes) in->at(2) = {static_cast<unsigned int>(program->bytes)};
+    in->at(1) = {gluondense::checked_dim(program->blob)};
+    if (program->bytes) in->at(2) = {gluondense::checked_dim(program->bytes)};
     for (std::size_t i = 0; i < out->size(); ++i) {
       out->at(i) = {images[0]};
-      for (std::size_t n : program->output_shape(plan, i)) out->at(i).push_back(n);
+      for (std::size_t n : program->output_shape(plan, i)) out->at(i).push_back(gluondense::checked_dim(n));
     }
   });
 }

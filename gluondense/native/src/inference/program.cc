@@ -8,6 +8,7 @@
 #include <stdexcept>
 
 #include "inference/validate.h"
+#include "numbers.h"
 
 namespace gluondense {
 
@@ -35,7 +36,7 @@ class Words {
       std::vector<double>& values = values_[word.substr(0, equals)];
       for (std::string number; std::getline(numbers, number, ',');) {
         char* end = nullptr;
-        values.push_back(std::strtod(number.c_str(), &end));
+        values.push_back(parse_double(number.c_str(), &end));
         if (number.empty() || *end || !std::isfinite(values.back())) {
           fail("'" + word + "' is not name=numbers");
         }

@@ -25,7 +25,7 @@ std::size_t scratch_bytes(const Program& program, const Plan& plan) {
 void Runner::run(const float* in, int image, const std::vector<float*>& outputs) {
   for (std::size_t i = 0; i < program_.steps.size(); ++i) {
     const Step& s = program_.steps[i];
-    if (plan_.meets[i]) team_.meet();
+    if (plan_.meets[i]) barrier_.wait();
     const bool bytes = program_.maps[s.in.there() ? s.in.map : s.out.map].bytes;
     if (s.kind == Step::kLoad) {
       bytes ? load<Byte>(s, in) : load<float>(s, in);
@@ -41,7 +41,7 @@ void Runner::run(const float* in, int image, const std::vector<float*>& outputs)
       bytes ? run_step<Byte>(s) : run_step<float>(s);
     }
   }
-  team_.meet();  // the next image has the same memory
+  barrier_.wait();  // the next image has the same memory
 }
 
 template <class T>

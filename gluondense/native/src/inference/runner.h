@@ -8,7 +8,8 @@
 
 #include "kernels/kernels.h"
 #include "inference/program.h"
-#include "kernels/team.h"
+#include "memory.h"
+#include "threads.h"
 
 namespace gluondense {
 
@@ -42,7 +43,7 @@ std::size_t scratch_bytes(const Program& program, const Plan& plan);
 class Runner {
  public:
   // Memory of Plan::bytes for the image, and of scratch_bytes for this thread alone.
-  Runner(const Network& network, Byte* memory, Byte* scratch, Team& team, int rank)
+  Runner(const Network& network, Byte* memory, Byte* scratch, Barrier& barrier, int rank)
       : program_(network.program),
         plan_(network.plan),
         winograd_(network.winograd),
@@ -52,7 +53,7 @@ class Runner {
         bytes_(network.bytes),
         memory_(memory),
         scratch_(scratch),
-        team_(team),
+        barrier_(barrier),
         rank_(rank) {}
 
   void run(const float* in, int image, const std::vector<float*>& outputs);
@@ -65,7 +66,7 @@ class Runner {
   const std::int8_t* const bytes_;
   Byte* const memory_;
   Byte* const scratch_;
-  Team& team_;
+  Barrier& barrier_;
   const int rank_;
 
   // T is what the step's maps hold, float or Byte.
@@ -110,7 +111,7 @@ class Runner {
   }
   // This thread's share of so many equal pieces of work.
   std::pair<long, long> share(long count) const {
-    return {count * rank_ / team_.size(), count * (rank_ + 1) / team_.size()};
+    return partition(count, rank_, barrier_.size());
   }
   // The memory was another map's before.
   template <class T>

@@ -5,8 +5,9 @@
 #include <utility>
 
 #include "kernels/kernels.h"
+#include "memory.h"
+#include "threads.h"
 #include "training/stage.h"
-#include "kernels/team.h"
 #include "kernels/train_kernels.h"
 
 namespace gluondense {
@@ -17,11 +18,9 @@ constexpr int kChunk = 56;       // pixels whose outer products are summed in re
 constexpr int kSection = 256;    // channels, likewise: their sums stay in the second cache
 constexpr int kSpatialChunk = 56, kSpatialSection = 32;  // the same, of Winograd's tiles
 
-inline int rounded(int count, int to) { return (count + to - 1) / to * to; }
-inline int lanes(int channels) { return rounded(channels, kLanes); }
-inline int blocks_of(int channels) { return (channels + kBlock - 1) / kBlock; }
-// An odd number of cache lines: rows a power of two apart share too few places in the first cache.
-inline int packed_row(int channels) { return (lanes(channels) / kLanes | 1) * kLanes; }
+inline int lanes(int channels) { return round_up(channels, kLanes); }
+inline int blocks_of(int channels) { return div_up(channels, kBlock); }
+inline int packed_row(int channels) { return packed_stride<float>(channels); }
 
 // A block of a pixel's channels is on its way while something else is computed.
 inline void fetch(const float* channels) {
@@ -59,7 +58,7 @@ struct Source {
 
 class Part {
  public:
-  Part(const Shared& shared, Team& team, int rank);
+  Part(const Shared& shared, Barrier& barrier, int rank);
   void forward(const float* in, float* out);
   void backward(const float* out_gradient, float* in_gradient, const StageArrays& gradients);
 
@@ -67,7 +66,7 @@ class Part {
   const Shared& s_;
   const StageShape& shape_;
   const Sizes& sizes_;
-  Team& team_;
+  Barrier& barrier_;
   const int rank_;
   float* const scratch_;
   std::vector<float> scale_, shift_, slope_, offset_;
@@ -76,7 +75,7 @@ class Part {
   std::vector<double> var_;
 
   std::pair<long, long> share(long count) const {
-    return {count * rank_ / team_.size(), count * (rank_ + 1) / team_.size()};
+    return partition(count, rank_, barrier_.size());
   }
   float* map(long pixel) const { return s_.maps + pixel * sizes_.map_row; }
   float* middles(int layer) const {
@@ -94,7 +93,7 @@ class Part {
   float* pointwise_sums(int thread) const { return s_.sums + thread * sizes_.sums; }
   float* spatial_sums(int thread) const { return pointwise_sums(thread) + sizes_.pointwise; }
   // A 1x1 convolution's filters for backward, behind the sums of all threads.
-  float* panels_back() const { return pointwise_sums(team_.size()); }
+  float* panels_back() const { return pointwise_sums(barrier_.size()); }
 
   // part_memory.cc: between MXNet's planes and pixels, and filters as they are read.
   void load_rows(const float* planes, int channels, long first, int count, int plane, float* rows,

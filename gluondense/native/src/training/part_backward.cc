@@ -11,7 +11,7 @@ void Part::backward(const float* out_gradient, float* in_gradient, const StageAr
     pack_pointwise(s_.arrays.layers[deepest].weight1, shape_.before(deepest), shape_.middle,
                    pointwise(deepest & 1));
   }
-  team_.meet();
+  barrier_.wait();
   if (shape_.tail != StageShape::kMaps) {
     finish_norm(-1, s_.arrays.norm, gradients.norm, total, saved.inverse.data(), constant_.data(),
                 linear_.data());
@@ -34,7 +34,7 @@ void Part::backward(const float* out_gradient, float* in_gradient, const StageAr
     if (shape_.middle) {
       pack_pointwise_back(arrays.weight1, before, shape_.middle, panels_back());
     }
-    team_.meet();
+    barrier_.wait();
     if (shape_.middle) {
       set_line(arrays.norm2, mean2, inverse2, depth);
       const Source source = {middles(layer), sizes_.middle_row, depth, scale_.data(),
@@ -45,7 +45,7 @@ void Part::backward(const float* out_gradient, float* in_gradient, const StageAr
         pack_pointwise(s_.arrays.layers[layer - 1].weight1, shape_.before(layer - 1),
                        shape_.middle, pointwise((layer - 1) & 1));
       }
-      team_.meet();
+      barrier_.wait();
       reduce_spatial(depth, shape_.growth, to.weight2);
       std::fill(constant2.begin(), constant2.end(), 0);
       std::fill(linear2.begin(), linear2.end(), 0);
@@ -56,14 +56,14 @@ void Part::backward(const float* out_gradient, float* in_gradient, const StageAr
       }
       set_line(arrays.norm1, saved.mean.data(), saved.inverse.data(), before);
       expand_back(layer);
-      team_.meet();
+      barrier_.wait();
       reduce_pointwise(before, shape_.middle, to.weight1);
     } else {
       set_line(arrays.norm2, saved.mean.data(), saved.inverse.data(), depth);
       const Source source = {s_.maps, sizes_.map_row, depth, scale_.data(), shift_.data()};
       grow_back(layer, source, saved.mean.data(), true);
       filters_back(source);
-      team_.meet();
+      barrier_.wait();
       reduce_spatial(depth, shape_.growth, to.weight2);
     }
     const bool middle = shape_.middle > 0;
@@ -96,7 +96,7 @@ void Part::finish_norm(int layer, const Norm& norm, const Norm& gradient, int ch
   const double pixels = static_cast<double>(shape_.pixels());
   for (int c = 0; c < channels; ++c) {
     double sum = 0, product = 0;
-    for (int t = 0; t < team_.size(); ++t) {
+    for (int t = 0; t < barrier_.size(); ++t) {
       const double* const of = layer < 0 ? moments(t) : moments2(t, layer);
       sum += of[c];
       product += of[half + c];
@@ -146,7 +146,7 @@ void Part::begin_back(const float* out_gradient) {
     }
     return;
   }
-  const int channels = shape_.out_channels, columns = rounded(channels, kBlock);
+  const int channels = shape_.out_channels, columns = round_up(channels, kBlock);
   float* const panels = panels_back();
   pack_pointwise_back(s_.arrays.weight, total, channels, panels);
   if (shape_.pool && (shape_.height % 2 || shape_.width % 2)) {  // pixels that no mean has
@@ -154,7 +154,7 @@ void Part::begin_back(const float* out_gradient) {
     std::fill_n(s_.gradient + begin * sizes_.map_row, (end - begin) * sizes_.map_row, 0.0f);
   }
   std::fill_n(pointwise_sums(rank_), static_cast<std::ptrdiff_t>(total) * columns, 0.0f);
-  team_.meet();
+  barrier_.wait();
   const Source source = {s_.maps, sizes_.map_row, total, scale_.data(), shift_.data()};
   const int left_row = packed_row(total), right_row = packed_row(columns);
   float* const left = scratch_;

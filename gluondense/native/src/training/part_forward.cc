@@ -4,11 +4,11 @@
 
 namespace gluondense {
 
-Part::Part(const Shared& shared, Team& team, int rank)
+Part::Part(const Shared& shared, Barrier& barrier, int rank)
     : s_(shared),
       shape_(shared.shape),
       sizes_(shared.sizes),
-      team_(team),
+      barrier_(barrier),
       rank_(rank),
       scratch_(shared.scratch + rank * shared.sizes.scratch) {
   const std::size_t widest = std::max(sizes_.map_row, sizes_.middle_row);
@@ -24,7 +24,7 @@ void Part::finish_moments(int layer, int from, int count, float* mean, float* in
   const double pixels = static_cast<double>(shape_.pixels());
   for (int c = from; c < from + count; ++c) {
     double sum = 0, square = 0;
-    for (int t = 0; t < team_.size(); ++t) {
+    for (int t = 0; t < barrier_.size(); ++t) {
       const double* const of = layer < 0 ? moments(t) : moments2(t, layer);
       sum += of[c];
       square += of[half + c];
@@ -79,7 +79,7 @@ void Part::forward(const float* in, float* out) {
                             moments(rank_), moments(rank_) + sizes_.moments / 2);
   }
   pack_layer(0);
-  team_.meet();
+  barrier_.wait();
   int known = 0;
   std::vector<float> mean2(sizes_.middle_row), inverse2(sizes_.middle_row);
   std::vector<double> var2(sizes_.middle_row);
@@ -94,7 +94,7 @@ void Part::forward(const float* in, float* out) {
     Source source = {s_.maps, sizes_.map_row, before, scale_.data(), shift_.data()};
     if (shape_.middle) {
       expand(layer, true);
-      team_.meet();
+      barrier_.wait();
       finish_moments(layer, 0, shape_.middle, mean2.data(), inverse2.data(), var2.data());
       set_line(arrays.norm2, mean2.data(), inverse2.data(), shape_.middle);
       update(arrays.norm2, mean2.data(), var2.data(), shape_.middle);
@@ -107,7 +107,7 @@ void Part::forward(const float* in, float* out) {
     }
     grow(layer, source);
     pack_layer(layer + 1);
-    team_.meet();
+    barrier_.wait();
   }
   const int total = shape_.total();
   finish_moments(-1, known, total - known, mean_.data(), inverse_.data(), var_.data());
@@ -225,7 +225,7 @@ void Part::end(float* out) {
     return;
   }
   const Source source = {s_.maps, sizes_.map_row, total, scale_.data(), shift_.data()};
-  const int row = packed_row(total), out_row = rounded(shape_.out_channels, kBlock);
+  const int row = packed_row(total), out_row = round_up(shape_.out_channels, kBlock);
   const int most = kernels().max_pixels;
   float* const rows = scratch_ + static_cast<std::ptrdiff_t>(kMostPixels) * row;
   const auto [first, last] = share(static_cast<long>(shape_.images) * plane);

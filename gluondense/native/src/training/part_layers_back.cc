@@ -82,7 +82,7 @@ void Part::grow_back(int layer, const Source& source, const float* mean, bool in
 // tiles and channels at a time that both and their sums stay in the second cache.
 void Part::filters_back(const Source& source) {
   const int growth = shape_.growth, row = sizes_.growth_row, depth = source.channels;
-  const int columns = rounded(growth, kBlock);
+  const int columns = round_up(growth, kBlock);
   const int tiles_y = (shape_.height + 3) / 4, tiles_x = (shape_.width + 3) / 4;
   const int pitch = 4 * tiles_x + 2;
   const std::ptrdiff_t plane = static_cast<std::ptrdiff_t>(depth) * columns;
@@ -133,7 +133,7 @@ void Part::filters_back(const Source& source) {
 // the input's channels at a time.
 void Part::expand_back(int layer) {
   const int before = shape_.before(layer), middle = shape_.middle;
-  const int columns = rounded(middle, kBlock), most = kernels().max_pixels;
+  const int columns = round_up(middle, kBlock), most = kernels().max_pixels;
   const int left_row = packed_row(kSection), right_row = packed_row(columns);
   float* const left = scratch_;
   float* const right = left + static_cast<std::ptrdiff_t>(kChunk) * left_row;

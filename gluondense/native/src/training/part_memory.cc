@@ -5,16 +5,16 @@
 namespace gluondense {
 
 Sizes::Sizes(const StageShape& s)
-    : map_row(packed_row(s.total())), middle_row(rounded(s.middle, kBlock)), growth_row(lanes(s.growth)) {
+    : map_row(packed_row(s.total())), middle_row(round_up(s.middle, kBlock)), growth_row(lanes(s.growth)) {
   const std::size_t total = lanes(s.total()), deepest = lanes(s.deepest());
-  const std::size_t widest = rounded(std::max({s.total(), s.middle, s.out_channels}), kBlock);
-  const std::size_t growth = rounded(s.growth, kBlock), tiles = (s.width + 3) / 4;
+  const std::size_t widest = round_up(std::max({s.total(), s.middle, s.out_channels}), kBlock);
+  const std::size_t growth = round_up(s.growth, kBlock), tiles = (s.width + 3) / 4;
   moments = 2 * total;
   moments2 = 2 * middle_row;
   partial = (moments + s.layers * moments2 + 7) / 8 * 8 + 8;
-  pointwise = widest * rounded(std::max(s.middle, s.out_channels), kBlock);
+  pointwise = widest * round_up(std::max(s.middle, s.out_channels), kBlock);
   spatial = s.layers ? kWinogradTaps * std::max(deepest * growth,
-                                                rounded(s.deepest(), kBlock) * growth)
+                                                round_up(s.deepest(), kBlock) * growth)
                      : 0;
   sums = pointwise + spatial;
   const std::size_t strips =
@@ -108,13 +108,13 @@ void Part::pack_spatial(const float* weight, int depth, int channels, bool back,
 
 // Adds up the threads' gradients (depth, row of channels) and writes them as (channels, depth).
 void Part::reduce_pointwise(int depth, int channels, float* weight) const {
-  const int row = rounded(channels, kBlock);
+  const int row = round_up(channels, kBlock);
   const auto [first, last] = share(blocks_of(depth));
   for (long block = first; block < last; ++block) {
     const int begin = static_cast<int>(block) * kBlock, end = std::min(depth, begin + kBlock);
     for (int k = begin; k < end; ++k) {
       float* const sum = pointwise_sums(0) + static_cast<std::ptrdiff_t>(k) * row;
-      for (int t = 1; t < team_.size(); ++t) {
+      for (int t = 1; t < barrier_.size(); ++t) {
         const float* const more = pointwise_sums(t) + static_cast<std::ptrdiff_t>(k) * row;
         for (int n = 0; n < channels; ++n) sum[n] += more[n];
       }
@@ -130,14 +130,14 @@ void Part::reduce_pointwise(int depth, int channels, float* weight) const {
 
 // The same for (36, depth, row of channels), to (channels, depth, 3, 3).
 void Part::reduce_spatial(int depth, int channels, float* weight) const {
-  const int row = rounded(channels, kBlock);
+  const int row = round_up(channels, kBlock);
   const std::ptrdiff_t plane = static_cast<std::ptrdiff_t>(depth) * row;
   float sums[kWinogradTaps * kBlock], taps[9 * kBlock];
   const auto [first, last] = share(static_cast<long>(depth) * (row / kBlock));
   for (long i = first; i < last; ++i) {
     const int k = static_cast<int>(i / (row / kBlock)), n = static_cast<int>(i % (row / kBlock)) * kBlock;
     std::fill_n(sums, kWinogradTaps * kBlock, 0.0f);
-    for (int t = 0; t < team_.size(); ++t) {
+    for (int t = 0; t < barrier_.size(); ++t) {
       const float* const from = spatial_sums(t) + static_cast<std::ptrdiff_t>(k) * row + n;
       for (int tap = 0; tap < kWinogradTaps; ++tap) {
         for (int lane = 0; lane < kBlock; ++lane) sums[tap * kBlock + lane] += from[tap * plane + lane];

@@ -7,8 +7,9 @@
 #pragma once
 
 #include <cstddef>
-#include <memory>
 #include <vector>
+
+#include "memory.h"
 
 namespace gluondense {
 
@@ -49,29 +50,14 @@ struct StageArrays {
   float* weight = nullptr;
 };
 
-// Memory that is reused and grows; what was in it is lost then.
-class Buffer {
- public:
-  float* floats(std::size_t count) { return static_cast<float*>(bytes(count * sizeof(float))); }
-  double* doubles(std::size_t count) { return static_cast<double*>(bytes(count * sizeof(double))); }
-
- private:
-  struct Free {
-    void operator()(void* memory) const;
-  };
-  std::unique_ptr<void, Free> memory_;
-  std::size_t size_ = 0;
-  void* bytes(std::size_t size);
-};
-
 // What a pass needs while it runs; lent to one pass at a time.
 struct Workspace {
-  Buffer scratch, partial, packed, middle, middle_gradient, gradient, last, sums;
+  AlignedBuffer scratch, partial, packed, middle, middle_gradient, gradient, last, sums;
 };
 
 // What backward needs of forward.
 struct Saved {
-  Buffer maps, middles;
+  AlignedBuffer maps, middles;
   std::vector<float> mean, inverse, mean2, inverse2;  // 1 / sqrt(var + eps); 2: layer by layer
 };
 

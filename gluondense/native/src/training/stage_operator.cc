@@ -1,52 +1,35 @@
 // MXNet's side of a dense stage.
-#include <mxnet/lib_api.h>
-
 #include <stdexcept>
 #include <string>
 
+#include "mxnet_operator.h"
 #include "training/stage.h"
 
 using namespace mxnet::ext;
 
 namespace {
 
-typedef std::unordered_map<std::string, std::string> Attributes;
+using gluondense::Attributes;
+using gluondense::attribute;
+using gluondense::count_attribute;
+using gluondense::float_attribute;
 
-// lib_api.h knows return codes, not exceptions.
-template <typename Function>
+template <class Function>
 MXReturnValue guarded(Function function) {
-  try {
-    function();
-    return MX_SUCCESS;
-  } catch (const std::exception& error) {
-    MX_ERROR_MSG << "gluondense dense stage: " << error.what() << std::endl;
-    return MX_FAIL;
-  }
-}
-
-const std::string& attribute(const Attributes& attributes, const char* key) {
-  const auto found = attributes.find(key);
-  if (found == attributes.end()) throw std::invalid_argument(std::string(key) + " is missing");
-  return found->second;
-}
-
-int number(const Attributes& attributes, const char* key) {
-  const int value = std::stoi(attribute(attributes, key));
-  if (value < 0) throw std::invalid_argument(std::string(key) + " must not be negative");
-  return value;
+  return gluondense::guarded("gluondense dense stage: ", function);
 }
 
 // All but the input's shape.
 gluondense::StageShape shape_of(const Attributes& attributes) {
   gluondense::StageShape shape;
-  shape.layers = number(attributes, "layers");
-  shape.growth = number(attributes, "growth");
-  shape.middle = number(attributes, "middle");
-  shape.out_channels = number(attributes, "out_channels");
-  shape.pool = number(attributes, "pool");
-  shape.recompute = number(attributes, "recompute");
-  shape.eps = std::stof(attribute(attributes, "eps"));
-  shape.momentum = std::stof(attribute(attributes, "momentum"));
+  shape.layers = count_attribute(attributes, "layers");
+  shape.growth = count_attribute(attributes, "growth");
+  shape.middle = count_attribute(attributes, "middle");
+  shape.out_channels = count_attribute(attributes, "out_channels");
+  shape.pool = count_attribute(attributes, "pool");
+  shape.recompute = count_attribute(attributes, "recompute");
+  shape.eps = float_attribute(attributes, "eps");
+  shape.momentum = float_attribute(attributes, "momentum");
   const std::string& tail = attribute(attributes, "tail");
   if (tail == "maps") {
     shape.tail = gluondense::StageShape::kMaps;
@@ -131,7 +114,7 @@ MXReturnValue infer_shape(const Attributes& attributes,
     set_input(&shape, in->at(0));
     gluondense::StageArrays arrays;
     std::size_t next = 1;
-    const auto size = [](int n) { return static_cast<unsigned int>(n); };
+    const auto size = gluondense::checked_dim;
     each_array(
         shape, &arrays,
         [&](gluondense::Norm*, int channels) {

@@ -1,0 +1,66 @@
+// What the operators share of MXNet's extension interface.
+#pragma once
+
+#include <mxnet/lib_api.h>
+
+#include <limits>
+#include <stdexcept>
+#include <string>
+#include <unordered_map>
+
+#include "numbers.h"
+
+namespace gluondense {
+
+typedef std::unordered_map<std::string, std::string> Attributes;
+
+// Runs a function; an exception becomes a message, which begins with `prefix`, and a return code.
+template <class Function>
+mxnet::ext::MXReturnValue guarded(const char* prefix, Function function) {
+  try {
+    function();
+    return mxnet::ext::MX_SUCCESS;
+  } catch (const std::exception& error) {
+    MX_ERROR_MSG << prefix << error.what() << std::endl;
+    return mxnet::ext::MX_FAIL;
+  }
+}
+
+inline const std::string& attribute(const Attributes& attributes, const char* key) {
+  const auto found = attributes.find(key);
+  if (found == attributes.end()) throw std::invalid_argument(std::string(key) + " is missing");
+  return found->second;
+}
+
+// An integer from 0 to `most`.
+inline int count_attribute(const Attributes& attributes, const char* key,
+                           int most = std::numeric_limits<int>::max()) {
+  const std::string& text = attribute(attributes, key);
+  char* end = nullptr;
+  const double value = parse_double(text.c_str(), &end);
+  if (text.empty() || *end || !(value >= 0 && value <= most) || value != static_cast<int>(value)) {
+    throw std::invalid_argument(std::string(key) + " must be an integer from 0 to " +
+                                std::to_string(most) + ", not " + text);
+  }
+  return static_cast<int>(value);
+}
+
+inline float float_attribute(const Attributes& attributes, const char* key) {
+  const std::string& text = attribute(attributes, key);
+  char* end = nullptr;
+  const float value = parse_float(text.c_str(), &end);
+  if (text.empty() || *end) {
+    throw std::invalid_argument(std::string(key) + " must be a number, not " + text);
+  }
+  return value;
+}
+
+// A dimension in the type of MXNet's shapes.
+inline unsigned int checked_dim(std::size_t size) {
+  if (size > static_cast<std::size_t>(std::numeric_limits<int>::max())) {
+    throw std::invalid_argument("a dimension of " + std::to_string(size) + " is too large");
+  }
+  return static_cast<unsigned int>(size);
+}
+
+}  // namespace gluondense
