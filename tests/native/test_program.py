@@ -12,6 +12,7 @@ from mxnet.gluon import nn
 from support.exported_networks import TINY, VARIANTS, as_list, assert_close, build, variants
 from support.native_programs import (
     BLOCKS,
+    SHAPES,
     block,
     conv,
     optimized,
@@ -28,6 +29,24 @@ from gluondense.native.program.memory_plan import Layout
 
 pytestmark = pytest.mark.usefixtures("native_operator")
 build_module = importlib.import_module("gluondense.native.build")  # native.build is a function
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory, native_operator):
+    """Exports of all variants, inputs, and what the networks make of them."""
+    folder = tmp_path_factory.mktemp("native")
+    random, inputs, expected = np.random.default_rng(0), {}, {}
+    for variant in variants("native"):
+        net = build(*VARIANTS[variant])
+        gluondense.export(net, folder / variant, (1, net.spec.in_channels, 32, 32), "native")
+        for shape in SHAPES:
+            x = random.standard_normal((shape[0], net.spec.in_channels, *shape[1:]))
+            case = f"{variant}|{shape}"
+            inputs[case] = x.astype("float32")
+            for n, output in enumerate(as_list(net(mx.nd.array(x)))):
+                expected[f"{case}|{n}"] = output
+    np.savez(folder / "inputs.npz", **inputs)
+    return folder, expected
 
 
 @pytest.mark.parametrize(("isa", "threads"), [("base", 1), ("avx2", 3), ("avx512", 2)])

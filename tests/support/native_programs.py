@@ -12,11 +12,10 @@ import pytest
 from mxnet import gluon
 from mxnet.gluon import nn
 
-import gluondense
 from gluondense.graph.inference_passes import PASSES
 from gluondense.graph.ir import Graph
 from gluondense.graph.trace import trace
-from support.exported_networks import VARIANTS, as_list, build, variants
+from support.exported_networks import VARIANTS, build
 
 # Loads a folder's exports and predicts, with as many threads and the instructions it is told.
 WORKER = """
@@ -38,24 +37,6 @@ np.savez(f"{folder}/outputs.npz", **outputs)
 
 # Batches that go round among the threads and that do not, sizes that are no multiple of anything.
 SHAPES = ((1, 32, 32), (2, 64, 48), (5, 45, 37), (4, 61, 90))
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory, native_operator):
-    """Exports of all variants, inputs, and what the networks make of them."""
-    folder = tmp_path_factory.mktemp("native")
-    random, inputs, expected = np.random.default_rng(0), {}, {}
-    for variant in variants("native"):
-        net = build(*VARIANTS[variant])
-        gluondense.export(net, folder / variant, (1, net.spec.in_channels, 32, 32), "native")
-        for shape in SHAPES:
-            x = random.standard_normal((shape[0], net.spec.in_channels, *shape[1:]))
-            case = f"{variant}|{shape}"
-            inputs[case] = x.astype("float32")
-            for n, output in enumerate(as_list(net(mx.nd.array(x)))):
-                expected[f"{case}|{n}"] = output
-    np.savez(folder / "inputs.npz", **inputs)
-    return folder, expected
 
 
 def outputs(folder, isa, threads):
