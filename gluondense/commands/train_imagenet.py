@@ -19,7 +19,7 @@ from ..data.loaders.stream import BAD
 from ..data.transforms.image import PICTURE_AUGMENTATIONS
 from ..training import TrainConfig
 from ..training.config import DTYPES, KVSTORES
-from ..training.distributed.join import launched_workers
+from ..training.distributed.rank import launched_world_size
 from ..training.recipes.imagenet import IMAGENET_RECIPES
 from . import training as command
 from .arguments import Parser
@@ -206,7 +206,7 @@ def _batch(args: argparse.Namespace, config: TrainConfig) -> dict[str, Any]:
     """Give the whole batch, and the learning rate that goes with it."""
     size = config.batch_size
     if args.batch_size is not None:
-        size = args.batch_size * max(1, len(config.gpus)) * launched_workers()
+        size = args.batch_size * max(1, len(config.gpus)) * launched_world_size()
     if args.lr is None and args.batch_size is None:
         return {}
     lr = config.lr if args.lr is None else args.lr

@@ -11,7 +11,7 @@ from typing import Callable
 
 from ..data.datasets.registry import IN_MEMORY
 from ..training.config import TrainConfig
-from ..training.distributed.join import speaks
+from ..training.distributed.rank import is_rank_zero
 from ..training.loop import RunResult, fit
 from ..training.run_folder import RunFolder
 
@@ -68,7 +68,7 @@ def open_run(
 
 
 def _train(config: TrainConfig, out: str, resume: bool, progress: bool) -> int:
-    if speaks():
+    if is_rank_zero():
         fields = ", ".join(f"{name}={value}" for name, value in config.model_args.items())
         print(
             f"{config.model}{f' ({fields})' if fields else ''} on {config.dataset}, recipe "
@@ -77,7 +77,7 @@ def _train(config: TrainConfig, out: str, resume: bool, progress: bool) -> int:
             flush=True,
         )
     result = fit(config, out, resume=resume, progress=progress)
-    if speaks():
+    if is_rank_zero():
         print(_ending(result, config), flush=True)
     return 0 if result.stopped_by is None else 128 + result.stopped_by
 

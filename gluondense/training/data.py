@@ -11,7 +11,7 @@ from ..data.loaders.array import Batch
 from ..data.loaders.stream import StreamLoader
 from ..data.transforms.image import EvalTransform, TrainTransform
 from .config import TrainConfig
-from .distributed.join import Workers
+from .distributed.workers import Workers
 
 Data = Union[ImageArrays, ImageFiles]
 
@@ -57,7 +57,7 @@ def mean_and_std(config: TrainConfig, data: Data) -> tuple[tuple[float, ...], tu
 
 def test_batch(config: TrainConfig, workers: Workers) -> int:
     """Return how many test images a worker's batch has."""
-    return -(-config.batch_size // workers.count)
+    return -(-config.batch_size // workers.world_size)
 
 
 test_batch.__test__ = False  # type: ignore[attr-defined]  # pytest would take it for one
@@ -83,7 +83,7 @@ def make_loader(config: TrainConfig, data: Data, train: bool, workers: Workers) 
         std=std,
         seed=config.seed,
         last="discard" if train and config.drop_last else "keep",
-        part=(workers.rank, workers.count) if train else (0, 1),
+        part=(workers.rank, workers.world_size) if train else (0, 1),
     )
 
 
@@ -105,11 +105,11 @@ def _pictures(config: TrainConfig, data: ImageFiles, train: bool, workers: Worke
         workers=config.data_workers if train else (config.data_workers + 1) // 2,
         bad=config.bad_images,
         classes=len(data.info.class_names),
-        part=(workers.rank, workers.count) if train else (0, 1),
+        part=(workers.rank, workers.world_size) if train else (0, 1),
         block=None if train else _block(data.test_count, workers),
     )
 
 
 def _block(count: int, workers: Workers) -> tuple[int, int]:
-    first, end = (count * n // workers.count for n in (workers.rank, workers.rank + 1))
+    first, end = (count * n // workers.world_size for n in (workers.rank, workers.rank + 1))
     return first, end

@@ -8,7 +8,8 @@ from typing import Optional, Union
 
 from .config import TrainConfig
 from .data import open_data
-from .distributed.join import Workers, join
+from .distributed.join import join
+from .distributed.workers import Workers
 from .run import Run
 from .run_folder import RunFolder
 from .signals import StopRequest
@@ -91,7 +92,7 @@ def _fit(
 ) -> RunResult:
     if resume:
         folder.check_continues(config)
-    elif workers.first:
+    elif workers.is_rank_zero:
         folder.check_free()
     run = Run(config, folder, open_data(config), workers)
     if resume:
@@ -106,7 +107,7 @@ def _fit(
             run.write_report()
             raise
         run.write_report()
-        signums = workers.exchange(stop.signum or 0)
+        signums = workers.all_gather(stop.signum or 0)
     return _result(run, (max(signums) or None) if run.epoch < config.epochs else None)
 
 

@@ -19,7 +19,7 @@ from ..reports.page import document, plot, table
 from . import checkpoint
 from .checkpoint import Checkpoint
 from .config import TrainConfig
-from .run_folder import Answers, RunFolder, replace_file
+from .run_folder import RunFolder, SavedPredictions, replace_file
 from .schedule import make_schedule
 
 
@@ -30,7 +30,7 @@ class _Facts:
     config: TrainConfig
     rows: list[dict[str, float]]
     best: Checkpoint
-    answers: Answers
+    answers: SavedPredictions
 
 
 def write_report(path: Union[str, os.PathLike]) -> Path:
@@ -52,7 +52,7 @@ def write_report(path: Union[str, os.PathLike]) -> Path:
         If no epoch of the run is finished yet, or it is no run.
     """
     folder = RunFolder(path)
-    config, rows, kept = folder.config(), folder.rows(), folder.answers()
+    config, rows, kept = folder.config(), folder.rows(), folder.predictions()
     if not rows or kept is None:
         raise FileNotFoundError(f"{folder.path} has no finished epoch: there is nothing to report.")
     facts = _Facts(config, rows, checkpoint.load(folder.best), kept)

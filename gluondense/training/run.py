@@ -20,7 +20,7 @@ from .config import TrainConfig
 from .data import Data, make_loader, mean_and_std, test_batch
 from .devices import find_devices
 from .distill import Lesson
-from .distributed.join import Workers
+from .distributed.workers import Workers
 from .ema import MovingAverage
 from .events import Events
 from .labels import mix, soft_labels
@@ -80,7 +80,7 @@ class Run:
         workers: Optional[Workers] = None,
     ) -> None:
         self.config, self.folder, self.data = config, folder, data
-        self.workers = workers or Workers(config)
+        self.workers = workers or Workers(config.kvstore)
         self.devices = find_devices(config.gpus)
         self.net = build_model(
             config.model,
@@ -91,7 +91,7 @@ class Run:
         )
         _check_size(config, self.net)
         self.mean, self.std = mean_and_std(config, data)
-        _check_ragged(config, data.train_count, self.workers.count)
+        _check_ragged(config, data.train_count, self.workers.world_size)
         self.train_loader = make_loader(config, data, True, self.workers)
         self.test_loader = make_loader(config, data, False, self.workers)
         if config.native and not config.gpus:
@@ -145,13 +145,13 @@ class Run:
 
     def start(self) -> None:
         """Begin where the run stands, with all workers at the same place; write the folder."""
-        self.workers.start(self.trainer, self.schedule, self.step)
-        if self.workers.first:
+        self.workers.init_kvstore(self.trainer, self.schedule, self.step)
+        if self.workers.is_rank_zero:
             self.folder.start(self.config)
             self.log = self.folder.keep_rows(self.epoch)
             if self.config.tensorboard:
                 self.events = Events(self.folder.events, self.step)
-        self.log = self.workers.exchange(self.log)[0]
+        self.log = self.workers.all_gather(self.log)[0]
 
     def stops(self, stop: StopRequest) -> bool:
         """Whether a signal came to any worker."""
@@ -160,7 +160,7 @@ class Run:
     def train_epoch(self, stop: StopRequest, progress: bool) -> bool:
         """Train to the end of the epoch (then True), or to where a signal came (then False)."""
         workers = self.workers
-        meter = Meter(self.at.loss_sum, self.at.hits, self.at.images, total=workers.sum)
+        meter = Meter(self.at.loss_sum, self.at.hits, self.at.images, total=workers.all_reduce)
         stopped = False
         self._tick()
         saved_at = time.perf_counter()
@@ -169,7 +169,7 @@ class Run:
             self.data.train_count,
             self.epoch,
             self.at.batch,
-            progress and workers.first,
+            progress and workers.is_rank_zero,
         ) as bar:
             for images, labels in self.train_loader.batches(self.epoch, start=self.at.batch):
                 self._train_step(meter, images, labels)
@@ -177,7 +177,7 @@ class Run:
                 if meter.images:
                     bar.set_postfix_str(f"loss {meter.loss:.3f}, acc {meter.accuracy:.3f}", False)
                 bar.update(self.train_loader.count(self.at.batch - 1))
-                due = workers.first and self._due(saved_at)
+                due = workers.is_rank_zero and self._due(saved_at)
                 stopped, due = workers.any(stop.signum is not None, due)
                 if stopped:
                     break
@@ -208,11 +208,11 @@ class Run:
         self.epoch += 1
         self.at = Position(wall_s=self.at.wall_s, cpu_s=self.at.cpu_s)
         self.log.append(row)
-        if self.workers.first:
+        if self.workers.is_rank_zero:
             self.folder.append(row)
             if best:
                 self._write(self.folder.best)
-                self.folder.save_answers(answers, self.epoch, self._pictures)
+                self.folder.save_predictions(answers, self.epoch, self._pictures)
             self._write(self.folder.last)
             self.events.add(self.step, {f"epoch/{name}": value for name, value in row.items()})
             print(epoch_line(self.config, row, best), flush=True)
@@ -220,12 +220,12 @@ class Run:
     def write_report(self) -> None:
         """Write the report, once there is an epoch to report on."""
         self.events.close()
-        if self.log and self.workers.first:
+        if self.log and self.workers.is_rank_zero:
             write_report(self.folder.path)
 
     def _evaluate(self, stop: StopRequest) -> Optional[Predictions]:
         """Return the answers to the test set, of which each worker asks a part; None if stopped."""
-        self.workers.settle(self.net, self.trainer)
+        self.workers.synchronize(self.net, self.trainer)
         mine = None
         try:
             batches = stop.watch(self.test_loader)
@@ -236,14 +236,14 @@ class Run:
             pass
         if self.workers.any(mine is None)[0] or mine is None:
             return None
-        return Predictions(*map(self.workers.gather, mine.arrays))
+        return Predictions(*map(self.workers.all_gather_rows, mine.arrays))
 
     def _train_step(self, meter: Meter, images: np.ndarray, labels: np.ndarray) -> None:
         config = self.config
         self._seed_step()
         targets = soft_labels(labels, len(self.data.info.class_names), config.label_smoothing)
         if self.epoch < config.epochs - config.mix_off_epochs:
-            key = [config.seed, self.epoch, self.at.batch, *self.workers.key]
+            key = [config.seed, self.epoch, self.at.batch, *self.workers.rng_key]
             alphas = config.mixup, config.cutmix
             images, targets = mix(images, targets, alphas, np.random.default_rng(key))
         xs = gluon.utils.split_and_load(images, self.devices, even_split=False)
@@ -252,7 +252,7 @@ class Run:
         losses, logits = self.train_step(xs, self.lesson.targets(xs, ys), scale)
         self.trainer.set_learning_rate(self.schedule(self.step))
         images_of_all = self.train_loader.count(self.at.batch)
-        size = self.workers.step_size(images_of_all)
+        size = self.workers.step_batch_size(images_of_all)
         if self.scale:
             self.scale.step(self.trainer, size, lambda overflow: self.workers.any(overflow)[0])
         else:
@@ -267,7 +267,7 @@ class Run:
     def _seed_step(self) -> None:
         # At each step, so that a run that goes on from any checkpoint drops what it would have.
         if self.net.spec.dropout:
-            seed_all(self.config.seed, self.epoch, self.at.batch, *self.workers.key)
+            seed_all(self.config.seed, self.epoch, self.at.batch, *self.workers.rng_key)
 
     def _due(self, saved_at: float) -> bool:
         if self.config.save_steps:
@@ -276,14 +276,14 @@ class Run:
 
     def _report_step(self, meter: Meter) -> None:
         every = self.config.log_interval
-        if every and self.at.batch % every == 0 and self.workers.first and meter.images:
+        if every and self.at.batch % every == 0 and self.workers.is_rank_zero and meter.images:
             seconds = self.at.train_s + time.perf_counter() - self._clock[0]
             rate = self.trainer.learning_rate
             print(step_line(self.epoch, self.at.batch, meter, seconds, rate), flush=True)
             self.events.add(self.step, {"step/loss": meter.loss, "step/lr": rate})
 
-    def _pictures(self, places: np.ndarray) -> np.ndarray:
-        return self.data.test_pictures(places, self.config.input_size)
+    def _pictures(self, indices: np.ndarray) -> np.ndarray:
+        return self.data.test_pictures(indices, self.config.input_size)
 
     def _note(self, meter: Meter) -> None:
         meter.sync()
@@ -319,8 +319,8 @@ class Run:
         }
 
     def _save(self, place: Path) -> None:
-        self.workers.settle(self.net, self.trainer)
-        if self.workers.first:
+        self.workers.synchronize(self.net, self.trainer)
+        if self.workers.is_rank_zero:
             self._write(place)
 
     def _write(self, place: Path) -> None:
@@ -348,7 +348,7 @@ def _trainer(net: gluon.HybridBlock, config: TrainConfig, workers: Workers) -> g
         for parameter in net.collect_params(".*(gamma|beta|bias)$").values():
             parameter.wd_mult = 0.0
     settings = {"learning_rate": config.lr, "momentum": config.momentum, "wd": config.wd}
-    return workers.trainer(parameters, config.optimizer, settings)
+    return workers.make_trainer(parameters, config.optimizer, settings)
 
 
 def _train_natively(net: gluon.HybridBlock) -> None:

@@ -34,7 +34,7 @@ PICTURES = 24  # of each kind in the report
 
 
 @dataclass(frozen=True)
-class Answers:
+class SavedPredictions:
     """What a network says about the test set.
 
     Parameters
@@ -165,7 +165,7 @@ class RunFolder:
             file.flush()
             os.fsync(file.fileno())
 
-    def save_answers(
+    def save_predictions(
         self, evaluation: Predictions, epoch: int, pictures: Callable[[np.ndarray], np.ndarray]
     ) -> None:
         """Keep what the report shows of the best network: all its answers, and some images.
@@ -193,13 +193,13 @@ class RunFolder:
             )
         os.replace(new, self.path / "answers.npz")
 
-    def answers(self) -> Optional[Answers]:
-        """Read what ``save_answers`` kept; None if there is nothing."""
+    def predictions(self) -> Optional[SavedPredictions]:
+        """Read what ``save_predictions`` kept; None if there is nothing."""
         path = self.path / "answers.npz"
         if not path.is_file():
             return None
         with np.load(path) as arrays:
-            return Answers(
+            return SavedPredictions(
                 Predictions(**{field.name: arrays[field.name] for field in fields(Predictions)}),
                 int(arrays["epoch"]),
                 arrays["first_images"],

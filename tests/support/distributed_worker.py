@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from gluondense.training import TrainConfig, fit
-from gluondense.training.distributed.join import speaks
+from gluondense.training.distributed.rank import is_rank_zero
 from gluondense.training.metrics import Meter
 from support.training_tiny import TINY
 
@@ -52,7 +52,7 @@ def train(config: TrainConfig, out: Path) -> list[float]:
 def main(out: str, changes: str) -> None:
     config = replace(STEADY, **json.loads(changes))
     losses = train(config, Path(out))
-    if speaks():
+    if is_rank_zero():
         (Path(out) / "losses.json").write_text(json.dumps(losses))
 
 

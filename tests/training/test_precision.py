@@ -127,7 +127,7 @@ def test_two_devices_with_common_statistics_train_like_one(memory_efficient):
         trainer = gluon.Trainer(
             net.collect_params(), "nag", {"learning_rate": 0.02, "momentum": 0.9}
         )
-        trainer.save_states(os.devnull)  # starts the store, see Workers.start
+        trainer.save_states(os.devnull)  # starts the store, see Workers.init_kvstore
         step = TrainStep(net, gluon.loss.SoftmaxCrossEntropyLoss(), sync_bn=True)
         losses = []
         for _ in range(4):

@@ -1,1 +1,1 @@
-"""To be described."""
+"""Data-parallel training with several processes and MXNet's parameter server."""

@@ -1,4 +1,4 @@
-"""Joining and leaving those who train one network together."""
+"""Joining and leaving the workers of a run."""
 
 from __future__ import annotations
 
@@ -7,40 +7,38 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from ..config import TrainConfig
-from .channel import WorkerLost
-from .parameter_server import ConnectedWorkers
+from .parameter_server import ParameterServerWorkers
 from .workers import Workers
-
-__all__ = ["ConnectedWorkers", "WorkerLost", "Workers", "join", "launched_workers", "speaks"]
 
 
 @contextmanager
 def join(config: TrainConfig) -> Iterator[Workers]:
-    """Join the workers that ``config.kvstore`` means, and leave them at the end.
+    """Join the workers that ``config.kvstore`` selects, and leave them at the end.
 
     Raises
     ------
     ValueError
-        If the process wasn't started in the way that ``config.kvstore`` needs.
+        If the process wasn't started in the way that ``config.kvstore`` needs, or the batch is
+        smaller than one image per device.
     ConnectionError
-        If another worker goes before the end.
+        If another worker exits before the end.
 
     Examples
     --------
     >>> with join(TrainConfig(model="densenet121")) as workers:
-    ...     workers.rank, workers.count, workers.first
+    ...     workers.rank, workers.world_size, workers.is_rank_zero
     (0, 1, True)
     """
     workers: Workers
     if config.kvstore.startswith("dist"):
-        workers = ConnectedWorkers(config)
+        workers = ParameterServerWorkers(config.kvstore, config.batch_size, config.compression)
     elif os.environ.get("DMLC_ROLE") == "worker":
         raise ValueError(
             f"`kvstore` is {config.kvstore!r}, so each of {os.environ.get('DMLC_NUM_WORKER')} "
             "workers would train alone: pass --kvstore dist_sync."
         )
     else:
-        workers = Workers(config)
+        workers = Workers(config.kvstore)
     try:
         _check_batch(config, workers)
         yield workers
@@ -50,33 +48,13 @@ def join(config: TrainConfig) -> Iterator[Workers]:
     workers.close()
 
 
-def launched_workers() -> int:
-    """Return how many workers the launcher started, 1 if this process was started by itself.
-
-    Examples
-    --------
-    >>> launched_workers()
-    1
-    """
-    return int(os.environ.get("DMLC_NUM_WORKER", "1"))
-
-
-def speaks() -> bool:
-    """Whether this process is the one that tells the user how the run goes.
-
-    Examples
-    --------
-    >>> speaks()
-    True
-    """
-    return os.environ.get("GLUONDENSE_WORKER", "0") == "0"
-
-
 def _check_batch(config: TrainConfig, workers: Workers) -> None:
-    devices = workers.count * max(len(config.gpus), 1)
+    devices = workers.world_size * max(len(config.gpus), 1)
     if config.batch_size < devices * config.accumulate:
-        parts = f" with {config.accumulate} images at least" * (config.accumulate > 1)
+        rule = f"{devices} devices"
+        if config.accumulate > 1:
+            rule += f" times {config.accumulate} accumulated parts"
         raise ValueError(
-            f"`batch_size` (={config.batch_size}) is of all workers together and must feed each of "
-            f"{devices} devices{parts}."
+            f"`batch_size` (={config.batch_size}) is the global batch and must be at least {rule}: "
+            "give a larger one."
         )

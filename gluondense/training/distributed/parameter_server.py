@@ -1,4 +1,4 @@
-"""The processes that train one network together: many, at MXNet's parameter server."""
+"""Workers that train together through MXNet's parameter server (``kvstore="dist_..."``)."""
 
 from __future__ import annotations
 
@@ -17,18 +17,14 @@ import numpy as np
 from mxnet import gluon
 from mxnet.base import _LIB, check_call
 
-from ..config import TrainConfig
-from ..server_schedule import ServerSchedule
-from .channel import SECRET_BYTES, Channel, WorkerLost, accept_all, connect, open_hub
-from .launcher import LOST_EXIT
+from .channel import TOKEN_BYTES, Channel, WorkerLost, accept_all, connect, open_hub
+from .rank import MISREAD_BY_PS_LITE, PEER_LOST_EXIT
+from .server import ServerSchedule
 from .workers import Workers
 
 JOIN_SECONDS = 300  # for the scheduler, all servers and all workers to appear
-ADDRESS_KEY = 100_000  # on the server, where the numbers of parameters end long before
-# What ps-lite reads beside the DMLC_ variables, and what containers export for other reasons: it
-# takes a PORT for its own, and with a DMLC_RANK doesn't learn its number from the scheduler.
-NOT_FOR_PS_LITE = ("PORT", "DMLC_RANK")
-NEEDED = (
+ADDRESS_KEY = 100_000  # of the hub's address in the store; parameters have smaller keys
+REQUIRED_VARIABLES = (
     "DMLC_PS_ROOT_URI",
     "DMLC_PS_ROOT_PORT",
     "DMLC_NUM_WORKER",
@@ -36,46 +32,63 @@ NEEDED = (
 )
 
 
-class ConnectedWorkers(Workers):
-    """The workers of a run with a ``dist_…`` key-value store.
+class ParameterServerWorkers(Workers):
+    """The workers of a run with a ``dist_...`` key-value store.
+
+    Parameters
+    ----------
+    kvstore
+        MXNet's name of the store: ``dist_sync``, ``dist_sync_device`` or ``dist_async``.
+    batch_size
+        Images of a step over all workers.
+    compression
+        Threshold of MXNet's 2-bit gradient compression; 0 or None turns it off.
 
     Raises
     ------
     ValueError
-        If the process wasn't started as a worker, or a batch has no image for each device.
+        If the process wasn't started as a worker, or two workers have the same rank.
     WorkerLost
         If the workers can't reach each other.
     """
 
-    def __init__(self, config: TrainConfig) -> None:
-        super().__init__(config)
-        _check_environment(config)
+    def __init__(self, kvstore: str, batch_size: int, compression: Optional[float] = None) -> None:
+        super().__init__(kvstore)
+        _check_environment(kvstore)
+        self._batch_size, self._compression = batch_size, compression
         with _joining():
-            self._store = mx.kv.create(config.kvstore)
-        self.count = self._store.num_workers
+            self._store = mx.kv.create(kvstore)
+        self.world_size = self._store.num_workers
         self.rank = int(os.environ.get("GLUONDENSE_WORKER", self._store.rank))
-        self._async = "async" in config.kvstore
+        self._async = "async" in kvstore
         try:
             self._channel = self._open_channel()
         except (ValueError, OSError) as error:
             self._abandon(error)
             raise
-        if config.compression:
-            # MXNet's own call for both refuses compressed gradients.
+        if compression:
+            # MXNet's combined call doesn't support compressed gradients.
             self._store.pushpull = self._push_then_pull
 
-    def trainer(
+    def make_trainer(
         self, parameters: gluon.ParameterDict, optimizer: str, settings: Mapping[str, Any]
     ) -> gluon.Trainer:
-        """Make the trainer on the common store; with ``dist_async`` the servers update."""
-        threshold = self._config.compression
-        halves = sorted(
+        """Create the trainer on the shared store; with ``dist_async`` the servers update.
+
+        Raises
+        ------
+        ValueError
+            If gradients are compressed and a parameter isn't float32.
+        """
+        threshold = self._compression
+        low_precision = sorted(
             p.name for p in parameters.values() if p.dtype not in ("float32", np.float32)
         )
-        if threshold and halves:
+        if threshold and low_precision:
+            name = low_precision[0]
             raise ValueError(
-                f"`compression` (={threshold}) is of float32 gradients only, and {halves[0]} is "
-                f"{parameters[halves[0]].dtype}: leave it out, or train in float32."
+                f"`compression` (={threshold}) needs float32 gradients, and {name} is "
+                f"{parameters[name].dtype}: leave it out, or train in float32."
             )
         return gluon.Trainer(
             parameters,
@@ -86,83 +99,86 @@ class ConnectedWorkers(Workers):
             compression_params={"type": "2bit", "threshold": threshold} if threshold else None,
         )
 
-    def start(
+    def init_kvstore(
         self, trainer: gluon.Trainer, schedule: Callable[[int], float], step: int = 0
     ) -> None:
-        """Send the parameters of the server's first worker to all, and wait for their arrival."""
-        self.check_same("number of steps done", step)
+        """Broadcast the parameters of the store's first worker and wait until all have them."""
+        self.check_equal("number of steps done", step)
         if self._async:
-            # The server gets a copy of the optimizer now, and hears of no later change; there it
-            # doesn't know the parameters, only their numbers.
+            # The server gets a copy of the optimizer now and no later changes. It knows parameters
+            # by index only, so the multipliers are set by index.
             optimizer = trainer.optimizer
             for index, parameter in enumerate(trainer._params):
                 optimizer.wd_mult[index] = parameter.wd_mult
                 optimizer.lr_mult[index] = parameter.lr_mult
-            trainer._check_and_rescale_grad(1 / self.step_size(0))
-            optimizer.lr_scheduler = ServerSchedule(schedule, self.count, step)
+            trainer._check_and_rescale_grad(1 / self.step_batch_size(0))
+            optimizer.lr_scheduler = ServerSchedule(schedule, self.world_size, step)
             trainer._init_kvstore()
             optimizer.lr_scheduler = None
         else:
             trainer._init_kvstore()
         trainer._init_params()
-        # A first step could overtake these pulls: then the gradients' sum comes as the weights.
+        # A first step could overtake these pulls, which would then fetch the summed gradients.
         mx.nd.waitall()
-        self.exchange(None)
+        self.all_gather(None)
 
-    def step_size(self, images: int) -> float:
-        """Return the images of all, or one worker's share where each gradient is a step."""
-        # Fixed, as the servers hear of no later change.
-        return self._config.batch_size / self.count if self._async else images
+    def step_batch_size(self, images: int) -> float:
+        """Return ``images``; with ``dist_async``, where each gradient is a step, one share of it.
 
-    def exchange(self, value: Any) -> list[Any]:
-        """Give a value that JSON can hold to all workers; return theirs, by rank."""
-        return [json.loads(text) for text in self._channel.exchange(json.dumps(value).encode())]
+        With ``dist_async`` the value is constant, as the servers get no later changes.
+        """
+        return self._batch_size / self.world_size if self._async else images
 
-    def gather(self, rows: np.ndarray) -> np.ndarray:
-        """Concatenate the rows of all workers, by rank."""
-        shapes = self.exchange(rows.shape)
-        parts = self._channel.exchange(np.ascontiguousarray(rows).tobytes())
+    def all_gather(self, value: Any) -> list[Any]:
+        """Return the values of all workers by rank; a value must be JSON-serializable."""
+        return [json.loads(text) for text in self._channel.all_gather(json.dumps(value).encode())]
+
+    def all_gather_rows(self, rows: np.ndarray) -> np.ndarray:
+        """Concatenate the rows of all workers by rank."""
+        shapes = self.all_gather(rows.shape)
+        parts = self._channel.all_gather(np.ascontiguousarray(rows).tobytes())
         return np.concatenate(
             [np.frombuffer(part, rows.dtype).reshape(shape) for part, shape in zip(parts, shapes)]
         )
 
-    def settle(self, net: gluon.Block, trainer: gluon.Trainer) -> None:
-        """Pull what the servers hold, and average BatchNorm's running statistics."""
+    def synchronize(self, net: gluon.Block, trainer: gluon.Trainer) -> None:
+        """Pull the servers' weights with ``dist_async``, and average the running statistics."""
         mx.nd.waitall()
-        self.exchange(None)
+        self.all_gather(None)
         if self._async:
             for index, parameter in enumerate(trainer._params):
                 if parameter.grad_req != "null":
                     self._store.pull(index, parameter.list_data())
         statistics = list(net.collect_params(".*running_(mean|var)$").values())
-        own = [
+        local = [
             np.mean([array.asnumpy() for array in parameter.list_data()], axis=0)
             for parameter in statistics
         ]
-        means = self.gather(np.concatenate([np.empty(0, np.float32), *own])[None]).mean(axis=0)
-        ends = np.cumsum([len(array) for array in own])
+        row = np.concatenate([np.empty(0, np.float32), *local])[None]
+        means = self.all_gather_rows(row).mean(axis=0)
+        ends = np.cumsum([len(array) for array in local])
         for parameter, mean in zip(statistics, np.split(means, ends)):
-            for array in parameter.list_data():  # set_data would start the store anew
+            for array in parameter.list_data():  # set_data would initialize the store again
                 array[:] = mean
         mx.nd.waitall()
 
     def close(self, error: Optional[BaseException] = None) -> None:
-        """Leave together with all others, or at once because of an error."""
+        """Wait for all workers and leave the store, or leave at once because of an error."""
         if error is not None:
             self._channel.close()
             self._abandon(error)
             return
         mx.nd.waitall()
-        self.exchange(None)
+        self.all_gather(None)
         self._channel.close()
         handle, self._store.handle = self._store.handle, None
         check_call(_LIB.MXKVStoreFree(handle))
 
     def _abandon(self, error: BaseException) -> None:
-        # MXNet would wait for the others for ever, here and when the process ends.
+        # MXNet would wait for the other workers forever, here and at the process's exit.
         self._store.handle = None
         lost, refused = isinstance(error, WorkerLost), isinstance(error, (ValueError, OSError))
-        atexit.register(_leave, LOST_EXIT if lost else 2 if refused else 1)
+        atexit.register(_exit, PEER_LOST_EXIT if lost else 2 if refused else 1)
 
     def _push_then_pull(
         self, key: int, value: list, out: Optional[list] = None, priority: int = 0
@@ -171,75 +187,75 @@ class ConnectedWorkers(Workers):
         self._store.pull(key, value if out is None else out, priority)
 
     def _open_channel(self) -> Channel:
-        """Connect the workers to the one that is the server's first, which tells where it is."""
-        host, hub = _own_address(), self._store.rank == 0
-        listener, secret = open_hub(self.rank, self.count, host) if hub else (None, b"")
+        """Connect all workers to the hub: the store's first worker, which publishes its address."""
+        host, is_hub = _local_address(), self._store.rank == 0
+        listener, token = open_hub(self.world_size, host) if is_hub else (None, b"")
         port = listener.getsockname()[1] if listener else 0
-        facts = [*socket.inet_aton(host), *divmod(port, 256), *divmod(self.rank, 256), *secret]
-        facts += [0] * (8 + SECRET_BYTES - len(facts))
-        told = mx.nd.array(facts)
-        # Only the value of the server's first worker is taken.
-        self._store.init(ADDRESS_KEY, told)
+        numbers = [*socket.inet_aton(host), *divmod(port, 256), *divmod(self.rank, 256), *token]
+        numbers += [0] * (8 + TOKEN_BYTES - len(numbers))
+        published = mx.nd.array(numbers)
+        # The store keeps the value of its first worker only.
+        self._store.init(ADDRESS_KEY, published)
         if listener:
-            return accept_all(self.rank, self.count, listener, secret)
-        self._store.pull(ADDRESS_KEY, told)
-        numbers = [int(number) for number in told.asnumpy()]
+            return accept_all(self.rank, self.world_size, listener, token)
+        self._store.pull(ADDRESS_KEY, published)
+        numbers = [int(number) for number in published.asnumpy()]
         address = socket.inet_ntoa(bytes(numbers[:4])), numbers[4] * 256 + numbers[5]
-        return connect(
-            self.rank, self.count, numbers[6] * 256 + numbers[7], address, bytes(numbers[8:])
-        )
+        hub = numbers[6] * 256 + numbers[7]
+        return connect(self.rank, self.world_size, hub, address, bytes(numbers[8:]))
 
 
-def _check_environment(config: TrainConfig) -> None:
-    missing = [name for name in NEEDED if not os.environ.get(name)]
+def _check_environment(kvstore: str) -> None:
+    missing = [name for name in REQUIRED_VARIABLES if not os.environ.get(name)]
     if os.environ.get("DMLC_ROLE") != "worker" or missing:
         raise ValueError(
-            f"`kvstore` is {config.kvstore!r}, but this process isn't a worker of a distributed "
+            f"`kvstore` is {kvstore!r}, but this process isn't a worker of a distributed "
             f"run ({', '.join(missing) or 'DMLC_ROLE=worker'} is not set): start it with "
-            "scripts/launch.py, or pass --kvstore device."
+            "`gluondense launch`, or pass --kvstore device."
         )
-    if "async" in config.kvstore and "GLUONDENSE_WORKER" not in os.environ:
+    if "async" in kvstore and "GLUONDENSE_WORKER" not in os.environ:
         raise ValueError(
-            f"`kvstore` {config.kvstore!r} needs servers that know gluondense, which MXNet's own "
-            "launcher doesn't start: use scripts/launch.py, or dist_sync."
+            f"`kvstore` {kvstore!r} needs servers that import gluondense, which MXNet's own "
+            "launcher doesn't start: use `gluondense launch`, or dist_sync."
         )
 
 
 @contextmanager
 def _joining() -> Iterator[None]:
-    """Say whom MXNet waits for, as it never gives up, and keep from ps-lite what misleads it."""
-    kept = {name: os.environ.pop(name) for name in NOT_FOR_PS_LITE if name in os.environ}
-    timer = threading.Timer(JOIN_SECONDS, _nobody_came)
+    """Limit the time to join, as MXNet waits forever, and hide variables that ps-lite misreads."""
+    hidden = {name: os.environ.pop(name) for name in MISREAD_BY_PS_LITE if name in os.environ}
+    timer = threading.Timer(JOIN_SECONDS, _exit_unjoined)
     timer.daemon = True
     timer.start()
     try:
         yield
     finally:
         timer.cancel()
-        os.environ.update(kept)
+        os.environ.update(hidden)
 
 
-def _leave(code: int) -> None:
-    """End the process like a script that failed."""
+def _exit(code: int) -> None:
+    """End the process without MXNet's exit handlers."""
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
     os._exit(code)
 
 
-def _nobody_came() -> None:
-    say = os.environ.get
+def _exit_unjoined() -> None:
+    get = os.environ.get
     print(
-        f"error: the scheduler at {say('DMLC_PS_ROOT_URI')}:{say('DMLC_PS_ROOT_PORT')}, "
-        f"{say('DMLC_NUM_SERVER')} servers and {say('DMLC_NUM_WORKER')} workers have not all come "
-        f"within {JOIN_SECONDS} s: see whether each runs and reaches the others on all ports.",
+        f"error: the scheduler at {get('DMLC_PS_ROOT_URI')}:{get('DMLC_PS_ROOT_PORT')}, "
+        f"{get('DMLC_NUM_SERVER')} servers and {get('DMLC_NUM_WORKER')} workers did not all "
+        f"connect within {JOIN_SECONDS} s: check that each runs and reaches the others on all "
+        "ports.",
         file=sys.stderr,
         flush=True,
     )
     os._exit(1)
 
 
-def _own_address() -> str:
-    """Return the address at which other workers reach this host: where it meets the scheduler."""
+def _local_address() -> str:
+    """Return the IPv4 address of this host's interface towards the scheduler."""
     if os.environ.get("DMLC_NODE_HOST"):
         return socket.gethostbyname(os.environ["DMLC_NODE_HOST"])
     scheduler = os.environ["DMLC_PS_ROOT_URI"], int(os.environ["DMLC_PS_ROOT_PORT"])

@@ -1,4 +1,4 @@
-"""The processes that train one network together: one alone."""
+"""Communication between the workers of a run; this module has the single-process case."""
 
 from __future__ import annotations
 
@@ -9,113 +9,109 @@ from typing import Any, Callable, Optional
 import numpy as np
 from mxnet import gluon
 
-from ..config import TrainConfig
-
 
 class Workers:
-    """Who trains together; this class is the process that trains alone.
+    """The workers of a run; this class is a group of one process.
 
-    Every method that talks to others must be called by all workers, in the same order.
+    Methods that communicate are collective: all workers must call them in the same order.
 
     Parameters
     ----------
-    config
-        Its ``kvstore`` adds up the gradients of several devices.
+    kvstore
+        MXNet's key-value store, which sums the gradients of several devices.
 
     Attributes
     ----------
-    rank, count
-        Number of this worker, from 0, and how many there are.
+    rank, world_size
+        Index of this worker, from 0, and the number of workers.
     """
 
     rank = 0
-    count = 1
+    world_size = 1
 
-    def __init__(self, config: TrainConfig) -> None:
-        self._config = config
+    def __init__(self, kvstore: str = "device") -> None:
+        self._kvstore = kvstore
 
     @property
-    def first(self) -> bool:
-        """Whether this worker writes the run's folder and speaks to the user."""
+    def is_rank_zero(self) -> bool:
+        """Whether this worker writes the run's folder and reports to the user."""
         return self.rank == 0
 
     @property
-    def key(self) -> tuple[int, ...]:
-        """What a random stream's key gets besides, so that workers draw different numbers."""
-        return (self.rank,) if self.count > 1 else ()
+    def rng_key(self) -> tuple[int, ...]:
+        """Integers to append to a random stream's key, so that workers draw different numbers."""
+        return (self.rank,) if self.world_size > 1 else ()
 
-    def trainer(
+    def make_trainer(
         self, parameters: gluon.ParameterDict, optimizer: str, settings: Mapping[str, Any]
     ) -> gluon.Trainer:
-        """Make the trainer; its store is started by :meth:`start`."""
-        # Updates stay in this process, so that the learning rate and the states are in our hands.
+        """Create the trainer; :meth:`init_kvstore` initializes its store."""
+        # Updates run in this process: the learning rate and the optimizer's states stay accessible.
         return gluon.Trainer(
-            parameters,
-            optimizer,
-            dict(settings),
-            kvstore=self._config.kvstore,
-            update_on_kvstore=False,
+            parameters, optimizer, dict(settings), kvstore=self._kvstore, update_on_kvstore=False
         )
 
-    def start(
+    def init_kvstore(
         self, trainer: gluon.Trainer, schedule: Callable[[int], float], step: int = 0
     ) -> None:
-        """Give all devices and workers the same parameters; call it before the first step.
+        """Initialize the trainer's store, so that all devices and workers have equal parameters.
+
+        Call it before the first step.
 
         Parameters
         ----------
         trainer
-            Whose parameters all have their shapes.
+            A trainer whose parameters all have known shapes.
         schedule
-            The learning rate of each step, for a server that updates.
+            Learning rate as a function of the step; used where servers update the weights.
         step
-            Steps done before.
+            Number of steps already done.
         """
-        # Else the first step on several devices starts the store, after its forward pass, and its
-        # broadcast undoes the first update of BatchNorm's running statistics.
+        # Otherwise the first step on several devices initializes the store after its forward pass,
+        # and the broadcast reverts the first update of BatchNorm's running statistics.
         trainer.save_states(os.devnull)
 
-    def step_size(self, images: int) -> float:
-        """Return what the sum of gradients is divided by, for a batch of so many images in all."""
+    def step_batch_size(self, images: int) -> float:
+        """Return the divisor of the summed gradients for a global batch of ``images`` images."""
         return images
 
-    def exchange(self, value: Any) -> list[Any]:
-        """Give a value that JSON can hold to all workers; return theirs, by rank."""
+    def all_gather(self, value: Any) -> list[Any]:
+        """Return the values of all workers by rank; a value must be JSON-serializable."""
         return [value]
 
-    def sum(self, values: Sequence[float]) -> list[float]:
-        """Add up each of the values over all workers."""
-        return [sum(column) for column in zip(*self.exchange([float(v) for v in values]))]
+    def all_reduce(self, values: Sequence[float]) -> list[float]:
+        """Sum each of the values over all workers."""
+        return [sum(column) for column in zip(*self.all_gather([float(v) for v in values]))]
 
-    def any(self, *wishes: bool) -> list[bool]:
-        """Tell for each wish whether any worker has it."""
-        return [any(column) for column in zip(*self.exchange([bool(wish) for wish in wishes]))]
+    def any(self, *flags: bool) -> list[bool]:
+        """Return for each flag whether it is set on any worker."""
+        return [any(column) for column in zip(*self.all_gather([bool(flag) for flag in flags]))]
 
-    def gather(self, rows: np.ndarray) -> np.ndarray:
-        """Concatenate the rows of all workers, by rank."""
+    def all_gather_rows(self, rows: np.ndarray) -> np.ndarray:
+        """Concatenate the rows of all workers by rank."""
         return rows
 
-    def settle(self, net: gluon.Block, trainer: gluon.Trainer) -> None:
-        """Make the networks of all workers equal, before they are evaluated or saved.
+    def synchronize(self, net: gluon.Block, trainer: gluon.Trainer) -> None:
+        """Make the networks of all workers equal before they are evaluated or saved.
 
-        Weights are equal already, but with ``dist_async``. BatchNorm's running statistics are of
-        each worker's own images, and become the mean over all workers and devices.
+        Weights differ only with ``dist_async``. BatchNorm's running statistics come from each
+        worker's own images and are replaced by their mean over all workers and devices.
         """
 
-    def check_same(self, what: str, value: Any) -> None:
-        """Make sure that all workers hold the same value.
+    def check_equal(self, name: str, value: Any) -> None:
+        """Check that all workers have the same value.
 
         Raises
         ------
         ValueError
-            If they don't.
+            If the values differ.
         """
-        values = self.exchange(value)
+        values = self.all_gather(value)
         if any(other != values[0] for other in values):
             raise ValueError(
-                f"The workers have different {what}: {values}. Let all see the same run's folder "
-                "and data, and give all the same command."
+                f"The workers have different {name}: {values}. Give all of them the same command, "
+                "run folder and data."
             )
 
     def close(self, error: Optional[BaseException] = None) -> None:
-        """Leave together with all others, or at once because of an error."""
+        """Wait for all workers and leave the group, or leave at once because of an error."""

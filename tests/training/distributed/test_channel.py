@@ -17,7 +17,7 @@ def star():
     opened = []
 
     def make(count: int, hub: int = 0) -> list[module.Channel]:
-        listener, secret = open_hub(hub, count, "127.0.0.1")
+        listener, secret = open_hub(count, "127.0.0.1")
         address = listener.getsockname()
 
         def join(rank: int) -> module.Channel:
@@ -36,7 +36,7 @@ def star():
 
 def together(channels, messages):
     with ThreadPoolExecutor(len(channels)) as pool:
-        return list(pool.map(lambda pair: pair[0].exchange(pair[1]), zip(channels, messages)))
+        return list(pool.map(lambda pair: pair[0].all_gather(pair[1]), zip(channels, messages)))
 
 
 @pytest.mark.parametrize(("count", "hub"), [(2, 0), (2, 1), (4, 2)])
@@ -52,22 +52,22 @@ def test_a_worker_that_left_is_missed(gone, star):
     channels = star(3)
     channels[gone].close()
 
-    def exchange(channel):
+    def gather(channel):
         with pytest.raises(WorkerLost, match=r"has gone .* --resume") as error:
-            channel.exchange(b"")
+            channel.all_gather(b"")
         channel.close()  # as every worker that finds out does
         return str(error.value)
 
     others = [channel for channel in channels if channel is not channels[gone]]
     with ThreadPoolExecutor(2) as pool:
-        found = list(pool.map(exchange, others))
+        found = list(pool.map(gather, others))
     if gone:
         assert found[0].startswith(f"worker {gone} has gone")
 
 
 def test_one_that_waits_for_something_else_ends_too(star, monkeypatch, capsys):
     ended = threading.Event()
-    monkeypatch.setattr(module, "LEAVE_SECONDS", 0.05)
+    monkeypatch.setattr(module, "GRACE_SECONDS", 0.05)
     monkeypatch.setattr(module.os, "_exit", lambda code: ended.set())
     channels = star(2)
     channels[1].close()
@@ -78,7 +78,7 @@ def test_one_that_waits_for_something_else_ends_too(star, monkeypatch, capsys):
 
 def test_strangers_are_sent_away(monkeypatch):
     monkeypatch.setattr(module, "CONNECT_SECONDS", 1)
-    listener, secret = open_hub(0, 2, "127.0.0.1")
+    listener, secret = open_hub(2, "127.0.0.1")
     address = listener.getsockname()
     with ThreadPoolExecutor(1) as pool:
         hub = pool.submit(accept_all, 0, 2, listener, secret)
@@ -90,12 +90,12 @@ def test_strangers_are_sent_away(monkeypatch):
 
 
 def test_two_of_one_number_are_refused():
-    listener, secret = open_hub(0, 3, "127.0.0.1")
+    listener, secret = open_hub(3, "127.0.0.1")
     address = listener.getsockname()
     with ThreadPoolExecutor(1) as pool:
         hub = pool.submit(accept_all, 0, 3, listener, secret)
         others = [connect(1, 3, 0, address, secret) for _ in range(2)]
-        with pytest.raises(ValueError, match="Two workers call themselves number 1 of 3"):
+        with pytest.raises(ValueError, match="Two workers have rank 1 of 3"):
             hub.result()
     for other in others:
         other.close()

@@ -20,7 +20,8 @@ from support.distributed_worker import STEADY, train
 from gluondense.data import load_dataset
 from gluondense.training import checkpoint
 from gluondense.training import run as run_module
-from gluondense.training.distributed.join import Workers, join
+from gluondense.training.distributed.join import join
+from gluondense.training.distributed.workers import Workers
 
 MARK = "GLUONDENSE_TEST_MARK"
 LONGEST = 30  # seconds from a death to the end of all
@@ -110,7 +111,7 @@ def launch_tiny(launch, root, tmp_path):
 
     def start(options: list[str], out: str, **changes) -> tuple[Path, list[float]]:
         folder = tmp_path / out
-        script = root / "tests" / "distributed_worker.py"
+        script = root / "tests" / "support" / "distributed_worker.py"
         command = [sys.executable, str(script), str(folder), json.dumps(changes)]
         # As many threads as here, which round alike; and what containers export, and what misleads
         # ps-lite inside MXNet.
@@ -164,7 +165,7 @@ def test_uneven_shares_end_and_are_counted_once(launch_tiny):
     rows = run_module.RunFolder(folder).rows()
     assert rows[-1]["step"] == 12
     assert losses[-1] < losses[0]
-    answers = run_module.RunFolder(folder).answers()
+    answers = run_module.RunFolder(folder).predictions()
     np.testing.assert_array_equal(answers.evaluation.labels, load_dataset("synthetic").test_labels)
 
 
@@ -192,19 +193,19 @@ FIRST_STEP = """
 import mxnet as mx
 from support.distributed_worker import STEADY, replace
 from mxnet import autograd, gluon
-from gluondense.training.distributed import join, speaks
+from gluondense.training.distributed.join import join
 
 with join(replace(STEADY, kvstore="dist_sync")) as workers:
     scalars = gluon.ParameterDict()  # one: of many, only the last is overtaken
     scalars.get("scalar", shape=(1,))
     scalars.initialize(mx.init.Constant(10 * (workers.rank + 1)))
-    trainer = workers.trainer(scalars, "sgd", {"learning_rate": 1.0})
-    workers.start(trainer, lambda step: 1.0)
+    trainer = workers.make_trainer(scalars, "sgd", {"learning_rate": 1.0})
+    workers.init_kvstore(trainer, lambda step: 1.0)
     with autograd.record():
         loss = scalars["scalar"].data() * (workers.rank + 1)
     loss.backward()
     trainer.step(1)
-    print("values", workers.exchange(float(scalars["scalar"].data().asscalar())))
+    print("values", workers.all_gather(float(scalars["scalar"].data().asscalar())))
 """
 
 
@@ -335,14 +336,14 @@ def test_hosts_of_a_network_train_together_until_a_cable_is_cut(network, train_s
 def test_a_distributed_store_needs_the_launcher(monkeypatch):
     config = replace(STEADY, kvstore="dist_sync")
     with (
-        pytest.raises(ValueError, match=r"DMLC_PS_ROOT_URI, .*scripts/launch.py"),
+        pytest.raises(ValueError, match=r"DMLC_PS_ROOT_URI, .*gluondense launch"),
         join(config),
     ):
         pass
     for name in ("ROLE", "PS_ROOT_URI", "PS_ROOT_PORT", "NUM_WORKER", "NUM_SERVER"):
         monkeypatch.setenv(f"DMLC_{name}", "worker")
     config = replace(STEADY, kvstore="dist_async")
-    with pytest.raises(ValueError, match=r"servers that know gluondense"), join(config):
+    with pytest.raises(ValueError, match=r"servers that import gluondense"), join(config):
         pass
 
 
@@ -354,9 +355,14 @@ def test_workers_that_would_each_train_alone_are_stopped(monkeypatch):
 
 
 def test_one_process_is_its_own_workers():
-    workers = Workers(STEADY)
-    assert (workers.rank, workers.count, workers.first, workers.key) == (0, 1, True, ())
-    assert workers.sum([1, 2.5]) == [1, 2.5]
+    workers = Workers()
+    assert (workers.rank, workers.world_size, workers.is_rank_zero, workers.rng_key) == (
+        0,
+        1,
+        True,
+        (),
+    )
+    assert workers.all_reduce([1, 2.5]) == [1, 2.5]
     assert workers.any(True, False) == [True, False]
-    assert workers.step_size(7) == 7
-    workers.check_same("step", 3)
+    assert workers.step_batch_size(7) == 7
+    workers.check_equal("step", 3)

@@ -10,8 +10,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Optional
 
+from ..rank import PEER_LOST_EXIT
 from .hosts import HERE, Host, free_port
-from .member import LOST_EXIT, SSH, Member
+from .member import SSH, Member
 
 SERVE = (sys.executable, "-m", "gluondense.training.distributed.server")
 POLL_SECONDS = 0.1
@@ -193,7 +194,7 @@ class _Watch:
         time.sleep(SETTLE_SECONDS)
         ended = self._failed() or [m for m in self.members if m.code is not None]
         # Those that were killed did not end because of others.
-        culprit = min(ended, key=lambda m: (m.code == LOST_EXIT, (m.code or 0) <= 128))
+        culprit = min(ended, key=lambda m: (m.code == PEER_LOST_EXIT, (m.code or 0) <= 128))
         _say(
             f"{culprit.ending()}: stopping all. See its messages above; a training script goes on "
             "from its last checkpoint with --resume."

@@ -14,12 +14,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, Optional
 
+from ..rank import PEER_LOST_EXIT
 from .hosts import Host
 
 SUPERVISOR = (Path(__file__).parent / "supervisor.py").read_text(encoding="utf-8")
 SSH = "ssh -o BatchMode=yes -o ConnectTimeout=10 -o ServerAliveInterval=5 -o ServerAliveCountMax=3"
 SSH_FAILED = 255
-LOST_EXIT = 75  # of a worker that ends because another one has gone; sysexits.h's EX_TEMPFAIL
+
 _PRINTING = threading.Lock()
 
 
@@ -92,7 +93,7 @@ class Member:
         who, code = f"{self.name} on {self.host}", self.code
         if code == SSH_FAILED and self.host.name is not None:
             return f"{who} is out of reach (ssh failed or lost its connection)"
-        if code == LOST_EXIT:
+        if code == PEER_LOST_EXIT:
             return f"{who} lost another worker"
         if code is not None and code > 128:
             try:
