@@ -29,7 +29,7 @@ FLAGS = (
     "-fno-math-errno",
 )
 # The inner loops are compiled once for each; which one runs is found out when the library loads.
-KERNELS = ("kernels", "kernels_bytes", "train_kernels")
+KERNELS = ("kernels", "kernels_bytes", "training_kernels")
 AVX512 = (
     "-mavx512f",
     "-mavx512bw",

@@ -3,17 +3,17 @@
 #include <string>
 
 #include "kernels/kernels.h"
-#include "kernels/train_kernels.h"
+#include "kernels/training_kernels.h"
 
 namespace gluondense {
 
-namespace base { extern const Kernels table; extern const TrainKernels train_table; }
+namespace base { extern const Kernels table; extern const TrainingKernels training_table; }
 #if defined(__x86_64__)
-namespace avx2 { extern const Kernels table; extern const TrainKernels train_table; }
-namespace avx512 { extern const Kernels table; extern const TrainKernels train_table; }
-namespace avx512vnni { extern const Kernels table; extern const TrainKernels train_table; }
+namespace avx2 { extern const Kernels table; extern const TrainingKernels training_table; }
+namespace avx512 { extern const Kernels table; extern const TrainingKernels training_table; }
+namespace avx512vnni { extern const Kernels table; extern const TrainingKernels training_table; }
 #if defined(GLUONDENSE_HAS_avx512bf16)  // not all compilers know it
-namespace avx512bf16 { extern const Kernels table; extern const TrainKernels train_table; }
+namespace avx512bf16 { extern const Kernels table; extern const TrainingKernels training_table; }
 #endif
 #endif
 
@@ -47,18 +47,18 @@ const Kernels& kernels() {
   return best;
 }
 
-const TrainKernels& train_kernels() {
-  static const TrainKernels& same = []() -> const TrainKernels& {
+const TrainingKernels& training_kernels() {
+  static const TrainingKernels& same = []() -> const TrainingKernels& {
     const std::string name = kernels().name;
 #if defined(__x86_64__)
 #if defined(GLUONDENSE_HAS_avx512bf16)
-    if (name == avx512bf16::table.name) return avx512bf16::train_table;
+    if (name == avx512bf16::table.name) return avx512bf16::training_table;
 #endif
-    if (name == avx512vnni::table.name) return avx512vnni::train_table;
-    if (name == avx512::table.name) return avx512::train_table;
-    if (name == avx2::table.name) return avx2::train_table;
+    if (name == avx512vnni::table.name) return avx512vnni::training_table;
+    if (name == avx512::table.name) return avx512::training_table;
+    if (name == avx2::table.name) return avx2::training_table;
 #endif
-    return base::train_table;
+    return base::training_table;
   }();
   return same;
 }

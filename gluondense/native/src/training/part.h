@@ -5,10 +5,10 @@
 #include <utility>
 
 #include "kernels/kernels.h"
+#include "kernels/training_kernels.h"
 #include "memory.h"
 #include "threads.h"
 #include "training/stage.h"
-#include "kernels/train_kernels.h"
 
 namespace gluondense {
 

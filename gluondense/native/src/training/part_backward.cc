@@ -80,7 +80,7 @@ void Part::backward(const float* out_gradient, float* in_gradient, const StageAr
   for (long pixel = first; pixel < last; pixel += kMostPixels) {
     const int count = static_cast<int>(std::min<long>(kMostPixels, last - pixel));
     for (int i = 0; i < count; ++i) {
-      train_kernels().correct(s_.gradient + (pixel + i) * sizes_.map_row, map(pixel + i),
+      training_kernels().add_affine(s_.gradient + (pixel + i) * sizes_.map_row, map(pixel + i),
                               slope_.data(), offset_.data(),
                               scratch_ + static_cast<std::ptrdiff_t>(i) * row, shape_.channels);
     }
@@ -126,15 +126,15 @@ void Part::begin_back(const float* out_gradient) {
   std::fill_n(moments(rank_), sizes_.moments, 0.0);
   const float* x[4][kMostPixels];
   float* out[4][kMostPixels];
-  Gate gate = {};
+  BnReluBackward gate = {};
   gate.x = x[0];
-  gate.out = out[0];
-  gate.factor = 1;
+  gate.dx = out[0];
+  gate.dy_factor = 1;
   if (shape_.tail == StageShape::kNorm) {
-    gate.in = scratch_;
-    gate.in_step = sizes_.map_row;
+    gate.dy = scratch_;
+    gate.dy_stride = sizes_.map_row;
     gate.scale = scale_.data(), gate.shift = shift_.data(), gate.mean = s_.saved.mean.data();
-    gate.sums = moments(rank_), gate.products = gate.sums + sizes_.moments / 2;
+    gate.sum_dy = moments(rank_), gate.sum_dy_xmu = gate.sum_dy + sizes_.moments / 2;
     gate.channels = total;
     for (long pixel = first; pixel < last; pixel += kMostPixels) {
       gate.pixels = static_cast<int>(std::min<long>(kMostPixels, last - pixel));
@@ -142,7 +142,7 @@ void Part::begin_back(const float* out_gradient) {
       for (int i = 0; i < gate.pixels; ++i) {
         x[0][i] = map(pixel + i), out[0][i] = s_.gradient + (pixel + i) * sizes_.map_row;
       }
-      train_kernels().gate(gate);
+      training_kernels().bn_relu_backward(gate);
     }
     return;
   }
@@ -162,20 +162,20 @@ void Part::begin_back(const float* out_gradient) {
   float* const back = right + static_cast<std::ptrdiff_t>(kChunk) * right_row;
   std::fill_n(right, kChunk * right_row, 0.0f);
   const int most = kernels().max_pixels, width = shape_.out_width();
-  gate.in = back;
-  gate.in_step = kBlock;
-  gate.factor = shape_.pool ? 0.25f : 1;
+  gate.dy = back;
+  gate.dy_stride = kBlock;
+  gate.dy_factor = shape_.pool ? 0.25f : 1;
   for (long begin = first; begin < last; begin += kChunk) {
     const int count = static_cast<int>(std::min<long>(kChunk, last - begin));
     pack_pixels(source, begin, count, left_row, left);
     load_rows(out_gradient, channels, begin, count, plane, right, right_row);
-    train_kernels().outer(left, left_row, right, right_row, count, pointwise_sums(rank_), columns,
+    training_kernels().gemm_tn(left, left_row, right, right_row, count, pointwise_sums(rank_), columns,
                           total, columns);
     for (int c = 0; c < total; c += kBlock) {
       gate.channels = std::min(kBlock, total - c);
       gate.scale = scale_.data() + c, gate.shift = shift_.data() + c;
       gate.mean = s_.saved.mean.data() + c;
-      gate.sums = moments(rank_) + c, gate.products = gate.sums + sizes_.moments / 2;
+      gate.sum_dy = moments(rank_) + c, gate.sum_dy_xmu = gate.sum_dy + sizes_.moments / 2;
       for (int i = 0; i < count; i += most) {
         gate.pixels = std::min(most, count - i);
         const int parts = shape_.pool ? 4 : 1;  // pixels that a mean has
@@ -195,8 +195,8 @@ void Part::begin_back(const float* out_gradient) {
                  panels + static_cast<std::ptrdiff_t>(c) * channels, gate.pixels, kBlock, back,
                  kBlock);
         for (int part = 0; part < parts; ++part) {
-          gate.x = x[part], gate.out = out[part];
-          train_kernels().gate(gate);
+          gate.x = x[part], gate.dx = out[part];
+          training_kernels().bn_relu_backward(gate);
         }
       }
     }
@@ -214,7 +214,7 @@ void Part::correct_last(int layer) {
   const auto [first, last] = share(shape_.pixels());
   for (long pixel = first; pixel < last; ++pixel) {
     float* const to = s_.last + pixel * row;
-    train_kernels().correct(s_.gradient + pixel * sizes_.map_row + before, map(pixel) + before,
+    training_kernels().add_affine(s_.gradient + pixel * sizes_.map_row + before, map(pixel) + before,
                             slope_.data(), offset_.data(), to, shape_.growth);
     for (int c = shape_.growth; c < row; ++c) to[c] = 0;
   }

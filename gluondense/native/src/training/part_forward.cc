@@ -75,7 +75,7 @@ void Part::forward(const float* in, float* out) {
   for (long line = first; line < last; ++line) {
     const long pixel = line * shape_.width;
     load_rows(in, shape_.channels, pixel, shape_.width, plane, map(pixel), sizes_.map_row);
-    train_kernels().moments(map(pixel), sizes_.map_row, shape_.width, shape_.channels,
+    training_kernels().channel_sums(map(pixel), sizes_.map_row, shape_.width, shape_.channels,
                             moments(rank_), moments(rank_) + sizes_.moments / 2);
   }
   pack_layer(0);
@@ -133,7 +133,7 @@ void Part::expand(int layer, bool count) {
     const int pixels = static_cast<int>(std::min<long>(most, last - pixel));
     float* const out = middles(layer) + pixel * sizes_.middle_row;
     const float* const from = source.data + pixel * source.row;
-    train_kernels().rectify(from, source.row, source.scale, source.shift, scratch_, row, pixels,
+    training_kernels().affine_relu(from, source.row, source.scale, source.shift, scratch_, row, pixels,
                             source.channels);
     for (int i = most; i < 2 * most; ++i) {  // the next ones are on their way meanwhile
       const float* const next = from + static_cast<std::ptrdiff_t>(i) * source.row;
@@ -142,7 +142,7 @@ void Part::expand(int layer, bool count) {
     multiply(scratch_, row, source.channels, pointwise(layer & 1), pixels, shape_.middle, out,
              sizes_.middle_row);
     if (count) {
-      train_kernels().moments(out, sizes_.middle_row, pixels, shape_.middle, sums,
+      training_kernels().channel_sums(out, sizes_.middle_row, pixels, shape_.middle, sums,
                               sums + sizes_.moments2 / 2);
     }
   }
@@ -195,7 +195,7 @@ void Part::grow(int layer, const Source& source) {
         kernels().winograd_out(tile);
         double* const found = moments(rank_) + before + c;
         for (int v = 0; v < 4 && y + v < shape_.height; ++v) {
-          train_kernels().moments(out[v * 4], sizes_.map_row, width, channels, found,
+          training_kernels().channel_sums(out[v * 4], sizes_.map_row, width, channels, found,
                                   found + sizes_.moments / 2);
         }
       }
@@ -217,7 +217,7 @@ void Part::end(float* out) {
           store_rows(map(pixel), sizes_.map_row, total, pixel, count, plane, out);
           continue;
         }
-        train_kernels().rectify(map(pixel), sizes_.map_row, scale_.data(), shift_.data(), scratch_,
+        training_kernels().affine_relu(map(pixel), sizes_.map_row, scale_.data(), shift_.data(), scratch_,
                                 row, count, total);
         store_rows(scratch_, row, total, pixel, count, plane, out);
       }

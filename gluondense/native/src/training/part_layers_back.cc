@@ -22,10 +22,10 @@ void Part::grow_back(int layer, const Source& source, const float* mean, bool in
   float* const gradient = into_maps ? s_.gradient : s_.middle_gradient;
   const float* x[16];
   float* out[16];
-  Gate gate = {};
-  gate.in = back, gate.in_step = kBlock;
-  gate.x = x, gate.out = out;
-  gate.factor = 1, gate.pixels = 16, gate.add = into_maps;
+  BnReluBackward gate = {};
+  gate.dy = back, gate.dy_stride = kBlock;
+  gate.x = x, gate.dx = out;
+  gate.dy_factor = 1, gate.pixels = 16, gate.accumulate = into_maps;
   const auto [first_line, last_line] = share(static_cast<long>(shape_.images) * tiles_y);
   long filled = -1;
   const long last = last_line * tiles_x;
@@ -55,7 +55,7 @@ void Part::grow_back(int layer, const Source& source, const float* mean, bool in
                       spatial(0) + static_cast<std::ptrdiff_t>(c) * kWinogradTaps * growth, sums);
       gate.channels = std::min(kBlock, depth - c);
       gate.scale = source.scale + c, gate.shift = source.shift + c, gate.mean = mean + c;
-      gate.sums = found + c, gate.products = gate.sums + size / 2;
+      gate.sum_dy = found + c, gate.sum_dy_xmu = gate.sum_dy + size / 2;
       for (int i = 0; i < tiles; ++i) {
         const long line = (first + i) / tiles_x;
         const int top = static_cast<int>(line % tiles_y) * 4;
@@ -72,7 +72,7 @@ void Part::grow_back(int layer, const Source& source, const float* mean, bool in
                             nullptr,           kBlock,
                             1};
         kernels().winograd_out(tile);
-        train_kernels().gate(gate);
+        training_kernels().bn_relu_backward(gate);
       }
     }
   }
@@ -101,7 +101,7 @@ void Part::filters_back(const Source& source) {
     for (int i = 0; i < tiles; ++i) {
       const std::ptrdiff_t column = (first + i) % tiles_x * 4;
       if (i == 0 || column == 0) fill_strip(last_maps, (first + i) / tiles_x, 0, growth, row, out_strip);
-      train_kernels().winograd_out_gradient(
+      training_kernels().winograd_output_transform_adjoint(
           out_strip + (pitch + column + 1) * row, static_cast<std::ptrdiff_t>(pitch) * row, row,
           out_planes + i * row, static_cast<std::ptrdiff_t>(tiles) * row, row);
     }
@@ -118,7 +118,7 @@ void Part::filters_back(const Source& source) {
                               static_cast<std::ptrdiff_t>(tiles) * part_row, part_row);
       }
       for (int tap = 0; tap < kWinogradTaps; ++tap) {
-        train_kernels().outer(in_planes + static_cast<std::ptrdiff_t>(tap) * tiles * part_row,
+        training_kernels().gemm_tn(in_planes + static_cast<std::ptrdiff_t>(tap) * tiles * part_row,
                               part_row, out_planes + static_cast<std::ptrdiff_t>(tap) * tiles * row,
                               row, tiles,
                               spatial_sums(rank_) + tap * plane +
@@ -144,31 +144,31 @@ void Part::expand_back(int layer) {
   const float* const panels = panels_back();
   const float* x[kMostPixels];
   float* out[kMostPixels];
-  Gate gate = {};
-  gate.in = back, gate.in_step = kBlock;
-  gate.x = x, gate.out = out;
-  gate.factor = 1, gate.add = true;
+  BnReluBackward gate = {};
+  gate.dy = back, gate.dy_stride = kBlock;
+  gate.x = x, gate.dx = out;
+  gate.dy_factor = 1, gate.accumulate = true;
   const auto [first, last] = share(shape_.pixels());
   for (int section = 0; section < before; section += kSection) {
     const int channels = std::min(kSection, before - section);
     for (long begin = first; begin < last; begin += kChunk) {
       const int count = static_cast<int>(std::min<long>(kChunk, last - begin));
-      train_kernels().rectify(map(begin) + section, sizes_.map_row, scale_.data() + section,
+      training_kernels().affine_relu(map(begin) + section, sizes_.map_row, scale_.data() + section,
                               shift_.data() + section, left, left_row, count, channels);
       for (int i = 0; i < count; ++i) {
         const std::ptrdiff_t pixel = (begin + i) * sizes_.middle_row;
-        train_kernels().correct(s_.middle_gradient + pixel, middles(layer) + pixel, slope_.data(),
+        training_kernels().add_affine(s_.middle_gradient + pixel, middles(layer) + pixel, slope_.data(),
                                 offset_.data(), right + static_cast<std::ptrdiff_t>(i) * right_row,
                                 middle);
       }
-      train_kernels().outer(left, left_row, right, right_row, count,
+      training_kernels().gemm_tn(left, left_row, right, right_row, count,
                             pointwise_sums(rank_) + static_cast<std::ptrdiff_t>(section) * columns,
                             columns, channels, columns);
       for (int c = section; c < section + channels; c += kBlock) {
         gate.channels = std::min(kBlock, before - c);
         gate.scale = scale_.data() + c, gate.shift = shift_.data() + c;
         gate.mean = s_.saved.mean.data() + c;
-        gate.sums = moments(rank_) + c, gate.products = gate.sums + sizes_.moments / 2;
+        gate.sum_dy = moments(rank_) + c, gate.sum_dy_xmu = gate.sum_dy + sizes_.moments / 2;
         for (int i = 0; i < count; i += most) {
           gate.pixels = std::min(most, count - i);
           for (int j = 0; j < gate.pixels; ++j) {
@@ -179,7 +179,7 @@ void Part::expand_back(int layer) {
           multiply(right + static_cast<std::ptrdiff_t>(i) * right_row, right_row, middle,
                    panels + static_cast<std::ptrdiff_t>(c) * middle, gate.pixels, kBlock, back,
                    kBlock);
-          train_kernels().gate(gate);
+          training_kernels().bn_relu_backward(gate);
         }
       }
     }

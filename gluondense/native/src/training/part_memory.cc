@@ -102,7 +102,7 @@ void Part::pack_spatial(const float* weight, int depth, int channels, bool back,
         taps[tap * kBlock + lane] = n < to ? weight[filter * 9 + (back ? 8 - tap : tap)] : 0;
       }
     }
-    train_kernels().winograd_filter(taps, out + block * kWinogradTaps * plane + k * kBlock, plane);
+    training_kernels().winograd_filter_transform(taps, out + block * kWinogradTaps * plane + k * kBlock, plane);
   }
 }
 
@@ -143,7 +143,7 @@ void Part::reduce_spatial(int depth, int channels, float* weight) const {
         for (int lane = 0; lane < kBlock; ++lane) sums[tap * kBlock + lane] += from[tap * plane + lane];
       }
     }
-    train_kernels().winograd_filter_gradient(sums, kBlock, taps);
+    training_kernels().winograd_filter_transform_adjoint(sums, kBlock, taps);
     for (int lane = 0; lane < std::min(kBlock, channels - n); ++lane) {
       float* const to = weight + (static_cast<std::ptrdiff_t>(n + lane) * depth + k) * 9;
       for (int tap = 0; tap < 9; ++tap) to[tap] = taps[tap * kBlock + lane];

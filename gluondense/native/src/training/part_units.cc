@@ -18,14 +18,14 @@ const float* Part::pack_pixels(const Source& source, long first, int count, int 
       float* const mean = to + static_cast<std::ptrdiff_t>(i) * row;
       std::fill_n(mean, channels, 0.0f);
       for (const long pixel : {corner, corner + 1, corner + shape_.width, corner + shape_.width + 1}) {
-        train_kernels().add_rectified(source.data + pixel * source.row, source.scale, source.shift,
+        training_kernels().accumulate_affine_relu(source.data + pixel * source.row, source.scale, source.shift,
                                       0.25f, mean, channels);
       }
     }
     return to;
   }
   const float* const from = source.data + first * source.row;
-  train_kernels().rectify(from, source.row, source.scale, source.shift, to, row, count, channels);
+  training_kernels().affine_relu(from, source.row, source.scale, source.shift, to, row, count, channels);
   // The next pixels are on their way while these are computed with.
   for (int i = count; i < 2 * count; ++i) {
     for (int c = 0; c < channels; c += kLanes) __builtin_prefetch(from + i * source.row + c, 0, 2);
@@ -37,7 +37,7 @@ const float* Part::pack_pixels(const Source& source, long first, int count, int 
 void Part::multiply(const float* in, int in_row, int depth, const float* panels, int pixels,
                     int channels, float* out, int out_row) const {
   for (int c = 0; c < channels; c += kBlock) {
-    train_kernels().product(in, in_row, depth, panels + static_cast<std::ptrdiff_t>(c) * depth,
+    training_kernels().gemm(in, in_row, depth, panels + static_cast<std::ptrdiff_t>(c) * depth,
                             out + c, out_row, pixels);
   }
 }
@@ -63,7 +63,7 @@ void Part::fill_strip(const Source& source, long line, int first, int depth, int
     std::fill_n(strip + static_cast<std::ptrdiff_t>(shape_.width + 1) * row,
                 static_cast<std::ptrdiff_t>(pitch - shape_.width - 1) * row, 0.0f);
     if (source.scale) {
-      train_kernels().rectify(from, source.row, source.scale + first, source.shift + first,
+      training_kernels().affine_relu(from, source.row, source.scale + first, source.shift + first,
                               strip + row, row, shape_.width, depth);
     }
     for (int x = 0; x < shape_.width && (!source.scale || depth < row); ++x) {
@@ -81,7 +81,7 @@ void Part::multiply_planes(const float* planes, int tiles, int depth, const floa
                            float* sums) const {
   const int row = lanes(depth);
   for (int tap = 0; tap < kWinogradTaps; ++tap) {
-    train_kernels().product(planes + static_cast<std::ptrdiff_t>(tap) * tiles * row, row, depth,
+    training_kernels().gemm(planes + static_cast<std::ptrdiff_t>(tap) * tiles * row, row, depth,
                             filters + static_cast<std::ptrdiff_t>(tap) * depth * kBlock,
                             sums + tap * tiles * kBlock, kBlock, tiles);
   }
