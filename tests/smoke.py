@@ -15,6 +15,8 @@ with warnings.catch_warnings():
     warnings.simplefilter("error")
     import gluondense
 
+    gluondense.list_models()  # imports MXNet
+
 import mxnet as mx
 import numpy as np
 from mxnet import autograd, gluon
@@ -82,7 +84,7 @@ def loaders() -> None:
 
 
 def gluoncv_network() -> None:
-    gluoncv = gluondense.environment.prepare.import_gluoncv()
+    gluoncv = gluondense.environment.import_gluoncv()
     net = gluoncv.model_zoo.get_model("cifar_resnet20_v1", classes=3)
     net.initialize()
     assert net(mx.nd.zeros((1, 3, 32, 32))).shape == (1, 3)
@@ -101,7 +103,7 @@ def main() -> None:
     loaders()
     gluoncv_network()
     versions = {"python": platform.python_version(), "numpy": np.__version__}
-    print(json.dumps({**versions, "patches": gluondense.environment.prepare.patches()}))
+    print(json.dumps({**versions, "patches": gluondense.environment.patches()}))
 
 
 if __name__ == "__main__":

@@ -1,14 +1,23 @@
 """The vocabulary of the networks: blocks that take ``in_channels`` and publish ``out_channels``."""
 
-from .attention import ATTENTION, PathWeights, SqueezeExcite
-from .base import Chain, ConvNormAct, NormActConv, Tensor, norm_act_conv
-from .csp import CSPStage
-from .dense import DenseBlock, DenseLayer, Transition
-from .dual_path import DualPathBlock, DualPathStage
-from .head import POOLS, TRAINING_MAP, mean_max_logits
-from .initializer import HeFanOut
-from .residual import CSPResidualStage, ResidualBlock, ResidualStage
-from .stem import STEMS, Stem, StemSpec
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ..lazy import attach
+
+if TYPE_CHECKING:
+    from .attention import ATTENTION, PathWeights, SqueezeExcite
+    from .base import Chain, ConvNormAct, NormActConv, Tensor, norm_act_conv
+    from .csp import CSPStage
+    from .dense import DenseBlock, DenseLayer, Transition
+    from .dual_path import DualPathBlock, DualPathStage
+    from .head import POOLS, TRAINING_MAP, mean_max_logits
+    from .initializer import HeFanOut
+    from .residual import CSPResidualStage, ResidualBlock, ResidualStage
+    from .stem import STEMS, Stem, StemSpec
+else:
+    __getattr__, __dir__ = attach(__name__)
 
 __all__ = [
     "ATTENTION",

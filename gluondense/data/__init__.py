@@ -1,9 +1,18 @@
 """Data sets as arrays, and the loader that feeds them to a network."""
 
-from .datasets.registry import DATASETS, DatasetInfo, ImageArrays, load_dataset
-from .files.image import read_image
-from .loaders.array import ArrayLoader
-from .transforms.batch import AUGMENTATIONS
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ..lazy import attach
+
+if TYPE_CHECKING:
+    from .datasets.registry import DATASETS, DatasetInfo, ImageArrays, load_dataset
+    from .files.image import read_image
+    from .loaders.array import ArrayLoader
+    from .transforms.batch import AUGMENTATIONS
+else:
+    __getattr__, __dir__ = attach(__name__)
 
 __all__ = [
     "AUGMENTATIONS",

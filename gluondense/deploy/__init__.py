@@ -1,13 +1,22 @@
 """Deployment: networks as files that MXNet reads without gluondense, and pictures through them."""
 
-from .artifact import ExportMetadata, load_exported
-from .artifact_files import ExportedFiles, OnnxFiles
-from .exporter import export
-from .onnx.block import OnnxBlock
-from .prediction import Prediction, predict
-from .quantization.calibration import Calibration
-from .serving.archive import archive
-from .serving.unpack import unpack
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ..lazy import attach
+
+if TYPE_CHECKING:
+    from .artifact import ExportMetadata, load_exported
+    from .artifact_files import ExportedFiles, OnnxFiles
+    from .exporter import export
+    from .onnx.block import OnnxBlock
+    from .prediction import Prediction, predict
+    from .quantization.calibration import Calibration
+    from .serving.archive import archive
+    from .serving.unpack import unpack
+else:
+    __getattr__, __dir__ = attach(__name__)
 
 __all__ = [
     "Calibration",

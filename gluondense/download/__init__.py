@@ -11,6 +11,15 @@ Proxies are those of the usual variables, ``HTTPS_PROXY`` and its like. MXNet's 
 is not read: below it are MXNet's own archives, none of which is a source of ours.
 """
 
-from .file import cache_folder, download_file, has_sha256
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ..lazy import attach
+
+if TYPE_CHECKING:
+    from .file import cache_folder, download_file, has_sha256
+else:
+    __getattr__, __dir__ = attach(__name__)
 
 __all__ = ["cache_folder", "download_file", "has_sha256"]

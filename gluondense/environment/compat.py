@@ -1,7 +1,7 @@
 """Names that NumPy and Python have removed and MXNet 1.9.1 or GluonCV 0.10.5 still read.
 
-They are added for the whole process: `applied` lists what was, `gluondense.environment` decides
-whether. A name is added only where reading it fails or warns, so nothing that works is replaced.
+:mod:`gluondense.environment.mxnet_import` adds them to the process; `applied` lists them. A name is
+added only if reading it fails or warns, so nothing that works is replaced.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ NUMPY_NAMES: dict[str, Any] = {
 
 
 def add_names() -> None:
-    """Add the missing names to NumPy, and ``distutils.version`` where Python has none."""
+    """Add the missing names to NumPy, and ``distutils.version`` if Python has none."""
     _add_numpy_names()
     _add_numpy_core()
     _add_distutils()
@@ -83,7 +83,7 @@ def _add_numpy_names() -> None:
 
 
 def _add_numpy_core() -> None:
-    """Let ``mx.nd.moveaxis`` read from NumPy 2's deprecated ``numpy.core`` without a warning."""
+    """Add the name that ``mx.nd.moveaxis`` reads from ``numpy.core``, which NumPy 2 deprecates."""
     if int(numpy.__version__.split(".")[0]) >= 2:
         numeric = importlib.import_module("numpy.core.numeric")
         array_utils = importlib.import_module("numpy.lib.array_utils")
@@ -92,7 +92,7 @@ def _add_numpy_core() -> None:
 
 @total_ordering
 class _Version:
-    """The little of ``distutils.version`` that MXNet and GluonCV use: compare releases."""
+    """The part of ``distutils.version`` that MXNet and GluonCV use: comparison of releases."""
 
     def __init__(self, text: str) -> None:
         self.vstring = text
@@ -112,10 +112,10 @@ class _Version:
 
 
 def _add_distutils() -> None:
-    """Stand in for distutils, which Python 3.12 removed, where setuptools does not."""
+    """Replace distutils, which Python 3.12 removed, unless setuptools provides it."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # distutils announces its end on Python 3.10 and 3.11
+            warnings.simplefilter("ignore")  # deprecated in Python 3.10 and 3.11
             importlib.import_module("distutils.version")
     except ImportError:
         package, version = types.ModuleType("distutils"), types.ModuleType("distutils.version")

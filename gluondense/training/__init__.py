@@ -1,11 +1,20 @@
 """Training: recipes, the loop, checkpoints and the report."""
 
-from .checkpoint import Checkpoint, load
-from .config import TrainConfig
-from .loop import RunResult, fit
-from .recipes.fashion_mnist import RECIPES, get_recipe
-from .report import write_report
-from .step import StepResult, TrainStep
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ..lazy import attach
+
+if TYPE_CHECKING:
+    from .checkpoint import Checkpoint, load
+    from .config import TrainConfig
+    from .loop import RunResult, fit
+    from .recipes.fashion_mnist import RECIPES, get_recipe
+    from .report import write_report
+    from .step import StepResult, TrainStep
+else:
+    __getattr__, __dir__ = attach(__name__)
 
 __all__ = [
     "RECIPES",

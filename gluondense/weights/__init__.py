@@ -1,12 +1,21 @@
 """Weights: files, layouts, and the networks that have published ones."""
 
-from ..data.preprocessing import Preprocessing
-from .catalog import WEIGHTS, Weights, fetch_weights, find_weights
-from .formats.open import WeightsFile, open_weights
-from .load import LoadReport, load_weights
-from .naming.scheme import Layout
-from .naming.schemes import LAYOUTS
-from .save import save_weights
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ..lazy import attach
+
+if TYPE_CHECKING:
+    from ..data.preprocessing import Preprocessing
+    from .catalog import WEIGHTS, Weights, fetch_weights, find_weights
+    from .formats.open import WeightsFile, open_weights
+    from .load import LoadReport, load_weights
+    from .naming.scheme import Layout
+    from .naming.schemes import LAYOUTS
+    from .save import save_weights
+else:
+    __getattr__, __dir__ = attach(__name__)
 
 __all__ = [
     "LAYOUTS",

@@ -1,4 +1,4 @@
-"""Threads, old names and clear errors: what the process is like after ``import gluondense``."""
+"""The process after ``import gluondense``: threads, the import of MXNet, old names, errors."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import re
 import subprocess
 import sys
 import warnings
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 
 import mxnet as mx
 import numpy as np
 import pytest
 
 from gluondense import environment
-from gluondense.environment import compat
+from gluondense.environment import compat, mxnet_import, process
 
 THREADS = {"OMP_NUM_THREADS", "GOMP_SPINCOUNT", "OMP_WAIT_POLICY", "GLUONDENSE_SHARE"}
 
@@ -154,7 +154,7 @@ def fresh(monkeypatch):
 )
 def test_what_the_user_set_stays(fresh, variables, threads, spin):
     fresh(**variables)
-    environment._set_threads()
+    process._set_threads()
     assert os.environ.get("OMP_NUM_THREADS") == threads
     assert os.environ.get("GOMP_SPINCOUNT") == spin
 
@@ -168,7 +168,7 @@ def test_threads_are_set_without_a_warning_before_mxnet_loads():
         "        if name == 'mxnet':\n"
         "            print(os.environ['OMP_NUM_THREADS'], os.environ['GOMP_SPINCOUNT'])\n"
         "sys.meta_path.insert(0, Spy())\n"
-        "import gluondense"
+        "import gluondense, mxnet"
     )
     assert done.stdout.split() == [str(environment.usable_cores()), "10000"]
     assert (done.returncode, done.stderr) == (0, "")
@@ -176,7 +176,7 @@ def test_threads_are_set_without_a_warning_before_mxnet_loads():
 
 def test_mxnet_imported_first_is_warned_of_once():
     done = run(
-        "import mxnet, gluondense; gluondense.environment.prepare.prepare()",
+        "import mxnet, gluondense; gluondense.environment.prepare()",
         # MXNet first means without our aliases, so this needs what NumPy < 1.24 still has.
         PYTHONWARNINGS="ignore::DeprecationWarning",
     )
@@ -197,7 +197,7 @@ def test_mxnet_imported_first_with_threads_set_is_no_trouble(monkeypatch):
 
 
 def test_compat_can_be_turned_off():
-    code = "import gluondense; print(gluondense.environment.prepare.patches())"
+    code = "import gluondense, mxnet; print(gluondense.environment.patches())"
     done = run(code, GLUONDENSE_COMPAT="0", PYTHONWARNINGS="ignore::DeprecationWarning")
     if done.returncode:  # where MXNet needs the names, the error says so
         assert "unset GLUONDENSE_COMPAT" in done.stderr
@@ -205,13 +205,14 @@ def test_compat_can_be_turned_off():
         assert done.stdout.strip() == "()"
 
 
-def fail_import(monkeypatch, error):
-    def import_module(name):
+def failed_import(error):
+    """The message for an error that MXNet's package raises while it is executed."""
+
+    def exec_module(module):
         raise error
 
-    monkeypatch.setattr(environment, "importlib", SimpleNamespace(import_module=import_module))
     with pytest.raises(ImportError) as caught:
-        environment.prepare()
+        mxnet_import._execute(exec_module, ModuleType("mxnet"))
     message = str(caught.value)
     assert "\n" not in message
     return message
@@ -220,7 +221,6 @@ def fail_import(monkeypatch, error):
 @pytest.mark.parametrize(
     ("error", "fix"),
     [
-        (ModuleNotFoundError("No module named 'mxnet'", name="mxnet"), r"gluondense\[cpu\]"),
         (OSError("libquadmath.so.0: cannot open shared object file"), "apt install libquadmath0"),
         (OSError("libgomp.so.1: cannot open shared object file"), "apt install libgomp1"),
         (OSError("libcuda.so.1: cannot open shared object file"), "pip uninstall mxnet-cu112"),
@@ -230,22 +230,37 @@ def fail_import(monkeypatch, error):
         (RuntimeError("Cannot find the MXNet library."), "reinstall"),
     ],
 )
-def test_a_failed_import_names_the_fix(monkeypatch, error, fix):
-    monkeypatch.setattr(environment.sys, "platform", "linux")
-    monkeypatch.setattr(environment.platform, "machine", lambda: "x86_64")
-    message = fail_import(monkeypatch, error)
+def test_a_failed_import_names_the_fix(error, fix):
+    message = failed_import(error)
     assert re.search(fix, message), message
 
 
+WITHOUT_PACKAGES = (
+    "import sys; sys.path[:] = [{root!r}, *(path for path in sys.path if 'site-' not in path)]\n"
+)
+
+
+def test_a_missing_mxnet_is_named_when_it_is_imported(root):
+    code = WITHOUT_PACKAGES.format(root=str(root)) + (
+        "import gluondense, importlib.util\n"
+        "importlib.util.find_spec('mxnet')\n"
+        "try: import mxnet\n"
+        "except ModuleNotFoundError as error: print(error.name, error)"
+    )
+    done = run(code)
+    assert done.stdout.startswith("mxnet MXNet is not installed: pip install"), done.stderr
+    assert "gluondense[cpu]" in done.stdout
+
+
 def test_a_platform_without_wheels_is_named(monkeypatch):
-    monkeypatch.setattr(environment.sys, "platform", "win32")
-    error = ModuleNotFoundError("No module named 'mxnet'", name="mxnet")
-    assert "no package for win32" in fail_import(monkeypatch, error)
+    monkeypatch.setattr(mxnet_import, "sys", SimpleNamespace(platform="win32"))
+    with pytest.raises(ImportError, match="no package for win32"):
+        mxnet_import._Missing().exec_module(ModuleType("mxnet"))
 
 
 @pytest.mark.parametrize("version", [(3, 8, 18), (3, 14, 0)])
 def test_a_python_out_of_range_is_named(monkeypatch, version):
-    monkeypatch.setattr(environment.sys, "version_info", version)
+    monkeypatch.setattr(process.sys, "version_info", version)
     with pytest.raises(ImportError, match=r"Python 3\.9 to 3\.13.*install Python 3\.11"):
         environment.prepare()
 
@@ -254,6 +269,30 @@ def test_another_mxnet_is_refused(monkeypatch):
     monkeypatch.setattr(mx, "__version__", "2.0.0")
     with pytest.raises(ImportError, match=r"needs MXNet 1\.9\.1, this is 2\.0\.0"):
         environment.prepare()
+
+
+def test_mxnets_optional_imports_are_deferred():
+    done = run(
+        "import sys, gluondense\n"
+        "assert not {'mxnet', 'numpy'} & set(sys.modules)\n"
+        "import mxnet\n"
+        "print(*{'cv2', 'h5py', 'onnx', 'pandas', 'requests', 'scipy', 'sklearn'}"
+        " & {name for name, module in sys.modules.items() if module})\n"
+        "print(mxnet.gluon.utils.requests.get.__module__,"
+        " mxnet.contrib.quantization.stats.entropy([1, 1]) > 0.6)\n"
+        "import sklearn.base",
+    )
+    assert done.stdout.splitlines() == ["", "requests.api True"], done.stderr
+    assert done.returncode == 0, done.stderr
+
+
+def test_what_was_imported_before_mxnet_stays():
+    done = run(
+        "import gluondense, cv2, sklearn.base, mxnet\n"
+        "print(mxnet.recordio.cv2 is cv2, issubclass(mxnet.model.FeedForward, "
+        "sklearn.base.BaseEstimator))"
+    )
+    assert done.stdout.split() == ["True", "True"], done.stderr
 
 
 def test_only_missing_names_are_added():
@@ -309,7 +348,7 @@ def test_distutils_stands_in_where_python_has_none(monkeypatch):
 def test_gluoncv_imports_beside_pytorch_2(tmp_path):
     (tmp_path / "torch.py").write_text("__version__ = '2.13.0'\n")
     code = (
-        "import gluondense, torch; gluondense.environment.prepare.import_gluoncv(); "
+        "import gluondense, torch; gluondense.environment.import_gluoncv(); "
         "import gluoncv, sys; print(sys.modules['torch'].__version__)"
     )
     path = os.pathsep.join([str(tmp_path), os.getcwd()])
@@ -320,7 +359,7 @@ def test_gluoncv_imports_beside_pytorch_2(tmp_path):
 @pytest.mark.skipif(sys.platform != "linux", reason="what a process was started with")
 def test_threads_that_a_server_set_are_taken_back_and_the_users_kept(root):
     code = (
-        "import os, gluondense.environment.prepare as environment\n"
+        "import os, gluondense.environment as environment\n"
         "os.environ['OMP_NUM_THREADS'] = '1'\n"
         "environment.drop_server_threads()\n"
         "print(os.environ.get('OMP_NUM_THREADS'))"

@@ -30,6 +30,7 @@ SERVED_AS = "gluondense_served"
 SERVED = (
     "environment/__init__.py",
     "environment/compat.py",
+    "environment/mxnet_import.py",
     "environment/process.py",
     "data/files/image.py",
     "data/transforms/batch.py",
