@@ -1,4 +1,4 @@
-# gluondense: `make help` lists what there is. Everything runs in a virtual environment of its own.
+# gluondense: `make help` lists what there is. Everything runs in the virtual environment VENV.
 
 VENV ?= .venv
 EXTRA ?= cpu
@@ -13,25 +13,27 @@ PEERS := torchvision==0.28.0 timm==1.0.31 gluoncv2==0.0.64
 # Bytecode is compiled on first use: half of the time that installing takes.
 PIP := $(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check
 PYTEST := $(BIN)/python -m pytest
+# Tests with a target below.
+PLAIN := not package and not parity and not pythons and not serve
 
-.PHONY: help install demo test lint test-fast test-slow test-parity test-pythons test-serve docs-check docs clean
+.PHONY: help install demo test lint test-fast test-slow test-parity test-pythons test-serve test-package docs-check docs clean
 .DEFAULT_GOAL := help
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 	@echo
-	@echo "DATA_DIR=…  folder with Fashion-MNIST's four files      EXTRA=cu112  mxnet-cu112 in place of mxnet"
+	@echo "DATA_DIR=…  folder with Fashion-MNIST's four files      EXTRA=cu112  mxnet-cu112 instead of mxnet"
 	@echo "PYTHON=…    interpreter to use, else the best installed   VENV=…      where it is installed"
 
 install: $(VENV)/.installed ## virtual environment with gluondense and MXNet
 
-$(VENV)/.installed: setup.py
+$(VENV)/.installed: pyproject.toml
 	@python="$(PYTHON)"; [ -n "$$python" ] || python=$$(sh scripts/dev/find_python.sh) || exit 1; \
 	echo "Installing into $(VENV) with $$python, about a minute ..."; \
 	"$$python" -m venv "$(VENV)"
 	$(PIP) --editable ".[$(EXTRA)]"
-	$(PIP) --no-deps $(MXNET) # a second time for Python 3.13, where its bound on NumPy fits no release
-	-@$(BIN)/python -m gluondense.native # optional: without a compiler, all but that target works
+	$(PIP) --no-deps $(MXNET) # again for Python 3.13, where no release fits its bound on NumPy
+	-@$(BIN)/python -m gluondense.native # optional: only `native` targets need the compiler
 	@touch $@
 
 $(VENV)/.installed-test: $(VENV)/.installed
@@ -40,14 +42,14 @@ $(VENV)/.installed-test: $(VENV)/.installed
 
 demo: $(VENV)/.installed ## train a small network, report, export, predict; under 5 minutes
 	@rm -rf "$(RUN)"
-	$(BIN)/python scripts/train_fashion_mnist.py --recipe demo --out "$(RUN)" --fallback-digits \
+	$(BIN)/gluondense train fashion-mnist --recipe demo --out "$(RUN)" --fallback-digits \
 		$(if $(DATA_DIR),--data-dir "$(DATA_DIR)")
-	$(BIN)/python scripts/export.py "$(RUN)"
-	$(BIN)/python scripts/save_samples.py "$(RUN)" --count 3
-	$(BIN)/python scripts/predict.py "$(RUN)" "$(RUN)"/samples/*.png
+	$(BIN)/gluondense export "$(RUN)"
+	$(BIN)/gluondense save-samples "$(RUN)" --count 3
+	$(BIN)/gluondense predict "$(RUN)" "$(RUN)"/samples/*.png
 	@echo "The report: $(RUN)/report.html"
 
-test: lint test-fast ## everything a change must pass; under 15 minutes on 2 cores
+test: lint test-fast ## everything a change must pass
 
 lint: $(VENV)/.installed-test ## format, lint, types
 	$(BIN)/ruff format --check .
@@ -55,11 +57,11 @@ lint: $(VENV)/.installed-test ## format, lint, types
 	$(BIN)/mypy
 
 test-fast: $(VENV)/.installed-test ## tests but the slow ones, and the examples of the docs
-	$(PYTEST) --doctest-modules --doctest-glob='*.md' -m "not slow and not pythons and not parity and not serve" \
+	$(PYTEST) --doctest-modules --doctest-glob='*.md' -m "not slow and $(PLAIN)" \
 		gluondense tests README.md docs $(PYTEST_ARGS)
 
 test-slow: $(VENV)/.installed-test ## the slow tests
-	$(PYTEST) -m "slow and not pythons and not parity and not serve" $(PYTEST_ARGS)
+	$(PYTEST) -m "slow and $(PLAIN)" $(PYTEST_ARGS)
 
 $(VENV)/.installed-parity: $(VENV)/.installed-test
 	$(PIP) --editable ".[$(EXTRA),test,onnx,parity]"
@@ -76,8 +78,11 @@ $(VENV)/.installed-serve: $(VENV)/.installed-test
 	$(PIP) --editable ".[$(EXTRA),test,serve]"
 	@touch $@
 
-test-serve: $(VENV)/.installed-serve ## exports in multi-model-server itself, which needs Java
+test-serve: $(VENV)/.installed-serve ## exports in multi-model-server, which needs Java
 	$(PYTEST) -m serve $(PYTEST_ARGS)
+
+test-package: $(VENV)/.installed-test ## the wheel and the sdist in an empty environment, by the command only
+	$(PYTEST) -m package $(PYTEST_ARGS)
 
 docs-check: $(VENV)/.installed-test ## run the examples of the docs; show what is stale in the generated pages
 	@mkdir -p build
@@ -92,6 +97,6 @@ $(VENV)/.installed-docs: $(VENV)/.installed
 docs: $(VENV)/.installed-docs ## the docs as web pages, in build/site/index.html
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
-clean: ## remove what make and the tools made, not runs/
+clean: ## remove everything made by make and the tools, except runs/
 	rm -rf "$(VENV)" build dist *.egg-info .cache .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -25,6 +25,7 @@ ROWS = (
     ("training",),
     ("evaluation",),
     ("commands",),
+    ("__main__",),
 )
 ROW_OF = {room: row for row, rooms in enumerate(ROWS) for room in rooms}
 # Families of networks stand side by side: what they share is in network.py.
@@ -83,7 +84,7 @@ def test_a_room_imports_only_rooms_to_its_left(module):
     assert complaints(module, imported(module)) == []
 
 
-# What install_requires calls otherwise than an import does.
+# Packages whose import has another name.
 PACKAGES = {"PIL": "pillow", "cv2": "opencv-python", "sklearn": "scikit-learn"}
 # Installed by an extra; imported only where the user asks for what needs it.
 OPTIONAL = {
@@ -99,10 +100,12 @@ OPTIONAL = {
 }
 
 
-@pytest.mark.skipif(sys.version_info < (3, 10), reason="sys.stdlib_module_names is of 3.10")
+@pytest.mark.skipif(sys.version_info < (3, 10), reason="sys.stdlib_module_names is new in 3.10")
 @pytest.mark.parametrize("module", MODULES, ids=".".join)
 def test_what_is_imported_is_installed(module):
-    required = set(re.findall(r'^        "([\w-]+)', (ROOT / "setup.py").read_text(), re.MULTILINE))
+    metadata = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    dependencies = metadata.split("\ndependencies = [\n")[1].split("\n]\n")[0]
+    required = set(re.findall(r'^    "([\w-]+)', dependencies, re.MULTILINE))
     top = {name.split(".")[0] for name in all_imports(module)} - sys.stdlib_module_names
     # A file that is run by its path finds those beside it.
     beside = {path.stem for path in ROOT.joinpath(*module).parent.glob("*.py")}

@@ -54,8 +54,8 @@ def interpreter(version: str) -> str:
 def environment(version: str, numpy: str) -> Path:
     """The interpreter of an environment with this pair, made where there is none yet."""
     base = Path(os.environ.get("GLUONDENSE_VENVS", ROOT / ".cache/pythons"))
-    # Another setup.py means other dependencies, so its digest is in the folder's name.
-    digest = hashlib.sha256((ROOT / "setup.py").read_bytes()).hexdigest()[:8]
+    # The digest of pyproject.toml, because other dependencies need another environment.
+    digest = hashlib.sha256((ROOT / "pyproject.toml").read_bytes()).hexdigest()[:8]
     folder = base / f"py{version}-numpy{numpy.strip('=') or 'newest'}-{digest}"
     python = folder / "bin/python"
     if not (folder / "ready").exists():

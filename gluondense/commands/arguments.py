@@ -1,17 +1,18 @@
-"""What the command lines of the scripts share."""
+"""Shared parts of the command lines."""
 
 from __future__ import annotations
 
 import argparse
 import json
-from typing import Any, NoReturn
+import sys
+from typing import Any, Callable, NoReturn, Optional
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser whose complaints are one line, ``error: …``, and exit code 2."""
+    """A parser that reports an error in one line, ``error: …``, with exit code 2."""
 
     def error(self, message: str) -> NoReturn:
-        """Print the message and where to find more."""
+        """Print the message and refer to ``--help``."""
         self.exit(2, f"error: {message} (see --help)\n")
 
     def add_fields(self) -> None:
@@ -26,8 +27,20 @@ class Parser(argparse.ArgumentParser):
         )
 
 
+def call(run: Callable[[argparse.Namespace], Optional[int]], args: argparse.Namespace) -> int:
+    """Call a command's function and return the exit code.
+
+    A `ValueError` or `OSError` is the user's: it is printed in one line, the exit code is 2.
+    """
+    try:
+        return run(args) or 0
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+
+
 def field(text: str) -> tuple[str, Any]:
-    """Read ``name=value``, where a word needs no quotes.
+    """Parse ``name=value``; a value that is not JSON is a string.
 
     Examples
     --------

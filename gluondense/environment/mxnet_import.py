@@ -74,7 +74,9 @@ def check(mxnet: types.ModuleType) -> None:
     """
     if not getattr(mxnet, "__version__", "").startswith("1.9."):
         version = getattr(mxnet, "__version__", "without a version, perhaps a folder named mxnet")
-        raise ImportError(f"gluondense needs MXNet 1.9.1, this is {version}: {INSTALL}")
+        raise ImportError(
+            f"gluondense needs MXNet 1.9.1, this is {version}: {INSTALL}", name="mxnet"
+        )
     if compat_wanted():
         from . import compat
 
@@ -141,7 +143,7 @@ def _execute(exec_module: Callable[[types.ModuleType], None], module: types.Modu
             else:
                 exec_module(module)
     except (ImportError, OSError, RuntimeError, AttributeError) as error:
-        raise ImportError(_reason(error)) from None  # the message has all of it
+        raise ImportError(_reason(error), name="mxnet") from None  # the message has all of it
     check(module)
 
 

@@ -1,0 +1,99 @@
+"""The ``gluondense`` command: finds the module of a command and calls its ``main``."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Sequence
+from typing import NamedTuple, Optional
+
+from .errors import closest
+from .version import __version__
+
+
+class Command(NamedTuple):
+    """A row of `COMMANDS`: a module of :mod:`gluondense.commands` and one line of help."""
+
+    module: str
+    help: str
+
+
+COMMANDS = {
+    "models": Command("models", "list the names of the networks"),
+    "stats": Command("model_stats", "count parameters, multiply-adds, activations, memory"),
+    "train fashion-mnist": Command("train_fashion_mnist", "train on Fashion-MNIST or digits"),
+    "train cifar": Command("train_cifar", "train on CIFAR-10, CIFAR-100 or SVHN"),
+    "train imagenet": Command("train_imagenet", "train on ImageNet or a folder of images"),
+    "evaluate": Command("evaluate", "measure accuracy on a test set"),
+    "export": Command("export", "export a trained network for MXNet or ONNX"),
+    "predict": Command("predict", "classify images"),
+    "archive": Command("archive", "pack an export for a model server"),
+    "convert": Command("convert_weights", "convert weights between MXNet and PyTorch"),
+    "make-recordio": Command("make_recordio", "pack images into a RecordIO file"),
+    "launch": Command("launch", "start the processes of a distributed run"),
+    "report": Command("report", "write the report of a run again"),
+    "save-samples": Command("save_samples", "write test images of a run as PNG files"),
+}
+
+# First words of the commands of two words.
+GROUPS = {name.split()[0] for name in COMMANDS if " " in name}
+
+
+def main(argv: Optional[Sequence[str]] = None) -> int:
+    """Run a command and return its exit code; 2 for a command line that cannot be understood."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    if words[:1] == ["--version"]:
+        print(f"gluondense {__version__}")
+        return 0
+    for count in (1, 2):
+        name = " ".join(words[:count])
+        if name in COMMANDS:
+            return _call(name, words[count:])
+    group = f"{words[0]} " if words and words[0] in GROUPS else ""
+    rest = words[1:] if group else words
+    if not rest or rest[0] in ("-h", "--help"):
+        print(_help(group), file=sys.stdout if rest else sys.stderr)
+        return 0 if rest else 2
+    names = {name[len(group) :].split()[0] for name in COMMANDS if name.startswith(group)}
+    print(
+        f"error: unknown command {group + rest[0]!r}{closest(rest[0], sorted(names))} "
+        f"(see gluondense {group}--help)",
+        file=sys.stderr,
+    )
+    return 2
+
+
+def _help(group: str) -> str:
+    rows = {name: row.help for name, row in COMMANDS.items() if name.startswith(group)}
+    width = max(map(len, rows))
+    lines = (f"  {name:<{width}}  {text}" for name, text in rows.items())
+    return "\n".join(
+        [
+            f"usage: gluondense {group}COMMAND [argument ...]",
+            "",
+            *lines,
+            "",
+            "gluondense COMMAND --help lists the arguments of a command.",
+        ]
+    )
+
+
+def _call(name: str, arguments: list[str]) -> int:
+    """Call a command's ``main``; its usage and messages show the name it was called by."""
+    program = sys.argv[0]
+    sys.argv[0] = f"gluondense {name}"
+    try:
+        return importlib.import_module(f"gluondense.commands.{COMMANDS[name].module}").main(
+            arguments
+        )
+    except ImportError as error:
+        if error.name != "mxnet":
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    finally:
+        sys.argv[0] = program
+
+
+if __name__ == "__main__":
+    sys.exit(main())

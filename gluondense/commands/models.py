@@ -1,0 +1,31 @@
+"""List the names of the networks, one a line."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import Optional
+
+from .arguments import Parser, call
+
+
+def main(argv: Optional[list[str]] = None) -> int:
+    """Print the names that match; return the exit code."""
+    parser = Parser(description=__doc__)
+    parser.add_argument(
+        "pattern", nargs="?", default="*", help="such as 'csp*' or 'dpn?8'; default: all"
+    )
+    return call(_run, parser.parse_args(argv))
+
+
+def _run(args: argparse.Namespace) -> None:
+    from ..models.registry import list_models
+
+    names = list_models(args.pattern)
+    if not names:
+        raise ValueError(f"no network matches {args.pattern!r}: `gluondense models` lists all.")
+    print("\n".join(names))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
