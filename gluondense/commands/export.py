@@ -10,8 +10,8 @@ from typing import Any, Optional
 import numpy as np
 
 from .. import export, load_exported
-from ..data.datasets.imagenet import ImageFiles, decode
-from ..data.files.image_set import spread
+from ..data.datasets.imagenet import ImageFiles, decode_images
+from ..data.files.image_set import evenly_spaced
 from ..data.transforms.batch import normalize, resize
 from ..deploy import Calibration
 from ..deploy.artifact import read_metadata
@@ -146,9 +146,9 @@ def _training_images(checkpoint: Checkpoint, shape: tuple[int, ...], count: int)
             f"the run's own images can't be had for the calibration ({error}): "
             "name a folder of pictures with --calibrate."
         ) from None
-    places, (height, width) = spread(data.train_count, count), shape[2:]
+    places, (height, width) = evenly_spaced(data.train_count, count), shape[2:]
     if isinstance(data, ImageFiles):
-        chosen = decode(data.train, places, (height, width))
+        chosen = decode_images(data.train, places, (height, width))
     else:
         chosen = resize(data.train_images[places], (height, width))
     return normalize(chosen, checkpoint.mean, checkpoint.std)

@@ -16,7 +16,7 @@ from typing import Any, Optional
 
 from .. import get_spec
 from ..data.loaders.stream import BAD
-from ..data.transforms.image import PICTURE_AUGMENTATIONS
+from ..data.transforms.image import IMAGE_AUGMENTATIONS
 from ..training import TrainConfig
 from ..training.config import DTYPES, KVSTORES
 from ..training.distributed.rank import launched_world_size
@@ -84,9 +84,7 @@ def _parser() -> Parser:
     add("--ground-truth", metavar="FILE", help="answers of a flat DATA_DIR/val")
     add("-j", "--num-data-workers", dest="data_workers", type=int, help="processes; default: 4")
     add("--bad", choices=BAD, help="pictures that can't be read; default: skip")
-    add(
-        "--augment", type=_names, metavar="A,B", help=f"none, or {', '.join(PICTURE_AUGMENTATIONS)}"
-    )
+    add("--augment", type=_names, metavar="A,B", help=f"none, or {', '.join(IMAGE_AUGMENTATIONS)}")
     add("--input-size", type=int, help="side of what the network sees; default: 224")
     add("--crop-ratio", type=float, help="of validation pictures; default: 0.875")
     add("--interpolation", choices=("bilinear", "bicubic"), help="of validation pictures")

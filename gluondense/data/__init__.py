@@ -1,4 +1,4 @@
-"""Data sets as arrays, and the loader that feeds them to a network."""
+"""Data sets, image files, transforms and the loaders that make batches of them."""
 
 from __future__ import annotations
 

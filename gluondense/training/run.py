@@ -283,7 +283,7 @@ class Run:
             self.events.add(self.step, {"step/loss": meter.loss, "step/lr": rate})
 
     def _pictures(self, indices: np.ndarray) -> np.ndarray:
-        return self.data.test_pictures(indices, self.config.input_size)
+        return self.data.read_test_images(indices, self.config.input_size)
 
     def _note(self, meter: Meter) -> None:
         meter.sync()

@@ -10,7 +10,7 @@ from support.images import encoded, make_folders
 from support.training_tiny import TINY
 
 import gluondense
-from gluondense.data.datasets.folders import list_folders
+from gluondense.data.files.image_list import list_folders
 from gluondense.data.files.record_maker import make_recordio
 from gluondense.evaluation import open_subject
 from gluondense.training import checkpoint, fit

@@ -140,7 +140,7 @@ def test_export_in_8_bits_takes_pictures_too(script, run, pictures, tmp_path, ca
     [
         (["{run}", "--target", "onedn"], "unknown target 'onedn'; did you mean 'onednn'"),
         (["{run}", "--calibrate", "x"], "--target portable is not calibrated"),
-        (["{run}", "--target", "int8", "--calibrate", "nowhere"], "no pictures at nowhere"),
+        (["{run}", "--target", "int8", "--calibrate", "nowhere"], "no images at nowhere"),
         (["{run}", "--target", "int8", "--calibration-images", "0"], "count (=0) must be"),
         (["{run}", "--input-shape", "1,1,12,12"], "takes images of shape"),
         (["{run}", "--out", "{run}/config.json/net"], "cannot write to"),

@@ -12,11 +12,12 @@ import mxnet as mx
 import numpy as np
 import pytest
 from scipy.io import savemat
-from support.images import encoded, gradient, make_folders, picture
+from support.images import encoded, gradient, make_folders, noisy_image
 
-from gluondense.data.datasets.folders import list_folders
-from gluondense.data.files.record_maker import RecordOptions, make_recordio
-from gluondense.data.files.recordio import RecordFile, read_labels
+from gluondense.data.files.encode import RecordOptions
+from gluondense.data.files.image_list import list_folders, read_list_file
+from gluondense.data.files.record_maker import make_recordio
+from gluondense.data.files.recordio import RecordFile
 
 
 @pytest.fixture
@@ -34,9 +35,9 @@ def files(prefix):
     return [prefix.with_suffix(suffix).read_bytes() for suffix in (".rec", ".idx", ".lst")]
 
 
-def test_image_record_iter_reads_it(main, folders, tmp_path, capsys):
+def test_image_record_iter_reads_the_file(main, folders, tmp_path, capsys):
     assert main([str(tmp_path / "rec/train"), str(folders), "--no-progress", "-j2"]) == 0
-    assert "24 pictures of 4 classes" in capsys.readouterr().out
+    assert "24 images of 4 classes" in capsys.readouterr().out
     path = tmp_path / "rec/train.rec"
     batches = mx.io.ImageRecordIter(
         path_imgrec=str(path),
@@ -55,7 +56,7 @@ def test_image_record_iter_reads_it(main, folders, tmp_path, capsys):
     assert path.with_suffix(".classes.txt").read_text().split() == [f"class{i}" for i in range(4)]
 
 
-def test_list_files_mean_what_they_mean_to_im2rec(main, folders, tmp_path):
+def test_list_files_have_the_same_meaning_as_in_im2rec(main, folders, tmp_path):
     list_file = tmp_path / "own.lst"
     list_file.write_text("11\t3.000000\tclass1/2.jpg\n4\t0.000000\tclass0/0.jpg\n")
     args = [str(tmp_path / "own"), str(folders), "--list", str(list_file), "--no-progress", "-j1"]
@@ -64,7 +65,7 @@ def test_list_files_mean_what_they_mean_to_im2rec(main, folders, tmp_path):
     assert records.keys.tolist() == [11, 4]
     first = records.read(0)
     assert (first.label, first.data) == (3.0, (folders / "class1/2.jpg").read_bytes())
-    assert [row[0] for row in read_labels(tmp_path / "own.lst")] == [11, 4]
+    assert [row[0] for row in read_list_file(tmp_path / "own.lst")] == [11, 4]
 
 
 def test_resize_quality_and_crop(main, folders, tmp_path):
@@ -88,16 +89,16 @@ def test_resize_quality_and_crop(main, folders, tmp_path):
     assert sizes["png"][2] == b"\x89PNG"
 
 
-def test_the_same_bytes_from_any_number_of_processes(folders, tmp_path):
-    pictures = list_folders(folders)
+def test_bytes_do_not_depend_on_the_number_of_processes(folders, tmp_path):
+    images = list_folders(folders)
     for workers in (1, 3):
-        make_recordio(tmp_path / f"w{workers}", pictures, workers=workers)
+        make_recordio(tmp_path / f"w{workers}", images, workers=workers)
     assert files(tmp_path / "w1") == files(tmp_path / "w3")
 
 
-def test_bad_pictures_are_named_and_skipped_or_stop_it(main, folders, tmp_path, capsys):
+def test_unreadable_images_are_skipped_or_raise(main, folders, tmp_path, capsys):
     (folders / "class0/6.jpg").write_bytes(b"")
-    (folders / "class2/6.jpg").write_bytes(encoded(picture(2))[:300])
+    (folders / "class2/6.jpg").write_bytes(encoded(noisy_image(2))[:300])
     (folders / "class3/6.png").write_bytes(encoded(gradient("RGBA"), "PNG"))
     args = [str(tmp_path / "a"), str(folders), "--no-progress", "-j2"]
     assert main([*args, "--bad=error"]) == 2
@@ -108,7 +109,7 @@ def test_bad_pictures_are_named_and_skipped_or_stop_it(main, folders, tmp_path, 
         path.unlink()
     assert main(args) == 0
     output = capsys.readouterr()
-    assert "25 pictures" in output.out
+    assert "25 images" in output.out
     assert "skipped class0/6.jpg" in output.err
     assert "is empty" in output.err
     text = (tmp_path / "a.skipped.txt").read_text()
@@ -117,10 +118,10 @@ def test_bad_pictures_are_named_and_skipped_or_stop_it(main, folders, tmp_path, 
 
 
 @pytest.mark.parametrize("kept", ["whole", "half a record", "half a line", "index ahead"])
-def test_interrupted_conversion_goes_on(folders, tmp_path, kept):
+def test_interrupted_conversion_is_resumed(folders, tmp_path, kept):
     (folders / "class1/0.jpg").write_bytes(b"broken")
-    pictures = list_folders(folders)
-    make_recordio(tmp_path / "straight", pictures)
+    images = list_folders(folders)
+    make_recordio(tmp_path / "straight", images)
 
     class Stop(Exception):
         pass
@@ -141,7 +142,7 @@ def test_interrupted_conversion_goes_on(folders, tmp_path, kept):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(record_maker, "write_record", stop_after(9, record_maker))
         with pytest.raises(Stop):
-            make_recordio(tmp_path / "again", pictures)
+            make_recordio(tmp_path / "again", images)
     rec, idx = tmp_path / "again.rec.part", tmp_path / "again.idx.part"
     if kept == "half a record":
         rec.write_bytes(rec.read_bytes() + b"\x0a\x23\xd7\xce\0")
@@ -149,26 +150,26 @@ def test_interrupted_conversion_goes_on(folders, tmp_path, kept):
         idx.write_bytes(idx.read_bytes() + b"9\t12")
     elif kept == "index ahead":
         rec.write_bytes(rec.read_bytes()[:-100])
-    done = make_recordio(tmp_path / "again", pictures)
+    done = make_recordio(tmp_path / "again", images)
     assert done.resumed_at > 5
     assert files(tmp_path / "again") == files(tmp_path / "straight")
     assert [name for name, _ in done.skipped] == ["class1/0.jpg"]
     assert not list(tmp_path.glob("again*.part"))
 
 
-def test_other_options_do_not_go_on(folders, tmp_path):
-    pictures = list_folders(folders)
+def test_resume_with_other_options_raises(folders, tmp_path):
+    images = list_folders(folders)
     (tmp_path / "a.rec.part").write_bytes(b"")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("gluondense.data.files.record_maker._encoded", lambda *args: 1 / 0)
+        patch.setattr("gluondense.data.files.record_maker.encode_all", lambda *args: 1 / 0)
         with pytest.raises(ZeroDivisionError):
-            make_recordio(tmp_path / "a", pictures)
-    with pytest.raises(ValueError, match="unfinished a of other pictures or options"):
-        make_recordio(tmp_path / "a", pictures, RecordOptions(resize=7))
+            make_recordio(tmp_path / "a", images)
+    with pytest.raises(ValueError, match="unfinished a of other images or options"):
+        make_recordio(tmp_path / "a", images, RecordOptions(resize=7))
 
 
 @pytest.mark.slow
-def test_killed_conversion_goes_on(root, tmp_path):
+def test_killed_conversion_is_resumed(root, tmp_path):
     make_folders(tmp_path / "train", each=150, size=(200, 300))
     command = [sys.executable, str(root / "scripts/make_recordio.py")]
     command += [str(tmp_path / "a"), str(tmp_path / "train"), "-j2", "--no-progress"]
@@ -180,7 +181,7 @@ def test_killed_conversion_goes_on(root, tmp_path):
     process.wait()
     assert not (tmp_path / "a.rec").exists()
     done = subprocess.run(command, env=env, capture_output=True, text=True, check=True)
-    assert "600 pictures" in done.stdout
+    assert "600 images" in done.stdout
     assert "resumed at" in done.stdout
     assert len(RecordFile(tmp_path / "a.rec")) == 600
 
@@ -190,7 +191,7 @@ def test_flat_validation_folder(main, tmp_path):
     flat = tmp_path / "val"
     flat.mkdir()
     for number, label in enumerate((1, 0, 1), 1):
-        data = encoded(picture(label))
+        data = encoded(noisy_image(label))
         (flat / f"ILSVRC2012_val_{number:08d}.JPEG").write_bytes(data)
     truth = tmp_path / "ILSVRC2012_validation_ground_truth.txt"
     truth.write_text("900\n17\n900\n")
@@ -202,20 +203,20 @@ def test_flat_validation_folder(main, tmp_path):
     args += ["--ground-truth", str(truth), "--classes-of", str(tmp_path / "train")]
     assert main(args) == 0
     records = RecordFile(tmp_path / "val_rec.rec")
-    assert [records.read(place).label for place in range(3)] == [1, 0, 1]
+    assert [records.read(index).label for index in range(3)] == [1, 0, 1]
 
 
 @pytest.mark.parametrize(
     ("args", "message"),
     [
         (["{}/nowhere"], "no folder"),
-        (["{}/train/class0"], "holds no pictures|has no folders"),
-        (["{}/train", "--quality=101"], "quality=101 must lie between 0 and 100"),
-        (["{}/train", "--train-ratio=0"], "--train-ratio 0.0 must lie"),
+        (["{}/train/class0"], "has no class folders"),
+        (["{}/train", "--quality=101"], "quality \\(=101\\) must be in \\[0, 100\\]"),
+        (["{}/train", "--train-ratio=0"], "--train-ratio 0.0 must be"),
         (["{}/train", "--list={}/no.lst"], "No such file"),
     ],
 )
-def test_mistakes_are_one_line(main, tmp_path, capsys, args, message):
+def test_errors_are_one_line(main, tmp_path, capsys, args, message):
     make_folders(tmp_path / "train", classes=1, each=1)
     assert main([str(tmp_path / "a"), *(arg.format(tmp_path) for arg in args)]) == 2
     line = capsys.readouterr().err

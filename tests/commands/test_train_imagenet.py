@@ -14,9 +14,9 @@ import mxnet as mx
 import numpy as np
 import pytest
 from support.command_line import SMALL, load_script
-from support.images import encoded, make_folders, picture
+from support.images import encoded, make_folders, noisy_image
 
-from gluondense.data.datasets.folders import list_folders
+from gluondense.data.files.image_list import list_folders
 from gluondense.data.files.record_maker import make_recordio
 from gluondense.training import checkpoint
 from gluondense.training.distill import load_teacher
@@ -46,7 +46,7 @@ def data(tmp_path_factory):
     for number in range(1, 13):
         label = number % 4
         file = root / f"val/ILSVRC2012_val_{number:08d}.JPEG"
-        file.write_bytes(encoded(picture(label, seed=100 + number)))
+        file.write_bytes(encoded(noisy_image(label, seed=100 + number)))
         answers.append(f"{wnids[label]}\n")
     (root / "imagenet_2012_validation_synset_labels.txt").write_text("".join(answers))
     (root / "rec").mkdir()

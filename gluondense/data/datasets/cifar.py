@@ -1,4 +1,4 @@
-"""CIFAR-10 and CIFAR-100 from the files of their binary versions.
+"""Read CIFAR-10 and CIFAR-100 from the files of their binary versions.
 
 References
 ----------
@@ -36,7 +36,10 @@ CIFAR100_CLASSES = tuple(_HUNDRED.split())
 
 @dataclass(frozen=True)
 class _Files:
-    """Where the records are: a byte for each of some labels, of which the last counts; pixels."""
+    """The files of a data set.
+
+    A record is ``labels`` bytes, the last of which is the class, and then the pixels (3, 32, 32).
+    """
 
     name: str
     folder: str
@@ -73,16 +76,16 @@ def load(
     files
         ``CIFAR10`` or ``CIFAR100``.
     data_dir
-        Folder with the ``.bin`` files, with their folder, or with the archive of it.
+        Folder that contains the ``.bin`` files, their folder, or its archive.
     root
-        Where to look without: ``$MXNET_HOME/datasets`` by default.
+        Folder to search without ``data_dir``; ``$MXNET_HOME/datasets`` by default.
 
     Raises
     ------
     FileNotFoundError
         If a file is missing.
     ValueError
-        If one is not what it should be.
+        If a file is malformed.
     """
     if data_dir is None:
         data_dir = cache_folder("datasets", root) / files.name.lower().replace("-", "")
@@ -94,25 +97,25 @@ def load(
 
 
 def _read(folder: Path, name: str, files: _Files) -> tuple[np.ndarray, np.ndarray]:
-    content = np.frombuffer(_content(folder, name, files), np.uint8)
+    content = np.frombuffer(_read_bytes(folder, name, files), np.uint8)
     length = files.labels + _PIXELS
     if not len(content) or len(content) % length:
         raise ValueError(
-            f"{name} of {folder} is truncated: {len(content)} bytes are no multiple of {length}, "
-            f"a record of {files.name}; get it again"
+            f"{name} of {folder} is truncated: {len(content)} bytes are not a multiple of {length},"
+            f" the record size of {files.name}; get it again"
         )
     rows = content.reshape(-1, length)
     labels = rows[:, files.labels - 1].astype(np.int32)
     if labels.max() >= files.classes:
         raise ValueError(
-            f"{name} of {folder} is not of {files.name}'s binary version: it holds the label "
+            f"{name} of {folder} is not from {files.name}'s binary version: it has the label "
             f"{labels.max()}; get it again"
         )
     images = rows[:, files.labels :].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
     return np.ascontiguousarray(images), labels
 
 
-def _content(folder: Path, name: str, files: _Files) -> bytes:
+def _read_bytes(folder: Path, name: str, files: _Files) -> bytes:
     for path in (folder / name, folder / files.folder / name):
         if path.is_file():
             return path.read_bytes()
@@ -126,6 +129,6 @@ def _content(folder: Path, name: str, files: _Files) -> bytes:
         except (KeyError, EOFError, tarfile.TarError, OSError) as error:
             raise ValueError(f"{archive} is damaged ({error}); get it again") from None
     raise FileNotFoundError(
-        f"{folder} lacks {name}; get {files.archive} of www.cs.toronto.edu/~kriz/cifar.html and "
+        f"{folder} lacks {name}; get {files.archive} from www.cs.toronto.edu/~kriz/cifar.html and "
         "give its folder as --data-dir"
     )

@@ -1,4 +1,4 @@
-"""Fashion-MNIST from its four idx files: found, checked, or downloaded.
+"""Find, download, verify and read the four idx files of Fashion-MNIST.
 
 References
 ----------
@@ -37,10 +37,18 @@ CLASS_NAMES = (
 
 @dataclass(frozen=True)
 class IdxFile:
-    """One of the official files: its name without ``.gz``, its array's shape and its checksums.
+    """One of the official files.
 
-    ``md5`` is zalando's, ``sha1`` MXNet's (which gzipped the same arrays anew), both of the gzipped
-    file; ``sha256`` is that of the unpacked content.
+    Parameters
+    ----------
+    name
+        File name without ``.gz``.
+    shape
+        Shape of the array.
+    md5, sha1
+        Checksums of the gzipped file: zalando's, and that of MXNet, which compressed it again.
+    sha256
+        Checksum of the decompressed content.
     """
 
     name: str
@@ -81,7 +89,7 @@ FILES = (
     ),
 )
 
-# Plain http is safe here: every file's checksum is verified.
+# Plain http is safe here because the checksum of every file is verified.
 MIRRORS = (
     "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
     "https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion/",
@@ -89,7 +97,7 @@ MIRRORS = (
 )
 
 _ADVICE = (
-    "get the four files of https://github.com/zalandoresearch/fashion-mnist"
+    "get the four files from https://github.com/zalandoresearch/fashion-mnist"
     " and give their folder as --data-dir"
 )
 
@@ -101,9 +109,9 @@ def load(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Return images uint8 (N, 28, 28, 1) and labels int32 (N,): training, then test.
 
-    Parameters are those of ``gluondense.data.load_dataset``. Files may be gzipped or not, in the
-    folder itself or in its ``raw`` (torchvision's layout). Environment variables that matter to a
-    download: see ``gluondense.download``.
+    The parameters are those of ``gluondense.data.load_dataset``. The files may be gzipped or not
+    and are searched for in the folder and in its ``raw`` (torchvision's layout). See
+    ``gluondense.download`` for the environment variables that change a download.
     """
     if data_dir is not None:
         paths = _find(Path(data_dir))
@@ -116,14 +124,20 @@ def load(
 
 
 def _locate(folder: Path, row: IdxFile) -> Path | None:
-    """Where in a folder the file lies, gzipped or not."""
+    """Return the path of a file in a folder, gzipped or not; None if it is missing."""
     names = (row.name + ".gz", row.name)
     candidates = (parent / name for parent in (folder, folder / "raw") for name in names)
     return next((path for path in candidates if path.is_file()), None)
 
 
 def _find(folder: Path) -> list[Path]:
-    """Find the four files in a folder that must have them."""
+    """Return the paths of the four files in a folder.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the folder or one of the files is missing.
+    """
     if not folder.is_dir():
         raise FileNotFoundError(f"no folder {folder}; {_ADVICE}")
     found = [(_locate(folder, row), row) for row in FILES]
@@ -134,7 +148,7 @@ def _find(folder: Path) -> list[Path]:
 
 
 def _cached(folder: Path, download: bool) -> list[Path]:
-    """Find the four files in the cache, downloading those that are missing or damaged."""
+    """Return the paths of the four files in the cache; download missing and damaged ones."""
     if not download:
         return _find(folder)
     paths = []
@@ -149,12 +163,12 @@ def _cached(folder: Path, download: bool) -> list[Path]:
 
 
 def _read(path: Path, row: IdxFile) -> np.ndarray:
-    """Read and check one file: images get a channel axis, labels become int32."""
+    """Read and verify one file; images get a channel axis, labels become int32."""
     content = path.read_bytes()
     unpacked = unpack(content, str(path))
     array = parse_idx(unpacked, str(path))
     if not _is_official(content, row, unpacked):
-        raise ValueError(f"{path} {_what_is_wrong(array, unpacked, row)}; {_ADVICE}")
+        raise ValueError(f"{path} {_difference(array, unpacked, row)}; {_ADVICE}")
     return array[..., None] if array.ndim == 3 else array.astype(np.int32)
 
 
@@ -163,7 +177,7 @@ def _holds_official(path: Path, row: IdxFile) -> bool:
 
 
 def _is_official(content: bytes, row: IdxFile, unpacked: bytes | None = None) -> bool:
-    """Whether a file's content, or what it unpacks to, has one of the known checksums."""
+    """Return whether a file's content, gzipped or decompressed, has a known checksum."""
     if hashlib.md5(content).hexdigest() == row.md5 or hashlib.sha1(content).hexdigest() == row.sha1:
         return True
     if unpacked is None:
@@ -174,14 +188,14 @@ def _is_official(content: bytes, row: IdxFile, unpacked: bytes | None = None) ->
     return hashlib.sha256(unpacked).hexdigest() == row.sha256
 
 
-def _what_is_wrong(array: np.ndarray, unpacked: bytes, row: IdxFile) -> str:
-    """Name the most telling difference between a sound idx file and the official one."""
+def _difference(array: np.ndarray, unpacked: bytes, row: IdxFile) -> str:
+    """Describe how a valid idx file differs from the official one."""
     digest = hashlib.sha256(unpacked).hexdigest()
     for other in FILES:
         if digest == other.sha256:
             return f"has the content of {other.name}: the files are swapped"
     if array.shape != row.shape:
-        return f"holds an array {array.shape} where Fashion-MNIST has {row.shape}"
+        return f"has an array {array.shape} where Fashion-MNIST has {row.shape}"
     if array.ndim == 1 and array.max() >= len(CLASS_NAMES):
-        return f"holds the label {array.max()} where Fashion-MNIST has 0 to {len(CLASS_NAMES) - 1}"
+        return f"has the label {array.max()} where Fashion-MNIST has 0 to {len(CLASS_NAMES) - 1}"
     return f"is not Fashion-MNIST's: its content has SHA-256 {digest[:8]}…, not {row.sha256[:8]}…"

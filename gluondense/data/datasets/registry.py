@@ -1,8 +1,7 @@
-"""The data sets that gluondense knows, as a table, and their arrays."""
+"""The table of known data sets, and the function that loads their arrays."""
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,31 +9,32 @@ from typing import Callable, Optional, Union
 
 import numpy as np
 
+from ...errors import check_known
 from . import cifar, digits, fashion_mnist, svhn, synthetic
 
 PathLike = Union[str, "os.PathLike[str]"]
-Places = Union[Sequence[int], np.ndarray]
+Indices = Union[Sequence[int], np.ndarray]
 Arrays = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 
 
 @dataclass(frozen=True)
 class DatasetInfo:
-    """What a network and its user must know of a data set.
+    """A row of ``DATASETS``: the facts about a data set that training and deployment need.
 
     Parameters
     ----------
     name
         Its key in ``DATASETS``.
     class_names
-        One name a label, in the order of the labels.
+        The name of each label.
     in_channels
         1 for grey images, 3 for RGB.
     image_size
         Height and width in pixels.
     mean, std
-        One number a channel, over the training pixels scaled to [0, 1].
+        Statistics per channel over the training pixels, scaled to [0, 1].
     summary
-        One line for people.
+        One-line description.
     """
 
     name: str
@@ -48,7 +48,7 @@ class DatasetInfo:
 
 @dataclass(frozen=True)
 class ImageArrays:
-    """A data set in memory: images are uint8 (N, H, W, C), labels int32 (N,)."""
+    """A data set in memory: images uint8 (N, H, W, C) and labels int32 (N,)."""
 
     info: DatasetInfo
     train_images: np.ndarray
@@ -66,9 +66,9 @@ class ImageArrays:
         """Number of test images."""
         return len(self.test_labels)
 
-    def test_pictures(self, places: Places, size: tuple[int, int]) -> np.ndarray:
-        """Copy some test images, uint8 (n, H, W, C), at their own size."""
-        return self.test_images[np.asarray(places, int)]
+    def read_test_images(self, indices: Indices, size: tuple[int, int]) -> np.ndarray:
+        """Copy some test images, uint8 (n, H, W, C); ``size`` is ignored."""
+        return self.test_images[np.asarray(indices, int)]
 
 
 DATASETS: Mapping[str, DatasetInfo] = {
@@ -81,7 +81,7 @@ DATASETS: Mapping[str, DatasetInfo] = {
             image_size=(28, 28),
             mean=(0.28604,),
             std=(0.35302,),
-            summary="Fashion-MNIST: 60,000 + 10,000 grey 28×28 pictures of clothing, 10 classes.",
+            summary="Fashion-MNIST: 60,000 + 10,000 grey 28×28 images of clothing, 10 classes.",
         ),
         DatasetInfo(
             name="digits",
@@ -130,12 +130,12 @@ DATASETS: Mapping[str, DatasetInfo] = {
         ),
         DatasetInfo(
             name="imagenet",
-            class_names=(),  # known once its files are
+            class_names=(),  # read from its files
             in_channels=3,
             image_size=(224, 224),
             mean=(0.485, 0.456, 0.406),
             std=(0.229, 0.224, 0.225),
-            summary="Pictures of classes in folders or RecordIO files, as ImageNet's.",
+            summary="Images in class folders or RecordIO files, in ImageNet's layout.",
         ),
     )
 }
@@ -150,7 +150,7 @@ _READERS: Mapping[str, Callable[[Optional[PathLike], bool, Optional[PathLike]], 
     "synthetic": lambda data_dir, download, root: synthetic.load(),
 }
 
-IN_MEMORY = tuple(_READERS)  # names that load_dataset takes
+IN_MEMORY = tuple(_READERS)  # the names that load_dataset accepts
 
 
 def load_dataset(
@@ -166,30 +166,30 @@ def load_dataset(
     name
         A key of ``DATASETS``.
     data_dir
-        Folder with the data set's files, which are only read. Sets that need no files ignore it.
+        Folder with the data set's files, which are only read. Embedded data sets ignore it.
     download
-        Whether files may be downloaded when there is no ``data_dir`` and they are not in ``root``.
+        Whether to download the files if ``data_dir`` is None and ``root`` does not contain them.
     root
-        Where downloads are kept: ``$MXNET_HOME/datasets`` by default, as MXNet's own data sets.
+        Folder of downloaded files; ``$MXNET_HOME/datasets`` by default, as for MXNet's data sets.
 
     Raises
     ------
     ValueError
-        For an unknown name, or a file that is not what it should be.
+        If the name is unknown or a file is malformed.
     FileNotFoundError
-        For a missing folder or file.
+        If a folder or file is missing.
     ConnectionError
-        When no mirror could be reached.
+        If no mirror can be reached.
 
     Examples
     --------
     >>> load_dataset("synthetic").train_images.shape
     (200, 32, 32, 3)
     """
-    if name not in DATASETS:
-        close = difflib.get_close_matches(name, DATASETS, n=1, cutoff=0.5)
-        hint = f"did you mean {close[0]!r}? " if close else ""
-        raise ValueError(f"unknown data set {name!r}; {hint}choose from {', '.join(DATASETS)}")
+    check_known("data set", name, DATASETS)
     if name not in _READERS:
-        raise ValueError(f"{name} doesn't fit into memory: use open_images, train_imagenet.py")
+        raise ValueError(
+            f"{name} does not fit into memory; use `gluondense train imagenet` or "
+            "gluondense.data.datasets.imagenet.open_images"
+        )
     return ImageArrays(DATASETS[name], *_READERS[name](data_dir, download, root))

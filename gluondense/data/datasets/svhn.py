@@ -1,4 +1,4 @@
-"""SVHN, house numbers, from its cropped digits' .mat files.
+"""Read SVHN, digits of house numbers, from the .mat files of its cropped digits.
 
 References
 ----------
@@ -24,22 +24,22 @@ def load(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Return images uint8 (N, 32, 32, 3) and labels int32 (N,): training, then test.
 
-    The 531,131 additional training images are taken, too, where their file is: the papers' figures
-    are those of both. With them the arrays need 2 GB.
+    If the file of the 531,131 additional training images exists, they are included, as in the
+    papers' results. The arrays then need 2 GB.
 
     Parameters
     ----------
     data_dir
         Folder with the ``.mat`` files.
     root
-        Where to look without: ``$MXNET_HOME/datasets`` by default.
+        Folder to search without ``data_dir``; ``$MXNET_HOME/datasets`` by default.
 
     Raises
     ------
     FileNotFoundError
         If a file is missing.
     ValueError
-        If one is not what it should be.
+        If a file is malformed.
     """
     if data_dir is None:
         data_dir = cache_folder("datasets", root) / "svhn"
@@ -50,22 +50,24 @@ def load(
 
 
 def _read(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    # Imported here, for few runs need it.
+    # Imported here because few runs need SciPy.
     from scipy.io import loadmat
 
     if not path.is_file():
         raise FileNotFoundError(
-            f"no {path}; get {TRAIN}, {TEST} and {EXTRA} of "
+            f"no {path}; get {TRAIN}, {TEST} and {EXTRA} from "
             "http://ufldl.stanford.edu/housenumbers/ and give their folder as --data-dir"
         )
     try:
         content = loadmat(path)
         images, labels = content["X"], content["y"].ravel()
-    except Exception as error:  # scipy raises what it meets: of a damaged file that is anything
-        raise ValueError(f"{path} is no sound .mat file of SVHN ({error})") from None
+    except Exception as error:  # SciPy raises any exception for a damaged file
+        raise ValueError(
+            f"{path} is not a valid .mat file of SVHN ({error}); get it again"
+        ) from None
     if images.shape[:3] != (32, 32, 3) or images.shape[3] != len(labels) or labels.max() > 10:
         raise ValueError(
-            f"{path} holds X {images.shape} and y {labels.shape}, not SVHN's cropped digits"
+            f"{path} has X {images.shape} and y {labels.shape}, not SVHN's cropped digits"
         )
-    # The files call the digit 0 class 10.
+    # In the files the label of the digit 0 is 10.
     return np.ascontiguousarray(images.transpose(3, 0, 1, 2)), (labels % 10).astype(np.int32)

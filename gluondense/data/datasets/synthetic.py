@@ -1,4 +1,4 @@
-"""A tiny, learnable, deterministic data set for tests and dry runs."""
+"""Generate a tiny, learnable, deterministic data set for tests and dry runs."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ CLASS_NAMES = tuple(f"pattern {index}" for index in range(5))
 
 
 def load() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Return images uint8 (N, 32, 32, 3) and labels int32 (N,): 200 to train, then 50 to test.
+    """Return images uint8 (N, 32, 32, 3) and labels int32 (N,): 200 for training, then 50 for test.
 
-    Each class is one random pattern of 4×4 coloured tiles under noise.
+    Each class is a random pattern of 4×4 coloured tiles with added noise.
 
     Examples
     --------
@@ -18,7 +18,7 @@ def load() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     >>> test_images.shape, test_labels[:6].tolist()
     ((50, 32, 32, 3), [0, 1, 2, 3, 4, 0])
     """
-    # RandomState's streams never change; those of Generator may, with NumPy's version.
+    # RandomState's streams never change; those of Generator may change with the NumPy version.
     rng = np.random.RandomState(0)
     tiles = rng.uniform(64, 192, size=(len(CLASS_NAMES), 4, 4, 3))
     patterns = tiles.repeat(8, axis=1).repeat(8, axis=2)

@@ -1,1 +1,1 @@
-"""To be described."""
+"""Readers and writers of image files, RecordIO files, list files and idx files."""

@@ -1,9 +1,8 @@
-"""Encoded pictures to pixels, fast where the picture is an ordinary one and right for all.
+"""Decode encoded images quickly: OpenCV for common JPEG and PNG files, Pillow for all others.
 
-An ordinary JPEG, grey or coloured, goes to OpenCV, which is twice as fast as Pillow; so does a PNG
-of 8 bits without transparency. Everything else, CMYK, 16 bits, transparency, palettes, other
-formats, goes to Pillow and :func:`.images.decode_image`'s rules. Pictures come upright, as their
-EXIF orientation says.
+OpenCV decodes grey and RGB JPEG twice as fast as Pillow. It also decodes 8-bit PNG without
+transparency. CMYK, 16-bit, palette and transparent images and all other formats follow the rules of
+:func:`.image.open_image`. Images are rotated according to their EXIF orientation.
 """
 
 from __future__ import annotations
@@ -15,12 +14,12 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from .image import decode_picture
+from .image import open_image
 
 MAX_PIXELS = 178_956_970  # Pillow's limit against decompression bombs
 _EXIF = b"\xff\xe1"
-_START_OF_SCAN, _END = b"\xff\xda", b"\xff\xd9"
-# C4, C8 and CC in the same range are tables, not frames.
+_START_OF_SCAN, _END_OF_IMAGE = b"\xff\xda", b"\xff\xd9"
+# The markers of frame headers (SOF); C4, C8 and CC in the same range are not frame headers.
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _REDUCED = {
     1: cv2.IMREAD_COLOR,
@@ -32,7 +31,19 @@ _REDUCED = {
 
 @dataclass(frozen=True)
 class JPEGHeader:
-    """What the head of a JPEG file says, in its own orientation, and at which byte its frame is."""
+    """The header of a JPEG file.
+
+    Parameters
+    ----------
+    height, width
+        Size in pixels, before the EXIF orientation is applied.
+    components
+        Number of channels.
+    oriented
+        Whether the file has EXIF data, which may rotate the image.
+    frame
+        Byte offset of the frame header.
+    """
 
     height: int
     width: int
@@ -42,47 +53,47 @@ class JPEGHeader:
 
     @classmethod
     def read(cls, data: bytes) -> JPEGHeader | None:
-        """Read it; None if the bytes are no JPEG or have no frame.
+        """Parse the header; return None if the bytes are not JPEG or have no frame.
 
         Examples
         --------
-        >>> picture = np.zeros((3, 5, 3), np.uint8)
-        >>> JPEGHeader.read(cv2.imencode(".jpg", picture)[1].tobytes())
+        >>> image = np.zeros((3, 5, 3), np.uint8)
+        >>> JPEGHeader.read(cv2.imencode(".jpg", image)[1].tobytes())
         JPEGHeader(height=3, width=5, components=3, oriented=False, frame=158)
         """
         if data[:2] != b"\xff\xd8":
             return None
-        at, oriented = 2, False
-        while at + 10 <= len(data) and data[at] == 0xFF:
-            code = data[at + 1]
-            if code == 0xFF:  # fill bytes may stand before a marker
-                at += 1
+        offset, oriented = 2, False
+        while offset + 10 <= len(data) and data[offset] == 0xFF:
+            code = data[offset + 1]
+            if code == 0xFF:  # fill bytes may precede a marker
+                offset += 1
                 continue
             if code in _FRAMES:
-                height, width, components = struct.unpack_from(">HHB", data, at + 5)
-                return cls(height, width, components, oriented, at)
-            oriented |= data[at : at + 2] == _EXIF
-            at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+                height, width, components = struct.unpack_from(">HHB", data, offset + 5)
+                return cls(height, width, components, oriented, offset)
+            oriented |= data[offset : offset + 2] == _EXIF
+            offset += 2 + int.from_bytes(data[offset + 2 : offset + 4], "big")
         return None
 
 
 def decode(data: bytes, name: str, at_least: int = 0) -> np.ndarray:
-    """Decode a picture to uint8 RGB (H, W, 3).
+    """Decode an image to uint8 RGB (H, W, 3).
 
     Parameters
     ----------
     data
-        The file's bytes.
+        Content of the file.
     name
-        What messages call it.
+        Name of the image in error messages.
     at_least
-        If not 0, a JPEG may come at 1/2, 1/4 or 1/8 of its size, averaged by its own inverse cosine
-        transform, as long as its shorter side keeps so many pixels.
+        If not 0, a JPEG may be decoded at 1/2, 1/4 or 1/8 of its size, provided that its shorter
+        side keeps this number of pixels. Its inverse cosine transform then averages the pixels.
 
     Raises
     ------
     ValueError
-        If it is empty, truncated, not readable, or larger than ``MAX_PIXELS``.
+        If the image is empty, truncated, unreadable, or larger than ``MAX_PIXELS``.
 
     Examples
     --------
@@ -96,16 +107,10 @@ def decode(data: bytes, name: str, at_least: int = 0) -> np.ndarray:
     if header is not None and header.components in (1, 3):
         return _decode_jpeg(data, name, header, at_least)
     if _is_plain_png(data):
-        picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
-        if picture is not None:
-            return cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
-    return np.asarray(decode_picture(io.BytesIO(data), name).convert("RGB"))
-
-
-def reduction(header: JPEGHeader, at_least: int) -> int:
-    """Find the largest of 8, 4, 2 and 1 that leaves the shorter side ``at_least`` pixels."""
-    shorter = min(header.height, header.width)
-    return next((by for by in (8, 4, 2) if at_least and shorter // by >= at_least), 1)
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+        if image is not None:
+            return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+    return np.asarray(open_image(io.BytesIO(data), name).convert("RGB"))
 
 
 def _decode_jpeg(data: bytes, name: str, header: JPEGHeader, at_least: int) -> np.ndarray:
@@ -114,20 +119,21 @@ def _decode_jpeg(data: bytes, name: str, header: JPEGHeader, at_least: int) -> n
             f"{name} has {header.height}x{header.width} pixels, more than {MAX_PIXELS}; "
             "shrink it first"
         )
-    # OpenCV fills what is missing with grey and says so on the terminal only. The search begins at
-    # the frame, for a thumbnail before it has an end of its own.
+    # OpenCV fills missing data with grey and only prints a warning. The search starts at the frame
+    # because an embedded thumbnail before it has its own end marker.
     scan = data.rfind(_START_OF_SCAN, header.frame)
-    if scan < 0 or data.find(_END, scan) < 0:
+    if scan < 0 or data.find(_END_OF_IMAGE, scan) < 0:
         raise ValueError(f"{name} is truncated; get it again")
-    flag = _REDUCED[reduction(header, at_least)]
-    picture = cv2.imdecode(np.frombuffer(data, np.uint8), flag)
-    if picture is None:
-        raise ValueError(f"{name} is not a readable picture; check that it opens elsewhere")
-    return cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
+    shorter = min(header.height, header.width)
+    factor = next((n for n in (8, 4, 2) if at_least and shorter // n >= at_least), 1)
+    image = cv2.imdecode(np.frombuffer(data, np.uint8), _REDUCED[factor])
+    if image is None:
+        raise ValueError(f"{name} is not a readable image; check that it opens elsewhere")
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 
 def _is_plain_png(data: bytes) -> bool:
-    """Whether it is a PNG of 8 bits, grey or RGB, with no chunk of transparency."""
+    """Return whether it is a complete 8-bit grey or RGB PNG without transparency or EXIF data."""
     return (
         data[:8] == b"\x89PNG\r\n\x1a\n"
         and data[24:25] == b"\x08"

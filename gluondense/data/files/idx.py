@@ -1,4 +1,4 @@
-"""The idx format of the MNIST family: a header of sizes, then the numbers."""
+"""Read the idx format of the MNIST family: a header with dtype and shape, then the values."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ def read_idx(path: str | os.PathLike[str]) -> np.ndarray:
     Parameters
     ----------
     path
-        The file; whether it is gzipped is seen from its content.
+        The file. Its first bytes tell whether it is gzipped.
 
     Raises
     ------
     ValueError
-        If it is truncated, too long, corrupt or no idx file.
+        If the file is truncated, too long, corrupt or not an idx file.
 
     Examples
     --------
@@ -42,7 +42,10 @@ def read_idx(path: str | os.PathLike[str]) -> np.ndarray:
 
 
 def unpack(content: bytes, name: str) -> bytes:
-    """Undo gzip, if the content has it; errors call it ``name``."""
+    """Decompress gzipped content and return other content as it is.
+
+    ``name`` stands for the file in error messages.
+    """
     if not content.startswith(GZIP_MAGIC):
         return content
     try:
@@ -54,7 +57,10 @@ def unpack(content: bytes, name: str) -> bytes:
 
 
 def parse_idx(content: bytes, name: str) -> np.ndarray:
-    """Read the array in the bytes of an idx file; errors call it ``name``."""
+    """Parse the content of an idx file.
+
+    ``name`` stands for the file in error messages.
+    """
     if len(content) < 4:
         raise ValueError(f"{name} is truncated: it has only {len(content)} bytes; get it again")
     zero, code, dimensions = struct.unpack_from(">HBB", content)

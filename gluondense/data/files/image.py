@@ -1,4 +1,7 @@
-"""Pictures from files, as a network trained on a data set wants them."""
+"""Read single images with Pillow: upright, 8 bits per channel, no transparency.
+
+Model archives contain a copy of this module, so it imports nothing of gluondense.
+"""
 
 from __future__ import annotations
 
@@ -12,15 +15,15 @@ from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
 
 def read_image(path: str | os.PathLike[str], channels: int, size: tuple[int, int]) -> np.ndarray:
-    """Read one picture as uint8 (H, W, C), upright, with the given channels and size.
+    """Read an image as uint8 (H, W, C) with the given size and number of channels.
 
-    The picture is scaled to the size without keeping its aspect ratio; transparent parts become
-    black, and 16-bit grey is scaled to 8 bits.
+    The image is rotated according to its EXIF orientation and resized without keeping its aspect
+    ratio. Transparent parts become black, and 16-bit grey is scaled to 8 bits.
 
     Parameters
     ----------
     path
-        Any format that Pillow reads.
+        File in any format that Pillow reads.
     channels
         1 for grey or 3 for RGB.
     size
@@ -31,7 +34,7 @@ def read_image(path: str | os.PathLike[str], channels: int, size: tuple[int, int
     FileNotFoundError
         If there is no such file.
     ValueError
-        If it is not a readable picture.
+        If it is not a readable image.
     """
     return decode_image(path, os.fspath(path), channels, size)
 
@@ -39,67 +42,52 @@ def read_image(path: str | os.PathLike[str], channels: int, size: tuple[int, int
 def decode_image(
     source: str | os.PathLike[str] | BinaryIO, name: str, channels: int, size: tuple[int, int]
 ) -> np.ndarray:
-    """Read one picture as :func:`read_image` does, from a file or an open one.
+    """Do the same as :func:`read_image` for a path or an open binary file.
 
-    Parameters
-    ----------
-    source
-        The file.
-    name
-        What messages call it.
-    channels, size
-        As there.
-
-    Raises
-    ------
-    FileNotFoundError
-        If there is no such file.
-    ValueError
-        If it is not a readable picture.
+    ``name`` stands for the source in error messages.
     """
     if channels not in (1, 3):
         raise ValueError(f"channels={channels} must be 1 (grey) or 3 (RGB)")
-    picture = decode_picture(source, name)
-    picture = picture.convert("L" if channels == 1 else "RGB")
+    image = open_image(source, name).convert("L" if channels == 1 else "RGB")
     height, width = size
-    if picture.size != (width, height):
+    if image.size != (width, height):
         # Pillow's filter averages when it shrinks, as the makers of small-image data sets did.
-        picture = picture.resize((width, height), Image.Resampling.BILINEAR)
-    return np.asarray(picture).reshape(height, width, channels)
+        image = image.resize((width, height), Image.Resampling.BILINEAR)
+    return np.asarray(image).reshape(height, width, channels)
 
 
-def decode_picture(source: str | os.PathLike[str] | BinaryIO, name: str) -> Image.Image:
-    """Read one picture upright, with 8 bits a channel and without transparency.
+def open_image(source: str | os.PathLike[str] | BinaryIO, name: str) -> Image.Image:
+    """Open and decode an image: upright, 8 bits per channel, no transparency.
 
     Raises
     ------
     FileNotFoundError
         If there is no such file.
     ValueError
-        If it is not a readable picture.
+        If it is not a readable image.
     """
     try:
-        with _whole_files_only(), Image.open(source) as opened:
-            return _eight_bit(ImageOps.exif_transpose(opened))
+        with _reject_truncated_files(), Image.open(source) as opened:
+            return _to_8_bits(ImageOps.exif_transpose(opened))
     except FileNotFoundError:
-        raise FileNotFoundError(f"no picture {name}; check the path") from None
+        raise FileNotFoundError(f"no image {name}; check the path") from None
     except IsADirectoryError:
-        raise ValueError(f"{name} is a folder; name the picture itself") from None
+        raise ValueError(f"{name} is a folder; name an image file") from None
     except UnidentifiedImageError:
         raise ValueError(
-            f"{name} is not a picture in a format that Pillow knows; save it as PNG"
+            f"{name} is not an image in a format that Pillow knows; save it as PNG"
         ) from None
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         reason = " ".join(str(error).split())
         raise ValueError(
-            f"{name} is not a readable picture ({reason});"
+            f"{name} is not a readable image ({reason});"
             " check that it opens elsewhere, or save it as PNG"
         ) from None
 
 
 @contextmanager
-def _whole_files_only() -> Iterator[None]:
-    """Have Pillow refuse truncated files, for which `import gluoncv` makes it show grey instead."""
+def _reject_truncated_files() -> Iterator[None]:
+    """Reset the flag with which ``import gluoncv`` makes Pillow fill truncated images with grey."""
     before = ImageFile.LOAD_TRUNCATED_IMAGES
     ImageFile.LOAD_TRUNCATED_IMAGES = False
     try:
@@ -108,15 +96,15 @@ def _whole_files_only() -> Iterator[None]:
         ImageFile.LOAD_TRUNCATED_IMAGES = before
 
 
-def _eight_bit(picture: Image.Image) -> Image.Image:
-    """Reduce a picture to 8 bits a channel and no transparency."""
-    if picture.mode.startswith("I"):
+def _to_8_bits(image: Image.Image) -> Image.Image:
+    """Convert to 8 bits per channel and blend transparency with black."""
+    if image.mode.startswith("I"):
         # Pillow's own conversion clips 16-bit grey at 255 instead of scaling it.
-        values = np.asarray(picture, np.float64)
+        values = np.asarray(image, np.float64)
         return Image.fromarray(np.clip(values / 257, 0, 255).round().astype(np.uint8))
-    if "A" in picture.getbands() or "transparency" in picture.info:
-        picture = picture.convert("RGBA")
-        black = Image.new("RGBA", picture.size, (0, 0, 0, 255))
-        return Image.alpha_composite(black, picture)
-    picture.load()
-    return picture
+    if "A" in image.getbands() or "transparency" in image.info:
+        image = image.convert("RGBA")
+        black = Image.new("RGBA", image.size, (0, 0, 0, 255))
+        return Image.alpha_composite(black, image)
+    image.load()
+    return image

@@ -1,4 +1,4 @@
-"""Pictures from a folder or a RecordIO file, as one array."""
+"""Read the images of a folder or a RecordIO file into one array."""
 
 from __future__ import annotations
 
@@ -7,37 +7,37 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-import mxnet as mx
 import numpy as np
 from PIL import Image
 
 from .image import decode_image, read_image
+from .recordio import RecordFile, read_first
 
 
-def read_pictures(
+def read_images(
     path: str | os.PathLike[str], channels: int, size: tuple[int, int], count: int
 ) -> np.ndarray:
-    """Read some pictures as uint8 (N, H, W, C), each scaled as :func:`read_image` does.
+    """Read up to ``count`` images as uint8 (N, H, W, C), resized as in :func:`.image.read_image`.
 
     Parameters
     ----------
     path
-        A folder, whose pictures may lie in folders of their own, or a RecordIO file ``*.rec`` as
-        ``im2rec`` writes it. They are taken evenly from all of them in the order of their names; of
-        a RecordIO file without its ``.idx``, the first ones.
+        A folder, searched recursively, or a RecordIO file ``*.rec``. The images are selected at
+        equal distances from all of them, sorted by name. Of a RecordIO file without its ``.idx``,
+        the first ones are read.
     channels
         1 for grey or 3 for RGB.
     size
         Height and width of the result.
     count
-        How many to read at most.
+        Maximum number of images.
 
     Raises
     ------
     FileNotFoundError
-        If there is nothing at the path.
+        If the path does not exist.
     ValueError
-        If there are no pictures, or one is not readable.
+        If there are no images, or one is unreadable.
 
     Examples
     --------
@@ -45,7 +45,7 @@ def read_pictures(
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     for name in ("a.png", "b.png", "c.png"):
     ...         Image.new("L", (40, 30)).save(f"{folder}/{name}")
-    ...     read_pictures(folder, 3, (8, 8), count=2).shape
+    ...     read_images(folder, 3, (8, 8), count=2).shape
     (2, 8, 8, 3)
     """
     path = Path(path)
@@ -54,48 +54,39 @@ def read_pictures(
         files = sorted(
             file for file in path.rglob("*") if file.suffix.lower() in known and file.is_file()
         )
-        pictures = [read_image(files[index], channels, size) for index in spread(len(files), count)]
+        chosen = evenly_spaced(len(files), count)
+        images = [read_image(files[index], channels, size) for index in chosen]
     elif not path.is_file():
-        raise FileNotFoundError(f"no pictures at {path}: name a folder or a .rec file.")
+        raise FileNotFoundError(f"no images at {path}: name a folder or a .rec file.")
     elif path.suffix != ".rec":
-        raise ValueError(f"{path} is neither a folder of pictures nor a RecordIO file (.rec).")
+        raise ValueError(f"{path} is neither a folder of images nor a RecordIO file (.rec).")
     else:
-        pictures = [
-            decode_image(io.BytesIO(data), f"{path} (record {number})", channels, size)
-            for number, data in _records(path, count)
+        images = [
+            decode_image(io.BytesIO(data), f"{path} (record {key})", channels, size)
+            for key, data in _read_records(path, count)
         ]
-    if not pictures:
-        raise ValueError(f"there are no pictures in {path}.")
-    return np.stack(pictures)
+    if not images:
+        raise ValueError(f"there are no images in {path}.")
+    return np.stack(images)
 
 
-def spread(length: int, count: int) -> list[int]:
-    """Choose places of a sequence, all of them or as many as wanted at equal distances.
+def evenly_spaced(length: int, count: int) -> list[int]:
+    """Return up to ``count`` indices of a sequence, at equal distances.
 
     Examples
     --------
-    >>> spread(3, 5), spread(10, 4)
+    >>> evenly_spaced(3, 5), evenly_spaced(10, 4)
     ([0, 1, 2], [0, 2, 5, 7])
     """
     count = min(length, count)
     return [index * length // count for index in range(count)]
 
 
-def _records(path: Path, count: int) -> Iterator[tuple[int, bytes]]:
-    """Read numbers of records and the pictures in them, still encoded."""
-    index = path.with_suffix(".idx")
-    try:
-        if index.is_file():
-            indexed = mx.recordio.MXIndexedRecordIO(str(index), str(path), "r")
-            keys = [indexed.keys[place] for place in spread(len(indexed.keys), count)]
-            records = [(key, indexed.read_idx(key)) for key in keys]
-            indexed.close()
-        else:
-            plain = mx.recordio.MXRecordIO(str(path), "r")
-            records = list(zip(range(count), iter(plain.read, None)))
-            plain.close()
-        for number, record in records:
-            yield number, mx.recordio.unpack(record)[1]
-    except (mx.base.MXNetError, ValueError, TypeError, OverflowError) as error:
-        reason = " ".join(str(error).split())[-120:]
-        raise ValueError(f"{path} is not a sound RecordIO file ({reason}).") from None
+def _read_records(path: Path, count: int) -> Iterator[tuple[int, bytes]]:
+    """Yield the keys and the encoded images of some records."""
+    if not path.with_suffix(".idx").is_file():
+        yield from enumerate(read_first(path, count))
+        return
+    file = RecordFile(path)
+    for index in evenly_spaced(len(file), count):
+        yield int(file.keys[index]), file.read_data(index)

@@ -1,12 +1,11 @@
-"""RecordIO files, MXNet's container of many pictures: ``NAME.rec`` and its index ``NAME.idx``.
+"""Read and write RecordIO files, MXNet's container of images: ``NAME.rec``, index ``NAME.idx``.
 
-Written here rather than through ``mxnet.recordio``, which can't append to a file, so that an
-interrupted conversion goes on where it stopped; and read here, because a handle of MXNet's is
-neither thread-safe nor of use after a fork. The bytes are the same.
+``mxnet.recordio`` cannot append to a file, which an interrupted conversion needs in order to
+resume, and its handles are neither thread-safe nor usable after a fork. The bytes are the same.
 
 References
 ----------
-The format: ``dmlc-core/include/dmlc/recordio.h``; the header: ``mxnet.recordio.IRHeader``.
+Format: ``dmlc-core/include/dmlc/recordio.h``; record header: ``mxnet.recordio.IRHeader``.
 """
 
 from __future__ import annotations
@@ -21,14 +20,14 @@ from typing import BinaryIO, NamedTuple
 import numpy as np
 
 MAGIC = struct.pack("<I", 0xCED7230A)
-# A picture that holds the magic number is cut there; the parts are numbered in these 3 bits.
+# A record is split where it contains the magic number; 3 bits of the length word mark the parts.
 WHOLE, FIRST, MIDDLE, LAST = range(4)
 _LENGTH = (1 << 29) - 1
 _HEADER = struct.Struct("<IfQQ")  # flag, label, id, id2
 
 
 class Record(NamedTuple):
-    """A picture, still encoded, with its number and label."""
+    """An encoded image with its key and label."""
 
     key: int
     label: float
@@ -36,28 +35,28 @@ class Record(NamedTuple):
 
 
 def write_record(file: BinaryIO, record: Record) -> None:
-    """Append a record to an open file, at a multiple of 4 bytes.
+    """Append a record to an open file, padded to a multiple of 4 bytes.
 
     Raises
     ------
     ValueError
-        If the picture has 512 MiB or more, the format's limit.
+        If the record has 512 MiB or more, the limit of the format.
     """
     content = _HEADER.pack(0, record.label, record.key, 0) + record.data
     if len(content) > _LENGTH:
         raise ValueError(f"record {record.key} has {len(content)} bytes, RecordIO's limit is 2^29")
-    parts = _parts(content)
-    for place, part in enumerate(parts):
+    parts = _split_at_magic(content)
+    for number, part in enumerate(parts):
         if len(parts) == 1:
             flag = WHOLE
         else:
-            flag = FIRST if place == 0 else LAST if place == len(parts) - 1 else MIDDLE
+            flag = FIRST if number == 0 else LAST if number == len(parts) - 1 else MIDDLE
         file.write(MAGIC + struct.pack("<I", flag << 29 | len(part)) + part)
         file.write(b"\0" * (-len(part) % 4))
 
 
-def _parts(content: bytes) -> list[bytes]:
-    """Cut at each magic number that stands at a multiple of 4, which is left out."""
+def _split_at_magic(content: bytes) -> list[bytes]:
+    """Split at each magic number whose offset is a multiple of 4, and leave it out."""
     parts, begin, at = [], 0, content.find(MAGIC)
     while at >= 0:
         if at % 4 == 0:
@@ -70,31 +69,31 @@ def _parts(content: bytes) -> list[bytes]:
 
 
 class RecordFile:
-    r"""Pictures of a RecordIO file by their place in its index; for any number of processes.
+    r"""Random access to the records of a RecordIO file, safe to share between processes.
 
     Parameters
     ----------
     path
         ``NAME.rec``.
     index
-        ``NAME.idx``; None looks beside the file.
+        ``NAME.idx``. None means the file of that name beside ``path``.
 
     Raises
     ------
     FileNotFoundError
-        If one of the two is missing.
+        If one of the two files is missing.
     ValueError
-        If the index is damaged or names places that the file doesn't have.
+        If the index is damaged or has offsets beyond the end of the file.
 
     Examples
     --------
     >>> import tempfile
     >>> folder = Path(tempfile.mkdtemp())
     >>> with open(folder / "a.rec", "wb") as file:
-    ...     write_record(file, Record(7, 2.0, b"picture"))
+    ...     write_record(file, Record(7, 2.0, b"image"))
     >>> _ = (folder / "a.idx").write_text("7\t0\n")
     >>> RecordFile(folder / "a.rec").read(0)
-    Record(key=7, label=2.0, data=b'picture')
+    Record(key=7, label=2.0, data=b'image')
     """
 
     def __init__(
@@ -102,10 +101,10 @@ class RecordFile:
     ) -> None:
         self.path = Path(path)
         self.index = Path(index) if index is not None else self.path.with_suffix(".idx")
-        for file, what in ((self.path, "RecordIO file"), (self.index, "index")):
+        for file, kind in ((self.path, "RecordIO file"), (self.index, "index")):
             if not file.is_file():
                 raise FileNotFoundError(
-                    f"no {what} {file}; scripts/make_recordio.py makes both of a folder"
+                    f"no {kind} {file}; `gluondense make-recordio` makes both from a folder"
                 )
         self.keys, self.offsets = read_index(self.index)
         if len(self.offsets) and self.offsets.max() + 8 > self.path.stat().st_size:
@@ -121,40 +120,66 @@ class RecordFile:
     def __getstate__(self) -> dict:
         return {**self.__dict__, "_opened": None}
 
-    def read(self, place: int) -> Record:
-        """Read one record, given its place in the index.
+    def read(self, index: int) -> Record:
+        """Read the record at a position of the index.
 
         Raises
         ------
         ValueError
             If the file is damaged there, or the record has several labels.
         """
-        offset = int(self.offsets[place])
-        content, _ = _read_content(self._descriptor(), self.path, offset)
-        if len(content) < _HEADER.size:
-            raise _damaged(self.path, offset, "it ends within its header")
-        flag, label, key, _ = _HEADER.unpack_from(content)
-        begin = _HEADER.size + 4 * flag
-        if flag > 1:
+        key, labels, data = self._read(index)
+        if len(labels) != 1:
             raise ValueError(
-                f"record {key} of {self.path} has {flag} labels; a classifier needs one"
+                f"record {key} of {self.path} has {len(labels)} labels; a classifier needs one"
             )
-        if flag == 1:
-            (label,) = struct.unpack_from("<f", content, _HEADER.size)
-        return Record(key, label, content[begin:])
+        return Record(key, labels[0], data)
 
-    def _descriptor(self) -> int:
+    def read_data(self, index: int) -> bytes:
+        """Read the encoded image at a position of the index, however many labels it has."""
+        return self._read(index)[2]
+
+    def _read(self, index: int) -> tuple[int, tuple[float, ...], bytes]:
         if self._opened is None:
             self._opened = os.open(self.path, os.O_RDONLY)
             weakref.finalize(self, os.close, self._opened)
-        return self._opened
+        offset = int(self.offsets[index])
+        return _parse(_read_content(self._opened, self.path, offset)[0], self.path, offset)
+
+
+def read_first(path: Path, count: int) -> Iterator[bytes]:
+    """Yield the first ``count`` encoded images of a RecordIO file that has no index.
+
+    Raises
+    ------
+    ValueError
+        If the file is damaged.
+    """
+    with open(path, "rb", buffering=0) as file:
+        offset, size = 0, path.stat().st_size
+        while offset < size and count > 0:
+            content, end = _read_content(file.fileno(), path, offset)
+            yield _parse(content, path, offset)[2]
+            offset, count = end, count - 1
+
+
+def _parse(content: bytes, path: Path, offset: int) -> tuple[int, tuple[float, ...], bytes]:
+    """Split the content of a record into its key, its labels and the encoded image."""
+    if len(content) < _HEADER.size:
+        raise _damaged(path, offset, "the record ends within its header")
+    flag, label, key, _ = _HEADER.unpack_from(content)
+    begin = _HEADER.size + 4 * flag  # flag counts the labels after the header; 0 is one within it
+    if begin > len(content):
+        raise _damaged(path, offset, "the record ends within its labels")
+    labels = struct.unpack_from(f"<{flag}f", content, _HEADER.size) if flag else (label,)
+    return key, labels, content[begin:]
 
 
 def _read_content(descriptor: int, path: Path, offset: int) -> tuple[bytes, int]:
-    """Read the content of the record at a byte, and where the record ends."""
+    """Read the content of the record at an offset; return it and the offset of its end."""
     parts, flag = [], FIRST
     while flag in (FIRST, MIDDLE):
-        # At a place of one's own choice: processes may share the file, forked ones too.
+        # pread does not use the file position, which forked processes share.
         head = os.pread(descriptor, 8, offset)
         if head[:4] != MAGIC or len(head) < 8:
             raise _damaged(path, offset, "no record begins there")
@@ -191,39 +216,12 @@ def read_index(path: str | os.PathLike[str]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def end_of(path: Path, offset: int) -> int:
-    """Find where the record that begins at a byte ends.
+    """Return the byte offset at which the record that begins at ``offset`` ends.
 
     Raises
     ------
     ValueError
-        If it isn't whole.
+        If the record is incomplete.
     """
     with open(path, "rb", buffering=0) as file:
         return _read_content(file.fileno(), path, offset)[1]
-
-
-def read_labels(path: str | os.PathLike[str]) -> Iterator[tuple[int, float, str]]:
-    """Read the rows of a list file ``NAME.lst`` as im2rec writes them: number, label, path.
-
-    Raises
-    ------
-    FileNotFoundError
-        If there is no such file.
-    ValueError
-        If a line has no three columns, or several labels.
-    """
-    with open(path, encoding="utf-8") as file:
-        for number, line in enumerate(file, 1):
-            columns = line.rstrip("\n").split("\t")
-            if columns == [""]:
-                continue
-            try:
-                key, label, name = int(columns[0]), float(columns[1]), columns[-1]
-                if len(columns) != 3:
-                    raise ValueError
-            except (ValueError, IndexError):
-                raise ValueError(
-                    f"line {number} of {path} is not number, label and path between tabs: "
-                    f"{line.strip()[:60]!r}"
-                ) from None
-            yield key, label, name

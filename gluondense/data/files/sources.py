@@ -1,4 +1,4 @@
-"""Where encoded pictures come from: a folder or a RecordIO file, one interface."""
+"""One interface to the encoded images of a folder and of a RecordIO file."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import os
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-from ..datasets.folders import PictureList
-from .recordio import RecordFile, read_labels
+from .image_list import ImageList, read_list_file
+from .recordio import RecordFile
 
 
-class Picture(NamedTuple):
-    """An encoded picture, its label, and what messages call it."""
+class EncodedImage(NamedTuple):
+    """The bytes of an image file, its label, and its name for error messages."""
 
     data: bytes
     label: int
@@ -19,65 +19,66 @@ class Picture(NamedTuple):
 
 
 class Source(Protocol):
-    """Pictures by their place; may be used in several processes at once, forked ones too."""
+    """A sequence of encoded images; several processes may read it at once, forked ones too."""
 
     def __len__(self) -> int: ...
 
-    def read(self, place: int) -> Picture:
-        """Read one.
+    def read(self, index: int) -> EncodedImage:
+        """Read one image.
 
         Raises
         ------
         OSError, ValueError
-            If it can't be read.
+            If it cannot be read.
         """
         ...
 
 
 class FolderSource:
-    """The pictures of a list."""
+    """The images of an :class:`.image_list.ImageList`."""
 
-    def __init__(self, pictures: PictureList) -> None:
-        self.pictures = pictures
+    def __init__(self, images: ImageList) -> None:
+        self.images = images
 
     def __len__(self) -> int:
-        return len(self.pictures)
+        return len(self.images)
 
-    def read(self, place: int) -> Picture:
-        """Read one, see :class:`Source`."""
-        path = self.pictures.root / self.pictures.name(place)
-        return Picture(path.read_bytes(), int(self.pictures.labels[place]), str(path))
+    def read(self, index: int) -> EncodedImage:
+        """Read one image, see :class:`Source`."""
+        path = self.images.path(index)
+        return EncodedImage(path.read_bytes(), int(self.images.labels[index]), str(path))
 
 
 class RecordSource:
-    """The pictures of a RecordIO file."""
+    """The images of a RecordIO file."""
 
     def __init__(
         self, path: str | os.PathLike[str], index: str | os.PathLike[str] | None = None
     ) -> None:
         self.file = RecordFile(path, index)
         if not len(self.file):
-            raise ValueError(f"{path} holds no records")
+            raise ValueError(f"{path} has no records")
 
     def __len__(self) -> int:
         return len(self.file)
 
-    def read(self, place: int) -> Picture:
-        """Read one, see :class:`Source`."""
-        record = self.file.read(place)
+    def read(self, index: int) -> EncodedImage:
+        """Read one image, see :class:`Source`."""
+        record = self.file.read(index)
         if record.label != int(record.label):
             raise ValueError(
-                f"record {record.key} of {self.file.path} has the label {record.label}, no class"
+                f"record {record.key} of {self.file.path} has the label {record.label}, which is "
+                "not a class"
             )
         name = f"{self.file.path} (record {record.key})"
-        return Picture(record.data, int(record.label), name)
+        return EncodedImage(record.data, int(record.label), name)
 
 
-def class_names_beside(path: str | os.PathLike[str]) -> tuple[str, ...] | None:
-    """Find the classes of a RecordIO file by the files beside it; None if there are none.
+def record_class_names(path: str | os.PathLike[str]) -> tuple[str, ...] | None:
+    """Return the class names of a RecordIO file from the files beside it; None if there are none.
 
-    ``NAME.classes.txt``, a class a line, is written by ``scripts/make_recordio.py``; of im2rec's
-    ``NAME.lst`` the largest label tells how many there are.
+    ``NAME.classes.txt``, one class per line, is written by ``gluondense make-recordio``. im2rec's
+    ``NAME.lst`` gives only the number of classes, by its largest label.
     """
     path = Path(path)
     names = path.with_suffix(".classes.txt")
@@ -85,5 +86,6 @@ def class_names_beside(path: str | os.PathLike[str]) -> tuple[str, ...] | None:
         return tuple(names.read_text(encoding="utf-8").splitlines())
     rows = path.with_suffix(".lst")
     if rows.is_file():
-        return tuple(map(str, range(1 + int(max(label for _, label, _ in read_labels(rows))))))
+        last = int(max(label for _, label, _ in read_list_file(rows)))
+        return tuple(map(str, range(last + 1)))
     return None

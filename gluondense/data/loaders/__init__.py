@@ -1,1 +1,1 @@
-"""To be described."""
+"""Loaders: batches from arrays in memory, or from encoded images decoded by processes."""

@@ -1,7 +1,7 @@
-"""Processes that prepare data beside the one that trains: forked, so that nothing is copied.
+"""Worker processes that prepare data during training; they are forked, so that nothing is copied.
 
-They do NumPy, OpenCV and Pillow, never MXNet. Fork them before MXNet has work under way where
-possible; MXNet 1.9.1 stops its engine around a fork, so later is possible too.
+They run NumPy, OpenCV and Pillow, never MXNet. Fork them before MXNet has pending work if possible.
+MXNet 1.9.1 stops its engine around a fork, so a later fork works too.
 """
 
 from __future__ import annotations
@@ -22,98 +22,91 @@ import cv2
 _POLL_SECONDS = 1.0
 
 
-def become_worker(parent: int) -> None:
-    """Settle in a new process: one thread, deaf to Ctrl-C and SIGTERM, gone when its parent is.
+def init_worker(parent: int) -> None:
+    """Initialize a worker process: ignore SIGINT and SIGTERM, and exit when the parent exits.
+
+    OpenCV gets a single thread.
 
     Parameters
     ----------
     parent
         Process id of the parent.
     """
-    # Terminals and batch systems send these to all processes of a job; the parent decides.
+    # Terminals and batch systems send these to all processes of a job; the parent handles them.
     for signum in (signal.SIGINT, signal.SIGTERM):
         signal.signal(signum, signal.SIG_IGN)
     cv2.setNumThreads(0)
-    threading.Thread(target=_leave_with, args=(parent,), daemon=True).start()
+    threading.Thread(target=_exit_with, args=(parent,), daemon=True).start()
 
 
-def _leave_with(parent: int) -> None:
+def _exit_with(parent: int) -> None:
     while os.getppid() == parent:
         time.sleep(_POLL_SECONDS)
-    os._exit(1)  # the parent was killed: no one waits for an orderly end
+    os._exit(1)  # the parent was killed, so nothing waits for an orderly shutdown
 
 
-class Workers:
-    """Some processes that do one kind of task, each in the order of submission.
+class WorkerPool:
+    """Processes that run one function on tasks, each in the order of submission.
 
     Parameters
     ----------
     work
-        From a task to its result; results must be small and picklable.
+        The function from a task to its result. Results must be small and picklable.
     count
-        Number of processes; 0 works in a thread of this one.
+        Number of processes; 0 uses a thread of this process.
     """
 
     def __init__(self, work: Callable[[Any], Any], count: int) -> None:
         self.count = max(count, 1)
-        self._lanes: list[_Lane] = (
-            [_ProcessLane(work) for _ in range(count)] if count else [_ThreadLane(work)]
+        self._workers: list[_Process | _Thread] = (
+            [_Process(work) for _ in range(count)] if count else [_Thread(work)]
         )
         self._waiting = [0] * self.count
 
-    def submit(self, lane: int, task: Any) -> None:
-        """Give a task to a process.
+    def submit(self, worker: int, task: Any) -> None:
+        """Submit a task to a worker.
 
         Raises
         ------
         ChildProcessError
-            If it died.
+            If the process has died.
         """
-        self._lanes[lane].submit(task)
-        self._waiting[lane] += 1
+        self._workers[worker].submit(task)
+        self._waiting[worker] += 1
 
-    def collect(self, lane: int) -> Any:
-        """Wait for the result of the process's oldest task.
+    def collect(self, worker: int) -> Any:
+        """Wait for the result of a worker's oldest task.
 
         Raises
         ------
         ChildProcessError
-            If it died.
+            If the process has died.
         Exception
-            What the task raised.
+            Raised by the task.
         """
-        self._waiting[lane] -= 1
-        return self._lanes[lane].collect()
+        self._waiting[worker] -= 1
+        return self._workers[worker].collect()
 
     def drain(self) -> None:
-        """Wait for all tasks and forget their results."""
-        for lane, waiting in enumerate(self._waiting):
+        """Wait for all tasks and discard their results."""
+        for worker, waiting in enumerate(self._waiting):
             for _ in range(waiting):
                 try:
-                    self.collect(lane)
+                    self.collect(worker)
                 except ChildProcessError:
                     raise
                 except Exception:
-                    continue  # of a task that no one wants any more
+                    continue  # the result of this task is not needed any more
 
     def close(self) -> None:
-        """End the processes, done or not."""
-        for lane in self._lanes:
-            lane.close()
+        """End the processes, even if they have tasks."""
+        for worker in self._workers:
+            worker.close()
 
 
-class _Lane:
-    def submit(self, task: Any) -> None:
-        raise NotImplementedError
+class _Thread:
+    """One worker of a pool without processes."""
 
-    def collect(self) -> Any:
-        raise NotImplementedError
-
-    def close(self) -> None:
-        raise NotImplementedError
-
-
-class _ThreadLane(_Lane):
     def __init__(self, work: Callable[[Any], Any]) -> None:
         self._work = work
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="gluondense-loader")
@@ -129,15 +122,20 @@ class _ThreadLane(_Lane):
         self._pool.shutdown(wait=True)
 
 
-class _ProcessLane(_Lane):
+class _Process:
+    """One worker process of a pool and the pipe to it."""
+
     def __init__(self, work: Callable[[Any], Any]) -> None:
         context = multiprocessing.get_context("fork")
-        self._pipe, theirs = context.Pipe()
+        self._pipe, child_pipe = context.Pipe()
         self._process = context.Process(
-            target=_serve, args=(work, theirs, os.getpid()), daemon=True, name="gluondense-loader"
+            target=_serve,
+            args=(work, child_pipe, os.getpid()),
+            daemon=True,
+            name="gluondense-loader",
         )
         self._process.start()
-        theirs.close()
+        child_pipe.close()
 
     def submit(self, task: Any) -> None:
         try:
@@ -167,23 +165,24 @@ class _ProcessLane(_Lane):
         code = self._process.exitcode
         reason = signal.Signals(-code).name if code is not None and code < 0 else f"code {code}"
         return ChildProcessError(
-            f"a process that loads pictures died ({reason}), for want of memory perhaps; "
+            f"a data loading process died ({reason}), perhaps for lack of memory; "
             "resume with fewer workers"
         )
 
 
 def _serve(work: Callable[[Any], Any], pipe: Any, parent: int) -> None:
-    become_worker(parent)
+    """Run tasks from the pipe until it is closed, and send back (exception, result) of each."""
+    init_worker(parent)
     while True:
         try:
             task = pipe.recv()
         except EOFError:
             return
         try:
-            answer: tuple[Any, Any] = None, work(task)
+            reply: tuple[Any, Any] = None, work(task)
         except (ValueError, OSError) as error:
-            answer = error, None
+            reply = error, None
         except Exception as error:
             text = "".join(traceback.format_exception(type(error), error, error.__traceback__))
-            answer = RuntimeError(f"in a process that loads pictures:\n{text}"), None
-        pipe.send(answer)
+            reply = RuntimeError(f"in a data loading process:\n{text}"), None
+        pipe.send(reply)

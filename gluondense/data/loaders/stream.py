@@ -1,59 +1,61 @@
-"""Batches for a network from encoded pictures, prepared by other processes."""
+"""Batches from encoded images, which worker processes decode and augment."""
 
 from __future__ import annotations
 
 import mmap
 import sys
 import weakref
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from dataclasses import dataclass
 
 import numpy as np
 
+from ...errors import check_choice, check_count
 from ..files.sources import Source
 from ..transforms.image import Transform
-from .array import Batch, check_position
-from .processes import Workers
+from .base import Batch, Loader
+from .processes import WorkerPool
 
 BAD = ("skip", "error")
 _SLOTS = 3  # batches in memory: the one in use, and two that are being prepared
-_TRIES = 16  # pictures in a row that may be unreadable
+_TRIES = 16  # maximum number of consecutive unreadable images
 NO_LABEL = -1
 
 
-class StreamLoader:
-    """Batches of normalised pictures and labels, each picture a function of (seed, epoch, place).
+class StreamLoader(Loader):
+    """Batches of normalized images and labels; each image is a function of (seed, epoch, index).
 
-    Neither the number of processes nor the size of the batches changes what is made of a picture,
-    so a run resumes exactly, on another machine too. A batch lies in memory that all processes
-    share, and is overwritten when the one after it is asked for. The processes are forked when the
-    loader is made; they end with it, and with this process, however that ends.
+    The result for an image depends neither on the number of processes nor on the batch size, so a
+    run can be resumed exactly, on another machine too. All processes share the memory of a batch,
+    which is overwritten when the next batch is requested. The processes are forked by the
+    constructor. They end with the loader or when this process ends for any reason.
 
     Parameters
     ----------
     source
-        The pictures.
+        The images.
     transform
-        What is made of each.
-    batch_size
-        Pictures a batch.
+        Makes the network's input from each image.
+    batch_size, last, part
+        As in :class:`.base.Loader`.
     shuffle
-        A new order each epoch; else the order of the source.
+        Whether each epoch has a new random order instead of that of the source.
     seed
         A non-negative integer.
-    last
-        What to do with a last batch that is not full: ``"keep"`` or ``"discard"``.
     workers
-        Processes; 0 prepares in a thread of this one.
+        Number of processes; 0 uses a thread of this process.
     bad
-        What to do with a picture that can't be read: ``"skip"`` names it and, when shuffling, takes
-        the next one, else gives its input as zeros with the label -1; or ``"error"``.
+        What to do with an unreadable image. ``"skip"`` prints its name and replaces it by the next
+        image when shuffling, else by zeros with the label -1. ``"error"`` raises.
     classes
-        Labels must be below.
-    part
-        Which part of each batch is yielded, and of how many, as :class:`ArrayLoader` has it.
+        Number of classes; a larger label is an error.
     block
-        First place and end of the part of the source that is used; None uses all.
+        First index and end of the section of the source to use; None uses all of it.
+
+    Attributes
+    ----------
+    bad
+        Unreadable images met so far: name and reason.
 
     Raises
     ------
@@ -76,104 +78,74 @@ class StreamLoader:
         part: tuple[int, int] = (0, 1),
         block: tuple[int, int] | None = None,
     ) -> None:
-        self._places = range(*(block or (0, len(source))))
-        if last not in ("keep", "discard"):
-            raise ValueError(f"last={last!r} must be 'keep' or 'discard'")
-        if bad not in BAD:
-            raise ValueError(f"bad={bad!r} must be one of {', '.join(BAD)}")
-        if batch_size < 1 or (last == "discard" and batch_size > len(self._places)):
-            raise ValueError(
-                f"batch_size={batch_size} must lie between 1 and {len(self._places)}, the pictures"
-            )
-        if not 0 <= part[0] < part[1]:
-            raise ValueError(f"part={part} must be a number from 0 up and how many there are")
-        if workers < 0:
-            raise ValueError(f"workers={workers} must not be negative")
-        self._batch_size, self._last, self._part = batch_size, last, part
+        self._indices = range(*(block or (0, len(source))))
+        super().__init__(len(self._indices), batch_size, last, part)
+        check_choice("bad", bad, BAD)
+        check_count("workers", workers, least=0)
         self._shuffle = shuffle
-        data, labels = _shared(-(-batch_size // part[1]), transform.shape)
-        self._filler = _Filler(source, transform, data, labels, shuffle, seed, bad, classes)
+        data, labels = _shared_batches(-(-batch_size // part[1]), transform.shape)
+        self._preparer = _Preparer(source, transform, data, labels, shuffle, seed, bad, classes)
         self.bad: dict[str, str] = {}
-        """Unreadable pictures met so far: name and reason."""
-        self._workers = Workers(self._filler, workers)
-        self._end = weakref.finalize(self, self._workers.close)
-
-    def __len__(self) -> int:
-        full, rest = divmod(len(self._places), self._batch_size)
-        return full + (self._last == "keep" and rest > 0)
-
-    def count(self, index: int) -> int:
-        """Return how many pictures the batch of that number has, over all its parts."""
-        return min(self._batch_size, len(self._places) - index * self._batch_size)
-
-    def __iter__(self) -> Iterator[Batch]:
-        """Yield epoch 0, the only one of a loader that neither shuffles nor augments."""
-        return self.batches(epoch=0)
+        self._pool = WorkerPool(self._preparer, workers)
+        self._finalizer = weakref.finalize(self, self._pool.close)
 
     def close(self) -> None:
-        """End the processes; the loader is of no use any more."""
-        self._end()
+        """End the processes; the loader cannot be used afterwards."""
+        self._finalizer()
 
     def batches(self, epoch: int, start: int = 0) -> Generator[Batch, None, None]:
-        """Yield one epoch's batches: float32 (N, …) and int32 (N,), valid until the next.
+        """Yield the batches of an epoch, see :meth:`.base.Loader.batches`.
 
-        Parameters
-        ----------
-        epoch
-            Non-negative; chooses the order and the augmentation.
-        start
-            Batches to skip, without preparing them.
+        A batch's data is valid until the next batch is requested.
 
         Raises
         ------
         ValueError
-            For a negative ``epoch``, or a ``start`` outside 0 to ``len(loader)``; later, for a
-            picture that can't be read where ``bad`` is ``"error"``, or a label that is too large.
+            Also during iteration, if a label is too large or, where ``bad`` is ``"error"``, an
+            image is unreadable.
         ChildProcessError
-            If a process died.
+            If a process dies.
         """
-        check_position(epoch, start, len(self))
-        return self._batches(epoch, start)
+        return super().batches(epoch, start)
 
     def _batches(self, epoch: int, start: int) -> Generator[Batch, None, None]:
-        self._workers.drain()  # what an epoch that was left early had ordered
-        filler, order = self._filler, self._order(epoch)
+        self._pool.drain()  # tasks of an epoch that was left early
+        preparer, order = self._preparer, self._order(epoch)
         counts: list[int] = []
         for index in range(start, len(self) + _SLOTS - 1):
             if index < len(self):
-                batch = order[index * self._batch_size : (index + 1) * self._batch_size]
-                chosen = np.array_split(batch, self._part[1])[self._part[0]]
+                chosen = self._own(order[self._span(index)])
                 counts.append(len(chosen))
                 self._submit(index % _SLOTS, epoch, chosen)
             done = index - (_SLOTS - 1)
             if done >= start:
                 self._collect()
                 slot, count = done % _SLOTS, counts[done - start]
-                yield filler.data[slot, :count], filler.labels[slot, :count].copy()
+                yield preparer.data[slot, :count], preparer.labels[slot, :count].copy()
 
     def _order(self, epoch: int) -> np.ndarray:
-        places = np.array(self._places)
+        indices = np.array(self._indices)
         if not self._shuffle:
-            return places
-        return self._filler.rng(epoch, self._places.stop).permutation(places)
+            return indices
+        return self._preparer.rng(epoch, self._indices.stop).permutation(indices)
 
     def _submit(self, slot: int, epoch: int, chosen: np.ndarray) -> None:
-        at = 0
-        for lane, part in enumerate(np.array_split(chosen, self._workers.count)):
-            self._workers.submit(lane, (slot, at, epoch, part))
-            at += len(part)
+        row = 0
+        for worker, part in enumerate(np.array_split(chosen, self._pool.count)):
+            self._pool.submit(worker, (slot, row, epoch, part))
+            row += len(part)
 
     def _collect(self) -> None:
-        for lane in range(self._workers.count):
-            for name, reason in self._workers.collect(lane):
+        for worker in range(self._pool.count):
+            for name, reason in self._pool.collect(worker):
                 if name not in self.bad:
                     print(f"warning: skipped {name}: {reason}", file=sys.stderr, flush=True)
                 self.bad[name] = reason
 
 
 @dataclass(frozen=True)
-class _Filler:
-    """What the processes do: pictures of an epoch into the shared memory."""
+class _Preparer:
+    """The work of a process: read, transform and write images into the shared batches."""
 
     source: Source
     transform: Transform
@@ -185,26 +157,27 @@ class _Filler:
     classes: int
 
     def __call__(self, task: tuple[int, int, int, np.ndarray]) -> list[tuple[str, str]]:
-        """Prepare some pictures of a batch; return those that couldn't be read, and why."""
-        slot, at, epoch, chosen = task
+        """Prepare some images of a batch; return the unreadable ones and the reasons."""
+        slot, first_row, epoch, chosen = task
         problems: list[tuple[str, str]] = []
-        for row, place in enumerate(chosen.tolist(), at):
+        for row, index in enumerate(chosen.tolist(), first_row):
             out = self.data[slot, row]
-            self.labels[slot, row] = self._read(epoch, place, out, problems)
+            self.labels[slot, row] = self._prepare(epoch, index, out, problems)
         return problems
 
-    def rng(self, epoch: int, place: int) -> np.random.Generator:
-        return np.random.Generator(np.random.Philox(key=[self.seed, (epoch << 40) + place]))
+    def rng(self, epoch: int, index: int) -> np.random.Generator:
+        return np.random.Generator(np.random.Philox(key=[self.seed, (epoch << 40) + index]))
 
-    def _read(
-        self, epoch: int, place: int, out: np.ndarray, problems: list[tuple[str, str]]
+    def _prepare(
+        self, epoch: int, index: int, out: np.ndarray, problems: list[tuple[str, str]]
     ) -> int:
-        rng = self.rng(epoch, place)
+        """Write an image, or the next readable one, into ``out``; return its label."""
+        rng = self.rng(epoch, index)
         for step in range(_TRIES if self.shuffle else 1):
-            near = (place + step) % len(self.source)
-            name = f"picture {near}"
+            nearby = (index + step) % len(self.source)
+            name = f"image {nearby}"
             try:
-                data, label, name = self.source.read(near)
+                data, label, name = self.source.read(nearby)
                 if not 0 <= label < self.classes:
                     raise LabelError(
                         f"{name} has the label {label}, not one of the {self.classes} classes"
@@ -216,24 +189,29 @@ class _Filler:
             except (ValueError, OSError) as error:
                 reason = " ".join(str(error).split())
                 if self.bad == "error":
-                    raise ValueError(f"{reason}; or leave such pictures out: --bad skip") from None
+                    raise ValueError(f"{reason}; or leave such images out: --bad skip") from None
                 problems.append((name, reason))
         if self.shuffle:
-            raise ValueError(f"{_TRIES} pictures in a row can't be read, {problems[-1][1]} last")
+            raise ValueError(
+                f"{_TRIES} consecutive images are unreadable, the last one: {problems[-1][1]}"
+            )
         out[:] = 0
         return NO_LABEL
 
 
 class LabelError(ValueError):
-    """A label that the network has no output for: never skipped, the classes are wrong."""
+    """A label that the network has no output for. It is never skipped: the classes are wrong."""
 
 
-def _shared(batch_size: int, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
-    """Make the batches' memory, which forked processes share and which goes with the last of them.
+def _shared_batches(batch_size: int, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """Allocate the data and labels of the batches in memory that forked processes share.
 
-    Not a named segment: /dev/shm is small in containers, and what is named stays after a crash.
+    The mapping is anonymous because /dev/shm is small in containers and a named segment remains
+    after a crash. The last process that ends frees it.
     """
-    sizes = (_SLOTS, batch_size, *shape), (_SLOTS, batch_size)
-    data = np.frombuffer(mmap.mmap(-1, 4 * int(np.prod(sizes[0]))), np.float32).reshape(sizes[0])
-    labels = np.frombuffer(mmap.mmap(-1, 4 * int(np.prod(sizes[1]))), np.int32).reshape(sizes[1])
+    shapes = (_SLOTS, batch_size, *shape), (_SLOTS, batch_size)
+    data, labels = (
+        np.frombuffer(mmap.mmap(-1, 4 * int(np.prod(sizes))), dtype).reshape(sizes)
+        for sizes, dtype in zip(shapes, (np.float32, np.int32))
+    )
     return data, labels

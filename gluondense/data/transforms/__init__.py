@@ -1,1 +1,1 @@
-"""To be described."""
+"""Transforms of images, one at a time or a whole batch."""

@@ -1,4 +1,7 @@
-"""Batch transforms in NumPy: no Python code runs per sample."""
+"""Vectorized NumPy transforms of batches of images.
+
+Model archives contain a copy of this module, so it imports nothing of gluondense.
+"""
 
 from __future__ import annotations
 
@@ -9,19 +12,19 @@ import numpy as np
 
 Augmentation = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 
-# OpenCV's bilinear resize of bytes works in fixed point with 11 bits for each weight.
+# OpenCV's bilinear resize of bytes uses fixed-point weights of 11 bits.
 _WEIGHT_ONE = 2048
 
 
 def flip(batch: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Mirror each image left to right with probability one half.
+    """Flip each image horizontally with probability 0.5.
 
     Parameters
     ----------
     batch
-        uint8 images (N, H, W, C); left untouched.
+        uint8 images (N, H, W, C); not modified.
     rng
-        Where the choices come from.
+        Source of the random choices.
 
     Examples
     --------
@@ -34,16 +37,16 @@ def flip(batch: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def crop(batch: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Shift each image by a few pixels, filling with black: pad, then crop at random.
+    """Pad each image with black and crop it to its size at a random position.
 
     The padding is an eighth of the shorter side, between 1 and 4 pixels: 3 for 28×28, 4 for 32×32.
 
     Parameters
     ----------
     batch
-        uint8 images (N, H, W, C); left untouched.
+        uint8 images (N, H, W, C); not modified.
     rng
-        Where the shifts come from.
+        Source of the random positions.
 
     Examples
     --------
@@ -60,18 +63,18 @@ def crop(batch: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def erase(batch: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Replace a random rectangle of every second image (on average) by noise.
+    """Replace a random rectangle of each image by noise with probability 0.5.
 
     Random erasing with random values (Zhong et al., https://arxiv.org/abs/1708.04896, "RE-R"), with
-    its area of 2 % to 40 % and aspect ratio of 0.3 to 1/0.3. A side that would be longer than the
-    image is cut to it, where the authors draw again.
+    an area of 2 % to 40 % and an aspect ratio of 0.3 to 1/0.3. Deviation: a side longer than the
+    image is clipped, whereas the authors draw again.
 
     Parameters
     ----------
     batch
-        uint8 images (N, H, W, C); left untouched.
+        uint8 images (N, H, W, C); not modified.
     rng
-        Where the rectangles and the noise come from.
+        Source of the random rectangles and noise.
 
     Examples
     --------
@@ -90,7 +93,7 @@ def erase(batch: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def _random_span(size: int, lengths: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Make masks (N, size), each true over one random run of about the given length."""
+    """Return masks (N, size), each true on a random interval of about the given length."""
     lengths = np.clip(np.rint(lengths), 1, size).astype(np.int64)
     starts = rng.integers(0, size - lengths + 1)[:, None]
     positions = np.arange(size)
@@ -101,17 +104,17 @@ AUGMENTATIONS: Mapping[str, Augmentation] = {"flip": flip, "crop": crop, "erase"
 
 
 def resize(batch: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Resize bilinearly, to the very bytes of MXNet's ``transforms.Resize``.
+    """Resize bilinearly; the result has the same bytes as MXNet's ``transforms.Resize``.
 
-    OpenCV's arithmetic, step by step: half-pixel centres, 11-bit fixed-point weights, columns
-    first, then rows with each of the two terms cut to 2 fractional bits before the sum is rounded.
+    This reproduces OpenCV's arithmetic: half-pixel centres, 11-bit fixed-point weights, columns
+    first, then rows with both terms truncated to 2 fractional bits before the sum is rounded.
 
     Parameters
     ----------
     batch
         uint8 images (N, H, W, C).
     size
-        Height and width of the result. (MXNet's transform takes width and height.)
+        Height and width of the result (MXNet's transform takes width and height).
 
     Examples
     --------
@@ -122,7 +125,7 @@ def resize(batch: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     if (height, width) == tuple(size):
         return batch
     left, right, weights = _taps(width, size[1])
-    # Beyond the outermost pixel centres OpenCV zeroes the weight for columns, but not for rows.
+    # Outside the outermost pixel centres OpenCV sets the weight of columns to 0, but not of rows.
     weights = np.where(left == right, 0, weights)
     source = batch.astype(np.int32)
     wide = source[:, :, left] * (_WEIGHT_ONE - weights)[:, None]
@@ -135,7 +138,7 @@ def resize(batch: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def _taps(source: int, target: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Find the two source positions of each target pixel, and the weight of the second."""
+    """Return the two source positions of each target pixel and the weight of the second."""
     centers = ((np.arange(target) + 0.5) * (source / target) - 0.5).astype(np.float32)
     first = np.floor(centers)
     weights = np.rint((centers - first) * _WEIGHT_ONE).astype(np.int32)
@@ -145,14 +148,14 @@ def _taps(source: int, target: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
 def normalize(batch: np.ndarray, mean: Sequence[float], std: Sequence[float]) -> np.ndarray:
-    """Make the network's input: ``(pixel / 255 - mean) / std`` as float32 (N, C, H, W).
+    """Normalize images: ``(pixel / 255 - mean) / std`` as float32 (N, C, H, W).
 
     Parameters
     ----------
     batch
         uint8 images (N, H, W, C).
     mean, std
-        One number a channel, for pixels scaled to [0, 1].
+        Values per channel, for pixels scaled to [0, 1].
 
     Examples
     --------
@@ -169,7 +172,7 @@ def normalize(batch: np.ndarray, mean: Sequence[float], std: Sequence[float]) ->
 
 
 def scale_and_shift(mean: Sequence[float], std: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
-    """Return what :func:`normalize` multiplies bytes by and then adds, a float32 for each channel.
+    """Return the float32 factor and offset per channel that :func:`normalize` applies to bytes.
 
     Examples
     --------

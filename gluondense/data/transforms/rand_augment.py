@@ -1,10 +1,10 @@
-"""RandAugment: two random operations of one strength on each picture.
+"""RandAugment: two random operations of the same magnitude on each image.
 
 References
 ----------
 Cubuk, Zoph, Shlens, Le: "RandAugment: Practical automated data augmentation with a reduced search
-space", https://arxiv.org/abs/1909.13719. Operations and strengths are those of torchvision's
-``RandAugment()``: N = 2, M = 9 of 30, filled with black.
+space", https://arxiv.org/abs/1909.13719. The operations and magnitudes are those of torchvision's
+``RandAugment()``: N = 2, M = 9 of 30, and black outside the image.
 """
 
 from __future__ import annotations
@@ -21,24 +21,24 @@ OPERATIONS, MAGNITUDE, LEVELS = 2, 9, 31
 
 
 def _enhance(kind: Callable[[Image.Image], ImageEnhance._Enhance]) -> Callable:
-    def change(picture: np.ndarray, strength: float) -> np.ndarray:
-        return np.asarray(kind(Image.fromarray(picture)).enhance(1 + strength))
+    def change(image: np.ndarray, strength: float) -> np.ndarray:
+        return np.asarray(kind(Image.fromarray(image)).enhance(1 + strength))
 
     return change
 
 
 def _pillow(operation: Callable[[Image.Image], Image.Image]) -> Callable:
-    def change(picture: np.ndarray, strength: float) -> np.ndarray:
-        return np.asarray(operation(Image.fromarray(picture)))
+    def change(image: np.ndarray, strength: float) -> np.ndarray:
+        return np.asarray(operation(Image.fromarray(image)))
 
     return change
 
 
 def _affine(matrix: Callable[[float, int, int], np.ndarray]) -> Callable:
-    def change(picture: np.ndarray, strength: float) -> np.ndarray:
-        height, width = picture.shape[:2]
+    def change(image: np.ndarray, strength: float) -> np.ndarray:
+        height, width = image.shape[:2]
         return cv2.warpAffine(
-            picture, matrix(strength, height, width), (width, height), flags=cv2.INTER_NEAREST
+            image, matrix(strength, height, width), (width, height), flags=cv2.INTER_NEAREST
         )
 
     return change
@@ -64,18 +64,18 @@ def _shift_y(strength: float, height: int, width: int) -> np.ndarray:
     return np.array([[1.0, 0, 0], [0, 1, round(strength * height)]])
 
 
-def _posterize(picture: np.ndarray, bits: float) -> np.ndarray:
-    return picture & np.uint8(0xFF << (8 - round(bits)) & 0xFF)
+def _posterize(image: np.ndarray, bits: float) -> np.ndarray:
+    return image & np.uint8(0xFF << (8 - round(bits)) & 0xFF)
 
 
-def _solarize(picture: np.ndarray, threshold: float) -> np.ndarray:
-    return np.where(picture >= threshold, 255 - picture, picture)
+def _solarize(image: np.ndarray, threshold: float) -> np.ndarray:
+    return np.where(image >= threshold, 255 - image, image)
 
 
 _SHARE = MAGNITUDE / (LEVELS - 1)
-# operation -> function, strength, whether a coin decides its sign
+# operation -> function, strength, whether its sign is random
 _TABLE: Mapping[str, tuple[Callable[[np.ndarray, float], np.ndarray], float, bool]] = {
-    "identity": (lambda picture, strength: picture, 0.0, False),
+    "identity": (lambda image, strength: image, 0.0, False),
     "shear_x": (_affine(_shear_x), math.tan(0.3 * _SHARE), True),
     "shear_y": (_affine(_shear_y), math.tan(0.3 * _SHARE), True),
     "shift_x": (_affine(_shift_x), 150 / 331 * _SHARE, True),
@@ -93,15 +93,15 @@ _TABLE: Mapping[str, tuple[Callable[[np.ndarray, float], np.ndarray], float, boo
 _NAMES = tuple(_TABLE)
 
 
-def rand_augment(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def rand_augment(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Apply two operations, drawn with replacement.
 
     Parameters
     ----------
-    picture
-        uint8 (H, W, 3); left untouched.
+    image
+        uint8 (H, W, 3); not modified.
     rng
-        Where the choices come from.
+        Source of the random choices.
 
     Examples
     --------
@@ -112,5 +112,5 @@ def rand_augment(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         change, strength, signed = _TABLE[_NAMES[chosen]]
         if signed and rng.random() < 0.5:
             strength = -strength
-        picture = change(picture, strength)
-    return picture
+        image = change(image, strength)
+    return image

@@ -10,7 +10,7 @@ from typing import Any
 import mxnet as mx
 import numpy as np
 
-from ...data.files.image_set import read_pictures, spread
+from ...data.files.image_set import evenly_spaced, read_images
 from ...data.transforms.batch import normalize
 from ...graph.ranges import check_method
 
@@ -94,11 +94,11 @@ class Calibration:
                 raise ValueError(
                     f"pictures ({self.images}) are normalized with mean and std: give them too."
                 )
-            pictures = read_pictures(self.images, channels, (height, width), self.count)
+            pictures = read_images(self.images, channels, (height, width), self.count)
             images = normalize(pictures, mean, std)
         elif hasattr(self.images, "shape"):
             images = _array(self.images)
-            images = images[spread(len(images), self.count)] if images.ndim else images
+            images = images[evenly_spaced(len(images), self.count)] if images.ndim else images
         else:
             images = _first(self.images, self.count)
         if images.ndim != 4 or images.shape[1] != channels or not len(images):

@@ -117,8 +117,8 @@ def test_names_swapped_files(tmp_path, contents):
 @pytest.mark.parametrize(
     ("array", "message"),
     [
-        (np.zeros(59, np.uint8), r"holds an array (59,) where Fashion-MNIST has (60,)"),
-        (np.full(60, 10, np.uint8), "holds the label 10 where Fashion-MNIST has 0 to 9"),
+        (np.zeros(59, np.uint8), r"has an array (59,) where Fashion-MNIST has (60,)"),
+        (np.full(60, 10, np.uint8), "has the label 10 where Fashion-MNIST has 0 to 9"),
         (np.zeros(60, np.uint8), "is not Fashion-MNIST's: its content has SHA-256"),
     ],
 )
@@ -196,7 +196,7 @@ def test_real_files(fashion_mnist_dir):
     pixels = arrays.train_images / np.float32(255)
     assert arrays.info.mean == pytest.approx([pixels.mean(dtype=np.float64)], abs=1e-5)
     assert arrays.info.std == pytest.approx([pixels.std(dtype=np.float64)], abs=1e-5)
-    # The first training pictures, as zalando's README shows them.
+    # The first training images, as zalando's README shows them.
     names = [DATASETS["fashion_mnist"].class_names[label] for label in arrays.train_labels[:3]]
     assert names == ["Ankle boot", "T-shirt/top", "T-shirt/top"]
 

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 from PIL import Image
-from support.images import encoded, gradient, picture
+from support.images import encoded, gradient, noisy_image
 
 from gluondense.data.files import decode as module
 from gluondense.data.files.decode import JPEGHeader, decode
@@ -20,7 +20,7 @@ def worst(one, other):
     return np.abs(one.astype(int) - other.astype(int)).max()
 
 
-def test_ordinary_pictures_equal_pillows():
+def test_common_files_equal_pillow():
     for data in (
         encoded(gradient()),
         encoded(gradient(), progressive=True),
@@ -59,7 +59,7 @@ def test_transparency_becomes_black():
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_pictures_come_upright(orientation):
+def test_exif_orientation_is_applied(orientation):
     exif = Image.Exif()
     exif[0x0112] = orientation
     data = encoded(gradient(), exif=exif)
@@ -72,7 +72,7 @@ def test_pictures_come_upright(orientation):
     assert worst(upright, expected) <= 2
 
 
-def test_reduced_decoding_leaves_what_is_asked_for():
+def test_reduced_decoding_keeps_the_requested_size():
     image = gradient(size=(400, 600))
     data = encoded(image)
     for at_least, height in ((0, 400), (400, 400), (201, 400), (200, 200), (99, 100), (10, 50)):
@@ -82,24 +82,24 @@ def test_reduced_decoding_leaves_what_is_asked_for():
         assert worst(found, resized) <= 6
 
 
-def test_unreadable_pictures_are_named():
+def test_unreadable_images_raise():
     data = encoded(gradient(size=(200, 300)))
-    png = encoded(picture(), "PNG")
+    png = encoded(noisy_image(), "PNG")
     thumbnail = encoded(gradient(size=(8, 8)))
     head = data[:2] + b"\xff\xe1" + (len(thumbnail) + 2).to_bytes(2, "big") + thumbnail + data[2:]
     for bytes_, reason in [
         (b"", "is empty"),
         (data[: len(data) // 2], "is truncated"),
-        (head[: len(head) // 2], "is truncated"),  # though its thumbnail has an end
-        (png[: len(png) // 2], "not a readable picture"),
-        (b"not a picture", "not a picture in a format that Pillow knows"),
+        (head[: len(head) // 2], "is truncated"),  # although its thumbnail is complete
+        (png[: len(png) // 2], "not a readable image"),
+        (b"not an image", "not an image in a format that Pillow knows"),
         (data[:300], "truncated|not a"),
     ]:
         with pytest.raises(ValueError, match=rf"the\.jpg.*({reason})"):
             decode(bytes_, "the.jpg")
 
 
-def test_huge_pictures_are_refused_before_they_are_decoded(monkeypatch):
+def test_huge_images_raise_before_decoding(monkeypatch):
     monkeypatch.setattr(module, "MAX_PIXELS", 40 * 60 - 1)
     with pytest.raises(ValueError, match="a has 40x60 pixels, more than 2399"):
         decode(encoded(gradient()), "a")

@@ -66,15 +66,15 @@ def error_of(path) -> str:
 def test_bad_files_are_named(tmp_path, monkeypatch, lenient):
     # GluonCV sets this for the whole process when it is imported.
     monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", lenient)
-    assert "no picture" in error_of(tmp_path / "nothing.png")
+    assert "no image" in error_of(tmp_path / "nothing.png")
     assert "is a folder" in error_of(tmp_path)
     (tmp_path / "text.png").write_text("hello")
-    assert "not a picture in a format that Pillow knows" in error_of(tmp_path / "text.png")
+    assert "not an image in a format that Pillow knows" in error_of(tmp_path / "text.png")
     noise = np.random.RandomState(0).randint(0, 256, (64, 64)).astype(np.uint8)
     for name in ("cut.png", "cut.jpg"):
         path = save(tmp_path / name, noise)
         path.write_bytes(path.read_bytes()[:1500])
-        assert "not a readable picture" in error_of(path)
+        assert "not a readable image" in error_of(path)
 
 
 def test_channels_must_be_grey_or_rgb(tmp_path):

@@ -9,9 +9,9 @@ import time
 
 import numpy as np
 import pytest
-from support.images import encoded, make_folders, picture
+from support.images import encoded, make_folders, noisy_image
 
-from gluondense.data.datasets.folders import list_folders
+from gluondense.data.files.image_list import list_folders
 from gluondense.data.files.sources import FolderSource
 from gluondense.data.loaders.stream import StreamLoader
 from gluondense.data.transforms.image import EvalTransform, TrainTransform
@@ -40,7 +40,7 @@ def make(source):
         loader.close()
 
 
-def pictures_of(loader, epoch, start=0):
+def images_of(loader, epoch, start=0):
     batches = [(data.copy(), labels) for data, labels in loader.batches(epoch, start)]
     return np.concatenate([data for data, _ in batches]), np.concatenate(
         [part for _, part in batches]
@@ -48,53 +48,53 @@ def pictures_of(loader, epoch, start=0):
 
 
 @pytest.mark.parametrize("workers", [1, 2, 3])
-def test_neither_processes_nor_batches_change_a_picture(make, workers):
-    expected, labels = pictures_of(make(5, shuffle=True, seed=3), epoch=2)
-    found, others = pictures_of(make(4, shuffle=True, seed=3, workers=workers), epoch=2)
+def test_images_depend_neither_on_processes_nor_on_batches(make, workers):
+    expected, labels = images_of(make(5, shuffle=True, seed=3), epoch=2)
+    found, others = images_of(make(4, shuffle=True, seed=3, workers=workers), epoch=2)
     np.testing.assert_array_equal(found, expected)
     np.testing.assert_array_equal(others, labels)
     assert expected.shape == (24, 3, 16, 20)
     assert sorted(labels.tolist()) == sorted([0, 1, 2, 3] * 6)
 
 
-def test_epoch_resumed_in_its_middle_goes_on_with_the_same_batches(make):
+def test_epoch_resumed_in_the_middle_has_the_same_batches(make):
     loader = make(5, shuffle=True, workers=2)
-    whole, labels = pictures_of(loader, epoch=1)
-    rest, last = pictures_of(loader, epoch=1, start=3)
+    whole, labels = images_of(loader, epoch=1)
+    rest, last = images_of(loader, epoch=1, start=3)
     np.testing.assert_array_equal(rest, whole[15:])
     np.testing.assert_array_equal(last, labels[15:])
     assert len(list(loader.batches(1, start=5))) == 0
 
 
-def test_epochs_seeds_and_pictures_differ(make):
+def test_epochs_seeds_and_images_differ(make):
     loader = make(24, shuffle=False, workers=2)
-    first, _ = pictures_of(loader, 0)
-    second, _ = pictures_of(loader, 1)
-    other, _ = pictures_of(make(24, shuffle=False, seed=1), 0)
+    first, _ = images_of(loader, 0)
+    second, _ = images_of(loader, 1)
+    other, _ = images_of(make(24, shuffle=False, seed=1), 0)
     assert not (first == second).all(axis=(1, 2, 3)).any()
     assert not (first == other).all(axis=(1, 2, 3)).any()
-    orders = [pictures_of(make(24, shuffle=True), epoch)[1].tolist() for epoch in (0, 1)]
+    orders = [images_of(make(24, shuffle=True), epoch)[1].tolist() for epoch in (0, 1)]
     assert orders[0] != orders[1]
 
 
 def test_processes_do_not_share_random_streams(tmp_path, make):
     (tmp_path / "same/a").mkdir(parents=True)
     for number in range(8):
-        (tmp_path / f"same/a/{number}.jpg").write_bytes(encoded(picture()))
+        (tmp_path / f"same/a/{number}.jpg").write_bytes(encoded(noisy_image()))
     source = FolderSource(list_folders(tmp_path / "same"))
-    data, _ = pictures_of(make(8, source=source, workers=4), 0)
+    data, _ = images_of(make(8, source=source, workers=4), 0)
     assert len({part.tobytes() for part in data}) == 8
 
 
-def test_an_epoch_that_is_left_early_does_not_spoil_the_next(make):
+def test_an_epoch_left_early_does_not_change_the_next(make):
     loader = make(3, shuffle=True, workers=2)
-    expected, _ = pictures_of(loader, 1)
+    expected, _ = images_of(loader, 1)
     for batches in (1, 2, 3):
         going = loader.batches(0)
         for _ in range(batches):
             next(going)
         going.close()
-        np.testing.assert_array_equal(pictures_of(loader, 1)[0], expected)
+        np.testing.assert_array_equal(images_of(loader, 1)[0], expected)
 
 
 def test_last_batch(make):
@@ -111,8 +111,8 @@ def test_parts_of_batches_and_blocks_of_the_source_make_up_the_whole(make):
         np.testing.assert_array_equal(np.concatenate([part for part, _ in three]), data)
         np.testing.assert_array_equal(np.concatenate([part for _, part in three]), labels)
     assert [make(7).count(index) for index in range(4)] == [7, 7, 7, 3]
-    blocks = [pictures_of(make(5, EVAL, block=block), 0)[0] for block in ((0, 11), (11, 24))]
-    np.testing.assert_array_equal(np.concatenate(blocks), pictures_of(make(5, EVAL), 0)[0])
+    blocks = [images_of(make(5, EVAL, block=block), 0)[0] for block in ((0, 11), (11, 24))]
+    np.testing.assert_array_equal(np.concatenate(blocks), images_of(make(5, EVAL), 0)[0])
 
 
 def test_ten_crops(make):
@@ -124,7 +124,7 @@ def test_ten_crops(make):
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_unreadable_pictures(tmp_path, make, source, capfd, workers):
+def test_unreadable_images(tmp_path, make, source, capfd, workers):
     broken = tmp_path / "train/class1/3.jpg"
     broken.write_bytes(b"")
     loader = make(24, EVAL, workers=workers)
@@ -135,13 +135,13 @@ def test_unreadable_pictures(tmp_path, make, source, capfd, workers):
     warnings = capfd.readouterr().err.splitlines()
     assert warnings == [f"warning: skipped {broken}: {broken} is empty; get it again"]
     assert list(loader.bad) == [str(broken)]
-    _, labels = pictures_of(make(24, shuffle=True, workers=workers), 0)
+    _, labels = images_of(make(24, shuffle=True, workers=workers), 0)
     assert sorted(labels.tolist()) == [0] * 6 + [1] * 6 + [2] * 6 + [3] * 6  # its neighbour, twice
     with pytest.raises(ValueError, match=r"3\.jpg is empty.*--bad skip"):
         list(make(5, EVAL, workers=workers, bad="error"))
     for path in tmp_path.glob("train/*/*.jpg"):
         path.unlink()
-    with pytest.raises(ValueError, match="16 pictures in a row can't be read"):
+    with pytest.raises(ValueError, match="16 consecutive images are unreadable"):
         list(make(5, shuffle=True, workers=workers).batches(0))
 
 
@@ -153,19 +153,19 @@ def test_labels_beyond_the_classes_are_never_skipped(make):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"batch_size": 0}, "batch_size=0 must lie between 1 and 24"),
+        ({"batch_size": 0}, r"batch_size \(=0\) must be a positive integer"),
         ({"batch_size": 25, "last": "discard"}, "batch_size=25"),
-        ({"batch_size": 2, "last": "wrap"}, "last='wrap'"),
-        ({"batch_size": 2, "bad": "ignore"}, "bad='ignore'"),
-        ({"batch_size": 2, "workers": -1}, "workers=-1"),
+        ({"batch_size": 2, "last": "wrap"}, r"last \(='wrap'\)"),
+        ({"batch_size": 2, "bad": "ignore"}, r"bad \(='ignore'\)"),
+        ({"batch_size": 2, "workers": -1}, r"workers \(=-1\)"),
     ],
 )
-def test_mistakes(make, options, message):
+def test_invalid_options(make, options, message):
     with pytest.raises(ValueError, match=message):
         make(**options)
 
 
-def test_processes_end_with_the_loader_and_memory_does_not_grow(source):
+def test_processes_end_with_the_loader(source):
     before = children()
     loader = StreamLoader(source, TRAIN, 4, workers=2)
     list(loader.batches(0))
@@ -175,7 +175,7 @@ def test_processes_end_with_the_loader_and_memory_does_not_grow(source):
     assert children() == before
 
 
-def test_a_killed_process_is_named(make):
+def test_a_killed_process_raises(make):
     before = children()
     loader = make(4, shuffle=True, workers=2)
     for process in children() - before:
@@ -186,10 +186,10 @@ def test_a_killed_process_is_named(make):
 
 KILLED = """
 import sys
-from gluondense.data.folders import list_folders
-from gluondense.data.pipeline import EvalTransform
-from gluondense.data.sources import FolderSource
-from gluondense.data.stream import StreamLoader
+from gluondense.data.files.image_list import list_folders
+from gluondense.data.transforms.image import EvalTransform
+from gluondense.data.files.sources import FolderSource
+from gluondense.data.loaders.stream import StreamLoader
 source = FolderSource(list_folders(sys.argv[1]))
 loader = StreamLoader(source, EvalTransform((8, 8), (0,) * 3, (1,) * 3), 4, workers=3)
 next(iter(loader))
@@ -200,7 +200,7 @@ sys.stdin.read()
 
 def test_processes_end_when_the_training_is_killed(root, source):
     process = subprocess.Popen(
-        [sys.executable, "-c", KILLED, str(source.pictures.root)],
+        [sys.executable, "-c", KILLED, str(source.images.root)],
         env={**os.environ, "PYTHONPATH": str(root)},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,

@@ -5,7 +5,7 @@ import io
 import numpy as np
 import pytest
 from PIL import Image
-from support.images import encoded, gradient, picture
+from support.images import encoded, gradient, noisy_image
 
 from gluondense.data.transforms.image import EvalTransform, TrainTransform, random_box, write_input
 from gluondense.data.transforms.rand_augment import _TABLE, rand_augment
@@ -21,14 +21,14 @@ def run(transform, data, seed=0):
 
 
 def pixels_of(planes):
-    """Back to 0 to 255, (H, W, 3)."""
+    """Invert the normalization: (H, W, 3) in [0, 255]."""
     return (planes.transpose(1, 2, 0) * STD + MEAN) * 255
 
 
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
 @pytest.mark.parametrize(("size", "ratio"), [((32, 32), 0.875), ((33, 33), 0.887), ((40, 40), 1.0)])
-def test_evaluation_is_torchvisions(interpolation, size, ratio):
-    data = encoded(picture(size=(91, 130)), "PNG")
+def test_evaluation_equals_torchvision(interpolation, size, ratio):
+    data = encoded(noisy_image(size=(91, 130)), "PNG")
     found = run(EvalTransform(size, MEAN, STD, ratio, interpolation), data)
     image = Image.open(io.BytesIO(data))
     # torchvision's Resize(int) and CenterCrop, step by step.
@@ -41,14 +41,14 @@ def test_evaluation_is_torchvisions(interpolation, size, ratio):
     np.testing.assert_allclose(pixels_of(found), crop, atol=1e-3)
 
 
-def test_pictures_smaller_than_the_input_are_enlarged():
-    assert run(EvalTransform((64, 64), MEAN, STD), encoded(picture(size=(5, 9)))).shape[1:] == (
+def test_images_smaller_than_the_input_are_enlarged():
+    assert run(EvalTransform((64, 64), MEAN, STD), encoded(noisy_image(size=(5, 9)))).shape[1:] == (
         64,
         64,
     )
     transform = TrainTransform((64, 64), ("random_resized_crop",), MEAN, STD)
     for seed in range(5):
-        run(transform, encoded(picture(size=(1, 3))), seed)
+        run(transform, encoded(noisy_image(size=(1, 3))), seed)
 
 
 def test_ten_crops_are_corners_centre_and_mirrors():
@@ -61,7 +61,7 @@ def test_ten_crops_are_corners_centre_and_mirrors():
     np.testing.assert_array_equal(crops[5:], crops[:5, ..., ::-1])
 
 
-def test_random_boxes_are_spread_as_torchvisions():
+def test_random_boxes_have_the_distribution_of_torchvision():
     rng = np.random.default_rng(0)
     boxes = np.array([random_box(300, 400, rng) for _ in range(4000)])
     top, left, height, width = boxes.T
@@ -71,19 +71,19 @@ def test_random_boxes_are_spread_as_torchvisions():
     area, aspect = height * width / 120000, width / height
     assert area.min() < 0.09
     assert area.max() > 0.9
-    # Not the 0.54 and 0 that are drawn, for large boxes that are upright don't fit.
+    # Not the drawn means of 0.54 and 0, because large upright boxes do not fit.
     assert area.mean() == pytest.approx(0.43, abs=0.02)
     assert aspect.min() > 0.74
     assert aspect.max() < 1.35
     assert np.log(aspect).mean() == pytest.approx(0.035, abs=0.015)
 
 
-def test_boxes_of_very_long_pictures_are_central():
+def test_boxes_of_very_long_images_are_central():
     assert random_box(10, 1000, np.random.default_rng(0)) == (0, 493, 10, 13)
 
 
-def test_a_box_of_the_reduced_picture_is_that_of_the_whole():
-    """The gradient tells from its colours where the box was cut, whatever size was decoded."""
+def test_box_of_the_reduced_image_equals_that_of_the_full_image():
+    """The colours of the gradient tell the position of the box, whatever the decoded size."""
     image = gradient(size=(600, 800))
     small = TrainTransform((24, 24), ("random_resized_crop",), MEAN, STD)
     for seed in range(8):
@@ -99,7 +99,7 @@ def test_flips_are_half_of_all():
 
 
 def test_colors_change_within_bounds_and_only_if_asked_for():
-    data = encoded(picture(size=(16, 16)), "PNG")
+    data = encoded(noisy_image(size=(16, 16)), "PNG")
     plain = run(TrainTransform((16, 16), (), MEAN, STD), data)
     np.testing.assert_array_equal(plain, run(TrainTransform((16, 16), (), MEAN, STD), data, 5))
     for name in ("color_jitter", "lighting"):
@@ -109,11 +109,11 @@ def test_colors_change_within_bounds_and_only_if_asked_for():
 
 
 def test_color_jitter_equals_its_steps_one_by_one(monkeypatch):
-    from gluondense.data.transforms import image as pipeline
+    from gluondense.data.transforms import image as module
 
     rng = np.random.default_rng(4)
     image = rng.integers(0, 256, (6, 7, 3)).astype(np.uint8)
-    color = pipeline._color_jitter(np.eye(3, 4), image.mean(axis=(0, 1)), np.random.default_rng(1))
+    color = module._color_jitter(np.eye(3, 4), image.mean(axis=(0, 1)), np.random.default_rng(1))
     out = np.zeros((3, 6, 7), np.float32)
     write_input(image, color, (0, 0, 0), (1 / 255,) * 3, out)
 
@@ -129,7 +129,7 @@ def test_color_jitter_equals_its_steps_one_by_one(monkeypatch):
 @pytest.mark.parametrize("sign", [1, -1])
 def test_each_operation_of_rand_augment(name, sign):
     change, strength, signed = _TABLE[name]
-    image = np.asarray(picture(3, size=(24, 24))) - np.asarray(gradient(size=(24, 24))) // 8
+    image = np.asarray(noisy_image(3, size=(24, 24))) - np.asarray(gradient(size=(24, 24))) // 8
     before = image.copy()
     changed = change(image, strength * sign if signed else strength)
     assert changed.shape == image.shape
@@ -140,7 +140,7 @@ def test_each_operation_of_rand_augment(name, sign):
 
 
 def test_rand_augment_draws_all_operations():
-    image = np.asarray(picture(size=(12, 12)))
+    image = np.asarray(noisy_image(size=(12, 12)))
     results = {rand_augment(image, np.random.default_rng(seed)).tobytes() for seed in range(200)}
     assert len(results) > 70
 
@@ -148,12 +148,18 @@ def test_rand_augment_draws_all_operations():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: TrainTransform((8, 8), ("blur",), MEAN, STD), "unknown augmentation 'blur'"),
-        (lambda: EvalTransform((8, 8), MEAN, STD, crops=5), "crops=5 must be 1 or 10"),
-        (lambda: EvalTransform((8, 8), MEAN, STD, crop_ratio=1.5), r"crop_ratio=1\.5"),
-        (lambda: EvalTransform((8, 8), MEAN, STD, interpolation="area"), "interpolation='area'"),
+        (
+            lambda: TrainTransform((8, 8), ("blur",), MEAN, STD),
+            "unknown augmentation 'blur'",
+        ),
+        (lambda: EvalTransform((8, 8), MEAN, STD, crops=5), r"crops \(=5\) must be 1 or 10"),
+        (lambda: EvalTransform((8, 8), MEAN, STD, crop_ratio=1.5), r"crop_ratio \(=1\.5\)"),
+        (
+            lambda: EvalTransform((8, 8), MEAN, STD, interpolation="area"),
+            r"interpolation \(='area'\)",
+        ),
     ],
 )
-def test_mistakes(make, message):
+def test_invalid_options(make, message):
     with pytest.raises(ValueError, match=message):
         make()

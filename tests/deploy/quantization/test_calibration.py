@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 import gluondense
-from gluondense.data.files.image_set import read_pictures, spread
+from gluondense.data.files.image_set import evenly_spaced, read_images
 from gluondense.data.transforms.batch import normalize
 from gluondense.deploy import Calibration
 from gluondense.graph.ranges import BINS, CLIP_STEP, collect_ranges, divergences
@@ -183,15 +183,15 @@ def write_records(folder, path, indexed=True):
 
 
 def test_pictures_come_evenly_from_a_folder_and_its_records(folder, tmp_path):
-    everything = read_pictures(folder, 3, (8, 10), 100)
+    everything = read_images(folder, 3, (8, 10), 100)
     assert everything.shape == (7, 8, 10, 3)
-    some = read_pictures(folder, 3, (8, 10), 3)
+    some = read_images(folder, 3, (8, 10), 3)
     np.testing.assert_array_equal(some, everything[[0, 2, 4]])
     with_index = write_records(folder, tmp_path / "indexed.rec")
-    np.testing.assert_array_equal(read_pictures(with_index, 3, (8, 10), 3), some)
+    np.testing.assert_array_equal(read_images(with_index, 3, (8, 10), 3), some)
     without = write_records(folder, tmp_path / "plain.rec", indexed=False)
-    np.testing.assert_array_equal(read_pictures(without, 3, (8, 10), 3), everything[:3])
-    assert read_pictures(without, 1, (8, 10), 100).shape == (7, 8, 10, 1)
+    np.testing.assert_array_equal(read_images(without, 3, (8, 10), 3), everything[:3])
+    assert read_images(without, 1, (8, 10), 100).shape == (7, 8, 10, 1)
 
 
 def test_a_calibrations_images_in_every_form(folder, tmp_path, random):
@@ -211,7 +211,7 @@ def test_a_calibrations_images_in_every_form(folder, tmp_path, random):
         assert read.images.dtype == np.float32
     for path in (folder, write_records(folder, tmp_path / "all.rec")):
         read = Calibration(path, count=4).read(SHAPE, MEAN, STD)
-        pixels = read_pictures(folder, 3, (8, 10), 4)
+        pixels = read_images(folder, 3, (8, 10), 4)
         assert read.images.shape == (4, 3, 8, 10)
         if path == folder:
             np.testing.assert_array_equal(read.images, normalize(pixels, MEAN, STD))
@@ -223,7 +223,7 @@ def test_at_most_count_images_are_taken(random):
     np.testing.assert_array_equal(evenly.images, array[[0, 2, 5, 7]])
     first = Calibration([array[:3], array[3:6], array[6:]], count=4).read(SHAPE, None, None)
     np.testing.assert_array_equal(first.images, array[:4])
-    assert spread(3, 9) == [0, 1, 2]
+    assert evenly_spaced(3, 9) == [0, 1, 2]
     sizes = [len(batch) for batch in Calibration(np.zeros((5, 3, 250, 200))).batches()]
     assert sizes == [2, 2, 1]
 
@@ -273,9 +273,9 @@ def test_places_without_fit_pictures(folder, tmp_path):
     assert "name a folder" in refused(tmp_path / "nowhere", FileNotFoundError)
     assert "neither a folder" in refused(folder / "notes.txt")
     (tmp_path / "empty").mkdir()
-    assert "no pictures in" in refused(tmp_path / "empty")
+    assert "no images in" in refused(tmp_path / "empty")
     (tmp_path / "torn.rec").write_bytes(b"something else than records, and long enough")
-    assert "torn.rec is not a sound RecordIO file" in refused(tmp_path / "torn.rec")
+    assert "torn.rec is damaged at byte 0" in refused(tmp_path / "torn.rec")
     (folder / "b" / "5.png").write_bytes(b"torn")
     assert "5.png" in refused(folder)
     bad = write_records(folder, tmp_path / "bad.rec")

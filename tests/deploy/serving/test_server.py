@@ -167,7 +167,7 @@ def garbage(jpeg: bytes):
     json_type = {"Content-Type": "application/json"}
     return {
         "truncated": (jpeg[: len(jpeg) // 2], {}, 400, "truncated"),
-        "text": (b"hello", {}, 400, "not a picture"),
+        "text": (b"hello", {}, 400, "not an image"),
         "bomb": (bomb(), {}, 413, "more than 50,000,000 pixels"),
         "empty": (b"", {}, 400, "there is no picture"),
         "said to be text": (jpeg, {"Content-Type": "text/plain"}, 415, "text/plain is no picture"),

@@ -1,0 +1,88 @@
+"""Ground truth files of ImageNet's flat validation folder, in the forms that are in use."""
+
+from __future__ import annotations
+
+import csv
+import os
+from pathlib import Path
+
+import numpy as np
+
+# Paths of the known files, relative to the data folder.
+GROUND_TRUTH_FILES = (
+    "ILSVRC2012_validation_ground_truth.txt",
+    "ILSVRC2012_devkit_t12/data/ILSVRC2012_validation_ground_truth.txt",
+    "data/ILSVRC2012_validation_ground_truth.txt",
+    "imagenet_2012_validation_synset_labels.txt",
+    "LOC_val_solution.csv",
+    "val.txt",
+)
+
+
+def find_ground_truth(*folders: Path) -> Path | None:
+    """Return the first of the ``GROUND_TRUTH_FILES`` that exists in one of the folders."""
+    paths = (folder / name for folder in folders for name in GROUND_TRUTH_FILES)
+    return next((path for path in paths if path.is_file()), None)
+
+
+def read_ground_truth(
+    path: str | os.PathLike[str], meta: str | os.PathLike[str] | None = None
+) -> dict[str, str] | dict[str, int]:
+    """Read the class of each validation image, by its file name without suffix.
+
+    A class is a wnid or a label. The known forms are the development kit's
+    ``ILSVRC2012_validation_ground_truth.txt`` (class numbers of ``meta.mat``), one wnid per line in
+    the order of the images, Caffe's ``val.txt`` (name and label, or name and wnid), and Kaggle's
+    ``LOC_val_solution.csv``.
+
+    Parameters
+    ----------
+    path
+        The file.
+    meta
+        ``meta.mat`` of the development kit. None means the file of that name beside ``path``.
+
+    Raises
+    ------
+    FileNotFoundError
+        If one of the files is missing.
+    ValueError
+        If the file has none of these forms.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"no ground truth {path}; see docs/imagenet.md for the forms")
+    lines = path.read_text(encoding="utf-8").split("\n")
+    rows = [line.replace("\t", " ").split() for line in lines if line.strip()]
+    if rows and lines[0].startswith("ImageId,"):
+        return {row["ImageId"]: row["PredictionString"].split()[0] for row in csv.DictReader(lines)}
+    widths = {len(row) for row in rows}
+    if widths == {2}:
+        values = [row[1] for row in rows]
+        stems = [Path(row[0]).stem for row in rows]
+        if all(map(str.isdigit, values)):
+            return dict(zip(stems, map(int, values)))
+        return dict(zip(stems, values))
+    if widths != {1}:
+        raise ValueError(f"{path} is not a ground truth in a known form; see docs/imagenet.md")
+    stems = [f"ILSVRC2012_val_{number:08d}" for number in range(1, len(rows) + 1)]
+    if rows[0][0].startswith("n"):
+        return {stem: row[0] for stem, row in zip(stems, rows)}
+    wnids = _read_wnids(Path(meta) if meta is not None else path.with_name("meta.mat"))
+    try:
+        return {stem: wnids[int(row[0])] for stem, row in zip(stems, rows)}
+    except (ValueError, KeyError) as error:
+        raise ValueError(f"{path} has {error}, which is not a class number of meta.mat") from None
+
+
+def _read_wnids(meta: Path) -> dict[int, str]:
+    """Read the development kit's class numbers, which do not follow the order of the wnids."""
+    if not meta.is_file():
+        raise FileNotFoundError(
+            f"no {meta}, which maps the class numbers of the ground truth to wnids; copy it from "
+            "the development kit beside the ground truth"
+        )
+    from scipy.io import loadmat
+
+    synsets = loadmat(meta, squeeze_me=True)["synsets"]
+    return {int(row["ILSVRC2012_ID"]): str(row["WNID"]) for row in np.atleast_1d(synsets)}

@@ -1,0 +1,198 @@
+"""Lists of image files and their labels: from class folders, a flat folder or an im2rec list."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+SUFFIXES = (".jpeg", ".jpg", ".png", ".bmp", ".gif", ".pgm", ".ppm", ".tif", ".tiff", ".webp")
+
+
+@dataclass(frozen=True)
+class ImageList:
+    """Image files with their labels.
+
+    Parameters
+    ----------
+    root
+        The folder that contains the files.
+    names
+        Paths relative to ``root`` as bytes (N,). A million Python strings would be copied into each
+        forked process, because reference counting writes to their pages.
+    labels
+        int64 (N,).
+    class_names
+        The name of each label.
+    """
+
+    root: Path
+    names: np.ndarray
+    labels: np.ndarray
+    class_names: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def name(self, index: int) -> str:
+        """Return the path of an image relative to the root."""
+        return os.fsdecode(self.names[index])
+
+    def path(self, index: int) -> Path:
+        """Return the path of an image."""
+        return self.root / self.name(index)
+
+
+def list_folders(
+    root: str | os.PathLike[str], class_names: tuple[str, ...] | None = None
+) -> ImageList:
+    """List the images of a folder that has one subfolder per class, sorted by path.
+
+    Parameters
+    ----------
+    root
+        The folder. Class folders may have subfolders.
+    class_names
+        The classes in the order of their labels. None means the sorted names of the subfolders.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the folder is missing.
+    ValueError
+        If there are no subfolders, one is not among ``class_names``, or, where those are None, one
+        has no images.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> folder = tempfile.mkdtemp()
+    >>> for name in ("dog/2.jpg", "cat/1.jpg", "cat/notes.txt"):
+    ...     file = Path(folder, name)
+    ...     file.parent.mkdir(exist_ok=True)
+    ...     file.touch()
+    >>> found = list_folders(folder)
+    >>> found.class_names, found.labels.tolist(), found.name(1)
+    (('cat', 'dog'), [0, 1], 'dog/2.jpg')
+    """
+    root = Path(root)
+    if not root.is_dir():
+        raise FileNotFoundError(f"no folder {root}; it must have one folder per class")
+    with os.scandir(root) as entries:
+        folders = sorted(entry.name for entry in entries if entry.is_dir())
+    if not folders:
+        raise ValueError(f"{root} has no class folders; see docs/imagenet.md for the layouts")
+    known = class_names or tuple(folders)
+    unknown = sorted(set(folders) - set(known))
+    if unknown:
+        raise ValueError(
+            f"{root / unknown[0]} is not one of the {len(known)} classes ({known[0]}, …); "
+            "training and validation need the same classes"
+        )
+    names: list[bytes] = []
+    labels: list[int] = []
+    for folder in folders:
+        files = sorted(_image_files(root / folder))
+        if not files and class_names is None:
+            raise ValueError(f"{root / folder} has no images; remove it or fill it")
+        names += [os.fsencode(os.path.join(folder, name)) for name in files]
+        labels += [known.index(folder)] * len(files)
+    return ImageList(root, np.array(names, np.bytes_), np.array(labels, np.int64), known)
+
+
+def list_flat(
+    root: str | os.PathLike[str], labels: Mapping[str, Any]
+) -> tuple[np.ndarray, list[Any]]:
+    """List the images of a flat folder: names as bytes (N,), sorted, and the label of each.
+
+    Parameters
+    ----------
+    root
+        The folder.
+    labels
+        The label of each image by its file name without suffix.
+
+    Raises
+    ------
+    ValueError
+        If there are no images, or one has no label.
+    """
+    names = sorted(_image_files(Path(root)))
+    if not names:
+        raise ValueError(f"{root} has no images, neither in class folders nor flat")
+    stems = [Path(name).stem for name in names]
+    missing = [name for name, stem in zip(names, stems) if stem not in labels]
+    if missing:
+        raise ValueError(
+            f"{len(missing)} images of {root} have no label in the ground truth, {missing[0]} first"
+        )
+    return np.array(list(map(os.fsencode, names)), np.bytes_), [labels[stem] for stem in stems]
+
+
+def list_from_file(root: str | os.PathLike[str], path: str | os.PathLike[str]) -> ImageList:
+    """List the images of an im2rec list file; the folders' names become the class names.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ValueError
+        If a line is malformed, or a label is not a non-negative integer.
+    """
+    rows = list(read_list_file(path))
+    if not rows:
+        raise ValueError(f"{path} lists no images")
+    labels = np.array([label for _, label, _ in rows])
+    if (labels != labels.astype(np.int64)).any() or labels.min() < 0:
+        raise ValueError(f"{path} has labels that are not non-negative integers")
+    labels = labels.astype(np.int64)
+    names = np.array([os.fsencode(name) for _, _, name in rows], np.bytes_)
+    classes = [str(label) for label in range(int(labels.max()) + 1)]
+    for label, (_, _, name) in zip(labels.tolist(), rows):
+        folder = os.path.dirname(name)
+        if folder:
+            classes[label] = folder.split(os.sep)[0]
+    if len(set(classes)) < len(classes):  # the folders do not stand for classes
+        classes = [str(label) for label in range(len(classes))]
+    return ImageList(Path(root), names, labels, tuple(classes))
+
+
+def read_list_file(path: str | os.PathLike[str]) -> Iterator[tuple[int, float, str]]:
+    """Yield the rows of a list file ``NAME.lst`` in im2rec's format: key, label, path.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ValueError
+        If a line does not have three columns, as with several labels.
+    """
+    with open(path, encoding="utf-8") as file:
+        for number, line in enumerate(file, 1):
+            columns = line.rstrip("\n").split("\t")
+            if columns == [""]:
+                continue
+            try:
+                key, label, name = columns
+                row = int(key), float(label), name
+            except ValueError:
+                raise ValueError(
+                    f"line {number} of {path} is not number, label and path between tabs: "
+                    f"{line.strip()[:60]!r}"
+                ) from None
+            yield row
+
+
+def _image_files(folder: Path) -> list[str]:
+    """Return the paths of all images below a folder, relative to it."""
+    found = []
+    for parent, _, files in os.walk(folder, followlinks=True):
+        relative = os.path.relpath(parent, folder)
+        for file in files:
+            if file.lower().endswith(SUFFIXES):
+                found.append(file if relative == "." else os.path.join(relative, file))
+    return found
