@@ -157,7 +157,10 @@ def test_the_papers_recipes():
         (["--gpus=99", "--data-dir={data}"], "GPU 99 isn't there"),
         (["--resume={tmp}/none"], "holds no run"),
         (["--resume"], "--resume needs the run's folder"),
-        (["--batch-size=41", "--data-dir={data}"], "batch_size=41 must lie between 1 and 40"),
+        (
+            ["--batch-size=41", "--data-dir={data}"],
+            "batch_size=41 with last='discard' leaves no batch of 40",
+        ),
         (["--teacher=nobody", "--data-dir={data}", "--batch-size=8"], "nobody"),
         (["--input-size=16", "--data-dir={data}", "--batch-size=8"], "too small"),
     ],
