@@ -2,35 +2,26 @@
 
 from __future__ import annotations
 
-import sys
+import argparse
 from typing import Optional
 
-from ..deploy import archive
-from ..deploy.serving.archive import ARCHIVES
-from .arguments import Parser
+from .arguments import Parser, call
 
 
 def main(argv: Optional[list[str]] = None) -> int:
-    """Parse, pack, print what was written; return the process's exit code."""
-    args = _parser().parse_args(argv)
-    try:
-        path = archive(args.export, args.archive)
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    print(f"{path} ({path.stat().st_size:,} bytes)")
-    return 0
-
-
-def _parser() -> Parser:
+    """Pack the export, print the archive's path; return the exit code."""
     parser = Parser(description=__doc__)
     parser.add_argument("export", help="an export: its prefix or one of its files")
     parser.add_argument(
         "archive",
-        help="; ".join(f"NAME{ending}: for {row.server}" for ending, row in ARCHIVES.items()),
+        help="NAME.mar for multi-model-server, NAME.tar.gz for SageMaker's MXNet container, "
+        "NAME.zip for DJL",
     )
-    return parser
+    return call(_run, parser.parse_args(argv))
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+def _run(args: argparse.Namespace) -> None:
+    from ..deploy.serving.archive import archive
+
+    path = archive(args.export, args.archive)
+    print(f"{path} ({path.stat().st_size:,} bytes)")

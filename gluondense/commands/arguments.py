@@ -7,6 +7,9 @@ import json
 import sys
 from typing import Any, Callable, NoReturn, Optional
 
+# Keys of gluondense.data.DATASETS, which needs NumPy; a test compares them.
+DATASETS = ("cifar10", "cifar100", "digits", "fashion_mnist", "imagenet", "svhn", "synthetic")
+
 
 class Parser(argparse.ArgumentParser):
     """A parser that reports an error in one line, ``error: …``, with exit code 2."""

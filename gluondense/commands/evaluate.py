@@ -4,55 +4,55 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Optional
+from typing import TYPE_CHECKING, Any, Optional
 
-from ..data import DATASETS
-from ..evaluation import Report, Subject, evaluate_subject, open_subject, open_test_data
-from ..training.devices import find_devices
-from .arguments import Parser
+from .arguments import DATASETS, Parser, call
+
+if TYPE_CHECKING:
+    from ..evaluation import Report, Subject
 
 
 def main(argv: Optional[list[str]] = None) -> int:
-    """Parse, evaluate, print; return the process's exit code."""
-    args = _parser().parse_args(argv)
-    try:
-        report = _evaluate(args)
-        print("\n".join(report.lines()))
-        if args.json:
-            text = json.dumps(report.to_dict(), indent=2, ensure_ascii=False) + "\n"
-            Path(args.json).write_text(text, encoding="utf-8")
-        if args.report:
-            Path(args.report).write_text(report.page(), encoding="utf-8")
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    """Print the accuracy, write what was asked for; return the exit code."""
+    return call(_run, _parser().parse_args(argv))
 
 
 def _parser() -> Parser:
     parser = Parser(description=__doc__)
     add = parser.add_argument
     add("model", help="a run's folder, an export's prefix, or weights such as densenet121.tv_in1k")
-    add("--dataset", choices=sorted(DATASETS), help="default: the run's, else imagenet")
-    add("--data-dir", metavar="FOLDER", help="where its files lie; default: the run's")
-    add("--rec-val", metavar="FILE.rec", help="pictures in a RecordIO file")
-    add("--ground-truth", metavar="FILE", help="answers of a flat DATA_DIR/val")
+    add("--dataset", choices=DATASETS, help="default: the run's, else imagenet")
+    add("--data-dir", metavar="FOLDER", help="folder of its files; default: the run's")
+    add("--rec-val", metavar="FILE.rec", help="images in a RecordIO file")
+    add("--ground-truth", metavar="FILE", help="labels of a flat DATA_DIR/val")
     add("--crops", type=int, choices=(1, 10), default=1)
-    add("--input-size", type=int, help="side of what the network sees; default: its own")
+    add("--input-size", type=int, help="height and width of the network's input; default: its own")
     add("--crop-ratio", type=float, help="default: its own, else 0.875")
     add("--interpolation", choices=("bilinear", "bicubic"), help="default: its own")
     add("--batch-size", type=int, help="images of all devices; default: 32, of ten crops 8")
     add("-j", "--num-data-workers", dest="workers", type=int, default=4, help="default: 4")
     add("--num-gpus", type=int, default=0, help="default: evaluate on the CPU")
-    add("--json", metavar="FILE", help="write all figures, those of each class among them")
+    add("--json", metavar="FILE", help="write all metrics, also of each class")
     add("--report", metavar="FILE.html", help="write a page")
     return parser
 
 
+def _run(args: argparse.Namespace) -> None:
+    report = _evaluate(args)
+    print("\n".join(report.lines()))
+    if args.json:
+        text = json.dumps(report.to_dict(), indent=2, ensure_ascii=False) + "\n"
+        Path(args.json).write_text(text, encoding="utf-8")
+    if args.report:
+        Path(args.report).write_text(report.page(), encoding="utf-8")
+
+
 def _evaluate(args: argparse.Namespace) -> Report:
+    from ..evaluation import evaluate_subject, open_subject, open_test_data
+    from ..training.devices import find_devices
+
     devices = find_devices(tuple(range(args.num_gpus)))
     subject = _with_flags(open_subject(args.model, devices), args)
     config = subject.config
@@ -77,7 +77,3 @@ def _with_flags(subject: Subject, args: argparse.Namespace) -> Subject:
             raise ValueError(f"--input-size {args.input_size} must be at least 1.")
         given["size"] = (args.input_size, args.input_size)
     return replace(subject, **given)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,9 +1,8 @@
-"""What networks cost: parameters, multiply-adds, activations, memory and CIO.
+"""Count parameters, multiply-adds, activations, memory and CIO of networks.
 
-python scripts/model_stats.py densenet121 'csp*' dpn92 --html costs.html
-python scripts/model_stats.py 'dpn*' --input-size 320 --set attention=se
-python scripts/model_stats.py densenet121 --per-layer --csv layers.csv
-python scripts/model_stats.py --docs docs/models.md
+gluondense stats densenet121 'csp*' dpn92 --html costs.html
+gluondense stats 'dpn*' --input-size 320 --set attention=se
+gluondense stats densenet121 --per-layer --csv layers.csv
 """
 
 from __future__ import annotations
@@ -12,32 +11,26 @@ import argparse
 import csv
 import json
 import re
-import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import gluondense
+from .arguments import Parser, call
 
-from ..analysis.comparison import records, table, write_page
-from ..analysis.costs import Summary
-from ..models import SPECS
-from .arguments import Parser
+if TYPE_CHECKING:
+    from ..analysis.costs import Summary
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Print and write what the named networks cost; return the exit code, 2 after an error."""
-    options = _parser().parse_args(argv)
-    try:
-        given = {"classes": options.classes, "in_channels": options.in_channels}
-        given = {name: value for name, value in given.items() if value is not None}
-        fields = {**dict(options.set), **given}
-        costs = [_count(name, options.input_size, fields) for name in _names(options.models)]
-        _write(costs, options)
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    """Print and write the costs of the named networks; return the exit code."""
+    return call(_run, _parser().parse_args(argv))
+
+
+def _run(args: argparse.Namespace) -> None:
+    given = {"classes": args.classes, "in_channels": args.in_channels}
+    given = {name: value for name, value in given.items() if value is not None}
+    fields = {**dict(args.set), **given}
+    _write([_count(name, args.input_size, fields) for name in _names(args.models)], args)
 
 
 def _parser() -> Parser:
@@ -58,7 +51,6 @@ def _parser() -> Parser:
     add("--csv", type=Path, metavar="FILE", help="write the numbers as CSV")
     add("--json", type=Path, metavar="FILE", help="write the numbers as JSON")
     add("--html", type=Path, metavar="FILE", help="write a page of charts that needs no network")
-    add("--docs", type=Path, metavar="FILE", help="write the documentation's page of all networks")
     return parser
 
 
@@ -73,29 +65,34 @@ def _size(text: str) -> tuple[int, int]:
 
 def _names(patterns: Sequence[str]) -> list[str]:
     """Expand the patterns, in the registry's order; names as such are left to get_spec to check."""
+    from ..models.registry import SPECS, list_models
+
     names: list[str] = []
     for pattern in patterns:
         if not re.search(r"[*?\[]", pattern):
             names.append(pattern)
             continue
-        matches = gluondense.list_models(pattern)
+        matches = list_models(pattern)
         found = [name for name in SPECS if name in matches]
         if not found:
-            raise ValueError(
-                f"no model matches {pattern!r}: gluondense.list_models() has all names."
-            )
+            raise ValueError(f"no model matches {pattern!r}: `gluondense models` lists all.")
         names += found
     return list(dict.fromkeys(names))
 
 
 def _count(name: str, size: tuple[int, int] | None, fields: dict[str, Any]) -> Summary:
-    spec = gluondense.get_spec(name, **fields)
+    from ..analysis.costs import summary
+    from ..models.registry import get_spec
+
+    spec = get_spec(name, **fields)
     if size is None:
-        return gluondense.summary(name, **fields)
-    return gluondense.summary(name, (1, spec.in_channels, *size), **fields)
+        return summary(name, **fields)
+    return summary(name, (1, spec.in_channels, *size), **fields)
 
 
 def _write(costs: list[Summary], options: argparse.Namespace) -> None:
+    from ..analysis.comparison import records, table, write_page
+
     rows = records(costs, options.per_layer)
     if options.csv:
         with options.csv.open("w", newline="", encoding="utf-8") as file:
@@ -107,7 +104,3 @@ def _write(costs: list[Summary], options: argparse.Namespace) -> None:
     if options.html:
         write_page(costs, options.html)
     print(table(costs, "pipe" if options.markdown else "simple", options.per_layer))
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from typing import Optional
 
 from .arguments import Parser, call
@@ -25,7 +24,3 @@ def _run(args: argparse.Namespace) -> None:
     if not names:
         raise ValueError(f"no network matches {args.pattern!r}: `gluondense models` lists all.")
     print("\n".join(names))
-
-
-if __name__ == "__main__":
-    sys.exit(main())

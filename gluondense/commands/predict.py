@@ -1,33 +1,22 @@
-"""Name what pictures show, with a trained run or an exported network."""
+"""Classify images with a trained run or an exported network."""
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
 import json
-import sys
 from pathlib import Path
-from typing import Optional
+from typing import TYPE_CHECKING, Optional
 
-from .. import load_exported
-from ..deploy import Prediction, predict
-from ..training import load
-from .arguments import Parser
+from .arguments import Parser, call
+
+if TYPE_CHECKING:
+    from ..deploy.prediction import Prediction
 
 
 def main(argv: Optional[list[str]] = None) -> int:
-    """Parse, predict, print; return the process's exit code."""
-    args = _parser().parse_args(argv)
-    try:
-        predictions = _predict(args)
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    if args.json:
-        print(json.dumps([dataclasses.asdict(item) for item in predictions], ensure_ascii=False))
-    else:
-        print("\n\n".join(map(_table, predictions)))
-    return 0
+    """Print the likeliest classes of each image; return the exit code."""
+    return call(_run, _parser().parse_args(argv))
 
 
 def _parser() -> Parser:
@@ -36,18 +25,30 @@ def _parser() -> Parser:
         "model", help="a run's folder, a checkpoint's, or an export (prefix or one of its files)"
     )
     parser.add_argument("images", nargs="+", metavar="image.png")
-    parser.add_argument("--top", type=int, default=5, help="how many classes to name; default: 5")
-    parser.add_argument("--json", action="store_true", help="a machine-readable list")
+    parser.add_argument("--top", type=int, default=5, help="classes to print (default: 5)")
+    parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument(
         "--invert",
         action="store_true",
-        help="the picture is dark on light, while the network was trained on light on dark "
-        "(Fashion-MNIST, digits)",
+        help="invert the images: they are dark on light, but the network was trained on light on "
+        "dark (Fashion-MNIST, digits)",
     )
     return parser
 
 
+def _run(args: argparse.Namespace) -> None:
+    predictions = _predict(args)
+    if args.json:
+        print(json.dumps([dataclasses.asdict(item) for item in predictions], ensure_ascii=False))
+    else:
+        print("\n\n".join(map(_table, predictions)))
+
+
 def _predict(args: argparse.Namespace) -> list[Prediction]:
+    from ..deploy.artifact import load_exported
+    from ..deploy.prediction import predict
+    from ..training.checkpoint import load
+
     if Path(args.model).is_dir():
         about = load(args.model)
         net = about.network()
@@ -75,7 +76,3 @@ def _table(prediction: Prediction) -> str:
     rows = zip(prediction.labels, prediction.probabilities)
     lines = (f"  {label:<{width}}  {probability:7.2%}" for label, probability in rows)
     return "\n".join([prediction.image, *lines])
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,26 +1,21 @@
-"""Write the report of a run again, from what lies in its folder."""
+"""Write the report of a run again, from the files in its folder."""
 
 from __future__ import annotations
 
-import sys
+import argparse
 from typing import Optional
 
-from ..training import write_report
-from .arguments import Parser
+from .arguments import Parser, call
 
 
 def main(argv: Optional[list[str]] = None) -> int:
-    """Parse, write, say where; return the process's exit code."""
+    """Write the report, print its path; return the exit code."""
     parser = Parser(description=__doc__)
     parser.add_argument("folder", metavar="RUN_FOLDER")
-    args = parser.parse_args(argv)
-    try:
-        print(write_report(args.folder))
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return call(_run, parser.parse_args(argv))
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+def _run(args: argparse.Namespace) -> None:
+    from ..training.report import write_report
+
+    print(write_report(args.folder))
