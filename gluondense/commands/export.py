@@ -17,7 +17,7 @@ from ..deploy import Calibration
 from ..deploy.artifact import read_metadata
 from ..deploy.artifact_files import Files, OnnxFiles
 from ..deploy.pre_post import OUTPUTS, PARAMS_DTYPES
-from ..deploy.quantization.onednn_int8 import Harm
+from ..deploy.quantization.metrics import QuantizationMetrics
 from ..deploy.targets import get_target
 from ..evaluation import Subject, evaluate_subject, open_subject
 from ..graph.ranges import METHODS
@@ -196,7 +196,7 @@ def _harm(run_folder: str, files: Files, shape: tuple[int, ...]) -> str:
     lines = [
         f"Calibrated with {harm['images']} images ({harm['method']}); "
         f"{len(harm['kept'])} of {harm['layers']} layers stay in float; "
-        f"{Harm(harm['error'], harm['agreement'])}."
+        f"{QuantizationMetrics(harm['error'], harm['agreement'])}."
     ]
     subject = open_subject(run_folder, find_devices(()))
     try:

@@ -1,4 +1,4 @@
-"""Deployment: networks as files that MXNet reads without gluondense, and pictures through them."""
+"""Deployment: export of networks, quantization, archives for servers, and prediction."""
 
 from __future__ import annotations
 

@@ -1,9 +1,8 @@
-"""What an export consists of, and how it becomes a block again."""
+"""Exports on disk: metadata, verification and loading as a block."""
 
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 import os
 import tempfile
@@ -14,9 +13,19 @@ from typing import Any
 import mxnet as mx
 from mxnet import gluon
 
+from ..files import sha256
 from ..graph.trace import INPUT
 from ..native.program import load
-from .artifact_files import ONNX_SUFFIX, SUFFIXES, ExportedFiles, Files, OnnxFiles, files_of
+from .artifact_files import (
+    ONNX_SUFFIX,
+    SUFFIXES,
+    ExportedFiles,
+    Files,
+    OnnxFiles,
+    content_files,
+    files_of,
+    is_native,
+)
 from .onnx.block import OnnxBlock
 from .serving.unpack import is_archive, unpack
 
@@ -25,30 +34,32 @@ FORMAT = 1
 
 @dataclasses.dataclass(frozen=True)
 class ExportMetadata:
-    """What an export says about itself.
+    """Description of an export, stored as JSON beside its files.
 
     Parameters
     ----------
     model, spec
-        Registry name and all fields of the network's spec; None for a block of the user's own.
+        Registry name and all spec fields of the network; None for other HybridBlocks.
     target
-        The kind of graph: a key of ``TARGETS``.
+        A key of ``TARGETS``.
     input_name, input_shape
-        Name of the graph's input, and the shape (N, C, H, W) that it was exported with.
+        Name of the graph's input, and the shape (N, C, H, W) for which it was exported.
     outputs, output_shapes
         Names of the graph's outputs, and their shapes for ``input_shape``.
-    class_names, mean, std
-        What the outputs mean, and what pixels in [0, 1] were normalized with; None if not given.
+    class_names
+        A label for each output, if known.
+    mean, std
+        Normalization of pixels scaled to [0, 1], a number per channel, if known.
     versions
-        Of the software that wrote it.
+        Versions of the software that wrote the export.
     sha256
-        Of the ``symbol`` and the ``params`` file and the ``library``, or of the ``model``.
+        Checksums of the ``symbol``, ``params`` and ``library`` files, or of the ``model``.
     quantization
-        Of a target of 8 bits: how it was calibrated, which layers stayed in float, and what it
-        changed for the calibration's images; else None.
+        For int8 targets: the calibration, the layers excluded from quantization (``kept``) and the
+        quantization error on the calibration images. None for float targets.
     preprocess, output, params_dtype
-        What the graph takes and gives, as :func:`gluondense.export` was told: pixels (N, H, W, C)
-        where ``preprocess`` is true.
+        Arguments of :func:`gluondense.export`. With ``preprocess`` the graph's input is pixels
+        (N, H, W, C).
     """
 
     model: str | None
@@ -68,37 +79,45 @@ class ExportMetadata:
     params_dtype: str = "float32"
     output_shapes: tuple[tuple[int, ...], ...] = ()
 
+    def normalization(self, name: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Return mean and std, or raise a ValueError that names the export if one is missing."""
+        if self.mean is None or self.std is None:
+            raise ValueError(
+                f"{name} was exported without mean and std: export it again with them."
+            )
+        return self.mean, self.std
+
 
 def load_exported(path: str | os.PathLike[str], ctx: mx.Context | None = None) -> gluon.Block:
-    """Load an export as a block, after verifying its files.
+    """Verify the files of an export and load them as a block.
 
     Parameters
     ----------
     path
-        The prefix that :func:`gluondense.export` got, any of the files, or an archive of
-        :func:`gluondense.deploy.serving.archive`. Nothing that lies there is executed.
+        The prefix that was passed to :func:`gluondense.export`, any of the files, or an archive of
+        :func:`gluondense.deploy.serving.archive`. No code in the files is executed.
     ctx
         Device; MXNet's current context by default. ONNX models run on the CPU.
 
     Returns
     -------
     SymbolBlock or OnnxBlock
-        The first is hybridized into a static graph, the second is run by ONNX Runtime. Its
-        ``metadata`` is the :class:`ExportMetadata`.
+        A SymbolBlock is hybridized with a static graph; an OnnxBlock runs in ONNX Runtime. The
+        attribute ``metadata`` is the :class:`ExportMetadata`.
 
     Raises
     ------
     FileNotFoundError
         If a file is missing.
     ValueError
-        If a file is damaged or of a newer format.
+        If a file is damaged or has a newer format.
     """
     if is_archive(path):
         with tempfile.TemporaryDirectory() as folder:
             return load_exported(unpack(path, folder).prefix, ctx)
     files, metadata = open_export(path)
-    if metadata.target.startswith("native"):
-        load()  # built from this source: nothing of the export is executed
+    if is_native(metadata.target):
+        load()  # compiled from this source; the library of the export is not executed
     block = import_block(files, ctx or mx.current_context())
     if isinstance(block, gluon.SymbolBlock):
         block.hybridize(static_alloc=True, static_shape=True)
@@ -109,37 +128,36 @@ def load_exported(path: str | os.PathLike[str], ctx: mx.Context | None = None) -
 def open_export(
     path: str | os.PathLike[str], library: bool = False
 ) -> tuple[Files, ExportMetadata]:
-    """Find an export's files and verify them.
+    """Find and verify the files of an export.
 
     Parameters
     ----------
     path
-        Its prefix or any of its files.
+        The prefix or any of the files.
     library
-        Whether a native export's library is to be there too.
+        Whether to require and verify the library of a native export too.
 
     Raises
     ------
     FileNotFoundError
         If a file is missing.
     ValueError
-        If a file is damaged or of a newer format.
+        If a file is damaged or has a newer format.
     """
     prefix = os.fspath(path)
     for suffix in (*SUFFIXES, ONNX_SUFFIX):
         if prefix.endswith(suffix):
             prefix = prefix[: -len(suffix)]
             break
-    about = ExportedFiles.of(prefix).metadata
-    _check_exists(prefix, about)
-    metadata = read_metadata(about)
+    described = ExportedFiles.of(prefix).metadata
+    _check_exists(prefix, described)
+    metadata = read_metadata(described)
     files = files_of(metadata.target, prefix)
-    for name, expected in metadata.sha256.items():
-        file = getattr(files, name)
-        if name == "library" and not library:
+    for name, file in content_files(files, metadata.target).items():
+        if name == "library" and (not library or name not in metadata.sha256):
             continue
         _check_exists(prefix, file)
-        if _sha256(file) != expected:
+        if sha256(file) != metadata.sha256.get(name):
             raise ValueError(
                 f"{file} is damaged (its SHA-256 is not that of {files.metadata.name}): "
                 "copy it or export it again."
@@ -153,32 +171,30 @@ def _check_exists(prefix: str, file: Path) -> None:
 
 
 def import_block(files: Files, ctx: mx.Context) -> gluon.Block:
-    """Load the symbol and the params file, or the model, as a block, unverified."""
+    """Load the graph and the parameters, or the model, as a block without verification."""
     if isinstance(files, OnnxFiles):
         return OnnxBlock(files.model)
     with warnings.catch_warnings():
-        # MXNet wonders about the input's type before it has read that of the parameters.
+        # MXNet infers the type of the input before it knows the types of the parameters.
         warnings.filterwarnings("ignore", "Cannot decide type for the following arguments")
         return gluon.SymbolBlock.imports(str(files.symbol), [INPUT], str(files.params), ctx=ctx)
 
 
 def write_metadata(files: Files, metadata: ExportMetadata) -> None:
-    """Write the description of files that are there."""
-    names = [field.name for field in dataclasses.fields(files) if field.name != "metadata"]
-    names += ["library"] if metadata.target.startswith("native") else []
-    sums = {name: _sha256(getattr(files, name)) for name in names}
+    """Write the metadata with the checksums of the other files, which must exist."""
+    sums = {n: sha256(file) for n, file in content_files(files, metadata.target).items()}
     content = {"format": FORMAT, **dataclasses.asdict(metadata), "sha256": sums}
     text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
     files.metadata.write_text(text, encoding="utf-8")
 
 
 def read_metadata(path: Path) -> ExportMetadata:
-    """Read the description of an export.
+    """Read the metadata of an export.
 
     Raises
     ------
     ValueError
-        If it is none, or of a newer format.
+        If the file is no metadata or has a newer format.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -197,7 +213,3 @@ def read_metadata(path: Path) -> ExportMetadata:
 
 def _frozen(value: Any) -> Any:
     return tuple(map(_frozen, value)) if isinstance(value, list) else value
-
-
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()

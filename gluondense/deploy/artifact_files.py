@@ -1,119 +1,115 @@
-"""The files of an export."""
+"""Paths of the files of an export."""
 
 from __future__ import annotations
 
 import dataclasses
 import os
-import shutil
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Union
+from typing import ClassVar, TypeVar, Union
 
-SUFFIXES = ("-symbol.json", "-0000.params", ".json")
+from ..files import replace_all, temporary_folder
+
+METADATA_SUFFIX = ".json"
+SUFFIXES = ("-symbol.json", "-0000.params", METADATA_SUFFIX)
 LIBRARY_SUFFIX = "-native.so"
 ONNX_SUFFIX = ".onnx"
 
+FilesT = TypeVar("FilesT", bound="_PrefixedFiles")
+
+
+class _PrefixedFiles:
+    """Files whose paths share a prefix; subclasses are dataclasses with a path per suffix."""
+
+    suffixes: ClassVar[tuple[str, ...]]
+    metadata: Path
+
+    @classmethod
+    def of(cls: type[FilesT], prefix: str | os.PathLike[str]) -> FilesT:
+        """Return the paths that start with a prefix."""
+        make: Callable[..., FilesT] = cls
+        return make(*(Path(f"{os.fspath(prefix)}{suffix}") for suffix in cls.suffixes))
+
+    @property
+    def prefix(self) -> str:
+        """The common prefix, as ``mx.mod.Module.load`` takes it."""
+        return str(self.metadata)[: -len(METADATA_SUFFIX)]
+
+    def __iter__(self) -> Iterator[Path]:
+        return (Path(f"{self.prefix}{suffix}") for suffix in self.suffixes)
+
 
 @dataclasses.dataclass(frozen=True)
-class ExportedFiles:
-    """The three files of an export: MXNet's two, and gluondense's description of them."""
+class ExportedFiles(_PrefixedFiles):
+    """The files of an MXNet export: the graph, the parameters and gluondense's metadata."""
 
+    suffixes = SUFFIXES
     symbol: Path
     params: Path
     metadata: Path
 
-    @classmethod
-    def of(cls, prefix: str | os.PathLike[str]) -> ExportedFiles:
-        """Name the files that begin with a prefix."""
-        return cls(*(Path(f"{os.fspath(prefix)}{suffix}") for suffix in SUFFIXES))
-
     @property
     def library(self) -> Path:
-        """The compiled operator that a native export needs beside the three."""
+        """The compiled operator, which native exports have in addition."""
         return Path(f"{self.prefix}{LIBRARY_SUFFIX}")
-
-    @property
-    def prefix(self) -> str:
-        """What ``mx.mod.Module.load`` takes."""
-        return str(self.metadata)[: -len(SUFFIXES[2])]
-
-    def __iter__(self) -> Iterator[Path]:
-        return iter((self.symbol, self.params, self.metadata))
 
 
 @dataclasses.dataclass(frozen=True)
-class OnnxFiles:
-    """The two files of an ONNX export: the model, and gluondense's description of it."""
+class OnnxFiles(_PrefixedFiles):
+    """The files of an ONNX export: the model and gluondense's metadata."""
 
+    suffixes = (ONNX_SUFFIX, METADATA_SUFFIX)
     model: Path
     metadata: Path
-
-    @classmethod
-    def of(cls, prefix: str | os.PathLike[str]) -> OnnxFiles:
-        """Name the files that begin with a prefix."""
-        return cls(*(Path(f"{os.fspath(prefix)}{suffix}") for suffix in (ONNX_SUFFIX, SUFFIXES[2])))
-
-    @property
-    def prefix(self) -> str:
-        """What both begin with."""
-        return str(self.metadata)[: -len(SUFFIXES[2])]
-
-    def __iter__(self) -> Iterator[Path]:
-        return iter((self.model, self.metadata))
 
 
 Files = Union[ExportedFiles, OnnxFiles]
 
 
 def files_of(target: str, prefix: str | os.PathLike[str]) -> Files:
-    """Name the files that an export for a target consists of."""
+    """Return the paths of the files of an export to a target."""
     return (OnnxFiles if target.startswith("onnx") else ExportedFiles).of(prefix)
 
 
+def content_files(files: Files, target: str) -> dict[str, Path]:
+    """Return the files whose checksums the metadata records, by their names there.
+
+    These are all files of the export except the metadata; for native targets also the library.
+    """
+    if isinstance(files, OnnxFiles):
+        return {"model": files.model}
+    library = {"library": files.library} if is_native(target) else {}
+    return {"symbol": files.symbol, "params": files.params, **library}
+
+
+def is_native(target: str) -> bool:
+    """Return whether a target needs the compiled operator."""
+    return target.startswith("native")
+
+
 @contextmanager
-def folder_beside(files: Files) -> Iterator[Path]:
-    """Make a folder for a while, on the file system of the files.
+def replacing_export(files: Files, target: str) -> Iterator[Files]:
+    """Give temporary paths for an export, which replaces the old one if the block succeeds.
 
     Raises
     ------
     ValueError
-        If the files have no name.
+        If the prefix has no file name.
     OSError
-        If it cannot be made.
+        If the folder cannot be written; the old files stay.
     """
-    goal = files.metadata.parent
-    if files.metadata.name == SUFFIXES[2]:
+    parent, name = files.metadata.parent, Path(files.prefix).name
+    if files.metadata.name == METADATA_SUFFIX:
         raise ValueError(f"path (={files.prefix!r}) must end with a name, not with a folder.")
-    try:
-        goal.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(prefix=f".{Path(files.prefix).name}-", dir=goal))
-    except OSError as error:
-        raise type(error)(
-            f"cannot write to {goal} ({error.strerror}): export to another path."
-        ) from None
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def move_in(new: Files, files: Files, spare: Path) -> None:
-    """Rename the new files into place; where that fails, all old ones stay."""
-    old = [
-        shutil.copy2(file, spare / f"old-{file.name}") if file.exists() else None for file in files
-    ]
-    try:
-        library = Path(f"{new.prefix}{LIBRARY_SUFFIX}")
-        if library.exists():  # of this source, whatever the network
-            os.replace(library, f"{files.prefix}{LIBRARY_SUFFIX}")
-        for source, goal in zip(new, files):
-            os.replace(source, goal)
-    except BaseException:
-        for copy, goal in zip(old, files):
-            if copy is not None:
-                os.replace(copy, goal)
-            else:
-                goal.unlink(missing_ok=True)
-        raise
+    with ExitStack() as stack:
+        try:
+            folder = stack.enter_context(temporary_folder(parent, name))
+        except OSError as error:
+            raise type(error)(
+                f"cannot write to {parent} ({error.strerror}): export to another path."
+            ) from None
+        new = files_of(target, folder / name)
+        yield new
+        contents = zip(content_files(new, target).values(), content_files(files, target).values())
+        replace_all([*contents, (new.metadata, files.metadata)], backup=folder)

@@ -1,9 +1,8 @@
-"""What stands in front of a network and behind it in its graph: pixels in, probabilities out."""
+"""Pre- and post-processing in the exported graph: pixel normalization, softmax, float16 weights."""
 
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Callable, Sequence
 
 import mxnet as mx
@@ -11,36 +10,36 @@ import numpy as np
 from mxnet import gluon
 
 from ..data.transforms.batch import scale_and_shift
-from ..errors import closest
+from ..errors import check_known
 from ..graph.ir import Lowered
-from ..graph.trace import INPUT, portable_json
+from ..graph.trace import INPUT, indented_json, portable_json
 from .onnx.pre_post import add_normalization, add_softmax
 
-# Arrays of the graph that normalizes pixels; they are no weights.
+# Arrays of the graph that are constants of the normalization, not weights.
 SCALE, SHIFT = f"{INPUT}_scale", f"{INPUT}_shift"
 OUTPUTS = ("logits", "probabilities", "features")
 PARAMS_DTYPES = ("float32", "float16")
 
 
 @dataclasses.dataclass(frozen=True)
-class Ends:
-    """What an export's graph takes and gives, and how it keeps its weights.
+class PrePost:
+    """The input and output of an exported graph, and the type of its stored weights.
 
     Parameters
     ----------
     preprocess
-        True: the graph takes pixels (N, H, W, C) and normalizes them itself. ONNX models take
-        bytes, MXNet's graphs numbers of any type.
+        Whether the graph takes pixels (N, H, W, C) and normalizes them. ONNX models take uint8,
+        MXNet graphs any type.
     output
-        ``"logits"``: what the network gives; ``"probabilities"``: their softmax; ``"features"``:
-        what its ``output`` layer reads.
+        ``"logits"``: the network's outputs. ``"probabilities"``: their softmax. ``"features"``: the
+        input of the network's ``output`` layer.
     params_dtype
-        ``"float16"``: the weights are kept in half of the bytes and made float32 by the graph.
+        ``"float16"``: weights are stored as float16 and cast to float32 by the graph.
 
     Raises
     ------
     ValueError
-        If there is no such output or type.
+        If ``output`` or ``params_dtype`` is unknown.
     """
 
     preprocess: bool = False
@@ -48,55 +47,61 @@ class Ends:
     params_dtype: str = "float32"
 
     def __post_init__(self) -> None:
-        for name, known in (("output", OUTPUTS), ("params_dtype", PARAMS_DTYPES)):
-            value = getattr(self, name)
-            if value not in known:
-                raise ValueError(
-                    f"unknown {name} {value!r}{closest(str(value), known)} "
-                    f"(known: {', '.join(known)})."
-                )
+        check_known("output", self.output, OUTPUTS)
+        check_known("params_dtype", self.params_dtype, PARAMS_DTYPES)
 
-    def check(self, target: str, needs_calibration: bool, mean: object, std: object) -> None:
-        """Raise a ValueError if a target cannot have them, or mean and std are missing."""
+    def check(self, target: str, quantized: bool, mean: object, std: object) -> None:
+        """Raise a ValueError if a target does not support these options, or mean and std lack."""
         if self.preprocess and (mean is None or std is None):
             raise ValueError("preprocess=True normalizes with mean and std: give them too.")
         if self.params_dtype != "float32" and target != "portable":
             raise ValueError(
                 f"params_dtype={self.params_dtype!r} is for target='portable', not {target!r}."
             )
-        if self.output == "features" and needs_calibration:
+        if self.output == "features" and quantized:
             raise ValueError(
-                f"output='features' is not for target={target!r}, whose 8 bits are judged by the "
-                "likeliest class: use another target."
+                f"output='features' is not for target={target!r}, whose quantization error is "
+                "measured on the predicted classes: use another target."
             )
 
-    def network(self, net: gluon.HybridBlock) -> Callable:
-        """Return what computes the graph's outputs, but for the softmax: the network or its trunk.
+    def source(self, net: gluon.HybridBlock) -> Callable:
+        """Return the block to trace: the network, or its ``features`` if they are the output.
 
         Raises
         ------
         ValueError
-            If features are wanted of a network that is not ``features`` and ``output``.
+            If the network has no ``features`` and ``output``.
         """
         if self.output != "features":
             return net
         if not (hasattr(net, "features") and hasattr(net, "output")):
             raise ValueError(
                 "output='features' needs a network of features and output, as those of "
-                "gluondense.get_model and MXNet's zoo are."
+                "gluondense.get_model and MXNet's model zoo are."
             )
         return net.features
 
-    def feed(self, batch: np.ndarray, mean: Sequence[float], std: Sequence[float]) -> np.ndarray:
-        """Return the pixels that the graph takes in place of a network's batch (N, C, H, W)."""
+    def graph_input(
+        self, batch: np.ndarray, mean: Sequence[float], std: Sequence[float]
+    ) -> np.ndarray:
+        """Convert a normalized batch (N, C, H, W) to the input of the graph.
+
+        With ``preprocess`` these are the nearest pixels, uint8 (N, H, W, C).
+        """
         if not self.preprocess:
             return batch
         scale, shift = scale_and_shift(mean, std)
         pixels = (batch - shift[:, None, None]) / scale[:, None, None]
         return np.rint(pixels).clip(0, 255).astype(np.uint8).transpose(0, 2, 3, 1)
 
-    def expect(self, outputs: list[np.ndarray]) -> list[np.ndarray]:
-        """Return what the graph gives where the network gives these."""
+    def graph_outputs(self, outputs: list[np.ndarray]) -> list[np.ndarray]:
+        """Convert the outputs of :meth:`source` to those of the graph.
+
+        Raises
+        ------
+        ValueError
+            If probabilities are requested and the outputs are not logits (N, classes).
+        """
         if self.output != "probabilities":
             return outputs
         if len(outputs) != 1 or outputs[0].ndim != 2:
@@ -106,14 +111,20 @@ class Ends:
         return [powers / powers.sum(axis=1, keepdims=True)]
 
     def attach(
-        self,
-        lowered: Lowered,
-        mean: Sequence[float],
-        std: Sequence[float],
-        portable: bool,
+        self, lowered: Lowered, mean: Sequence[float], std: Sequence[float], portable: bool
     ) -> Lowered:
-        """Return a target's graph and arrays with these ends."""
-        if self in (Ends(), Ends(output="features")):
+        """Add the pre- and post-processing to a lowered network.
+
+        Parameters
+        ----------
+        lowered
+            The graph for a target.
+        mean, std
+            Normalization of pixels scaled to [0, 1], a number per channel.
+        portable
+            Whether MXNet 1.4 has to load the graph.
+        """
+        if self in (PrePost(), PrePost(output="features")):
             return lowered
         if not isinstance(lowered.graph, str):
             if self.preprocess:
@@ -123,37 +134,33 @@ class Ends:
             return lowered
         symbol, params = mx.sym.load_json(lowered.graph), dict(lowered.params)
         if self.params_dtype == "float16":
-            symbol = _in_halves(symbol, params)
+            symbol = _store_float16(symbol, params)
         if self.preprocess:
             symbol = symbol(**{INPUT: _normalized(params, mean, std)})
         if self.output == "probabilities":
             symbol = mx.sym.softmax(symbol, axis=-1, name="probabilities")
-        written = portable_json(symbol) if portable else _json(symbol)
+        written = portable_json(symbol) if portable else indented_json(symbol)
         return lowered._replace(graph=written, params=params)
-
-
-def _json(symbol: mx.sym.Symbol) -> str:
-    return json.dumps(json.loads(symbol.tojson()), indent=2) + "\n"
 
 
 def _normalized(
     params: dict[str, np.ndarray], mean: Sequence[float], std: Sequence[float]
 ) -> mx.sym.Symbol:
-    """Record what ``data.transforms.normalize`` does, operation by operation."""
+    """Build the operations of ``data.transforms.batch.normalize``, in the same order."""
     constants = []
     for name, values in zip((SCALE, SHIFT), scale_and_shift(mean, std)):
         params[name] = values.reshape(1, -1, 1, 1)
-        # No shape of an operator tells that of what is broadcast.
+        # Shape inference cannot derive the shape of a broadcast operand.
         constants.append(mx.sym.var(name, shape=params[name].shape))
-    # Bytes or floats come out of the cast as floats, whatever the reader binds.
+    # The cast accepts uint8 and floats, whichever type the input is bound with.
     floats = mx.sym.Cast(mx.sym.var(INPUT), dtype="float32", name=f"{INPUT}_float")
-    maps = mx.sym.transpose(floats, axes=(0, 3, 1, 2), name=f"{INPUT}_maps")
-    scaled = mx.sym.broadcast_mul(maps, constants[0], name=f"{INPUT}_scaled")
+    channels_first = mx.sym.transpose(floats, axes=(0, 3, 1, 2), name=f"{INPUT}_maps")
+    scaled = mx.sym.broadcast_mul(channels_first, constants[0], name=f"{INPUT}_scaled")
     return mx.sym.broadcast_add(scaled, constants[1], name=f"{INPUT}_normalized")
 
 
-def _in_halves(symbol: mx.sym.Symbol, params: dict[str, np.ndarray]) -> mx.sym.Symbol:
-    """Keep the filters as float16; normalizations and biases are few, and stay."""
+def _store_float16(symbol: mx.sym.Symbol, params: dict[str, np.ndarray]) -> mx.sym.Symbol:
+    """Store filters as float16; the few arrays of normalizations and biases stay float32."""
     largest = np.finfo(np.float16).max
     casts = {}
     for name, array in params.items():

@@ -1,4 +1,4 @@
-"""Pictures from files through a network."""
+"""Classification of image files."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ..data.transforms.batch import normalize
 
 @dataclass(frozen=True)
 class Prediction:
-    """The likeliest classes of one picture, the likeliest first, with their probabilities."""
+    """The most probable classes of one image in descending order, with their probabilities."""
 
     image: str
     labels: tuple[str, ...]
@@ -34,33 +34,35 @@ def predict(
     invert: bool = False,
     ctx: mx.Context | None = None,
 ) -> list[Prediction]:
-    """Classify pictures.
+    """Classify image files.
 
     Parameters
     ----------
     net
-        Gives logits (N, classes); or an export, whatever it takes and gives.
+        A network that returns logits (N, classes), or a loaded export with any pre- and
+        post-processing.
     images
-        Files; all are read before the first is classified.
+        Paths. All files are read before the first is classified.
     input_shape
-        (N, C, H, W): pictures are made C channels and scaled to (H, W).
+        (N, C, H, W). Images are converted to C channels and resized to (H, W).
     mean, std
-        A number for each channel, of pixels scaled to [0, 1].
+        Normalization of pixels scaled to [0, 1], a number per channel.
     class_names
-        A label for each class; its number if None.
+        A label for each class; the index of the class if None.
     top
-        How many classes to name.
+        Number of classes to return.
     invert
-        True turns black into white first: Fashion-MNIST and digits are white on black.
+        Whether to invert the pixels first, for dark objects on a light background: Fashion-MNIST
+        and digits are light on dark.
     ctx
         Device of the network; MXNet's current context by default.
 
     Raises
     ------
     FileNotFoundError
-        If a picture is missing.
+        If an image is missing.
     ValueError
-        If one is not readable, or an argument breaks its rule.
+        If an image cannot be decoded, an argument is invalid, or the network returns features.
 
     Examples
     --------
@@ -80,13 +82,13 @@ def predict(
     _, channels, height, width = input_shape
     pixels = [read_image(file, channels, (height, width)) for file in files]
     if invert:
-        pixels = [255 - picture for picture in pixels]
-    about = getattr(net, "metadata", None)
-    if not getattr(about, "preprocess", False):
-        pixels = [normalize(picture[None], mean, std)[0] for picture in pixels]
-    output = getattr(about, "output", "logits")
+        pixels = [255 - image for image in pixels]
+    metadata = getattr(net, "metadata", None)
+    if not getattr(metadata, "preprocess", False):
+        pixels = [normalize(image[None], mean, std)[0] for image in pixels]
+    output = getattr(metadata, "output", "logits")
     return [
-        _likeliest(file, _probabilities(net, data[None], ctx, output), class_names, top)
+        _top_classes(file, _probabilities(net, data[None], ctx, output), class_names, top)
         for file, data in zip(files, pixels)
     ]
 
@@ -101,7 +103,7 @@ def _probabilities(
     return (outputs if output == "probabilities" else outputs.softmax()).asnumpy()[0]
 
 
-def _likeliest(
+def _top_classes(
     file: str, probabilities: np.ndarray, class_names: Sequence[str] | None, top: int
 ) -> Prediction:
     order = np.argsort(-probabilities, kind="stable")[:top].tolist()

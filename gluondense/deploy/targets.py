@@ -1,8 +1,7 @@
-"""What a graph becomes for each target: one row each."""
+"""Export targets: a table of the ways to lower a network's graph."""
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from functools import partial
 from typing import Callable
@@ -10,53 +9,53 @@ from typing import Callable
 import mxnet as mx
 import numpy as np
 
-from ..errors import closest
-from ..graph.inference_passes import PASSES
+from ..errors import check_known
+from ..graph.inference_passes import optimize
 from ..graph.ir import Graph, Lowered, Params
-from ..graph.trace import portable_json
+from ..graph.trace import indented_json, portable_json
 from ..native.program import as_byte_program, as_program, load
 from .onnx.convert import check_installed, open_shape, to_onnx
-from .onnx.int8 import onnx_int8 as quantized_onnx
+from .onnx.int8 import quantize_onnx
 from .quantization.calibration import Calibration
-from .quantization.onednn_int8 import int8 as quantized
+from .quantization.onednn_int8 import quantize_onednn
 
 Shape = tuple[int, ...]
 
 
 @dataclass(frozen=True)
 class Target:
-    """A kind of graph.
+    """A kind of exported graph.
 
     Parameters
     ----------
     lower
-        Makes it of a network's graph, its arrays, the shape of its input and, where it needs one, a
-        calibration whose images have been read.
+        Lowers a network. Its arguments are the network's graph, its arrays, the input's shape and,
+        if ``needs_calibration``, a calibration whose images have been read.
     needs_calibration
-        Whether it is one of 8 bits. It is checked on the calibration's images then.
+        Whether the target is int8. The export is then verified on the calibration's images.
     check
-        Raises a ValueError where what it needs is missing.
-    keeps_layers
-        Whether layers that 8 bits harm stay in float.
+        Raises a ValueError if a requirement of the target is missing.
+    excludes_layers
+        Whether layers that are sensitive to quantization stay in float32.
     tolerance
-        How far outputs may be from the network's, as a part of the largest; None for what the
-        type of the parameters makes of it.
+        Largest difference of the outputs, relative to the largest output; None for the tolerance of
+        the parameters' dtype.
     """
 
     lower: Callable[..., Lowered]
     needs_calibration: bool = False
     check: Callable[[], None] = lambda: None
-    keeps_layers: bool = True
+    excludes_layers: bool = True
     tolerance: float | None = None
 
 
 def portable(symbol: mx.sym.Symbol, params: Params, shape: Shape) -> Lowered:
-    """Return the graph as it is, in the words of MXNet 1.4, and its arrays."""
+    """Keep the graph and its arrays, serialized for MXNet 1.4 and later."""
     return Lowered(portable_json(symbol), params)
 
 
 def onednn(symbol: mx.sym.Symbol, params: Params, shape: Shape) -> Lowered:
-    """Return a graph of oneDNN's fused operators, and its arrays.
+    """Lower to oneDNN's fused operators.
 
     Raises
     ------
@@ -64,71 +63,59 @@ def onednn(symbol: mx.sym.Symbol, params: Params, shape: Shape) -> Lowered:
         If this MXNet has no oneDNN, or the arrays are not float32.
     """
     _check_onednn("onednn", params)
-    symbol, params = _optimized(symbol, params).to_symbol()
-    # oneDNN's own pass: convolution with ReLU and with addition.
-    fused = symbol.get_backend_symbol("MKLDNN")
-    return Lowered(json.dumps(json.loads(fused.tojson()), indent=2) + "\n", params)
+    symbol, params = optimize(Graph(symbol, params)).to_symbol()
+    # MXNet's oneDNN pass fuses convolution with ReLU and with addition.
+    return Lowered(indented_json(symbol.get_backend_symbol("MKLDNN")), params)
 
 
 def int8(symbol: mx.sym.Symbol, params: Params, shape: Shape, calibration: Calibration) -> Lowered:
-    """Return a graph of oneDNN's 8-bit operators, and its arrays.
+    """Lower to oneDNN's int8 operators.
 
     Raises
     ------
     ValueError
-        As :func:`onednn`, or if the calibration keeps layers that are not there.
+        As :func:`onednn`, or if a pattern of the calibration's ``exclude`` matches no layer.
     """
     _check_onednn("int8", params)
-    # A normalization becomes a convolution and takes the ReLU with it.
-    return quantized(_optimized(symbol, params, without="fuse_batch_norm_relu"), calibration)
+    return quantize_onednn(_without_fused_relu(symbol, params), calibration)
 
 
-def native(symbol: mx.sym.Symbol, params: Params, shape: Shape) -> Lowered:
-    """Return a graph of one node, the operator of ``deploy.native``, and its array.
+def native(
+    symbol: mx.sym.Symbol, params: Params, shape: Shape, name: str = "native", bf16: bool = False
+) -> Lowered:
+    """Lower to one node: the operator of :mod:`gluondense.native`.
 
-    Raises
-    ------
-    ValueError
-        If the operator cannot be built here, has no step for some of the graph, or the arrays are
-        not float32.
-    """
-    _check_float32("native", params)
-    load()
-    return Lowered(*as_program(_optimized(symbol, params)))
-
-
-def native_bf16(symbol: mx.sym.Symbol, params: Params, shape: Shape) -> Lowered:
-    """Return a graph of one node that multiplies in bfloat16 in 1x1 convolutions, and its array.
+    With ``bf16``, 1x1 convolutions multiply in bfloat16.
 
     Raises
     ------
     ValueError
-        As :func:`native`.
+        If the operator cannot be built, does not support the graph, or the arrays are not float32.
     """
-    _check_float32("native_bf16", params)
+    _check_float32(name, params)
     load()
-    return Lowered(*as_program(_optimized(symbol, params), bf16=True))
+    return Lowered(*as_program(optimize(Graph(symbol, params)), bf16=bf16))
 
 
 def native_int8(
     symbol: mx.sym.Symbol, params: Params, shape: Shape, calibration: Calibration
 ) -> Lowered:
-    """Return a graph of one node that computes in bytes, and its arrays.
+    """Lower to one node that computes in int8.
 
     Raises
     ------
     ValueError
-        As :func:`native`, or if the calibration keeps layers.
+        As :func:`native`, or if the calibration excludes layers.
     """
     _check_float32("native_int8", params)
     load()
-    if calibration.keep:
+    if calibration.exclude:
         raise ValueError(
-            f"keep (={calibration.keep}): target='native_int8' keeps no layers in float; use "
+            f"exclude (={calibration.exclude}): target='native_int8' quantizes all layers; use "
             "target='int8'."
         )
     return as_byte_program(
-        _optimized(symbol, params),
+        optimize(Graph(symbol, params)),
         calibration.batches(),
         calibration.method,
         calibration.percentile,
@@ -136,43 +123,47 @@ def native_int8(
 
 
 def onnx(symbol: mx.sym.Symbol, params: Params, shape: Shape) -> Lowered:
-    """Return an ONNX model whose N, H and W are open.
+    """Lower to an ONNX model with dynamic N, H and W.
 
     Raises
     ------
     ValueError
-        If ONNX cannot say what an operator does, or the arrays are not float32.
+        If an operator cannot be translated, or the arrays are not float32.
     """
     _check_float32("onnx", params)
-    graph = _optimized(symbol, params, without="fuse_batch_norm_relu")
-    return Lowered(to_onnx(graph, open_shape(shape)), {})
+    return Lowered(to_onnx(_without_fused_relu(symbol, params), open_shape(shape)), {})
 
 
 def onnx_int8(
     symbol: mx.sym.Symbol, params: Params, shape: Shape, calibration: Calibration
 ) -> Lowered:
-    """Return an ONNX model whose layers compute in 8 bits.
+    """Lower to an ONNX model with int8 layers.
 
     Raises
     ------
     ValueError
-        As :func:`onnx`, or if the calibration keeps layers that are not there.
+        As :func:`onnx`, or if a pattern of the calibration's ``exclude`` matches no layer.
     """
     _check_float32("onnx_int8", params)
-    graph = _optimized(symbol, params, without="fuse_batch_norm_relu")
-    return quantized_onnx(graph, calibration)
+    return quantize_onnx(_without_fused_relu(symbol, params), calibration)
 
 
 TARGETS: dict[str, Target] = {
     "portable": Target(portable),
     "onednn": Target(onednn),
     "native": Target(native),
-    "native_bf16": Target(native_bf16, tolerance=0.05),
+    "native_bf16": Target(partial(native, name="native_bf16", bf16=True), tolerance=0.05),
     "int8": Target(int8, needs_calibration=True),
-    "native_int8": Target(native_int8, needs_calibration=True, keeps_layers=False),
+    "native_int8": Target(native_int8, needs_calibration=True, excludes_layers=False),
     "onnx": Target(onnx, check=partial(check_installed, "onnx")),
     "onnx_int8": Target(onnx_int8, True, partial(check_installed, "onnx_int8")),
 }
+
+
+def get_target(name: str) -> Target:
+    """Look up a target; raise a ValueError that names similar ones if it is unknown."""
+    check_known("target", name, TARGETS)
+    return TARGETS[name]
 
 
 def _check_onednn(target: str, params: Params) -> None:
@@ -190,24 +181,6 @@ def _check_float32(target: str, params: Params) -> None:
         )
 
 
-def _optimized(symbol: mx.sym.Symbol, params: Params, without: str = "") -> Graph:
-    graph = Graph(symbol, params)
-    for name, change in PASSES.items():
-        if name != without:
-            change(graph)
-    return graph
-
-
-def get_target(name: str) -> Target:
-    """Look up a target.
-
-    Raises
-    ------
-    ValueError
-        If there is no such target.
-    """
-    if name not in TARGETS:
-        raise ValueError(
-            f"unknown target {name!r}{closest(str(name), TARGETS)} (known: {', '.join(TARGETS)})."
-        )
-    return TARGETS[name]
+def _without_fused_relu(symbol: mx.sym.Symbol, params: Params) -> Graph:
+    """Optimize for targets that convert batch normalization and fuse the ReLU themselves."""
+    return optimize(Graph(symbol, params), skip="fuse_batch_norm_relu")

@@ -81,6 +81,11 @@ def trace(net: Callable) -> mx.sym.Symbol:
     return outputs if isinstance(outputs, mx.sym.Symbol) else mx.sym.Group(list(outputs))
 
 
+def indented_json(symbol: mx.sym.Symbol) -> str:
+    """Serialize a graph as indented JSON; equal graphs give equal bytes."""
+    return json.dumps(json.loads(symbol.tojson()), indent=2) + "\n"
+
+
 def portable_json(symbol: mx.sym.Symbol) -> str:
     """Serialize a graph as JSON that MXNet 1.4 and later load; equal graphs give equal bytes.
 

@@ -13,7 +13,7 @@ from support.native_programs import BLOCKS, SHAPES, block, optimized, outputs
 
 import gluondense
 from gluondense.deploy import Calibration
-from gluondense.deploy.quantization.onednn_int8 import Harm
+from gluondense.deploy.quantization.metrics import QuantizationMetrics
 from gluondense.native.program import OPERATOR, packing
 from gluondense.native.program import lower_int8 as quantized
 
@@ -154,9 +154,9 @@ def test_an_export_says_how_it_was_calibrated(tmp_path):
     assert files.params.read_bytes() == again.params.read_bytes()
 
 
-def test_layers_cannot_stay_in_float(tmp_path):
-    calibration = Calibration(images(3), keep=("*stem*",))
-    with pytest.raises(ValueError, match="'native_int8' keeps no layers in float; use target="):
+def test_layers_cannot_be_excluded(tmp_path):
+    calibration = Calibration(images(3), exclude=("*stem*",))
+    with pytest.raises(ValueError, match="'native_int8' quantizes all layers; use target="):
         gluondense.export(
             build(), tmp_path / "net", (1, 3, 32, 32), "native_int8", calibration=calibration
         )
@@ -201,12 +201,13 @@ def test_what_has_no_8_bits_is_named(layers, message, tmp_path):
         gluondense.export(net, tmp_path / "net", (1, 3, 40, 40), "native_int8", calibration=x)
 
 
-def test_more_harm_than_allowed_is_said_with_what_to_do(tmp_path, monkeypatch):
+def test_error_above_the_limit_names_the_remedies(tmp_path, monkeypatch):
     net = build()
-    monkeypatch.setattr(Harm, "of", lambda *_: Harm(0.0246, 0.9))
+    metrics = QuantizationMetrics(0.0246, 0.9)
+    monkeypatch.setattr(QuantizationMetrics, "compare", lambda *_: metrics)
     calibration = Calibration(images(3))
     words = (
-        r"outputs are off by 2\.46%, and 90\.0% of the images keep their likeliest class, with "
+        r"outputs are off by 2\.46%, and 90\.0% of the images keep their predicted class, with "
         r"max_changed=0\.01 of 48\. Allow more, .* or use target='int8'"
     )
     arguments = (net, tmp_path / "net", (1, 3, 32, 32), "native_int8")

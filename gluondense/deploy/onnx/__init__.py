@@ -1,1 +1,1 @@
-"""To be described."""
+"""Export to ONNX in float32 and int8, and execution in ONNX Runtime."""

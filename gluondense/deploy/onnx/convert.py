@@ -1,7 +1,7 @@
-"""Networks as ONNX models: each of MXNet's operators becomes one or a few of opset 13.
+"""Conversion of graphs to ONNX models of opset 13.
 
-MXNet's own exporter lists all parameters as inputs too, which keeps readers from folding them, says
-an opset that it does not write, and needs an old ``onnx``.
+MXNet's own exporter also lists all parameters as inputs, which prevents runtimes from folding
+them, declares an opset other than the one it writes, and needs an old version of ``onnx``.
 """
 
 from __future__ import annotations
@@ -19,19 +19,18 @@ from ..artifact import ExportMetadata
 from .operators import Writer
 
 OPSET = 13
-IR_VERSION = 8  # of ONNX 1.10; readers from then on know it
+IR_VERSION = 8  # supported since ONNX 1.10
 
 
 def to_onnx(graph: Graph, input_shape: Sequence[int | str]) -> Any:
-    """Return a graph as an ONNX model of one input, ``data``.
+    """Convert a graph to an ONNX model with one input, ``data``.
 
     Parameters
     ----------
     graph
-        Of the operators that portable exports consist of, with all arrays.
+        A graph of the portable operators, with all its arrays.
     input_shape
-        Shape of the input; a word names a dimension that is left open, such as
-        ``("N", 3, 224, 224)``.
+        Shape of the input. A string names a dynamic dimension, as in ``("N", 3, 224, 224)``.
 
     Returns
     -------
@@ -40,29 +39,28 @@ def to_onnx(graph: Graph, input_shape: Sequence[int | str]) -> Any:
     Raises
     ------
     ValueError
-        If ONNX cannot say what an operator does.
+        If an operator cannot be translated.
     """
-    writer = Writer(graph)
-    for node in graph.nodes():
-        writer.write(node)
-    return assemble(writer, input_shape)
+    return convert(Writer(graph), input_shape)
 
 
-def assemble(writer: Writer, input_shape: Sequence[int | str]) -> Any:
-    """Return the model of a graph whose nodes are written, after ONNX's checker has seen it."""
+def convert(writer: Writer, input_shape: Sequence[int | str]) -> Any:
+    """Write all nodes of the writer's graph; return the model after ONNX's checker passed it."""
     import onnx
     from onnx import helper
 
     graph = writer.graph
+    for node in graph.nodes():
+        writer.write(node)
     names = [writer.name_of(entry) for entry in graph.heads]
-    kind = helper.np_dtype_to_tensor_dtype(writer.dtype)
+    dtype = helper.np_dtype_to_tensor_dtype(writer.dtype)
     model = helper.make_model(
         helper.make_graph(
             writer.nodes,
             "gluondense",
-            [helper.make_tensor_value_info(INPUT, kind, list(input_shape))],
+            [helper.make_tensor_value_info(INPUT, dtype, list(input_shape))],
             [
-                helper.make_tensor_value_info(name, kind, shape)
+                helper.make_tensor_value_info(name, dtype, shape)
                 for name, shape in zip(names, _output_shapes(graph, input_shape))
             ],
             writer.constants,
@@ -76,7 +74,7 @@ def assemble(writer: Writer, input_shape: Sequence[int | str]) -> Any:
 
 
 def open_shape(shape: Sequence[int]) -> tuple[int | str, ...]:
-    """Return a shape whose lengths, but for that of the channels, are left open.
+    """Return a shape whose dimensions are dynamic, except that of the channels.
 
     Examples
     --------
@@ -86,17 +84,17 @@ def open_shape(shape: Sequence[int]) -> tuple[int | str, ...]:
     return tuple("NCHW"[axis] if axis in (0, 2, 3) else n for axis, n in enumerate(shape))
 
 
-def describe(model: Any, metadata: ExportMetadata) -> None:
-    """Write into a model what readers without gluondense need to know of it.
+def set_metadata(model: Any, metadata: ExportMetadata) -> None:
+    """Store the metadata in a model, for readers without gluondense.
 
-    Each key of its ``metadata_props`` is a field of the metadata, as JSON; a field that says
-    nothing is left out.
+    Each key of the model's ``metadata_props`` is a field of the metadata as JSON. Fields that are
+    None are omitted.
     """
     from onnx import helper
 
-    about = dataclasses.asdict(metadata)
-    del about["sha256"]  # of files; this is inside of one
-    known = {key: value for key, value in about.items() if value is not None}
+    fields = dataclasses.asdict(metadata)
+    del fields["sha256"]  # checksums of files, one of which contains this model
+    known = {key: value for key, value in fields.items() if value is not None}
     helper.set_model_props(model, {key: json.dumps(value) for key, value in known.items()})
     if metadata.preprocess:
         model.doc_string = f"{INPUT} is pixels of 0 to 255, uint8, in shape (N, H, W, C)."
@@ -109,18 +107,12 @@ def describe(model: Any, metadata: ExportMetadata) -> None:
 
 
 def save(model: Any, path: Path) -> None:
-    """Write a model; equal models give equal bytes."""
+    """Write a model to a file; equal models give equal bytes."""
     path.write_bytes(model.SerializeToString(deterministic=True))
 
 
 def check_installed(target: str) -> None:
-    """Refuse a target whose packages are missing.
-
-    Raises
-    ------
-    ValueError
-        If they are.
-    """
+    """Raise a ValueError if a package that a target needs is not installed."""
     missing = [name for name in ("onnx", "onnxruntime") if not importlib.util.find_spec(name)]
     if missing:
         raise ValueError(
@@ -129,14 +121,15 @@ def check_installed(target: str) -> None:
 
 
 def _output_shapes(graph: Graph, input_shape: Sequence[int | str]) -> list[list[int | str | None]]:
-    """Return the outputs' shapes; a length that follows from an open one has no name."""
+    """Return the outputs' shapes; None for a length that depends on a dynamic dimension."""
     symbol, params = graph.to_symbol()
     known = {name: array.shape for name, array in params.items()}
 
-    def infer(open_length: int) -> list[tuple[int, ...]]:
-        shape = tuple(n if isinstance(n, int) else open_length for n in input_shape)
+    def infer(length: int) -> list[tuple[int, ...]]:
+        shape = tuple(n if isinstance(n, int) else length for n in input_shape)
         return symbol.infer_shape(**known, **{INPUT: shape})[1]
 
+    # A length that differs between two input sizes is dynamic.
     return [
         [
             length if length == other else input_shape[0] if axis == 0 else None

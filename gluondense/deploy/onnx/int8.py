@@ -1,8 +1,8 @@
-"""Target "onnx_int8": ONNX models whose layers compute in 8 bits (QDQ).
+"""Target "onnx_int8": ONNX models with int8 layers in QDQ format.
 
-Tensors are unsigned bytes with a zero point, weights signed ones with a scale for each filter. A
-reader fuses each layer with the pair around it: ONNX Runtime into QLinearConv, OpenVINO and
-TensorRT into kernels of theirs.
+Activations are uint8 with a zero point, weights int8 with a scale per filter. A runtime fuses each
+layer with the QuantizeLinear and DequantizeLinear pairs around it: ONNX Runtime to QLinearConv,
+OpenVINO and TensorRT to their own kernels.
 """
 
 from __future__ import annotations
@@ -13,220 +13,219 @@ from typing import Any
 
 import numpy as np
 
-from ...graph.ir import Graph, Lowered, Node, free_name
-from ...graph.ranges import as_block, collect_ranges
+from ...graph.ir import Graph, Lowered, Node
+from ...graph.ranges import as_block, collect_ranges, tensor_names
+from ..outputs import all_outputs
 from ..quantization.calibration import Calibration
-from ..quantization.equalize import convolve_batch_norms, spread_channels, tensor
-from ..quantization.onednn_int8 import Harm, choose_kept, run_block, tensors_of
+from ..quantization.equalize import convolve_batch_norms, equalize_channels, tensor_name
+from ..quantization.metrics import QuantizationMetrics
+from ..quantization.sensitivity import quantization_record, select_excluded
 from .block import OnnxBlock
-from .convert import assemble, open_shape
+from .convert import convert, open_shape
 from .operators import Writer
 
+Limits = dict[str, "tuple[float, float]"]
+
 LAYERS = ("Convolution", "FullyConnected")
-BYTE_OPERATORS = ("Concat", "LeakyReLU", "Pooling", "elemwise_add", "slice_axis")
-# The output has the scale of the input: no value becomes larger.
+INT8_OPERATORS = ("Concat", "LeakyReLU", "Pooling", "elemwise_add", "slice_axis")
+# Operators that do not increase any value: the output has the scale of the input.
 COPIES = ("Pooling", "slice_axis")
-# A bias is added as 32 bits; half of them are left to the products.
+# A bias is added as int32; half of its range is left to the products.
 _MAX_BIAS = 2**30
 
 
 @dataclasses.dataclass(frozen=True)
-class Bytes:
-    """How 8 bits without sign stand for the values between two: ``(byte - zero) * scale``."""
+class QuantParams:
+    """Scale and zero point of a uint8 tensor: ``value = (q - zero_point) * scale``."""
 
     scale: np.float32
-    zero: np.uint8
+    zero_point: np.uint8
 
     @classmethod
-    def between(cls, low: float, high: float) -> Bytes:
-        """Spread 8 bits over the values, among which is zero.
+    def from_range(cls, low: float, high: float) -> QuantParams:
+        """Return the parameters that represent a range, which must contain zero.
 
         Examples
         --------
-        >>> Bytes.between(-1.0, 1.55)
-        Bytes(scale=0.01, zero=100)
+        >>> QuantParams.from_range(-1.0, 1.55)
+        QuantParams(scale=0.01, zero_point=100)
         """
         scale = np.float32((high - low) / 255 if high > low else 1)
         return cls(scale, np.uint8(round(-low / float(scale))))
 
+    @property
+    def limits(self) -> tuple[float, float]:
+        """The smallest and largest value that can be represented."""
+        zero, scale = int(self.zero_point), float(self.scale)
+        return -zero * scale, (255 - zero) * scale
 
-def onnx_int8(graph: Graph, calibration: Calibration) -> Lowered:
-    """Return an ONNX model of layers in 8 bits.
+
+def quantize_onnx(graph: Graph, calibration: Calibration) -> Lowered:
+    """Lower a graph to an ONNX model with int8 layers.
 
     Parameters
     ----------
     graph
-        The float32 network, optimized, but its normalizations not fused with a ReLU.
+        The float32 network after the inference passes except ``fuse_batch_norm_relu``.
     calibration
-        Its images are read.
+        Calibration whose images have been read.
 
     Raises
     ------
     ValueError
-        If no layer has a name that is to be kept, or ONNX can't say what an operator does.
+        If a pattern of the calibration's ``exclude`` matches no layer, or an operator cannot be
+        translated.
     """
-    taken: set[str] = set()
-    for node in graph.operators():
-        node.name = free_name(node.name, taken)
+    graph.rename_duplicates()
     batches = calibration.batches()
     convolve_batch_norms(graph, calibration.images.shape)
-    block = as_block(*graph.to_symbol())
-    expected = run_block(block, batches)
-    ranges, exact = _ranges(graph, calibration, batches)
+    expected = all_outputs(as_block(*graph.to_symbol()), batches)
+    ranges = _equalized_ranges(graph, calibration, batches)
     layers = [node.name for node in graph.operators() if node.op in LAYERS]
 
-    def model(kept: set[str]) -> Any:
-        writer = _Writer(graph, {**ranges, **exact}, kept)
-        for node in graph.nodes():
-            writer.write(node)
-        return assemble(writer, open_shape(calibration.images.shape))
+    def model(excluded: set[str]) -> Any:
+        return convert(_QdqWriter(graph, ranges, excluded), open_shape(calibration.images.shape))
 
-    def harm(kept: set[str], count: int | None = None) -> Harm:
-        outputs = run_block(OnnxBlock(model(kept).SerializeToString()), batches, count)
-        return Harm.of(outputs, [array[: len(outputs[0])] for array in expected])
+    def measure(excluded: set[str], count: int | None = None) -> QuantizationMetrics:
+        block = OnnxBlock(model(excluded).SerializeToString())
+        outputs = all_outputs(block, batches, count=count)
+        return QuantizationMetrics.compare(outputs, [a[: len(outputs[0])] for a in expected])
 
-    kept, found = choose_kept(layers, calibration, harm)
-    quantization = {
-        "method": calibration.method,
-        "images": len(calibration.images),
-        "layers": len(layers),
-        "kept": [name for name in layers if name in kept],
-        **dataclasses.asdict(found),
-    }
-    return Lowered(model(kept), {}, quantization)
+    excluded, metrics = select_excluded(layers, calibration, measure)
+    record = quantization_record(calibration, layers, excluded, metrics)
+    return Lowered(model(excluded), {}, record)
 
 
-def _ranges(
+def _equalized_ranges(
     graph: Graph, calibration: Calibration, batches: Sequence[np.ndarray]
-) -> tuple[dict[str, tuple[float, float]], dict[str, tuple[float, float]]]:
-    """Return the tensors' ranges, and those that follow from the channels' having been spread."""
+) -> Limits:
+    """Equalize the channels of a graph and return the ranges of its tensors."""
     symbol, params = graph.to_symbol()
-    before = collect_ranges(symbol, params, tensors_of(symbol, params), batches, "minmax")
-    exact = spread_channels(graph, before)
+    before = collect_ranges(symbol, params, tensor_names(symbol, params), batches, "minmax")
+    exact = equalize_channels(graph, before)
     symbol, params = graph.to_symbol()
-    how = calibration.method, calibration.percentile
-    found = collect_ranges(symbol, params, tensors_of(symbol, params), batches, *how)
-    return {name: (range.low, range.high) for name, range in found.items()}, exact
+    method = calibration.method, calibration.percentile
+    found = collect_ranges(symbol, params, tensor_names(symbol, params), batches, *method)
+    return {**{name: (range.low, range.high) for name, range in found.items()}, **exact}
 
 
-def _keeps_bytes(node: Node) -> bool:
-    """Whether readers have a kernel that makes bytes of bytes."""
-    return node.op in BYTE_OPERATORS or node.is_like("Activation", act_type="relu")
+def _has_int8_kernel(node: Node) -> bool:
+    """Return whether runtimes have a kernel from int8 to int8."""
+    return node.op in INT8_OPERATORS or node.is_like("Activation", act_type="relu")
 
 
-class _Writer(Writer):
-    """Writes a graph with pairs of QuantizeLinear and DequantizeLinear around its layers.
+class _QdqWriter(Writer):
+    """Writes a graph with QuantizeLinear and DequantizeLinear pairs around its layers.
 
     Parameters
     ----------
     graph
-        The network's.
+        The network.
     ranges
-        Lowest and highest value by tensor.
-    kept
-        Names of the layers that stay in float.
+        Smallest and largest value of each tensor.
+    excluded
+        Names of the layers that stay in float32.
     """
 
-    def __init__(
-        self, graph: Graph, ranges: dict[str, tuple[float, float]], kept: set[str]
-    ) -> None:
+    def __init__(self, graph: Graph, ranges: Limits, excluded: set[str]) -> None:
         super().__init__(graph)
-        self.ranges, self.kept = ranges, kept
+        self.ranges, self.excluded = ranges, excluded
         self.readers = graph.readers()
         self.heads = {id(node) for node, _ in graph.heads}
-        layers = [node for node in graph.operators() if self._in_bytes(node)]
-        self.bytes: dict[int, Bytes] = {}
-        self._exact: dict[int, str] = {}  # what stands in front of the pair
+        layers = [node for node in graph.operators() if self._is_int8(node)]
+        self.quantized: dict[int, QuantParams] = {}
+        self._exact: dict[int, str] = {}  # the float tensor before the pair
         read = {id(layer.source()) for layer in layers}
         for node in graph.nodes():
-            if id(node) in read or self._gives_bytes(node):
-                self.bytes[id(node)] = self._bytes_of(node)
-        # Weights and biases by their variables.
+            if id(node) in read or self._gives_int8(node):
+                self.quantized[id(node)] = self._params_of(node)
+        # The layers of the variables of weights and biases.
         self.weights = {id(layer.source(1)): layer for layer in layers}
         self.biases = {id(node.source(2)): node for node in layers if len(node.inputs) > 2}
 
-    def _in_bytes(self, node: Node) -> bool:
-        return node.op in LAYERS and node.name not in self.kept
+    def _is_int8(self, node: Node) -> bool:
+        return node.op in LAYERS and node.name not in self.excluded
 
-    def _gives_bytes(self, node: Node) -> bool:
+    def _is_excluded(self, node: Node) -> bool:
+        return node.op in LAYERS and node.name in self.excluded
+
+    def _gives_int8(self, node: Node) -> bool:
         if self._before_relu(node) or (node.op == "FullyConnected" and id(node) in self.heads):
             return False
-        if _keeps_bytes(node):
-            whole = node.op == "Pooling" and node.is_like("Pooling", global_pool="True")
-            return not whole and all(self._has_bytes(source) for source, _ in node.inputs)
-        return self._in_bytes(node)
+        whole = node.op == "Pooling" and node.is_like("Pooling", global_pool="True")
+        return not whole and self._could_give_int8(node)
 
-    def _has_bytes(self, node: Node) -> bool:
-        return id(node) in self.bytes or (self._before_relu(node) and self._could_give(node))
+    def _could_give_int8(self, node: Node) -> bool:
+        if _has_int8_kernel(node):
+            return all(self._has_int8(source) for source, _ in node.inputs)
+        return self._is_int8(node)
 
-    def _could_give(self, node: Node) -> bool:
-        if _keeps_bytes(node):
-            return all(self._has_bytes(source) for source, _ in node.inputs)
-        return self._in_bytes(node)
+    def _has_int8(self, node: Node) -> bool:
+        return id(node) in self.quantized or (
+            self._before_relu(node) and self._could_give_int8(node)
+        )
 
     def _before_relu(self, node: Node) -> bool:
-        """Whether only a ReLU reads this, which the rounding to bytes without sign does too."""
+        """Return whether only a ReLU reads a node; quantization to uint8 includes the ReLU."""
         readers = self.readers[id(node)]
         relu = len(readers) == 1 and readers[0].is_like("Activation", act_type="relu")
         return relu and id(node) not in self.heads
 
-    def _bytes_of(self, node: Node) -> Bytes:
-        sources = [self.bytes[id(source)] for source, _ in node.inputs if id(source) in self.bytes]
-        if node.op in COPIES and sources:
-            return sources[0]
-        if node.op == "Concat" and sources and len(sources) == len(node.inputs):
-            lows = [-int(b.zero) * float(b.scale) for b in sources]
-            highs = [(255 - int(b.zero)) * float(b.scale) for b in sources]
-            return sources[0] if len(set(sources)) == 1 else Bytes.between(min(lows), max(highs))
-        return Bytes.between(*self.ranges[tensor(node)])
+    def _params_of(self, node: Node) -> QuantParams:
+        known = [self.quantized[id(n)] for n, _ in node.inputs if id(n) in self.quantized]
+        if node.op in COPIES and known:
+            return known[0]
+        if node.op == "Concat" and known and len(known) == len(node.inputs):
+            lows, highs = zip(*(params.limits for params in known))
+            same = len(set(known)) == 1
+            return known[0] if same else QuantParams.from_range(min(lows), max(highs))
+        return QuantParams.from_range(*self.ranges[tensor_name(node)])
 
     def write(self, node: Node) -> None:
-        """Write a node, with its output as bytes and back where it has them."""
+        """Write a node, and a QDQ pair after it if its output is quantized."""
         if id(node) in self.weights:
             self._names[id(node)] = self._weight(node, self.weights[id(node)])
         elif id(node) in self.biases:
             self._names[id(node)] = self._bias(node, self.biases[id(node)])
-        elif self._is_kept(node):
-            self._write_kept(node)
-        elif self._only_rounds(node):
+        elif self._is_excluded(node):
+            self._write_excluded(node)
+        elif self._is_redundant_relu(node):
             self._names[id(node)] = self.name_of(node.inputs[0])
         else:
             super().write(node)
-        if id(node) in self.bytes:
+        if id(node) in self.quantized:
             self._exact[id(node)] = self._names[id(node)]
-            self._names[id(node)] = self._through(node, self.bytes[id(node)])
+            self._names[id(node)] = self._quantize_dequantize(node, self.quantized[id(node)])
 
-    def _is_kept(self, node: Node) -> bool:
-        return node.op in LAYERS and node.name in self.kept
-
-    def _write_kept(self, node: Node) -> None:
-        # Between two pairs ONNX Runtime would make bytes of its weights all the same.
+    def _write_excluded(self, node: Node) -> None:
+        # Between two pairs ONNX Runtime would quantize the layer nevertheless.
         source = id(node.source())
-        rounded = self._names[source]
-        self._names[source] = self._exact.get(source, rounded)
+        quantized = self._names[source]
+        self._names[source] = self._exact.get(source, quantized)
         super().write(node)
-        self._names[source] = rounded
+        self._names[source] = quantized
 
-    def _only_rounds(self, node: Node) -> bool:
-        """Whether this is a ReLU that the bytes' having no sign does too, for all its readers."""
-        relu = node.is_like("Activation", act_type="relu") and id(node) in self.bytes
-        return relu and not any(map(self._is_kept, self.readers[id(node)]))
+    def _is_redundant_relu(self, node: Node) -> bool:
+        """Return whether this is a ReLU that quantization to uint8 includes, for all readers."""
+        relu = node.is_like("Activation", act_type="relu") and id(node) in self.quantized
+        return relu and not any(map(self._is_excluded, self.readers[id(node)]))
 
-    def _through(self, node: Node, as_bytes: Bytes) -> str:
-        scale = self.constant(f"{node.name}_scale", as_bytes.scale)
-        zero = self.constant(f"{node.name}_zero", as_bytes.zero)
-        small = self.add("QuantizeLinear", f"{node.name}_bytes", self._names[id(node)], scale, zero)
-        return self.add("DequantizeLinear", f"{node.name}_values", small, scale, zero)
+    def _quantize_dequantize(self, node: Node, params: QuantParams) -> str:
+        scale = self.constant(f"{node.name}_scale", params.scale)
+        zero = self.constant(f"{node.name}_zero", params.zero_point)
+        q = self.add("QuantizeLinear", f"{node.name}_bytes", self._names[id(node)], scale, zero)
+        return self.add("DequantizeLinear", f"{node.name}_values", q, scale, zero)
 
     def _scales(self, layer: Node) -> np.ndarray:
         """Return the scale of each filter."""
         weight = self.graph.array(layer, 1)
-        largest = np.abs(weight).reshape(len(weight), -1).max(axis=1) / 127
+        scales = np.abs(weight).reshape(len(weight), -1).max(axis=1) / 127
         if len(layer.inputs) > 2:
-            # A filter next to nothing has a bias all the same.
-            bias, x = np.abs(self.graph.array(layer, 2)), self.bytes[id(layer.source())].scale
-            largest = np.maximum(largest, bias / x / _MAX_BIAS)
-        return np.where(largest > 0, largest, 1).astype(np.float32)
+            # The scale of a filter of small weights is raised until its bias fits into int32.
+            x = self.quantized[id(layer.source())].scale
+            bias = np.abs(self.graph.array(layer, 2))
+            scales = np.maximum(scales, bias / x / _MAX_BIAS)
+        return np.where(scales > 0, scales, 1).astype(np.float32)
 
     def _weight(self, node: Node, layer: Node) -> str:
         weight, scales = self.graph.array(layer, 1), self._scales(layer)
@@ -234,12 +233,12 @@ class _Writer(Writer):
         return self._dequantized(node.name, rounded, scales)
 
     def _bias(self, node: Node, layer: Node) -> str:
-        scales = self._scales(layer) * self.bytes[id(layer.source())].scale
+        scales = self._scales(layer) * self.quantized[id(layer.source())].scale
         rounded = np.rint(self.graph.array(layer, 2).astype("float64") / scales).astype(np.int32)
         return self._dequantized(node.name, rounded, scales)
 
     def _dequantized(self, name: str, array: np.ndarray, scales: np.ndarray) -> str:
-        small = self.constant(f"{name}_bytes", array)
+        q = self.constant(f"{name}_bytes", array)
         scale = self.constant(f"{name}_scales", scales)
         zero = self.constant(f"{name}_zeros", np.zeros(len(scales), array.dtype))
-        return self.add("DequantizeLinear", name, small, scale, zero, axis=0)
+        return self.add("DequantizeLinear", name, q, scale, zero, axis=0)

@@ -1,14 +1,13 @@
-"""What each of MXNet's operators is in ONNX: a function from a node to one or a few of opset 13."""
+"""Translations of MXNet operators to ONNX operators of opset 13."""
 
 from __future__ import annotations
 
-import ast
 from collections.abc import Sequence
 from typing import Any, Callable
 
 import numpy as np
 
-from ...graph.ir import Graph, Node
+from ...graph.ir import Graph, Node, free_name
 from ...graph.trace import INPUT
 
 END = np.iinfo("int64").max
@@ -17,7 +16,13 @@ Translator = Callable[..., str]
 
 
 class Writer:
-    """The ONNX nodes and constants written so far."""
+    """Builds the ONNX nodes and constants of a graph, node by node.
+
+    Parameters
+    ----------
+    graph
+        The graph to translate.
+    """
 
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
@@ -28,118 +33,107 @@ class Writer:
         self._taken: set[str] = set()
 
     def write(self, node: Node) -> None:
-        """Write a node whose inputs are written."""
-        self._names[id(node)] = self._translated(node)
+        """Write a node; its inputs must have been written."""
+        self._names[id(node)] = self._translate(node)
 
-    def _translated(self, node: Node) -> str:
+    def _translate(self, node: Node) -> str:
         if node.op in TRANSLATORS:
             inputs = map(self.name_of, node.inputs)
             return TRANSLATORS[node.op](self, node, *inputs)
         if node.op != "null":
-            raise _unknown(node, "")
+            raise _unsupported(node, "")
         if node.name == INPUT:
-            return self._free(INPUT)
+            return self._take(INPUT)
         return self.constant(node.name, self.graph.params[node.name])
 
     def name_of(self, entry: tuple[Node, int]) -> str:
-        """Return what a node's output is called."""
+        """Return the ONNX name of a node's output."""
         node, output = entry
         if output:
             raise ValueError(f"target='onnx' has no output {output} of {node.op} ({node.name}).")
         return self._names[id(node)]
 
     def add(self, op: str, name: str, *inputs: str, **attributes: Any) -> str:
-        """Write a node of one output, and return the output's name."""
+        """Add an ONNX node with one output and return the name of the output."""
         from onnx import helper
 
-        name = self._free(name)
+        name = self._take(name)
         self.nodes.append(helper.make_node(op, inputs, [name], name, **attributes))
         return name
 
     def constant(self, name: str, array: Any) -> str:
-        """Write an array, and return its name."""
+        """Add a constant array and return its name."""
         from onnx import numpy_helper
 
-        name = self._free(name)
+        name = self._take(name)
         self.constants.append(numpy_helper.from_array(np.asarray(array, order="C"), name))
         return name
 
     def integers(self, name: str, *values: int) -> str:
-        """Write a list of integers, and return its name."""
+        """Add a constant array of integers and return its name."""
         return self.constant(name, np.array(values, "int64"))
 
-    def _free(self, name: str) -> str:
-        number, free = 1, name
-        while free in self._taken:
-            number += 1
-            free = f"{name}{number}"
-        self._taken.add(free)
-        return free
+    def _take(self, name: str) -> str:
+        return free_name(name, self._taken)
 
 
-def _unknown(node: Node, what: str) -> ValueError:
-    return ValueError(f"target='onnx' has no operator {node.op} ({node.name}){what}.")
+def _unsupported(node: Node, detail: str) -> ValueError:
+    return ValueError(f"target='onnx' has no operator {node.op} ({node.name}){detail}.")
 
 
-def _value(node: Node, key: str, default: Any) -> Any:
-    """Return an attribute; an empty tuple means the default."""
-    text = node.attrs.get(key)
-    value = default if text is None else ast.literal_eval(text)
-    return default if value == () else value
-
-
-def _need(node: Node, **attrs: str) -> None:
+def _require(node: Node, **attrs: str) -> None:
+    """Raise a ValueError if an attribute has another value than the supported one."""
     for key, only in attrs.items():
         if node.attrs.get(key, only) != only:
-            raise _unknown(node, f" with {key}={node.attrs[key]}")
+            raise _unsupported(node, f" with {key}={node.attrs[key]}")
 
 
 def _window(node: Node) -> dict[str, Any]:
-    kernel = _value(node, "kernel", ())
-    ones, pad = (1,) * len(kernel), _value(node, "pad", (0,) * len(kernel))
+    kernel = node.value("kernel", ())
+    ones, pad = (1,) * len(kernel), node.value("pad", (0,) * len(kernel))
     return {
         "kernel_shape": kernel,
-        "strides": _value(node, "stride", ones),
+        "strides": node.value("stride", ones),
         "pads": (*pad, *pad),
     }
 
 
 def _convolution(to: Writer, node: Node, *inputs: str) -> str:
-    _need(node, layout="NCHW")
+    _require(node, layout="NCHW")
     window = _window(node)
-    dilations = _value(node, "dilate", (1,) * len(window["kernel_shape"]))
-    group = _value(node, "num_group", 1)
+    dilations = node.value("dilate", (1,) * len(window["kernel_shape"]))
+    group = node.value("num_group", 1)
     return to.add("Conv", node.name, *inputs, group=group, dilations=dilations, **window)
 
 
 def _batch_norm(to: Writer, node: Node, x: str, gamma: str, *rest: str) -> str:
-    _need(node, axis="1")
-    if node.attrs.get("fix_gamma", "True") in ("True", "1"):
+    _require(node, axis="1")
+    if node.flag("fix_gamma", True):
         gamma = to.constant(f"{node.name}_gamma", np.ones_like(to.graph.array(node, 1)))
-    epsilon = _value(node, "eps", 1e-3)
+    epsilon = node.value("eps", 1e-3)
     return to.add("BatchNormalization", node.name, x, gamma, *rest, epsilon=epsilon)
 
 
 def _pooling(to: Writer, node: Node, x: str) -> str:
-    _need(node, layout="NCHW")
+    _require(node, layout="NCHW")
     kinds = {"avg": "Average", "max": "Max"}
     kind = node.attrs.get("pool_type", "max")
     if kind not in kinds:
-        raise _unknown(node, f" with pool_type={kind}")
-    if _value(node, "global_pool", False):
+        raise _unsupported(node, f" with pool_type={kind}")
+    if node.value("global_pool", False):
         return to.add(f"Global{kinds[kind]}Pool", node.name, x)
-    window, whole = _window(node), node.attrs.get("pooling_convention", "valid")
-    if (whole == "full" and any(window["pads"])) or whole == "same":
-        # Readers do not agree on windows that hang over a padded edge.
-        raise _unknown(node, f" with pad and pooling_convention={whole}")
-    options = {**window, "ceil_mode": int(whole == "full")}
+    window, convention = _window(node), node.attrs.get("pooling_convention", "valid")
+    if (convention == "full" and any(window["pads"])) or convention == "same":
+        # Runtimes disagree on windows that extend beyond a padded edge.
+        raise _unsupported(node, f" with pad and pooling_convention={convention}")
+    options = {**window, "ceil_mode": int(convention == "full")}
     if kind == "avg" and any(window["pads"]):
-        options["count_include_pad"] = int(_value(node, "count_include_pad", True))
+        options["count_include_pad"] = int(node.value("count_include_pad", True))
     return to.add(f"{kinds[kind]}Pool", node.name, x, **options)
 
 
 def _fully_connected(to: Writer, node: Node, x: str, weight: str, *bias: str) -> str:
-    if _value(node, "flatten", True):
+    if node.value("flatten", True):
         if node.source().op != "Flatten":
             x = to.add("Flatten", f"{node.name}_flatten", x)
         return to.add("Gemm", node.name, x, weight, *bias, transB=1)
@@ -152,7 +146,7 @@ def _activation(to: Writer, node: Node, x: str) -> str:
     ops = {"relu": "Relu", "sigmoid": "Sigmoid", "tanh": "Tanh", "softrelu": "Softplus"}
     kind = node.attrs["act_type"]
     if kind not in ops:
-        raise _unknown(node, f" with act_type={kind}")
+        raise _unsupported(node, f" with act_type={kind}")
     return to.add(ops[kind], node.name, x)
 
 
@@ -160,18 +154,18 @@ def _leaky_relu(to: Writer, node: Node, x: str, *slope: str) -> str:
     ops = {"leaky": "LeakyRelu", "elu": "Elu"}
     kind = node.attrs.get("act_type", "leaky")
     if kind not in ops:
-        raise _unknown(node, f" with act_type={kind}")
-    return to.add(ops[kind], node.name, x, alpha=_value(node, "slope", 0.25))
+        raise _unsupported(node, f" with act_type={kind}")
+    return to.add(ops[kind], node.name, x, alpha=node.value("slope", 0.25))
 
 
 def _dropout(to: Writer, node: Node, x: str) -> str:
-    _need(node, mode="training")
+    _require(node, mode="training")
     return x
 
 
 def _slice_axis(to: Writer, node: Node, x: str) -> str:
-    begin, end = _value(node, "begin", 0), _value(node, "end", None)
-    return _slice(to, node.name, x, begin, END if end is None else end, _value(node, "axis", 0))
+    begin, end = node.value("begin", 0), node.value("end", None)
+    return _slice(to, node.name, x, begin, END if end is None else end, node.value("axis", 0))
 
 
 def _slice(to: Writer, name: str, x: str, begin: int, end: int, axis: int = 0) -> str:
@@ -180,42 +174,42 @@ def _slice(to: Writer, name: str, x: str, begin: int, end: int, axis: int = 0) -
 
 
 def _shape(to: Writer, node: Node, x: str, begin: int = 0, end: int = END) -> str:
-    """Write a part of the shape that a value has when the model runs."""
+    """Write nodes that compute a slice of the shape of a tensor at run time."""
     return _slice(to, f"{node.name}_part", to.add("Shape", f"{node.name}_shape", x), begin, end)
 
 
-def _join(to: Writer, node: Node, x: str, parts: Sequence[str]) -> str:
+def _reshape_to(to: Writer, node: Node, x: str, parts: Sequence[str]) -> str:
     shape = to.add("Concat", f"{node.name}_to", *parts, axis=0)
     return to.add("Reshape", node.name, x, shape)
 
 
 def _reshape(to: Writer, node: Node, x: str) -> str:
-    goal = _value(node, "shape", ())
-    if min(goal) < -1:
-        raise _unknown(node, f" with shape={goal}")
-    # What is kept is counted from the right where the attribute says so.
-    first = -len(goal) if _value(node, "reverse", False) else 0
+    target = node.value("shape", ())
+    if min(target) < -1:
+        raise _unsupported(node, f" with shape={target}")
+    # With reverse=True, lengths that stay are counted from the right.
+    first = -len(target) if node.value("reverse", False) else 0
     parts = []
-    for place, length in enumerate(goal, first):
-        keep = length == 0
-        end = END if place == -1 else place + 1
-        part = _shape(to, node, x, place, end) if keep else to.integers(f"{node.name}_n", length)
+    for axis, length in enumerate(target, first):
+        end = END if axis == -1 else axis + 1
+        copied = length == 0
+        part = _shape(to, node, x, axis, end) if copied else to.integers(f"{node.name}_n", length)
         parts.append(part)
-    return _join(to, node, x, parts)
+    return _reshape_to(to, node, x, parts)
 
 
 def _reshape_like(to: Writer, node: Node, x: str, like: str) -> str:
     ends = {
-        side: (_value(node, f"{side}_begin", 0) or 0, _value(node, f"{side}_end", END) or END)
+        side: (node.value(f"{side}_begin", 0) or 0, node.value(f"{side}_end", END) or END)
         for side in ("lhs", "rhs")
     }
     begin, end = ends["lhs"]
     before, after = _shape(to, node, x, 0, begin), _shape(to, node, x, end)
-    return _join(to, node, x, [before, _shape(to, node, like, *ends["rhs"]), after])
+    return _reshape_to(to, node, x, [before, _shape(to, node, like, *ends["rhs"]), after])
 
 
 def _transpose(to: Writer, node: Node, x: str) -> str:
-    axes = _value(node, "axes", None)
+    axes = node.value("axes", None)
     return to.add("Transpose", node.name, x, **({"perm": axes} if axes else {}))
 
 
@@ -228,7 +222,7 @@ def _cast(to: Writer, node: Node, x: str) -> str:
 
 def _axis(op: str) -> Translator:
     def translate(to: Writer, node: Node, x: str) -> str:
-        axes = np.atleast_1d(_value(node, "axis", ())).tolist()
+        axes = np.atleast_1d(node.value("axis", ())).tolist()
         return to.add(op, node.name, x, to.integers(f"{node.name}_axes", *axes))
 
     return translate
@@ -236,8 +230,8 @@ def _axis(op: str) -> Translator:
 
 def _softmax(op: str) -> Translator:
     def translate(to: Writer, node: Node, x: str) -> str:
-        _need(node, temperature="None", use_length="False")
-        return to.add(op, node.name, x, axis=_value(node, "axis", -1))
+        _require(node, temperature="None", use_length="False")
+        return to.add(op, node.name, x, axis=node.value("axis", -1))
 
     return translate
 
@@ -254,7 +248,7 @@ def _same(op: str) -> Translator:
     return lambda to, node, *inputs: to.add(op, node.name, *inputs)
 
 
-# ONNX's name, and what MXNet says behind broadcast_ and in _..._scalar.
+# The names in ONNX, in MXNet's broadcast_* and in MXNet's _*_scalar.
 ARITHMETIC = (
     ("Add", "add", "plus"),
     ("Div", "div", "div"),
@@ -266,7 +260,7 @@ TRANSLATORS: dict[str, Translator] = {
     "Activation": _activation,
     "BatchNorm": _batch_norm,
     "Cast": _cast,
-    "Concat": lambda to, node, *x: to.add("Concat", node.name, *x, axis=_value(node, "dim", 1)),
+    "Concat": lambda to, node, *x: to.add("Concat", node.name, *x, axis=node.value("dim", 1)),
     "Convolution": _convolution,
     "Dropout": _dropout,
     "Flatten": _same("Flatten"),

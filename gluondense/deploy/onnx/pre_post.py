@@ -1,4 +1,4 @@
-"""Pixels in and probabilities out of an ONNX model, as ``deploy.ends`` gives MXNet's graphs."""
+"""Pre- and post-processing in ONNX models, as ``deploy.pre_post`` adds to MXNet graphs."""
 
 from __future__ import annotations
 
@@ -11,31 +11,40 @@ from ...graph.trace import INPUT
 
 
 def add_normalization(model: Any, scale: np.ndarray, shift: np.ndarray) -> None:
-    """Let a model take bytes (N, H, W, C), and normalize them with these numbers for a channel."""
+    """Change a model's input to pixels, uint8 (N, H, W, C), and normalize them.
+
+    Parameters
+    ----------
+    model
+        Modified in place.
+    scale, shift
+        A number per channel, (C,).
+    """
     from onnx import TensorProto, helper, numpy_helper
 
     graph = model.graph
     taken = {INPUT} | {array.name for array in graph.initializer}
     taken |= {name for node in graph.node for name in node.output}
-    names = (
-        free_name(f"{INPUT}_{end}", taken) for end in ("float", "maps", "scaled", "normalized")
+    floats, channels_first, scaled, normalized = (
+        free_name(f"{INPUT}_{suffix}", taken)
+        for suffix in ("float", "maps", "scaled", "normalized")
     )
-    floats, maps, scaled, normalized = names
     for node in graph.node:
         node.input[:] = [normalized if name == INPUT else name for name in node.input]
-    numbers = []
-    for end, values in (("scale", scale), ("shift", shift)):
-        numbers.append(free_name(f"{INPUT}_{end}", taken))
-        constant = values.astype(np.float32).reshape(1, -1, 1, 1)
-        graph.initializer.append(numpy_helper.from_array(constant, numbers[-1]))
+    constants = []
+    for suffix, values in (("scale", scale), ("shift", shift)):
+        constants.append(free_name(f"{INPUT}_{suffix}", taken))
+        array = values.astype(np.float32).reshape(1, -1, 1, 1)
+        graph.initializer.append(numpy_helper.from_array(array, constants[-1]))
     nodes = [
         helper.make_node("Cast", [INPUT], [floats], floats, to=TensorProto.FLOAT),
-        helper.make_node("Transpose", [floats], [maps], maps, perm=(0, 3, 1, 2)),
-        helper.make_node("Mul", [maps, numbers[0]], [scaled], scaled),
-        helper.make_node("Add", [scaled, numbers[1]], [normalized], normalized),
+        helper.make_node(
+            "Transpose", [floats], [channels_first], channels_first, perm=(0, 3, 1, 2)
+        ),
+        helper.make_node("Mul", [channels_first, constants[0]], [scaled], scaled),
+        helper.make_node("Add", [scaled, constants[1]], [normalized], normalized),
     ]
-    # Nodes must come before those that read them.
-    nodes += graph.node
+    nodes += graph.node  # in topological order
     del graph.node[:]
     graph.node.extend(nodes)
     batch, channels, height, width = (
@@ -47,7 +56,7 @@ def add_normalization(model: Any, scale: np.ndarray, shift: np.ndarray) -> None:
 
 
 def add_softmax(model: Any) -> None:
-    """Let a model give the softmax of its only output."""
+    """Replace a model's only output by its softmax, named ``probabilities``."""
     from onnx import helper
 
     graph, name = model.graph, "probabilities"

@@ -1,1 +1,1 @@
-"""To be described."""
+"""Post-training quantization to int8: calibration, range equalization and layer selection."""

@@ -1,4 +1,4 @@
-"""Images of the user's own that tell a graph of 8 bits what its tensors hold."""
+"""Calibration of int8 targets: the images and the options of the quantization."""
 
 from __future__ import annotations
 
@@ -12,35 +12,38 @@ import numpy as np
 
 from ...data.files.image_set import evenly_spaced, read_images
 from ...data.transforms.batch import normalize
+from ...errors import check_count, check_range
 from ...graph.ranges import check_method
 
-# Pixels of a batch: what one batch's tensors take in memory goes with it.
+# Pixels per channel and batch. The memory of the tensors of a batch is proportional to it.
 _BATCH_PIXELS = 100_000
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Calibration:
-    """What a target of 8 bits is made with: images, and what is done with them.
+    """The images and options with which an int8 target is calibrated.
 
     Parameters
     ----------
     images
-        An array (N, C, H, W), normalized as for the network; or batches of such arrays, a DataIter
-        or pairs with labels among them; or a path to a folder of pictures or a RecordIO file, which
-        are scaled to the exported ``input_shape`` and normalized with its ``mean`` and ``std``.
+        An array (N, C, H, W), normalized as for the network; or an iterable of such batches, also
+        a DataIter or pairs with labels; or a path to a folder of images or a RecordIO file, which
+        are resized to the exported ``input_shape`` and normalized with its ``mean`` and ``std``.
     method
-        ``"minmax"``, ``"percentile"`` or ``"entropy"``, as in
+        ``"minmax"``, ``"percentile"`` or ``"entropy"``, see
         :func:`gluondense.graph.ranges.collect_ranges`.
     percentile
-        For ``method="percentile"``.
+        For ``method="percentile"``, in (50, 100].
     count
-        How many of the images to take at most; they are taken evenly from an array, a folder or an
-        indexed RecordIO file, and from the beginning of batches.
-    keep
-        Patterns (``fnmatch``) of the names of layers that stay in float.
+        Largest number of images. They are taken at even distances from an array, a folder or an
+        indexed RecordIO file, and from the beginning of an iterable.
+    exclude
+        Patterns (``fnmatch``) of the names of layers that stay in float32.
     max_changed
-        Share of the images whose likeliest class may change; layers are put back to float, those
-        that 8 bits harm most first, until no more do.
+        Largest share of the images whose predicted class may change, 0 to 1. Layers are excluded
+        from quantization, the most sensitive first, until no more images change.
+    keep
+        Deprecated alias of ``exclude``.
 
     Examples
     --------
@@ -52,55 +55,57 @@ class Calibration:
     method: str = "minmax"
     percentile: float = 99.99
     count: int = 256
-    keep: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
     max_changed: float = 0.01
+    keep: dataclasses.InitVar[tuple[str, ...] | None] = None
 
-    def __post_init__(self) -> None:
+    def __post_init__(self, keep: tuple[str, ...] | None) -> None:
+        if keep is not None:
+            object.__setattr__(self, "exclude", keep)
         check_method(self.method, self.percentile)
-        if isinstance(self.count, bool) or not isinstance(self.count, int) or self.count < 1:
-            raise ValueError(f"count (={self.count!r}) must be a positive integer.")
-        if isinstance(self.keep, str):
-            raise ValueError(f"keep (={self.keep!r}) must be a tuple of patterns.")
-        if not 0 <= self.max_changed <= 1:
-            raise ValueError(f"max_changed (={self.max_changed}) must lie between 0 and 1.")
+        check_count("count", self.count)
+        check_range("max_changed", self.max_changed, 0, 1)
+        if isinstance(self.exclude, str):
+            raise ValueError(f"exclude (={self.exclude!r}) must be a tuple of patterns.")
 
     @classmethod
     def of(cls, value: Any) -> Calibration:
-        """Make one of images alone, where it is none already."""
+        """Return a Calibration as it is; wrap images in one with default options."""
         return value if isinstance(value, cls) else cls(value)
 
     def read(
         self, shape: Sequence[int], mean: Sequence[float] | None, std: Sequence[float] | None
     ) -> Calibration:
-        """Return the same with the images as one float32 array (N, C, H, W).
+        """Return a copy whose images are one float32 array (N, C, H, W).
 
         Parameters
         ----------
         shape
-            (N, C, H, W) that the network takes; N says nothing.
+            Input shape (N, C, H, W) of the network; N is ignored.
         mean, std
-            For pictures: a number for each channel, of pixels scaled to [0, 1].
+            For image files: normalization of pixels scaled to [0, 1], a number per channel.
 
         Raises
         ------
         FileNotFoundError
-            If there is nothing at the path.
+            If the path does not exist.
         ValueError
-            If there are no images or they are not fit.
+            If there are no images, or their shape, dtype or values are invalid.
         """
         _, channels, height, width = shape
         if isinstance(self.images, (str, os.PathLike)):
             if mean is None or std is None:
                 raise ValueError(
-                    f"pictures ({self.images}) are normalized with mean and std: give them too."
+                    f"images in files ({self.images}) are normalized with mean and std: give them "
+                    "too."
                 )
-            pictures = read_images(self.images, channels, (height, width), self.count)
-            images = normalize(pictures, mean, std)
+            pixels = read_images(self.images, channels, (height, width), self.count)
+            images = normalize(pixels, mean, std)
         elif hasattr(self.images, "shape"):
-            images = _array(self.images)
+            images = _float_array(self.images)
             images = images[evenly_spaced(len(images), self.count)] if images.ndim else images
         else:
-            images = _first(self.images, self.count)
+            images = _take(self.images, self.count)
         if images.ndim != 4 or images.shape[1] != channels or not len(images):
             raise ValueError(
                 f"the calibration's images have shape {images.shape}, but must be some of "
@@ -111,12 +116,12 @@ class Calibration:
         return dataclasses.replace(self, images=images)
 
     def batches(self) -> list[np.ndarray]:
-        """Cut the images, once read, into batches whose size depends on that of an image."""
+        """Split the images, after :meth:`read`, into batches of a constant number of pixels."""
         size = max(1, _BATCH_PIXELS // int(np.prod(self.images.shape[2:])))
         return [self.images[start : start + size] for start in range(0, len(self.images), size)]
 
 
-def _array(values: Any) -> np.ndarray:
+def _float_array(values: Any) -> np.ndarray:
     array = values.asnumpy() if isinstance(values, mx.nd.NDArray) else np.asarray(values)
     if array.dtype.kind != "f":
         raise ValueError(
@@ -126,13 +131,13 @@ def _array(values: Any) -> np.ndarray:
     return array.astype(np.float32, copy=False)
 
 
-def _first(batches: Iterable[Any], count: int) -> np.ndarray:
-    """Join the first images of batches."""
+def _take(batches: Iterable[Any], count: int) -> np.ndarray:
+    """Concatenate the first ``count`` images of an iterable of batches."""
     parts: list[np.ndarray] = []
     missing = count
     if isinstance(batches, mx.io.DataIter):
         batches.reset()
-    for batch in _arrays(batches):
+    for batch in _batch_arrays(batches):
         parts.append(batch[:missing])
         missing -= len(parts[-1])
         if not missing:
@@ -144,7 +149,7 @@ def _first(batches: Iterable[Any], count: int) -> np.ndarray:
     return np.concatenate(parts)
 
 
-def _arrays(batches: Iterable[Any]) -> Iterator[np.ndarray]:
+def _batch_arrays(batches: Iterable[Any]) -> Iterator[np.ndarray]:
     try:
         found = iter(batches)
     except TypeError:
@@ -158,5 +163,5 @@ def _arrays(batches: Iterable[Any]) -> Iterator[np.ndarray]:
             batch, padding = batch.data[0], batch.pad or 0
         elif isinstance(batch, (list, tuple)):
             batch = batch[0]
-        array = _array(batch)
+        array = _float_array(batch)
         yield array[: len(array) - padding] if array.ndim else array.reshape(0)

@@ -1,8 +1,8 @@
-"""Graph passes for 8 bits: let each channel of a map use all of them.
+"""Channel range equalization: graph passes that give all channels of a tensor one range.
 
-oneDNN's 8-bit tensors have one scale for all channels. Between a convolution and a batch
-normalization there is room for one a channel: the first may write its channels in any unit, from
-any zero, if the second reads them so.
+An int8 tensor of oneDNN has one scale for all its channels. Where only affine operators read a
+convolution, each channel can have its own scale and zero point: the convolution's filters and bias
+apply them, and the affine operators invert them.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from ...graph.inference_passes import batch_norm_affine
+from ...graph.inference_passes import batch_norm_affine, set_weights
 from ...graph.ir import Graph, Node
 from ...graph.ranges import Range
 from ...graph.trace import INPUT
@@ -20,217 +20,212 @@ _POINTWISE = {"kernel": "(1, 1)", "stride": "(1, 1)", "dilate": "(1, 1)", "pad":
 
 
 def convolve_batch_norms(graph: Graph, input_shape: Sequence[int]) -> int:
-    """Make a depthwise 1x1 convolution of each batch normalization of maps.
+    """Replace batch normalization of feature maps by depthwise 1x1 convolution.
 
-    In 8 bits MXNet's batch normalization is a pass of its own, the ReLU behind it another; oneDNN
-    runs this convolution with its ReLU in one.
+    In int8, MXNet runs batch normalization and the following ReLU as two operators; oneDNN runs the
+    convolution with its ReLU as one. Returns the number of replaced nodes.
     """
     symbol, _ = graph.to_symbol()
     internals = symbol.get_internals()
     _, shapes, _ = internals.infer_shape(**{INPUT: tuple(input_shape)})
-    maps = {name for name, shape in zip(internals.list_outputs(), shapes) if len(shape) == 4}
+    feature_maps = {n for n, shape in zip(internals.list_outputs(), shapes) if len(shape) == 4}
     changed = 0
     for norm in graph.operators():
-        if not norm.is_like("BatchNorm", axis="1") or tensor(norm) not in maps:
+        if not norm.is_like("BatchNorm", axis="1") or tensor_name(norm) not in feature_maps:
             continue
         scale, shift = batch_norm_affine(graph, norm)
         count = str(len(scale))
         norm.op = "Convolution"
         norm.attrs = {**_POINTWISE, "num_filter": count, "num_group": count, "no_bias": "False"}
-        norm.inputs = [
-            norm.inputs[0],
-            (graph.variable(f"{norm.name}_weight", scale.reshape(-1, 1, 1, 1)), 0),
-            (graph.variable(f"{norm.name}_bias", shift), 0),
-        ]
+        set_weights(graph, norm, scale.reshape(-1, 1, 1, 1), shift)
         changed += 1
     return changed
 
 
-def tensor(node: Node) -> str:
-    """Name a node's first output."""
+def tensor_name(node: Node) -> str:
+    """Return the name of a node's first output."""
     return node.name if node.op == "null" else f"{node.name}_output"
 
 
-def is_line(node: Node) -> bool:
-    """Whether this multiplies each channel by a number and adds another."""
-    groups = node.attrs.get("num_group")
-    return node.is_like("Convolution", **_POINTWISE) and groups == node.attrs.get("num_filter")
+def is_affine(node: Node) -> bool:
+    """Return whether this is a depthwise 1x1 convolution: a scale and shift per channel."""
+    depthwise = node.attrs.get("num_group") == node.attrs.get("num_filter")
+    return node.is_like("Convolution", **_POINTWISE) and depthwise
 
 
-def level_groups(graph: Graph) -> set[str]:
-    """Give the filters of each grouped convolution one largest weight, as MXNet needs it.
+def equalize_grouped_filters(graph: Graph) -> set[str]:
+    """Scale the filters of each grouped convolution to a largest weight of 1.
 
-    MXNet 1.9.1 reads the filters' scales by the number of the group instead of that of the filter,
-    which does no harm where all are equal. The convolutions behind undo it.
+    MXNet 1.9.1 indexes the filters' scales by the group instead of the filter, which is harmless
+    only if all filters of the convolution have one scale. The following convolutions invert the
+    scaling.
 
     Returns
     -------
     set
-        Names of the grouped convolutions for which it can't be done; they are wrong in 8 bits.
+        Names of the grouped convolutions that cannot be scaled; their int8 results are wrong.
     """
     wrong, readers = set(), graph.readers()
     outputs = {id(node) for node, _ in graph.heads}
     for conv in graph.operators():
-        if conv.op != "Convolution" or conv.attrs.get("num_group", "1") == "1" or is_line(conv):
+        if conv.op != "Convolution" or conv.groups == 1 or is_affine(conv):
             continue
         chain = [conv]
-        while len(readers[id(chain[-1])]) == 1 and _keeps_sign(readers[id(chain[-1])][0]):
+        while len(readers[id(chain[-1])]) == 1 and _is_homogeneous(readers[id(chain[-1])][0]):
             chain += readers[id(chain[-1])]
-        behind = readers[id(chain[-1])]
-        if outputs & {id(node) for node in chain} or not all(map(_absorbs, behind)):
+        following = readers[id(chain[-1])]
+        if outputs & {id(node) for node in chain} or not all(map(_absorbs_scale, following)):
             wrong.add(conv.name)
             continue
         weight = graph.array(conv, 1)
         largest = np.abs(weight).reshape(len(weight), -1).max(axis=1)
-        unit = np.where(largest > 0, largest, 1).astype(np.float32)
-        arrays = {"weight": (weight.T / unit).T}
+        scale = np.where(largest > 0, largest, 1).astype(np.float32)
+        arrays = {"weight": (weight.T / scale).T}
         if len(conv.inputs) > 2:
-            arrays["bias"] = graph.array(conv, 2) / unit
+            arrays["bias"] = graph.array(conv, 2) / scale
         new = [(graph.variable(f"{conv.name}_{kind}", a), 0) for kind, a in arrays.items()]
         conv.inputs = [conv.inputs[0], *new]
-        for reader in behind:
-            scaled = graph.array(reader, 1) * unit.reshape(1, -1, 1, 1)
+        for reader in following:
+            scaled = graph.array(reader, 1) * scale.reshape(1, -1, 1, 1)
             reader.inputs[1] = graph.variable(f"{reader.name}_weight", scaled), 0
     return wrong
 
 
-def _keeps_sign(node: Node) -> bool:
-    """Whether scaled inputs give outputs scaled as much, for positive scales."""
+def _is_homogeneous(node: Node) -> bool:
+    """Return whether f(s x) = s f(x) for every positive scale s."""
     relu = node.is_like("Activation", act_type="relu")
     return relu or node.is_like("LeakyReLU", act_type="leaky")
 
 
-def _absorbs(node: Node) -> bool:
-    return node.op == "Convolution" and node.attrs.get("num_group", "1") == "1"
+def _absorbs_scale(node: Node) -> bool:
+    return node.op == "Convolution" and node.groups == 1
 
 
-def spread_channels(graph: Graph, ranges: Mapping[str, Range]) -> dict[str, tuple[float, float]]:
-    """Let convolutions write each channel so that it takes all of 8 bits.
+def equalize_channels(graph: Graph, ranges: Mapping[str, Range]) -> dict[str, tuple[float, float]]:
+    """Rescale the channels of convolutions so that each uses the full int8 range.
 
-    It is done where only lines, see :func:`is_line`, read the convolution, if need be through
-    concatenations and poolings: they undo it. A ReLU behind it, which finds no negative value, has
-    oneDNN write unsigned bytes. Parts of a concatenation then have one scale, so that it only
-    copies. Where a part stands beside another that can't be spread, it gets that one's range.
+    It is done if only affine operators, see :func:`is_affine`, read the convolution, directly or
+    through concatenation and pooling; they invert the rescaling. An added ReLU, whose inputs are
+    not negative, makes oneDNN write uint8. All parts of a concatenation get one scale, so that it
+    copies only. If another part cannot be rescaled, its range is used.
 
     Parameters
     ----------
     graph
-        Changed in place.
+        Modified in place.
     ranges
-        Of all its tensors.
+        Ranges of all tensors of the graph.
 
     Returns
     -------
     dict
-        The ranges of the tensors that were changed, by the names of the tensors.
+        The new ranges of the rescaled tensors by name.
     """
-    spreading = _Spreading(graph, ranges)
-    chosen = [node for node in graph.operators() if spreading.allowed(node)]
-    ends = {id(spreading.end(node)) for node in chosen}
+    equalizer = _Equalizer(graph, ranges)
+    chosen = [node for node in graph.operators() if equalizer.is_eligible(node)]
+    ends = {id(equalizer.end(node)) for node in chosen}
     for conv in chosen:
-        spreading.spread(conv, ends)
-    for line in graph.operators():
-        if is_line(line):
-            spreading.undo(line)
-    return spreading.found
+        equalizer.rescale(conv, ends)
+    for affine in graph.operators():
+        if is_affine(affine):
+            equalizer.invert(affine)
+    return equalizer.new_ranges
 
 
-class _Spreading:
-    """The state of one pass: for each changed node its channels' units and zeros."""
+class _Equalizer:
+    """State of the pass: scale and zero point of each channel of the rescaled nodes."""
 
     def __init__(self, graph: Graph, ranges: Mapping[str, Range]) -> None:
         self.graph, self.ranges = graph, ranges
         self.readers = graph.readers()
         self.outputs = {id(node) for node, _ in graph.heads}
-        self.lines: dict[int, tuple[np.ndarray, np.ndarray]] = {}
-        self.found: dict[str, tuple[float, float]] = {}
+        self.affines: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+        self.new_ranges: dict[str, tuple[float, float]] = {}
 
     def end(self, conv: Node) -> Node:
-        """Return the ReLU behind a convolution, or itself."""
+        """Return the ReLU that follows a convolution, or the convolution."""
         readers = self.readers[id(conv)]
         only_relu = len(readers) == 1 and readers[0].is_like("Activation", act_type="relu")
         return readers[0] if only_relu and id(conv) not in self.outputs else conv
 
-    def allowed(self, node: Node) -> bool:
-        return node.op == "Convolution" and not is_line(node) and self._undone(self.end(node))
+    def is_eligible(self, node: Node) -> bool:
+        is_conv = node.op == "Convolution" and not is_affine(node)
+        return is_conv and self._is_inverted(self.end(node))
 
-    def _undone(self, node: Node) -> bool:
+    def _is_inverted(self, node: Node) -> bool:
+        """Return whether all readers of a node can invert a rescaling of its channels."""
         readers = self.readers[id(node)]
-        return bool(readers) and id(node) not in self.outputs and all(map(self._undoes, readers))
+        if not readers or id(node) in self.outputs:
+            return False
+        return all(
+            is_affine(reader) or (_keeps_channels(reader) and self._is_inverted(reader))
+            for reader in readers
+        )
 
-    def _undoes(self, reader: Node) -> bool:
-        return is_line(reader) or (_keeps_channels(reader) and self._undone(reader))
-
-    def spread(self, conv: Node, spread_ends: set[int]) -> None:
+    def rescale(self, conv: Node, ends: set[int]) -> None:
+        """Divide the channels of a convolution by their ranges, after a shift to zero."""
         end = self.end(conv)
-        found = self.ranges[tensor(end)]
-        beside = self._ranges_beside(end, spread_ends)
-        if beside:
-            top = max(beside)
+        found = self.ranges[tensor_name(end)]
+        others = self._ranges_of_other_parts(end, ends)
+        if others:
+            top = max(others)
             low = np.zeros_like(found.channel_low)
-            unit = np.maximum(-found.channel_low, found.channel_high) / top
+            scale = np.maximum(-found.channel_low, found.channel_high) / top
         else:
             top = 1.0
             low = found.channel_low if end is conv else np.zeros_like(found.channel_low)
-            unit = found.channel_high - low
-        unit = np.where(unit > 0, unit, 1).astype(np.float32)
+            scale = found.channel_high - low
+        scale = np.where(scale > 0, scale, 1).astype(np.float32)
         weight = self.graph.array(conv, 1)
         bias = self.graph.array(conv, 2) if len(conv.inputs) > 2 else np.float32(0)
-        conv.inputs = [
-            conv.inputs[0],
-            (self.graph.variable(f"{conv.name}_weight", (weight.T / unit).T), 0),
-            (self.graph.variable(f"{conv.name}_bias", (bias - low) / unit), 0),
-        ]
-        conv.attrs["no_bias"] = "False"
-        if end is conv and not beside:
+        set_weights(self.graph, conv, (weight.T / scale).T, (bias - low) / scale)
+        if end is conv and not others:
             end = Node("Activation", f"{conv.name}_positive", {"act_type": "relu"}, [(conv, 0)])
             self.graph.replace(conv, end)
-        self.lines[id(end)] = unit, low
-        signed = bool(beside) and end is conv
-        self.found[tensor(end)] = (-top if signed else 0.0, top)
+        self.affines[id(end)] = scale, low
+        signed = bool(others) and end is conv
+        self.new_ranges[tensor_name(end)] = (-top if signed else 0.0, top)
 
-    def _ranges_beside(self, node: Node, spread_ends: set[int]) -> list[float]:
-        """Collect the largest values of what is concatenated with a node and can't be spread."""
+    def _ranges_of_other_parts(self, node: Node, ends: set[int]) -> list[float]:
+        """Return the largest values of the concatenated parts that cannot be rescaled."""
         largest = []
         for reader in self.readers[id(node)]:
             if reader.op == "Concat":
-                for leaf, output in _leaves(reader):
-                    if id(leaf) not in spread_ends and id(leaf) not in self.lines:
-                        found = self._range(leaf, output)
+                for part, output in _concatenated_parts(reader):
+                    if id(part) not in ends and id(part) not in self.affines:
+                        found = self._range(part, output)
                         largest.append(max(-found.low, found.high))
             if _keeps_channels(reader):
-                largest += self._ranges_beside(reader, spread_ends)
+                largest += self._ranges_of_other_parts(reader, ends)
         return [value for value in largest if value > 0]
 
     def _range(self, node: Node, output: int) -> Range:
-        # MXNet numbers the outputs of operators that have several.
-        return self.ranges.get(tensor(node)) or self.ranges[f"{node.name}_output{output}"]
+        # MXNet numbers the outputs of operators with several.
+        return self.ranges.get(tensor_name(node)) or self.ranges[f"{node.name}_output{output}"]
 
-    def undo(self, line: Node) -> None:
-        unit, low = self._line(line.inputs[0])
-        scale = self.graph.array(line, 1)
-        bias = self.graph.array(line, 2) if len(line.inputs) > 2 else np.float32(0)
-        factors = scale.ravel()
-        line.inputs = [
-            line.inputs[0],
-            (self.graph.variable(f"{line.name}_weight", scale * unit.reshape(-1, 1, 1, 1)), 0),
-            (self.graph.variable(f"{line.name}_bias", bias + factors * low), 0),
-        ]
-        line.attrs["no_bias"] = "False"
+    def invert(self, affine: Node) -> None:
+        """Let an affine operator invert the rescaling of its input."""
+        scale, low = self._affine(affine.inputs[0])
+        weight = self.graph.array(affine, 1)
+        bias = self.graph.array(affine, 2) if len(affine.inputs) > 2 else np.float32(0)
+        set_weights(
+            self.graph, affine, weight * scale.reshape(-1, 1, 1, 1), bias + weight.ravel() * low
+        )
 
-    def _line(self, entry: tuple[Node, int]) -> tuple[np.ndarray, np.ndarray]:
+    def _affine(self, entry: tuple[Node, int]) -> tuple[np.ndarray, np.ndarray]:
+        """Return the scale and zero point of each channel of a tensor."""
         node, output = entry
-        if id(node) in self.lines:
-            return self.lines[id(node)]
+        if id(node) in self.affines:
+            return self.affines[id(node)]
         if _keeps_channels(node):
-            units, lows = zip(*(self._line(source) for source in node.inputs))
-            return np.concatenate(units), np.concatenate(lows)
+            scales, lows = zip(*(self._affine(source) for source in node.inputs))
+            return np.concatenate(scales), np.concatenate(lows)
         count = len(self._range(node, output).channel_low)
         return np.ones(count, np.float32), np.zeros(count, np.float32)
 
 
 def _keeps_channels(node: Node) -> bool:
-    """Whether a channel's unit and zero stay what they are."""
+    """Return whether a node preserves the scale and zero point of each channel."""
     if node.op == "Pooling":
         unpadded = node.attrs.get("pad", "(0, 0)") in ("()", "(0, 0)")
         inside = unpadded and node.is_like("Pooling", pooling_convention="valid")
@@ -240,9 +235,10 @@ def _keeps_channels(node: Node) -> bool:
     return node.is_like("Concat", dim="1")
 
 
-def _leaves(node: Node) -> list[tuple[Node, int]]:
-    """What a node consists of that is neither concatenated nor pooled."""
+def _concatenated_parts(node: Node) -> list[tuple[Node, int]]:
+    """Return the inputs of a node, through nested concatenation and pooling."""
     found = []
     for source, output in node.inputs:
-        found += _leaves(source) if _keeps_channels(source) else [(source, output)]
+        is_part = not _keeps_channels(source)
+        found += [(source, output)] if is_part else _concatenated_parts(source)
     return found

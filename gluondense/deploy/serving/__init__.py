@@ -1,1 +1,1 @@
-"""To be described."""
+"""Archives of exports for model servers, and the service for multi-model-server."""

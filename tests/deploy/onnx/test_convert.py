@@ -12,7 +12,7 @@ from support.exported_networks import SIZES, TINY, VARIANTS, as_list, assert_clo
 
 import gluondense
 from gluondense.deploy import load_exported
-from gluondense.deploy.exporter import _values
+from gluondense.deploy.exporter import parameter_arrays
 from gluondense.deploy.onnx.convert import OPSET, to_onnx
 from gluondense.deploy.onnx.operators import TRANSLATORS
 from gluondense.graph.ir import Graph
@@ -42,7 +42,7 @@ def test_outputs_are_the_networks(runtime, variant):
     channels = net.spec.in_channels
     symbol = trace(net)
     net(mx.nd.zeros((1, channels, 32, 32)))
-    model = to_onnx(Graph(symbol, _values(net)), ("N", channels, "H", "W"))
+    model = to_onnx(Graph(symbol, parameter_arrays(net)), ("N", channels, "H", "W"))
     ran = session(runtime, model)
     random = np.random.default_rng(0)
     for batch, height, width in SIZES.values():
@@ -54,7 +54,7 @@ def test_outputs_are_the_networks(runtime, variant):
 def test_the_model_says_what_it_is(runtime):
     net = build()
     net(mx.nd.zeros((1, 3, 32, 32)))
-    model = to_onnx(Graph(trace(net), _values(net)), ("N", 3, 32, 32))
+    model = to_onnx(Graph(trace(net), parameter_arrays(net)), ("N", 3, 32, 32))
     assert [(item.domain, item.version) for item in model.opset_import] == [("", OPSET)]
     (source,), (output,) = (
         session(runtime, model).get_inputs(),

@@ -10,7 +10,7 @@ from support.exported_networks import SIZES, TINY, VARIANTS, as_list, build
 
 import gluondense
 from gluondense.deploy import Calibration, load_exported
-from gluondense.deploy.onnx.int8 import Bytes
+from gluondense.deploy.onnx.int8 import QuantParams
 
 onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
@@ -109,8 +109,8 @@ def test_the_network_is_a_quarter_in_size(tmp_path):
 
 
 def test_layers_are_kept_in_float(tmp_path):
-    keep = ("densenet121_stem_*", "densenet121_output*")
-    _, files = exported(tmp_path, keep=keep)
+    exclude = ("densenet121_stem_*", "densenet121_output*")
+    _, files = exported(tmp_path, exclude=exclude)
     about = load_exported(files.prefix).metadata.quantization
     assert about["kept"] == ["densenet121_stem_conv_fwd", "densenet121_output_fwd"]
     found = fused(files.model, tmp_path)
@@ -122,7 +122,7 @@ def test_layers_are_kept_in_float(tmp_path):
 
 def test_what_can_not_be_done_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"keep \(='nothing'\) is the name of no layer"):
-        exported(tmp_path, keep=("nothing",))
+        exported(tmp_path, exclude=("nothing",))
     with pytest.raises(ValueError, match="target='onnx_int8' needs calibration="):
         gluondense.export(build(), tmp_path / "net", (1, 3, 32, 32), "onnx_int8")
     assert not list(tmp_path.iterdir())
@@ -139,7 +139,7 @@ def test_openvino_gives_the_same(tmp_path):
 
 def test_zero_is_a_byte_of_its_own():
     for low, high in ((-1, 1), (0, 3), (-0.7, 0.2), (0, 0)):
-        pair = Bytes.between(low, high)
+        pair = QuantParams.from_range(low, high)
         for value in (low, high, 0):
             byte = round(value / float(pair.scale)) + int(pair.zero)
             assert -1 <= byte <= 256

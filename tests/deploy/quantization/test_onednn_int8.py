@@ -12,16 +12,17 @@ import gluondense
 from gluondense.deploy import Calibration, load_exported
 from gluondense.deploy.quantization.equalize import (
     convolve_batch_norms,
-    is_line,
-    level_groups,
-    spread_channels,
-    tensor,
+    equalize_channels,
+    equalize_grouped_filters,
+    is_affine,
+    tensor_name,
 )
-from gluondense.deploy.quantization.onednn_int8 import Harm, _groups
+from gluondense.deploy.quantization.metrics import QuantizationMetrics
+from gluondense.deploy.quantization.sensitivity import group_by_block
 from gluondense.deploy.targets import TARGETS
-from gluondense.graph.inference_passes import PASSES
+from gluondense.graph.inference_passes import optimize
 from gluondense.graph.ir import Graph
-from gluondense.graph.ranges import as_block, collect_ranges
+from gluondense.graph.ranges import as_block, collect_ranges, tensor_names
 from gluondense.graph.trace import trace
 
 # Those whose nodes all have names of their own, by which their tensors are looked up.
@@ -87,10 +88,7 @@ def prepared(name, fields):
     """A network's graph after the passes that come before those for 8 bits."""
     net = build(name, fields)
     params = {key: value.data().asnumpy() for key, value in net.collect_params().items()}
-    graph = Graph(trace(net), params)
-    for key, change in PASSES.items():
-        if key != "fuse_batch_norm_relu":
-            change(graph)
+    graph = optimize(Graph(trace(net), params), skip="fuse_batch_norm_relu")
     x = images(net.spec.in_channels, 4)
     return graph, x, net(mx.nd.array(x))
 
@@ -113,17 +111,16 @@ def test_the_passes_keep_the_outputs(variant):
     assert convolve_batch_norms(graph, x.shape) == norms
     check()
     grouped = [n for n in graph.operators() if n.attrs.get("num_group", "1") != "1"]
-    assert level_groups(graph) == set()
+    assert equalize_grouped_filters(graph) == set()
     for node in grouped:
-        if not is_line(node):
+        if not is_affine(node):
             largest = np.abs(graph.array(node, 1)).max(axis=(1, 2, 3))
             np.testing.assert_allclose(largest, 1, rtol=1e-6)
     check()
     symbol, params = graph.to_symbol()
-    names = [name for name in symbol.get_internals().list_outputs() if name not in params]
-    ranges = collect_ranges(symbol, params, names, [x], "minmax")
-    changed = spread_channels(graph, ranges)
-    assert bool(changed) == any(is_line(node) for node in graph.operators())
+    ranges = collect_ranges(symbol, params, tensor_names(symbol, params), [x], "minmax")
+    changed = equalize_channels(graph, ranges)
+    assert bool(changed) == any(is_affine(node) for node in graph.operators())
     check()
 
 
@@ -131,8 +128,9 @@ def test_each_channel_takes_all_of_8_bits():
     graph, x, _ = prepared("densenet121", TINY)
     convolve_batch_norms(graph, x.shape)
     symbol, params = graph.to_symbol()
-    names = [name for name in symbol.get_internals().list_outputs() if name not in params]
-    changed = spread_channels(graph, collect_ranges(symbol, params, names, [x], "minmax"))
+    changed = equalize_channels(
+        graph, collect_ranges(symbol, params, tensor_names(symbol, params), [x], "minmax")
+    )
     # The stem, one convolution a layer, the transition: all that is concatenated or normalized.
     assert len(changed) == 6
     assert set(changed.values()) == {(0.0, 1.0)}
@@ -140,7 +138,7 @@ def test_each_channel_takes_all_of_8_bits():
     for found in collect_ranges(symbol, params, list(changed), [x], "minmax").values():
         np.testing.assert_allclose(found.channel_high, 1, rtol=1e-4)
         assert found.channel_low.min() >= 0
-    ends = {tensor(node) for node in graph.operators() if node.is_like("Activation")}
+    ends = {tensor_name(node) for node in graph.operators() if node.is_like("Activation")}
     assert set(changed) <= ends
 
 
@@ -148,8 +146,9 @@ def test_what_stands_beside_an_addition_gets_its_range():
     graph, x, _ = prepared(*VARIANTS["dpn"])
     convolve_batch_norms(graph, x.shape)
     symbol, params = graph.to_symbol()
-    names = [name for name in symbol.get_internals().list_outputs() if name not in params]
-    changed = spread_channels(graph, collect_ranges(symbol, params, names, [x], "minmax"))
+    changed = equalize_channels(
+        graph, collect_ranges(symbol, params, tensor_names(symbol, params), [x], "minmax")
+    )
     signed = {name: found for name, found in changed.items() if found[0] < 0}
     assert signed
     assert all(low == -high for low, high in signed.values())
@@ -213,7 +212,7 @@ def test_grouped_convolutions_that_would_be_wrong_stay_in_float(tmp_path):
 def test_what_is_to_be_kept_is_kept(tmp_path):
     net, x = build(), images()
     patterns = ("*stem*", "densenet121_output_fwd")
-    files = exported(net, tmp_path / "net", x, keep=patterns, max_changed=1.0)
+    files = exported(net, tmp_path / "net", x, exclude=patterns, max_changed=1.0)
     about = load_exported(files.prefix).metadata.quantization
     assert about["kept"] == ["densenet121_stem_conv_fwd", "densenet121_output_fwd"]
     layers = quantized_layers(files)
@@ -243,9 +242,9 @@ def test_the_metadata_say_what_was_done(tmp_path, method):
     about = block.metadata.quantization
     assert (about["method"], about["images"], about["layers"]) == (method, 10, 17)
     x = mx.nd.array(x[::2])
-    harm = Harm.of([block(x).asnumpy()], [net(x).asnumpy()])
-    assert about["error"] == pytest.approx(harm.error, rel=1e-3)
-    assert about["agreement"] == harm.agreement
+    metrics = QuantizationMetrics.compare([block(x).asnumpy()], [net(x).asnumpy()])
+    assert about["error"] == pytest.approx(metrics.error, rel=1e-3)
+    assert about["agreement"] == metrics.agreement
     other = gluondense.export(net, tmp_path / "float", (1, 3, 32, 32))
     assert load_exported(other.prefix).metadata.quantization is None
 
@@ -272,7 +271,7 @@ def test_the_network_is_left_as_it_was(tmp_path):
         ("portable", images(), "needs no calibration: leave it out"),
         ("int8", images(1), r"shape \(64, 1, 32, 32\), but must be"),
         ("int8", "nowhere", "mean and std"),
-        ("int8", Calibration(images(), keep=("*norm9*",)), "is the name of no layer; some are"),
+        ("int8", Calibration(images(), exclude=("*norm9*",)), "is the name of no layer; some are"),
     ],
 )
 def test_what_cannot_be_calibrated(tmp_path, target, calibration, words):
@@ -301,13 +300,13 @@ def test_a_network_that_overflows_is_refused(tmp_path):
 
 def test_blocks_of_layers_are_found_by_their_names():
     names = ["net_stem_conv_fwd", "net_stage1_conv1_fwd", "net_stage1_conv2_fwd", "other"]
-    assert _groups(names) == {
+    assert group_by_block(names) == {
         "net_stem": {"net_stem_conv_fwd"},
         "net_stage1": {"net_stage1_conv1_fwd", "net_stage1_conv2_fwd"},
         "other": {"other"},
     }
-    assert _groups(["net_a_fwd", "net_b_fwd"]) == {
+    assert group_by_block(["net_a_fwd", "net_b_fwd"]) == {
         "net_a_fwd": {"net_a_fwd"},
         "net_b_fwd": {"net_b_fwd"},
     }
-    assert _groups([]) == {}
+    assert group_by_block([]) == {}

@@ -1,0 +1,98 @@
+"""Checks and defaults of the arguments of :func:`gluondense.export`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import mxnet as mx
+import numpy as np
+from mxnet import gluon
+
+
+def check_calibration(target: str, needs_calibration: bool, calibration: Any) -> None:
+    """Raise a ValueError if a calibration is missing or not needed."""
+    if needs_calibration and calibration is None:
+        raise ValueError(
+            f"target={target!r} needs calibration=: some hundred images as the network will see, "
+            "normalized in an array (N, C, H, W), or a folder of images, or a RecordIO file."
+        )
+    if calibration is not None and not needs_calibration:
+        raise ValueError(f"target={target!r} needs no calibration: leave it out.")
+
+
+def example_input(net: gluon.HybridBlock, shape: Sequence[int]) -> mx.nd.NDArray:
+    """Return a random input of the network's device and dtype.
+
+    Raises
+    ------
+    ValueError
+        If the network is not initialized, or the shape is no shape.
+    """
+    for name, parameter in net.collect_params().items():
+        if parameter._data is None and not parameter._deferred_init:
+            raise ValueError(
+                f"the network is not initialized ({name} has no values): call net.initialize() or "
+                "net.load_parameters(file) first."
+            )
+    shape = tuple(shape)
+    if len(shape) < 2 or not all(isinstance(n, (int, np.integer)) and n > 0 for n in shape):
+        raise ValueError(f"input_shape (={shape}) must be positive integers (N, C, H, W).")
+    first = next(iter(net.collect_params().values()))
+    # A local generator leaves the user's random state unchanged.
+    values = np.random.default_rng(0).standard_normal(shape)
+    return mx.nd.array(values, ctx=first.list_ctx()[0], dtype=first.dtype)
+
+
+def select_class_names(
+    net: gluon.HybridBlock, names: Sequence[str] | None, shape: tuple[int, ...]
+) -> tuple[str, ...] | None:
+    """Return the given class names, or those of the published weights if they fit the output.
+
+    Raises
+    ------
+    ValueError
+        If there is not one given name for each class.
+    """
+    if names is None:
+        names = getattr(net, "classes", None) or ()
+        # The user may have replaced the output layer, so that the published labels do not fit.
+        return tuple(map(str, names)) if shape[1:] == (len(names),) else None
+    if len(shape) != 2 or shape[1] != len(names):
+        raise ValueError(
+            f"class_names ({len(names)} of them) must be one for each class, but the network's "
+            f"output has shape {shape}."
+        )
+    return tuple(map(str, names))
+
+
+def select_normalization(
+    net: gluon.HybridBlock,
+    mean: Sequence[float] | None,
+    std: Sequence[float] | None,
+    channels: int,
+) -> tuple[tuple[float, ...] | None, tuple[float, ...] | None]:
+    """Return the given mean and std, or those of the published weights.
+
+    Raises
+    ------
+    ValueError
+        If they have not one number per channel, or std is not positive.
+    """
+    published = getattr(net, "preprocessing", None)
+    if published is not None and mean is None and std is None:
+        mean, std = published.mean, published.std
+    mean, std = _per_channel("mean", mean, channels), _per_channel("std", std, channels)
+    if std is not None and min(std) <= 0:
+        raise ValueError(f"std (={std}) must be positive.")
+    return mean, std
+
+
+def _per_channel(
+    name: str, values: Sequence[float] | None, channels: int
+) -> tuple[float, ...] | None:
+    if values is None:
+        return None
+    if len(values) != channels:
+        raise ValueError(f"{name} (={tuple(values)}) must have {channels} numbers, one a channel.")
+    return tuple(map(float, values))

@@ -1,0 +1,62 @@
+"""Quantization error of a network's outputs."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+
+# Largest error of a network without classes, whose agreement is not defined.
+_MAX_ERROR = 0.25
+
+
+@dataclasses.dataclass(frozen=True)
+class QuantizationMetrics:
+    """Difference between the outputs of a quantized network and the float network.
+
+    Parameters
+    ----------
+    error
+        L2 norm of the difference relative to that of the float outputs; the largest of all outputs.
+    agreement
+        Share of images whose predicted class is unchanged; None if there are no classes.
+    """
+
+    error: float
+    agreement: float | None
+
+    @classmethod
+    def compare(
+        cls, outputs: Sequence[np.ndarray], expected: Sequence[np.ndarray]
+    ) -> QuantizationMetrics:
+        """Compare the outputs of a quantized network with those of the float network.
+
+        Examples
+        --------
+        >>> QuantizationMetrics.compare(
+        ...     [np.array([[3.0, 4.0], [1.0, 0.0]])], [np.array([[4.0, 3.0], [1.0, 0.0]])]
+        ... )
+        QuantizationMetrics(error=0.2773500981126146, agreement=0.5)
+        """
+        error = max(
+            float(np.linalg.norm(got - wanted)) / max(float(np.linalg.norm(wanted)), 1e-30)
+            for got, wanted in zip(outputs, expected)
+        )
+        has_classes = len(expected) == 1 and expected[0].ndim == 2 and expected[0].shape[1] > 1
+        if not has_classes:
+            return cls(error, None)
+        same = outputs[0].argmax(axis=1) == expected[0].argmax(axis=1)
+        return cls(error, float(same.mean()))
+
+    def __str__(self) -> str:
+        text = f"outputs are off by {self.error:.2%}"
+        if self.agreement is None:
+            return text
+        return f"{text}, and {self.agreement:.1%} of the images keep their predicted class"
+
+    def within(self, max_changed: float) -> bool:
+        """Return whether at most this share of the images changed their predicted class."""
+        if self.agreement is None:
+            return self.error <= _MAX_ERROR
+        return self.agreement >= 1 - max_changed

@@ -1,0 +1,67 @@
+"""Comparison of an exported graph with the network."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from .quantization.calibration import Calibration
+from .quantization.metrics import QuantizationMetrics
+
+# Largest difference of the loaded graph's outputs, relative to the largest output. The difference
+# comes from another order of summation.
+TOLERANCE = {"float16": 1e-2, "float32": 1e-4, "float64": 1e-6}
+
+
+def _check_finite(expected: Sequence[np.ndarray]) -> None:
+    if not all(np.isfinite(array).all() for array in expected):
+        raise RuntimeError("the network's own outputs are not finite: nothing was written.")
+
+
+def check_close(
+    outputs: Sequence[np.ndarray], expected: Sequence[np.ndarray], tolerance: float
+) -> None:
+    """Raise a RuntimeError if outputs differ by more than a part of the largest output."""
+    _check_finite(expected)
+    for got, wanted in zip(outputs, expected):
+        scale = np.abs(wanted).max()
+        difference = np.abs(got.astype("float64") - wanted).max()
+        if not difference <= tolerance * scale:
+            raise RuntimeError(
+                f"the loaded graph's outputs are off by {difference:.3g} (largest output "
+                f"{scale:.3g}), so nothing was written: please report this with the network's spec."
+            )
+
+
+def check_quantized(
+    outputs: Sequence[np.ndarray],
+    expected: Sequence[np.ndarray],
+    calibration: Calibration,
+    excludes_layers: bool,
+) -> QuantizationMetrics:
+    """Return the quantization error, and check that it is as small as the calibration demands.
+
+    Raises
+    ------
+    ValueError
+        If it is larger and the target cannot exclude layers.
+    RuntimeError
+        If it is larger although layers were excluded, or the network's outputs are not finite.
+    """
+    _check_finite(expected)
+    metrics = QuantizationMetrics.compare(outputs, expected)
+    # Another order of summation may change the class of one image with two nearly equal logits.
+    allowed = min(1.0, calibration.max_changed + 1 / len(calibration.images))
+    if metrics.within(allowed):
+        return metrics
+    if not excludes_layers:
+        raise ValueError(
+            f"int8 changes too much: {metrics}, with max_changed={calibration.max_changed:g} of "
+            f"{len(calibration.images)}. Allow more, calibrate with other images or "
+            "method='entropy', or use target='int8', which keeps sensitive layers in float32."
+        )
+    raise RuntimeError(
+        f"the loaded graph's outputs are not those that were calibrated ({metrics}), so nothing "
+        "was written: please report this with the network's spec."
+    )
