@@ -70,6 +70,51 @@ def write_bytes(path: Path, data: bytes) -> None:
 
 
 @contextmanager
+def replacing_folder(folder: Path) -> Iterator[Path]:
+    """Give a new folder beside ``folder``, which replaces it if the block succeeds.
+
+    The old folder stays at :func:`previous`, for the caller to move or remove. At any moment the
+    old or the new folder is complete, under one of these two names.
+
+    Raises
+    ------
+    OSError
+        If the new folder cannot be written; ``folder`` stays as it was.
+
+    Examples
+    --------
+    >>> target = Path(tempfile.mkdtemp(), "last")
+    >>> for epoch in ("1", "2"):
+    ...     with replacing_folder(target) as new:
+    ...         _ = (new / "epoch").write_text(epoch)
+    >>> (target / "epoch").read_text(), (previous(target) / "epoch").read_text()
+    ('2', '1')
+    """
+    new, old = folder.with_name(folder.name + ".new"), previous(folder)
+    if not folder.exists() and old.exists():  # interrupted between the two renames below
+        old.rename(folder)
+    for stale in (new, old):
+        shutil.rmtree(stale, ignore_errors=True)
+    new.mkdir(parents=True)
+    try:
+        yield new
+    except Exception:
+        shutil.rmtree(new, ignore_errors=True)
+        raise
+    for path in (*new.iterdir(), new):
+        fsync(path)
+    if folder.exists():
+        folder.rename(old)
+    new.rename(folder)
+    fsync(folder.parent)
+
+
+def previous(folder: Path) -> Path:
+    """Return the path where :func:`replacing_folder` leaves the folder that it replaced."""
+    return folder.with_name(folder.name + ".old")
+
+
+@contextmanager
 def temporary_folder(parent: Path, prefix: str) -> Iterator[Path]:
     """Make a folder in ``parent``, so on its file system, and remove it afterwards.
 

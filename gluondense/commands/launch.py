@@ -6,7 +6,7 @@ import argparse
 import sys
 from typing import Optional
 
-from ..training.distributed.launcher import HERE, Job, read_hosts
+from ..training.distributed.launcher import LOCALHOST, Job, read_hosts
 from ..training.distributed.launcher.member import SSH
 from .arguments import Parser, call
 
@@ -25,11 +25,11 @@ def _run(args: argparse.Namespace) -> int:
         command=args.command,
         workers=args.workers,
         servers=args.servers,
-        hosts=read_hosts(args.hosts) if args.hosts else (HERE,),
+        hosts=read_hosts(args.hosts) if args.hosts else (LOCALHOST,),
         port=args.port,
         ssh=args.ssh,
         gpus_per_worker=args.gpus_per_worker,
-        pass_on=args.env,
+        env=args.env,
     )
     return job.run()
 
@@ -39,8 +39,8 @@ def _parser() -> Parser:
         description=__doc__,
         usage="%(prog)s -n WORKERS [options] -- gluondense train … --kvstore dist_sync …",
     )
-    parser.add_argument("-n", "--workers", type=int, required=True)
-    parser.add_argument("-s", "--servers", type=int, default=1, help="default: 1")
+    parser.add_argument("-n", "--workers", type=int, required=True, help="number of workers")
+    parser.add_argument("-s", "--servers", type=int, default=1, help="number of servers; default: 1")
     parser.add_argument(
         "--hosts",
         metavar="FILE",

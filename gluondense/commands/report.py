@@ -1,4 +1,4 @@
-"""Write the report of a run again, from the files in its folder."""
+"""Write the HTML report of a run from the files in its folder."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""To be described."""
+"""Building blocks of HTML reports: pages, tables, image galleries and plotly figures."""

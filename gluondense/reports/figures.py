@@ -1,10 +1,10 @@
-"""The report's plotly figures."""
+"""Plotly figures of the reports."""
 
 from __future__ import annotations
 
 import html
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import plotly.graph_objects as go
@@ -15,15 +15,30 @@ from ..analysis.predictions import Predictions
 INK, FAINT, GRID = "#1d2433", "#667085", "#e7eaf0"
 LOSS, TRAIN, TEST, RATE = "#12a594", "#f08c00", "#e0317b", "#5b6ee1"
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
-MAX_POINTS = 400  # of the learning rate's curve
-MAX_CLASSES = 100  # of more, only so many are shown: those with the most mistakes
-MAX_LABELS = 20  # more classes than that leave no room for numbers in the confusion matrix
+MAX_CLASSES = 100  # with more classes, only those with the most mistakes are shown
+MAX_LABELS = 20  # with more classes, the cells of the confusion matrix have no room for numbers
 
 
 def history_figure(
-    rows: Sequence[dict[str, float]], epochs: int, schedule: Callable[[int], float]
+    finished: Sequence[float],
+    losses: Mapping[str, Sequence[float]],
+    accuracies: Mapping[str, Sequence[float]],
+    rates: tuple[Sequence[float], Sequence[float]],
+    epochs: int,
 ) -> go.Figure:
-    """Plot losses and accuracies by epoch, and below them the learning rate by step."""
+    """Plot training and test losses and accuracies per epoch, and the learning rate below.
+
+    Parameters
+    ----------
+    finished
+        The finished epochs.
+    losses, accuracies
+        Training and test values at these epochs, by name.
+    rates
+        Epochs, with fractions, and the learning rates at these points.
+    epochs
+        End of the horizontal axis.
+    """
     figure = make_subplots(
         rows=2,
         cols=1,
@@ -32,17 +47,17 @@ def history_figure(
         vertical_spacing=0.09,
         specs=[[{"secondary_y": True}], [{}]],
     )
-    numbers = [row["epoch"] for row in rows]
-    curves = (
-        ("train loss", "train_loss", LOSS, "circle-open", "solid", ".4f", False),
-        ("test loss", "test_loss", LOSS, "square-open", "dot", ".4f", False),
-        ("train accuracy", "train_acc", TRAIN, "cross-open", "solid", ".2%", True),
-        ("test accuracy", "test_acc", TEST, "triangle-up-open", "solid", ".2%", True),
+    styles = (
+        (LOSS, "circle-open", "solid", ".4f"),
+        (LOSS, "square-open", "dot", ".4f"),
+        (TRAIN, "cross-open", "solid", ".2%"),
+        (TEST, "triangle-up-open", "solid", ".2%"),
     )
-    for name, key, color, symbol, dash, form, right in curves:
+    curves = {**losses, **accuracies}.items()
+    for (name, values), (color, symbol, dash, form) in zip(curves, styles):
         figure.add_scatter(
-            x=numbers,
-            y=[row[key] for row in rows],
+            x=finished,
+            y=values,
             name=name,
             mode="lines+markers",
             line={"color": color, "dash": dash, "width": 2},
@@ -50,12 +65,11 @@ def history_figure(
             hovertemplate=f"%{{y:{form}}}",
             row=1,
             col=1,
-            secondary_y=right,
+            secondary_y=name in accuracies,
         )
-    steps, rates = _rates(rows, schedule)
     figure.add_scatter(
-        x=steps,
-        y=rates,
+        x=rates[0],
+        y=rates[1],
         name="learning rate",
         mode="lines",
         line={"color": RATE, "width": 2},
@@ -85,23 +99,24 @@ def history_figure(
     return styled(figure, height=520)
 
 
-def confusion_figure(answers: Predictions, class_names: Sequence[str]) -> go.Figure:
-    """Plot how many images of each true class (rows) were taken for which class (columns)."""
-    shown = _shown(answers, len(class_names))
+def confusion_figure(predictions: Predictions, class_names: Sequence[str]) -> go.Figure:
+    """Plot the confusion matrix: true classes in rows, predicted ones in columns."""
+    shown = _shown(predictions, len(class_names))
     classes = len(shown)
-    place = np.full(len(class_names), -1)
-    place[shown] = np.arange(classes)
-    labels, predicted = answers.labels[answers.readable], answers.predicted[answers.readable]
-    both = (place[labels] >= 0) & (place[predicted] >= 0)
+    position = np.full(len(class_names), -1)
+    position[shown] = np.arange(classes)
+    readable = predictions.readable
+    labels, predicted = predictions.labels[readable], predictions.predicted[readable]
+    both = (position[labels] >= 0) & (position[predicted] >= 0)
     counts = np.zeros((classes, classes), int)
-    np.add.at(counts, (place[labels[both]], place[predicted[both]]), 1)
+    np.add.at(counts, (position[labels[both]], position[predicted[both]]), 1)
     totals = np.bincount(labels, minlength=len(class_names))[shown]
     shares = counts / np.maximum(totals[:, None], 1)
     names = [html.escape(class_names[index]) for index in shown]
     room = classes <= MAX_LABELS
     figure = go.Figure(
         go.Heatmap(
-            # The square root shows the rare mistakes beside the common hits.
+            # The square root makes rare mistakes visible beside frequent correct predictions.
             z=np.sqrt(shares),
             x=names,
             y=names,
@@ -126,10 +141,10 @@ def confusion_figure(answers: Predictions, class_names: Sequence[str]) -> go.Fig
     return styled(figure, _height(classes))
 
 
-def recall_figure(answers: Predictions, class_names: Sequence[str]) -> go.Figure:
-    """Plot for each class the share of its images that were recognised."""
-    shown = _shown(answers, len(class_names))
-    shares = np.nan_to_num(answers.recalls(len(class_names)))[shown]
+def recall_figure(predictions: Predictions, class_names: Sequence[str]) -> go.Figure:
+    """Plot the recall of each class."""
+    shown = _shown(predictions, len(class_names))
+    shares = np.nan_to_num(predictions.recalls(len(class_names)))[shown]
     figure = go.Figure(
         go.Bar(
             x=shares,
@@ -150,22 +165,12 @@ def recall_figure(answers: Predictions, class_names: Sequence[str]) -> go.Figure
     return styled(figure, _height(len(shown)))
 
 
-def _shown(answers: Predictions, classes: int) -> np.ndarray:
-    """Choose the classes to show, in their order."""
+def _shown(predictions: Predictions, classes: int) -> np.ndarray:
+    """Return the indices of the classes to show, in ascending order."""
     if classes <= MAX_CLASSES:
         return np.arange(classes)
-    wrong = np.bincount(answers.labels[answers.misclassified()], minlength=classes)
+    wrong = np.bincount(predictions.labels[predictions.misclassified()], minlength=classes)
     return np.sort(np.argsort(-wrong, kind="stable")[:MAX_CLASSES])
-
-
-def _rates(
-    rows: Sequence[dict[str, float]], schedule: Callable[[int], float]
-) -> tuple[list[float], list[float]]:
-    """Sample the learning rate over the epochs that are done."""
-    per_epoch = int(rows[-1]["step"] // rows[-1]["epoch"])
-    done = int(rows[-1]["step"])
-    steps = sorted({int(step) for step in np.linspace(0, done - 1, min(done, MAX_POINTS))})
-    return [step / per_epoch for step in steps], [schedule(step) for step in steps]
 
 
 def _height(classes: int) -> int:
@@ -173,7 +178,7 @@ def _height(classes: int) -> int:
 
 
 def styled(figure: go.Figure, height: int) -> go.Figure:
-    """Give a figure the look of all of ours."""
+    """Apply the fonts, colors and grid of all figures."""
     figure.update_layout(
         template="plotly_white",
         height=height,

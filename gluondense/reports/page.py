@@ -1,9 +1,16 @@
-"""A page that needs nothing but a browser, in the look of all of ours."""
+"""Self-contained HTML pages with the project's style sheet, and their building blocks."""
 
 from __future__ import annotations
 
+import base64
+import io
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from html import escape
 from typing import Any
+
+import numpy as np
+from PIL import Image
 
 CSS = """
 :root { --ink: #1d2433; --faint: #667085; --line: #e7eaf0; --bad: #c92a4b; --good: #12805c; }
@@ -48,16 +55,16 @@ td + td { text-align: right; padding-left: 12px; font-variant-numeric: tabular-n
 
 
 def document(title: str, subtitle: str, body: str) -> str:
-    """Return a page.
+    """Return a complete HTML page, plotly included.
 
     Parameters
     ----------
     title, subtitle
-        As text.
+        Plain text, which is escaped.
     body
-        As HTML; plots in it need no library of their own.
+        HTML.
     """
-    # Imported here: plotly takes a second, and only pages need it.
+    # Imported here because plotly takes a second to import.
     from plotly.offline import get_plotlyjs
 
     title = escape(title)
@@ -73,8 +80,13 @@ def document(title: str, subtitle: str, body: str) -> str:
 """
 
 
+def section(title: str, body: str, note: str = "") -> str:
+    """Return a titled section with an optional introductory note; all three are HTML."""
+    return f"<section><h2>{title}</h2>{f'<p>{note}</p>' if note else ''}{body}</section>"
+
+
 def plot(figure: Any) -> str:
-    """Return a plotly figure as a part of a page."""
+    """Return a plotly figure as HTML; :func:`document` includes the library."""
     return figure.to_html(
         full_html=False,
         include_plotlyjs=False,
@@ -82,13 +94,70 @@ def plot(figure: Any) -> str:
     )
 
 
-def table(title: str, values: dict[str, Any]) -> str:
-    """Return a table of two columns."""
+def tiles(values: Iterable[tuple[str, str]]) -> str:
+    """Return a row of tiles, each a value and its description."""
+    cells = (
+        f'<div class="tile"><b>{escape(value)}</b><span>{escape(name)}</span></div>'
+        for value, name in values
+    )
+    return f'<div class="tiles">{"".join(cells)}</div>'
+
+
+def columns(tables: Mapping[str, Mapping[str, Any]]) -> str:
+    """Return tables side by side, by their titles."""
+    return f'<div class="columns">{"".join(table(*item) for item in tables.items())}</div>'
+
+
+def table(title: str, values: Mapping[str, Any]) -> str:
+    """Return a table with one row per name and value."""
     rows = "".join(
         f"<tr><td>{escape(name)}</td><td>{escape(_text(value))}</td></tr>"
         for name, value in values.items()
     )
     return f"<div><h3>{escape(title)}</h3><table>{rows}</table></div>"
+
+
+@dataclass(frozen=True)
+class ClassifiedImage:
+    """An image of a gallery.
+
+    Parameters
+    ----------
+    index
+        Index in the data set.
+    pixels
+        uint8 (H, W, C) with one or three channels.
+    label, prediction
+        Names of the true and the predicted class.
+    probability
+        Probability of the predicted class, 0 to 1.
+    """
+
+    index: int
+    pixels: np.ndarray
+    label: str
+    prediction: str
+    probability: float
+
+
+def gallery(images: Iterable[ClassifiedImage]) -> str:
+    """Return images with their true and predicted classes."""
+    cards = [
+        f'<figure><img src="{_png(image.pixels)}" alt="test image {image.index}" '
+        f'title="test image {image.index}">'
+        f'<figcaption><span class="true">true: {escape(image.label)}</span>'
+        f'<span class="{"right" if image.label == image.prediction else "wrong"}">'
+        f"{escape(image.prediction)}</span>"
+        f'<span class="true">sure to {image.probability:.1%}</span></figcaption></figure>'
+        for image in images
+    ]
+    return f'<div class="pictures">{"".join(cards)}</div>' if cards else "<p>There are none.</p>"
+
+
+def _png(pixels: np.ndarray) -> str:
+    buffer = io.BytesIO()
+    Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels).save(buffer, "PNG")
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
 def _text(value: Any) -> str:

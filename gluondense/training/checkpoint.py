@@ -1,8 +1,7 @@
-"""Checkpoints: folders that know what network they hold, and survive an interrupted write."""
+"""Checkpoints: folders with a network's weights, its description and the training state."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -15,6 +14,7 @@ import mxnet as mx
 import numpy as np
 from mxnet import gluon
 
+from ..files import previous, replacing_folder, sha256
 from ..models import build_model
 from ..version import versions
 from .config import tuples
@@ -22,29 +22,29 @@ from .ema import MovingAverage
 
 FORMAT = 1
 MODEL, PARAMS, STATES = "model.json", "model.params", "trainer.states"
-AVERAGE = "average.params"  # of the weights, where the run keeps one
+AVERAGE = "average.params"  # the moving average of the weights, if the run keeps one
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What one checkpoint folder says about itself; the arrays stay on disk until asked for.
+    """The description of a checkpoint folder; its arrays are loaded on request.
 
     Parameters
     ----------
     folder
-        Where it lies.
+        Path of the checkpoint.
     model_name, spec
         Registry name and all fields of the network's spec.
     class_names, mean, std, input_shape
-        What the outputs mean, and what the input (1, C, H, W) must look like.
+        Names of the outputs, and normalization and shape (1, C, H, W) of the input.
     config
         The run's ``TrainConfig`` as a dictionary.
     epoch, step
-        Epochs finished, and optimizer steps done.
+        Finished epochs and optimizer steps.
     progress
-        What a run needs to continue: batch within the epoch, running sums, time spent.
+        State for resuming: batch within the epoch, running sums, time spent.
     metrics, versions
-        Accuracies and losses when it was written, and by which software.
+        Accuracies and losses at the time of writing, and the software's versions.
     """
 
     folder: Path
@@ -62,12 +62,12 @@ class Checkpoint:
     versions: dict[str, str]
 
     def network(self, ctx: Any = None) -> gluon.HybridBlock:
-        """Build the network and load its weights, averaged ones where the run kept them.
+        """Build the network and load its weights: the moving average if the run kept one.
 
         Parameters
         ----------
         ctx
-            Device, or a list of them; the CPU if None.
+            A device or a list of devices; default: the CPU.
         """
         net = build_model(self.model_name, **self.spec)
         average = self.folder / AVERAGE
@@ -77,11 +77,11 @@ class Checkpoint:
         return net
 
     def load_parameters(self, net: gluon.HybridBlock, ctx: Any = None) -> None:
-        """Load the weights into a network of the same shape, on one device or a list of them."""
+        """Load the weights into a network of the same spec, on a device or a list of devices."""
         net.load_parameters(str(self.folder / PARAMS), ctx=ctx or mx.cpu())
 
     def load_states(self, trainer: gluon.Trainer) -> None:
-        """Load the optimizer's states into the trainer of the same network."""
+        """Load the optimizer's states into a trainer of the same network."""
         arrays = mx.nd.load(str(self.folder / STATES))
         for updater, ctx in zip(trainer._updaters, trainer._contexts):
             for key, value in (arrays or {}).items():
@@ -96,19 +96,19 @@ def load(folder: Union[str, os.PathLike]) -> Checkpoint:
     Parameters
     ----------
     folder
-        A checkpoint's folder, or a run's folder: its best checkpoint, else its last.
+        A checkpoint's folder, or a run's folder for its best checkpoint, else its last.
 
     Raises
     ------
     FileNotFoundError
-        If there is no checkpoint.
+        If there is no checkpoint, or one of its files is missing.
     ValueError
-        If a file is damaged or of a newer format.
+        If a file is damaged or has a newer format.
     """
     place = find(folder)
     if place is None:
         raise FileNotFoundError(
-            f"{folder} holds no checkpoint: {MODEL} is neither in it nor below it."
+            f"{folder} holds no checkpoint: there is no {MODEL} in it or below it."
         )
     try:
         facts = json.loads((place / MODEL).read_text(encoding="utf-8"))
@@ -121,7 +121,7 @@ def load(folder: Union[str, os.PathLike]) -> Checkpoint:
         raise ValueError(f"{place / MODEL} is not a checkpoint's description: {error}.") from None
     if written != FORMAT:
         raise ValueError(
-            f"{place} has format {written}, this gluondense reads {FORMAT}: update it."
+            f"{place} has format {written}, this gluondense reads {FORMAT}: update gluondense."
         )
     for name, expected in sums.items():
         _verify(place / name, expected)
@@ -129,19 +129,21 @@ def load(folder: Union[str, os.PathLike]) -> Checkpoint:
 
 
 def load_newest(last: Path) -> Checkpoint:
-    """Read the checkpoint at ``last``, or the newest whole one beside it, and say which on stderr.
+    """Read the checkpoint at ``last``; if it is damaged, the newest intact one beside it.
+
+    A warning on stderr names the checkpoint that replaces a damaged one.
 
     Raises
     ------
     FileNotFoundError, ValueError
-        If none is whole: what is wrong with the one at ``last``.
+        If no checkpoint is intact; the message is about the one at ``last``.
     """
     try:
         return load(last)
     except (FileNotFoundError, ValueError) as error:
         first = error
     steps = sorted(last.parent.glob("step-*"), reverse=True)
-    for place in (_old(last), *steps, last.with_name("best")):
+    for place in (previous(last), *steps, last.with_name("best")):
         try:
             found = load(place)
         except (FileNotFoundError, ValueError):
@@ -154,12 +156,12 @@ def load_newest(last: Path) -> Checkpoint:
 
 
 def check_same_model(saved: Checkpoint, net: gluon.HybridBlock) -> None:
-    """Make sure that a checkpoint is of this network.
+    """Check that a checkpoint belongs to this network.
 
     Raises
     ------
     ValueError
-        If it is of another one; names the first field that differs.
+        If it belongs to another one; the message names the first field that differs.
     """
     spec = {key: tuples(value) for key, value in asdict(net.spec).items()}
     mine = {"model": net.model_name, **spec}
@@ -173,11 +175,11 @@ def check_same_model(saved: Checkpoint, net: gluon.HybridBlock) -> None:
 
 
 def find(folder: Union[str, os.PathLike]) -> Optional[Path]:
-    """Find the checkpoint meant by a run's or a checkpoint's folder; None if there is none."""
+    """Return the checkpoint in a run's or a checkpoint's folder, None if there is none."""
     folder = Path(folder)
     for place in (folder, folder / "checkpoints" / "best", folder / "checkpoints" / "last"):
-        # Between the two renames of `save` only the old one is there, under its second name.
-        for candidate in (place, _old(place)):
+        # Between the two renames of replacing_folder, only the previous checkpoint exists.
+        for candidate in (place, previous(place)):
             if (candidate / MODEL).is_file():
                 return candidate
     return None
@@ -191,58 +193,44 @@ def save(
     average: Optional[MovingAverage] = None,
     keep: int = 1,
 ) -> None:
-    """Write a checkpoint beside ``folder`` and rename it into place.
+    """Write a checkpoint and replace the earlier one, atomically.
 
-    At any moment either the old or the new checkpoint is complete and found by :func:`load`.
+    At any moment :func:`load` finds a complete checkpoint: the old or the new one.
 
     Parameters
     ----------
     folder
-        Where it shall lie; an earlier checkpoint there is replaced.
+        Path of the checkpoint.
     net, trainer
-        What is saved; parameters of several devices are averaged.
+        Network and trainer to save.
     facts
-        The fields of :class:`Checkpoint` that the network doesn't know itself.
+        The fields of :class:`Checkpoint` that the network doesn't define itself.
     average
-        Of the weights.
+        Moving average of the weights, if the run keeps one.
     keep
-        How many checkpoints stay: the others are ``step-…`` beside the folder.
+        Number of checkpoints to keep; the earlier ones become ``step-...`` beside the folder.
 
     Raises
     ------
     FloatingPointError
         If a parameter is not finite; the earlier checkpoint stays.
     OSError
-        If it can't be written; the earlier checkpoint stays.
+        If the checkpoint can't be written; the earlier one stays.
     """
     folder = Path(folder)
-    new, old = folder.with_name(folder.name + ".new"), _old(folder)
-    if not folder.exists() and old.exists():
-        old.rename(folder)
-    for stale in (new, old):
-        shutil.rmtree(stale, ignore_errors=True)
     _check_finite(net)
     try:
-        _write(new, net, trainer, facts, average)
+        with replacing_folder(folder) as new:
+            _write(new, net, trainer, facts, average)
     except (OSError, mx.MXNetError) as error:
-        shutil.rmtree(new, ignore_errors=True)
         reason = " ".join(str(error).split())[-160:]
         raise OSError(
-            f"Can't write a checkpoint to {folder} ({reason}): the one before it is whole; make "
-            "room and --resume."
+            f"Can't write a checkpoint to {folder} ({reason}): the previous one is intact; free "
+            "some space and --resume."
         ) from None
-    if folder.exists():
-        folder.rename(old)
-    new.rename(folder)
-    _sync(folder.parent)
-    if keep > 1 and old.exists():
-        step = json.loads((old / MODEL).read_text(encoding="utf-8"))["step"]
-        kept = folder.with_name(f"step-{step:08d}")
-        shutil.rmtree(kept, ignore_errors=True)
-        old.rename(kept)
-        for stale in sorted(folder.parent.glob("step-*"))[: 1 - keep]:
-            shutil.rmtree(stale, ignore_errors=True)
-    shutil.rmtree(old, ignore_errors=True)
+    if keep > 1:
+        _archive_previous(folder, keep - 1)
+    shutil.rmtree(previous(folder), ignore_errors=True)
 
 
 def _write(
@@ -252,37 +240,47 @@ def _write(
     facts: dict[str, Any],
     average: Optional[MovingAverage],
 ) -> None:
-    new.mkdir(parents=True)
     net.save_parameters(str(new / PARAMS))
     mx.nd.save(str(new / STATES), _states(trainer))
     if average is not None:
         average.save(new / AVERAGE)
     files = [PARAMS, STATES] + [AVERAGE] * (average is not None)
     for name in files:
-        _check_whole(new / name)
+        _check_complete(new / name)
     description = {
         "format": FORMAT,
         "model": net.model_name,
         "spec": asdict(net.spec),
         **facts,
         "versions": versions(),
-        "sha256": {name: _sha256(new / name) for name in files},
+        "sha256": {name: sha256(new / name) for name in files},
     }
     (new / MODEL).write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
-    for path in (*new.iterdir(), new):
-        _sync(path)
 
 
-def _check_whole(path: Path) -> None:
-    # MXNet doesn't look at what closing the file says: of a full disk it may be all that tells.
+def _archive_previous(folder: Path, keep: int) -> None:
+    """Rename the replaced checkpoint to ``step-...`` and remove all but the newest ``keep``."""
+    old = previous(folder)
+    if not old.exists():
+        return
+    step = json.loads((old / MODEL).read_text(encoding="utf-8"))["step"]
+    archived = folder.with_name(f"step-{step:08d}")
+    shutil.rmtree(archived, ignore_errors=True)
+    old.rename(archived)
+    for stale in sorted(folder.parent.glob("step-*"))[:-keep]:
+        shutil.rmtree(stale, ignore_errors=True)
+
+
+def _check_complete(path: Path) -> None:
+    # MXNet ignores errors on closing the file, which may be the only sign of a full disk.
     if not path.stat().st_size or (not mx.nd.load(str(path)) and path.name != STATES):
-        raise OSError(f"{path.name} was not written whole")
+        raise OSError(f"{path.name} was not written completely")
 
 
 def _states(trainer: gluon.Trainer) -> dict[str, mx.nd.NDArray]:
-    # Not Trainer.save_states: that is a pickle with the whole optimizer in it, which no one should
-    # load from strangers, and which on loading silently brings back the old hyperparameters.
-    # All devices hold equal states, as they see the same summed gradients.
+    # Trainer.save_states pickles the whole optimizer: unsafe to load from untrusted sources, and
+    # loading it silently restores the old hyperparameters. All devices have equal states, because
+    # they get the same summed gradients.
     states = trainer._updaters[0].states
     return {str(index): state for index, state in states.items() if state is not None}
 
@@ -295,27 +293,10 @@ def _check_finite(net: gluon.HybridBlock) -> None:
             )
 
 
-def _old(folder: Path) -> Path:
-    return folder.with_name(folder.name + ".old")
-
-
 def _verify(path: Path, expected: str) -> None:
     if not path.is_file():
         raise FileNotFoundError(
             f"{path} is missing: the checkpoint is incomplete, use another one."
         )
-    if _sha256(path) != expected:
+    if sha256(path) != expected:
         raise ValueError(f"{path} is damaged (its SHA-256 differs): use another checkpoint.")
-
-
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def _sync(path: Path) -> None:
-    # A rename may reach the disk before the bytes do; without this a power cut leaves empty files.
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

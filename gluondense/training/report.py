@@ -1,40 +1,44 @@
-"""The report of a run: one HTML file that needs nothing but a browser."""
+"""The report of a run: a self-contained HTML page."""
 
 from __future__ import annotations
 
-import base64
-import io
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
-from html import escape
+from functools import cached_property
 from pathlib import Path
 from typing import Union
 
 import numpy as np
-from PIL import Image
 
 from ..analysis.costs import Summary, summary
-from ..reports.page import document, plot, table
+from ..files import write_bytes
+from ..reports.page import ClassifiedImage, columns, document, gallery, plot, section, tiles
 from . import checkpoint
 from .checkpoint import Checkpoint
 from .config import TrainConfig
-from .run_folder import RunFolder, SavedPredictions, replace_file
+from .run_folder import RunFolder, SavedPredictions
 from .schedule import make_schedule
+
+MAX_POINTS = 400  # of the learning rate's curve
 
 
 @dataclass(frozen=True)
-class _Facts:
-    """All that a report is made of."""
+class _Run:
+    """The contents of a run's folder."""
 
     config: TrainConfig
     rows: list[dict[str, float]]
     best: Checkpoint
-    answers: SavedPredictions
+    saved: SavedPredictions
+
+    @cached_property
+    def cost(self) -> Summary:
+        return summary(self.best.model_name, self.best.input_shape, **self.best.spec)
 
 
 def write_report(path: Union[str, os.PathLike]) -> Path:
-    """Write ``report.html`` into a run's folder, from nothing but what lies there.
+    """Write ``report.html`` into a run's folder, from the folder's files only.
 
     Parameters
     ----------
@@ -49,125 +53,120 @@ def write_report(path: Union[str, os.PathLike]) -> Path:
     Raises
     ------
     FileNotFoundError
-        If no epoch of the run is finished yet, or it is no run.
+        If the folder holds no run, or the run has no finished epoch.
     """
     folder = RunFolder(path)
-    config, rows, kept = folder.config(), folder.rows(), folder.predictions()
-    if not rows or kept is None:
+    config, rows, saved = folder.config(), folder.rows(), folder.predictions()
+    if not rows or saved is None:
         raise FileNotFoundError(f"{folder.path} has no finished epoch: there is nothing to report.")
-    facts = _Facts(config, rows, checkpoint.load(folder.best), kept)
-    replace_file(folder.report, _page(facts).encode())
+    run = _Run(config, rows, checkpoint.load(folder.best), saved)
+    body = "\n".join((tiles(_tiles(run)), _history(run), *_predictions(run), _tables(run)))
+    page = document(f"{config.model} on {config.dataset}", _subtitle(run), body)
+    write_bytes(folder.report, page.encode())
     return folder.report
 
 
-def _page(facts: _Facts) -> str:
-    # Imported here: plotly takes a second, and only reports need it.
-    from ..reports.figures import confusion_figure, history_figure, recall_figure
-
-    config, names = facts.config, facts.best.class_names
-    answers, kept = facts.answers.evaluation, facts.answers
-    last = facts.rows[-1]
-    schedule = make_schedule(config, int(last["step"] // last["epoch"]))
-    body = f"""<div class="tiles">{_tiles(facts)}</div>
-<section><h2>Training</h2><p>Loss and accuracy after each epoch, learning rate at each step.</p>
-{plot(history_figure(facts.rows, config.epochs, schedule))}</section>
-<section><h2>Confusion</h2>
-<p>The {answers.readable.sum():,} test images after epoch {kept.epoch}, the best;
-{len(answers.misclassified()):,} are taken for another class.{_only(names)}</p>
-<div class="split">{plot(confusion_figure(answers, names))}
-{plot(recall_figure(answers, names))}</div></section>
-<section><h2>Predictions</h2><p>The first images of the test set.</p>
-{_gallery(facts, range(len(kept.first_images)), kept.first_images)}</section>
-<section><h2>Worst mistakes</h2><p>Wrong answers that the network was surest of.</p>
-{_gallery(facts, kept.worst, kept.worst_images)}</section>
-<section><h2>Model and run</h2>{_tables(facts)}</section>"""
-    return document(f"{config.model} on {config.dataset}", _subtitle(facts), body)
-
-
-def _only(names: Sequence[str]) -> str:
-    from ..reports.figures import MAX_CLASSES
-
-    few = f" Shown are the {MAX_CLASSES} of {len(names):,} classes with the most mistakes."
-    return few if len(names) > MAX_CLASSES else ""
-
-
-def _subtitle(facts: _Facts) -> str:
-    config, done = facts.config, len(facts.rows)
+def _subtitle(run: _Run) -> str:
+    config, done = run.config, len(run.rows)
     devices = ", ".join(f"GPU {gpu}" for gpu in config.gpus) or "CPU"
     state = f"{done} epochs" if done == config.epochs else f"{done} of {config.epochs} epochs"
     return f"recipe {config.recipe} · {state} · seed {config.seed} · {devices}"
 
 
-def _tiles(facts: _Facts) -> str:
-    last, cost = facts.rows[-1], _cost(facts.best)
-    best = facts.best.metrics
-    tiles = [
+def _tiles(run: _Run) -> list[tuple[str, str]]:
+    last, best = run.rows[-1], run.best.metrics
+    return [
         (f"{best['test_acc']:.2%}", f"best test accuracy, epoch {best['epoch']:.0f}"),
         (f"{last['test_acc']:.2%}", "last test accuracy"),
-        (_short(cost.params), "parameters"),
-        (_short(cost.macs), "multiply-adds an image"),
+        (_short(run.cost.params), "parameters"),
+        (_short(run.cost.macs), "multiply-adds an image"),
         (_duration(last["wall_s"]), "training time"),
         (f"{last['images_per_s']:,.0f}", "images a second"),
     ]
-    return "".join(
-        f'<div class="tile"><b>{escape(value)}</b><span>{escape(what)}</span></div>'
-        for value, what in tiles
+
+
+def _history(run: _Run) -> str:
+    # Imported here, as below, because plotly takes a second to import.
+    from ..reports.figures import history_figure
+
+    def column(name: str) -> list[float]:
+        return [row[name] for row in run.rows]
+
+    figure = history_figure(
+        column("epoch"),
+        {"train loss": column("train_loss"), "test loss": column("test_loss")},
+        {"train accuracy": column("train_acc"), "test accuracy": column("test_acc")},
+        _learning_rates(run),
+        run.config.epochs,
     )
+    note = "Loss and accuracy after each epoch, learning rate at each step."
+    return section("Training", plot(figure), note)
 
 
-def _gallery(facts: _Facts, indices: Iterable[int], images: np.ndarray) -> str:
-    answers, names = facts.answers.evaluation, facts.best.class_names
-    cards = []
-    for index, image in zip(indices, images):
-        if answers.labels[index] < 0:
-            continue
-        true, likely = int(answers.labels[index]), int(answers.predicted[index])
-        verdict = "right" if true == likely else "wrong"
-        share = answers.top_probabilities[index, 0]
-        cards.append(
-            f'<figure><img src="{_png(image)}" alt="test image {index}" title="test image {index}">'
-            f'<figcaption><span class="true">true: {escape(names[true])}</span>'
-            f'<span class="{verdict}">{escape(names[likely])}</span>'
-            f'<span class="true">sure to {share:.1%}</span></figcaption></figure>'
-        )
-    return f'<div class="pictures">{"".join(cards)}</div>' if cards else "<p>There are none.</p>"
+def _learning_rates(run: _Run) -> tuple[list[float], list[float]]:
+    """Sample the schedule over the finished epochs: epochs with fractions, learning rates."""
+    done = int(run.rows[-1]["step"])
+    per_epoch = int(done // run.rows[-1]["epoch"])
+    schedule = make_schedule(run.config, per_epoch)
+    steps = sorted({int(step) for step in np.linspace(0, done - 1, min(done, MAX_POINTS))})
+    return [step / per_epoch for step in steps], [schedule(step) for step in steps]
 
 
-def _tables(facts: _Facts) -> str:
-    best, config = facts.best, facts.config.to_dict()
-    cost = _cost(best)
+def _predictions(run: _Run) -> Iterable[str]:
+    from ..reports.figures import MAX_CLASSES, confusion_figure, recall_figure
+
+    saved, names = run.saved, run.best.class_names
+    predictions = saved.predictions
+    note = (
+        f"The {predictions.readable.sum():,} test images after epoch {saved.epoch}, the best; "
+        f"{len(predictions.misclassified()):,} are taken for another class."
+    )
+    if len(names) > MAX_CLASSES:
+        note += f" Shown are the {MAX_CLASSES} of {len(names):,} classes with the most mistakes."
+    plots = plot(confusion_figure(predictions, names)) + plot(recall_figure(predictions, names))
+    yield section("Confusion", f'<div class="split">{plots}</div>', note)
+    first = _images(run, range(len(saved.first_images)), saved.first_images)
+    yield section("Predictions", gallery(first), "The first images of the test set.")
+    worst = _images(run, saved.worst, saved.worst_images)
+    note = "Wrong answers that the network was surest of."
+    yield section("Worst mistakes", gallery(worst), note)
+
+
+def _images(
+    run: _Run, indices: Iterable[int], pixels: Iterable[np.ndarray]
+) -> Iterable[ClassifiedImage]:
+    predictions, names = run.saved.predictions, run.best.class_names
+    for index, image in zip(indices, pixels):
+        if predictions.readable[index]:
+            label, predicted = predictions.labels[index], predictions.predicted[index]
+            probability = predictions.top_probabilities[index, 0]
+            yield ClassifiedImage(index, image, names[label], names[predicted], probability)
+
+
+def _tables(run: _Run) -> str:
+    best, last, config = run.best, run.rows[-1], run.config.to_dict()
     model = {
         "model": best.model_name,
         "input": " × ".join(map(str, best.input_shape[1:])),
-        "parameters": f"{cost.params:,}",
-        "multiply-adds": f"{cost.macs:,}",
+        "parameters": f"{run.cost.params:,}",
+        "multiply-adds": f"{run.cost.macs:,}",
         **best.spec,
         "mean": best.mean,
         "std": best.std,
     }
-    run = {
-        "epochs done": len(facts.rows),
-        "steps": f"{facts.rows[-1]['step']:,.0f}",
-        "training time": _duration(facts.rows[-1]["wall_s"]),
-        "CPU time": _duration(facts.rows[-1]["cpu_s"]),
-        "last train loss": f"{facts.rows[-1]['train_loss']:.4f}",
-        "last test loss": f"{facts.rows[-1]['test_loss']:.4f}",
+    progress = {
+        "epochs done": len(run.rows),
+        "steps": f"{last['step']:,.0f}",
+        "training time": _duration(last["wall_s"]),
+        "CPU time": _duration(last["cpu_s"]),
+        "last train loss": f"{last['train_loss']:.4f}",
+        "last test loss": f"{last['test_loss']:.4f}",
         **best.versions,
     }
-    # The command line names a local folder, which is no one else's business.
+    # A report may be published, and data_dir is a local path; model_args repeats the spec.
     recipe = {key: value for key, value in config.items() if key not in ("data_dir", "model_args")}
-    columns = (("Network", model), ("Recipe", recipe), ("Run", run))
-    return f'<div class="columns">{"".join(table(*column) for column in columns)}</div>'
-
-
-def _cost(best: Checkpoint) -> Summary:
-    return summary(best.model_name, best.input_shape, **best.spec)
-
-
-def _png(image: np.ndarray) -> str:
-    buffer = io.BytesIO()
-    Image.fromarray(image[..., 0] if image.shape[2] == 1 else image).save(buffer, "PNG")
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+    tables = {"Network": model, "Recipe": recipe, "Run": progress}
+    return section("Model and run", columns(tables))
 
 
 def _short(count: float) -> str:

@@ -1,4 +1,4 @@
-"""The files of a run besides its checkpoints: configuration, log, the best net's answers."""
+"""The files of a run besides its checkpoints: configuration, log and best predictions."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from typing import Any, Callable, Optional, Union
 import numpy as np
 
 from ..analysis.predictions import Predictions
+from ..files import replacing, write_bytes
 from .config import TrainConfig
 
 COLUMNS = (
@@ -29,27 +30,27 @@ COLUMNS = (
     "cpu_s",
     "test_top5",
 )
-OWN = ("config.json", "log.csv", "checkpoints", "answers.npz", "report.html", "events")
-PICTURES = 24  # of each kind in the report
+CONTENTS = ("config.json", "log.csv", "checkpoints", "answers.npz", "report.html", "events")
+IMAGES = 24  # images of each gallery in the report
 
 
 @dataclass(frozen=True)
 class SavedPredictions:
-    """What a network says about the test set.
+    """A network's predictions on the test set, with the images that the report shows.
 
     Parameters
     ----------
-    evaluation
-        Its answers to all images.
+    predictions
+        The predictions for all images.
     epoch
-        After which epoch.
+        The epoch after which they were made, counted from 1.
     first_images
         The first images of the test set, uint8 (n, H, W, C).
     worst, worst_images
-        Numbers of the worst mistakes in the test set, and these images.
+        Indices of the most confident mistakes, and their images.
     """
 
-    evaluation: Predictions
+    predictions: Predictions
     epoch: int
     first_images: np.ndarray
     worst: np.ndarray
@@ -62,7 +63,7 @@ class RunFolder:
     Parameters
     ----------
     path
-        Where it lies; made by :meth:`start`.
+        The folder; :meth:`start` creates it.
     """
 
     def __init__(self, path: Union[str, os.PathLike]) -> None:
@@ -73,14 +74,14 @@ class RunFolder:
         self.events = self.path / "events"
 
     def check_free(self) -> None:
-        """Make sure that a new run may be written here.
+        """Check that the folder holds no run yet.
 
         Raises
         ------
         FileExistsError
-            If another run lies here.
+            If it holds one.
         """
-        taken = [name for name in OWN if (self.path / name).exists()]
+        taken = [name for name in CONTENTS if (self.path / name).exists()]
         if taken:
             raise FileExistsError(
                 f"{self.path} already holds a run ({taken[0]}), which is never overwritten: "
@@ -88,14 +89,14 @@ class RunFolder:
             )
 
     def check_continues(self, config: TrainConfig) -> None:
-        """Make sure that the run that lies here has the same model and data.
+        """Check that the folder's run has the same model and data set.
 
         Raises
         ------
         FileNotFoundError
-            If there is no run.
+            If the folder holds no run.
         ValueError
-            If it is another one.
+            If the model or the data set differs.
         """
         mine = self.config()
         for name in ("model", "model_args", "dataset"):
@@ -107,7 +108,7 @@ class RunFolder:
                 )
 
     def start(self, config: TrainConfig) -> None:
-        """Make the folder and write the configuration.
+        """Create the folder and write the configuration.
 
         Raises
         ------
@@ -117,21 +118,21 @@ class RunFolder:
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             text = json.dumps(config.to_dict(), indent=2) + "\n"
-            replace_file(self.path / "config.json", text.encode())
+            write_bytes(self.path / "config.json", text.encode())
         except OSError as error:
             raise type(error)(
                 f"Cannot write to the folder {self.path} ({error.strerror}): give another --out."
             ) from None
 
     def config(self) -> TrainConfig:
-        """Read the configuration of the run that lies here.
+        """Read the configuration.
 
         Raises
         ------
         FileNotFoundError
-            If there is none.
+            If the folder holds no run.
         ValueError
-            If it can't be read.
+            If the file is not a configuration.
         """
         path = self.path / "config.json"
         if not path.is_file():
@@ -142,7 +143,7 @@ class RunFolder:
             raise ValueError(f"{path} is not a run's configuration: {error}") from None
 
     def rows(self) -> list[dict[str, float]]:
-        """Read the log, a row an epoch."""
+        """Read the log: one row per epoch."""
         path = self.path / "log.csv"
         if not path.is_file():
             return []
@@ -152,49 +153,47 @@ class RunFolder:
             ]
 
     def keep_rows(self, epochs: int) -> list[dict[str, float]]:
-        """Drop rows of epochs that the last checkpoint doesn't include; return the others."""
+        """Remove log rows beyond ``epochs``, the last checkpoint's, and return the others."""
         rows = [row for row in self.rows() if row["epoch"] <= epochs]
         lines = [",".join(COLUMNS)] + [_line(row) for row in rows]
-        replace_file(self.path / "log.csv", ("\n".join(lines) + "\n").encode())
+        write_bytes(self.path / "log.csv", ("\n".join(lines) + "\n").encode())
         return rows
 
     def append(self, row: dict[str, float]) -> None:
-        """Add a row to the log and hand it to the disk."""
+        """Add a row to the log and flush it to the disk."""
         with open(self.path / "log.csv", "a", encoding="utf-8") as file:
             file.write(_line(row) + "\n")
             file.flush()
             os.fsync(file.fileno())
 
     def save_predictions(
-        self, evaluation: Predictions, epoch: int, pictures: Callable[[np.ndarray], np.ndarray]
+        self, predictions: Predictions, epoch: int, images: Callable[[np.ndarray], np.ndarray]
     ) -> None:
-        """Keep what the report shows of the best network: all its answers, and some images.
+        """Save the best network's predictions and the images that the report shows.
 
         Parameters
         ----------
-        evaluation
-            The answers.
+        predictions
+            Predictions for the whole test set.
         epoch
-            After which epoch.
-        pictures
-            From numbers of test images to the images, uint8 (n, H, W, C).
+            The epoch after which they were made, counted from 1.
+        images
+            Function from indices of test images to the images, uint8 (n, H, W, C).
         """
-        worst = evaluation.misclassified()[:PICTURES]
-        first = np.arange(min(PICTURES, len(evaluation.labels)))
-        new = self.path / "answers.npz.new"
-        with open(new, "wb") as file:
+        worst = predictions.misclassified()[:IMAGES]
+        first = np.arange(min(IMAGES, len(predictions.labels)))
+        with replacing(self.path / "answers.npz") as new, open(new, "wb") as file:
             np.savez_compressed(
                 file,
-                **asdict(evaluation),
+                **asdict(predictions),
                 epoch=epoch,
-                first_images=pictures(first),
+                first_images=images(first),
                 worst=worst,
-                worst_images=pictures(worst),
+                worst_images=images(worst),
             )
-        os.replace(new, self.path / "answers.npz")
 
     def predictions(self) -> Optional[SavedPredictions]:
-        """Read what ``save_predictions`` kept; None if there is nothing."""
+        """Read what :meth:`save_predictions` saved, None if there is nothing."""
         path = self.path / "answers.npz"
         if not path.is_file():
             return None
@@ -206,13 +205,6 @@ class RunFolder:
                 arrays["worst"],
                 arrays["worst_images"],
             )
-
-
-def replace_file(path: Path, data: bytes) -> None:
-    """Write a file beside ``path`` and rename it: readers see the old or the new one whole."""
-    new = path.with_name(path.name + ".new")
-    new.write_bytes(data)
-    os.replace(new, path)
 
 
 def _line(row: dict[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""What the tests of distributed runs start: a tiny run that notes the loss of each step."""
+"""The worker of the distributed tests: a tiny run that records the loss of each step."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from gluondense.training.distributed.rank import is_rank_zero
 from gluondense.training.metrics import Meter
 from support.training_tiny import TINY
 
-# Without dropout, whose masks are each device's own.
+# Without dropout, whose masks differ between devices.
 STEADY = replace(
     TINY,
     model_args={**TINY.model_args, "dropout": 0.0},
@@ -27,8 +27,8 @@ STEADY = replace(
 
 
 @contextmanager
-def noted_losses():
-    """Yield a list that gets the mean loss of each step, over all workers."""
+def recorded_losses():
+    """Yield a list that receives the mean loss of each step over all workers."""
     losses: list[float] = []
     before = Meter._read
 
@@ -44,7 +44,7 @@ def noted_losses():
 
 def train(config: TrainConfig, out: Path) -> list[float]:
     """Train, and return the loss of each step."""
-    with noted_losses() as losses:
+    with recorded_losses() as losses:
         fit(config, out, progress=False)
     return losses
 

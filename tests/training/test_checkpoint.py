@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from support.training_tiny import TINY
 
-from gluondense import get_model
+from gluondense import files, get_model
 from gluondense.training import checkpoint, fit
 
 FACTS = {
@@ -57,7 +57,7 @@ def test_run_folder_means_its_best_else_its_last(tmp_path, net, trainer):
     assert checkpoint.load(tmp_path).epoch == 2
 
 
-@pytest.mark.parametrize("kill_at", range(6))
+@pytest.mark.parametrize("kill_at", range(7))
 def test_interrupted_write_loses_nothing(tmp_path, net, trainer, monkeypatch, kill_at):
     checkpoint.save(tmp_path / "last", net, trainer, FACTS)
     calls = iter(range(100))
@@ -72,7 +72,7 @@ def test_interrupted_write_loses_nothing(tmp_path, net, trainer, monkeypatch, ki
 
     with monkeypatch.context() as patch:
         patch.setattr(net, "save_parameters", dying(net.save_parameters))
-        patch.setattr(checkpoint, "_sync", dying(checkpoint._sync))
+        patch.setattr(files, "fsync", dying(files.fsync))
         patch.setattr(Path, "rename", dying(Path.rename))
         with pytest.raises(KeyboardInterrupt):
             checkpoint.save(tmp_path / "last", net, trainer, {**FACTS, "epoch": 2})

@@ -13,7 +13,7 @@ from gluondense.training.distributed.channel import WorkerLost, accept_all, conn
 
 @pytest.fixture
 def star():
-    """Connect so many workers, the hub being any of them; all are closed at the end."""
+    """Connect a number of workers, one of them as hub; all are closed at the end."""
     opened = []
 
     def make(count: int, hub: int = 0) -> list[module.Channel]:
@@ -40,7 +40,7 @@ def together(channels, messages):
 
 
 @pytest.mark.parametrize(("count", "hub"), [(2, 0), (2, 1), (4, 2)])
-def test_all_get_all_messages_in_order(count, hub, star):
+def test_all_workers_get_all_messages_in_order(count, hub, star):
     channels = star(count, hub)
     for size in (0, 1, 3_000_000):
         messages = [bytes([rank]) * (size + rank) for rank in range(count)]
@@ -48,7 +48,7 @@ def test_all_get_all_messages_in_order(count, hub, star):
 
 
 @pytest.mark.parametrize("gone", [0, 1, 2])
-def test_a_worker_that_left_is_missed(gone, star):
+def test_a_lost_worker_is_reported(gone, star):
     channels = star(3)
     channels[gone].close()
 
@@ -65,7 +65,7 @@ def test_a_worker_that_left_is_missed(gone, star):
         assert found[0].startswith(f"worker {gone} has gone")
 
 
-def test_one_that_waits_for_something_else_ends_too(star, monkeypatch, capsys):
+def test_a_worker_that_waits_elsewhere_exits_too(star, monkeypatch, capsys):
     ended = threading.Event()
     monkeypatch.setattr(module, "GRACE_SECONDS", 0.05)
     monkeypatch.setattr(module.os, "_exit", lambda code: ended.set())
@@ -76,7 +76,7 @@ def test_one_that_waits_for_something_else_ends_too(star, monkeypatch, capsys):
     assert "error: worker 1 has gone" in capsys.readouterr().err
 
 
-def test_strangers_are_sent_away(monkeypatch):
+def test_unauthenticated_connections_are_refused(monkeypatch):
     monkeypatch.setattr(module, "CONNECT_SECONDS", 1)
     listener, secret = open_hub(2, "127.0.0.1")
     address = listener.getsockname()
@@ -89,7 +89,7 @@ def test_strangers_are_sent_away(monkeypatch):
             hub.result()
 
 
-def test_two_of_one_number_are_refused():
+def test_duplicate_ranks_are_refused():
     listener, secret = open_hub(3, "127.0.0.1")
     address = listener.getsockname()
     with ThreadPoolExecutor(1) as pool:
@@ -101,7 +101,7 @@ def test_two_of_one_number_are_refused():
         other.close()
 
 
-def test_a_hub_that_is_not_there_is_named():
+def test_an_unreachable_hub_is_named():
     with socket.create_server(("127.0.0.1", 0)) as unused:
         address = unused.getsockname()
     began = time.monotonic()

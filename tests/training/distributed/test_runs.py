@@ -28,7 +28,7 @@ LONGEST = 30  # seconds from a death to the end of all
 
 
 class Launched:
-    """A run of scripts/launch.py that is under way."""
+    """A running scripts/launch.py."""
 
     def __init__(self, root: Path, options: list[str], command: list[str], **variables: str):
         self.mark = f"{os.getpid()}-{time.monotonic_ns()}"
@@ -71,7 +71,7 @@ class Launched:
         return code
 
     def processes(self) -> dict[str, int]:
-        """What runs, without launcher and supervisors: ``"worker 0"`` and so on, and its id."""
+        """Return process ids by name, such as ``"worker 0"``, without launcher and supervisors."""
         found = {}
         for folder in Path("/proc").glob("[0-9]*"):
             try:
@@ -91,7 +91,7 @@ class Launched:
 
 @pytest.fixture
 def launch(root, monkeypatch):
-    """Start a distributed run; at the end none of its processes is left."""
+    """Start distributed runs and check that none of their processes is left at the end."""
     for name in [n for n in os.environ if n.startswith("DMLC_")]:
         monkeypatch.delenv(name)
     started = []
@@ -107,14 +107,13 @@ def launch(root, monkeypatch):
 
 @pytest.fixture
 def launch_tiny(launch, root, tmp_path):
-    """Train ``STEADY`` with some fields changed; return the folder and the losses."""
+    """Train ``STEADY`` with changed fields; return the folder and the losses."""
 
     def start(options: list[str], out: str, **changes) -> tuple[Path, list[float]]:
         folder = tmp_path / out
         script = root / "tests" / "support" / "distributed_worker.py"
         command = [sys.executable, str(script), str(folder), json.dumps(changes)]
-        # As many threads as here, which round alike; and what containers export, and what misleads
-        # ps-lite inside MXNet.
+        # The same number of threads rounds alike. PORT and DMLC_RANK mislead ps-lite.
         variables = {
             "OMP_NUM_THREADS": os.environ["OMP_NUM_THREADS"],
             "PORT": "1",
@@ -146,7 +145,7 @@ def test_two_workers_train_like_two_devices(launch_tiny, monkeypatch, tmp_path):
     ours, theirs = parameters(folder), parameters(tmp_path / "alone")
     for name, value in ours.items():
         np.testing.assert_allclose(value, theirs[name], atol=1e-3, err_msg=name)
-    # The first worker saw but half of the images; the logged accuracy is that of all.
+    # Rank 0 saw half of the test images; the logged accuracy counts all of them.
     saved = checkpoint.load(folder / "checkpoints" / "last")
     net, data = saved.network(), load_dataset("synthetic")
     run = run_module.Run(STEADY, run_module.RunFolder(folder), data)
@@ -157,7 +156,7 @@ def test_two_workers_train_like_two_devices(launch_tiny, monkeypatch, tmp_path):
 
 
 @pytest.mark.slow
-def test_uneven_shares_end_and_are_counted_once(launch_tiny):
+def test_uneven_shares_finish_and_count_each_image_once(launch_tiny):
     """200 images in batches of 39: shares of 20 and 19, at the end 3 and 2; two servers."""
     changes = {"batch_size": 39, "drop_last": False, "epochs": 2, "kvstore": "dist_sync_device"}
     folder, losses = launch_tiny(["-n", "2", "-s", "2"], "both", **changes)
@@ -165,13 +164,13 @@ def test_uneven_shares_end_and_are_counted_once(launch_tiny):
     rows = run_module.RunFolder(folder).rows()
     assert rows[-1]["step"] == 12
     assert losses[-1] < losses[0]
-    answers = run_module.RunFolder(folder).predictions()
-    np.testing.assert_array_equal(answers.evaluation.labels, load_dataset("synthetic").test_labels)
+    saved = run_module.RunFolder(folder).predictions()
+    np.testing.assert_array_equal(saved.predictions.labels, load_dataset("synthetic").test_labels)
 
 
 @pytest.mark.slow
 def test_one_asynchronous_worker_trains_like_one_process(launch_tiny, tmp_path):
-    """The server has the schedule of GluonCV's classes and the spared decay, and uses them."""
+    """The server uses GluonCV's schedule and the parameters' weight-decay multipliers."""
     folder, losses = launch_tiny(["-n", "1"], "async", kvstore="dist_async")
     alone = train(STEADY, tmp_path / "alone")
     np.testing.assert_allclose(losses, alone, atol=1e-4)
@@ -196,7 +195,7 @@ from mxnet import autograd, gluon
 from gluondense.training.distributed.join import join
 
 with join(replace(STEADY, kvstore="dist_sync")) as workers:
-    scalars = gluon.ParameterDict()  # one: of many, only the last is overtaken
+    scalars = gluon.ParameterDict()  # a single one: of many, only the last is overtaken
     scalars.get("scalar", shape=(1,))
     scalars.initialize(mx.init.Constant(10 * (workers.rank + 1)))
     trainer = workers.make_trainer(scalars, "sgd", {"learning_rate": 1.0})
@@ -210,8 +209,8 @@ with join(replace(STEADY, kvstore="dist_sync")) as workers:
 
 
 @pytest.mark.slow
-def test_all_begin_with_the_weights_of_one(launch):
-    """Else, mostly, the first sum of gradients, 3, comes in place of the weight."""
+def test_all_workers_start_with_the_same_weights(launch):
+    """Without waiting, workers mostly pull the first sum of gradients, 3, as the weight."""
     run = launch(["-n", "2"], [sys.executable, "-c", FIRST_STEP])
     assert run.wait() == 0, run.text
     found = re.findall(r"values (.*)", run.text)
@@ -220,7 +219,7 @@ def test_all_begin_with_the_weights_of_one(launch):
 
 @pytest.fixture
 def train_script(launch, root):
-    """Train by the script, as users do; nothing random but what the seed gives."""
+    """Train with the script, deterministically up to the seed."""
 
     def start(out: Path, *more: str, options: tuple[str, ...] = ()) -> Launched:
         script = str(root / "scripts" / "train_fashion_mnist.py")
@@ -234,7 +233,7 @@ def train_script(launch, root):
 
 
 @pytest.mark.slow
-def test_a_killed_worker_ends_the_run_which_resumes_exactly(train_script, tmp_path):
+def test_a_killed_worker_stops_the_run_which_resumes_exactly(train_script, tmp_path):
     straight = train_script(tmp_path / "straight")
     killed = train_script(tmp_path / "killed")
     killed.wait_for("epoch 3/40")
@@ -251,7 +250,7 @@ def test_a_killed_worker_ends_the_run_which_resumes_exactly(train_script, tmp_pa
 
 
 @pytest.mark.slow
-def test_a_killed_server_ends_the_run(train_script, tmp_path):
+def test_a_killed_server_stops_the_run(train_script, tmp_path):
     run = train_script(tmp_path / "run")
     run.wait_for("epoch 3/40")
     os.kill(run.processes()["server"], signal.SIGKILL)
@@ -262,7 +261,7 @@ def test_a_killed_server_ends_the_run(train_script, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_signal_stops_all_at_the_same_step(train_script, tmp_path):
+def test_a_signal_stops_all_workers_at_the_same_step(train_script, tmp_path):
     run = train_script(tmp_path / "run")
     run.wait_for("epoch 3/40")
     run._process.send_signal(signal.SIGTERM)
@@ -273,7 +272,7 @@ def test_a_signal_stops_all_at_the_same_step(train_script, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_folder_that_is_taken_is_told_once(train_script, tmp_path):
+def test_only_rank_zero_reports_an_existing_run(train_script, tmp_path):
     (tmp_path / "log.csv").touch()
     run = train_script(tmp_path)
     assert run.wait() == 2
@@ -283,7 +282,7 @@ def test_a_folder_that_is_taken_is_told_once(train_script, tmp_path):
 
 @pytest.fixture
 def network(tmp_path):
-    """Two hosts with a cable between them: their names, a file of hosts, and a kind of ssh."""
+    """Two connected network namespaces: their names, a hosts file, and a replacement of ssh."""
     names = [f"gd{os.getpid()}{letter}" for letter in "ab"]
     if os.geteuid() != 0 or shutil.which("ip") is None:
         pytest.skip("network namespaces need root and iproute2")
@@ -318,13 +317,18 @@ def network(tmp_path):
 
 
 @pytest.mark.slow
-def test_hosts_of_a_network_train_together_until_a_cable_is_cut(network, train_script, tmp_path):
+def test_hosts_train_together_until_the_network_is_cut(network, train_script, tmp_path):
     names, options, ip = network
     run = train_script(tmp_path / "run", options=options)
     run.wait_for("epoch 3/40")
-    places = {name: os.readlink(f"/proc/{n}/ns/net") for name, n in run.processes().items()}
-    assert set(places) == {"scheduler", "server", "worker 0", "worker 1"}
-    assert places["worker 0"] == places["scheduler"] == places["server"] != places["worker 1"]
+    namespaces = {name: os.readlink(f"/proc/{n}/ns/net") for name, n in run.processes().items()}
+    assert set(namespaces) == {"scheduler", "server", "worker 0", "worker 1"}
+    assert (
+        namespaces["worker 0"]
+        == namespaces["scheduler"]
+        == namespaces["server"]
+        != namespaces["worker 1"]
+    )
     began = time.monotonic()
     ip("-n", names[1], "link", "set", names[1], "down")
     assert run.wait() != 0
@@ -347,14 +351,14 @@ def test_a_distributed_store_needs_the_launcher(monkeypatch):
         pass
 
 
-def test_workers_that_would_each_train_alone_are_stopped(monkeypatch):
+def test_launched_workers_need_a_distributed_store(monkeypatch):
     monkeypatch.setenv("DMLC_ROLE", "worker")
     monkeypatch.setenv("DMLC_NUM_WORKER", "2")
     with pytest.raises(ValueError, match=r"each of 2 workers would train alone"), join(STEADY):
         pass
 
 
-def test_one_process_is_its_own_workers():
+def test_a_single_process_is_a_group_of_one():
     workers = Workers()
     assert (workers.rank, workers.world_size, workers.is_rank_zero, workers.rng_key) == (
         0,

@@ -1,4 +1,4 @@
-"""The machines of a distributed run."""
+"""The hosts of a distributed run."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from typing import Optional, Union
 
 @dataclass(frozen=True)
 class Host:
-    """One machine.
+    """A host that runs processes.
 
     Parameters
     ----------
     address
-        IPv4 address at which the other machines reach it.
+        IPv4 address at which the other hosts reach it.
     name
-        What ``ssh`` calls it; None is this machine, without ``ssh``.
+        Destination for ``ssh``; None for this host, which needs no ``ssh``.
     """
 
     address: str
@@ -29,18 +29,20 @@ class Host:
         return self.name or self.address
 
 
-HERE = Host("127.0.0.1")
+LOCALHOST = Host("127.0.0.1")
 
 
 def read_hosts(path: Union[str, os.PathLike]) -> list[Host]:
-    """Read a file with one host a line: its name for ``ssh`` and, if that differs, its address.
+    """Read a hosts file: one host a line, ``NAME`` or ``NAME ADDRESS``, with # for comments.
+
+    ``NAME`` is the destination for ``ssh``; without ``ADDRESS`` it is also the address.
 
     Raises
     ------
     OSError
         If the file can't be read.
     ValueError
-        If it names no host, or one whose address isn't known.
+        If it names no host, or one whose address can't be resolved.
     """
     hosts = []
     for number, line in enumerate(Path(path).read_text(encoding="utf-8").splitlines(), 1):
@@ -55,7 +57,7 @@ def read_hosts(path: Union[str, os.PathLike]) -> list[Host]:
         except OSError as error:
             raise ValueError(
                 f"{path}, line {number}: {address!r} has no address ({error}): write the host's "
-                "IPv4 address behind its name."
+                "IPv4 address after its name."
             ) from None
     if not hosts:
         raise ValueError(f"{path} names no host: write one a line.")
@@ -63,14 +65,14 @@ def read_hosts(path: Union[str, os.PathLike]) -> list[Host]:
 
 
 def free_port(host: Host) -> int:
-    """Return a TCP port for the scheduler: free if the host is this machine, else likely so.
+    """Return a TCP port for the scheduler: a free one on this host, a random one elsewhere.
 
     Examples
     --------
-    >>> 1024 < free_port(HERE) < 65536
+    >>> 1024 < free_port(LOCALHOST) < 65536
     True
     """
     if host.name is None:
         with socket.create_server((host.address, 0)) as listener:
             return listener.getsockname()[1]
-    return 20000 + secrets.randbelow(12000)  # below the range that systems deal out themselves
+    return 20000 + secrets.randbelow(12000)  # below the systems' ephemeral range

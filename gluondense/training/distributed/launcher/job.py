@@ -1,4 +1,4 @@
-"""A distributed run as one thing that starts, ends and is stopped together."""
+"""A distributed run: starts all processes, waits for them and stops them together."""
 
 from __future__ import annotations
 
@@ -11,84 +11,85 @@ from dataclasses import dataclass, field
 from typing import Any, Optional
 
 from ..rank import PEER_LOST_EXIT
-from .hosts import HERE, Host, free_port
+from .hosts import LOCALHOST, Host, free_port
 from .member import SSH, Member
 
-SERVE = (sys.executable, "-m", "gluondense.training.distributed.server")
+SERVER = (sys.executable, "-m", "gluondense.training.distributed.server")
 POLL_SECONDS = 0.1
-LIFE_SECONDS = 5.0  # between signs of life to the supervisors
-SETTLE_SECONDS = 0.5  # from the first end to all that have the same cause
+HEARTBEAT_SECONDS = 5.0  # between heartbeats to the supervisors
+CASCADE_SECONDS = 0.5  # from the first exit to those that it causes
 GRACE_SECONDS = 5.0  # from SIGTERM to SIGKILL
-LEAVE_SECONDS = 30.0  # for the others, once one has ended as it should
-# Settings of the user's that processes on other machines are to have too.
-PASSED_ON = ("PYTHONPATH", "OMP_NUM_THREADS", "GOMP_SPINCOUNT")
-PASSED_ON_PREFIXES = ("MXNET_", "PS_", "GLUONDENSE_")
+FINISH_SECONDS = 30.0  # for the others, after one has ended without error
+# The user's settings that processes on other hosts get too.
+FORWARDED = ("PYTHONPATH", "OMP_NUM_THREADS", "GOMP_SPINCOUNT")
+FORWARDED_PREFIXES = ("MXNET_", "PS_", "GLUONDENSE_")
 
 
 @dataclass(frozen=True)
 class Job:
-    """What to start where.
+    """The processes of a distributed run.
 
     Parameters
     ----------
     command
-        What each worker runs.
+        Command line of each worker.
     workers, servers
-        How many of each.
+        Numbers of workers and servers.
     hosts
-        Dealt out in this order; the scheduler is on the first.
+        Hosts, which get workers in this order; the first also runs the scheduler.
     port
-        The scheduler's; None takes a free one.
+        Port of the scheduler; None chooses one.
     ssh
-        Command that runs another one on a host.
+        Command that runs another command on a host.
     gpus_per_worker
-        If given, each worker sees only so many GPUs of its host, numbered from 0.
-    pass_on
-        Names of further variables for processes on other machines.
+        Number of its host's GPUs that each worker sees, numbered from 0; None shows all.
+    env
+        Names of further environment variables for processes on other hosts.
 
     Raises
     ------
     ValueError
-        If there is nothing to start, or more workers than batches can be dealt to.
+        If there is no command, or a number of processes is below 1.
     """
 
     command: Sequence[str]
     workers: int
     servers: int = 1
-    hosts: Sequence[Host] = (HERE,)
+    hosts: Sequence[Host] = (LOCALHOST,)
     port: Optional[int] = None
     ssh: str = SSH
     gpus_per_worker: Optional[int] = None
-    pass_on: Sequence[str] = ()
+    env: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         if not self.command:
-            raise ValueError("There is no command: write it behind --.")
+            raise ValueError("There is no command: write it after --.")
         for name in ("workers", "servers"):
             if getattr(self, name) < 1:
                 raise ValueError(f"`{name}` must be 1 or more, got {getattr(self, name)}.")
 
     def run(self) -> int:
-        """Start all, wait for the workers, and return the exit code of the run.
+        """Start all processes, wait for the workers, and return the exit code of the run.
 
-        It is 0 if all workers ended well, else that of the process that ended first. Whatever
-        happens, no process stays behind.
+        The code is 0 if all workers succeeded, else that of the process that failed first. No
+        process outlives this call.
         """
         watch = _Watch()
         handlers = {
-            signum: signal.signal(signum, watch.note) for signum in (signal.SIGINT, signal.SIGTERM)
+            signum: signal.signal(signum, watch.on_signal)
+            for signum in (signal.SIGINT, signal.SIGTERM)
         }
         try:
             for start in self._plan():
                 watch.members.append(start())
-            return watch.until_the_end()
+            return watch.wait()
         finally:
             watch.stop()
             for signum, handler in handlers.items():
                 signal.signal(signum, handler)
 
     def _plan(self) -> list[Callable[[], Member]]:
-        places = [self.hosts[n * len(self.hosts) // self.workers] for n in range(self.workers)]
+        hosts = [self.hosts[n * len(self.hosts) // self.workers] for n in range(self.workers)]
         port = self.port or free_port(self.hosts[0])
         common = {
             "DMLC_PS_ROOT_URI": self.hosts[0].address,
@@ -101,114 +102,114 @@ class Job:
         def member(
             role: str, number: int, host: Host, command: Sequence[str], **own: str
         ) -> Callable[[], Member]:
-            passed = _passed_on(self.pass_on) if host.name is not None else {}
-            variables = {**passed, **common, "DMLC_NODE_HOST": host.address, **own}
+            forwarded = _forwarded(self.env) if host.name is not None else {}
+            variables = {**forwarded, **common, "DMLC_NODE_HOST": host.address, **own}
             return lambda: Member(role, number, host, command, variables, self.ssh)
 
-        # Not DMLC_ROLE, which has MXNet serve, and import nothing more, as soon as it is imported.
+        # Servers get no DMLC_ROLE: with it, MXNet serves from inside its import, see server.py.
         one = {"OMP_NUM_THREADS": "1"}
-        plan = [member("scheduler", 0, self.hosts[0], (*SERVE, "scheduler"), **one)]
+        plan = [member("scheduler", 0, self.hosts[0], (*SERVER, "scheduler"), **one)]
         for number in range(self.servers):
             host = self.hosts[number % len(self.hosts)]
-            plan.append(member("server", number, host, (*SERVE, "server"), **one))
-        for number, host in enumerate(places):
+            plan.append(member("server", number, host, (*SERVER, "server"), **one))
+        for number, host in enumerate(hosts):
             own = {"DMLC_ROLE": "worker", "GLUONDENSE_WORKER": str(number)}
-            own["GLUONDENSE_SHARE"] = str(places.count(host))
+            own["GLUONDENSE_SHARE"] = str(hosts.count(host))
             if self.gpus_per_worker:
-                first = (number - places.index(host)) * self.gpus_per_worker
+                first = (number - hosts.index(host)) * self.gpus_per_worker
                 gpus = range(first, first + self.gpus_per_worker)
                 own["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, gpus))
             plan.append(member("worker", number, host, self.command, **own))
         return plan
 
 
-def _passed_on(names: Sequence[str]) -> dict[str, str]:
-    wanted = {*PASSED_ON, *names}
+def _forwarded(names: Sequence[str]) -> dict[str, str]:
+    wanted = {*FORWARDED, *names}
     return {
         name: value
         for name, value in os.environ.items()
-        if name in wanted or name.startswith(PASSED_ON_PREFIXES)
+        if name in wanted or name.startswith(FORWARDED_PREFIXES)
     }
 
 
 @dataclass
 class _Watch:
-    """The processes that run, and the signals that came."""
+    """Watches the processes of a job and forwards signals to them."""
 
     members: list[Member] = field(default_factory=list)
     signums: list[int] = field(default_factory=list)
-    _passed: int = 0
-    _alive_at: float = 0.0
+    _forwarded: int = 0
+    _beat_at: float = 0.0
 
-    def note(self, signum: int, frame: Any) -> None:
+    def on_signal(self, signum: int, frame: Any) -> None:
         self.signums.append(signum)
 
-    def until_the_end(self) -> int:
+    def wait(self) -> int:
         ended_at = None
         while True:
             time.sleep(POLL_SECONDS)
-            self._speak()
+            self._forward_signals()
             if len(self.signums) > 1:
                 return 128 + self.signums[-1]
             if self._failed():
-                return self._culprit()
+                return self._report_failure()
             workers = [member for member in self.members if member.role == "worker"]
             if all(member.code is not None for member in workers):
                 return max(member.code or 0 for member in workers)
             if ended_at is None and any(member.code is not None for member in self.members):
                 ended_at = time.monotonic()
-            if ended_at is not None and time.monotonic() - ended_at > LEAVE_SECONDS:
-                return self._culprit()
+            if ended_at is not None and time.monotonic() - ended_at > FINISH_SECONDS:
+                return self._report_failure()
 
     def stop(self) -> None:
-        """End all that still runs, first politely."""
+        """Stop all running processes, first with SIGTERM, then with SIGKILL."""
         workers_ended = all(m.code is not None for m in self.members if m.role == "worker")
         if workers_ended:
-            self._wait(GRACE_SECONDS)  # servers and scheduler leave by themselves
+            self._wait_for_all(GRACE_SECONDS)  # servers and scheduler exit without a signal
         for signum in (signal.SIGTERM, signal.SIGKILL):
             for member in self._running():
                 member.send(signum)
-            self._wait(GRACE_SECONDS)
+            self._wait_for_all(GRACE_SECONDS)
         for member in self.members:
-            member.drop()
+            member.close()
 
-    def _speak(self) -> None:
-        """Pass a new signal on to the workers, or show that the launcher lives."""
-        if len(self.signums) > self._passed:
-            self._passed = len(self.signums)
-            _say(f"{signal.Signals(self.signums[-1]).name}: asked the workers to save and stop")
+    def _forward_signals(self) -> None:
+        """Send new signals to the workers, and a heartbeat to all."""
+        if len(self.signums) > self._forwarded:
+            self._forwarded = len(self.signums)
+            _print(f"{signal.Signals(self.signums[-1]).name}: asked the workers to save and stop")
             for member in self.members:
                 if member.role == "worker":
                     member.send(self.signums[-1])
-        if time.monotonic() - self._alive_at > LIFE_SECONDS:
-            self._alive_at = time.monotonic()
+        if time.monotonic() - self._beat_at > HEARTBEAT_SECONDS:
+            self._beat_at = time.monotonic()
             for member in self.members:
                 member.send(0)
 
     def _failed(self) -> list[Member]:
-        good = {None, 0, *(128 + signum for signum in self.signums)}
-        return [member for member in self.members if member.code not in good]
+        success = {None, 0, *(128 + signum for signum in self.signums)}
+        return [member for member in self.members if member.code not in success]
 
-    def _culprit(self) -> int:
-        """Name the process that ended first, and return its exit code."""
-        time.sleep(SETTLE_SECONDS)
+    def _report_failure(self) -> int:
+        """Print which process failed first, and return its exit code."""
+        time.sleep(CASCADE_SECONDS)
         ended = self._failed() or [m for m in self.members if m.code is not None]
-        # Those that were killed did not end because of others.
+        # A process that was killed did not fail because of another one.
         culprit = min(ended, key=lambda m: (m.code == PEER_LOST_EXIT, (m.code or 0) <= 128))
-        _say(
-            f"{culprit.ending()}: stopping all. See its messages above; a training script goes on "
-            "from its last checkpoint with --resume."
+        _print(
+            f"{culprit.describe_exit()}: stopping all. See its messages above; a training script "
+            "continues from its last checkpoint with --resume."
         )
         return culprit.code or 1
 
     def _running(self) -> list[Member]:
         return [member for member in self.members if member.code is None]
 
-    def _wait(self, seconds: float) -> None:
+    def _wait_for_all(self, seconds: float) -> None:
         until = time.monotonic() + seconds
         while self._running() and time.monotonic() < until:
             time.sleep(POLL_SECONDS)
 
 
-def _say(text: str) -> None:
+def _print(text: str) -> None:
     print(f"launch: {text}", file=sys.stderr, flush=True)

@@ -1,4 +1,4 @@
-"""One process of a distributed run, here or on another machine."""
+"""One process of a distributed run, on this host or another one."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ SUPERVISOR = (Path(__file__).parent / "supervisor.py").read_text(encoding="utf-8
 SSH = "ssh -o BatchMode=yes -o ConnectTimeout=10 -o ServerAliveInterval=5 -o ServerAliveCountMax=3"
 SSH_FAILED = 255
 
-_PRINTING = threading.Lock()
+_PRINT_LOCK = threading.Lock()
 
 
 class Member:
-    """A process whose output comes out here, line by line and under its name.
+    """A process of the run; its output is printed line by line with its name as prefix.
 
     Parameters
     ----------
     role, number
-        ``"scheduler"``, ``"server"`` or ``"worker"``, and which one.
+        ``"scheduler"``, ``"server"`` or ``"worker"``, and its index among these.
     host
-        Where it runs.
+        The host that runs it.
     command
-        What it runs.
+        Command line of the process.
     variables
-        What its environment has besides.
+        Environment variables to set in addition to the launcher's.
     ssh
-        Command that runs another one on a host.
+        Command that runs another command on a host.
     """
 
     def __init__(
@@ -56,11 +56,11 @@ class Member:
         environment = {**inherited, **variables}
         if host.name is not None:
             setting = [f"{name}={value}" for name, value in variables.items()]
-            there = shlex.join(["env", *setting, *supervised])
+            remote = shlex.join(["env", *setting, *supervised])
             supervised = [
                 *shlex.split(ssh),
                 host.name,
-                f"cd {shlex.quote(os.getcwd())} && exec {there}",
+                f"cd {shlex.quote(os.getcwd())} && exec {remote}",
             ]
         self._process = subprocess.Popen(
             supervised,
@@ -69,11 +69,11 @@ class Member:
             stderr=subprocess.PIPE,
             env=environment,
             bufsize=0,
-            start_new_session=True,  # Ctrl-C is for the launcher, which passes it on
+            start_new_session=True,  # Ctrl-C reaches only the launcher, which forwards it
         )
         self._input: Any = self._process.stdin
         self._readers = [
-            threading.Thread(target=self._pass_on, args=streams, daemon=True)
+            threading.Thread(target=self._forward, args=streams, daemon=True)
             for streams in (
                 (self._process.stdout, sys.stdout),
                 (self._process.stderr, sys.stderr),
@@ -84,31 +84,31 @@ class Member:
 
     @property
     def code(self) -> Optional[int]:
-        """Exit code, 128 and more for a signal; None while it runs."""
+        """Exit code, 128 + N after signal N, None while the process runs."""
         code = self._process.poll()
         return code if code is None or code >= 0 else 128 - code
 
-    def ending(self) -> str:
-        """Say what became of it."""
-        who, code = f"{self.name} on {self.host}", self.code
+    def describe_exit(self) -> str:
+        """Return a phrase that says how the process ended."""
+        process, code = f"{self.name} on {self.host}", self.code
         if code == SSH_FAILED and self.host.name is not None:
-            return f"{who} is out of reach (ssh failed or lost its connection)"
+            return f"{process} is out of reach (ssh failed or lost its connection)"
         if code == PEER_LOST_EXIT:
-            return f"{who} lost another worker"
+            return f"{process} lost another worker"
         if code is not None and code > 128:
             try:
-                return f"{who} was killed by {signal.Signals(code - 128).name}"
+                return f"{process} was killed by {signal.Signals(code - 128).name}"
             except ValueError:
                 pass
-        return f"{who} ended with exit code {code}"
+        return f"{process} ended with exit code {code}"
 
     def send(self, signum: int) -> None:
-        """Have a signal sent to the process; 0 only shows that the launcher lives."""
-        with contextlib.suppress(OSError):  # it has ended
+        """Send a signal to the process through its supervisor; 0 is only a heartbeat."""
+        with contextlib.suppress(OSError):  # the process has ended
             self._input.write(b"%d\n" % signum)
 
-    def drop(self) -> None:
-        """Let go of it whatever it does, and print the rest of what it said."""
+    def close(self) -> None:
+        """Kill the supervisor and print the remaining output."""
         self._process.kill()
         self._process.wait()
         with contextlib.suppress(OSError):
@@ -116,10 +116,10 @@ class Member:
         for reader in self._readers:
             reader.join(timeout=1)
 
-    def _pass_on(self, source: Any, target: IO[str]) -> None:
+    def _forward(self, source: Any, target: IO[str]) -> None:
         with io.BufferedReader(source) as lines:
             for line in lines:
                 text = line.decode(errors="replace").rstrip("\r\n")
-                # Who closed our output may still want the run to go on.
-                with _PRINTING, contextlib.suppress(BrokenPipeError):
+                # If the launcher's output is closed, the run still goes on.
+                with _PRINT_LOCK, contextlib.suppress(BrokenPipeError):
                     print(f"{self.name} | {text}", file=target, flush=True)

@@ -1,8 +1,8 @@
-"""Runs one command on its host and ends it with the launcher: ``python -c SOURCE COMMAND ...``.
+"""Supervisor of one command: ``python -c SOURCE COMMAND ...``.
 
-The launcher writes lines with numbers of signals for the command; 0 is only a sign of life. When
-the lines end, or none comes for a while, the launcher or the way to it has gone, and the command is
-stopped. Standard library only, as the text of this file is what the hosts are given.
+The launcher writes signal numbers to standard input, one per line; 0 is a heartbeat. At the end of
+the input, or after a time without heartbeat, the launcher or the connection is gone and the command
+is stopped. Hosts get the text of this file, so it uses the standard library only.
 """
 
 import contextlib
@@ -15,16 +15,17 @@ import sys
 import threading
 import time
 
-SILENCE_SECONDS = 30
+HEARTBEAT_TIMEOUT = 30
 GRACE_SECONDS = 5
-# ps-lite, inside MXNet, takes a PORT for its own and a DMLC_RANK for known; containers export them.
-UNWANTED = ("PORT", "DMLC_RANK")
+# ps-lite, inside MXNet, listens on PORT and takes its rank from DMLC_RANK, which container
+# platforms export for other reasons.
+MISREAD_BY_PS_LITE = ("PORT", "DMLC_RANK")
 PR_SET_PDEATHSIG = 1
 
 
 def main(command: list) -> int:
-    """Run the command; return its exit code, or 128 and the number of the signal that ended it."""
-    for name in UNWANTED:
+    """Run the command; return its exit code, 128 + N after signal N."""
+    for name in MISREAD_BY_PS_LITE:
         os.environ.pop(name, None)
     prctl = ctypes.CDLL(None).prctl
     try:
@@ -37,16 +38,16 @@ def main(command: list) -> int:
     except OSError as error:
         print(f"error: cannot start {command[0]!r}: {error.strerror}", file=sys.stderr)
         return 127
-    threading.Thread(target=obey, args=(child,), daemon=True).start()
+    threading.Thread(target=forward_signals, args=(child,), daemon=True).start()
     code = child.wait()
-    kill_group(child)  # what the command itself left behind
+    kill_group(child)  # processes that the command left behind
     return code if code >= 0 else 128 - code
 
 
-def obey(child: subprocess.Popen) -> None:
-    """Pass signals on until the launcher is silent, then stop the command."""
+def forward_signals(child: subprocess.Popen) -> None:
+    """Forward signals from the launcher until its heartbeat stops, then stop the command."""
     rest = b""
-    while select.select([0], [], [], SILENCE_SECONDS)[0]:
+    while select.select([0], [], [], HEARTBEAT_TIMEOUT)[0]:
         data = os.read(0, 4096)
         if not data:
             break
@@ -62,7 +63,7 @@ def obey(child: subprocess.Popen) -> None:
 
 
 def kill_group(child: subprocess.Popen) -> None:
-    """Kill the command and what it started."""
+    """Kill the command and its child processes."""
     with contextlib.suppress(ProcessLookupError):
         os.killpg(child.pid, signal.SIGKILL)
 

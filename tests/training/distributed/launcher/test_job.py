@@ -11,7 +11,15 @@ from pathlib import Path
 
 import pytest
 
-from gluondense.training.distributed.launcher import HERE, Host, Job, job, read_hosts
+from gluondense.training.distributed import rank
+from gluondense.training.distributed.launcher import (
+    LOCALHOST,
+    Host,
+    Job,
+    job,
+    read_hosts,
+    supervisor,
+)
 
 SLEEP = (sys.executable, "-S", "-c", "import time; time.sleep(60)")
 MARK = "GLUONDENSE_TEST_MARK"
@@ -19,8 +27,8 @@ MARK = "GLUONDENSE_TEST_MARK"
 
 @pytest.fixture(autouse=True)
 def mark(monkeypatch):
-    """Keep servers from starting MXNet, shorten the waiting, and see that nothing is left."""
-    monkeypatch.setattr(job, "SERVE", SLEEP)
+    """Replace the servers, shorten the grace period, and check that no process is left."""
+    monkeypatch.setattr(job, "SERVER", SLEEP)
     monkeypatch.setattr(job, "GRACE_SECONDS", 0.5)
     monkeypatch.setenv(MARK, f"{os.getpid()}-{time.monotonic_ns()}")
     yield os.environ[MARK]
@@ -28,7 +36,7 @@ def mark(monkeypatch):
 
 
 def marked(mark: str) -> list[int]:
-    """Processes, but this one, whose environment has the mark."""
+    """Return the other processes with the mark in their environment."""
     found = []
     for folder in Path("/proc").glob("[0-9]*"):
         try:
@@ -49,14 +57,14 @@ NUMBER = "number = int(os.environ['GLUONDENSE_WORKER'])\n"
 
 @pytest.fixture
 def ssh(tmp_path):
-    """A command like ssh, which runs what it is given right here, and where no PORT is unset."""
+    """A command like ssh that runs the remote command on this host, with PORT set."""
     path = tmp_path / "ssh"
     path.write_text('#!/bin/sh\n[ "$1" = dead ] && exit 255\nPORT=1 exec sh -c "$2"\n')
     path.chmod(path.stat().st_mode | stat.S_IXUSR)
     return str(path)
 
 
-def test_workers_know_their_place_and_their_output_has_their_name(monkeypatch, capsys):
+def test_workers_get_their_rank_and_their_output_is_prefixed(monkeypatch, capsys):
     for name in ("PORT", "DMLC_RANK", "DMLC_ROLE"):
         monkeypatch.setenv(name, "1")
     names = "GLUONDENSE_WORKER DMLC_ROLE DMLC_NUM_WORKER DMLC_NUM_SERVER DMLC_PS_ROOT_URI PORT"
@@ -76,7 +84,7 @@ def test_workers_know_their_place_and_their_output_has_their_name(monkeypatch, c
         ("os.kill(os.getpid(), 9)", 137, "worker 1 on 127.0.0.1 was killed by SIGKILL"),
     ],
 )
-def test_one_that_ends_badly_ends_all_and_is_named(end, code, message, capsys):
+def test_a_failing_worker_stops_all_and_is_named(end, code, message, capsys):
     began = time.monotonic()
     stubborn = "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
     work = python(
@@ -87,27 +95,27 @@ def test_one_that_ends_badly_ends_all_and_is_named(end, code, message, capsys):
     assert time.monotonic() - began < 20
 
 
-def test_the_cause_is_named_before_those_who_lost_it(capsys):
+def test_the_cause_is_named_rather_than_its_consequences(capsys):
     work = python(NUMBER + "sys.exit(75 if number == 0 else 2)")
     assert Job(work, 2).run() == 2
     assert "worker 1 on 127.0.0.1 ended with exit code 2" in capsys.readouterr().err
 
 
-def test_a_server_that_ends_is_named(monkeypatch, capsys):
+def test_a_failing_server_is_named(monkeypatch, capsys):
     monkeypatch.setattr(
-        job, "SERVE", python("time.sleep(60 * (sys.argv[1] != 'server')); sys.exit(4)")
+        job, "SERVER", python("time.sleep(60 * (sys.argv[1] != 'server')); sys.exit(4)")
     )
     assert Job(SLEEP, 2).run() == 4
     assert "server 0 on 127.0.0.1 ended with exit code 4" in capsys.readouterr().err
 
 
-def test_what_outlives_its_worker_is_ended():
+def test_child_processes_of_a_worker_are_stopped():
     code = f"import subprocess; subprocess.Popen({SLEEP})"
     assert Job(python(code), 1).run() == 0
 
 
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_is_passed_on_to_the_workers_which_may_finish(signum, capsys):
+def test_a_signal_is_forwarded_to_the_workers_which_may_finish(signum, capsys):
     work = python(
         "def finish(signum, frame):\n"
         "    time.sleep(0.5)\n"
@@ -126,18 +134,18 @@ def test_a_signal_is_passed_on_to_the_workers_which_may_finish(signum, capsys):
     assert "stopping all" not in err
 
 
-def test_a_second_signal_ends_all_at_once():
+def test_a_second_signal_stops_all_at_once():
     work = python("signal.signal(signal.SIGTERM, signal.SIG_IGN)\ntime.sleep(60)")
     for seconds in (1.5, 2):
         threading.Timer(seconds, os.kill, (os.getpid(), signal.SIGTERM)).start()
     assert Job(work, 1).run() == 143
 
 
-def test_all_end_when_the_launcher_is_killed(mark):
+def test_all_processes_stop_when_the_launcher_is_killed(mark):
     code = "\n".join(
         [
             "from gluondense.training.distributed.launcher import Job, job",
-            f"job.SERVE = {SLEEP}",
+            f"job.SERVER = {SLEEP}",
             f"Job({SLEEP}, 2).run()",
         ]
     )
@@ -153,7 +161,7 @@ def test_all_end_when_the_launcher_is_killed(mark):
     assert marked(mark) == []
 
 
-def test_hosts_are_reached_by_ssh(ssh, capsys, monkeypatch, tmp_path):
+def test_remote_processes_start_through_ssh(ssh, capsys, monkeypatch, tmp_path):
     folder = tmp_path / "a folder"
     folder.mkdir()
     monkeypatch.chdir(folder)
@@ -163,7 +171,7 @@ def test_hosts_are_reached_by_ssh(ssh, capsys, monkeypatch, tmp_path):
         NUMBER + "print(number, os.getcwd(), os.environ['DMLC_NODE_HOST'], os.environ.get('PORT'))"
     )
     code += "\nprint(os.environ['MY_OWN'], os.environ['GLUONDENSE_SHARE'])"
-    assert Job(python(code), 3, hosts=hosts, ssh=ssh, pass_on=["MY_OWN"]).run() == 0
+    assert Job(python(code), 3, hosts=hosts, ssh=ssh, env=["MY_OWN"]).run() == 0
     lines = sorted(capsys.readouterr().out.splitlines())
     assert lines == [
         f"worker 0 | 0 {folder} 127.0.0.1 None",
@@ -175,13 +183,13 @@ def test_hosts_are_reached_by_ssh(ssh, capsys, monkeypatch, tmp_path):
     ]
 
 
-def test_a_host_out_of_reach_is_named(ssh, capsys):
+def test_an_unreachable_host_is_named(ssh, capsys):
     hosts = [Host("127.0.0.1", "alive"), Host("127.0.0.1", "dead")]
     assert Job(SLEEP, 2, hosts=hosts, ssh=ssh).run() == 255
     assert "worker 1 on dead is out of reach" in capsys.readouterr().err
 
 
-def test_gpus_are_dealt_out_on_each_host(ssh, capsys):
+def test_gpus_are_assigned_per_host(ssh, capsys):
     hosts = [Host("127.0.0.1", "one"), Host("127.0.0.1", "two")]
     code = "print(os.environ['CUDA_VISIBLE_DEVICES'])"
     assert Job(python(code), 4, hosts=hosts, ssh=ssh, gpus_per_worker=2).run() == 0
@@ -189,25 +197,30 @@ def test_gpus_are_dealt_out_on_each_host(ssh, capsys):
     assert [line[-3:] for line in lines] == ["0,1", "2,3", "0,1", "2,3"]
 
 
-def test_a_command_that_is_not_there(capsys):
+def test_a_missing_command_is_named(capsys):
     assert Job(["no-such-command"], 1).run() == 127
     assert "cannot start 'no-such-command': No such file" in capsys.readouterr().err
+
+
+def test_the_supervisor_hides_the_same_variables_as_the_workers():
+    """It is sent over ssh as text, so it has a copy of the names."""
+    assert supervisor.MISREAD_BY_PS_LITE == rank.MISREAD_BY_PS_LITE
 
 
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"command": []}, "There is no command: write it behind --"),
+        ({"command": []}, "There is no command: write it after --"),
         ({"workers": 0}, "`workers` must be 1 or more, got 0"),
         ({"servers": 0}, "`servers` must be 1 or more, got 0"),
     ],
 )
-def test_bad_jobs_are_refused(values, message):
+def test_invalid_jobs_are_refused(values, message):
     with pytest.raises(ValueError, match=message):
         Job(**{"command": SLEEP, "workers": 1, **values})
 
 
-def test_a_file_of_hosts(tmp_path):
+def test_hosts_file(tmp_path):
     path = tmp_path / "hosts"
     path.write_text("# two\nme@localhost\n\ngpu7 10.0.0.7  # in the cellar\n")
     hosts = read_hosts(path)
@@ -215,7 +228,7 @@ def test_a_file_of_hosts(tmp_path):
         ("me@localhost", "127.0.0.1"),
         ("gpu7", "10.0.0.7"),
     ]
-    assert [str(host) for host in (*hosts, HERE)] == ["me@localhost", "gpu7", "127.0.0.1"]
+    assert [str(host) for host in (*hosts, LOCALHOST)] == ["me@localhost", "gpu7", "127.0.0.1"]
 
 
 @pytest.mark.parametrize(
@@ -226,7 +239,7 @@ def test_a_file_of_hosts(tmp_path):
         ("a 1.2.3.\n", "line 1: '1.2.3.' has no address"),
     ],
 )
-def test_bad_files_of_hosts_are_refused(tmp_path, text, message):
+def test_invalid_hosts_files_are_refused(tmp_path, text, message):
     path = tmp_path / "hosts"
     path.write_text(text)
     with pytest.raises(ValueError, match=message):
