@@ -40,7 +40,9 @@ def _parser() -> Parser:
         usage="%(prog)s -n WORKERS [options] -- gluondense train … --kvstore dist_sync …",
     )
     parser.add_argument("-n", "--workers", type=int, required=True, help="number of workers")
-    parser.add_argument("-s", "--servers", type=int, default=1, help="number of servers; default: 1")
+    parser.add_argument(
+        "-s", "--servers", type=int, default=1, help="number of servers; default: 1"
+    )
     parser.add_argument(
         "--hosts",
         metavar="FILE",
