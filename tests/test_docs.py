@@ -10,7 +10,7 @@ import yaml
 from support.paths import ROOT
 
 import gluondense
-from gluondense.weights import LAYOUTS, WEIGHTS
+from gluondense.weights import NAMING_SCHEMES, WEIGHTS
 
 
 def table(text: str, head: str) -> list[list[str]]:
@@ -32,10 +32,10 @@ def test_the_page_of_weights_lists_all_that_are_published(root):
         assert row[3].endswith(f" mean, {images.interpolation}, crop {images.crop_ratio}")
 
 
-def test_the_page_of_weights_lists_all_layouts(root):
+def test_the_page_of_weights_lists_all_naming_schemes(root):
     text = (root / "docs" / "weights.md").read_text(encoding="utf-8")
-    expected = [[f"`{key}`", row.writer] for key, row in LAYOUTS.items()]
-    assert table(text, "| layout |") == expected
+    expected = [[f"`{key}`", row.writer] for key, row in NAMING_SCHEMES.items()]
+    assert table(text, "| naming |") == expected
 
 
 @pytest.fixture(scope="module")

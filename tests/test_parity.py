@@ -1,9 +1,9 @@
 """Every network against implementations that no one here wrote, through the loader of weights.
 
 A peer gets random values, is saved by its own framework and loaded with `load_weights`, so that the
-readers and the layouts are tested too. In float64 both must agree to nearly all digits, which shows
-that they compute the same function; in float32 to what float32 allows. The run writes its table to
-the file that `--parity-table` names.
+readers and the naming schemes are tested too. In float64 both must agree to nearly all digits,
+which shows that they compute the same function; in float32 to what float32 allows. The run writes
+its table to the file that `--parity-table` names.
 """
 
 from __future__ import annotations
@@ -185,14 +185,14 @@ def test_gradients_are_the_peer_s(library, name, tmp_path, table):
     loss.backward()
 
     theirs_of = dict(model.named_parameters())
-    layout = gluondense.weights.LAYOUTS[gluondense.load_weights(net, path).layout]
+    scheme = gluondense.weights.NAMING_SCHEMES[gluondense.load_weights(net, path).naming]
     parameters = {
         key: parameter
         for key, parameter in net._collect_params_with_prefix().items()
         if parameter.grad_req != "null"
     }
     worst = 0.0
-    for key, names in layout.names(parameters).items():
+    for key, names in scheme.names(parameters).items():
         expected = np.concatenate([theirs_of.pop(name).grad.numpy() for name in names])
         got = parameters[key].grad().asnumpy()
         worst = max(worst, relative(got, expected.reshape(got.shape)))
@@ -235,7 +235,7 @@ def test_logits_are_gluoncv2_s(name, tmp_path):
     model.save_parameters(str(path))
     net = gluondense.get_model(name, **fields)
     report = gluondense.load_weights(net, path)
-    assert report.layout.startswith("gluoncv2")
+    assert report.naming.startswith("gluoncv2")
     assert relative(net(x), expected) <= FLOAT32
 
 
@@ -256,9 +256,9 @@ def test_logits_are_seed_003_s(label, fusion, tmp_path):
     compare_listing(model, net, tmp_path, "csp-listing")
 
 
-def compare_listing(model, net, folder, layout) -> None:
+def compare_listing(model, net, folder, naming) -> None:
     torch.save(model.state_dict(), folder / "peer.pth")
-    assert gluondense.load_weights(net, folder / "peer.pth").layout == layout
+    assert gluondense.load_weights(net, folder / "peer.pth").naming == naming
     x = image((224, 224), "float32")
     with torch.no_grad():
         expected = model(torch.from_numpy(x)).numpy()

@@ -1,4 +1,4 @@
-"""Convert weights between MXNet and PyTorch, and between the names that libraries give them."""
+"""Convert weights between MXNet and PyTorch, and between libraries' parameter names."""
 
 from __future__ import annotations
 
@@ -8,36 +8,38 @@ from typing import Optional
 
 import gluondense
 
-from ..weights import LAYOUTS, save_weights
+from ..weights.naming.schemes import NAMING_SCHEMES
+from ..weights.save import save_weights
 from .arguments import Parser
 
 
 def main(argv: Optional[list[str]] = None) -> int:
-    """Parse, convert, print what was read and written; return the process's exit code."""
+    """Convert a weights file; return the exit code."""
     args = _parser().parse_args(argv)
     try:
         net = gluondense.get_model(args.model, **dict(args.set))
-        report = gluondense.load_weights(net, args.source, layout=args.source_layout)
+        report = gluondense.load_weights(net, args.source, naming=args.source_naming)
         if report.fresh or report.adapted:
             raise ValueError(
-                f"{args.source} is of a {args.model} with other classes or in_channels: say so, "
+                f"{args.source} is for {args.model} with other classes or in_channels: set them, "
                 "such as --set classes=10."
             )
-        _refuse_itself(args.source, args.out)
-        row = save_weights(net, args.out, args.layout)
+        _check_not_source(args.source, args.out)
+        scheme = save_weights(net, args.out, args.naming)
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     print(f"read {report}")
     if net.preprocessing is not None and args.out.suffix == ".params":
-        print(f".params cannot say it: images take {net.preprocessing}")
-    print(f"wrote {args.out} ({args.out.stat().st_size:,} bytes, {row.name} layout: {row.writer})")
+        print(f".params does not store the preprocessing: {net.preprocessing}")
+    size = args.out.stat().st_size
+    print(f"wrote {args.out} ({size:,} bytes, {scheme.name} names: {scheme.writer})")
     return 0
 
 
-def _refuse_itself(source: Path, out: Path) -> None:
+def _check_not_source(source: Path, out: Path) -> None:
     if out.exists() and out.samefile(source):
-        raise ValueError(f"{out} is the file to read: write to another one.")
+        raise ValueError(f"{out} is the input file: write to another one.")
 
 
 def _parser() -> Parser:
@@ -48,12 +50,19 @@ def _parser() -> Parser:
     add("--model", required=True, help="name from gluondense.list_models()")
     parser.add_fields()
     add(
-        "--layout",
-        choices=LAYOUTS,
+        "--naming",
+        "--layout",  # its name before 1.0
+        choices=NAMING_SCHEMES,
         metavar="NAME",
-        help=f"names to write; default: by the suffix of OUT. One of {', '.join(LAYOUTS)}",
+        help=f"naming scheme of OUT, default by its suffix: {', '.join(NAMING_SCHEMES)}",
     )
-    add("--source-layout", choices=LAYOUTS, metavar="NAME", help="names of IN; default: found out")
+    add(
+        "--source-naming",
+        "--source-layout",
+        choices=NAMING_SCHEMES,
+        metavar="NAME",
+        help="naming scheme of IN; default: detected",
+    )
     return parser
 
 

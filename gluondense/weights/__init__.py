@@ -1,4 +1,4 @@
-"""Weights: files, layouts, and the networks that have published ones."""
+"""Load and save weights: file formats, naming schemes, and the catalog of published weights."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ if TYPE_CHECKING:
     from .catalog import WEIGHTS, Weights, fetch_weights, find_weights
     from .formats.open import WeightsFile, open_weights
     from .load import LoadReport, load_weights
-    from .naming.scheme import Layout
-    from .naming.schemes import LAYOUTS
+    from .naming.scheme import NamingScheme
+    from .naming.schemes import NAMING_SCHEMES
     from .save import save_weights
 else:
     __getattr__, __dir__ = attach(__name__)
 
 __all__ = [
-    "LAYOUTS",
+    "NAMING_SCHEMES",
     "WEIGHTS",
-    "Layout",
     "LoadReport",
+    "NamingScheme",
     "Preprocessing",
     "Weights",
     "WeightsFile",

@@ -1,12 +1,12 @@
-"""Weights from any known layout into a network, all of them or none."""
+"""Load weights files in any known naming scheme into networks."""
 
 from __future__ import annotations
 
 import dataclasses
 import logging
 import os
-from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor
+import warnings
+from collections.abc import Sequence
 from typing import Any
 
 import mxnet as mx
@@ -17,38 +17,37 @@ from ..blocks import HeFanOut
 from ..data.preprocessing import Preprocessing
 from ..models import Network
 from .formats.open import WeightsFile, open_weights
-from .memory import divide, make_arrays, make_pages, open_arrays, reserve, share
-from .naming.match import HEAD, STEM, Plan, find_layout, some
-from .naming.scheme import Layout
-from .naming.schemes import get_layout
+from .naming.match import HEAD, STEM, Plan, abbreviate, find_naming_scheme
+from .naming.scheme import NamingScheme
+from .naming.schemes import get_naming_scheme
 
 logger = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
 class LoadReport:
-    """What :func:`load_weights` did.
+    """The result of :func:`load_weights`.
 
     Parameters
     ----------
-    path, format, layout
-        The file, its format (``"torch"``, ``"safetensors"``, ``"mxnet"``) and the row of
-        ``LAYOUTS`` that names its parameters.
+    path, format, naming
+        The file, its format (``"torch"``, ``"safetensors"``, ``"mxnet"``) and its naming scheme, a
+        key of ``NAMING_SCHEMES``.
     loaded
-        Our names of the parameters that took the file's values.
+        Our names of the parameters that were loaded.
     fresh
-        Those that did not, because the network has other ``classes`` than the file.
+        Parameters that were not loaded because the network has other ``classes`` than the file.
     adapted
-        Those that were fitted to other ``in_channels``.
+        Parameters that were converted to other ``in_channels``.
     ignored
-        The file's names that belong to no parameter, such as ``num_batches_tracked``.
+        Names in the file that are no parameters, such as ``num_batches_tracked``.
     preprocessing
-        What images such weights take; None if the layout does not tell.
+        The preprocessing that the weights expect; None if unknown.
     """
 
     path: str
     format: str
-    layout: str
+    naming: str
     loaded: tuple[str, ...]
     fresh: tuple[str, ...]
     adapted: tuple[str, ...]
@@ -56,11 +55,11 @@ class LoadReport:
     preprocessing: Preprocessing | None
 
     def __str__(self) -> str:
-        parts = [f"{len(self.loaded)} parameters from {self.path} ({self.layout} layout)"]
+        parts = [f"{len(self.loaded)} parameters from {self.path} ({self.naming} names)"]
         for word in ("adapted", "fresh", "ignored"):
             names = getattr(self, word)
             if names:
-                parts.append(f"{len(names)} {word}: {some(names)}")
+                parts.append(f"{len(names)} {word}: {abbreviate(names)}")
         return "; ".join(parts)
 
 
@@ -68,17 +67,18 @@ def load_weights(
     net: Network,
     path: str | os.PathLike[str],
     *,
-    layout: str | None = None,
+    naming: str | None = None,
     ctx: mx.Context | Sequence[mx.Context] | None = None,
+    layout: str | None = None,
 ) -> LoadReport:
-    """Load a file of weights into a network, whoever wrote it.
+    """Load a weights file into a network.
 
-    ``.params`` of Gluon or Module, ``.safetensors``, and PyTorch's ``.pth`` in both of its formats
-    are read, without torch and without running what a pickle says. Whose names the file has is seen
-    from its names and shapes. Nothing is loaded unless everything fits, with two exceptions, which
-    are logged and reported: where the network has other ``classes`` its output stays as it is, or
-    starts fresh, and where it has other ``in_channels`` the stem's filters are fitted: summed for
-    one channel, else repeated in turn and scaled so that their sum stays.
+    Reads ``.params`` of Gluon and Module, ``.safetensors``, and PyTorch's ``.pth`` in both of its
+    formats, without torch and without executing pickled code. The naming scheme is detected from
+    names and shapes. Either everything fits and is loaded, or nothing is, with two exceptions,
+    which are logged and reported: if the network has other ``classes``, its output keeps its values
+    or is initialized; if it has other ``in_channels``, the stem's filters are converted (summed for
+    one channel, else repeated cyclically and scaled so that their sum is preserved).
 
     Parameters
     ----------
@@ -86,23 +86,26 @@ def load_weights(
         A network of :func:`gluondense.get_model`, initialized or not.
     path
         The file.
-    layout
-        A key of ``gluondense.weights.LAYOUTS``, where it should not be found out.
+    naming
+        A key of ``gluondense.weights.NAMING_SCHEMES``; by default it is detected.
     ctx
-        Device or devices; by default where the network is, else MXNet's current context.
+        Device or devices; default: the network's, or MXNet's current context.
+    layout
+        Deprecated name of ``naming``.
 
     Returns
     -------
     LoadReport
-        What was loaded and what not; ``net.preprocessing`` gets its ``preprocessing``.
+        The names that were and were not loaded; its ``preprocessing`` is also assigned to
+        ``net.preprocessing``.
 
     Raises
     ------
     FileNotFoundError
-        If there is no such file.
+        If the file does not exist.
     ValueError
-        If the file is damaged or hostile, is of no known layout, or does not fit: then the message
-        lists the missing, unexpected and misshapen names, and the network is as it was.
+        If the file is damaged or hostile, its naming scheme is unknown, or it does not fit. Then
+        the message lists the missing, unexpected and misshapen names, and the network is unchanged.
 
     Examples
     --------
@@ -113,39 +116,39 @@ def load_weights(
     ...     net.save_parameters(f"{folder}/net.params")
     ...     other = gluondense.get_model("densenet_tutorial", classes=3)
     ...     report = load_weights(other, f"{folder}/net.params")
-    >>> report.layout, report.fresh
+    >>> report.naming, report.fresh
     ('gluondense', ('output.weight', 'output.bias'))
     """
+    if layout is not None:
+        warnings.warn("load_weights: layout is now called naming", DeprecationWarning, stacklevel=2)
+        naming = naming or layout
     parameters = net._collect_params_with_prefix()
     shapes = {name: parameter.shape for name, parameter in parameters.items()}
-    new = {name: value for name, value in parameters.items() if value._data is None}
-    memory = reserve(*_kinds(shapes, new))
-    with ThreadPoolExecutor(1) as helper:
-        # It takes as long as finding the parameters in the file.
-        if new:
-            helper.submit(make_pages, memory)
-        with open_weights(path) as file:
-            row = get_layout(layout) if layout else find_layout(shapes, file)
-            plan = Plan(shapes, net.spec, file, row, net.features_only)
-            plan.check(net.model_name)
-            preprocessing = _preprocessing(file, row)
-            devices = _devices(net, ctx)
-            _fill(plan, parameters, devices, memory, helper)
+    with open_weights(path) as file:
+        scheme = get_naming_scheme(naming) if naming else find_naming_scheme(shapes, file)
+        plan = Plan(shapes, net.spec, file, scheme, net.features_only)
+        plan.check(net.model_name)
+        preprocessing = _preprocessing(file, scheme)
+        # All values, before the first is assigned: the file can be shorter than its index says.
+        values = {name: _read(plan, name, parameters[name]) for name in plan.loads}
+    devices = _devices(net, ctx)
+    for name in plan.loads:
+        _assign(parameters[name], values.pop(name), devices)
     if plan.fresh:
-        _start_head(net, plan, devices)
+        _initialize_head(net, plan, devices)
     if plan.adapted:
         logger.warning(
-            "%s: the stem's filters for %d channels were made of those for %d.",
+            "%s: converted the stem's filters from %d channels to %d.",
             net.model_name,
-            net.spec.in_channels,
             file.shapes[plan.keys[STEM][0]][1],
+            net.spec.in_channels,
         )
     if preprocessing is not None:
         net.preprocessing = preprocessing = preprocessing.for_channels(net.spec.in_channels)
     return LoadReport(
         path=os.fspath(path),
         format=file.format,
-        layout=row.name,
+        naming=scheme.name,
         loaded=tuple(plan.loads),
         fresh=tuple(plan.fresh),
         adapted=tuple(plan.adapted),
@@ -154,19 +157,26 @@ def load_weights(
     )
 
 
-def _preprocessing(file: WeightsFile, layout: Layout) -> Preprocessing | None:
-    """What the file says itself, as those of ``save_weights`` do, before what is usual."""
+def _preprocessing(file: WeightsFile, scheme: NamingScheme) -> Preprocessing | None:
+    """Return the preprocessing in the file's metadata, or else the scheme's usual one."""
     text = file.metadata.get("preprocessing")
     if text is None:
-        return layout.preprocessing
+        return scheme.preprocessing
     try:
         return Preprocessing.from_json(text)
     except ValueError as error:
-        raise ValueError(f"{file.path}: {error} Leave it out of the header.") from None
+        raise ValueError(f"{file.path}: {error} Remove it from the header.") from None
 
 
 def fit_channels(filters: np.ndarray, channels: int) -> np.ndarray:
-    """Make filters for other input channels: their sum for one, else in turn and scaled.
+    """Convert filters to other input channels: sum them for one, else repeat and scale them.
+
+    Parameters
+    ----------
+    filters
+        (out_channels, in_channels, H, W)
+    channels
+        The new ``in_channels``.
 
     Examples
     --------
@@ -174,10 +184,23 @@ def fit_channels(filters: np.ndarray, channels: int) -> np.ndarray:
     >>> fit_channels(filters, 1).ravel(), fit_channels(filters, 4).ravel()
     (array([6.]), array([0.75, 1.5 , 2.25, 0.75]))
     """
-    before = filters.shape[1]
+    old = filters.shape[1]
     if channels == 1:
         return filters.sum(axis=1, keepdims=True)
-    return filters[:, np.arange(channels) % before] * (before / channels)
+    return filters[:, np.arange(channels) % old] * (old / channels)
+
+
+def _read(plan: Plan, name: str, parameter: gluon.Parameter) -> np.ndarray:
+    """Read a parameter's value in its shape and dtype."""
+    dtype = np.dtype(parameter.dtype)
+    if dtype.kind != "f":
+        raise ValueError(f"{plan.file.path}: {name} is {dtype}; cast the network to float32 first")
+    parts = [plan.file[key] for key in plan.loads[name]]
+    array = parts[0] if len(parts) == 1 else np.concatenate(parts)
+    shape = plan.shapes[name]
+    if name in plan.adapted:
+        array = fit_channels(array, shape[1])
+    return array.reshape(shape).astype(dtype, copy=False)
 
 
 def _devices(net: Network, ctx: Any) -> list[mx.Context]:
@@ -187,118 +210,38 @@ def _devices(net: Network, ctx: Any) -> list[mx.Context]:
     return [ctx] if isinstance(ctx, mx.Context) else list(ctx)
 
 
-def _fill(
-    plan: Plan,
-    parameters: dict[str, gluon.Parameter],
-    devices: list[mx.Context],
-    memory: np.ndarray,
-    helper: Executor,
-) -> None:
-    """Read what the plan loads, to where it is in use or else to the reserved memory."""
-    new = {name: parameters[name] for name in plan.loads if parameters[name]._data is None}
-    views = divide(memory, *_kinds(plan.shapes, new))
-    reading = helper.submit(_read_all, plan, zip(new, views))
-    trained = {name: value for name, value in new.items() if value.grad_req != "null"}
-    try:
-        arrays = share(views)
-        gradients, _ = make_arrays(*_kinds(plan.shapes, trained))
-    finally:
-        reading.result()  # whatever happens, before the file is closed
-    _start(new, dict(zip(new, arrays)), dict(zip(trained, gradients)), devices)
-    _overwrite(plan, {n: parameters[n] for n in plan.loads if n not in new})
+class _Value:
+    """A value in NumPy's memory that Gluon can copy to a device without an NDArray in between."""
 
-
-def _overwrite(plan: Plan, parameters: dict[str, gluon.Parameter]) -> None:
-    """Read those that are in use, on the CPU to where they are."""
-    used = [
-        (name, array, ctx.device_type == "cpu")
-        for name, value in parameters.items()
-        for array, ctx in zip(value.list_data(), value.list_ctx())
-    ]
-    here = [(name, array) for name, array, on_cpu in used if on_cpu]
-    shapes = [plan.shapes[name] for name, _ in here]
-    dtypes = [np.dtype(parameters[name].dtype) for name, _ in here]
-    opened = open_arrays([array for _, array in here], shapes, dtypes)
-    _read_all(plan, ((name, view) for (name, _), view in zip(here, opened)))
-    for name, array, on_cpu in used:
-        if not on_cpu:
-            array[:] = _read(plan, name)
-
-
-def _kinds(
-    shapes: Mapping[str, tuple[int, ...]], parameters: dict[str, gluon.Parameter]
-) -> tuple[list[tuple[int, ...]], list[np.dtype]]:
-    """Shape and type of each of these parameters."""
-    return (
-        [shapes[name] for name in parameters],
-        [np.dtype(value.dtype) for value in parameters.values()],
-    )
-
-
-def _start(
-    parameters: dict[str, gluon.Parameter],
-    values: dict[str, mx.nd.NDArray],
-    gradients: dict[str, mx.nd.NDArray],
-    devices: list[mx.Context],
-) -> None:
-    """Give parameters their first values, and gradients to those that have some."""
-    for name, parameter in parameters.items():
-        parameter._deferred_init = ()
-        # Gluon would make the gradients now, and one by one.
-        grad_req, parameter._grad_req = parameter._grad_req, "null"
-        parameter._init_impl(_InPlace(values[name]), devices)
-        parameter._grad_req = grad_req
-    for name, gradient in gradients.items():
-        parameters[name]._grad = [_InPlace(gradient).copyto(ctx) for ctx in devices]
-    mx.autograd.mark_variables(
-        [array for name in gradients for array in parameters[name]._data],
-        [array for name in gradients for array in parameters[name]._grad],
-        [parameters[name].grad_req for name in gradients for _ in devices],
-    )
-
-
-def _read_all(plan: Plan, rows: Iterable[tuple[str, np.ndarray]]) -> None:
-    as_they_are = []
-    for name, memory in rows:
-        keys = plan.loads[name]
-        if len(keys) == 1 and plan.file.shapes[keys[0]] == memory.shape:
-            as_they_are.append((keys[0], memory))
-        else:
-            memory[...] = _read(plan, name)
-    plan.file.read_all_into(as_they_are)
-
-
-def _read(plan: Plan, name: str) -> np.ndarray:
-    parts = [plan.file[key] for key in plan.loads[name]]
-    array = parts[0] if len(parts) == 1 else np.concatenate(parts)
-    shape = plan.shapes[name]
-    if name in plan.adapted:
-        return fit_channels(array, shape[1])
-    return array.reshape(shape)
-
-
-_HERE = mx.cpu()
-
-
-class _InPlace:
-    """What Gluon copies to each device, but for the one where it is already."""
-
-    def __init__(self, array: mx.nd.NDArray) -> None:
-        self._array = array
+    def __init__(self, value: np.ndarray) -> None:
+        self._value = value
 
     def copyto(self, ctx: mx.Context) -> mx.nd.NDArray:
-        return self._array if ctx == _HERE else self._array.copyto(ctx)
+        array = mx.nd.empty(self._value.shape, ctx, self._value.dtype)
+        array[:] = self._value
+        return array
 
 
-def _start_head(net: Network, plan: Plan, devices: list[mx.Context]) -> None:
+def _assign(parameter: gluon.Parameter, value: np.ndarray, devices: list[mx.Context]) -> None:
+    """Overwrite a parameter that is initialized; else initialize it and its gradient."""
+    if parameter._data is None:
+        parameter._deferred_init = ()
+        parameter._init_impl(_Value(value), devices)
+    else:
+        # From an NDArray: NumPy's memory cannot overwrite a weight in oneDNN's blocked layout.
+        parameter.set_data(_Value(value).copyto(mx.cpu()))
+
+
+def _initialize_head(net: Network, plan: Plan, devices: list[mx.Context]) -> None:
+    """Initialize an output that the file does not fit, unless it is initialized already."""
     initialized = net.output.weight._data is not None
     if not initialized:
         net.output.initialize(HeFanOut(), ctx=devices)
     logger.warning(
-        "%s: %s has %d classes, so the output for %d %s.",
+        "%s: %s has %d classes; the output for %d %s.",
         net.model_name,
         plan.file.path,
         plan.file.shapes[plan.keys[HEAD + "bias"][0]][0],
         net.spec.classes,
-        "stays as it is" if initialized else "starts fresh",
+        "keeps its values" if initialized else "is initialized",
     )

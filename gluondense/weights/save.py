@@ -1,48 +1,48 @@
-"""A network's weights under the names of any layout."""
+"""Save a network's weights in any naming scheme."""
 
 from __future__ import annotations
 
 import os
 import re
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import mxnet as mx
 import numpy as np
 from safetensors.numpy import save_file
 
+from ..files import replacing
 from ..models import Network
-from .naming.scheme import Layout
-from .naming.schemes import LAYOUTS, get_layout
-from .naming.torch import TORCH_LAYOUTS
+from .naming.scheme import NamingScheme
+from .naming.schemes import NAMING_SCHEMES, get_naming_scheme
+from .naming.torch import TORCH_SCHEMES
 
 SUFFIXES = (".params", ".safetensors")
 
 
-def save_weights(net: Network, path: str | os.PathLike[str], layout: str | None = None) -> Layout:
-    """Write a network's weights as others name them.
+def save_weights(
+    net: Network, path: str | os.PathLike[str], naming: str | None = None
+) -> NamingScheme:
+    """Save a network's weights under the names that another library uses.
 
     Parameters
     ----------
     net
         An initialized network.
     path
-        ``….params`` for MXNet, ``….safetensors`` for PyTorch; written beside and renamed.
-    layout
-        A key of ``gluondense.weights.LAYOUTS``; by default Gluon's own for ``.params``, and
+        ``….params`` for MXNet, ``….safetensors`` for PyTorch; replaced atomically.
+    naming
+        A key of ``gluondense.weights.NAMING_SCHEMES``; default: Gluon's names for ``.params``, and
         torchvision's or timm's for ``.safetensors``.
 
     Returns
     -------
-    Layout
-        What it was written as.
+    NamingScheme
+        The scheme that was used.
 
     Raises
     ------
     ValueError
-        If the file's suffix is another one, or the layout lacks names for some parameters.
+        If the suffix is unknown, or the scheme lacks names for some parameters.
     OSError
         If the file cannot be written.
 
@@ -58,38 +58,40 @@ def save_weights(net: Network, path: str | os.PathLike[str], layout: str | None 
     path = Path(path)
     if path.suffix not in SUFFIXES:
         raise ValueError(f"{path} must end in {' or '.join(SUFFIXES)}.")
-    row = get_layout(layout) if layout else _default(net, path.suffix)
-    arrays = as_layout(net, row)
-    with _beside(path) as file:
+    scheme = get_naming_scheme(naming) if naming else _default(net, path.suffix)
+    arrays = named_arrays(net, scheme)
+    with replacing(path) as file:
         if path.suffix == ".safetensors":
-            save_file(arrays, file, metadata=_metadata(net, row))
+            save_file(arrays, file, metadata=_metadata(net, scheme))
         else:
-            mx.nd.save(str(file), {name: _nd(array) for name, array in arrays.items()})
-    return row
+            mx.nd.save(
+                str(file), {name: mx.nd.array(a, dtype=a.dtype) for name, a in arrays.items()}
+            )
+    return scheme
 
 
-def as_layout(net: Network, layout: Layout) -> dict[str, np.ndarray]:
-    """A network's values by their names in a layout.
+def named_arrays(net: Network, scheme: NamingScheme) -> dict[str, np.ndarray]:
+    """Return a network's values by their names in a naming scheme.
 
     Raises
     ------
     ValueError
-        If the layout lacks names for some parameters, or the network is not initialized.
+        If the scheme lacks names for some parameters, or the network is not initialized.
     """
     parameters = net._collect_params_with_prefix()
-    names = layout.names(parameters)
+    names = scheme.names(parameters)
     for name, parameter in parameters.items():
         if name not in names:
             raise ValueError(
-                f"the layout {layout.name!r} has no name for {name} of {net.model_name}: it is for "
-                f"files of {layout.writer}."
+                f"the naming scheme {scheme.name!r} has no name for {name} of {net.model_name}; "
+                f"it is for files of {scheme.writer}."
             )
         if parameter._data is None:
             raise ValueError(f"{name} has no values: call net.initialize() or load weights first.")
     arrays: dict[str, np.ndarray] = {}
     for name, theirs in names.items():
         array = parameters[name]._reduce().asnumpy()
-        if layout.conv_output and name == "output.weight":
+        if scheme.conv_output and name == "output.weight":
             array = array[:, :, None, None]
         parts = np.split(array, [_residual_width(net, name)]) if len(theirs) > 1 else [array]
         arrays.update(zip(theirs, map(np.ascontiguousarray, parts)))
@@ -97,44 +99,28 @@ def as_layout(net: Network, layout: Layout) -> dict[str, np.ndarray]:
 
 
 def _residual_width(net: Network, name: str) -> int:
-    """Where the filters of both paths of a dual-path block part."""
+    """Return the number of residual channels, where a dual-path block's filters are split."""
     stage = re.match(r"features\.stage(\d+)\.", name)
     width = getattr(net.spec, "residual_width", 0)
     return width * 2 ** (int(stage[1]) - 1) if stage else 0
 
 
-def _default(net: Network, suffix: str) -> Layout:
+def _default(net: Network, suffix: str) -> NamingScheme:
     if suffix == ".params":
-        return LAYOUTS["gluondense"]
+        return NAMING_SCHEMES["gluondense"]
     parameters = net._collect_params_with_prefix()
-    for row in TORCH_LAYOUTS:
-        if row.model in (None, net.model_name) and len(row.names(parameters)) == len(parameters):
-            return row
+    for scheme in TORCH_SCHEMES:
+        fits_model = scheme.model in (None, net.model_name)
+        if fits_model and len(scheme.names(parameters)) == len(parameters):
+            return scheme
     raise ValueError(
-        f"PyTorch has no {net.model_name} with these fields: write {SUFFIXES[0]}, or choose one of "
-        f"the layouts {', '.join(LAYOUTS)}."
+        f"no PyTorch library has {net.model_name} with these fields: write {SUFFIXES[0]}, or "
+        f"choose a naming scheme: {', '.join(NAMING_SCHEMES)}."
     )
 
 
-def _metadata(net: Network, layout: Layout) -> dict[str, str]:
-    about = {"format": "pt", "model": net.model_name, "layout": layout.name}
+def _metadata(net: Network, scheme: NamingScheme) -> dict[str, str]:
+    metadata = {"format": "pt", "model": net.model_name, "layout": scheme.name}
     if net.preprocessing is not None:
-        about["preprocessing"] = net.preprocessing.to_json()
-    return about
-
-
-def _nd(array: np.ndarray) -> mx.nd.NDArray:
-    return mx.nd.array(array, dtype=array.dtype)
-
-
-@contextmanager
-def _beside(path: Path) -> Iterator[Path]:
-    """Give a file beside, which takes the path's place if all goes well."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
-    os.close(handle)
-    try:
-        yield Path(name)
-        os.chmod(name, 0o644)  # mkstemp's are private
-        os.replace(name, path)
-    finally:
-        Path(name).unlink(missing_ok=True)
+        metadata["preprocessing"] = net.preprocessing.to_json()
+    return metadata

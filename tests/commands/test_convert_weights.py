@@ -33,7 +33,7 @@ def arrays(path) -> dict[str, np.ndarray]:
 def test_there_and_back(source, tmp_path, capsys):
     ours, back = tmp_path / "ours.params", tmp_path / "back.safetensors"
     assert convert_weights.main([str(source), str(ours), *MODEL]) == 0
-    assert "timm-dpn-b layout" in capsys.readouterr().out
+    assert "timm-dpn-b names" in capsys.readouterr().out
     net = gluondense.get_model("dpn68b", pretrained=ours, **FIELDS)
     assert "features.stage1.block1.conv_c.conv.weight" in arrays(ours)
     assert net.output.weight.shape == (1000, net.out_channels)
@@ -44,9 +44,10 @@ def test_there_and_back(source, tmp_path, capsys):
         np.testing.assert_array_equal(array, after[name])
 
 
-def test_a_layout_can_be_named(source, tmp_path):
+@pytest.mark.parametrize("flag", ["--naming", "--layout"])
+def test_the_naming_scheme_can_be_chosen(source, tmp_path, flag):
     out = tmp_path / "cypw.params"
-    assert convert_weights.main([str(source), str(out), *MODEL, "--layout", "cypw-dpn-b"]) == 0
+    assert convert_weights.main([str(source), str(out), *MODEL, flag, "cypw-dpn-b"]) == 0
     assert "conv2_x__1_c1x1-c2__conv_weight" in arrays(out)
 
 
@@ -60,7 +61,7 @@ def test_a_layout_can_be_named(source, tmp_path):
         (lambda args: [*args[:2], "--model", "dpn92"], "does not fit dpn92"),
         (lambda args: [*args, "--set=classes=7"], "other classes or in_channels"),
         (lambda args: [*args, "--set=classes"], "FIELD=JSON"),
-        (lambda args: [args[0], args[0], *args[2:]], "is the file to read"),
+        (lambda args: [args[0], args[0], *args[2:]], "is the input file"),
         (lambda args: args[:2], "--model"),
     ],
 )

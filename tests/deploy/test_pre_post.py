@@ -217,7 +217,7 @@ def test_load_weights_reads_an_exports_params(tmp_path, options):
     files = export(net, tmp_path / "net", **options)
     other = gluondense.get_model("densenet121", **TINY)
     report = gluondense.load_weights(other, files.params)
-    assert report.layout == "gluondense-export"
+    assert report.naming == "gluondense-export"
     assert not report.fresh
     assert report.ignored == (("data_scale", "data_shift") if options else ())
     got, expected = (logits(one, pixels()) for one in (other, net))

@@ -1,38 +1,47 @@
-"""MXNet's ``.params`` files, as Gluon and as Module write them."""
+"""MXNet's ``.params`` files, as Gluon and Module write them."""
 
 from __future__ import annotations
 
-import os
 import struct
 from collections import Counter
 
-import numpy as np
-
-from .tensor_index import MAX_DIMENSIONS, BadFile, Index, Source, StoredArray, count_elements, shown
+from .tensor_index import (
+    DTYPES,
+    MAX_DIMENSIONS,
+    BadFile,
+    Index,
+    Source,
+    StoredArray,
+    count_elements,
+    printable,
+)
 
 MAGIC = struct.pack("<QQ", 0x112, 0)
 
-# What an array begins with; in the files of MXNet 0.x it is the number of dimensions instead.
+# The first word of an array; files of MXNet 0.x have the number of dimensions there.
 _V1, _V2, _V3 = 0xF993FAC8, 0xF993FAC9, 0xF993FACA
 _LONGEST_HEADER = 4 + 4 + 4 + 8 * MAX_DIMENSIONS + 8 + 4
 
 _SPARSE = {1: "row-sparse", 2: "compressed sparse row"}
-# By their numbers in mshadow; the last one is bfloat16.
-_CODES = ("<f4", "<f8", "<f2", "u1", "<i4", "i1", "<i8", "?", "<i2", "<u2", "<u4", "<u8", "<u2")
-_DTYPES = tuple(map(np.dtype, _CODES))
-_BFLOAT16 = 12
+# In the order of mshadow's type flags.
+_DTYPES = tuple(
+    DTYPES[name]
+    for name in (
+        "float32", "float64", "float16", "uint8", "int32", "int8", "int64", "bool", "int16",
+        "uint16", "uint32", "uint64", "bfloat16",
+    )
+)  # fmt: skip
 
 
 def read_index(source: Source) -> Index:
-    """Find the arrays of a ``.params`` file.
+    """Index a ``.params`` file.
 
-    The prefixes ``arg:`` and ``aux:`` of the files of Module, and of Gluon's exports, are left off;
-    ``style`` is ``"module"`` then, else ``"gluon"``.
+    The prefixes ``arg:`` and ``aux:``, which Module and Gluon's exports write, are removed.
 
     Raises
     ------
     BadFile
-        If it is truncated or damaged, or holds other things than dense arrays with names.
+        If the file is truncated or damaged, or holds anything but named dense arrays.
     """
     count, at = _read_count(source, len(MAGIC))
     arrays = []
@@ -41,17 +50,17 @@ def read_index(source: Source) -> Index:
         arrays.append(array)
     names, at = _read_names(source, at)
     if at != source.size:
-        raise BadFile(f"goes on for {source.size - at} bytes after its end; get it again")
+        raise BadFile(f"has {source.size - at} bytes after its end; get it again")
     if arrays and not names:
         raise BadFile("holds arrays without names; save a dict: mx.nd.save(path, {name: ...})")
     if len(names) != len(arrays):
         raise BadFile(f"has {len(arrays)} arrays but {len(names)} names; get it again")
     keys = [name[4:] if name.startswith(("arg:", "aux:")) else name for name in names]
-    found = dict(zip(keys, arrays))
-    if len(found) < len(keys):
-        ((twice, _),) = Counter(keys).most_common(1)
-        raise BadFile(f"has two arrays of the name {shown(twice)}; get it again")
-    return Index(found, style="gluon" if keys == names else "module")
+    index = Index(dict(zip(keys, arrays)))
+    if len(index.arrays) < len(keys):
+        ((duplicate, _),) = Counter(keys).most_common(1)
+        raise BadFile(f"has two arrays of the name {printable(duplicate)}; get it again")
+    return index
 
 
 def _read_count(source: Source, at: int) -> tuple[int, int]:
@@ -62,47 +71,49 @@ def _read_names(source: Source, at: int) -> tuple[list[str], int]:
     count, at = _read_count(source, at)
     content = source.read(source.size - at, at)
     names = []
-    place = 0
+    end = 0
     try:
         for _ in range(count):
-            (size,) = struct.unpack_from("<Q", content, place)
-            place += 8 + size
-            if place > len(content):
+            (size,) = struct.unpack_from("<Q", content, end)
+            end += 8 + size
+            if end > len(content):
                 raise source.truncated()
-            names.append(content[place - size : place].decode())
+            names.append(content[end - size : end].decode())
     except struct.error:
         raise source.truncated() from None
     except UnicodeDecodeError:
-        raise BadFile("has names that are no text; get it again") from None
-    return names, at + place
+        raise BadFile("has names that are not UTF-8; get it again") from None
+    return names, at + end
 
 
 def _read_array(source: Source, at: int) -> tuple[StoredArray, int]:
-    """Parse the header of one array; the place returned is the one after its values."""
-    header = os.pread(source.number, _LONGEST_HEADER, at)
+    """Parse the header of an array; return the array and the offset after its values."""
+    header = source.peek(_LONGEST_HEADER, at)
     try:
         shape, end = _parse_shape(header)
-        (code,) = struct.unpack_from("<i", header, end + 8)  # the 8 bytes are its device
+        (code,) = struct.unpack_from("<i", header, end + 8)  # skips the 8 bytes of the context
     except struct.error:
         raise source.truncated() from None
     if not 0 <= code < len(_DTYPES):
         raise BadFile(f"holds an array of the unknown type {code}; get it again")
-    offset = at + end + 12
-    array = StoredArray(offset, _DTYPES[code], shape, bfloat16=code == _BFLOAT16)
-    offset += count_elements(shape) * array.dtype.itemsize
-    if offset > source.size:
+    array = StoredArray(at + end + 12, _DTYPES[code], shape)
+    end = array.offset + count_elements(shape) * array.dtype.itemsize
+    if end > source.size:
         raise source.truncated()
-    return array, offset
+    return array, end
 
 
 def _parse_shape(header: bytes) -> tuple[tuple[int, ...], int]:
+    """Return the shape and the offset after it in the header."""
     (magic,) = struct.unpack_from("<I", header)
     at = 4
     if magic in (_V2, _V3):
         (storage,) = struct.unpack_from("<i", header, at)
         if storage != 0:
-            kind = _SPARSE.get(storage, "strange")
-            raise BadFile(f'holds a {kind} array; make it dense: array.tostype("default")')
+            kind = _SPARSE.get(storage, "unknown")
+            raise BadFile(
+                f'holds an array of {kind} storage; make it dense: array.tostype("default")'
+            )
         at += 4
     if magic in (_V1, _V2, _V3):
         (dimensions,) = struct.unpack_from("<i", header, at)
@@ -113,5 +124,5 @@ def _parse_shape(header: bytes) -> tuple[tuple[int, ...], int]:
         raise BadFile("holds an array without values; initialize the network before it is saved")
     if dimensions > MAX_DIMENSIONS:
         raise BadFile(f"announces an array of {dimensions} dimensions; get it again")
-    layout = struct.Struct(f"<{dimensions}{'q' if magic in (_V1, _V2, _V3) else 'I'}")
-    return layout.unpack_from(header, at), at + layout.size
+    sizes = struct.Struct(f"<{dimensions}{'q' if magic in (_V1, _V2, _V3) else 'I'}")
+    return sizes.unpack_from(header, at), at + sizes.size

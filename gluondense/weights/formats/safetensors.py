@@ -1,60 +1,58 @@
-"""Safetensors files, whose headers the library of that name checks."""
+"""Safetensors files; the safetensors library parses and checks their headers."""
 
 from __future__ import annotations
 
 import struct
 
-import numpy as np
 from safetensors import SafetensorError, safe_open
 
-from .tensor_index import BadFile, Index, Source, StoredArray, count_elements, shown
+from .tensor_index import DTYPES, BadFile, Index, Source, StoredArray, count_elements, printable
 
 _DTYPES = {
-    "F64": "<f8",
-    "F32": "<f4",
-    "F16": "<f2",
-    "BF16": "<u2",
-    "I64": "<i8",
-    "I32": "<i4",
-    "I16": "<i2",
-    "I8": "i1",
-    "U64": "<u8",
-    "U32": "<u4",
-    "U16": "<u2",
-    "U8": "u1",
-    "BOOL": "?",
+    "F64": "float64",
+    "F32": "float32",
+    "F16": "float16",
+    "BF16": "bfloat16",
+    "I64": "int64",
+    "I32": "int32",
+    "I16": "int16",
+    "I8": "int8",
+    "U64": "uint64",
+    "U32": "uint32",
+    "U16": "uint16",
+    "U8": "uint8",
+    "BOOL": "bool",
 }
 
 
 def is_safetensors(start: bytes) -> bool:
-    """Tell it from the first bytes: the size of a header, and the header's first."""
+    """Recognize the format by its first bytes: the header's size (8 bytes), then JSON."""
     return start[8:9] == b"{"
 
 
 def read_index(source: Source) -> Index:
-    """Find the arrays of a safetensors file.
+    """Index a safetensors file.
 
     Raises
     ------
     BadFile
-        If it is truncated or damaged, or has a type of numbers that NumPy has not.
+        If the file is truncated or damaged, or has a dtype that NumPy lacks.
     """
     try:
         with safe_open(source.path, framework="numpy") as content:
-            # Arrays follow each other without a gap, in this order: the library has checked that.
+            # The library has checked that the arrays are contiguous in this order, without gaps.
             slices = [(key, content.get_slice(key)) for key in content.offset_keys()]
             described = [(key, part.get_dtype(), tuple(part.get_shape())) for key, part in slices]
             metadata = dict(content.metadata() or {})
     except SafetensorError as error:
-        reason = shown(str(error))
-        raise BadFile(f"is no sound safetensors file ({reason}); get it again") from None
+        reason = printable(str(error))
+        raise BadFile(f"is not a valid safetensors file ({reason}); get it again") from None
     (size,) = struct.unpack("<Q", source.read(8, 0))
     offset = 8 + size
     arrays = {}
     for key, code, shape in described:
         if code not in _DTYPES:
-            raise BadFile(f"holds {shown(key)} in the type {code}; save it as float32")
-        array = StoredArray(offset, np.dtype(_DTYPES[code]), shape, bfloat16=code == "BF16")
+            raise BadFile(f"holds {printable(key)} in the type {code}; save it as float32")
+        array = arrays[key] = StoredArray(offset, DTYPES[_DTYPES[code]], shape)
         offset += count_elements(shape) * array.dtype.itemsize
-        arrays[key] = array
-    return Index(arrays, metadata=metadata)
+    return Index(arrays, metadata)

@@ -1,4 +1,4 @@
-"""Which array of a file belongs to which parameter of a network."""
+"""Match the arrays of a file with the parameters of a network."""
 
 from __future__ import annotations
 
@@ -7,99 +7,117 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from typing import Any
 
-from ...models import SPECS, Network, NetworkSpec, build_model
+from ...models import SPECS, NetworkSpec, build_model
 from ..formats.open import WeightsFile
-from .scheme import Layout
-from .schemes import LAYOUTS
+from .scheme import NamingScheme
+from .schemes import NAMING_SCHEMES
 
 STEM, HEAD = "features.stem.conv.weight", "output."
-# What frameworks keep beside the parameters, and exports that normalize pixels themselves.
+# Counters of frameworks, and constants of exports that normalize pixels in the graph.
 _BOOKKEEPING = ("num_batches_tracked", "data_scale", "data_shift")
 _SHOWN = 4
 
 
-def find_layout(parameters: Iterable[str], file: WeightsFile) -> Layout:
-    """Return the layout which names the most of these parameters as the file does.
+def find_naming_scheme(parameters: Iterable[str], file: WeightsFile) -> NamingScheme:
+    """Return the scheme that names most of the parameters as the file does.
 
     Raises
     ------
     ValueError
-        If none names half of those that are tried.
+        If no scheme names half of the sampled parameters.
     """
-    layout = _best_layout(list(parameters), file)
-    if layout is None:
+    scheme = _best_scheme(list(parameters), file)
+    if scheme is None:
         raise ValueError(
-            f"{file.path} has {len(file.shapes)} arrays ({some(list(file.shapes))}), which no "
-            f"known layout of this network has; {fitting(file)}."
+            f"{file.path} has {len(file.shapes)} arrays ({abbreviate(list(file.shapes))}), which "
+            f"match no naming scheme of this network; {describe_fit(file)}."
         )
-    return layout
+    return scheme
 
 
-def _best_layout(names: list[str], file: WeightsFile) -> Layout | None:
-    # The beginning and the end tell. All names in all layouts would take longer than loading.
-    probes = names[:24] + names[-24:]
-
-    # Those whose word for gamma the file has come first: one that names all ends the search.
+def _best_scheme(names: list[str], file: WeightsFile) -> NamingScheme | None:
+    # The first and last names suffice; all names in all schemes would take longer than loading.
+    sample = names[:24] + names[-24:]
+    # Schemes whose word for gamma is in the file come first: a complete match ends the search.
     words = {key.replace("_", ".").rpartition(".")[2] for key in file.shapes}
     best, most = None, 0
-    for layout in sorted(
-        LAYOUTS.values(), key=lambda row: row.kinds.get("gamma", "gamma") not in words
+    for scheme in sorted(
+        NAMING_SCHEMES.values(), key=lambda row: row.suffixes.get("gamma", "gamma") not in words
     ):
-        keys = layout.keys(file.shapes)
-        score = sum(all(key in keys for key in theirs) for theirs in layout.names(probes).values())
+        keys = scheme.keys(file.shapes)
+        score = sum(all(key in keys for key in theirs) for theirs in scheme.names(sample).values())
         if score > most:
-            best, most = layout, score
-        if score == len(probes):
+            best, most = scheme, score
+        if score == len(sample):
             break
-    return best if 2 * most >= len(probes) else None
+    return best if 2 * most >= len(sample) else None
 
 
-def fitting(file: WeightsFile) -> str:
-    """Say which networks a file fits, for a message; it takes seconds."""
+def describe_fit(file: WeightsFile) -> str:
+    """Say for a message which networks a file fits; takes seconds, as it builds every network."""
     names = []
     for name, spec in SPECS.items():
         shapes = _shapes(name)
-        layout = _best_layout(list(shapes), file)
-        if layout is not None and not Plan(shapes, spec, file, layout).faults():
+        scheme = _best_scheme(list(shapes), file)
+        if scheme is not None and not Plan(shapes, spec, file, scheme).mismatch():
             names.append(name)
     if names:
         return f"it fits {' and '.join(names)}"
-    return "no network of gluondense.list_models() fits it with its own fields either"
+    return "no network of gluondense.list_models() with its default fields fits it either"
 
 
 @cache
 def _shapes(name: str) -> Mapping[str, tuple[int, ...]]:
-    return shapes_of(build_model(name))
-
-
-def shapes_of(net: Network) -> dict[str, tuple[int, ...]]:
-    """Shape of each parameter by its name."""
-    return {name: value.shape for name, value in net._collect_params_with_prefix().items()}
+    parameters = build_model(name)._collect_params_with_prefix()
+    return {name: parameter.shape for name, parameter in parameters.items()}
 
 
 class Plan:
-    """Which array goes where, and what does not fit."""
+    """The assignment of a file's arrays to a network's parameters, and all that does not fit.
+
+    Parameters
+    ----------
+    shapes
+        Shape of each parameter of the network by name.
+    spec
+        The network's spec.
+    file, scheme
+        The file and its naming scheme.
+    features_only
+        True ignores the weights of an output.
+
+    Attributes
+    ----------
+    keys
+        The file's names of each parameter; an empty one is missing.
+    loads
+        Those of the parameters that can be loaded.
+    missing, unexpected, misshapen
+        What does not fit; ``misshapen`` includes the shapes.
+    fresh, adapted, ignored
+        As in :class:`~gluondense.weights.load.LoadReport`.
+    """
 
     def __init__(
         self,
         shapes: Mapping[str, tuple[int, ...]],
         spec: NetworkSpec,
         file: WeightsFile,
-        layout: Layout,
+        scheme: NamingScheme,
         features_only: bool = False,
     ) -> None:
-        self.shapes, self.spec, self.file, self.layout = shapes, spec, file, layout
-        known = layout.keys(file.shapes)
+        self.shapes, self.spec, self.file, self.scheme = shapes, spec, file, scheme
+        known = scheme.keys(file.shapes)
         self.keys = {
             name: tuple(known.get(key, "") for key in keys)
-            for name, keys in layout.names(shapes).items()
+            for name, keys in scheme.names(shapes).items()
         }
         self.missing = [name for name in shapes if "" in self.keys.get(name, ("",))]
         used = set(itertools.chain.from_iterable(self.keys.values()))
         rest = [key for key in file.shapes if key not in used]
         self.ignored = [key for key in rest if key.endswith(_BOOKKEEPING)]
         if features_only:
-            heads = layout.names((HEAD + "weight", HEAD + "bias")).values()
+            heads = scheme.names((HEAD + "weight", HEAD + "bias")).values()
             self.ignored += [known[key] for keys in heads for key in keys if key in known]
         ignored = set(self.ignored)
         self.unexpected = [key for key in rest if key not in ignored]
@@ -110,10 +128,10 @@ class Plan:
         missing = set(self.missing)
         for name, keys in self.keys.items():
             if name not in missing:
-                self._sort(name, keys)
+                self._classify(name, keys)
 
-    def _sort(self, name: str, keys: tuple[str, ...]) -> None:
-        have, want = self._shape(keys), self.shapes[name]
+    def _classify(self, name: str, keys: tuple[str, ...]) -> None:
+        have, want = self._stored_shape(keys), self.shapes[name]
         if have == want:
             self.loads[name] = keys
         elif name.startswith(HEAD) and have[1:] == want[1:]:
@@ -124,43 +142,44 @@ class Plan:
         else:
             self.misshapen.append(f"{name} {want} (file: {have})")
 
-    def _shape(self, keys: tuple[str, ...]) -> tuple[Any, ...]:
+    def _stored_shape(self, keys: tuple[str, ...]) -> tuple[Any, ...]:
+        """Return the shape of a parameter in the file; the shapes of its parts if they differ."""
         stacked, *others = shapes = [self.file.shapes[key] for key in keys]
         if others:
             if not all(shapes) or len({shape[1:] for shape in shapes}) > 1:
                 return tuple(shapes)
             stacked = sum(shape[0] for shape in shapes), *stacked[1:]
-        # A classifier may be written as a 1x1 convolution.
+        # The classifier may be stored as a 1x1 convolution.
         if len(stacked) == 4 and keys == self.keys.get(HEAD + "weight") and stacked[2:] == (1, 1):
             return stacked[:2]
         return stacked
 
-    def faults(self) -> str:
-        """Name all that does not fit; nothing if all does."""
-        spec, eps = self.spec, self.layout.eps
+    def mismatch(self) -> str:
+        """Describe everything that does not fit; an empty string if all fits."""
+        spec, eps = self.spec, self.scheme.eps
         parts = [
-            f"{len(names)} {word}: {some(names)}"
+            f"{len(names)} {word}: {abbreviate(names)}"
             for word in ("missing", "unexpected", "misshapen")
             if (names := getattr(self, word))
         ]
         if not parts and eps not in (None, spec.eps):
             parts = [
-                f"it was trained with eps={eps:g} in its batch normalizations, and with "
-                f"eps={spec.eps:g} it would give other numbers"
+                f"its batch normalizations were trained with eps={eps:g}, and eps={spec.eps:g} "
+                f"would give other results"
             ]
         return "; ".join(parts)
 
     def check(self, model: str) -> None:
-        """Raise a ValueError that names all that does not fit the model."""
-        faults = self.faults()
-        if faults:
+        """Raise a ValueError that describes everything that does not fit the model."""
+        mismatch = self.mismatch()
+        if mismatch:
             raise ValueError(
-                f"{self.file.path} ({self.layout.name} layout) does not fit {model} "
-                f"with these fields: {faults}; {fitting(self.file)}."
+                f"{self.file.path} ({self.scheme.name} names) does not fit {model} "
+                f"with these fields: {mismatch}; {describe_fit(self.file)}."
             )
 
 
-def some(names: Sequence[str]) -> str:
-    """The first few names, and how many more there are."""
+def abbreviate(names: Sequence[str]) -> str:
+    """List the first few names and the number of the others."""
     shown = ", ".join(names[:_SHOWN])
     return shown if len(names) <= _SHOWN else f"{shown} and {len(names) - _SHOWN} more"

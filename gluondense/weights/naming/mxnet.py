@@ -1,11 +1,11 @@
-"""Layouts of MXNet's files."""
+"""Naming schemes of MXNet's files."""
 
 from __future__ import annotations
 
 import dataclasses
 
 from ...data.preprocessing import DPN
-from .scheme import GLUON, MODULE, Layout, Rule, Rules, norm_as_bn
+from .scheme import GLUON, MODULE, NamingScheme, Rule, Rules, norm_as_bn
 
 
 def _cypw_dpn(*rules: Rule) -> Rules:
@@ -28,7 +28,7 @@ def _cypw_dpn(*rules: Rule) -> Rules:
     )
 
 
-CYPW_DPN = Layout(
+CYPW_DPN = NamingScheme(
     "cypw-dpn",
     "the authors' Module checkpoints (cypw/DPNs)",
     _cypw_dpn(),
@@ -62,7 +62,7 @@ def _zoo_export_layer(i: int, j: int, unit: str) -> str:
     return f"stage{i}_{_ZOO_WORDS[unit[:-1]]}{2 * (j - 1) + int(unit[-1]) - 1}"
 
 
-MXNET_ZOO = Layout(
+MXNET_ZOO = NamingScheme(
     "mxnet-zoo",
     "mxnet.gluon.model_zoo, gluoncv: save_parameters",
     (
@@ -80,7 +80,7 @@ MXNET_ZOO = Layout(
     ),
     GLUON,
 )
-MXNET_ZOO_EXPORT = Layout(
+MXNET_ZOO_EXPORT = NamingScheme(
     "mxnet-zoo-export",
     "mxnet.gluon.model_zoo, gluoncv: export",
     (
@@ -97,7 +97,7 @@ MXNET_ZOO_EXPORT = Layout(
 
 
 def _gluoncv2(stages: int, simple: bool = False) -> Rules:
-    """gluoncv2 begins each stage but the first with the transition, so its layers move by one."""
+    """In gluoncv2 each stage but the first begins with the transition, which shifts its layers."""
 
     def layer(i: int, j: int, unit: str) -> str:
         part = "bn" if unit.startswith("norm") else "conv"
@@ -135,12 +135,12 @@ def _gluoncv2_dpn(*rules: Rule) -> Rules:
     )
 
 
-GLUONCV2 = Layout("gluoncv2", "gluoncv2: DenseNet", _gluoncv2(4), GLUON)
-GLUONCV2_DPN = Layout(
+GLUONCV2 = NamingScheme("gluoncv2", "gluoncv2: DenseNet", _gluoncv2(4), GLUON)
+GLUONCV2_DPN = NamingScheme(
     "gluoncv2-dpn", "gluoncv2: DPN", _gluoncv2_dpn(), GLUON, conv_output=True, eps=1e-3
 )
 
-D2L = Layout(
+D2L = NamingScheme(
     "d2l",
     "seed 002 (d2l.ai): save_parameters",
     (
@@ -160,8 +160,8 @@ D2L = Layout(
     preprocessing=None,
 )
 
-MXNET_LAYOUTS = (
-    Layout(
+MXNET_SCHEMES = (
+    NamingScheme(
         "gluondense",
         "gluondense: save_parameters",
         (("{path}", "{path}"),),
@@ -169,7 +169,7 @@ MXNET_LAYOUTS = (
         eps=None,
         preprocessing=None,
     ),
-    Layout(
+    NamingScheme(
         "gluondense-export",
         "gluondense: export",
         (("features.{path}", lambda path: path.replace(".", "_")), ("output", "output")),

@@ -1,9 +1,9 @@
-"""What a layout is: how others name the parameters of the same networks.
+"""Naming schemes: how other libraries name the parameters of the same networks.
 
-A row says for each of our modules what the others call it, so the same row reads a file and writes
-one. ``features.stage{i}.layer{j}.{unit}`` matches ``features.stage3.layer12.conv1`` with i = 3,
-j = 12 and unit = "conv1"; the other side is a template, or a function of these where numbers are
-counted otherwise.
+A scheme maps each of our modules to the other library's module, in both directions, so that it
+reads and writes files. The pattern ``features.stage{i}.layer{j}.{unit}`` matches
+``features.stage3.layer12.conv1`` with i = 3, j = 12 and unit = "conv1"; the target is a template,
+or a function of these values where the other library counts differently.
 """
 
 from __future__ import annotations
@@ -20,47 +20,47 @@ Target = Union[str, Callable[..., Union[str, tuple[str, ...]]]]
 Rule = tuple[str, Target]
 Rules = tuple[Rule, ...]
 
-
+# The last parts of parameter names that differ from ours.
 GLUON: Mapping[str, str] = {}
 TORCH = {"gamma": "weight", "beta": "bias"}
 MODULE = {"running_mean": "moving_mean", "running_var": "moving_var"}
 
 
 @dataclasses.dataclass(frozen=True)
-class Layout:
-    """One way of naming the parameters.
+class NamingScheme:
+    """A way of naming parameters.
 
     Parameters
     ----------
     name
-        Its name in :data:`LAYOUTS`.
+        The key in :data:`~gluondense.weights.NAMING_SCHEMES`.
     writer
-        Whose files look like that.
+        The library or function that writes such files.
     rules
-        Pairs of our module and theirs; the first that matches holds. Two of theirs for one of ours
-        are filters stacked one above the other.
-    kinds
-        What differs in the last part of a name: ``gamma`` is torch's ``weight``.
+        Pairs of our module and theirs; the first match wins. Two targets for one module are
+        filters that are concatenated along the first axis.
+    suffixes
+        Differences in the last part of a name: our ``gamma`` is torch's ``weight``.
     separator
-        Between module and kind.
+        The separator between module and suffix.
     aliases
-        Regular expressions and replacements that bring older spellings to this one.
+        Regular expressions and replacements that convert older spellings to this one.
     prefixed
-        Whether all names begin with a prefix that says nothing (``densenet0_``).
+        Whether all names begin with an arbitrary prefix (``densenet0_``).
     conv_output
         Whether the classifier is a 1x1 convolution.
     eps
-        Of the batch normalizations that the weights were trained with; None if it varies.
+        The eps of the batch normalizations in training; None if it varies.
     preprocessing
-        What such weights take as a rule; None if it varies.
+        The usual preprocessing for such weights; None if it varies.
     model
-        The only network that is written so, where another layout also has all names.
+        The only network that is written in this scheme if another scheme also has all names.
     """
 
     name: str
     writer: str
     rules: Rules
-    kinds: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    suffixes: Mapping[str, str] = dataclasses.field(default_factory=dict)
     separator: str = "."
     aliases: tuple[tuple[str, str], ...] = ()
     prefixed: bool = False
@@ -70,16 +70,16 @@ class Layout:
     model: str | None = None
 
     def names(self, parameters: Iterable[str]) -> dict[str, tuple[str, ...]]:
-        """What they call our parameters; those that they do not have are left out."""
+        """Map our parameters to their names in this scheme, omitting those without one."""
         modules: dict[str, tuple[str, ...]] = {}
         names = {}
         for parameter in parameters:
-            module, _, kind = parameter.rpartition(".")
+            module, _, suffix = parameter.rpartition(".")
             if module not in modules:
                 modules[module] = self._modules(module)
-            theirs = self.separator + self.kinds.get(kind, kind)
+            end = self.separator + self.suffixes.get(suffix, suffix)
             if modules[module]:
-                names[parameter] = tuple(name + theirs for name in modules[module])
+                names[parameter] = tuple(name + end for name in modules[module])
         return names
 
     def _modules(self, module: str) -> tuple[str, ...]:
@@ -92,7 +92,7 @@ class Layout:
         return ()
 
     def keys(self, file: Iterable[str]) -> dict[str, str]:
-        """The names in a file by their spelling in this layout."""
+        """Map names in this scheme's spelling to the names in a file."""
         keys = {key: key for key in file}
         for old, new in self.aliases:
             spelling = re.compile(old)
@@ -100,7 +100,7 @@ class Layout:
                 keys = {spelling.sub(new, name): key for name, key in keys.items()}
         if self.prefixed:
             (stem,) = self.names(["features.stem.conv.weight"]).values()
-            # The zoo's stages have a conv0 each: the shortest prefix is the network's.
+            # Each stage of the zoo has a conv0 too: the network's has the shortest prefix.
             cuts = sorted((n[: -len(stem[0])] for n in keys if n.endswith(stem[0])), key=len)
             cut = cuts[0] if cuts else ""
             keys = {n[len(cut) :] if n.startswith(cut) else n: key for n, key in keys.items()}
@@ -109,12 +109,12 @@ class Layout:
 
 @cache
 def _compiled(pattern: str) -> re.Pattern:
-    """Turn ``{i}`` and ``{j}`` into numbers, ``{path}`` into anything, others into one part."""
+    """Compile a pattern: ``{i}`` and ``{j}`` match numbers, ``{path}`` anything, others a part."""
     regex = re.escape(pattern).replace(r"\{", "{").replace(r"\}", "}")
     regex = re.sub(r"\{([ij])\}", r"(?P<\1>\\d+)", regex).replace("{path}", "(?P<path>.+)")
     return re.compile(re.sub(r"\{(\w+)\}", r"(?P<\1>[^.]+)", regex))
 
 
 def norm_as_bn(unit: str) -> str:
-    """What most others call our ``norm``."""
+    """Rename our ``norm`` to ``bn``, as most libraries call it."""
     return "bn" if unit == "norm" else unit

@@ -1,30 +1,33 @@
-"""All layouts that are read and written, by name."""
+"""The table of naming schemes."""
 
 from __future__ import annotations
 
 from ...errors import closest
-from .mxnet import MXNET_LAYOUTS
-from .scheme import Layout
-from .torch import TORCH_LAYOUTS
+from .mxnet import MXNET_SCHEMES
+from .scheme import NamingScheme
+from .torch import TORCH_SCHEMES
 
-LAYOUTS: dict[str, Layout] = {layout.name: layout for layout in MXNET_LAYOUTS + TORCH_LAYOUTS}
+NAMING_SCHEMES: dict[str, NamingScheme] = {
+    scheme.name: scheme for scheme in MXNET_SCHEMES + TORCH_SCHEMES
+}
 
 
-def get_layout(name: str) -> Layout:
-    """Look up a layout.
+def get_naming_scheme(name: str) -> NamingScheme:
+    """Return a naming scheme.
 
     Raises
     ------
     ValueError
-        If there is no such layout.
+        If the name is unknown.
 
     Examples
     --------
-    >>> get_layout("torchvision").writer
+    >>> get_naming_scheme("torchvision").writer
     'torchvision, timm, seed 000'
     """
-    if name not in LAYOUTS:
+    if name not in NAMING_SCHEMES:
+        known = ", ".join(NAMING_SCHEMES)
         raise ValueError(
-            f"unknown layout {name!r}{closest(name, LAYOUTS)} (known: {', '.join(LAYOUTS)})."
+            f"unknown naming scheme {name!r}{closest(name, NAMING_SCHEMES)} (known: {known})."
         )
-    return LAYOUTS[name]
+    return NAMING_SCHEMES[name]

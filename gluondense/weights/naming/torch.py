@@ -1,11 +1,11 @@
-"""Layouts of PyTorch's files."""
+"""Naming schemes of PyTorch's files."""
 
 from __future__ import annotations
 
 import dataclasses
 
 from ...data.preprocessing import CSP, DPN
-from .scheme import TORCH, Layout, Rule, Rules, norm_as_bn
+from .scheme import TORCH, NamingScheme, Rule, Rules, norm_as_bn
 
 
 def _torch_stem(*rules: Rule) -> Rules:
@@ -18,17 +18,17 @@ def _torch_stem(*rules: Rule) -> Rules:
     )
 
 
-TORCHVISION = Layout(
+TORCHVISION = NamingScheme(
     "torchvision",
     "torchvision, timm, seed 000",
     _torch_stem(
         ("features.stage{i}.layer{j}.{unit}", "features.denseblock{i}.denselayer{j}.{unit}")
     ),
     TORCH,
-    # Modules had dots in their names before torch 0.4; torchvision's files still have.
+    # Before torch 0.4 module names had dots; torchvision's files still have them.
     aliases=((r"\.(norm|conv)\.([12])\.", r".\1\2."),),
 )
-CSP_LISTING = Layout(
+CSP_LISTING = NamingScheme(
     "csp-listing",
     "seed 003 (Knight825/models-pytorch)",
     _torch_stem(
@@ -58,7 +58,7 @@ def _timm_dpn(*rules: Rule) -> Rules:
     )
 
 
-TIMM_DPN = Layout(
+TIMM_DPN = NamingScheme(
     "timm-dpn", "timm", _timm_dpn(), TORCH, conv_output=True, eps=1e-3, preprocessing=DPN
 )
 TIMM_DPN_B = dataclasses.replace(
@@ -83,7 +83,7 @@ def _oyam_convolution(i: int, j: int, conv: str, unit: str) -> str:
     return f"features.conv{i + 1}_{j}.layers.{_TIMM_DPN_UNITS['conv_' + conv]}.{unit}"
 
 
-OYAM_DPN = Layout(
+OYAM_DPN = NamingScheme(
     "oyam-dpn",
     "seed 001 (oyam/pytorch-DPNs)",
     (
@@ -107,7 +107,7 @@ def _timm_csp_part(ours: str, theirs: str) -> Rule:
     return f"features.stage{{i}}.{ours}.{{unit}}", part
 
 
-TIMM_CSP = Layout(
+TIMM_CSP = NamingScheme(
     "timm-csp",
     "timm: CSPResNet",
     (
@@ -126,4 +126,4 @@ TIMM_CSP = Layout(
     preprocessing=CSP,
 )
 
-TORCH_LAYOUTS = (TORCHVISION, CSP_LISTING, TIMM_DPN_B, TIMM_DPN, TIMM_CSP, OYAM_DPN)
+TORCH_SCHEMES = (TORCHVISION, CSP_LISTING, TIMM_DPN_B, TIMM_DPN, TIMM_CSP, OYAM_DPN)

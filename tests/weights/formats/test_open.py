@@ -18,7 +18,6 @@ from safetensors.numpy import save, save_file
 from support.torch_files import legacy_file, state_dict, tensor, zip_file
 from support.weights_files import (
     NET,
-    RANDOM,
     SCALARS,
     WEIGHT,
     assert_same,
@@ -83,65 +82,20 @@ def test_shapes_stay_known_after_closing(path):
     with open_weights(path) as file:
         pass
     assert file.shapes["conv.weight"] == (4, 3, 2, 2)
-    with pytest.raises(
-        ValueError, match=r"weights is closed; read it inside of its with"
-    ) as caught:
+    with pytest.raises(ValueError, match=r"weights is closed; read it inside its with") as caught:
         file["conv.weight"]
     check_message(str(caught.value), path)
 
 
-def test_reads_into_memory_that_is_there(path):
+@pytest.mark.parametrize("at_a_time", [100, 7])
+def test_reads_in_pieces(path, monkeypatch, at_a_time):
+    """Linux reads at most 2 GiB in one call."""
+    preadv = os.preadv
+    monkeypatch.setattr(
+        os, "preadv", lambda file, parts, at: preadv(file, [parts[0][:at_a_time]], at)
+    )
     with open_weights(path) as file:
-        for name, expected in NET.items():
-            out = np.empty_like(expected)
-            file.read_into(name, out)
-            np.testing.assert_array_equal(out, expected)
-        other = np.empty((2, 2, 3, 4), np.float64).T
-        file.read_into("conv.weight", other)
-        np.testing.assert_array_equal(other, WEIGHT)
-        for out, message in (
-            (np.empty((4, 3, 4), np.float32), r"conv\.weight is \(4, 3, 2, 2\), not \(4, 3, 4\)"),
-            (np.empty((4, 3, 2, 2), np.int32), r"conv\.weight is float32, and out is int32"),
-        ):
-            with pytest.raises(ValueError, match=message):
-                file.read_into("conv.weight", out)
-
-
-@pytest.mark.parametrize("at_a_time", [2**31, 5000, 100])
-def test_reads_many_into_memory_with_few_calls(tmp_path, monkeypatch, at_a_time):
-    """Also where some are left out, asked for twice, or read in pieces."""
-    arrays = {str(i): RANDOM.normal(size=i % 7).astype(np.float32) for i in range(1500)}
-    arrays["far"] = RANDOM.normal(size=5000)
-    arrays["last"] = np.array(2.5)
-    path = write(tmp_path, zip_file({name: tensor(array) for name, array in arrays.items()}))
-    names = [name for name in arrays if name not in ("3", "far")][::-1]
-    pairs = [(name, np.empty_like(arrays[name])) for name in [*names, "5", "5"]]
-    calls, preadv = [], os.preadv
-
-    def read_less(number, parts, offset):
-        calls.append(len(parts))
-        left, few = at_a_time, []
-        for part in parts:
-            few.append(part[:left])
-            left -= len(few[-1])
-        return preadv(number, few, offset)
-
-    with open_weights(path) as file:
-        monkeypatch.setattr(os, "preadv", read_less)
-        file.read_all_into(pairs)
-    for name, array in pairs:
-        np.testing.assert_array_equal(array, arrays[name])
-    assert max(calls) <= 1024
-    assert at_a_time < 2**31 or len(calls) == 6
-
-
-def test_reads_views_and_bfloat16_into_memory(tmp_path):
-    turned = tensor(WEIGHT.T)
-    path = write(tmp_path, zip_file({"a": turned}))
-    out = np.empty(WEIGHT.T.shape, np.float32)
-    with open_weights(path) as file:
-        file.read_into("a", out)
-    np.testing.assert_array_equal(out, WEIGHT.T)
+        assert_same(file, {key: NET[key] for key in file})
 
 
 def test_keeps_one_array_in_memory_at_most(tmp_path):
@@ -200,14 +154,14 @@ def test_no_file(tmp_path):
     with pytest.raises(IsADirectoryError, match="is a folder; name the weights file itself"):
         open_weights(tmp_path)
     os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(ValueError, match="is no ordinary file"):
+    with pytest.raises(ValueError, match="is not a regular file"):
         open_weights(tmp_path / "pipe")
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
 def test_a_file_that_may_not_be_read(path):
     path.chmod(0)
-    with pytest.raises(PermissionError, match="may not be read; check its permissions"):
+    with pytest.raises(PermissionError, match="is not readable; check its permissions"):
         open_weights(path)
 
 
@@ -228,17 +182,17 @@ def tar_of(content):
         (b"<?xml version='1.0'?><Error><Code>AccessDenied", "is a web page, not weights"),
         (
             b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 32342954\n",
-            "is a pointer of git-lfs to the weights; run: git lfs pull",
+            "is a git-lfs pointer to the weights; run: git lfs pull",
         ),
         (gzip.compress(b"weights" * 99), "is gzipped; unpack it with gunzip"),
         (tar_of(b""), "is a tar archive"),
         (b"\x93NUMPY\1\0" + bytes(99), "is one NumPy array without a name"),
         (b"\x89HDF\r\n\x1a\n" + bytes(99), "is an HDF5 file"),
         (b'{\n  "nodes": [\n    {\n', "is JSON, such as MXNet's -symbol.json"),
-        (b"\x80\x04\x95" + bytes(99), "is a pickle, but not one of torch.save"),
-        (b"just some text, no weights", "is no weights file: it begins with 6a75737420736f6d"),
-        (struct.pack("<QQ", 0x112, 1) + bytes(99), "is no weights file: it begins with 1201"),
-        (bytes(99), "is no weights file: it begins with 0000000000000000"),
+        (b"\x80\x04\x95" + bytes(99), "is a pickle that torch.save did not write"),
+        (b"just some text, no weights", "is not a weights file: it begins with 6a75737420736f6d"),
+        (struct.pack("<QQ", 0x112, 1) + bytes(99), "is not a weights file: it begins with 1201"),
+        (bytes(99), "is not a weights file: it begins with 0000000000000000"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -268,7 +222,7 @@ def test_reads_safetensors(tmp_path):
     path = tmp_path / "net.safetensors"
     save_file(ARRAYS, path, metadata={"format": "np", "mean": "0.485"})
     with open_weights(path) as file:
-        assert (file.format, file.style, file.notes) == ("safetensors", "", ())
+        assert file.format == "safetensors"
         assert file.metadata == {"format": "np", "mean": "0.485"}
         assert set(file) == set(ARRAYS)
         assert_same(file, {key: ARRAYS[key] for key in file})
@@ -281,13 +235,10 @@ def test_widens_bfloat16(tmp_path):
         "b": row("U8", (1,), (6, 7)),
     }
     path = write(tmp_path, safetensors_of(header, b"\x80\x3f\x40\xc0\x80\x7f\7"))
-    out = np.empty(3, np.float32)
     with open_weights(path) as file:
         assert file.dtypes["a"] == file["a"].dtype == np.float32
         assert file["a"].tolist() == [1, -3, np.inf]
         assert file["b"].tolist() == [7]
-        file.read_into("a", out)
-        assert out.tolist() == [1, -3, np.inf]
 
 
 def test_safetensors_come_in_the_order_of_their_values(tmp_path):
@@ -322,7 +273,7 @@ def test_safetensors_come_in_the_order_of_their_values(tmp_path):
     ids=range(13),
 )
 def test_refuses_headers_that_make_no_sense(tmp_path, content):
-    assert "is no sound safetensors file (" in refusal(write(tmp_path, content))
+    assert "is not a valid safetensors file (" in refusal(write(tmp_path, content))
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The layouts' names, against the zoo that is installed and against names written down."""
+"""Naming schemes, compared with the installed model zoo and with names in published files."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from mxnet.gluon.model_zoo import vision
 from support.naming import COMPLETE
 
 import gluondense
-from gluondense.weights import LAYOUTS
+from gluondense.weights import NAMING_SCHEMES
 
 STEM, HEAD = "features.stem.conv.weight", "output.weight"
 MEAN = "features.stage2.layer3.norm2.running_mean"
 DPN_MEAN = "features.stage2.block1.projection.norm.running_var"
 CONV_C = "features.stage3.block4.conv_c.conv.weight"
 
-# What others call some of our parameters, from files and sources of theirs.
+# Names in other libraries' files and sources for some of our parameters.
 NAMES = {
     "torchvision": {
         STEM: "features.conv0.weight",
@@ -103,71 +103,71 @@ NAMES = {
 
 
 @pytest.mark.parametrize(
-    ("layout", "ours", "theirs"),
-    [(layout, *pair) for layout, names in NAMES.items() for pair in names.items()],
+    ("naming", "ours", "theirs"),
+    [(naming, *pair) for naming, names in NAMES.items() for pair in names.items()],
 )
-def test_names_are_those_of_the_others(layout, ours, theirs):
+def test_known_names(naming, ours, theirs):
     expected = (theirs,) if isinstance(theirs, str) else theirs
-    assert LAYOUTS[layout].names([ours]) == {ours: expected}
+    assert NAMING_SCHEMES[naming].names([ours]) == {ours: expected}
 
 
 def parameters(name: str, **fields) -> list[str]:
     return list(gluondense.get_model(name, **fields)._collect_params_with_prefix())
 
 
-@pytest.mark.parametrize(("layout", "model"), COMPLETE)
-def test_each_parameter_has_a_name_of_its_own(layout, model):
+@pytest.mark.parametrize(("naming", "model"), COMPLETE)
+def test_names_are_unique(naming, model):
     ours = parameters(model)
-    names = LAYOUTS[layout].names(ours)
+    names = NAMING_SCHEMES[naming].names(ours)
     assert list(names) == ours
     flat = [name for theirs in names.values() for name in theirs]
     assert len(set(flat)) == len(flat)
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
-def test_each_layout_is_for_some_network(layout):
-    assert layout in {row for row, _ in COMPLETE}
+@pytest.mark.parametrize("naming", NAMING_SCHEMES)
+def test_every_scheme_is_tested_with_a_network(naming):
+    assert naming in {row for row, _ in COMPLETE}
 
 
-def test_networks_that_others_lack_have_no_names_there():
-    assert LAYOUTS["torchvision"].names(["features.stage1.block2.conv_a.conv.weight"]) == {}
-    assert LAYOUTS["d2l"].names(["features.stage1.block2.conv_a.conv.weight"]) == {}
+def test_parameters_that_a_scheme_lacks_have_no_names():
+    assert NAMING_SCHEMES["torchvision"].names(["features.stage1.block2.conv_a.conv.weight"]) == {}
+    assert NAMING_SCHEMES["d2l"].names(["features.stage1.block2.conv_a.conv.weight"]) == {}
 
 
 @pytest.mark.parametrize("depth", [121, 161])
-def test_names_are_those_of_mxnet_s_zoo(depth):
+def test_names_of_the_installed_model_zoo(depth):
     zoo = vision.get_model(f"densenet{depth}", prefix="some_net0_")
     ours = parameters(f"densenet{depth}")
-    names = LAYOUTS["mxnet-zoo"].names(ours)
+    names = NAMING_SCHEMES["mxnet-zoo"].names(ours)
     assert [name for (name,) in names.values()] == list(zoo._collect_params_with_prefix())
-    exported = LAYOUTS["mxnet-zoo-export"]
+    exported = NAMING_SCHEMES["mxnet-zoo-export"]
     keys = exported.keys(zoo.collect_params())
     assert {name for (name,) in exported.names(ours).values()} == set(keys)
     assert keys["conv0_weight"] == "some_net0_conv0_weight"
 
 
-def test_names_are_those_of_our_own_exports():
+def test_names_of_gluondense_exports():
     net = gluondense.get_model("csp_densenet121", prefix="mine_")
-    layout = LAYOUTS["gluondense-export"]
+    scheme = NAMING_SCHEMES["gluondense-export"]
     symbol = net(mx.sym.var("data"))
     exported = {*symbol.list_arguments(), *symbol.list_auxiliary_states()} - {"data"}
-    keys = layout.keys(exported)
-    names = layout.names(net._collect_params_with_prefix())
+    keys = scheme.keys(exported)
+    names = scheme.names(net._collect_params_with_prefix())
     assert {name for (name,) in names.values()} == set(keys)
 
 
-def test_old_spellings_are_known():
-    keys = LAYOUTS["torchvision"].keys(
+def test_aliases():
+    keys = NAMING_SCHEMES["torchvision"].keys(
         ["features.denseblock1.denselayer2.norm.1.weight", "features.norm0.weight"]
     )
     assert list(keys) == ["features.denseblock1.denselayer2.norm1.weight", "features.norm0.weight"]
-    assert list(LAYOUTS["cypw-dpn"].keys(["fc6-1k_weight"])) == ["fc6_weight"]
+    assert list(NAMING_SCHEMES["cypw-dpn"].keys(["fc6-1k_weight"])) == ["fc6_weight"]
 
 
-def test_a_prefix_is_cut_only_where_it_is_one():
-    layout = LAYOUTS["gluondense-export"]
-    assert layout.keys(["a_stem_conv_weight", "b_output_bias"]) == {
+def test_only_the_common_prefix_is_removed():
+    scheme = NAMING_SCHEMES["gluondense-export"]
+    assert scheme.keys(["a_stem_conv_weight", "b_output_bias"]) == {
         "stem_conv_weight": "a_stem_conv_weight",
         "b_output_bias": "b_output_bias",
     }
-    assert layout.keys(["other_weight"]) == {"other_weight": "other_weight"}
+    assert scheme.keys(["other_weight"]) == {"other_weight": "other_weight"}

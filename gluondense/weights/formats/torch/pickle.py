@@ -1,311 +1,251 @@
-"""The part of pickle that PyTorch's files need, interpreted without importing or calling anything.
+"""Interpret the part of pickle that PyTorch's files need, without importing or calling anything.
 
-Python's own unpickler is no base for that, whatever its ``find_class`` refuses: a few bytes make it
-reserve gigabytes (a memo of 2^31 places), overflow the C stack (the hash of a tuple in a tuple in a
-tuple ...), or change the very objects that ``find_class`` returned (``BUILD``).
+Python's own unpickler is not safe, whatever its ``find_class`` refuses: a few bytes make it
+allocate gigabytes (a memo of 2^31 entries), overflow the C stack (the hash of deeply nested
+tuples), or modify the objects that ``find_class`` returned (``BUILD``).
 """
 
 from __future__ import annotations
 
+import pickle
 import pickletools
 import struct
-from typing import Any, Callable, NamedTuple
+from typing import Any, BinaryIO, Callable, NamedTuple
 
 from ..tensor_index import BadFile
-from .fast_path import Memo, take_tensor
-from .globals import SAVE_AGAIN, Function, Storage, check_keys, find_global, find_storage
-
-_U1, _U4 = struct.Struct("<B"), struct.Struct("<I")
+from .globals import SAVE_AGAIN, Storage, check_keys, find_global, find_storage
 
 
 class Loaded(NamedTuple):
-    """What a pickle says: an object, by key the storages that it mentions, and where it ends."""
+    """The object of a pickle, and the storages that the pickle names, by key."""
 
     value: Any
     storages: dict[str, Storage]
-    end: int
 
 
-def load(code: bytes, start: int = 0) -> Loaded:
-    """Interpret one pickle.
+def load(file: BinaryIO) -> Loaded:
+    """Interpret one pickle, and leave the file behind its end.
 
     Parameters
     ----------
-    code
-        Its bytes, and maybe others.
-    start
-        Where in them the pickle begins.
+    file
+        A file in memory, at the start of the pickle. (Of a file on disk, ``read`` would allocate
+        as many bytes as a hostile pickle announces.)
 
     Returns
     -------
     Loaded
-        With the object, made of dict, list, tuple, str, numbers and ``Tensor``; integers of more
-        than 8 bytes stay bytes.
+        The object consists of dict, list, tuple, str, bytes, numbers, dtypes and ``Tensor``;
+        integers of more than 8 bytes stay bytes.
 
     Raises
     ------
     BadFile
-        If it is truncated or damaged, or asks for a class or function that no state dict needs.
+        If the pickle is truncated or damaged, or names a class or function that no state dict
+        needs.
     """
     try:
-        return _Machine(code).run(start)
+        return _Interpreter(file).run()
     except BadFile:
         raise
-    except (IndexError, KeyError, TypeError, ValueError, AttributeError, struct.error):
-        raise BadFile("is truncated or damaged: its pickle makes no sense; get it again") from None
+    except (EOFError, IndexError, KeyError, TypeError, ValueError, AttributeError, struct.error):
+        raise BadFile("is truncated or damaged: its pickle is invalid; get it again") from None
 
 
-class _Machine:
+class _Interpreter:
     """The stack machine that a pickle is a program for."""
 
-    def __init__(self, code: bytes) -> None:
-        self.code = code
+    def __init__(self, file: BinaryIO) -> None:
+        self.file = file
         self.stack: list[Any] = []
         self.marks: list[int] = []
-        self.memo = Memo()
+        self.memo: dict[int, Any] = {}
         self.storages: dict[str, Storage] = {}
 
-    def run(self, at: int) -> Loaded:
-        code, stack, marks, memo = self.code, self.stack, self.marks, self.memo
-        push, operations, pop_mark = stack.append, _OPERATIONS, self.pop_mark
+    def run(self) -> Loaded:
+        read, operations = self.file.read, _OPERATIONS
         while True:
-            opcode = code[at]
-            at += 1
-            # Three quarters of a state dict are these five: a call for each would double the time.
-            if opcode == _LONG_BINPUT:
-                memo[_place(code[at : at + 4])] = stack[-1]
-                at += 4
-            elif opcode == _BINGET:
-                push(memo[code[at : at + 1]])
-                at += 1
-            elif opcode == _BININT1:
-                push(code[at])
-                at += 1
-            elif opcode == _MARK:
-                marks.append(len(stack))
-            elif opcode == _TUPLE:
-                push(tuple(pop_mark()))
-            elif opcode != _STOP:
-                at = operations[opcode](self, at)
-            else:
-                return Loaded(stack.pop(), self.storages, at)
+            opcode = read(1)
+            if opcode == pickle.STOP:
+                return Loaded(self.stack.pop(), self.storages)
+            operation = operations.get(opcode)
+            if operation is None:
+                raise _unknown(opcode)
+            operation(self)
+
+    def number(self, layout: struct.Struct) -> Any:
+        return layout.unpack(self.file.read(layout.size))[0]
+
+    def content(self, length: struct.Struct) -> bytes:
+        """Read bytes that their length precedes."""
+        size = self.number(length)
+        content = self.file.read(size)
+        if len(content) < size:
+            raise EOFError
+        return content
+
+    def line(self) -> str:
+        line = self.file.readline()
+        if line[-1:] != b"\n":
+            raise EOFError
+        return line[:-1].decode()
 
     def pop_mark(self) -> list[Any]:
+        """Pop the items above the last mark."""
         mark = self.marks.pop()
         items = self.stack[mark:]
         del self.stack[mark:]
         return items
 
     def top(self, kind: type) -> Any:
+        """Return the top of the stack, which must be of this very type."""
         if type(self.stack[-1]) is not kind:
             raise TypeError
         return self.stack[-1]
 
 
-def _place(number: bytes) -> bytes:
-    """The key of one in the memo: a byte, or four where these are needed."""
-    return number[:1] if number[1:] == b"\0\0\0" else number
-
-
-_LONG_BINPUT, _BINGET, _BININT1, _MARK, _TUPLE, _STOP = b"rhK(t."
-
-# Interprets the opcode before a place, and returns the place of the next one.
-Operation = Callable[[_Machine, int], int]
-
-
-def _refuse(machine: _Machine, at: int) -> int:
-    opcode = machine.code[at - 1]
-    name = next((row.name for row in pickletools.opcodes if ord(row.code) == opcode), hex(opcode))
-    raise BadFile(
-        f"has a pickle with the opcode {name}, which no state dict needs; get it again, or if you"
-        f" trust it, load it with torch and {SAVE_AGAIN}"
+def _unknown(opcode: bytes) -> Exception:
+    if not opcode:
+        return EOFError()
+    names = (row.name for row in pickletools.opcodes if row.code == opcode.decode("latin-1"))
+    return BadFile(
+        f"has a pickle with the opcode {next(names, opcode.hex())}, which no state dict needs; get"
+        f" it again, or if you trust it, load it with torch and {SAVE_AGAIN}"
     )
 
 
-def _constant(make: Callable[[], Any]) -> Operation:
-    def operation(machine: _Machine, at: int) -> int:
-        machine.stack.append(make())
-        return at
+_Operation = Callable[[_Interpreter], None]
+_UINT8, _UINT16, _UINT32 = struct.Struct("<B"), struct.Struct("<H"), struct.Struct("<I")
+_INT32, _FLOAT64 = struct.Struct("<i"), struct.Struct(">d")
+
+
+def _skip(size: int) -> _Operation:
+    def operation(machine: _Interpreter) -> None:
+        machine.file.read(size)
 
     return operation
 
 
-def _number(code: str) -> Operation:
-    layout = struct.Struct(code)
-
-    def operation(machine: _Machine, at: int) -> int:
-        machine.stack.append(layout.unpack_from(machine.code, at)[0])
-        return at + layout.size
-
-    return operation
+def _push(make: Callable[[_Interpreter], Any]) -> _Operation:
+    return lambda machine: machine.stack.append(make(machine))
 
 
-def _counted(count: struct.Struct, decode: Callable[[bytes], Any]) -> Operation:
-    def operation(machine: _Machine, at: int) -> int:
-        (size,) = count.unpack_from(machine.code, at)
-        at += count.size
-        content = machine.code[at : at + size]
-        if len(content) < size:
-            raise IndexError
-        machine.stack.append(decode(content))
-        return at + size
-
-    return operation
+def _push_number(layout: struct.Struct) -> _Operation:
+    return _push(lambda machine: machine.number(layout))
 
 
-_TEXT = _counted(_U4, bytes.decode)
-
-
-def _tuple_1(machine: _Machine, at: int) -> int:
-    machine.stack[-1] = (machine.stack[-1],)
-    return at
-
-
-def _tuple_2(machine: _Machine, at: int) -> int:
-    machine.stack[-2:] = [tuple(machine.stack[-2:])]
-    return at
-
-
-def _tuple_3(machine: _Machine, at: int) -> int:
-    machine.stack[-3:] = [tuple(machine.stack[-3:])]
-    return at
-
-
-def _skip(size: int) -> Operation:
-    return lambda machine, at: at + size
+def _push_content(length: struct.Struct, decode: Callable[[bytes], Any]) -> _Operation:
+    return _push(lambda machine: decode(machine.content(length)))
 
 
 def _integer(content: bytes) -> Any:
+    # The hash of longer integers can be chosen, so they must not become keys.
     return int.from_bytes(content, "little", signed=True) if len(content) <= 8 else content
 
 
-def _name(machine: _Machine, at: int) -> int:
-    end = _TEXT(machine, at)
-    # Nothing is tried behind other names, of which a state dict has half as many.
-    if machine.code[end + 5 : end + 6] != b"h":
-        return end
-    taken = take_tensor(machine.code, end, machine.stack[-1], machine.memo)
-    if taken is None:
-        return end
-    tensor, end = taken
-    machine.storages[tensor.storage.key] = tensor.storage
-    machine.stack.append(tensor)
-    return end
+def _mark(machine: _Interpreter) -> None:
+    machine.marks.append(len(machine.stack))
 
 
-def _put(machine: _Machine, at: int) -> int:
-    machine.memo[machine.code[at : at + 1]] = machine.stack[-1]
-    return at + 1
+def _tuple(size: int) -> _Operation:
+    def operation(machine: _Interpreter) -> None:
+        machine.stack[-size:] = [tuple(machine.stack[-size:])]
+
+    return operation
 
 
-def _memoize(machine: _Machine, at: int) -> int:
-    machine.memo.complete()  # its length is to be right
-    machine.memo[_place(_U4.pack(len(machine.memo)))] = machine.stack[-1]
-    return at
+def _put(layout: struct.Struct) -> _Operation:
+    def operation(machine: _Interpreter) -> None:
+        machine.memo[machine.number(layout)] = machine.stack[-1]
+
+    return operation
 
 
-def _get(machine: _Machine, at: int) -> int:
-    machine.stack.append(machine.memo[_place(machine.code[at : at + 4])])
-    return at + 4
+def _memoize(machine: _Interpreter) -> None:
+    machine.memo[len(machine.memo)] = machine.stack[-1]
 
 
-def _append(machine: _Machine, at: int) -> int:
+def _append(machine: _Interpreter) -> None:
     item = machine.stack.pop()
     machine.top(list).append(item)
-    return at
 
 
-def _appends(machine: _Machine, at: int) -> int:
+def _appends(machine: _Interpreter) -> None:
     items = machine.pop_mark()
     machine.top(list).extend(items)
-    return at
 
 
-def _set_item(machine: _Machine, at: int) -> int:
+def _set_item(machine: _Interpreter) -> None:
     value, key = machine.stack.pop(), machine.stack.pop()
-    if type(key) is not str:
-        check_keys((key,))
+    check_keys((key,))
     machine.top(dict)[key] = value
-    return at
 
 
-def _set_items(machine: _Machine, at: int) -> int:
+def _set_items(machine: _Interpreter) -> None:
     items = machine.pop_mark()
     check_keys(items[::2])
     machine.top(dict).update(zip(items[::2], items[1::2]))
-    return at
 
 
-def _global(machine: _Machine, at: int) -> int:
-    middle = machine.code.find(b"\n", at)
-    end = machine.code.find(b"\n", middle + 1)
-    if middle < 0 or end < 0:
-        raise IndexError
-    module, name = machine.code[at:middle], machine.code[middle + 1 : end]
-    machine.stack.append(find_global(module.decode(), name.decode()))
-    return end + 1
-
-
-def _stack_global(machine: _Machine, at: int) -> int:
+def _stack_global(machine: _Interpreter) -> None:
     name, module = machine.stack.pop(), machine.stack.pop()
     machine.stack.append(find_global(module, name))
-    return at
 
 
-def _reduce(machine: _Machine, at: int) -> int:
-    arguments = machine.stack.pop()
-    function = machine.top(Function)
-    machine.stack[-1] = function.make(*arguments)
-    return at
+def _reduce(machine: _Interpreter) -> None:
+    arguments, function = machine.stack.pop(), machine.stack.pop()
+    # Only find_global puts callables on the stack; a dtype is not callable.
+    machine.stack.append(function(*arguments))
 
 
-def _persistent(machine: _Machine, at: int) -> int:
+def _persistent(machine: _Interpreter) -> None:
     storage = find_storage(machine.top(tuple))
     machine.storages[storage.key] = machine.stack[-1] = storage
-    return at
 
 
-def _build(machine: _Machine, at: int) -> int:
-    # Of an OrderedDict: torch keeps its _metadata there, the versions of the modules.
+def _build(machine: _Interpreter) -> None:
+    # Drops the state of an OrderedDict: torch keeps the versions of the modules there.
     machine.stack.pop()
     machine.top(dict)
-    return at
 
 
-_OPERATIONS: list[Operation] = [_refuse] * 256
-for _code, _operation in {
-    b"\x80": _skip(1),  # PROTO
-    b"\x95": _skip(8),  # FRAME
-    b"N": _constant(lambda: None),
-    b"\x88": _constant(lambda: True),
-    b"\x89": _constant(lambda: False),
-    b")": _constant(tuple),
-    b"]": _constant(list),
-    b"}": _constant(dict),
-    b"J": _number("<i"),
-    b"M": _number("<H"),
-    b"G": _number(">d"),
-    b"\x8a": _counted(_U1, _integer),
-    b"X": _name,
-    b"\x8c": _counted(_U1, bytes.decode),
-    b"T": _TEXT,  # str of Python 2
-    b"U": _counted(_U1, bytes.decode),
-    b"B": _counted(_U4, bytes),
-    b"C": _counted(_U1, bytes),
-    b"\x85": _tuple_1,
-    b"\x86": _tuple_2,
-    b"\x87": _tuple_3,
-    b"q": _put,
-    b"\x94": _memoize,
-    b"j": _get,
-    b"a": _append,
-    b"e": _appends,
-    b"s": _set_item,
-    b"u": _set_items,
-    b"c": _global,
-    b"\x93": _stack_global,
-    b"R": _reduce,
-    b"Q": _persistent,
-    b"b": _build,
-}.items():
-    _OPERATIONS[ord(_code)] = _operation
+_OPERATIONS: dict[bytes, _Operation] = {
+    pickle.PROTO: _skip(1),
+    pickle.FRAME: _skip(8),
+    pickle.NONE: _push(lambda machine: None),
+    pickle.NEWTRUE: _push(lambda machine: True),
+    pickle.NEWFALSE: _push(lambda machine: False),
+    pickle.EMPTY_TUPLE: _push(lambda machine: ()),
+    pickle.EMPTY_LIST: _push(lambda machine: []),
+    pickle.EMPTY_DICT: _push(lambda machine: {}),
+    pickle.BININT1: _push_number(_UINT8),
+    pickle.BININT2: _push_number(_UINT16),
+    pickle.BININT: _push_number(_INT32),
+    pickle.BINFLOAT: _push_number(_FLOAT64),
+    pickle.LONG1: _push_content(_UINT8, _integer),
+    pickle.BINUNICODE: _push_content(_UINT32, bytes.decode),
+    pickle.SHORT_BINUNICODE: _push_content(_UINT8, bytes.decode),
+    pickle.BINSTRING: _push_content(_UINT32, bytes.decode),  # str of Python 2
+    pickle.SHORT_BINSTRING: _push_content(_UINT8, bytes.decode),
+    pickle.BINBYTES: _push_content(_UINT32, bytes),
+    pickle.SHORT_BINBYTES: _push_content(_UINT8, bytes),
+    pickle.MARK: _mark,
+    pickle.TUPLE: _push(lambda machine: tuple(machine.pop_mark())),
+    pickle.TUPLE1: _tuple(1),
+    pickle.TUPLE2: _tuple(2),
+    pickle.TUPLE3: _tuple(3),
+    pickle.BINPUT: _put(_UINT8),
+    pickle.LONG_BINPUT: _put(_UINT32),
+    pickle.MEMOIZE: _memoize,
+    pickle.BINGET: _push(lambda machine: machine.memo[machine.number(_UINT8)]),
+    pickle.LONG_BINGET: _push(lambda machine: machine.memo[machine.number(_UINT32)]),
+    pickle.APPEND: _append,
+    pickle.APPENDS: _appends,
+    pickle.SETITEM: _set_item,
+    pickle.SETITEMS: _set_items,
+    pickle.GLOBAL: _push(lambda machine: find_global(machine.line(), machine.line())),
+    pickle.STACK_GLOBAL: _stack_global,
+    pickle.REDUCE: _reduce,
+    pickle.BINPERSID: _persistent,
+    pickle.BUILD: _build,
+}

@@ -1,14 +1,14 @@
-"""Which of a checkpoint's dictionaries is the state dict."""
+"""Find the state dict in a checkpoint."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Any
 
-from ..tensor_index import BadFile, shown
+from ..tensor_index import BadFile, printable
 from .globals import SAVE_AGAIN, Tensor
 
-# Averaged weights come first, as in timm: they are what training scripts evaluate and publish.
+# Averaged weights come first, as in timm: training scripts evaluate and publish these.
 NAMES = (
     "state_dict_ema",
     "model_ema",
@@ -22,73 +22,60 @@ NAMES = (
     "weights",
     "params",
 )
-_DEPTH = 3
+_MAX_DEPTH = 3
 
-# Of torch.compile around or within DataParallel or AveragedModel; and the counter of the latter.
+# torch.compile may be outside or inside DataParallel or AveragedModel.
 _PREFIXES = ("_orig_mod.", "module.", "_orig_mod.")
-_COUNTER = "n_averaged"
+_COUNTER = "n_averaged"  # AveragedModel's, without the prefix
 
 
-def find_state_dict(content: Any) -> tuple[dict[str, Tensor], tuple[str, ...]]:
-    """Find the tensors of a network in what ``torch.save`` was given.
+def find_state_dict(content: Any) -> dict[str, Tensor]:
+    """Find the tensors of a network in an object that ``torch.save`` wrote.
 
-    The first that exists is taken: a dictionary under one of ``NAMES``, in their order, or in a
-    dictionary there; the outermost dictionary itself; the only dictionary in it that holds tensors.
-    Prefixes that wrappers give to all of its keys are left off.
+    The first match wins: a dictionary under one of ``NAMES``, in their order, searched recursively;
+    the outermost dictionary; the only dictionary in it that holds tensors. A wrapper's prefix that
+    all keys share is removed.
 
-    Returns
-    -------
-    tuple
-        The tensors by key; notes on what was chosen and left off.
+    Raises
+    ------
+    BadFile
+        If there are no named tensors, or several dictionaries qualify.
     """
-    found = dict(_named(content, "", _DEPTH))
-    if not found:
-        found = dict(_unnamed(content))
-        if len(found) != 1:
-            raise _no_telling(content, list(found))
-    (taken, tensors), *others = found.items()
-    notes = []
-    if taken:
-        passed = f", not {' or '.join(path or 'what is beside it' for path, _ in others)}"
-        notes.append(f"took {taken}{passed if others else ''}")
+    tensors = next(_named(content, _MAX_DEPTH), None) or _only_one(content)
     for prefix in _PREFIXES:
         keys = [key for key in tensors if key != _COUNTER]
         if keys and all(key.startswith(prefix) for key in keys):
             tensors = {key[len(prefix) :]: tensors[key] for key in keys}
-            notes.append(f"left off the prefix {prefix}")
-    return tensors, tuple(notes)
+    return tensors
 
 
-def _named(content: Any, path: str, depth: int) -> Iterator[tuple[str, dict[str, Tensor]]]:
+def _named(content: Any, depth: int) -> Iterator[dict[str, Tensor]]:
     if type(content) is not dict or not depth:
         return
     for name in NAMES:
         if name in content:
-            yield from _named(content[name], f"{path}.{name}" if path else name, depth - 1)
+            yield from _named(content[name], depth - 1)
     tensors = _tensors(content)
     if tensors:
-        yield path, tensors
+        yield tensors
 
 
-def _unnamed(content: Any) -> Iterator[tuple[str, dict[str, Tensor]]]:
-    for name, item in content.items() if type(content) is dict else ():
-        tensors = _tensors(item)
-        if tensors:
-            yield shown(name), tensors
+def _only_one(content: Any) -> dict[str, Tensor]:
+    items = content.items() if type(content) is dict else ()
+    found = [(printable(name), tensors) for name, item in items if (tensors := _tensors(item))]
+    if len(found) == 1:
+        return found[0][1]
+    if found:
+        names = " and ".join(name for name, _ in found[:5])
+        raise BadFile(f"holds tensors in {names}; which are the weights is unknown; {SAVE_AGAIN}")
+    kind = f"a {type(content).__name__}"
+    if type(content) is dict:
+        keys = ", ".join(printable(key) for key in list(content)[:5])
+        kind = f"a dictionary of {keys or 'nothing'}"
+    raise BadFile(f"holds {kind}, and no tensors by name; {SAVE_AGAIN}")
 
 
 def _tensors(content: Any) -> dict[str, Tensor]:
     if type(content) is not dict:
         return {}
     return {key: item for key, item in content.items() if type(key) is str and type(item) is Tensor}
-
-
-def _no_telling(content: Any, paths: list[str]) -> BadFile:
-    if paths:
-        some = " and ".join(paths[:5])
-        return BadFile(f"holds tensors in {some}, no telling which are the weights; {SAVE_AGAIN}")
-    what = f"a {type(content).__name__}"
-    if type(content) is dict:
-        some = ", ".join(shown(key) for key in list(content)[:5])
-        what = f"a dictionary of {some or 'nothing'}"
-    return BadFile(f"holds {what}, and no tensors by name; {SAVE_AGAIN}")

@@ -35,7 +35,7 @@ from gluondense.weights.formats.torch import file as torch_file
 def test_reads_a_state_dict(tmp_path, form, protocol):
     path = write(tmp_path, FORMATS[form](state_dict(), protocol))
     with open_weights(path) as file:
-        assert (file.format, file.style, file.notes) == ("torch", form, ())
+        assert file.format == "torch"
         assert file.shapes == {name: array.shape for name, array in TENSORS.items()}
         assert file.dtypes == {name: array.dtype for name, array in TENSORS.items()}
         assert_same(dict(file), TENSORS)
@@ -88,7 +88,7 @@ def test_reads_views_of_storages_as_the_oldest_files_have_them(tmp_path):
     path = write(tmp_path, legacy_file({"a": one}, view=(("5", 2, 1),)))
     assert read(path)["a"].tolist() == [2]
     path = write(tmp_path, legacy_file({"a": one}, view=(("5", 3, 1),)))
-    assert "reaches out of its record" in refusal(path)
+    assert "beyond the end of its record" in refusal(path)
 
 
 @both
@@ -160,41 +160,28 @@ def one(value):
 
 
 @pytest.mark.parametrize(
-    ("checkpoint", "expected", "note"),
+    ("checkpoint", "expected"),
     [
-        ({"state_dict": one(1), "epoch": 3}, 1, "took state_dict"),
-        ({"model": one(1), "optimizer": {"state": {0: one(2)}}}, 1, "took model"),
-        ({"optimizer": {}, "net": one(1)}, 1, "took net"),
-        (
-            {"state_dict": one(1), "state_dict_ema": one(2)},
-            2,
-            "took state_dict_ema, not state_dict",
-        ),
-        ({"model": one(1), "model_ema": one(2), "epoch": 1}, 2, "took model_ema, not model"),
-        ({"state_dict": {"model": one(1)}}, 1, "took state_dict.model"),
-        (
-            {"step": tensor(np.array(5)), "model": one(1)},
-            1,
-            "took model, not what is beside it",
-        ),
-        ({"backbone": one(1), "epoch": 3}, 1, "took 'backbone'"),
-        ({"model": {"name": "densenet121"}, "state_dict": one(1)}, 1, "took state_dict"),
-        ({**one(1), "extra": {"version": 1}}, 1, None),
-        ({"module.w": tensor(np.array([1]))}, 1, "left off the prefix module."),
-        ({"_orig_mod.w": tensor(np.array([1]))}, 1, "left off the prefix _orig_mod."),
-        ({"n_averaged": tensor(np.array(5)), "w": tensor(np.array([1]))}, None, None),
-        (
-            {"n_averaged": tensor(np.array(5)), "module.w": tensor(np.array([1]))},
-            1,
-            "left off the prefix module.",
-        ),
+        ({"state_dict": one(1), "epoch": 3}, 1),
+        ({"model": one(1), "optimizer": {"state": {0: one(2)}}}, 1),
+        ({"optimizer": {}, "net": one(1)}, 1),
+        ({"state_dict": one(1), "state_dict_ema": one(2)}, 2),
+        ({"model": one(1), "model_ema": one(2), "epoch": 1}, 2),
+        ({"state_dict": {"model": one(1)}}, 1),
+        ({"step": tensor(np.array(5)), "model": one(1)}, 1),
+        ({"backbone": one(1), "epoch": 3}, 1),
+        ({"model": {"name": "densenet121"}, "state_dict": one(1)}, 1),
+        ({**one(1), "extra": {"version": 1}}, 1),
+        ({"module.w": tensor(np.array([1]))}, 1),
+        ({"_orig_mod.w": tensor(np.array([1]))}, 1),
+        ({"n_averaged": tensor(np.array(5)), "w": tensor(np.array([1]))}, None),
+        ({"n_averaged": tensor(np.array(5)), "module.w": tensor(np.array([1]))}, 1),
     ],
 )
-def test_finds_the_state_dict(tmp_path, checkpoint, expected, note):
+def test_finds_the_state_dict(tmp_path, checkpoint, expected):
     with open_weights(write(tmp_path, zip_file(checkpoint))) as file:
         assert file["w"].tolist() == [expected or 1]
         assert list(file) == (["w"] if expected else ["n_averaged", "w"])
-        assert file.notes == ((note,) if note else ())
 
 
 def test_a_prefix_of_some_names_is_part_of_them(tmp_path):
@@ -210,7 +197,7 @@ def test_a_prefix_of_some_names_is_part_of_them(tmp_path):
         ([tensor(WEIGHT)], "holds a list, and no tensors by name"),
         (tensor(WEIGHT), "holds a Tensor, and no tensors by name"),
         ({0: tensor(WEIGHT)}, "holds a dictionary of 0, and no tensors by name"),
-        ({"g": one(1), "d": one(2)}, "tensors in 'g' and 'd', no telling which are the weights"),
+        ({"g": one(1), "d": one(2)}, "tensors in 'g' and 'd'; which are the weights is unknown"),
     ],
 )
 def test_says_what_there_is_where_no_weights_are(tmp_path, content, message):
