@@ -1,4 +1,4 @@
-"""The pages hold what the tables hold, their commands can be run, and all are on the site."""
+"""The pages agree with the tables, their commands can be run, and all are on the site."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_the_page_of_weights_lists_all_naming_schemes(root):
 
 @pytest.fixture(scope="module")
 def check():
-    """The script that runs the examples; it reads other scripts by their names."""
+    """The script that checks the examples; it imports other scripts by name."""
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(ROOT / "scripts"))
         yield importlib.import_module("dev.docs_check")
@@ -113,7 +113,10 @@ def test_the_reference_has_all_public_names():
     [
         ("python scripts/nowhere.py", "no script scripts/nowhere.py"),
         ("python scripts/export.py", "required: run_folder"),
-        ("X=1 python scripts/export.py runs/a \\\n --targets onnx", "unrecognized"),
+        ("gluondense export", "required: run_folder"),
+        ("X=1 gluondense export runs/a \\\n --targets onnx", "unrecognized"),
+        ("gluondense exprot runs/a", "did you mean 'export'"),
+        ("gluondense launch -n 2 -- gluondense train cifar --epoch x", "invalid int value"),
         ("make demo && make tests", "no target tests"),
         ("make demo DATA=x", "no DATA"),
         ('pip install -e ".[gpu]"', "no extra gpu"),

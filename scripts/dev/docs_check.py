@@ -1,8 +1,8 @@
-"""Run the marked examples of the docs, each page's in a temporary folder of its own.
+"""Run the marked examples of the docs.
 
-A fenced block of sh or Python behind a line <!-- docs-check: run --> is run, one after the other in
-the page's folder, where scripts/ is this one. tests/test_docs.py checks all others: what they call
-is there and takes its arguments.
+A fenced block of sh or Python after a line <!-- docs-check: run --> is run. The blocks of a page
+share a temporary folder, which has a link to scripts/. tests/test_docs.py checks all other blocks
+without running them: commands and names must exist, and commands must accept their arguments.
 """
 
 from __future__ import annotations
@@ -22,34 +22,26 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any, Callable, Optional
 
+from gluondense.__main__ import main as gluondense_command
 from gluondense.commands.arguments import Parser
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "scripts"))  # the scripts whose arguments are checked
 MARK = "<!-- docs-check: run -->"
 FENCE = re.compile(r"^( *)```(\w+)[^\n]*\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
-# Programs of others, whose arguments are theirs to check.
+# Other programs, whose arguments are not checked.
 TOOLS = {
     *("apt-get", "cd", "cp", "curl", "export", "git", "kill", "ls", "mkdir", "mkdocs", "ruff"),
-    *(
-        "model-archiver",
-        "multi-model-server",
-        "source",
-        "ssh",
-        "sudo",
-        "tar",
-        "taskset",
-        "unzip",
-        "xdg-open",
-    ),
+    *("model-archiver", "multi-model-server", "source", "ssh", "sudo", "tar", "taskset", "unzip"),
+    "xdg-open",
 }
 
 
 @dataclasses.dataclass(frozen=True)
 class Block:
-    """A fenced block: its place, its language, its text without indent, whether it is to run."""
+    """A fenced block of a page; ``text`` is without indent, ``runs`` if it is marked."""
 
     page: Path
     line: int
@@ -59,7 +51,7 @@ class Block:
 
     @property
     def place(self) -> str:
-        """Where it is, as compilers say it."""
+        """Page and line, in the format of compilers."""
         return f"{self.page.relative_to(ROOT)}:{self.line}"
 
 
@@ -82,17 +74,17 @@ def main(argv: Optional[list[str]] = None) -> int:
                 if error:
                     print(error, file=sys.stderr)
                     failed += 1
-                    break  # what follows builds on it
+                    break  # the following blocks depend on it
     return 1 if failed else 0
 
 
 def pages() -> list[Path]:
-    """All pages with examples."""
+    """Return all pages with examples."""
     return [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 
 def blocks(page: Path) -> list[Block]:
-    """Return a page's fenced blocks that have a language."""
+    """Return the fenced blocks of a page that name a language."""
     text = page.read_text(encoding="utf-8")
     found = []
     for fence in FENCE.finditer(text):
@@ -104,7 +96,7 @@ def blocks(page: Path) -> list[Block]:
 
 
 def run(block: Block, folder: Path, timeout: float) -> str:
-    """Run a block; return what it said if it failed, else nothing."""
+    """Run a block; return its output if it failed, else an empty string."""
     shell = {"sh": ["bash", "-euo", "pipefail", "-c"], "python": [sys.executable, "-c"]}
     environment = {
         **os.environ,
@@ -122,13 +114,13 @@ def run(block: Block, folder: Path, timeout: float) -> str:
             timeout=timeout,
         )
     except subprocess.TimeoutExpired:
-        return f"not done after {timeout:g} s"
+        return f"not finished after {timeout:g} s"
     return f"{done.stdout}\nexit code {done.returncode}" if done.returncode else ""
 
 
 def complaints(block: Block) -> list[str]:
-    """Return what nobody could run of a block of sh or Python, without running it."""
-    if block.language == "python" and ">>>" not in block.text:  # doctest has the others
+    """Return the errors of a block of sh or Python that are found without running it."""
+    if block.language == "python" and ">>>" not in block.text:  # doctest checks the others
         try:
             return list(_missing_names(ast.parse(block.text)))
         except SyntaxError as error:
@@ -154,12 +146,12 @@ def _missing_names(tree: ast.AST) -> Iterator[str]:
 
 
 def commands(text: str) -> Iterator[list[str]]:
-    """Yield the words of each command, without assignments in front, comments and redirections."""
+    """Yield the words of each command, without assignments, comments and redirections."""
     for line in text.replace("\\\n", " ").splitlines():
         words = shlex.shlex(line, posix=True, punctuation_chars=True)
         words.whitespace_split = True
         command: list[str] = []
-        skip = False  # the file of a redirection
+        skip = False  # whether this word is the file of a redirection
         for word in [*words, ";"]:
             if set(word) <= set("();&|"):
                 while command and re.fullmatch(r"\w+=.*", command[0]):
@@ -176,7 +168,7 @@ def commands(text: str) -> Iterator[list[str]]:
 
 
 def complaint(words: list[str]) -> str:
-    """Say why a command can't be run, or nothing.
+    """Return why a command cannot be run, or an empty string.
 
     Examples
     --------
@@ -184,11 +176,22 @@ def complaint(words: list[str]) -> str:
     'make has no target tests'
     """
     name, *arguments = words
-    checks: dict[str, Any] = {"python": _python, "make": _make, "pip": _pip}
+    checks: dict[str, Any] = {
+        "gluondense": _gluondense,
+        "python": _python,
+        "make": _make,
+        "pip": _pip,
+    }
     base = Path(name).name
     if base in checks:
         return checks[base](arguments)
     return "" if base in TOOLS else f"unknown command {name}: if it is right, add it to TOOLS"
+
+
+def _gluondense(arguments: list[str]) -> str:
+    at = arguments.index("--") if "--" in arguments else len(arguments)
+    launched = complaint(arguments[at + 1 :]) if arguments[at + 1 :] else ""
+    return _refused("gluondense", gluondense_command, arguments) or launched
 
 
 def _python(arguments: list[str]) -> str:
@@ -200,15 +203,16 @@ def _python(arguments: list[str]) -> str:
         return f"there is no module {module}"
     if not (ROOT / first).is_file():
         return f"there is no script {first}"
-    return _refused(".".join(Path(first).with_suffix("").parts[1:]), rest)
+    module = importlib.import_module(".".join(Path(first).with_suffix("").parts[1:]))
+    return _refused(first, module.main, rest)
 
 
-class _Parsed(Exception):  # the good end
-    """The arguments were understood."""
+class _Parsed(Exception):  # not an error
+    """The arguments were accepted."""
 
 
-def _refused(script: str, arguments: list[str]) -> str:
-    """Let a script read its arguments, and stop it there."""
+def _refused(name: str, main: Callable[[list[str]], int], arguments: list[str]) -> str:
+    """Let a command parse its arguments and stop it there; return its message if it refuses."""
     parse = argparse.ArgumentParser.parse_args
 
     def only_parse(parser: Any, *args: Any, **kwargs: Any) -> None:
@@ -218,15 +222,15 @@ def _refused(script: str, arguments: list[str]) -> str:
     said = io.StringIO()
     argparse.ArgumentParser.parse_args = only_parse  # type: ignore[assignment,method-assign]
     try:
-        with contextlib.redirect_stderr(said):
-            importlib.import_module(script).main(arguments)
+        with contextlib.redirect_stderr(said), contextlib.redirect_stdout(io.StringIO()):
+            code = main(arguments)
     except _Parsed:
         return ""
-    except SystemExit:
-        return f"{script}.py {shlex.join(arguments)}: {said.getvalue().strip()}"
+    except SystemExit as stop:
+        code = stop.code
     finally:
         argparse.ArgumentParser.parse_args = parse  # type: ignore[method-assign]
-    return f"{script}.py parses no arguments"
+    return f"{name} {shlex.join(arguments)}: {said.getvalue().strip()}" if code else ""
 
 
 def _make(arguments: list[str]) -> str:
@@ -241,11 +245,13 @@ def _make(arguments: list[str]) -> str:
 
 
 def _pip(arguments: list[str]) -> str:
-    known = re.findall(r'^        "([\w-]+)": \[', (ROOT / "setup.py").read_text(), re.MULTILINE)
+    metadata = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    extras = metadata.split("[project.optional-dependencies]\n")[1].split("\n[")[0]
+    known = re.findall(r"^([\w-]+) = \[", extras, re.MULTILINE)
     for word in arguments:
         for extra in (re.findall(r"^(?:\.|gluondense)\[(.+)\]$", word) or [""])[0].split(","):
             if extra and extra not in known:
-                return f"setup.py has no extra {extra}"
+                return f"pyproject.toml has no extra {extra}"
     return ""
 
 

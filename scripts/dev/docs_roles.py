@@ -1,4 +1,4 @@
-"""The docstrings' Sphinx roles as links of the docs site: a Griffe extension for mkdocs.yml."""
+"""Griffe extension for mkdocs.yml that turns Sphinx roles in docstrings into links."""
 
 from __future__ import annotations
 
@@ -10,24 +10,23 @@ from griffe import Extension, Object
 # :func:`gluondense.export`, :class:`~gluondense.Thing`, :meth:`stages` …
 ROLE = re.compile(r":(?:class|data|exc|func|meth|mod):`~?([\w.]+)`")
 
-# What a Gluon block takes and gives, as MXNet's own docstrings have it.
+# Inputs and outputs of a Gluon block, in the format of MXNet's docstrings.
 SHAPES = re.compile(r"^(Inputs(?: / Outputs)?|Outputs)\n((?: {4}.*\n?)+)", re.MULTILINE)
 SECTION = re.compile(r"^\w+\n-{3,}$", re.MULTILINE)
-# Where Griffe finds what a package lends.
+# Public name -> the object that Griffe finds, for packages that export a name lazily.
 HIDDEN = {
-    "gluondense.deploy.archive": "gluondense.deploy.serving.archive.archive",
-    "gluondense.export": "gluondense.deploy.exporter.export",
+    "gluondense.export": "gluondense.deploy.export",
 }
 LINK = re.compile(r"`([^`<]+?)\s*<(\S+?)>`__?")
 
 
 def as_markdown(text: str) -> str:
-    """Write roles as code, those of full names as links, and links as Markdown's.
+    """Convert roles of full names to links, other roles to code, and links to Markdown.
 
     Examples
     --------
-    >>> as_markdown("see :func:`gluondense.export`, :meth:`stages` and `a page <https://x.org>`_")
-    'see [`gluondense.export`][gluondense.export], `stages` and [a page](https://x.org)'
+    >>> as_markdown("see :func:`gluondense.fit`, :meth:`stages` and `a page <https://x.org>`_")
+    'see [`gluondense.fit`][gluondense.fit], `stages` and [a page](https://x.org)'
     """
 
     def role(found: re.Match[str]) -> str:
@@ -42,7 +41,7 @@ def as_markdown(text: str) -> str:
 
 
 def lift_shapes(text: str) -> str:
-    r"""Put inputs and outputs in front of the sections, where they are text.
+    r"""Move inputs and outputs in front of the numpydoc sections, as text.
 
     Examples
     --------
@@ -59,9 +58,9 @@ def lift_shapes(text: str) -> str:
 
 
 class SphinxRoles(Extension):
-    """Changes each docstring when Griffe has read it."""
+    """Convert each docstring after Griffe has read it."""
 
     def on_object(self, *, obj: Object, **kwargs: Any) -> None:
-        """Change the docstring of a module, class, function or attribute."""
+        """Convert the docstring of a module, class, function or attribute."""
         if obj.docstring:
             obj.docstring.value = as_markdown(lift_shapes(obj.docstring.value))

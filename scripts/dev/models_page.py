@@ -17,6 +17,7 @@ from tabulate import tabulate
 import gluondense
 from gluondense.analysis.comparison import table
 from gluondense.analysis.costs import Summary
+from gluondense.commands.arguments import Parser
 from gluondense.models import SPECS, NetworkSpec, csp_densenet, csp_resnet, densenet, dpn
 
 PAGE = """\
@@ -209,5 +210,13 @@ def _deviations(network: Any) -> str:
     return found.replace("``", "`")
 
 
+def main(argv: list[str] | None = None) -> int:
+    """Write the page."""
+    parser = Parser(description=__doc__)
+    parser.add_argument("file", type=Path)
+    parser.parse_args(argv).file.write_text(models_page(), encoding="utf-8")
+    return 0
+
+
 if __name__ == "__main__":
-    Path(sys.argv[1]).write_text(models_page(), encoding="utf-8")
+    sys.exit(main())
