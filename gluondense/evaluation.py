@@ -1,51 +1,54 @@
-"""Anything that classifies, a run, an export or published weights, on a whole test set."""
+"""Evaluation of a run, an export or published weights on the test images of a data set."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any, Optional, Union
 
 import mxnet as mx
 import numpy as np
 from mxnet import gluon
 
 from .analysis.predictions import Predictions, evaluate
-from .data import DATASETS, ArrayLoader, load_dataset
 from .data.datasets.imagenet import ImageFiles, open_images
+from .data.datasets.registry import DATASETS, load_dataset
+from .data.loaders.array import ArrayLoader
 from .data.loaders.stream import StreamLoader
 from .data.transforms.image import EvalTransform
 from .deploy.artifact import load_exported
-from .reports.page import document, plot, table
-from .training import TrainConfig, load
+from .errors import check_known
+from .training.checkpoint import load
+from .training.config import TrainConfig
 from .training.data import Data
-from .weights import find_weights
+from .weights.catalog import find_weights
 from .weights.published import PublishedError, published_errors
 from .zoo import get_model
 
 
 @dataclass(frozen=True)
-class Subject:
-    """What is evaluated, and what images it takes.
+class EvaluatedModel:
+    """The model under evaluation: a network and the preprocessing of its images.
 
     Parameters
     ----------
     name
-        What the user called it.
+        The name by which it was opened.
     net
-        Gives logits.
+        Network that returns logits.
     model, weights
-        Names of the network, or "", and of its published weights, or "".
+        Registry name of the network and name of its published weights; "" if there are none.
     class_names
-        One an output; None if unknown.
+        A label for each output, if known.
     mean, std
-        One number a channel, for pixels scaled to [0, 1].
-    size, crop_ratio, interpolation
-        Of the images.
+        Normalization of pixels scaled to [0, 1], a number per channel.
+    size
+        (H, W) of the input.
+    crop_ratio, interpolation
+        Preprocessing of image files, see :class:`gluondense.data.preprocessing.Preprocessing`.
     config
-        Of the run that it comes from.
+        Configuration of the run, if it is one.
     """
 
     name: str
@@ -61,49 +64,70 @@ class Subject:
     config: Optional[TrainConfig] = None
 
 
-def open_subject(name: str, devices: Sequence[mx.Context]) -> Subject:
-    """Load a run's folder, a checkpoint, an export or published weights.
+def open_model(name: str, devices: Sequence[mx.Context]) -> EvaluatedModel:
+    """Open a run folder, a checkpoint, an export or published weights.
 
     Parameters
     ----------
     name
-        A folder, an export's prefix or one of its files, or a name such as
-        ``"densenet121.tv_in1k"`` of ``WEIGHTS``, or of a network, for its first weights.
+        A folder, the prefix or a file of an export, or a name such as ``"densenet121.tv_in1k"`` of
+        ``WEIGHTS``; the name of a network selects its first weights.
     devices
-        Where it runs.
+        Devices on which it runs. An export runs on the first one.
 
     Raises
     ------
     ValueError
-        If it is none of these, or doesn't say what images it takes.
+        If the name is unknown, or the export lacks its normalization or returns no logits.
     OSError
-        If a file can't be had.
+        If a file cannot be read or downloaded.
     """
     if Path(name).is_dir():
-        saved = load(name)
-        config = TrainConfig.from_dict(saved.config)
-        height, width = saved.input_shape[2:]
-        return Subject(
-            name,
-            saved.network(list(devices)),
-            saved.model_name,
-            "",
-            saved.class_names,
-            saved.mean,
-            saved.std,
-            (height, width),
-            config.crop_ratio,
-            config.interpolation,
-            config,
-        )
+        return _open_run(name, devices)
     if Path(f"{name}-symbol.json").is_file() or Path(name).is_file():
-        return _exported(name, devices[0])
+        return _open_export(name, devices[0])
+    return _open_weights(name, devices)
+
+
+def _open_run(name: str, devices: Sequence[mx.Context]) -> EvaluatedModel:
+    saved = load(name)
+    config = TrainConfig.from_dict(saved.config)
+    height, width = saved.input_shape[2:]
+    return EvaluatedModel(
+        name,
+        saved.network(list(devices)),
+        saved.model_name,
+        "",
+        saved.class_names,
+        saved.mean,
+        saved.std,
+        (height, width),
+        config.crop_ratio,
+        config.interpolation,
+        config,
+    )
+
+
+def _open_export(name: str, device: mx.Context) -> EvaluatedModel:
+    net = load_exported(name, device)
+    metadata = net.metadata
+    mean, std = metadata.normalization(name)
+    if metadata.preprocess or metadata.output != "logits":
+        raise ValueError(
+            f"{name} takes pixels or gives no logits: evaluate an export without these options."
+        )
+    height, width = metadata.input_shape[2:]
+    return EvaluatedModel(
+        name, net, metadata.model or "", "", metadata.class_names, mean, std, (height, width)
+    )
+
+
+def _open_weights(name: str, devices: Sequence[mx.Context]) -> EvaluatedModel:
     model, _, tag = name.partition(".")
     row = find_weights(model, tag or None)
     net = get_model(model, pretrained=row.tag, ctx=list(devices))
     images = row.preprocessing
-    side = images.input_size
-    return Subject(
+    return EvaluatedModel(
         name,
         net,
         model,
@@ -111,105 +135,64 @@ def open_subject(name: str, devices: Sequence[mx.Context]) -> Subject:
         None,
         images.mean,
         images.std,
-        (side, side),
+        (images.input_size, images.input_size),
         images.crop_ratio,
         images.interpolation,
     )
 
 
-def _exported(name: str, device: mx.Context) -> Subject:
-    net = load_exported(name, device)
-    about = net.metadata
-    if about.mean is None or about.std is None:
-        raise ValueError(f"{name} was exported without mean and std: export it again with them.")
-    if about.preprocess or about.output != "logits":
-        raise ValueError(
-            f"{name} takes pixels or gives no logits: evaluate an export without these options."
-        )
-    height, width = about.input_shape[2:]
-    return Subject(
-        name, net, about.model or "", "", about.class_names, about.mean, about.std, (height, width)
-    )
-
-
 @dataclass(frozen=True)
-class Report:
-    """An evaluation with what it is of, ready to be printed and written."""
+class Evaluation:
+    """The predictions of a model for the test images of a data set.
 
-    subject: Subject
+    Parameters
+    ----------
+    model
+        The model under evaluation.
+    dataset
+        Name of the data set.
+    crops
+        Crops per image.
+    class_names
+        A label for each class.
+    predictions
+        Predictions for all test images.
+    skipped
+        Number of images that could not be decoded.
+    published
+        Published errors of the same network on the same data set.
+    """
+
+    model: EvaluatedModel
     dataset: str
     crops: int
     class_names: tuple[str, ...]
-    answers: Predictions
+    predictions: Predictions
     skipped: int
     published: list[PublishedError]
 
     def to_dict(self) -> dict[str, Any]:
-        """All figures, ready for JSON; recalls of classes without images are null."""
-        recalls = self.answers.recalls(len(self.class_names))
+        """Return all metrics, ready for JSON; the recall of a class without images is null."""
+        recalls = self.predictions.recalls(len(self.class_names))
         return {
-            "model": self.subject.name,
-            "network": self.subject.model,
+            "model": self.model.name,
+            "network": self.model.model,
             "dataset": self.dataset,
-            "images": int(self.answers.readable.sum()),
+            "images": int(self.predictions.readable.sum()),
             "skipped": self.skipped,
             "crops": self.crops,
-            "input_size": list(self.subject.size),
-            "crop_ratio": self.subject.crop_ratio,
-            "interpolation": self.subject.interpolation,
-            "top1": self.answers.top_accuracy(1),
-            "top5": self.answers.top_accuracy(5),
-            "loss": self.answers.loss,
+            "input_size": list(self.model.size),
+            "crop_ratio": self.model.crop_ratio,
+            "interpolation": self.model.interpolation,
+            "top1": self.predictions.top_accuracy(1),
+            "top5": self.predictions.top_accuracy(5),
+            "loss": self.predictions.loss,
             "published": [vars(error) for error in self.published],
             "classes": {
                 name: None if np.isnan(recall) else float(recall)
                 for name, recall in zip(self.class_names, recalls)
             },
         }
-
-    def lines(self, worst: int = 5) -> list[str]:
-        """Say it in words, with the classes that are recognised worst."""
-        figures = self.to_dict()
-        crops = f"{self.crops} crop{'s' * (self.crops > 1)}"
-        ours = 100 - 100 * figures["top1"], 100 - 100 * figures["top5"]
-        lines = [
-            f"{figures['images']:,} images of {self.dataset}, {crops}: "
-            f"top-1 {figures['top1']:.3%}, top-5 {figures['top5']:.3%} "
-            f"(error {ours[0]:.2f} / {ours[1]:.2f} %)"
-        ]
-        if self.skipped:
-            lines.append(f"{self.skipped} could not be read and count nowhere")
-        for error in self.published:
-            both = f"{error.top1:.2f}" + ("" if error.top5 is None else f" / {error.top5:.2f}")
-            lines.append(f"published: error {both} % ({error.source})")
-        known = [(share, name) for name, share in figures["classes"].items() if share is not None]
-        shares = ", ".join(f"{name} {share:.1%}" for share, name in sorted(known)[:worst])
-        return [*lines, f"recognised worst: {shares}"]
-
-    def page(self) -> str:
-        """Give a page with all figures, which needs nothing but a browser."""
-        # Imported here: plotly takes a second, and only pages need it.
-        from .reports.figures import confusion_figure, recall_figure
-
-        figures = self.to_dict()
-        classes = figures.pop("classes")
-        body = "".join(f"<p>{escape(line)}</p>" for line in self.lines())
-        shares = {
-            name: "no images" if share is None else f"{share:.1%}"
-            for name, share in classes.items()
-        }
-        plots = (
-            f'<div class="split">{plot(confusion_figure(self.answers, self.class_names))}'
-            f"{plot(recall_figure(self.answers, self.class_names))}</div>"
-        )
-        del figures["published"]
-        return document(
-            f"{self.subject.model or self.subject.name} on {self.dataset}",
-            f"evaluation of {figures['images']:,} images",
-            f"<section>{body}</section><section><h2>Classes</h2>{plots}</section>"
-            f'<section><div class="columns">{table("Evaluation", figures)}'
-            f"{table('Recognised', shares)}</div></section>",
-        )
 
 
 def open_test_data(
@@ -223,87 +206,83 @@ def open_test_data(
     Raises
     ------
     ValueError, OSError
-        If it can't be had or is not what it should be.
+        If the data set is unknown, or cannot be downloaded or read.
     """
     if dataset == "imagenet":
         return open_images(data_dir, None, rec_val, ground_truth, training=False)
-    if dataset not in DATASETS:
-        raise ValueError(f"unknown data set {dataset!r}; choose from {', '.join(DATASETS)}")
+    check_known("data set", dataset, DATASETS)
     return load_dataset(dataset, data_dir)
 
 
-def evaluate_subject(
-    subject: Subject,
+def evaluate_model(
+    model: EvaluatedModel,
     data: Data,
     devices: Sequence[mx.Context],
     crops: int = 1,
     batch_size: int = 32,
     workers: int = 0,
-) -> Report:
+) -> Evaluation:
     """Classify all test images of a data set.
 
     Parameters
     ----------
-    subject
-        What classifies.
+    model
+        The model under evaluation.
     data
-        From :func:`open_test_data`.
+        Data set from :func:`open_test_data`.
     devices
-        That share each batch.
+        Devices among which each batch is split.
     crops
-        1 or 10 of each image, whose probabilities are averaged.
+        1 or 10 crops per image, whose probabilities are averaged.
     batch_size
-        Images a batch, over all devices, each of all its crops.
+        Images per batch over all devices; a batch contains all crops of an image.
     workers
-        Processes that prepare images from files.
+        Processes that decode images from files.
 
     Raises
     ------
     ValueError
-        If the classes or channels don't fit each other, or ten crops are asked of arrays.
+        If classes or channels of model and data differ, or ten crops are requested of arrays.
     """
     names = data.info.class_names
-    own = subject.class_names
+    own = model.class_names
     if own is not None and len(own) != len(names):
-        raise ValueError(f"{subject.name} knows {len(own)} classes, the data has {len(names)}.")
-    if len(subject.mean) != data.info.in_channels:
+        raise ValueError(f"{model.name} knows {len(own)} classes, the data has {len(names)}.")
+    if len(model.mean) != data.info.in_channels:
         raise ValueError(
-            f"{subject.name} takes images of {len(subject.mean)} channels, "
+            f"{model.name} takes images of {len(model.mean)} channels, "
             f"{data.info.name} has {data.info.in_channels}."
         )
-    loader, skipped = _loader(subject, data, crops, batch_size, workers), 0
-    answers = evaluate(subject.net, loader, batch_size, devices)
-    if answers.top_classes.max() >= len(names):
-        raise ValueError(f"{subject.name} has other classes than the {len(names)} of the data.")
+    loader, skipped = _loader(model, data, crops, batch_size, workers), 0
+    predictions = evaluate(model.net, loader, batch_size, devices)
+    if predictions.top_classes.max() >= len(names):
+        raise ValueError(f"{model.name} has other classes than the {len(names)} of the data.")
     if isinstance(loader, StreamLoader):
         skipped = len(loader.bad)
         loader.close()
-    augmented = bool(subject.config and subject.config.augment)
+    augmented = bool(model.config and model.config.augment)
     published = published_errors(
-        subject.model, data.info.name, crops, augmented, weights=subject.weights
+        model.model, data.info.name, crops, augmented, weights=model.weights
     )
-    return Report(subject, data.info.name, crops, own or names, answers, skipped, published)
+    return Evaluation(model, data.info.name, crops, own or names, predictions, skipped, published)
 
 
-def _loader(subject: Subject, data: Data, crops: int, batch_size: int, workers: int) -> Any:
+def _loader(
+    model: EvaluatedModel, data: Data, crops: int, batch_size: int, workers: int
+) -> Union[ArrayLoader, StreamLoader]:
     if isinstance(data, ImageFiles):
         transform = EvalTransform(
-            subject.size,
-            subject.mean,
-            subject.std,
-            subject.crop_ratio,
-            subject.interpolation,
-            crops,
+            model.size, model.mean, model.std, model.crop_ratio, model.interpolation, crops
         )
         count = len(data.info.class_names)
         return StreamLoader(data.test, transform, batch_size, workers=workers, classes=count)
     if crops != 1:
-        raise ValueError(f"{crops} crops are of pictures in files; {data.info.name} has 1.")
+        raise ValueError(f"{crops} crops need image files; {data.info.name} is arrays: use 1.")
     return ArrayLoader(
         data.test_images,
         data.test_labels,
         batch_size,
-        resize=subject.size,
-        mean=subject.mean,
-        std=subject.std,
+        resize=model.size,
+        mean=model.mean,
+        std=model.std,
     )

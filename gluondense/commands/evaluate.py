@@ -5,13 +5,14 @@ from __future__ import annotations
 import argparse
 import json
 from dataclasses import replace
+from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Optional
 
 from .arguments import DATASETS, Parser, call
 
 if TYPE_CHECKING:
-    from ..evaluation import Report, Subject
+    from ..evaluation import EvaluatedModel, Evaluation
 
 
 def main(argv: Optional[list[str]] = None) -> int:
@@ -40,22 +41,22 @@ def _parser() -> Parser:
 
 
 def _run(args: argparse.Namespace) -> None:
-    report = _evaluate(args)
-    print("\n".join(report.lines()))
+    evaluation = _evaluate(args)
+    print("\n".join(_lines(evaluation)))
     if args.json:
-        text = json.dumps(report.to_dict(), indent=2, ensure_ascii=False) + "\n"
+        text = json.dumps(evaluation.to_dict(), indent=2, ensure_ascii=False) + "\n"
         Path(args.json).write_text(text, encoding="utf-8")
     if args.report:
-        Path(args.report).write_text(report.page(), encoding="utf-8")
+        Path(args.report).write_text(_page(evaluation), encoding="utf-8")
 
 
-def _evaluate(args: argparse.Namespace) -> Report:
-    from ..evaluation import evaluate_subject, open_subject, open_test_data
+def _evaluate(args: argparse.Namespace) -> Evaluation:
+    from ..evaluation import evaluate_model, open_model, open_test_data
     from ..training.devices import find_devices
 
     devices = find_devices(tuple(range(args.num_gpus)))
-    subject = _with_flags(open_subject(args.model, devices), args)
-    config = subject.config
+    model = _with_flags(open_model(args.model, devices), args)
+    config = model.config
     dataset = args.dataset or (config.dataset if config else "imagenet")
     data_dir, rec_val, truth = args.data_dir, args.rec_val, args.ground_truth
     if config is not None and dataset == config.dataset and not (data_dir or rec_val):
@@ -63,10 +64,10 @@ def _evaluate(args: argparse.Namespace) -> Report:
         truth = truth or config.ground_truth
     data = open_test_data(dataset, data_dir, rec_val, truth)
     batch = args.batch_size or (32 if args.crops == 1 else 8)
-    return evaluate_subject(subject, data, devices, args.crops, batch, args.workers)
+    return evaluate_model(model, data, devices, args.crops, batch, args.workers)
 
 
-def _with_flags(subject: Subject, args: argparse.Namespace) -> Subject:
+def _with_flags(model: EvaluatedModel, args: argparse.Namespace) -> EvaluatedModel:
     given: dict[str, Any] = {
         name: getattr(args, name)
         for name in ("crop_ratio", "interpolation")
@@ -76,4 +77,50 @@ def _with_flags(subject: Subject, args: argparse.Namespace) -> Subject:
         if args.input_size < 1:
             raise ValueError(f"--input-size {args.input_size} must be at least 1.")
         given["size"] = (args.input_size, args.input_size)
-    return replace(subject, **given)
+    return replace(model, **given)
+
+
+def _lines(evaluation: Evaluation, worst: int = 5) -> list[str]:
+    """Summarize an evaluation, with the classes of the lowest recall."""
+    metrics = evaluation.to_dict()
+    crops = f"{evaluation.crops} crop{'s' * (evaluation.crops > 1)}"
+    errors = 100 - 100 * metrics["top1"], 100 - 100 * metrics["top5"]
+    lines = [
+        f"{metrics['images']:,} images of {evaluation.dataset}, {crops}: "
+        f"top-1 {metrics['top1']:.3%}, top-5 {metrics['top5']:.3%} "
+        f"(error {errors[0]:.2f} / {errors[1]:.2f} %)"
+    ]
+    if evaluation.skipped:
+        lines.append(f"{evaluation.skipped} could not be read and are not counted")
+    for error in evaluation.published:
+        both = f"{error.top1:.2f}" + ("" if error.top5 is None else f" / {error.top5:.2f}")
+        lines.append(f"published: error {both} % ({error.source})")
+    known = [(recall, name) for name, recall in metrics["classes"].items() if recall is not None]
+    lowest = ", ".join(f"{name} {recall:.1%}" for recall, name in sorted(known)[:worst])
+    return [*lines, f"lowest recall: {lowest}"]
+
+
+def _page(evaluation: Evaluation) -> str:
+    """Render a self-contained HTML page with all metrics."""
+    from ..reports.figures import confusion_figure, recall_figure
+    from ..reports.page import document, plot, table
+
+    metrics = evaluation.to_dict()
+    del metrics["published"]
+    recalls = {
+        name: "no images" if recall is None else f"{recall:.1%}"
+        for name, recall in metrics.pop("classes").items()
+    }
+    summary = "".join(f"<p>{escape(line)}</p>" for line in _lines(evaluation))
+    plots = "".join(
+        plot(figure(evaluation.predictions, evaluation.class_names))
+        for figure in (confusion_figure, recall_figure)
+    )
+    return document(
+        f"{evaluation.model.model or evaluation.model.name} on {evaluation.dataset}",
+        f"evaluation of {metrics['images']:,} images",
+        f"<section>{summary}</section>"
+        f'<section><h2>Classes</h2><div class="split">{plots}</div></section>'
+        f'<section><div class="columns">{table("Evaluation", metrics)}'
+        f"{table('Recall', recalls)}</div></section>",
+    )

@@ -1,49 +1,107 @@
-"""Export a trained run's best network as symbol and params files that plain MXNet loads."""
+"""Export the best network of a run to files for MXNet or ONNX runtimes."""
 
 from __future__ import annotations
 
+import argparse
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Optional
+from typing import TYPE_CHECKING, Any, Optional
 
-import numpy as np
+from .arguments import Parser, call
 
-from .. import export, load_exported
-from ..data.datasets.imagenet import ImageFiles, decode_images
-from ..data.files.image_set import evenly_spaced
-from ..data.transforms.batch import normalize, resize
-from ..deploy import Calibration
-from ..deploy.artifact import read_metadata
-from ..deploy.artifact_files import Files, OnnxFiles
-from ..deploy.pre_post import OUTPUTS, PARAMS_DTYPES
-from ..deploy.quantization.metrics import QuantizationMetrics
-from ..deploy.targets import get_target
-from ..evaluation import Subject, evaluate_subject, open_subject
-from ..graph.ranges import METHODS
-from ..training import Checkpoint, TrainConfig, load
-from ..training.data import Data, open_data
-from ..training.devices import find_devices
-from .arguments import Parser
+if TYPE_CHECKING:
+    import numpy as np
+
+    from ..deploy.artifact_files import Files
+    from ..deploy.quantization.calibration import Calibration
+    from ..evaluation import EvaluatedModel
+    from ..training.checkpoint import Checkpoint
+    from ..training.data import Data
 
 
 def main(argv: Optional[list[str]] = None) -> int:
-    """Parse, export, print what was written; return the process's exit code."""
-    args = _parser().parse_args(argv)
+    """Export, print the files and how to load them; return the exit code.
+
+    It is 1 if the outputs of the exported graph differ from those of the network.
+    """
+    return call(_run, _parser().parse_args(argv))
+
+
+def _parser() -> Parser:
+    parser = Parser(description=__doc__)
+    add = parser.add_argument
+    add("run_folder", help="a run's folder, or one of its checkpoints")
+    add("--out", metavar="PREFIX", help="prefix of the files; default: RUN_FOLDER/export/MODEL")
+    add(
+        "--target",
+        default="portable",
+        help="portable (default): any MXNet from 1.4; onednn: faster, for CPUs and MXNet 1.9; "
+        "native: faster still, compiled here; native_bf16: the same, in bfloat16 where the CPU "
+        "has it; int8, native_int8: in int8, faster, less exact; "
+        "onnx, onnx_int8: one file for ONNX Runtime, OpenVINO, …",
+    )
+    add(
+        "--input-shape",
+        type=shape,
+        metavar="N,C,H,W",
+        help="input shape for the verification; default: the run's",
+    )
+    add(
+        "--preprocess",
+        action="store_true",
+        help="the graph takes pixels (N, H, W, C), uint8, and normalizes them",
+    )
+    add("--output", default="logits", help="logits (default), probabilities or features")
+    add(
+        "--params-dtype",
+        default="float32",
+        metavar="DTYPE",
+        help="float32 (default), or float16: half of the size, for --target portable",
+    )
+    add(
+        "--calibrate",
+        type=Path,
+        metavar="FOLDER|FILE.rec",
+        help="calibration images for an int8 target; default: the run's training images",
+    )
+    add(
+        "--calibration-method",
+        dest="method",
+        metavar="METHOD",
+        help="minmax (default), percentile or entropy",
+    )
+    add(
+        "--calibration-images",
+        dest="count",
+        type=int,
+        metavar="N",
+        help="largest number of calibration images (default: 256)",
+    )
+    add(
+        "--max-changed",
+        type=float,
+        metavar="SHARE",
+        help="largest share of them whose predicted class int8 may change (default: 0.01)",
+    )
+    return parser
+
+
+def shape(text: str) -> tuple[int, ...]:
+    """Parse ``N,C,H,W``; argparse shows the name of this function in its messages."""
+    return tuple(int(number) for number in text.split(","))
+
+
+def _run(args: argparse.Namespace) -> int:
+    from ..deploy.exporter import export
+    from ..training.checkpoint import load
+
     try:
         checkpoint = load(args.run_folder)
         input_shape = args.input_shape or checkpoint.input_shape
-        calibration = None
-        if get_target(args.target).needs_calibration:
-            images = args.calibrate or _training_images(checkpoint, input_shape, args.images)
-            calibration = Calibration(
-                images, method=args.method, count=args.images, max_changed=args.max_changed
-            )
-        elif args.calibrate:
-            raise ValueError(f"--target {args.target} is not calibrated: leave --calibrate out.")
-        net = checkpoint.network()
+        calibration = _calibration(args, checkpoint, input_shape)
         files = export(
-            net,
+            checkpoint.network(),
             args.out or _default_prefix(checkpoint),
             input_shape,
             target=args.target,
@@ -55,103 +113,53 @@ def main(argv: Optional[list[str]] = None) -> int:
             output=args.output,
             params_dtype=args.params_dtype,
         )
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
     except RuntimeError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    print(_summary(checkpoint, files))
+    print("\n".join(_summary(checkpoint, files)))
     if calibration is not None:
-        print(_harm(args.run_folder, files, input_shape))
+        print("\n".join(_quantization_summary(args.run_folder, files, input_shape)))
     return 0
 
 
-def _parser() -> Parser:
-    parser = Parser(description=__doc__)
-    parser.add_argument("run_folder", help="a run's folder, or one of its checkpoints")
-    parser.add_argument(
-        "--out",
-        metavar="PREFIX",
-        help="what the files begin with; default: RUN_FOLDER/export/MODEL",
-    )
-    parser.add_argument(
-        "--target",
-        default="portable",
-        help="portable (default): any MXNet from 1.4; onednn: faster, for CPUs and MXNet 1.9; "
-        "native: faster still, compiled here; native_bf16: the same, in bfloat16 where the CPU "
-        "has it; int8, native_int8: in 8 bits, faster, less exact; "
-        "onnx, onnx_int8: one file for ONNX Runtime, OpenVINO, …",
-    )
-    parser.add_argument(
-        "--input-shape",
-        type=shape,
-        metavar="N,C,H,W",
-        help="shape to check the files with; default: the run's",
-    )
-    parser.add_argument(
-        "--preprocess",
-        action="store_true",
-        help="the graph takes pixels (N, H, W, C), uint8, and normalizes them itself",
-    )
-    parser.add_argument(
-        "--output",
-        choices=OUTPUTS,
-        default="logits",
-        help="what the graph gives (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--params-dtype",
-        choices=PARAMS_DTYPES,
-        default="float32",
-        help="float16: half of the bytes, for --target portable (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--calibrate",
-        type=Path,
-        metavar="FOLDER|FILE.rec",
-        help="pictures for a target of 8 bits; default: the run's own training images",
-    )
-    parser.add_argument(
-        "--calibration-method", dest="method", choices=METHODS, default=Calibration.method
-    )
-    parser.add_argument(
-        "--calibration-images",
-        dest="images",
-        type=int,
-        default=Calibration.count,
-        metavar="N",
-        help="how many of them at most (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--max-changed",
-        type=float,
-        default=Calibration.max_changed,
-        metavar="SHARE",
-        help="of them, whose likeliest class 8 bits may change (default: %(default)s)",
-    )
-    return parser
+def _calibration(
+    args: argparse.Namespace, checkpoint: Checkpoint, shape: tuple[int, ...]
+) -> Optional[Calibration]:
+    from ..deploy.quantization.calibration import Calibration
+    from ..deploy.targets import get_target
 
-
-def shape(text: str) -> tuple[int, ...]:
-    """Read ``N,C,H,W``, for argparse, which calls it by this name in its messages."""
-    return tuple(int(number) for number in text.split(","))
+    if not get_target(args.target).needs_calibration:
+        if args.calibrate:
+            raise ValueError(f"--target {args.target} is not calibrated: leave --calibrate out.")
+        return None
+    names = ("method", "count", "max_changed")
+    given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
+    count = given.get("count", Calibration.count)
+    return Calibration(args.calibrate or _training_images(checkpoint, shape, count), **given)
 
 
 def _training_images(checkpoint: Checkpoint, shape: tuple[int, ...], count: int) -> np.ndarray:
+    """Return normalized training images (N, C, H, W) of the run."""
+    from ..data.datasets.imagenet import ImageFiles, decode_images
+    from ..data.files.image_set import evenly_spaced
+    from ..data.transforms.batch import normalize, resize
+    from ..training.config import TrainConfig
+    from ..training.data import open_data
+
     try:
         data = open_data(replace(TrainConfig.from_dict(checkpoint.config), download=False))
     except (ValueError, OSError) as error:
         raise type(error)(
             f"the run's own images can't be had for the calibration ({error}): "
-            "name a folder of pictures with --calibrate."
+            "name a folder of images with --calibrate."
         ) from None
-    places, (height, width) = evenly_spaced(data.train_count, count), shape[2:]
-    if isinstance(data, ImageFiles):
-        chosen = decode_images(data.train, places, (height, width))
+    indices, (height, width) = evenly_spaced(data.train_count, count), shape[2:]
+    if not isinstance(data, ImageFiles):
+        pixels = resize(data.train_images[indices], (height, width))
     else:
-        chosen = resize(data.train_images[places], (height, width))
-    return normalize(chosen, checkpoint.mean, checkpoint.std)
+        assert data.train is not None  # opened for training
+        pixels = decode_images(data.train, indices, (height, width))
+    return normalize(pixels, checkpoint.mean, checkpoint.std)
 
 
 def _default_prefix(checkpoint: Checkpoint) -> str:
@@ -161,76 +169,85 @@ def _default_prefix(checkpoint: Checkpoint) -> str:
     return str(run / "export" / checkpoint.model_name)
 
 
-def _summary(checkpoint: Checkpoint, files: Files) -> str:
-    about = read_metadata(files.metadata)
-    batch, *maps = about.input_shape
-    shape = (batch, *maps[1:], maps[0]) if about.preprocess else about.input_shape
-    kind, dtype = ("uint8", ", dtype='uint8'") if about.preprocess else ("float32", "")
-    native = about.target.startswith("native")
+def _summary(checkpoint: Checkpoint, files: Files) -> list[str]:
+    """List the files and the code that loads them."""
+    from ..deploy.artifact import read_metadata
+    from ..deploy.artifact_files import OnnxFiles, content_files, is_native
+
+    metadata = read_metadata(files.metadata)
+    batch, channels, *sides = shape = metadata.input_shape
+    dtype, argument = "float32", ""
+    if metadata.preprocess:
+        shape, dtype, argument = (batch, *sides, channels), "uint8", ", dtype='uint8'"
     lines = [f"{checkpoint.model_name} after epoch {checkpoint.epoch}, checked by loading it back:"]
-    written = [*files, files.library] if native else files
-    lines += [f"  {file} ({file.stat().st_size:,} bytes)" for file in written]
+    for file in (*content_files(files, metadata.target).values(), files.metadata):
+        lines.append(f"  {file} ({file.stat().st_size:,} bytes)")
     if isinstance(files, OnnxFiles):
-        lines += [
+        return [
+            *lines,
             "Load it in ONNX Runtime:",
             "  import numpy as np, onnxruntime",
             f"  session = onnxruntime.InferenceSession('{files.model}')",
-            f"  outputs = session.run(None, {{'data': np.zeros({shape}, '{kind}')}})",
+            f"  outputs = session.run(None, {{'data': np.zeros({shape}, '{dtype}')}})",
         ]
-    else:
-        lines += [
-            "Load it in plain MXNet:",
-            "  import mxnet as mx",
-            *([f"  mx.library.load('{files.library.resolve()}')"] if native else []),
-            f"  net = mx.gluon.SymbolBlock.imports('{files.symbol}', ['data'], '{files.params}')",
-            f"  outputs = net(mx.nd.zeros({shape}{dtype}))",
-        ]
-    return "\n".join(lines)
-
-
-def _harm(run_folder: str, files: Files, shape: tuple[int, ...]) -> str:
-    """Say what the target's 8 bits did to the network."""
-    block = load_exported(files.prefix, find_devices(())[0])
-    about = block.metadata
-    harm = about.quantization
-    lines = [
-        f"Calibrated with {harm['images']} images ({harm['method']}); "
-        f"{len(harm['kept'])} of {harm['layers']} layers stay in float; "
-        f"{QuantizationMetrics(harm['error'], harm['agreement'])}."
+    lines += ["Load it in stock MXNet:", "  import mxnet as mx"]
+    if is_native(metadata.target):
+        lines.append(f"  mx.library.load('{files.library.resolve()}')")
+    return [
+        *lines,
+        f"  net = mx.gluon.SymbolBlock.imports('{files.symbol}', ['data'], '{files.params}')",
+        f"  outputs = net(mx.nd.zeros({shape}{argument}))",
     ]
-    subject = open_subject(run_folder, find_devices(()))
+
+
+def _quantization_summary(run_folder: str, files: Files, shape: tuple[int, ...]) -> list[str]:
+    """Report the quantization error, and the accuracy before and after on the run's test set."""
+    from ..deploy.artifact import load_exported
+    from ..deploy.quantization.metrics import QuantizationMetrics
+    from ..evaluation import open_model
+    from ..training.data import open_data
+    from ..training.devices import find_devices
+
+    block = load_exported(files.prefix, find_devices(())[0])
+    record = block.metadata.quantization
+    lines = [
+        f"Calibrated with {record['images']} images ({record['method']}); "
+        f"{len(record['kept'])} of {record['layers']} layers stay in float32; "
+        f"{QuantizationMetrics(record['error'], record['agreement'])}."
+    ]
+    model = open_model(run_folder, find_devices(()))
+    assert model.config is not None  # it is a run
     try:
-        data = open_data(replace(subject.config, download=False), training=False)
+        data = open_data(replace(model.config, download=False), training=False)
     except (ValueError, OSError) as error:
-        return "\n".join([*lines, f"No accuracy, as there is no test set: {error}"])
-    subject = replace(subject, size=shape[2:])
-    before, after = (
-        _accuracy(one, data) for one in (subject, _of_export(subject, block, about.preprocess))
-    )
-    lines.append(
+        return [*lines, f"No accuracy, as there is no test set: {error}"]
+    height, width = shape[2:]
+    model = replace(model, size=(height, width))
+    before = _accuracy(model, data)
+    after = _accuracy(_with_network(model, block, block.metadata.preprocess), data)
+    return [
+        *lines,
         f"Accuracy over all {data.test_count:,} test images of {data.info.name}: "
-        f"{before:.2%} in float, {after:.2%} in 8 bits ({100 * (after - before):+.2f} points)."
-    )
-    return "\n".join(lines)
+        f"{before:.2%} in float32, {after:.2%} in int8 ({100 * (after - before):+.2f} points).",
+    ]
 
 
-def _accuracy(subject: Subject, data: Data) -> float:
-    batch_size = subject.config.batch_size
-    answers = evaluate_subject(subject, data, find_devices(()), batch_size=batch_size).answers
-    return answers.accuracy
+def _accuracy(model: EvaluatedModel, data: Data) -> float:
+    from ..evaluation import evaluate_model
+    from ..training.devices import find_devices
+
+    batch_size = model.config.batch_size if model.config else 32
+    evaluation = evaluate_model(model, data, find_devices(()), batch_size=batch_size)
+    return evaluation.predictions.accuracy
 
 
-def _of_export(subject: Subject, block: Any, preprocess: bool) -> Subject:
-    """The same for what was exported of it."""
-    from mxnet.gluon import nn  # behind gluondense, which sets MXNet's threads
+def _with_network(model: EvaluatedModel, block: Any, preprocess: bool) -> EvaluatedModel:
+    """Return the same model with an export of its network, which may take pixels."""
+    from mxnet.gluon import nn
 
     if not preprocess:
-        return replace(subject, net=block)
+        return replace(model, net=block)
     net = nn.Sequential()
     net.add(nn.Lambda(lambda x: x.round().astype("uint8").transpose((0, 2, 3, 1))), block)
-    channels = len(subject.mean)  # pixels as they are
-    return replace(subject, net=net, mean=(0.0,) * channels, std=(1 / 255,) * channels)
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    channels = len(model.mean)  # this normalization leaves the pixels unchanged
+    return replace(model, net=net, mean=(0.0,) * channels, std=(1 / 255,) * channels)

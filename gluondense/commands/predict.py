@@ -6,7 +6,7 @@ import argparse
 import dataclasses
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Optional
+from typing import TYPE_CHECKING, Any, Optional
 
 from .arguments import Parser, call
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def main(argv: Optional[list[str]] = None) -> int:
-    """Print the likeliest classes of each image; return the exit code."""
+    """Print the most probable classes of each image; return the exit code."""
     return call(_run, _parser().parse_args(argv))
 
 
@@ -49,26 +49,16 @@ def _predict(args: argparse.Namespace) -> list[Prediction]:
     from ..deploy.prediction import predict
     from ..training.checkpoint import load
 
+    net: Any
     if Path(args.model).is_dir():
-        about = load(args.model)
-        net = about.network()
+        saved = load(args.model)
+        net, mean, std = saved.network(), saved.mean, saved.std
     else:
         net = load_exported(args.model)
-        about = net.metadata
-        if about.mean is None or about.std is None:
-            raise ValueError(
-                f"{args.model} was exported without mean and std: export it again with them."
-            )
-    return predict(
-        net,
-        args.images,
-        about.input_shape,
-        about.mean,
-        about.std,
-        about.class_names,
-        top=args.top,
-        invert=args.invert,
-    )
+        saved = net.metadata
+        mean, std = saved.normalization(args.model)
+    shape, names = saved.input_shape, saved.class_names
+    return predict(net, args.images, shape, mean, std, names, top=args.top, invert=args.invert)
 
 
 def _table(prediction: Prediction) -> str:

@@ -12,7 +12,7 @@ from support.training_tiny import TINY
 import gluondense
 from gluondense.data.files.image_list import list_folders
 from gluondense.data.files.record_maker import make_recordio
-from gluondense.evaluation import open_subject
+from gluondense.evaluation import open_model
 from gluondense.training import checkpoint, fit
 from gluondense.training.run_folder import RunFolder
 from gluondense.weights import WEIGHTS, save_weights
@@ -26,7 +26,7 @@ def script(root):
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory, root):
-    """A run on four colours, and the record file of its pictures."""
+    """A run on four colours, and the record file of its images."""
     folder = tmp_path_factory.mktemp("evaluate")
     make_recordio(folder / "a", list_folders(make_folders(folder / "train")))
     rec = str(folder / "a.rec")
@@ -82,7 +82,7 @@ def test_ten_crops_and_other_sizes(script, run, tmp_path):
     assert found["loss"] != figures(script, tmp_path, run[0], "--input-size=24")["loss"]
 
 
-def test_unreadable_pictures_count_nowhere(script, run, tmp_path, capsys):
+def test_unreadable_images_are_not_counted(script, run, tmp_path, capsys):
     make_folders(tmp_path / "val")
     (tmp_path / "val/class2/0.jpg").write_bytes(encoded_half())
     found = figures(script, tmp_path, run[0], "--data-dir", tmp_path)
@@ -103,11 +103,11 @@ def test_published_weights(script, run, tmp_path, monkeypatch):
     net.initialize()
     save_weights(net, tmp_path / "w.safetensors")
     monkeypatch.setattr("gluondense.zoo.fetch_weights", lambda *args: tmp_path / "w.safetensors")
-    subject = open_subject("densenet121.tv_in1k", [mx.cpu()])
-    assert subject.weights == "densenet121.tv_in1k"
-    assert subject.size == (224, 224)
-    assert subject.mean == WEIGHTS["densenet121.tv_in1k"].preprocessing.mean
-    errors = published_errors("densenet121", "imagenet", weights=subject.weights)
+    model = open_model("densenet121.tv_in1k", [mx.cpu()])
+    assert model.weights == "densenet121.tv_in1k"
+    assert model.size == (224, 224)
+    assert model.mean == WEIGHTS["densenet121.tv_in1k"].preprocessing.mean
+    errors = published_errors("densenet121", "imagenet", weights=model.weights)
     assert [error.top1 for error in errors] == [25.566, 25.02]
 
 
@@ -143,7 +143,7 @@ def test_published_figures(model, dataset, augmented, error):
         (["{run}", "--input-size=0"], "--input-size 0"),
     ],
 )
-def test_mistakes_are_one_line(script, run, capsys, args, message):
+def test_errors_are_one_line(script, run, capsys, args, message):
     assert script.main([arg.format(run=run[0]) for arg in args]) == 2
     line = capsys.readouterr().err
     assert line.startswith("error: ")
@@ -152,14 +152,14 @@ def test_mistakes_are_one_line(script, run, capsys, args, message):
 
 
 @pytest.mark.parametrize("options", [[], ["--preprocess"]])
-def test_an_export_in_8_bits_is_made_and_judged_with_the_runs_pictures(
+def test_an_int8_export_is_calibrated_and_evaluated_on_the_runs_images(
     root, run, options, tmp_path, capsys
 ):
     folder, _ = run
     prefix = str(tmp_path / "net")
     assert load_script(root, "evaluate").main([str(folder)]) == 0
     accuracy = capsys.readouterr().out.split("top-1 ")[1].split("%")[0]
-    words = f"images of imagenet: {float(accuracy):.2f}% in float, "
+    words = f"images of imagenet: {float(accuracy):.2f}% in float32, "
     arguments = [str(folder), "--target", "int8", "--out", prefix, *options]
     assert load_script(root, "export").main(arguments) == 0
     assert words in capsys.readouterr().out

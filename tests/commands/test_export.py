@@ -15,6 +15,10 @@ from support.export_config import CONFIG
 import gluondense
 from gluondense.data import load_dataset
 from gluondense.data.transforms.batch import normalize, resize
+from gluondense.deploy.pre_post import OUTPUTS, PARAMS_DTYPES
+from gluondense.deploy.quantization.calibration import Calibration
+from gluondense.deploy.targets import TARGETS
+from gluondense.graph.ranges import METHODS
 from gluondense.training import fit, load
 
 
@@ -33,7 +37,7 @@ def trained(tmp_path_factory):
 
 @pytest.fixture
 def run(trained, tmp_path):
-    """A run folder of the test's own."""
+    """A copy of the run folder that the test may modify."""
     return shutil.copytree(trained, tmp_path / "run")
 
 
@@ -49,7 +53,7 @@ def pictures(tmp_path_factory):
 
 
 def refused(main, arguments, capsys):
-    """The one line that a script prints before it gives up with exit code 2."""
+    """Return the one line of the error that a command prints with exit code 2."""
     assert main([str(argument) for argument in arguments]) == 2
     out, err = capsys.readouterr()
     assert out == ""
@@ -71,7 +75,7 @@ def test_export_writes_into_the_run_and_says_how_to_load(script, run, capsys, tm
     np.testing.assert_allclose(
         block(x).asnumpy(), checkpoint.network()(x).asnumpy(), rtol=1e-4, atol=1e-5
     )
-    _, snippet = out.split("Load it in plain MXNet:")
+    _, snippet = out.split("Load it in stock MXNet:")
     assert len(snippet.strip().splitlines()) == 3
     lines = "\n".join(line.strip() for line in snippet.splitlines())
     names: dict = {}
@@ -80,7 +84,7 @@ def test_export_writes_into_the_run_and_says_how_to_load(script, run, capsys, tm
     assert names["outputs"].shape == (1, 5)
 
 
-def test_export_of_a_checkpoint_lies_outside_it(script, run, capsys):
+def test_export_of_a_checkpoint_is_written_outside_it(script, run, capsys):
     assert script("export").main([str(run / "checkpoints" / "last")]) == 0
     assert (run / "export" / "densenet121.json").is_file()
     assert not (run / "checkpoints" / "last" / "export").exists()
@@ -94,7 +98,7 @@ def test_export_to_another_place_and_shape(script, run, tmp_path, capsys):
     assert not (run / "export").exists()
 
 
-def test_export_in_8_bits_is_calibrated_with_the_runs_images_and_says_what_it_costs(
+def test_int8_export_is_calibrated_with_the_runs_images_and_reports_the_accuracy(
     script, run, capsys
 ):
     assert script("export").main([str(run), "--target", "int8", "--calibration-images", "40"]) == 0
@@ -103,7 +107,7 @@ def test_export_in_8_bits_is_calibrated_with_the_runs_images_and_says_what_it_co
     assert (about["images"], about["method"]) == (40, "minmax")
     assert "Calibrated with 40 images (minmax); " in out
     accuracy = load(run).metrics["test_acc"]
-    assert f"Accuracy over all 50 test images of synthetic: {accuracy:.2%} in float, " in out
+    assert f"Accuracy over all 50 test images of synthetic: {accuracy:.2%} in float32, " in out
 
 
 def test_export_that_takes_pixels_and_gives_probabilities(script, run, capsys):
@@ -112,20 +116,20 @@ def test_export_that_takes_pixels_and_gives_probabilities(script, run, capsys):
     out = capsys.readouterr().out
     assert "outputs = net(mx.nd.zeros((1, 12, 12, 3), dtype='uint8'))" in out
     accuracy = load(run).metrics["test_acc"]
-    assert f"Accuracy over all 50 test images of synthetic: {accuracy:.2%} in float, " in out
-    after = float(out.split(" in float, ")[1].split("%")[0]) / 100
+    assert f"Accuracy over all 50 test images of synthetic: {accuracy:.2%} in float32, " in out
+    after = float(out.split(" in float32, ")[1].split("%")[0]) / 100
     assert after == pytest.approx(accuracy, abs=0.1)
     about = gluondense.load_exported(run / "export" / "densenet121").metadata
     assert (about.preprocess, about.output) == (True, "probabilities")
 
 
-def test_export_in_halves(script, run, capsys):
+def test_export_in_float16(script, run, capsys):
     assert script("export").main([str(run), "--params-dtype", "float16"]) == 0
     about = gluondense.load_exported(run / "export" / "densenet121").metadata
     assert about.params_dtype == "float16"
 
 
-def test_export_in_8_bits_takes_pictures_too(script, run, pictures, tmp_path, capsys):
+def test_int8_export_is_calibrated_with_image_files(script, run, pictures, tmp_path, capsys):
     folder = tmp_path / "pictures"
     folder.mkdir()
     for picture in pictures:
@@ -161,14 +165,23 @@ def test_export_refuses_a_damaged_checkpoint(script, run, capsys):
 
 
 def test_export_reports_files_that_differ(script, run, capsys, monkeypatch):
-    module = script("export")
-
     def export(*args, **kwargs):
         raise RuntimeError("the loaded graph's outputs are off by 1.")
 
-    monkeypatch.setattr(module, "export", export)
-    assert module.main([str(run)]) == 1
+    monkeypatch.setattr("gluondense.deploy.exporter.export", export)
+    assert script("export").main([str(run)]) == 1
     assert capsys.readouterr().err == "error: the loaded graph's outputs are off by 1.\n"
+
+
+def test_defaults_in_the_help_are_those_of_calibration(script, capsys):
+    with pytest.raises(SystemExit):
+        script("export").main(["--help"])
+    text = " ".join(capsys.readouterr().out.split())
+    assert f"{Calibration.method} (default), " in text
+    assert f"calibration images (default: {Calibration.count})" in text
+    assert f"int8 may change (default: {Calibration.max_changed})" in text
+    for name in (*METHODS, *OUTPUTS, *PARAMS_DTYPES, *TARGETS):
+        assert name in text
 
 
 def test_export_says_that_a_shape_is_no_shape(script, run, capsys):

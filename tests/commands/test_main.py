@@ -77,7 +77,6 @@ PENDING = {
     "train fashion-mnist",
     "train cifar",
     "train imagenet",
-    "export",
     "convert",
     "make-recordio",
 }
