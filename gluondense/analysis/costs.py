@@ -172,7 +172,7 @@ def summary(model: Model, input_shape: Shape | None = None, **fields: Any) -> Su
     check("input_shape", shape, "positive integers, such as (1, 3, 224, 224)", holds)
     shape = tuple(shape)
     if isinstance(model, Network):
-        model._check_image(shape)
+        model.check_image_shape(shape)
     return Summary(
         model=getattr(model, "model_name", "") or model.name or type(model).__name__,
         input_shape=shape,

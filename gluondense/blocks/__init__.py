@@ -1,4 +1,4 @@
-"""The vocabulary of the networks: blocks that take ``in_channels`` and publish ``out_channels``."""
+"""Building blocks of the networks; each takes ``in_channels`` and has ``out_channels``."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from .csp import CSPStage
     from .dense import DenseBlock, DenseLayer, Transition
     from .dual_path import DualPathBlock, DualPathStage
-    from .head import POOLS, TRAINING_MAP, mean_max_logits
+    from .head import POOL_WINDOW, POOLS, mean_max_logits
     from .initializer import HeFanOut
     from .residual import CSPResidualStage, ResidualBlock, ResidualStage
     from .stem import STEMS, Stem, StemSpec
@@ -23,7 +23,7 @@ __all__ = [
     "ATTENTION",
     "POOLS",
     "STEMS",
-    "TRAINING_MAP",
+    "POOL_WINDOW",
     "CSPResidualStage",
     "CSPStage",
     "Chain",

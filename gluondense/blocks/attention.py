@@ -1,4 +1,4 @@
-"""Optional re-weighting of channels and of paths, the two ideas that close seed 001."""
+"""Attention blocks: weights for channels and for paths, the ideas at the end of seed 001."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ ATTENTION = (None, "se", "path")
 
 
 class SqueezeExcite(nn.HybridBlock):
-    """Squeeze-and-excitation: each channel scaled by a gate computed from all channels' means.
+    """Squeeze-and-excitation: scales each channel by a gate computed from all channels' means.
 
     Parameters
     ----------
@@ -22,7 +22,7 @@ class SqueezeExcite(nn.HybridBlock):
         The hidden layer has ``channels // reduction`` units, at least 8.
 
     Inputs / Outputs
-        ``(N, channels, H, W)`` both.
+        ``(N, channels, H, W)`` for both.
 
     References
     ----------
@@ -44,17 +44,17 @@ class SqueezeExcite(nn.HybridBlock):
 
 
 class PathWeights(nn.HybridBlock):
-    """Two weights, one a path, computed from the input: w = 2 softmax(fc(mean of both paths)).
+    """Weights for two paths, computed from the input: w = 2 softmax(fc(mean of both paths)).
 
-    The layer starts at zero, so that a network begins as if it were not there (both weights 1).
+    ``fc`` is initialized with zeros, so that both weights are 1 at first and change nothing.
 
     Parameters
     ----------
     channels
-        Width of the two paths together.
+        Total width of the two paths.
 
     Inputs / Outputs
-        ``(N, a, H, W)`` and ``(N, b, H, W)`` with a + b = channels; the same two, scaled.
+        ``(N, a, H, W)`` and ``(N, b, H, W)`` with a + b = channels; the same two tensors, scaled.
     """
 
     def __init__(self, channels: int, prefix: str | None = None) -> None:
@@ -64,7 +64,7 @@ class PathWeights(nn.HybridBlock):
             self.fc = nn.Dense(2, in_units=channels, weight_initializer="zeros", prefix="fc_")
 
     def hybrid_forward(self, F: Any, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
-        """Scale both paths."""
+        """Scale each path by its weight."""
         mean = F.concat(self.pool(first), self.pool(second), dim=1)
         weights = (2 * F.softmax(self.fc(mean))).expand_dims(2).expand_dims(3)
         return (

@@ -1,4 +1,4 @@
-"""What every block stands on: named sequences, BN-ReLU-Conv and Conv-BN-ReLU."""
+"""Building blocks of all networks: named sequences, BN-ReLU-Conv and Conv-BN-ReLU."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ Tensor = Union[NDArray, Symbol]
 
 
 class Chain(nn.HybridSequential):
-    """A HybridSequential whose children go by their own prefix instead of a running number.
+    """A HybridSequential that names its children by their prefix instead of their position.
 
-    ``save_parameters`` keys are attribute paths and exported symbols use prefixes, so naming the
-    child after its prefix makes both say the same: ``stage1.layer3.conv1.weight`` in a
-    ``.params`` file and ``…stage1_layer3_conv1_weight`` in a symbol.
+    ``save_parameters`` writes attribute paths and exported symbols contain prefixes. With this
+    class they correspond: ``stage1.layer3.conv1.weight`` in a ``.params`` file and
+    ``…stage1_layer3_conv1_weight`` in a symbol.
 
     Examples
     --------
@@ -28,7 +28,7 @@ class Chain(nn.HybridSequential):
     """
 
     def add(self, *blocks: nn.HybridBlock) -> None:
-        """Append blocks; one whose prefix gives no free name gets its position, as in Gluon."""
+        """Append blocks; a block whose prefix gives no free name is named by its position."""
         for block in blocks:
             name = block.prefix[len(self.prefix) :].rstrip("_")
             if not block.prefix.startswith(self.prefix) or not name or name in self._children:
@@ -36,17 +36,17 @@ class Chain(nn.HybridSequential):
             self.register_child(block, name)
 
 
-# Channels in a block of oneDNN's blocked layouts with AVX-512; with AVX2 it is 8.
+# Channels per block of oneDNN's blocked layouts with AVX-512; 8 with AVX2.
 ONEDNN_BLOCK = 16
 
 
 def concat(F: Any, first: Tensor, second: Tensor, width: int) -> Tensor:
-    """Concatenate two maps by channels, the first of which has ``width``.
+    """Concatenate two feature maps along the channels; ``first`` has ``width`` channels.
 
-    The backward pass of oneDNN's concatenation cuts a blocked gradient at ``width``. Where that is
-    inside a block it stops with "could not construct a sub-memory", or kills the process by SIGFPE
-    (MXNet 1.9.1, oneDNN 2.4): no network of growth rate 12 could be trained on a CPU. A detour over
-    a fifth axis gives the gradient MXNet's plain layout, which can be cut anywhere.
+    The backward pass of oneDNN's concatenation splits a blocked gradient at ``width``. If that is
+    inside a block, it raises "could not construct a sub-memory" or ends the process with SIGFPE
+    (MXNet 1.9.1, oneDNN 2.4), so that networks of growth rate 12 cannot be trained on a CPU. In
+    that case a fifth axis is added and removed, which gives the gradient MXNet's plain layout.
 
     Inputs / Outputs
         ``(N, width, H, W)`` and ``(N, C, H, W)`` to ``(N, width + C, H, W)``.
@@ -57,32 +57,47 @@ def concat(F: Any, first: Tensor, second: Tensor, width: int) -> Tensor:
     return F.squeeze(F.expand_dims(joined, axis=4), axis=4)
 
 
+def conv2d(
+    in_channels: int,
+    channels: int,
+    kernel: int,
+    strides: int = 1,
+    *,
+    groups: int = 1,
+    use_bias: bool = False,
+    prefix: str,
+) -> nn.Conv2D:
+    """Return a convolution with an odd kernel that is padded to keep the size at stride 1."""
+    return nn.Conv2D(
+        channels,
+        kernel,
+        strides,
+        padding=kernel // 2,
+        groups=groups,
+        use_bias=use_bias,
+        in_channels=in_channels,
+        prefix=prefix,
+    )
+
+
 def norm_act_conv(
     in_channels: int,
     channels: int,
     kernel: int,
     suffix: str = "",
     *,
-    strides: int = 1,
-    groups: int = 1,
-    use_bias: bool = False,
     eps: float = 1e-5,
     dropout: float = 0.0,
+    **conv: Any,
 ) -> list[nn.HybridBlock]:
-    """Return ``norm``, ``relu``, ``conv`` and, unless it is 0, ``dropout`` (+ suffix)."""
+    """Return the layers ``norm``, ``relu``, ``conv`` and, if it is not 0, ``dropout``.
+
+    ``suffix`` is appended to their names. ``conv`` are ``strides``, ``groups`` and ``use_bias``.
+    """
     layers = [
         nn.BatchNorm(epsilon=eps, in_channels=in_channels, prefix=f"norm{suffix}_"),
         nn.Activation("relu", prefix=f"relu{suffix}_"),
-        nn.Conv2D(
-            channels,
-            kernel,
-            strides,
-            padding=kernel // 2,
-            groups=groups,
-            use_bias=use_bias,
-            in_channels=in_channels,
-            prefix=f"conv{suffix}_",
-        ),
+        conv2d(in_channels, channels, kernel, prefix=f"conv{suffix}_", **conv),
     ]
     if dropout:
         layers.append(nn.Dropout(dropout, prefix=f"dropout{suffix}_"))
@@ -90,7 +105,7 @@ def norm_act_conv(
 
 
 class NormActConv(Chain):
-    """BN-ReLU-Conv, the pre-activation unit of all three papers.
+    """BN-ReLU-Conv, the pre-activation unit of the DenseNet, CSPNet and DPN papers.
 
     Parameters
     ----------
@@ -120,7 +135,7 @@ class NormActConv(Chain):
 
 
 def relu(slope: float, prefix: str) -> nn.HybridBlock:
-    """Return a ReLU, a leaky one unless ``slope``, that of its negative half, is 0."""
+    """Return a ReLU, or a leaky ReLU if ``slope``, its negative slope, is not 0."""
     return nn.LeakyReLU(slope, prefix=prefix) if slope else nn.Activation("relu", prefix=prefix)
 
 
@@ -134,11 +149,11 @@ class ConvNormAct(Chain):
     kernel
         Side of the square kernel; odd, padded to keep the size.
     act
-        False leaves the ReLU out.
+        False omits the ReLU.
     slope
-        Of the negative half of the ReLU; not 0 makes it a leaky one.
+        Negative slope of the ReLU.
     dropout
-        Probability of dropping a value behind the unit.
+        Dropout probability after the unit.
 
     Inputs / Outputs
         ``(N, in_channels, H, W)`` to ``(N, channels, H / strides, W / strides)``.
@@ -146,7 +161,7 @@ class ConvNormAct(Chain):
     Raises
     ------
     ValueError
-        If no channel is left, or the channels do not fall into ``groups``.
+        If ``channels`` is not positive, or ``groups`` does not divide both widths.
     """
 
     def __init__(
@@ -166,22 +181,13 @@ class ConvNormAct(Chain):
         super().__init__(prefix=prefix)
         if channels < 1 or in_channels % groups or channels % groups:
             raise ValueError(
-                f"a convolution of {in_channels} to {channels} channels cannot have groups "
-                f"(={groups}): choose widths and ratios that leave each group a channel of both."
+                f"a convolution from {in_channels} to {channels} channels needs positive widths "
+                f"that are divisible by groups (={groups}): choose other widths or ratios."
             )
         self.out_channels = channels
         with self.name_scope():
             self.add(
-                nn.Conv2D(
-                    channels,
-                    kernel,
-                    strides,
-                    padding=kernel // 2,
-                    groups=groups,
-                    use_bias=False,
-                    in_channels=in_channels,
-                    prefix="conv_",
-                ),
+                conv2d(in_channels, channels, kernel, strides, groups=groups, prefix="conv_"),
                 nn.BatchNorm(epsilon=eps, in_channels=channels, prefix="norm_"),
             )
             if act:

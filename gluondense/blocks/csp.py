@@ -11,12 +11,11 @@ from .base import Tensor, concat
 
 
 class CSPStage(nn.HybridBlock):
-    """A stage run on part of the channels only; the rest goes around it to the concatenation.
+    """A stage that processes part of the channels and concatenates the rest unchanged.
 
-    x0 is cut by channels into [x0', x0'']. x0' bypasses the stage; x0'' runs through it and,
+    x0 is split by channels into [x0', x0'']. x0' bypasses the stage. x0'' passes through it and,
     except in "fusion first", through the transition T. The output is [x0', xT] (eq. 7). The second
-    transition, U, is the network's next block. The stage can be any block: nothing here knows
-    what it is.
+    transition, U, is the next block of the network. The stage can be any block.
 
     Parameters
     ----------
@@ -25,15 +24,20 @@ class CSPStage(nn.HybridBlock):
     block
         ``block(in_channels, prefix=...)`` builds the stage that runs on x0''.
     transition
-        ``transition(in_channels, prefix=...)`` builds T; None leaves it out.
+        ``transition(in_channels, prefix=...)`` builds T; None omits it.
     partial_ratio
         gamma in (0, 1): floor(gamma c) channels bypass the stage.
     attention
-        ``"path"`` weighs the two parts where they meet.
+        ``"path"`` weights the two parts before the concatenation.
 
     Inputs / Outputs
-        ``(N, in_channels, H, W)`` to ``(N, floor(gamma c) + width of T, H', W')``; the stage must
+        ``(N, in_channels, H, W)`` to ``(N, floor(gamma c) + width of T, H, W)``; the stage must
         keep H and W.
+
+    Raises
+    ------
+    ValueError
+        If one of the two parts has no channels.
     """
 
     def __init__(
@@ -49,8 +53,8 @@ class CSPStage(nn.HybridBlock):
         self._bypass = int(partial_ratio * in_channels)
         if not 0 < self._bypass < in_channels:
             raise ValueError(
-                f"partial_ratio (={partial_ratio}) of {in_channels} channels sends {self._bypass} "
-                "past the stage; each part needs at least one: choose a ratio nearer to 0.5."
+                f"partial_ratio (={partial_ratio}) lets {self._bypass} of {in_channels} channels "
+                "bypass the stage; each part needs at least one: choose a ratio nearer to 0.5."
             )
         with self.name_scope():
             self.block = block(in_channels - self._bypass, prefix="block_")

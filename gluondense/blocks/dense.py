@@ -1,4 +1,4 @@
-"""DenseNet's blocks (Huang et al., "Densely Connected Convolutional Networks", section 3)."""
+"""Blocks of DenseNet (Huang et al., "Densely Connected Convolutional Networks", section 3)."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from .base import Chain, Tensor, concat, norm_act_conv
 
 
 class DenseLayer(Chain):
-    """BN-ReLU-Conv1x1(bn_size k)-BN-ReLU-Conv3x3(k), its k new maps concatenated behind the input.
+    """BN-ReLU-Conv1x1(bn_size k)-BN-ReLU-Conv3x3(k); appends the k new feature maps to the input.
 
     Parameters
     ----------
     in_channels
         Width of the input.
     growth_rate
-        k, the number of new maps.
+        k, the number of new feature maps.
     bn_size
-        Width of the bottleneck in units of k (4 in DenseNet-B); 0 leaves the bottleneck out.
+        Width of the bottleneck in units of k (4 in DenseNet-B); 0 omits the bottleneck.
     dropout
-        Probability of dropping a value after each convolution, as in the authors' code. (Gluon's
-        and torchvision's ports drop after the 3x3 only.)
+        Dropout probability after each convolution, as in the authors' code. (The ports of Gluon and
+        torchvision have dropout after the 3x3 convolution only.)
     attention
-        ``"se"`` re-weights the new maps by squeeze-and-excitation.
+        ``"se"`` applies squeeze-and-excitation to the new feature maps.
 
     Inputs / Outputs
         ``(N, in_channels, H, W)`` to ``(N, in_channels + growth_rate, H, W)``; the first
@@ -54,22 +54,22 @@ class DenseLayer(Chain):
                 self.add(SqueezeExcite(growth_rate, prefix="attention_"))
 
     def hybrid_forward(self, F: Any, x: Tensor) -> Tensor:
-        """Append the new maps to the input."""
+        """Append the new feature maps to the input."""
         return concat(F, x, super().hybrid_forward(F, x), self._in_channels)
 
 
 class DenseBlock(Chain):
-    """Dense layers in a row: each one sees the block's input and the maps of all layers before it.
+    """A sequence of dense layers; each reads the input and the feature maps of all previous layers.
 
     Parameters
     ----------
     in_channels, growth_rate, bn_size, attention, **conv
-        As in :class:`DenseLayer`. ``attention="path"`` weighs the block's input against its new
-        maps where the block ends.
+        As in :class:`DenseLayer`. ``attention="path"`` weights the block's input and its new
+        feature maps at the end of the block.
     num_layers
         L, the number of layers.
     keep_input
-        False leaves the block's input out of its output (seed 003's listing does; no paper).
+        False excludes the block's input from its output, as in seed 003's listing but no paper.
 
     Inputs / Outputs
         ``(N, in_channels, H, W)`` to ``(N, in_channels + L k, H, W)``, or to ``(N, L k, H, W)``.
@@ -97,13 +97,13 @@ class DenseBlock(Chain):
                 self.add(layer)
                 channels = layer.out_channels
             self.out_channels = channels if keep_input else channels - in_channels
-            # Not a link of the chain: it takes two inputs.
+            # Not part of the sequence, because it has two inputs.
             self._path_weights = attention == "path" and keep_input
             if self._path_weights:
                 self.attention = PathWeights(self.out_channels, prefix="attention_")
 
     def hybrid_forward(self, F: Any, x: Tensor) -> Tensor:
-        """Run the layers, then keep, drop or weigh the input."""
+        """Run the layers, then keep, exclude or weight the input."""
         for name, layer in self._children.items():
             if name != "attention":
                 x = layer(x)
@@ -116,19 +116,19 @@ class DenseBlock(Chain):
 
 
 class Transition(Chain):
-    """BN-ReLU-Conv1x1 and 2x2 average pooling, what stands between two stages.
+    """BN-ReLU-Conv1x1 and 2x2 average pooling between two stages.
 
-    The paper's text names no ReLU here; the authors' code has it.
+    The paper does not mention a ReLU here; the authors' code has one.
 
     Parameters
     ----------
     in_channels
         Width of the input.
     channels
-        Width of the output, floor(theta * in_channels) in DenseNet-C; None keeps the input's width
-        and leaves BN-ReLU-Conv out.
+        Width of the output, floor(theta * in_channels) in DenseNet-C. None keeps the input's width
+        and omits BN-ReLU-Conv.
     pool
-        False leaves the pooling out, as CSPNet's first transition does.
+        False omits the pooling, as in the first transition of CSPNet.
 
     Inputs / Outputs
         ``(N, in_channels, H, W)`` to ``(N, channels, H // 2, W // 2)``.
@@ -136,7 +136,7 @@ class Transition(Chain):
     Raises
     ------
     ValueError
-        If no channel is left.
+        If ``channels`` is not positive.
     """
 
     def __init__(
@@ -150,7 +150,7 @@ class Transition(Chain):
         super().__init__(prefix=prefix)
         if channels is not None and channels < 1:
             raise ValueError(
-                f"a transition from {in_channels} to {channels} channels leaves none: "
+                f"a transition from {in_channels} to {channels} channels has no output: "
                 "choose a larger compression or a smaller partial_ratio."
             )
         self.out_channels = in_channels if channels is None else channels
@@ -162,5 +162,5 @@ class Transition(Chain):
                 self.add(nn.AvgPool2D(2, 2, prefix="pool_"))
 
     def output_size(self, size: int) -> int:
-        """Height (or width) of the output for an input of ``size``."""
+        """Return the height (or width) of the output for an input of ``size``."""
         return size // self.strides

@@ -1,4 +1,4 @@
-"""DPN's blocks (Chen et al., "Dual Path Networks", section 4)."""
+"""Blocks of DPN (Chen et al., "Dual Path Networks", section 4)."""
 
 from __future__ import annotations
 
@@ -11,33 +11,34 @@ from .base import NormActConv, Tensor, concat
 
 
 class DualPathBlock(nn.HybridBlock):
-    """One bottleneck whose output is added to the residual path and appended to the dense path.
+    """A bottleneck whose output is added to the residual path and appended to the dense path.
 
     Parameters
     ----------
     in_channels
-        Width of both paths together.
+        Total width of both paths.
     bottleneck_width
         R, width of the first 1x1 and of the grouped 3x3 convolution.
     residual_width
         bw, width of the residual path.
     increment
-        inc, maps appended to the dense path.
+        inc, number of channels appended to the dense path.
     groups
-        G of the 3x3 convolution.
+        G, groups of the 3x3 convolution.
     strides
-        Of the 3x3 convolution and the projection.
+        Strides of the 3x3 convolution and the projection.
     project
-        True where a stage begins: both paths start anew from a 1x1 projection of the input to
-        bw + 2 inc.
+        True in the first block of a stage: both paths start from a 1x1 projection of the input to
+        bw + 2 inc channels.
     attention
-        ``"se"`` re-weights the bottleneck's output, ``"path"`` its residual against its dense part.
+        ``"se"`` applies squeeze-and-excitation to the bottleneck's output, ``"path"`` weights its
+        residual and its dense part.
 
     Inputs
-        ``(N, bw, H, W)`` and ``(N, d, H, W)``; where ``project``, one ``(N, in_channels, H, W)``.
+        ``(N, bw, H, W)`` and ``(N, d, H, W)``; with ``project``, one ``(N, in_channels, H, W)``.
     Outputs
-        ``(N, bw, H', W')`` and ``(N, d + inc, H', W')``; the d channels of the dense path come
-        first, unchanged (2 inc channels of the projection where ``project``).
+        ``(N, bw, H', W')`` and ``(N, d + inc, H', W')``. The first d channels of the latter are the
+        unchanged dense path; with ``project`` they are the 2 inc channels of the projection.
     """
 
     def __init__(
@@ -109,7 +110,7 @@ class DualPathBlock(nn.HybridBlock):
 
 
 class DualPathStage(nn.HybridBlock):
-    """Dual-path blocks in a row, the first one with the projection and the strides.
+    """A sequence of dual-path blocks; the first one has the projection and the strides.
 
     Parameters
     ----------
@@ -120,13 +121,13 @@ class DualPathStage(nn.HybridBlock):
     residual_width
         bw, width of the residual path.
     strides
-        Of the first block.
+        Strides of the first block.
     **block
         The other parameters of :class:`DualPathBlock`.
 
     Inputs / Outputs
         ``(N, in_channels, H, W)`` to ``(N, bw + (num_blocks + 2) inc, H / strides, W / strides)``,
-        the residual path before the dense path.
+        the residual path followed by the dense path.
     """
 
     def __init__(
@@ -156,7 +157,7 @@ class DualPathStage(nn.HybridBlock):
                 self.out_channels = child.out_channels
 
     def hybrid_forward(self, F: Any, x: Tensor) -> Tensor:
-        """Run the blocks and join the two paths."""
+        """Run the blocks and concatenate the two paths."""
         first, *rest = self._children.values()
         residual, dense = first(x)
         for block in rest:
@@ -164,5 +165,5 @@ class DualPathStage(nn.HybridBlock):
         return concat(F, residual, dense, self._residual_width)
 
     def output_size(self, size: int) -> int:
-        """Height (or width) of the output for an input of ``size``."""
+        """Return the height (or width) of the output for an input of ``size``."""
         return (size - 1) // self.strides + 1

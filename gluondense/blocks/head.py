@@ -1,4 +1,4 @@
-"""What stands behind the last stage: pooling of maps, or of logits."""
+"""The pooling after the last stage: of feature maps, or of logits."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from .base import Tensor
 
 POOLS = ("avg", "mean_max")
 
-# Side of the last map at the training size, 224: the window that DPN's test-time head slides.
-TRAINING_MAP = 7
+# Side of the last feature map at the training size 224, and of the window of DPN's test-time head.
+POOL_WINDOW = 7
 
 
-def mean_max_logits(F: Any, maps: Tensor, output: nn.HybridBlock) -> Tensor:
-    """The mean of the average and the maximum of the logits over all places of the map.
+def mean_max_logits(F: Any, x: Tensor, output: nn.HybridBlock) -> Tensor:
+    """Return the mean of the average and the maximum of the logits over all positions.
 
-    DPN's head for testing at larger sizes: the classifier, trained behind a 7x7 pooling, is applied
-    to each 7x7 window, as a convolution would be. At the training size there is one window, and the
+    This is DPN's head for testing at larger sizes. The classifier, trained after a 7x7 pooling, is
+    applied to each 7x7 window like a convolution. At the training size there is one window, and the
     logits are those of global average pooling.
 
     Parameters
     ----------
-    maps
+    x
         ``(N, C, H, W)``, already pooled by a 7x7 window of stride 1.
     output
         The classifier, ``(M, C)`` to ``(M, classes)``.
@@ -32,9 +32,9 @@ def mean_max_logits(F: Any, maps: Tensor, output: nn.HybridBlock) -> Tensor:
     ----------
     cypw/DPNs, ``score.py``; timm's ``test_time_pool``.
     """
-    places = F.transpose(maps, axes=(0, 2, 3, 1))
-    logits = output(F.reshape(places, shape=(-1, 0), reverse=True))
-    logits = F.reshape_like(logits, places, lhs_begin=0, lhs_end=1, rhs_begin=0, rhs_end=3)
+    windows = F.transpose(x, axes=(0, 2, 3, 1))
+    logits = output(F.reshape(windows, shape=(-1, 0), reverse=True))
+    logits = F.reshape_like(logits, windows, lhs_begin=0, lhs_end=1, rhs_begin=0, rhs_end=3)
     logits = F.transpose(logits, axes=(0, 3, 1, 2))
     mean = F.Pooling(logits, global_pool=True, pool_type="avg", kernel=(1, 1))
     top = F.Pooling(logits, global_pool=True, pool_type="max", kernel=(1, 1))

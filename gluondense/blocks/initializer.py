@@ -1,4 +1,4 @@
-"""Initialization as the authors' code does it."""
+"""Parameter initialization of the DenseNet authors' code."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from mxnet.ndarray import NDArray
 
 @mx.init.register
 class HeFanOut(mx.init.Initializer):
-    """He initialization over the outputs for convolutions, LeCun's uniform for dense layers.
+    """He initialization with fan-out for convolutions, LeCun's uniform one for dense layers.
 
-    A convolution of n output channels and a kw x kh kernel draws from N(0, 2 / (kw kh n)); a
-    fully-connected layer of m inputs from U(-1 / sqrt(m), 1 / sqrt(m)); biases are 0. This is what
-    the DenseNet authors' Torch code does. Ports to PyTorch use fan-in, Torch's default, instead.
+    Weights of a convolution with n output channels and a kw x kh kernel are drawn from
+    N(0, 2 / (kw kh n)), those of a fully-connected layer with m inputs from
+    U(-1 / sqrt(m), 1 / sqrt(m)). Biases are 0. This follows the DenseNet authors' Torch
+    code, whereas ports to PyTorch use fan-in.
 
     References
     ----------

@@ -1,4 +1,4 @@
-"""ResNet's bottleneck, and CSPNet's stage of them (Wang et al., "CSPNet", section 3.1, Fig. 5)."""
+"""Blocks of ResNet and CSPResNe(X)t (Wang et al., "CSPNet", section 3.1, Fig. 5)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .csp import CSPStage
 
 
 class ResidualBlock(nn.HybridBlock):
-    """Conv1x1-Conv3x3-Conv1x1, BN behind each, added to the input; ReLU between and behind.
+    """Conv1x1-Conv3x3-Conv1x1 with BN and ReLU, added to the input before the last ReLU.
 
     Parameters
     ----------
@@ -22,14 +22,14 @@ class ResidualBlock(nn.HybridBlock):
     bottleneck_ratio
         Width of the 3x3 convolution in units of ``channels``, rounded.
     groups
-        G of the 3x3 convolution; 1 is ResNet's, 32 ResNeXt's.
+        G, groups of the 3x3 convolution: 1 for ResNet, 32 for ResNeXt.
     attention
-        ``"se"`` re-weights what is added to the input by squeeze-and-excitation.
+        ``"se"`` applies squeeze-and-excitation to the bottleneck's output.
     **unit
         ``slope``, ``eps`` and ``dropout`` of :class:`ConvNormAct`.
 
     Inputs / Outputs
-        ``(N, channels, H, W)`` both.
+        ``(N, channels, H, W)`` for both.
 
     References
     ----------
@@ -67,7 +67,7 @@ class ResidualBlock(nn.HybridBlock):
 
 
 class ResidualStage(Chain):
-    """Residual blocks in a row, all of one width.
+    """A sequence of residual blocks of equal width.
 
     Parameters
     ----------
@@ -79,7 +79,7 @@ class ResidualStage(Chain):
         The other parameters of :class:`ResidualBlock`.
 
     Inputs / Outputs
-        ``(N, in_channels, H, W)`` both.
+        ``(N, in_channels, H, W)`` for both.
     """
 
     def __init__(
@@ -93,11 +93,11 @@ class ResidualStage(Chain):
 
 
 class CSPResidualStage(Chain):
-    """What a stage of CSPResNet does: downsample, expand, run residual blocks on one part, fuse.
+    """A stage of CSPResNet: downsample, expand, run residual blocks on part of the channels, fuse.
 
-    ``down`` is a 3x3 convolution with ``strides`` (none where they are 1), ``expand`` a 1x1
-    convolution without ReLU to x0, ``csp`` the :class:`CSPStage`, whose T keeps its width, and
-    ``transition`` U.
+    ``down`` is a 3x3 convolution with ``strides``, omitted if they are 1; ``expand`` is a 1x1
+    convolution without ReLU to x0; ``csp`` is the :class:`CSPStage`, whose T keeps the width; and
+    ``transition`` is U.
 
     Parameters
     ----------
@@ -114,9 +114,9 @@ class CSPResidualStage(Chain):
     bottleneck_ratio
         As in :class:`ResidualBlock`.
     groups
-        G of the 3x3 convolutions, ``down`` among them.
+        G, groups of the 3x3 convolutions, including ``down``.
     attention
-        ``"se"`` re-weights in each block, ``"path"`` weighs the two parts where they meet.
+        ``"se"`` in each residual block, or ``"path"`` for the two parts of the stage.
     **unit
         ``slope``, ``eps`` and ``dropout`` of :class:`ConvNormAct`.
 
@@ -171,5 +171,5 @@ class CSPResidualStage(Chain):
             self.add(ConvNormAct(width, channels, prefix="transition_", **unit))
 
     def output_size(self, size: int) -> int:
-        """Height (or width) of the output for an input of ``size``."""
+        """Return the height (or width) of the output for an input of ``size``."""
         return (size - 1) // self.strides + 1

@@ -1,4 +1,4 @@
-"""What stands before the first stage."""
+"""The layers before the first stage."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .base import Chain, relu
 
 @dataclasses.dataclass(frozen=True)
 class StemSpec:
-    """A convolution, then BN-ReLU where ``norm``, then 3x3 max-pooling / 2 where ``pool``."""
+    """A row of ``STEMS``: a convolution, BN-ReLU if ``norm``, 3x3 max-pooling / 2 if ``pool``."""
 
     kernel: int
     strides: int
@@ -25,15 +25,15 @@ STEMS = {
     "imagenet3": StemSpec(kernel=3, strides=2, padding=1, norm=True, pool=True),  # DPN-68
     "cifar": StemSpec(kernel=3, strides=1, padding=1, norm=False, pool=False),
     "half": StemSpec(kernel=3, strides=2, padding=1, norm=False, pool=False),
-    # Padding 1 with a 7x7 kernel is seed 002's (d2l and the papers have 3): 96 -> 46, not 48.
+    # Seed 002 has padding 1 (d2l and the papers have 3): 96 pixels become 46, not 48.
     "tutorial": StemSpec(kernel=7, strides=2, padding=1, norm=True, pool=True),
 }
 
 
 class Stem(Chain):
-    """The first convolution, then BN-ReLU and max-pooling as its row in :data:`STEMS` says.
+    """The first convolution, and BN-ReLU and max-pooling according to a row of :data:`STEMS`.
 
-    The CIFAR networks have no BN-ReLU here: their first dense layer begins with one.
+    The CIFAR networks have no BN-ReLU here because their first dense layer begins with one.
 
     Parameters
     ----------
@@ -42,9 +42,9 @@ class Stem(Chain):
     kind
         A key of :data:`STEMS`.
     norm
-        True adds BN-ReLU to every kind, for networks whose next block does not begin with one.
+        True adds BN-ReLU to any kind, for networks whose next block does not begin with one.
     slope
-        Of the negative half of the ReLU; not 0 makes it a leaky one.
+        Negative slope of the ReLU.
 
     Inputs / Outputs
         ``(N, in_channels, H, W)`` to ``(N, channels, H / s, W / s)`` with s = 1, 2 or 4.
@@ -84,6 +84,6 @@ class Stem(Chain):
                 self.add(nn.MaxPool2D(3, 2, padding=1, prefix="pool_"))
 
     def output_size(self, size: int) -> int:
-        """Height (or width) of the output for an input of ``size``; below 1 if it is too small."""
+        """Return the height (or width) of the output for an input of ``size``; < 1 if too small."""
         size = (size + 2 * self.spec.padding - self.spec.kernel) // self.spec.strides + 1
         return (size - 1) // 2 + 1 if self.spec.pool else size

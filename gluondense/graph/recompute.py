@@ -1,18 +1,19 @@
-"""What backward computes again instead of keeping: a graph marked for MXNet's executor.
+"""Activation checkpointing: mark the operators that MXNet's executor recomputes in backward.
 
-Backward reads, of a dense stage, every concatenation, normalization and bottleneck: memory that
-grows with the square of the number of layers. All of it follows from the maps that the layers
-appended, which grow linearly, by operators that are cheap beside the 3x3 convolutions (Pleiss et
-al., "Memory-Efficient Implementation of DenseNets"). The executor computes an operator again in
-backward where its node has ``__force_mirroring__``. Two things make that worth its name:
+The backward pass of a dense stage reads every concatenation, normalization and bottleneck. Their
+memory grows with the square of the number of layers. All of them follow, by operators that are
+cheap compared with the 3x3 convolutions, from the feature maps that the layers appended, which grow
+linearly (Pleiss et al., "Memory-Efficient Implementation of DenseNets"). The executor recomputes an
+operator in backward if its node has the attribute ``__force_mirroring__``. Two rules make this
+effective:
 
-- A node's backward reads the recomputed inputs only if it is marked itself, and a marked node is
-  recomputed for every marked reader. So convolutions are marked too, and what shall be kept of them
-  goes through a copy that is not marked (and copies nothing, as it works in place). MXNet computes
-  a marked convolution again even where nobody reads the result, so one whose input is small is
-  better left alone with it.
-- Each concatenation is written out as one of the maps that the layers made. Recomputed from the
-  concatenation before it, all of a stage's would have to be there at once.
+- The backward pass of a node reads recomputed inputs only if the node itself is marked, and a
+  marked node is recomputed for every marked reader. So convolutions are marked too, and their
+  output is stored by an unmarked copy, which works in place and copies nothing. MXNet recomputes a
+  marked convolution even if nothing reads the result, so a convolution with a small input is better
+  left unmarked.
+- Each concatenation reads directly the feature maps that the layers made. If it read the previous
+  concatenation, all concatenations of a stage would be in memory at once.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from typing import Any
 import mxnet as mx
 import numpy as np
 
+from ..errors import check
 from .ir import Graph, Node
 from .onednn_layouts import is_same_order
 
@@ -41,197 +43,200 @@ CHEAP = frozenset(
         "squeeze",
     }
 )
-# Backward reads their input, which shall be the recomputed one, and they themselves are kept.
+# Their backward pass reads their input, which may be recomputed, while their output is stored.
 READ_THEIR_INPUT = frozenset({"Convolution", "Pooling"})
+
+Shapes = dict[str, tuple[int, ...]]
 
 
 @dataclasses.dataclass(frozen=True)
-class Recompute:
-    """Which maps backward computes again.
+class CheckpointingPolicy:
+    """Which activations are recomputed in backward instead of stored.
 
     Parameters
     ----------
     operators
-        Those whose outputs are computed again; none recomputes nothing.
+        Operators whose outputs are recomputed. An empty set recomputes nothing.
     convolutions
-        Whether what convolutions read is computed again too, and the 1x1 convolutions themselves.
-    least
-        Maps of one size and kind that hold less than this share of all bytes are kept: they are not
-        worth their time.
+        Whether to recompute the inputs of convolutions, and 1x1 convolutions themselves.
+    min_share
+        Feature maps of one size and kind that hold less than this share of all bytes are stored,
+        because recomputing them saves too little memory for its time.
     """
 
     operators: frozenset[str] = CHEAP
     convolutions: bool = True
-    least: float = 0.0
+    min_share: float = 0.0
 
 
-RECOMPUTE: dict[str, Recompute] = {
-    "none": Recompute(frozenset()),
-    "light": Recompute(convolutions=False),
-    "balanced": Recompute(least=0.015),
-    "most": Recompute(),
+POLICIES: dict[str, CheckpointingPolicy] = {
+    "none": CheckpointingPolicy(frozenset()),
+    "light": CheckpointingPolicy(convolutions=False),
+    "balanced": CheckpointingPolicy(min_share=0.015),
+    "most": CheckpointingPolicy(),
 }
 
 
-def find_recompute(setting: bool | str) -> Recompute:
-    """Look up a setting: a key of ``RECOMPUTE``, True for ``"balanced"``, False for ``"none"``.
+def find_policy(memory_efficient: bool | str) -> CheckpointingPolicy:
+    """Look up a key of ``POLICIES``; True means ``"balanced"``, False ``"none"``.
 
     Raises
     ------
     ValueError
-        If there is no such setting.
+        If there is no such policy.
 
     Examples
     --------
-    >>> find_recompute(True).least
+    >>> find_policy(True).min_share
     0.015
     """
-    name = ("balanced" if setting else "none") if isinstance(setting, bool) else setting
-    if name not in RECOMPUTE:
-        raise ValueError(
-            f"`memory_efficient` must be True, False or one of {', '.join(RECOMPUTE)}, "
-            f"got {setting!r}."
-        )
-    return RECOMPUTE[name]
+    name = memory_efficient
+    if isinstance(name, bool):
+        name = "balanced" if name else "none"
+    check(
+        "memory_efficient", name, f"True, False or one of {', '.join(POLICIES)}", name in POLICIES
+    )
+    return POLICIES[name]
 
 
-def mark(graph: Graph, sizes: dict[str, tuple[int, ...]], how: Recompute) -> None:
-    """Mark what the executor's backward shall compute again; the function stays the same.
+def mark_recomputed(graph: Graph, shapes: Shapes, policy: CheckpointingPolicy) -> None:
+    """Mark the nodes that the executor recomputes in backward; the function stays the same.
 
     Parameters
     ----------
     graph
-        Is changed. Operators that are not known here, those of libraries among them, are kept;
-        MXNet keeps Dropout in any case, so its mask is drawn once.
-    sizes
-        Shapes of the maps by node, see :func:`map_sizes`.
-    how
+        Modified in place. Outputs of unknown operators, including those of libraries, are stored.
+        MXNet always stores Dropout, so its mask is drawn once.
+    shapes
+        Shapes of the feature maps by node, see :func:`feature_map_shapes`.
+    policy
         What to recompute.
     """
-    again = _again(graph, sizes, how)
-    _widen_concats(graph, again)
-    _chain_readers(graph, again)
-    kept: dict[int, Node] = {}
+    marked = _select_nodes(graph, shapes, policy)
+    _widen_concats(graph, marked)
+    _chain_readers(graph, marked)
+    stored: dict[int, Node] = {}
     for node in graph.operators():
-        node.inputs = [(kept.get(id(source), source), out) for source, out in node.inputs]
-        if id(node) in again:
+        node.inputs = [(stored.get(id(source), source), out) for source, out in node.inputs]
+        if id(node) in marked:
             node.attrs[MARK] = "True"
-            if _is_kept(node):
-                kept[id(node)] = Node("_copy", f"{node.name}_kept", inputs=[(node, 0)])
-    graph.heads = [(kept.get(id(node), node), out) for node, out in graph.heads]
+            if _is_stored(node):
+                stored[id(node)] = Node("_copy", f"{node.name}_kept", inputs=[(node, 0)])
+    graph.heads = [(stored.get(id(node), node), out) for node, out in graph.heads]
 
 
-def _is_kept(node: Node) -> bool:
-    """Whether a node is marked only to read what is computed again."""
+def _is_stored(node: Node) -> bool:
+    """Return whether a marked node only reads recomputed inputs and its output is stored."""
     pointwise = node.is_like("Convolution", kernel="(1, 1)", stride="(1, 1)")
     return node.op in READ_THEIR_INPUT and not pointwise
 
 
-def map_sizes(symbol: mx.sym.Symbol, **shapes: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
-    """Shapes of the maps (N, C, H, W) by the name of the operator that makes them.
+def feature_map_shapes(symbol: mx.sym.Symbol, **inputs: tuple[int, ...]) -> Shapes:
+    """Return the shapes of the feature maps (N, C, H, W) by the name of their operator.
 
     Parameters
     ----------
     symbol
         The graph.
-    **shapes
-        Of its data.
+    **inputs
+        Shapes of its inputs.
     """
-    inner = symbol.get_internals()
-    outputs, (_, found, _) = inner.list_outputs(), inner.infer_shape(**shapes)
+    internals = symbol.get_internals()
+    outputs, (_, shapes, _) = internals.list_outputs(), internals.infer_shape(**inputs)
     ends = ("_output", "_output0")
     return {
         name[: -len(end)]: shape
-        for name, shape in zip(outputs, found)
+        for name, shape in zip(outputs, shapes)
         for end in ends
-        if name.endswith(end) and len(shape) >= 4  # 5 in the detour of blocks.concat
+        if name.endswith(end) and len(shape) >= 4  # blocks.base.concat has 5 dimensions
     }
 
 
-def _again(graph: Graph, sizes: dict[str, tuple[int, ...]], how: Recompute) -> set[int]:
-    """Return what to mark: what is computed again, and what shall read that."""
-    total = sum(np.prod(shape) for shape in sizes.values())
+def _select_nodes(graph: Graph, shapes: Shapes, policy: CheckpointingPolicy) -> set[int]:
+    """Select the nodes to recompute and their readers."""
+    total = sum(np.prod(shape) for shape in shapes.values())
 
-    def worthy(kinds: dict[tuple[Any, ...], list[tuple[Node, str]]]) -> set[int]:
+    def large_enough(kinds: dict[tuple[Any, ...], list[tuple[Node, str]]]) -> set[int]:
         return {
             id(node)
             for rows in kinds.values()
-            if sum(np.prod(sizes[name]) for _, name in rows) >= how.least * total
+            if sum(np.prod(shapes[name]) for _, name in rows) >= policy.min_share * total
             for node, _ in rows
         }
 
     outputs, inputs = defaultdict(list), defaultdict(list)
     for node in graph.operators():
-        cheap = node.op in how.operators or is_same_order(node)
-        if how.operators and cheap and node.name in sizes:
-            outputs[sizes[node.name][2:4]].append((node, node.name))
-    again = worthy(outputs)
-    for node in graph.operators() if how.convolutions else ():
-        if node.op in READ_THEIR_INPUT and id(node.source()) in again:
+        cheap = node.op in policy.operators or is_same_order(node)
+        if policy.operators and cheap and node.name in shapes:
+            outputs[shapes[node.name][2:4]].append((node, node.name))
+    marked = large_enough(outputs)
+    for node in graph.operators() if policy.convolutions else ():
+        if node.op in READ_THEIR_INPUT and id(node.source()) in marked:
             name = node.source().name
-            inputs[node.op, node.attrs.get("kernel"), sizes[name][2:4]].append((node, name))
-    return again | worthy(inputs)
+            inputs[node.op, node.attrs.get("kernel"), shapes[name][2:4]].append((node, name))
+    return marked | large_enough(inputs)
 
 
-def _widen_concats(graph: Graph, again: set[int]) -> None:
-    """Let each recomputed concatenation read the parts of the recomputed ones that it reads."""
+def _widen_concats(graph: Graph, marked: set[int]) -> None:
+    """Replace recomputed concatenations among a concatenation's inputs by their own inputs."""
     parts: dict[int, list[tuple[Node, int]]] = {}
-    detoured: set[int] = set()
-    squeezes: dict[int, Node] = {}
+    squeezed: set[int] = set()
+    need_detour: dict[int, Node] = {}
     for node in graph.operators():
-        if node.op == "Concat" and node.attrs.get("dim") == "1" and id(node) in again:
-            through = any(id(source) in detoured for source, _ in node.inputs)
+        if node.op == "Concat" and node.attrs.get("dim") == "1" and id(node) in marked:
+            reads_squeezed = any(id(source) in squeezed for source, _ in node.inputs)
             node.inputs = [
                 part for entry in node.inputs for part in parts.get(id(entry[0]), [entry])
             ]
             node.attrs["num_args"] = str(len(node.inputs))
             parts[id(node)] = node.inputs
-            if through:
-                squeezes[id(node)] = node
+            if reads_squeezed:
+                need_detour[id(node)] = node
         elif node.op == "squeeze" and node.source().op == "expand_dims":
-            # The detour of blocks.concat: widths between which oneDNN can't cut a gradient.
+            # The fifth axis of blocks.base.concat, which oneDNN needs at some widths.
             source = node.source().source()
             if id(source) in parts:
                 parts[id(node)] = parts[id(source)]
-                detoured.add(id(node))
-                squeezes.pop(id(source), None)
-    for node in squeezes.values():
-        _add_detour(graph, node, again)
+                squeezed.add(id(node))
+                need_detour.pop(id(source), None)
+    for node in need_detour.values():
+        _add_detour(graph, node, marked)
 
 
-def _chain_readers(graph: Graph, again: set[int]) -> None:
-    """Let the concatenations that read one map read copies of it, each a copy of the one before.
+def _chain_readers(graph: Graph, marked: set[int]) -> None:
+    """Let the concatenations that read one feature map read copies of it, each of the previous one.
 
-    MXNet adds up three or four gradients of one map as a + (b + (c + d)), and others from the left,
-    as nested concatenations do. From copies, which work in place, they come in pairs, from the last
-    reader to the first: the sums are the same to the bit. (With more than four it would only cost
-    memory.)
+    MXNet sums three or four gradients of one tensor as a + (b + (c + d)), and other numbers from
+    the left, as nested concatenations do. With chained copies, which work in place, gradients are
+    summed in pairs from the last reader to the first, so that the sums are bitwise equal. (With
+    more than four readers, copies would only cost memory.)
     """
     uses = Counter((id(source), out) for node in graph.nodes() for source, out in node.inputs)
     readers: dict[tuple[int, int], list[tuple[Node, int]]] = defaultdict(list)
     for node in graph.operators():
-        if node.op == "Concat" and id(node) in again:
-            for place, (source, out) in enumerate(node.inputs):
-                readers[id(source), out].append((node, place))
+        if node.op == "Concat" and id(node) in marked:
+            for position, (source, out) in enumerate(node.inputs):
+                readers[id(source), out].append((node, position))
     for key, rows in readers.items():
         if not 3 <= uses[key] <= 4:
             continue
-        concat, place = rows[0]
-        source, out = concat.inputs[place]
-        recomputed = id(source) in again and not _is_kept(source)
-        for number, (concat, place) in enumerate(rows):
+        concat, position = rows[0]
+        source, out = concat.inputs[position]
+        recomputed = id(source) in marked and not _is_stored(source)
+        for number, (concat, position) in enumerate(rows):
             if number < len(rows) - 1:
                 copy = Node("_copy", f"{source.name}_read{number}", inputs=[(source, out)])
                 if recomputed:
-                    again.add(id(copy))
+                    marked.add(id(copy))
                 source, out = copy, 0
-            concat.inputs[place] = (source, out)
+            concat.inputs[position] = (source, out)
 
 
-def _add_detour(graph: Graph, node: Node, again: set[int]) -> None:
-    longer = Node("expand_dims", f"{node.name}_longer", {"axis": "4"}, [(node, 0)])
-    detour = Node("squeeze", f"{node.name}_squeezed", {"axis": "4"}, [(longer, 0)])
-    again |= {id(longer), id(detour)}
+def _add_detour(graph: Graph, node: Node, marked: set[int]) -> None:
+    """Add and remove a fifth axis after a concatenation, see ``blocks.base.concat``."""
+    expanded = Node("expand_dims", f"{node.name}_longer", {"axis": "4"}, [(node, 0)])
+    detour = Node("squeeze", f"{node.name}_squeezed", {"axis": "4"}, [(expanded, 0)])
+    marked |= {id(expanded), id(detour)}
     for reader in graph.readers()[id(node)]:
         reader.inputs = [
             (detour, 0) if source is node else (source, out) for source, out in reader.inputs

@@ -1,7 +1,7 @@
 """CSP-DenseNet (Wang et al., 2019, "CSPNet: A New Backbone that can Enhance Learning Capability").
 
-No one publishes widths for the two transitions of CSPDenseNet, so gluondense defines them. With
-c channels entering a stage of L layers, c' = floor(gamma c) of them bypassing it and c'' = c - c':
+The widths of the two transitions of CSPDenseNet are not published, so gluondense defines them. With
+c input channels of a stage of L layers, c' = floor(gamma c) that bypass it, and c'' = c - c':
 
 ========= ============================== ================================= =======================
 fusion    T, on [x0'', x1 … xL]          then                              U, on [x0', xT]
@@ -11,9 +11,9 @@ fusion    T, on [x0'', x1 … xL]          then                              U, 
 "last"    to floor(theta (c + L k)) - c' concatenate                       –
 ========= ============================== ================================= =======================
 
-So every stage begins as wide as DenseNet's. 2x2 average pooling follows. The last stage has neither
-U nor pooling, and its T, where it has one, is that of "both". The paper's ImageNet figures belong
-to other, unpublished, networks.
+So every stage has the same input width as in DenseNet. 2x2 average pooling follows. The last stage
+has neither U nor pooling; its T, if it has one, is that of "both". The paper's ImageNet results are
+those of other, unpublished networks.
 """
 
 from __future__ import annotations
@@ -25,8 +25,9 @@ from typing import Any
 
 from mxnet.gluon import nn
 
-from ..blocks import CSPStage, DenseBlock, Transition
-from ..errors import check, check_choice, is_number
+from ..blocks.csp import CSPStage
+from ..blocks.dense import DenseBlock, Transition
+from ..errors import check_choice, check_flag, check_range
 from .network import Network
 from .spec import DenseSpec
 
@@ -36,7 +37,7 @@ WIDTHS = ("densenet", "halved")
 
 @dataclasses.dataclass(frozen=True)
 class CSPDenseNetSpec(DenseSpec):
-    """A CSP-DenseNet; the defaults are CSP-DenseNet-121's.
+    """A CSP-DenseNet; the defaults are those of CSP-DenseNet-121.
 
     Parameters
     ----------
@@ -44,14 +45,14 @@ class CSPDenseNetSpec(DenseSpec):
         Where the two parts of a stage meet: ``"both"`` (Fig. 3b), ``"first"`` (3c) or ``"last"``
         (3d).
     partial_ratio
-        gamma in (0, 1), the part of the channels that bypasses the dense layers.
+        gamma in (0, 1), the ratio of channels that bypass the dense layers.
     transition_widths
-        ``"densenet"`` is this module's table; ``"halved"``, seed 003's, lets each transition halve
-        its own input.
+        ``"densenet"`` for the table of this module; ``"halved"`` for seed 003's listing, in which
+        each transition halves the width of its input.
     keep_input
-        Whether x0'' enters T, as eq. 3 says; False is seed 003's.
+        Whether x0'' is an input of T, as in eq. 3; False in seed 003's listing.
     downsample
-        Whether a stage of ``fusion="last"`` ends with pooling; False is seed 003's.
+        Whether a stage of ``fusion="last"`` ends with pooling; False in seed 003's listing.
     """
 
     fusion: str = "last"
@@ -64,16 +65,14 @@ class CSPDenseNetSpec(DenseSpec):
         """Check the fields."""
         super().__post_init__()
         check_choice("fusion", self.fusion, FUSIONS)
-        gamma = self.partial_ratio
-        check("partial_ratio", gamma, "in (0, 1)", is_number(gamma) and 0 < gamma < 1)
+        check_range("partial_ratio", self.partial_ratio, 0, 1, closed="neither")
         check_choice("transition_widths", self.transition_widths, WIDTHS)
         for name in ("keep_input", "downsample"):
-            value = getattr(self, name)
-            check(name, value, "True or False", isinstance(value, bool))
+            check_flag(name, getattr(self, name))
 
 
 class CSPDenseNet(Network):
-    """Stem, cross-stage partial dense blocks with a transition between each two, final BN-ReLU.
+    """Stem, cross-stage partial dense blocks with transitions between them, final BN-ReLU.
 
     References
     ----------
@@ -83,7 +82,7 @@ class CSPDenseNet(Network):
     spec: CSPDenseNetSpec
 
     def stages(self, in_channels: int) -> Iterator[nn.HybridBlock]:
-        """Yield partial dense blocks with T, and between each two U and pooling."""
+        """Yield partial dense blocks with T, and U and pooling between them."""
         spec, channels = self.spec, in_channels
         for index, num_layers in enumerate(spec.block_config, start=1):
             last = index == len(spec.block_config)
@@ -114,7 +113,7 @@ class CSPDenseNet(Network):
             num_layers=num_layers,
             growth_rate=spec.growth_rate,
             bn_size=spec.bn_size,
-            # The two paths of a CSP stage meet at its end, so that is where they are weighed.
+            # The two paths of a CSP stage are weighted at its end, where they are concatenated.
             attention="se" if spec.attention == "se" else None,
             keep_input=spec.keep_input,
             **spec.conv,

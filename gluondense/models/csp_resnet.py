@@ -3,40 +3,39 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Iterator
 from typing import Any
 
 from mxnet.gluon import nn
 
-from ..blocks import CSPResidualStage
-from ..errors import check, check_counts, is_count, is_number
+from ..blocks.residual import CSPResidualStage
+from ..errors import check, check_count, check_counts, check_range
 from .network import Network
 from .spec import NetworkSpec
 
 
 @dataclasses.dataclass(frozen=True)
 class CSPResNetSpec(NetworkSpec):
-    """A CSPResNet or CSPResNeXt; the defaults are CSPResNet-50's.
+    """A CSPResNet or CSPResNeXt; the defaults are those of CSPResNet-50.
 
     Parameters
     ----------
     num_blocks
         Number of residual blocks of each stage.
     widths
-        Width of each stage's output.
+        Width of the output of each stage.
     expand_ratio
-        c, width of x0, which is cut in two, in units of the stage's width.
+        c, width of x0 before the split, in units of the stage's width.
     partial_ratio
-        gamma in (0, 1), the part of the channels that bypasses the residual blocks.
+        gamma in (0, 1), the ratio of channels that bypass the residual blocks.
     bottleneck_ratio
-        Width of a block's 3x3 convolution in units of c - floor(gamma c), its input's.
+        Width of a block's 3x3 convolution in units of its input's width c - floor(gamma c).
     groups
-        G of the 3x3 convolutions; 1 is ResNet's, 32 ResNeXt's.
+        G, groups of the 3x3 convolutions: 1 for ResNet, 32 for ResNeXt.
     slope
-        In [0, 1): of the negative half of each ReLU. 0.01 is timm's, darknet's is 0.1.
+        Negative slope of each ReLU, in [0, 1). timm has 0.01, darknet 0.1.
     final_norm
-        False, as each convolution already has BN-ReLU behind it.
+        False, because BN-ReLU already follows each convolution.
     """
 
     final_norm: bool = False
@@ -56,30 +55,27 @@ class CSPResNetSpec(NetworkSpec):
         rule = f"as long as num_blocks (={self.num_blocks})"
         check("widths", self.widths, rule, len(self.widths) == len(self.num_blocks))
         for name in ("expand_ratio", "bottleneck_ratio"):
-            ratio = getattr(self, name)
-            holds = is_number(ratio) and 0 < ratio < math.inf
-            check(name, ratio, "a positive number", holds)
-        gamma = self.partial_ratio
-        check("partial_ratio", gamma, "in (0, 1)", is_number(gamma) and 0 < gamma < 1)
-        check("groups", self.groups, "a positive integer", is_count(self.groups))
-        slope = self.slope
-        check("slope", slope, "in [0, 1)", is_number(slope) and 0 <= slope < 1)
+            check_range(name, getattr(self, name), 0, closed="neither")
+        check_range("partial_ratio", self.partial_ratio, 0, 1, closed="neither")
+        check_count("groups", self.groups)
+        check_range("slope", self.slope, 0, 1, closed="left")
 
     @property
     def stem_options(self) -> dict[str, Any]:
-        """The first stage does not begin with BN-ReLU, so that every stem ends with it."""
+        """Every stem ends with BN-ReLU, because the first stage does not begin with it."""
         return {"norm": True, "slope": self.slope}
 
 
 class CSPResNet(Network):
-    """Stem, then partial stages of residual blocks, each of which downsamples, expands and fuses.
+    """Stem and partial stages of residual blocks, each of which downsamples, expands and fuses.
 
-    The rows give the numbers of timm's ``cspresnet50`` and ``cspresnext50``.
+    The rows are equivalent to timm's ``cspresnet50`` and ``cspresnext50``.
 
-    Deviations from the authors' configuration files are timm's: one 1x1 convolution, which is then
-    cut, stands for their two, one a part, and [x0', xT] for their [xT, x0'], which are the same
-    functions; but in their first stage x0'' is half as wide as x0', and both pass a ReLU at once.
-    Their stem pools 2x2, not 3x3, and their ReLU has a slope of 0.1, not 0.01.
+    Deviations from the authors' configuration files are those of timm. Two are equivalent: one 1x1
+    convolution and a split replace their two convolutions, one per part, and [x0', xT] replaces
+    their [xT, x0']. Three are not: in their first stage x0'' is half as wide as x0' and both parts
+    pass a ReLU, their stem pools 2x2 instead of 3x3, and their ReLU has a slope of 0.1 instead of
+    0.01.
 
     References
     ----------
@@ -91,7 +87,7 @@ class CSPResNet(Network):
     spec: CSPResNetSpec
 
     def stages(self, in_channels: int) -> Iterator[nn.HybridBlock]:
-        """Yield the stages; from the second on, the maps halve."""
+        """Yield the stages; sizes halve from the second stage on."""
         spec = self.spec
         for index, (num_blocks, width) in enumerate(zip(spec.num_blocks, spec.widths), start=1):
             yield CSPResidualStage(

@@ -7,22 +7,22 @@ from collections.abc import Iterator
 
 from mxnet.gluon import nn
 
-from ..blocks import DenseBlock, Transition
+from ..blocks.dense import DenseBlock, Transition
 from .network import Network
 from .spec import DenseSpec
 
 
 @dataclasses.dataclass(frozen=True)
 class DenseNetSpec(DenseSpec):
-    """A DenseNet; the defaults are DenseNet-121's."""
+    """A DenseNet; the defaults are those of DenseNet-121."""
 
 
 class DenseNet(Network):
-    """Stem, dense blocks with a transition between each two, final BN-ReLU.
+    """Stem, dense blocks with transitions between them, final BN-ReLU.
 
-    Deviations from the paper: its section 3 names no ReLU in the transition, the authors' code has
-    one, so this has; the paper's Table 1 gives k = 32 for all ImageNet networks, so
-    ``densenet264`` has it (timm's has 48) while ``densenet161`` follows the authors' later model.
+    Deviations from the paper: the transition has a ReLU, which section 3 does not mention but the
+    authors' code has. Table 1 gives k = 32 for all ImageNet networks: ``densenet264`` follows it
+    (timm's has 48), whereas ``densenet161`` follows the authors' later model.
 
     References
     ----------
@@ -32,7 +32,7 @@ class DenseNet(Network):
     spec: DenseNetSpec
 
     def stages(self, in_channels: int) -> Iterator[nn.HybridBlock]:
-        """Yield dense blocks with a transition between each two."""
+        """Yield dense blocks and the transitions between them."""
         spec, channels = self.spec, in_channels
         for index, num_layers in enumerate(spec.block_config, start=1):
             block = DenseBlock(
@@ -53,7 +53,7 @@ class DenseNet(Network):
 
 
 def _cifar(depth: int, growth_rate: int, bottleneck: bool, classes: int) -> DenseNetSpec:
-    """The paper's three-stage networks: section 3, "Implementation Details", and Table 2."""
+    """Return a three-stage network: section 3, "Implementation Details", and Table 2."""
     layers = (depth - 4) // 3 // (2 if bottleneck else 1)
     return DenseNetSpec(
         stem="cifar",
@@ -86,7 +86,7 @@ SPECS = {
         for depth, k, bc in _CIFAR_ROWS
         for data, classes in (("cifar10", 10), ("cifar100", 100), ("svhn", 10))
     },
-    # Seed 002's network, to the letter: neither bottleneck nor the papers' stem padding.
+    # Seed 002's network exactly: no bottleneck, and not the stem padding of the papers.
     "densenet_tutorial": DenseNetSpec(
         stem="tutorial",
         block_config=(4, 4, 4, 4),

@@ -7,30 +7,30 @@ from collections.abc import Iterator
 
 from mxnet.gluon import nn
 
-from ..blocks import DualPathStage
-from ..errors import check, check_counts, is_count
+from ..blocks.dual_path import DualPathStage
+from ..errors import check, check_count, check_counts
 from .network import Network
 from .spec import NetworkSpec
 
 
 @dataclasses.dataclass(frozen=True)
 class DPNSpec(NetworkSpec):
-    """A DPN; the defaults are DPN-92's.
+    """A DPN; the defaults are those of DPN-92.
 
     Parameters
     ----------
     num_blocks
         k_sec, number of blocks of each stage.
     bottleneck_width
-        k_R, width of the first stage's bottlenecks; doubled with each stage.
+        k_R, width of the bottlenecks of the first stage. It doubles with each stage.
     residual_width
-        bw, width of the first stage's residual path; doubled with each stage.
+        bw, width of the residual path of the first stage. It doubles with each stage.
     increments
-        inc_sec, maps that each block of a stage adds to the dense path.
+        inc_sec, number of channels that each block of a stage adds to the dense path.
     groups
-        G of the 3x3 convolutions.
+        G, groups of the 3x3 convolutions.
     eps
-        1e-3, the default of MXNet's operator, which the authors' symbols left as it is.
+        1e-3, the default of MXNet's operator, which the authors' symbols use.
     """
 
     eps: float = 1e-3
@@ -46,8 +46,7 @@ class DPNSpec(NetworkSpec):
         for name in ("num_blocks", "increments"):
             check_counts(name, getattr(self, name))
         for name in ("bottleneck_width", "residual_width", "groups"):
-            value = getattr(self, name)
-            check(name, value, "a positive integer", is_count(value))
+            check_count(name, getattr(self, name))
         rule = f"as long as num_blocks (={self.num_blocks})"
         check("increments", self.increments, rule, len(self.increments) == len(self.num_blocks))
         rule = f"divisible by groups (={self.groups})"
@@ -58,10 +57,10 @@ class DPNSpec(NetworkSpec):
 class DPN(Network):
     """Stem, four stages of dual-path blocks, final BN-ReLU.
 
-    Deviations from the authors' symbols: pooling is global, not 7x7. DPN-68b's two 1x1 convolutions
-    behind one BN-ReLU are one convolution here, whose filters are theirs one above the other: the
-    same function and the same number of parameters, so 68 and 68b differ in their published weights
-    only.
+    Deviations from the authors' symbols: pooling is global, not 7x7. Where DPN-68b has two 1x1
+    convolutions after one BN-ReLU, this has one convolution with their stacked filters. It is the
+    same function with the same number of parameters, so 68 and 68b differ only in their published
+    weights.
 
     References
     ----------
@@ -71,7 +70,7 @@ class DPN(Network):
     spec: DPNSpec
 
     def stages(self, in_channels: int) -> Iterator[nn.HybridBlock]:
-        """Yield the stages; the widths double and, from the second on, the maps halve."""
+        """Yield the stages; widths double, and sizes halve from the second stage on."""
         spec = self.spec
         for index, (blocks, increment) in enumerate(zip(spec.num_blocks, spec.increments)):
             stage = DualPathStage(
@@ -99,34 +98,28 @@ _DPN68 = DPNSpec(
     residual_width=64,
     increments=(16, 32, 32, 64),
 )
+_ROWS = {  # depth: num_init_features, num_blocks, bottleneck_width, increments, groups
+    92: (64, (3, 4, 20, 3), 96, (16, 32, 24, 128), 32),
+    98: (96, (3, 6, 20, 3), 160, (16, 32, 32, 128), 40),
+    107: (128, (4, 8, 20, 3), 200, (20, 64, 64, 128), 50),
+    131: (128, (4, 8, 28, 3), 160, (16, 32, 32, 128), 40),
+}
 
 SPECS = {
     "dpn68": _DPN68,
     "dpn68b": _DPN68,
-    "dpn92": DPNSpec(),
-    "dpn98": DPNSpec(
-        num_init_features=96,
-        num_blocks=(3, 6, 20, 3),
-        bottleneck_width=160,
-        increments=(16, 32, 32, 128),
-        groups=40,
-    ),
-    "dpn107": DPNSpec(
-        num_init_features=128,
-        num_blocks=(4, 8, 20, 3),
-        bottleneck_width=200,
-        increments=(20, 64, 64, 128),
-        groups=50,
-    ),
-    "dpn131": DPNSpec(
-        num_init_features=128,
-        num_blocks=(4, 8, 28, 3),
-        bottleneck_width=160,
-        increments=(16, 32, 32, 128),
-        groups=40,
-    ),
+    **{
+        f"dpn{depth}": DPNSpec(
+            num_init_features=init,
+            num_blocks=blocks,
+            bottleneck_width=bottleneck,
+            increments=increments,
+            groups=groups,
+        )
+        for depth, (init, blocks, bottleneck, increments, groups) in _ROWS.items()
+    },
 }
-# Seed 001's listing has neither the authors' final BN-ReLU nor their eps.
+# Seed 001's listing lacks the final BN-ReLU and has another eps than the authors.
 SPECS.update(
     {
         f"{name}_listing": dataclasses.replace(SPECS[name], final_norm=False, eps=1e-5)

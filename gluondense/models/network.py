@@ -1,4 +1,4 @@
-"""What the networks of all families share: features, output, and the maps of each stage."""
+"""The base class of all networks: features, output, and the feature maps of each stage."""
 
 from __future__ import annotations
 
@@ -9,14 +9,17 @@ from typing import Any, NamedTuple
 from mxnet.gluon import nn
 from mxnet.ndarray import NDArray
 
-from ..blocks import TRAINING_MAP, Chain, HeFanOut, Stem, Tensor, mean_max_logits
-from ..errors import check, is_count
+from ..blocks.base import Chain, Tensor
+from ..blocks.head import POOL_WINDOW, mean_max_logits
+from ..blocks.initializer import HeFanOut
+from ..blocks.stem import Stem
+from ..errors import check_count
 from ..native.backend import NativeTraining
 from .spec import NetworkSpec
 
 
 class FeatureInfo(NamedTuple):
-    """The map after a stage: its name, channels, and stride relative to the image."""
+    """The feature map after a stage: name, channels, and stride relative to the image."""
 
     name: str
     channels: int
@@ -26,28 +29,28 @@ class FeatureInfo(NamedTuple):
 class Network(NativeTraining):
     """Stem, stages, final BN-ReLU, global pooling, and a fully-connected ``output``.
 
-    A family's network says in :meth:`stages` what stands between the stem and the end.
+    The network of a family implements :meth:`stages`, the blocks after the stem.
 
     Parameters
     ----------
     spec
-        The row that describes it.
+        The row that describes the network.
     model_name
-        The row's name, for messages and checkpoints.
+        The name of the row, for messages and checkpoints.
     features_only
-        True ends the network behind the final BN-ReLU and returns the map after each stage.
+        True ends the network after the final BN-ReLU and returns the feature map of each stage.
     memory_efficient
-        What :class:`gluondense.training.TrainStep` computes again in backward instead of keeping
-        it; see there. It changes neither results nor what is saved and exported.
+        The checkpointing policy of :class:`gluondense.training.TrainStep`: the activations that
+        backward recomputes. It changes neither results nor saved and exported files.
 
     Attributes
     ----------
     features, output
-        What Gluon's fine-tuning code relies on: all blocks up to the pooling, and the classifier.
+        All blocks including the pooling, and the classifier, as Gluon's fine-tuning code expects.
     feature_info
-        Name, channels and stride of the map after each stage.
+        Name, channels and stride of the feature map after each stage.
     preprocessing
-        What images the loaded weights take, where that is known; else None.
+        Preprocessing of the images for the loaded weights; None if unknown.
     classes
         Names of the outputs of published weights (with ``synset`` and ``classes_long``, as in
         GluonCV); else None.
@@ -56,7 +59,7 @@ class Network(NativeTraining):
         ``(N, in_channels, H, W)``
     Outputs
         Logits ``(N, classes)``, or one ``(N, info.channels, H / info.stride, W / info.stride)`` for
-        each ``info`` of ``feature_info``, the last of them behind the final BN-ReLU.
+        each ``info`` of ``feature_info``, the last one after the final BN-ReLU.
     """
 
     def __init__(
@@ -83,8 +86,8 @@ class Network(NativeTraining):
                 self.output = self._classifier(spec.classes)
 
     def stages(self, in_channels: int) -> Iterator[nn.HybridBlock]:
-        """Blocks between stem and end; those whose prefix is ``stage…`` give the feature maps."""
-        raise NotImplementedError(f"{type(self).__name__} must say what its stages are.")
+        """Yield the blocks after the stem; feature maps follow those with the prefix ``stage…``."""
+        raise NotImplementedError(f"{type(self).__name__} must implement stages().")
 
     def _add_stages(self) -> None:
         spec = self.spec
@@ -113,13 +116,13 @@ class Network(NativeTraining):
         if self.spec.pool == "avg":
             self.features.add(nn.GlobalAvgPool2D(prefix="pool_"), nn.Flatten(prefix="flatten_"))
         else:
-            self.features.add(nn.AvgPool2D(TRAINING_MAP, 1, prefix="pool_"))
+            self.features.add(nn.AvgPool2D(POOL_WINDOW, 1, prefix="pool_"))
 
     def _classifier(self, classes: int) -> nn.Dense:
         return nn.Dense(classes, in_units=self.out_channels, prefix="output_")
 
     def output_size(self, size: int) -> int:
-        """Height (or width) of the last map for an image of ``size``; 0 if it is too small."""
+        """Return the height (or width) of the last feature map for a ``size``; 0 if too small."""
         for block in self.features:
             size = block.output_size(size) if hasattr(block, "output_size") else size
             if size < 1:
@@ -128,24 +131,31 @@ class Network(NativeTraining):
 
     @property
     def min_size(self) -> int:
-        """The least height and width of an image that leaves a map of at least 1x1."""
+        """Minimum height and width of an image."""
         windowed = self.spec.pool == "mean_max" and not self.features_only
-        least = TRAINING_MAP if windowed else 1
+        least = POOL_WINDOW if windowed else 1
         return next(size for size in range(1, 1024) if self.output_size(size) >= least)
 
     def initialize(
         self, init: Any = None, ctx: Any = None, verbose: bool = False, force_reinit: bool = False
     ) -> None:
-        """Initialize the parameters, by default as the authors' code does (:class:`HeFanOut`)."""
+        """Initialize the parameters, by default like the authors' code (:class:`HeFanOut`)."""
         super().initialize(init or HeFanOut(), ctx, verbose, force_reinit)
 
     def forward(self, x: Tensor, *args: Any) -> Any:
-        """Check the image's shape where there is one, then run the graph."""
+        """Check the shape of an NDArray, then run the graph."""
         if isinstance(x, NDArray):
-            self._check_image(x.shape)
+            self.check_image_shape(x.shape)
         return super().forward(x, *args)
 
-    def _check_image(self, shape: tuple[int, ...]) -> None:
+    def check_image_shape(self, shape: tuple[int, ...]) -> None:
+        """Check that the network accepts images of a shape.
+
+        Raises
+        ------
+        ValueError
+            If the shape is not (N, ``in_channels``, H, W), or H or W is below :attr:`min_size`.
+        """
         name = self.model_name or type(self).__name__
         if len(shape) != 4 or shape[1] != self.spec.in_channels:
             build = f", or build the network with in_channels={shape[1]}" if len(shape) == 4 else ""
@@ -163,37 +173,38 @@ class Network(NativeTraining):
             )
 
     def hybrid_forward(self, F: Any, x: Tensor) -> Any:
-        """Classify, or collect the maps."""
+        """Return the logits, or the feature maps."""
         if self.features_only:
-            return self._maps(x)
+            return self._feature_maps(x)
         x = self.features(x)
         return self.output(x) if self.spec.pool == "avg" else mean_max_logits(F, x, self.output)
 
-    def _maps(self, x: Tensor) -> list[Tensor]:
-        maps = []
+    def _feature_maps(self, x: Tensor) -> list[Tensor]:
+        found = []
         for name, block in self.features._children.items():
             x = block(x)
             if name.startswith("stage"):
-                maps.append(x)
-        maps[-1] = x  # behind the final BN-ReLU
-        return maps
+                found.append(x)
+        found[-1] = x  # after the final BN-ReLU
+        return found
 
     def reset_output(self, classes: int, ctx: Any = None) -> None:
-        """Put a fresh ``output`` for another number of classes behind the features.
+        """Replace ``output`` by a new classifier for another number of classes.
 
         Parameters
         ----------
         classes
             Number of outputs.
         ctx
-            Where to initialize it; by default where the features are (nowhere if they are not).
+            Context of its parameters; by default that of the features. If those are not
+            initialized, ``output`` is not either.
 
         Raises
         ------
         ValueError
             If ``classes`` is not a positive integer, or the network is ``features_only``.
         """
-        check("classes", classes, "a positive integer", is_count(classes))
+        check_count("classes", classes)
         if self.features_only:
             raise ValueError(
                 f"{self.model_name or type(self).__name__} was built with features_only=True and "

@@ -1,4 +1,4 @@
-"""Every network by its name."""
+"""The table of all networks, and the functions that look up and build them by name."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import dataclasses
 import fnmatch
 from typing import Any
 
-from ..errors import closest
-from ..graph.recompute import find_recompute
+from ..errors import check_known, closest
+from ..graph.recompute import find_policy
 from . import csp_densenet, csp_resnet, densenet, dpn
 from .network import Network
 from .spec import NetworkSpec
@@ -28,12 +28,12 @@ SPECS: dict[str, NetworkSpec] = {
 
 
 def list_models(pattern: str = "*") -> list[str]:
-    """The names of all networks that match a pattern, sorted.
+    """Return the names of all networks that match a pattern, sorted.
 
     Parameters
     ----------
     pattern
-        As in a shell: ``*`` stands for anything, ``?`` for one character.
+        Shell pattern: ``*`` matches anything, ``?`` one character.
 
     Examples
     --------
@@ -44,7 +44,7 @@ def list_models(pattern: str = "*") -> list[str]:
 
 
 def get_spec(name: str, **fields: Any) -> NetworkSpec:
-    """The frozen row that describes a network, with the named fields replaced.
+    """Return the frozen row that describes a network, with the given fields replaced.
 
     Parameters
     ----------
@@ -56,7 +56,7 @@ def get_spec(name: str, **fields: Any) -> NetworkSpec:
     Raises
     ------
     ValueError
-        If there is no such network or field, or the value breaks the field's rule.
+        If the network or a field is unknown, or a value is outside its range.
 
     Examples
     --------
@@ -64,11 +64,7 @@ def get_spec(name: str, **fields: Any) -> NetworkSpec:
     'last'
     """
     key = name.lower() if isinstance(name, str) else name
-    if key not in SPECS:
-        raise ValueError(
-            f"unknown model {name!r}{closest(str(key), SPECS)} "
-            f"(gluondense.list_models() has all {len(SPECS)} names)."
-        )
+    check_known("model", key, SPECS, f"gluondense.list_models() has all {len(SPECS)} names")
     spec = SPECS[key]
     known = [field.name for field in dataclasses.fields(spec)]
     for field in fields:
@@ -87,29 +83,30 @@ def build_model(
     memory_efficient: bool | str = False,
     **fields: Any,
 ) -> Network:
-    """Build a network by name, hybridized into a static graph, without values.
+    """Build a network by name, hybridized into a static graph, with uninitialized parameters.
 
-    This is :func:`gluondense.get_model` without its weights.
+    :func:`gluondense.get_model` calls this and loads weights.
 
     Parameters
     ----------
     name
         One of :func:`list_models`, in any case.
     features_only
-        True returns the maps after each stage instead of logits.
+        True returns the feature map after each stage instead of logits.
     prefix
-        Begins the names of parameters in exported symbols; the model's name by default.
+        Prefix of parameter names in exported symbols; the model's name by default.
     memory_efficient
-        True lets :class:`gluondense.training.TrainStep` compute concatenations, normalizations and
-        bottlenecks again in backward instead of keeping them; a key of ``RECOMPUTE`` says how much.
+        True lets :class:`gluondense.training.TrainStep` recompute concatenations, normalizations
+        and bottlenecks in backward instead of storing them. A key of
+        ``gluondense.graph.recompute.POLICIES`` chooses how much.
     **fields
         Fields of the spec to replace.
 
     Raises
     ------
     ValueError
-        If there is no such network, field or way to save memory, or the value breaks the field's
-        rule.
+        If the network, a field or the checkpointing policy is unknown, or a value is outside its
+        range.
 
     Examples
     --------
@@ -117,7 +114,7 @@ def build_model(
     FeatureInfo(name='stage2', channels=704, stride=8)
     """
     spec = get_spec(name, **fields)
-    find_recompute(memory_efficient)
+    find_policy(memory_efficient)
     key = name.lower()
     net = NETWORKS[type(spec)](
         spec,

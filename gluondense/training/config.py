@@ -7,7 +7,7 @@ from typing import Any, Optional, Union
 
 from ..data import DATASETS
 from ..errors import closest
-from ..graph.recompute import find_recompute
+from ..graph.recompute import find_policy
 from ..models import get_spec
 
 SCHEDULES = ("constant", "cosine", "poly", "step")
@@ -49,7 +49,7 @@ class TrainConfig:
         their gradients are added up. BatchNorm sees each part alone.
     memory_efficient
         Whether backward computes maps again instead of keeping them: True, or a key of
-        ``gluondense.graph.recompute.RECOMPUTE``. The result is the same.
+        ``gluondense.graph.recompute.POLICIES``. The result is the same.
     drop_last
         Whether a ragged last batch is left out of training (it would re-plan the static graph).
     optimizer, lr, momentum, wd
@@ -178,7 +178,7 @@ class TrainConfig:
         _check_whole(self, "batch_size", 1)
         _check_whole(self, "seed", 0)
         _check_whole(self, "accumulate", 1)
-        find_recompute(self.memory_efficient)
+        find_policy(self.memory_efficient)
         if self.resize is not None:
             _check_whole(self, "resize", 1)
         _check_range(self, "lr", 0, float("inf"), open_low=True)

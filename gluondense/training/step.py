@@ -15,7 +15,7 @@ from mxnet.ndarray import NDArray
 from ..graph.ir import Graph
 from ..graph.mixed_precision import lower
 from ..graph.onednn_layouts import suit_onednn
-from ..graph.recompute import find_recompute, map_sizes, mark
+from ..graph.recompute import feature_map_shapes, find_policy, mark_recomputed
 from ..graph.sync_batch_norm import synchronize
 from .precision import check_dtype
 
@@ -85,7 +85,7 @@ class TrainStep:
     ) -> None:
         self.net, self.loss, self.accumulate = net, loss, accumulate
         self.dtype, self.sync_bn = dtype, sync_bn
-        self.how = find_recompute(getattr(net, "memory_efficient", False))
+        self.how = find_policy(getattr(net, "memory_efficient", False))
         check_dtype(dtype, ())
         self._executors: dict[tuple[Any, ...], _Executor] = {}
         if accumulate > 1:
@@ -187,7 +187,7 @@ def _graph(step: TrainStep, x: NDArray, devices: int) -> tuple[str, mx.sym.Symbo
     if step.sync_bn and devices > 1:
         synchronize(graph, devices)
     if step.how.operators:
-        mark(graph, map_sizes(symbol, **{data.name: x.shape}), step.how)
+        mark_recomputed(graph, feature_map_shapes(symbol, **{data.name: x.shape}), step.how)
     if step.dtype != "float32":
         lower(graph, step.dtype)
     return data.name, mx.sym.load_json(graph.to_json())

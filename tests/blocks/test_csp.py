@@ -91,6 +91,8 @@ def test_path_attention_weighs_the_two_parts_where_they_meet():
 
 @pytest.mark.parametrize("gamma", [0.2, 1.0])
 def test_each_part_needs_a_channel(gamma):
-    with pytest.raises(ValueError, match=rf"partial_ratio \(={gamma}\) of 4 channels") as error:
+    with pytest.raises(
+        ValueError, match=rf"partial_ratio \(={gamma}\) lets . of 4 channels"
+    ) as error:
         CSPStage(4, BLOCK, None, gamma)
     assert "\n" not in str(error.value)

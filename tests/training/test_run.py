@@ -246,7 +246,10 @@ def test_output_folder_that_cannot_be_made(tmp_path):
         ({"batch_size": 201}, "batch_size"),
         ({"dtype": "float16"}, "`dtype` float16 needs GPUs"),
         ({"accumulate": 41}, "must have an image for each of the 41 parts of `accumulate`"),
-        ({"memory_efficient": "very"}, "`memory_efficient` must be True, False or one of none"),
+        (
+            {"memory_efficient": "very"},
+            r"memory_efficient \(='very'\) must be True, False or one of none",
+        ),
     ],
 )
 def test_bad_configuration_leaves_no_folder(tmp_path, change, message):

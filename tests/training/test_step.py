@@ -12,7 +12,7 @@ from support.training_steps import NETWORKS, batch, network
 
 from gluondense import get_model
 from gluondense.graph.ir import Graph
-from gluondense.graph.recompute import MARK, RECOMPUTE, map_sizes, mark
+from gluondense.graph.recompute import MARK, POLICIES, feature_map_shapes, mark_recomputed
 from gluondense.training import TrainStep
 
 
@@ -195,7 +195,9 @@ def test_exported_graph_is_the_same(tmp_path):
 
 
 def test_unknown_setting():
-    with pytest.raises(ValueError, match="`memory_efficient` must be True, False or one of none"):
+    with pytest.raises(
+        ValueError, match=r"memory_efficient \(='alot'\) must be True, False or one of none"
+    ):
         get_model("densenet121", memory_efficient="alot")
 
 
@@ -203,7 +205,9 @@ def test_marks_of_a_dense_layer():
     net = network("dense", True)
     (data,), symbol = net._get_graph(mx.nd.zeros((2, 3, 64, 64)))
     graph = Graph(symbol, {})
-    mark(graph, map_sizes(symbol, **{data.name: (2, 3, 64, 64)}), RECOMPUTE["most"])
+    mark_recomputed(
+        graph, feature_map_shapes(symbol, **{data.name: (2, 3, 64, 64)}), POLICIES["most"]
+    )
     marked = json.loads(graph.to_json())["nodes"]
     by_name = {node["name"].replace("densenet121_stage1_", ""): node for node in marked}
     for name in ("layer1_concat0", "layer2_norm1_fwd", "layer2_relu2_fwd", "layer2_conv1_fwd"):
