@@ -18,6 +18,8 @@ from ..download import cache_folder
 from ..environment.process import usable_cores
 
 SOURCES = Path(__file__).with_name("src")
+# Compiled once for each instruction set; the library chooses one when it is first used.
+PER_ISA = SOURCES / "kernels" / "per_isa"
 OPERATOR = "gluondense_program"
 FLAGS = (
     "-O3",
@@ -28,8 +30,6 @@ FLAGS = (
     "-ffp-contract=fast",
     "-fno-math-errno",
 )
-# The inner loops are compiled once for each; which one runs is found out when the library loads.
-KERNELS = ("kernels", "kernels_bytes", "training_kernels")
 AVX512 = (
     "-mavx512f",
     "-mavx512bw",
@@ -46,6 +46,11 @@ INSTRUCTION_SETS: dict[str, dict[str, tuple[str, ...]]] = {
         "avx512vnni": (*AVX512, "-mavx512vnni"),
         "avx512bf16": (*AVX512, "-mavx512vnni", "-mavx512bf16"),
     },
+}
+# Each probe uses an instruction: a compiler may have the flag and no assembler that knows it.
+PROBES = {
+    "avx512vnni": 'void f() { asm("vpdpbusd %zmm0, %zmm1, %zmm2"); }',
+    "avx512bf16": 'void f() { asm("vdpbf16ps %zmm0, %zmm1, %zmm2"); }',
 }
 # MXNet's side of an extension, but for one function that src/operator.cc has.
 LIB_API_FLAGS = ("-fvisibility=default", "-D_opRegSize=lib_api_opRegSize")
@@ -137,41 +142,41 @@ def _fingerprint() -> str:
 
 def _compile(compiler: list[str], work: Path) -> Path:
     mxnet = Path(mx.__file__).parent
+    include = ("-I", str(SOURCES), "-isystem", str(mxnet / "include"))
     sets = {
         name: flags
         for name, flags in INSTRUCTION_SETS.get(platform.machine(), {"base": ()}).items()
-        if _knows(compiler, flags)
+        if _knows(compiler, name, flags)
     }
     has = tuple(f"-DGLUONDENSE_HAS_{name}" for name in sets)
-    parts: list[tuple[Path, str, tuple[str, ...]]] = [
-        (file, file.stem, has) for file in SOURCES.rglob("*.cc") if file.stem not in KERNELS
+    sources = set(SOURCES.rglob("*.cc"))
+    kernels = {file for file in sources if file.parent == PER_ISA}
+    units: list[tuple[Path, str, tuple[str, ...]]] = [
+        (file, file.stem, has) for file in sources - kernels
     ]
-    parts.append((mxnet / "src/lib_api.cc", "lib_api", LIB_API_FLAGS))
-    for name, more in sets.items():
-        names = (f"-DGLUONDENSE_ISA={name}", f'-DGLUONDENSE_NAME="{name}"')
-        parts += [
-            (SOURCES / "kernels" / f"{stem}.cc", f"{stem}_{name}", (*more, *names))
-            for stem in KERNELS
-        ]
+    units.append((mxnet / "src/lib_api.cc", "lib_api", LIB_API_FLAGS))
+    for name, flags in sets.items():
+        names = (f"-DGLUONDENSE_ISA_NAMESPACE={name}", f'-DGLUONDENSE_ISA_NAME="{name}"')
+        units += [(file, f"{file.stem}_{name}", (*flags, *names)) for file in kernels]
 
-    def compile_part(part: tuple[Path, str, tuple[str, ...]]) -> str:
-        file, stem, more = part
-        goal = str(work / f"{stem}.o")
-        include = ("-I", str(SOURCES), "-isystem", str(mxnet / "include"))
-        _run([*compiler, *FLAGS, *include, *more, "-c", str(file), "-o", goal])
-        return goal
+    def compile_unit(unit: tuple[Path, str, tuple[str, ...]]) -> str:
+        file, stem, flags = unit
+        target = str(work / f"{stem}.o")
+        _run([*compiler, *FLAGS, *include, *flags, "-c", str(file), "-o", target])
+        return target
 
     with ThreadPoolExecutor(usable_cores()) as pool:
-        objects = list(pool.map(compile_part, parts))
+        objects = list(pool.map(compile_unit, sorted(units)))
     library = work / "gluondense.so"
     _run([*compiler, "-shared", "-fopenmp", *objects, "-o", str(library)])
     return library
 
 
-def _knows(compiler: list[str], flags: tuple[str, ...]) -> bool:
-    """Whether a compiler has these; GCC 9 has no bfloat16."""
-    command = [*compiler, *flags, "-fsyntax-only", "-x", "c++", os.devnull]
-    return subprocess.run(command, capture_output=True).returncode == 0
+def _knows(compiler: list[str], name: str, flags: tuple[str, ...]) -> bool:
+    """Whether a compiler has the flags and the instructions; GCC 9 has no bfloat16."""
+    command = [*compiler, *flags, "-x", "c++", "-c", "-", "-o", os.devnull]
+    done = subprocess.run(command, input=PROBES.get(name, ""), capture_output=True, text=True)
+    return done.returncode == 0
 
 
 def _run(command: list[str]) -> None:

@@ -5,7 +5,7 @@
 #include <cstdlib>
 #include <new>
 
-#include "kernels/kernels.h"
+#include "kernels/inference_kernels.h"
 
 namespace gluondense {
 namespace {
@@ -35,7 +35,7 @@ void* AlignedBuffer::reserve_bytes(std::size_t size) {
   if (size <= size_) return memory_.get();
   memory_.reset();
   size_ = 0;
-  const std::size_t whole = round_up(size + kSlack, kHugePage);
+  const std::size_t whole = round_up(size + kOverreadBytes, kHugePage);
   if (whole < size) throw std::bad_alloc();
   memory_.reset(std::aligned_alloc(kHugePage, whole));
   if (!memory_) throw std::bad_alloc();

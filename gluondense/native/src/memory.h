@@ -19,8 +19,8 @@ constexpr T round_up(T count, T unit) {
   return div_up(count, unit) * unit;
 }
 
-// Elements of a row of `count` elements of type T: an odd number of cache lines. Rows whose distance
-// is a power of two would share few sets of the L1 cache.
+// Elements of a row of `count` elements of type T: an odd number of cache lines. Rows whose
+// distance is a power of two would share few sets of the L1 cache.
 template <class T>
 constexpr int packed_stride(int count) {
   constexpr int kLine = kCacheLineBytes / static_cast<int>(sizeof(T));

@@ -10,7 +10,8 @@
 
 namespace gluondense {
 
-// OMP_NUM_THREADS, or all processors that this process may use. MXNet's own default is half of them.
+// OMP_NUM_THREADS, or all processors that this process may use. MXNet's own default is half of
+// them.
 int num_threads();
 
 // A spinning barrier: between two steps it is faster than OpenMP's.
@@ -52,9 +53,9 @@ inline std::pair<std::int64_t, std::int64_t> partition(std::int64_t count, int r
   return {count * rank / threads, count * (rank + 1) / threads};
 }
 
-// Calls function(barrier, rank) in `threads` threads, or in fewer if OpenMP has fewer; the barrier's
-// size is their number. The function must not throw: an exception that leaves a thread ends the
-// process.
+// Calls function(barrier, rank) in `threads` threads, or in fewer if OpenMP has fewer; the
+// barrier's size is their number. The function must not throw: an exception that leaves a thread
+// ends the process.
 template <class Function>
 void parallel(int threads, Function function) {
   Barrier barrier;

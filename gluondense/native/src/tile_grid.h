@@ -4,7 +4,7 @@
 #include <algorithm>
 #include <cstdint>
 
-#include "kernels/kernels.h"
+#include "kernels/inference_kernels.h"
 
 namespace gluondense {
 
@@ -12,7 +12,7 @@ namespace gluondense {
 // from image to image. All counts have 64 bits.
 class TileGrid {
  public:
-  static constexpr int kSize = kWinogradOut, kPixels = kSize * kSize;
+  static constexpr int kSize = kWinogradOutputTile, kPixels = kSize * kSize;
 
   // A tile's image and its upper left pixel there.
   struct Tile {

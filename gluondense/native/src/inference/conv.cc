@@ -21,7 +21,7 @@ void Runner::conv(const Step& s, const float* pairs) {
   const Place &from = place(s.in), &to = place(s.out);
   const int lines = seamless(s, from) ? 1 : to.height;
   const int line = seamless(s, from) ? to.height * to.width : to.width;
-  const int most = kernels().max_pixels;
+  const int most = inference_kernels().max_tile_pixels;
   const int tiles = (line + most - 1) / most;  // in a line, of nearly equal length
   clear_border<T>(s.out);
   // A tile's blocks of channels may be several threads'.
@@ -49,8 +49,8 @@ void Runner::conv_tile(const Step& s, const float* pairs, int y, int x, int pixe
   }
   ConvTile<T> tile;
   tile.pixels = pixels;
-  tile.slope = s.slope;
-  tile.in_step = static_cast<std::ptrdiff_t>(s.stride[1]) * from.step;
+  tile.negative_slope = s.slope;
+  tile.src_stride = static_cast<std::ptrdiff_t>(s.stride[1]) * from.step;
   const T* in = reinterpret_cast<const T*>(memory_ + from.offset) + s.in.channel;
   if (seamless(s, from)) {
     in += (static_cast<std::ptrdiff_t>(y) * from.width + x) * from.step;
@@ -62,17 +62,17 @@ void Runner::conv_tile(const Step& s, const float* pairs, int y, int x, int pixe
   // Taps side by side in memory are one run.
   std::ptrdiff_t taps[kMostTaps];
   const bool joined = s.block_in == from.step;
-  tile.run = joined ? s.kernel[1] * s.block_in : s.block_in;
-  tile.runs = 0;
+  tile.segment_length = joined ? s.kernel[1] * s.block_in : s.block_in;
+  tile.segments = 0;
   for (int ky = 0; ky < s.kernel[0]; ++ky) {
     for (int kx = 0; kx < (joined ? 1 : s.kernel[1]); ++kx) {
-      taps[tile.runs++] = (static_cast<std::ptrdiff_t>(ky) * from.pitch() + kx) * from.step;
+      taps[tile.segments++] = (static_cast<std::ptrdiff_t>(ky) * from.pitch() + kx) * from.step;
     }
   }
-  tile.taps = taps;
-  if (pairs) tile.run = (tile.run + 1) / 2;
-  if (std::is_same_v<T, Byte>) tile.run = (tile.run + 3) / 4 * 4;  // with weights of zero
-  const std::ptrdiff_t filters = static_cast<std::ptrdiff_t>(tile.runs) * tile.run * kBlock;
+  tile.segment_offsets = taps;
+  if (pairs) tile.segment_length = (tile.segment_length + 1) / 2;
+  if (std::is_same_v<T, std::uint8_t>) tile.segment_length = (tile.segment_length + 3) / 4 * 4;  // with weights of zero
+  const std::ptrdiff_t filters = static_cast<std::ptrdiff_t>(tile.segments) * tile.segment_length * kPanelWidth;
   for (; block < end; ++block) {
     const int channel = block * s.block_out;
     T* outs[kMost];
@@ -85,22 +85,22 @@ void Runner::conv_tile(const Step& s, const float* pairs, int y, int x, int pixe
       }
       if (s.add.there()) adds[i] = add[i] + channel;
     }
-    tile.in = in + static_cast<std::ptrdiff_t>(block / s.block_share) * s.block_step;
-    const std::ptrdiff_t lane = static_cast<std::ptrdiff_t>(block) * kBlock;
+    tile.src = in + static_cast<std::ptrdiff_t>(block / s.block_share) * s.block_step;
+    const std::ptrdiff_t lane = static_cast<std::ptrdiff_t>(block) * kPanelWidth;
     tile.bias = blob_ + s.bias + lane;
-    tile.out = outs;
-    tile.add = s.add.there() ? adds : nullptr;
+    tile.dst = outs;
+    tile.residual = s.add.there() ? adds : nullptr;
     tile.channels = std::min(s.block_out, s.out.channels - channel);
-    if constexpr (std::is_same_v<T, Byte>) {
+    if constexpr (std::is_same_v<T, std::uint8_t>) {
       tile.weights = bytes_ + s.weight + block * filters;
       tile.scale = blob_ + s.scale + lane;
-      tile.add_scale = blob_ + s.add_scale + lane;
-      tile.out_scale = s.out_scale < 0 ? nullptr : blob_ + s.out_scale + lane;
-      tile.out_shift = blob_ + s.out_shift + lane;
-      kernels().conv_bytes(tile);
+      tile.residual_scale = blob_ + s.add_scale + lane;
+      tile.requant_scale = s.out_scale < 0 ? nullptr : blob_ + s.out_scale + lane;
+      tile.requant_shift = blob_ + s.out_shift + lane;
+      inference_kernels().conv_u8s8(tile);
     } else {
       tile.weights = (pairs ? pairs : blob_ + s.weight) + block * filters;
-      (pairs ? kernels().conv_pairs : kernels().conv)(tile);
+      (pairs ? inference_kernels().conv_bf16 : inference_kernels().conv_f32)(tile);
     }
   }
 }
@@ -114,30 +114,30 @@ const T* Runner::pack(const Step& s, bool pairs, const T* in, ConvTile<T>* tile)
   const int row = (((pairs ? (channels + 1) / 2 : channels) + line - 1) / line | 1) * line;
   T* const packed = reinterpret_cast<T*>(scratch_);
   for (int i = 0; i < tile->pixels; ++i) {
-    const T* const from = in + i * tile->in_step;
+    const T* const from = in + i * tile->src_stride;
     T* const to = packed + static_cast<std::size_t>(i) * row;
-    if constexpr (std::is_same_v<T, Byte>) {
-      kernels().rectify(from, unsigned_bytes(s.flip), unsigned_bytes(s.zero), to, channels);
+    if constexpr (std::is_same_v<T, std::uint8_t>) {
+      inference_kernels().bn_relu_u8(from, unsigned_bytes(s.flip), unsigned_bytes(s.zero), to, channels);
     } else if (pairs) {
       const bool normalizes = has_prologue(s);
-      kernels().affine_pairs(from, normalizes ? blob_ + s.scale : nullptr,
+      inference_kernels().affine_relu_bf16(from, normalizes ? blob_ + s.scale : nullptr,
                              normalizes ? blob_ + s.shift : nullptr, to, channels);
     } else {
-      kernels().affine(from, blob_ + s.scale, blob_ + s.shift, 0, to, channels);
+      inference_kernels().affine_f32(from, blob_ + s.scale, blob_ + s.shift, 0, to, channels);
     }
   }
   // The next tile is on its way while this one is computed with.
-  const T* const next = in + tile->pixels * tile->in_step;
+  const T* const next = in + tile->pixels * tile->src_stride;
   for (int i = 0; i < tile->pixels; ++i) {
     for (int c = 0; c < channels; c += line) {
-      __builtin_prefetch(next + i * tile->in_step + c, 0, 2);
+      __builtin_prefetch(next + i * tile->src_stride + c, 0, 2);
     }
   }
-  tile->in_step = row;
+  tile->src_stride = row;
   return packed;
 }
 
 template void Runner::conv<float>(const Step&, const float*);
-template void Runner::conv<Byte>(const Step&, const float*);
+template void Runner::conv<std::uint8_t>(const Step&, const float*);
 
 }  // namespace gluondense

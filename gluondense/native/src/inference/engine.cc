@@ -7,7 +7,7 @@
 
 namespace gluondense {
 void Engine::prepare(const Images& images, const Weights& weights) {
-  kernels();  // an instruction set that is not there is told here
+  inference_kernels();  // an instruction set that is not there is told here
   const bool same_size = planned_.channels == images.channels &&
                          planned_.height == images.height && planned_.width == images.width;
   if (same_size && weights.blob == weights_.blob && weights.version == weights_.version) return;
@@ -38,11 +38,11 @@ void Engine::run(const Images& images, const Weights& weights,
       static_cast<std::size_t>(images.channels) * images.height * images.width;
   // Whole images for each thread as far as they go round; all threads on each of the rest.
   const int alone = images.count / most * most;
-  const std::size_t room = (plan_.bytes + kSlack + 63) / 64 * 64;
+  const std::size_t room = (plan_.bytes + kOverreadBytes + 63) / 64 * 64;
   const std::size_t scratch = scratch_bytes(program_, plan_);
   const std::size_t rooms = alone ? most : 1;
   const std::size_t needed = rooms * room + most * scratch;
-  Byte* const begin = memory_.reserve<Byte>(needed);
+  std::uint8_t* const begin = memory_.reserve<std::uint8_t>(needed);
   if (cleared_ < needed) {
     std::memset(begin, 0, needed);
     use_huge_pages(begin, needed);
@@ -52,7 +52,7 @@ void Engine::run(const Images& images, const Weights& weights,
                            pairs_,   weights.blob, weights.bytes};
   parallel(most, [&](Barrier& barrier, int rank) {
     const int size = barrier.size();
-    Byte* const mine = begin + rooms * room + rank * scratch;
+    std::uint8_t* const mine = begin + rooms * room + rank * scratch;
     if (alone) {
       Barrier single;
       Runner runner(network, begin + room * rank, mine, single, 0);

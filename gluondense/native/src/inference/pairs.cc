@@ -27,18 +27,18 @@ std::uint32_t upper_half(float value) {
 
 FiltersByStep pair_filters(const Program& program, const Plan& plan, const float* blob) {
   FiltersByStep all(program.steps.size());
-  if (!program.bf16 || !kernels().conv_pairs) return all;
+  if (!program.bf16 || !inference_kernels().conv_bf16) return all;
   for (std::size_t i = 0; i < all.size(); ++i) {
     const Step& s = program.steps[i];
     if (!pays(s, program, plan)) continue;
-    // (blocks, block_in, kBlock) becomes (blocks, block_in / 2, kBlock, 2).
+    // (blocks, block_in, kPanelWidth) becomes (blocks, block_in / 2, kPanelWidth, 2).
     for (int block = 0; block < s.blocks; ++block) {
       const float* const from =
-          blob + s.weight + static_cast<std::ptrdiff_t>(block) * s.block_in * kBlock;
+          blob + s.weight + static_cast<std::ptrdiff_t>(block) * s.block_in * kPanelWidth;
       for (int k = 0; k < s.block_in; k += 2) {
-        for (int lane = 0; lane < kBlock; ++lane) {
-          const float* const first = from + static_cast<std::ptrdiff_t>(k) * kBlock + lane;
-          const std::uint32_t second = k + 1 < s.block_in ? upper_half(first[kBlock]) : 0;
+        for (int lane = 0; lane < kPanelWidth; ++lane) {
+          const float* const first = from + static_cast<std::ptrdiff_t>(k) * kPanelWidth + lane;
+          const std::uint32_t second = k + 1 < s.block_in ? upper_half(first[kPanelWidth]) : 0;
           const std::uint32_t both = second << 16 | upper_half(*first);
           float pair;
           std::memcpy(&pair, &both, sizeof pair);

@@ -8,7 +8,7 @@
 namespace gluondense {
 
 std::size_t scratch_bytes(const Program& program, const Plan& plan) {
-  const std::size_t pixels = kernels().max_pixels;
+  const std::size_t pixels = inference_kernels().max_tile_pixels;
   std::size_t most = 0;
   for (const Step& s : program.steps) {
     if (s.kind == Step::kLoad) {
@@ -19,7 +19,7 @@ std::size_t scratch_bytes(const Program& program, const Plan& plan) {
       most = std::max(most, winograd_bytes(channels, pixels));
     }
   }
-  return (most + 2 * kSlack + 63) / 64 * 64;
+  return (most + 2 * kOverreadBytes + 63) / 64 * 64;
 }
 
 void Runner::run(const float* in, int image, const std::vector<float*>& outputs) {
@@ -28,9 +28,9 @@ void Runner::run(const float* in, int image, const std::vector<float*>& outputs)
     if (plan_.meets[i]) barrier_.wait();
     const bool bytes = program_.maps[s.in.there() ? s.in.map : s.out.map].bytes;
     if (s.kind == Step::kLoad) {
-      bytes ? load<Byte>(s, in) : load<float>(s, in);
+      bytes ? load<std::uint8_t>(s, in) : load<float>(s, in);
     } else if (s.kind == Step::kStore) {
-      bytes ? store<Byte>(s, image, outputs[s.output]) : store<float>(s, image, outputs[s.output]);
+      bytes ? store<std::uint8_t>(s, image, outputs[s.output]) : store<float>(s, image, outputs[s.output]);
     } else if (!winograd_[i].empty()) {
       winograd(s, winograd_[i].data());
     } else if (!grouped_[i].empty()) {
@@ -38,7 +38,7 @@ void Runner::run(const float* in, int image, const std::vector<float*>& outputs)
     } else if (!pairs_[i].empty()) {
       conv<float>(s, pairs_[i].data());
     } else {
-      bytes ? run_step<Byte>(s) : run_step<float>(s);
+      bytes ? run_step<std::uint8_t>(s) : run_step<float>(s);
     }
   }
   barrier_.wait();  // the next image has the same memory
@@ -63,14 +63,14 @@ void Runner::load(const Step& s, const float* in) {
   const Place& p = place(s.out);
   const std::size_t plane = static_cast<std::size_t>(p.height) * p.width;
   clear_border<T>(s.out);
-  Byte* const line = scratch_;
+  std::uint8_t* const line = scratch_;
   const auto [first, last] = share(p.height);
   for (int y = first; y < last; ++y) {
     T* const row = pixel<T>(s.out, y, 0);
     for (int c = 0; c < s.out.channels; ++c) {
       const float* const from = in + c * plane + static_cast<std::size_t>(y) * p.width;
-      if constexpr (std::is_same_v<T, Byte>) {
-        kernels().quantize(from, blob_[s.scale + c], blob_[s.shift + c], line, p.width);
+      if constexpr (std::is_same_v<T, std::uint8_t>) {
+        inference_kernels().quantize_u8(from, blob_[s.scale + c], blob_[s.shift + c], line, p.width);
         for (int x = 0; x < p.width; ++x) row[x * p.step + c] = line[x];
       } else {
         for (int x = 0; x < p.width; ++x) row[x * p.step + c] = from[x];
@@ -91,7 +91,7 @@ void Runner::store(const Step& s, int image, float* out) const {
       const T* const from = pixel<T>(s.in, y, x);
       for (int c = 0; c < s.in.channels; ++c) {
         float value = from[c];
-        if (std::is_same_v<T, Byte>) value = value * blob_[s.scale + c] + blob_[s.shift + c];
+        if (std::is_same_v<T, std::uint8_t>) value = value * blob_[s.scale + c] + blob_[s.shift + c];
         out[c * plane + y * p.width + x] = value;
       }
     }
@@ -107,10 +107,10 @@ void Runner::affine(const Step& s) const {
     for (int x = 0; x < p.width; ++x) {
       const T* const in = pixel<T>(s.in, y, x);
       T* const out = pixel<T>(s.out, y, x);
-      if constexpr (std::is_same_v<T, Byte>) {
-        kernels().rectify(in, unsigned_bytes(s.flip), unsigned_bytes(s.zero), out, s.in.channels);
+      if constexpr (std::is_same_v<T, std::uint8_t>) {
+        inference_kernels().bn_relu_u8(in, unsigned_bytes(s.flip), unsigned_bytes(s.zero), out, s.in.channels);
       } else {
-        kernels().affine(in, blob_ + s.scale, blob_ + s.shift, s.slope, out, s.in.channels);
+        inference_kernels().affine_f32(in, blob_ + s.scale, blob_ + s.shift, s.slope, out, s.in.channels);
       }
     }
   }
@@ -133,11 +133,11 @@ void Runner::pool(const Step& s) const {
         }
       }
       T* const out = pixel<T>(s.out, y, x);
-      if constexpr (std::is_same_v<T, Byte>) {
-        kernels().pool_bytes(pixels, count, s.max, out, channels);
+      if constexpr (std::is_same_v<T, std::uint8_t>) {
+        inference_kernels().pool_u8(pixels, count, s.max, out, channels);
       } else {
         const int size = s.whole ? s.kernel[0] * s.kernel[1] : count;
-        kernels().pool(pixels, count, s.max, 1.0f / static_cast<float>(size), out, channels);
+        inference_kernels().pool_f32(pixels, count, s.max, 1.0f / static_cast<float>(size), out, channels);
       }
     }
   }
@@ -163,7 +163,7 @@ void Runner::global_pool(const Step& s) const {
   }
   for (int c = 0; c < s.in.channels; ++c) {
     const float value = s.max ? out[c] : out[c] * share;
-    out[c] = std::is_same_v<T, Byte> ? value * blob_[s.scale + c] + blob_[s.shift + c] : value;
+    out[c] = std::is_same_v<T, std::uint8_t> ? value * blob_[s.scale + c] + blob_[s.shift + c] : value;
   }
 }
 
@@ -184,12 +184,12 @@ void Runner::copy(const Step& s) const {
       }
       for (int c = 0; c < s.in.channels; ++c) {
         float value = in[c];
-        if (std::is_same_v<T, Byte>) value = value * blob_[s.scale + c] + blob_[s.shift + c];
-        if (add) value += add[c] * (std::is_same_v<T, Byte> ? blob_[s.add_scale + c] : 1.0f);
+        if (std::is_same_v<T, std::uint8_t>) value = value * blob_[s.scale + c] + blob_[s.shift + c];
+        if (add) value += add[c] * (std::is_same_v<T, std::uint8_t> ? blob_[s.add_scale + c] : 1.0f);
         value = std::max(value, s.slope * value);
-        if constexpr (std::is_same_v<T, Byte>) {
+        if constexpr (std::is_same_v<T, std::uint8_t>) {
           value = value * blob_[s.out_scale + c] + blob_[s.out_shift + c];
-          out[c] = static_cast<Byte>(std::lrint(std::min(std::max(value, 0.0f), 255.0f)));
+          out[c] = static_cast<std::uint8_t>(std::lrint(std::min(std::max(value, 0.0f), 255.0f)));
         } else {
           out[c] = value;
         }

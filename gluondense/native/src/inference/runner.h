@@ -6,7 +6,7 @@
 #include <utility>
 #include <vector>
 
-#include "kernels/kernels.h"
+#include "kernels/inference_kernels.h"
 #include "inference/program.h"
 #include "memory.h"
 #include "threads.h"
@@ -34,7 +34,7 @@ inline std::size_t packed_bytes(std::size_t channels, std::size_t pixels) {
   return (channels * sizeof(float) + 128) * pixels;
 }
 inline std::size_t winograd_bytes(std::size_t channels, std::size_t tiles) {
-  return kWinogradTaps * (tiles * (channels + kBlock) + channels) * sizeof(float);
+  return kWinogradPlanes * (tiles * (channels + kPanelWidth) + channels) * sizeof(float);
 }
 
 // What any step needs for itself, so that none allocates: an exception could not leave a thread.
@@ -43,7 +43,7 @@ std::size_t scratch_bytes(const Program& program, const Plan& plan);
 class Runner {
  public:
   // Memory of Plan::bytes for the image, and of scratch_bytes for this thread alone.
-  Runner(const Network& network, Byte* memory, Byte* scratch, Barrier& barrier, int rank)
+  Runner(const Network& network, std::uint8_t* memory, std::uint8_t* scratch, Barrier& barrier, int rank)
       : program_(network.program),
         plan_(network.plan),
         winograd_(network.winograd),
@@ -64,12 +64,12 @@ class Runner {
   const FiltersByStep &winograd_, &grouped_, &pairs_;
   const float* const blob_;
   const std::int8_t* const bytes_;
-  Byte* const memory_;
-  Byte* const scratch_;
+  std::uint8_t* const memory_;
+  std::uint8_t* const scratch_;
   Barrier& barrier_;
   const int rank_;
 
-  // T is what the step's maps hold, float or Byte.
+  // T is what the step's maps hold, float or std::uint8_t.
   template <class T>
   void run_step(const Step& s);
   template <class T>
@@ -106,8 +106,8 @@ class Runner {
     return reinterpret_cast<T*>(memory_ + p.offset) + p.at(y, x) + view.channel;
   }
   // Such as flips and zeros, which are unsigned.
-  const Byte* unsigned_bytes(std::ptrdiff_t offset) const {
-    return reinterpret_cast<const Byte*>(bytes_) + offset;
+  const std::uint8_t* unsigned_bytes(std::ptrdiff_t offset) const {
+    return reinterpret_cast<const std::uint8_t*>(bytes_) + offset;
   }
   // This thread's share of so many equal pieces of work.
   std::pair<long, long> share(long count) const {

@@ -1,6 +1,6 @@
 #include "inference/validate.h"
 
-#include "kernels/kernels.h"
+#include "kernels/inference_kernels.h"
 
 namespace gluondense {
 namespace {
@@ -105,7 +105,7 @@ class Validator {
     require(taps <= kMostTaps, "a kernel is too large");
     require(s.slope <= 1, "a slope is above 1");
     require(s.blocks >= 1 && s.block_in >= 1 && s.block_share >= 1 && s.block_out >= 1 &&
-                s.block_out <= kBlock,
+                s.block_out <= kPanelWidth,
             "a convolution's blocks are empty or too wide");
     require(s.block_groups >= 1 && s.block_in % s.block_groups == 0 &&
                 s.block_out % s.block_groups == 0,
@@ -115,7 +115,7 @@ class Validator {
                 static_cast<std::ptrdiff_t>(s.blocks - 1) * s.block_out < s.out.channels &&
                 static_cast<std::ptrdiff_t>(s.blocks) * s.block_out >= s.out.channels,
             "a convolution's blocks are not those of its channels");
-    const std::ptrdiff_t lanes = static_cast<std::ptrdiff_t>(s.blocks) * kBlock;
+    const std::ptrdiff_t lanes = static_cast<std::ptrdiff_t>(s.blocks) * kPanelWidth;
     floats(s.bias, lanes);
     const bool prologue = s.flip >= 0 || s.shift >= 0;
     if (prologue) {
@@ -141,8 +141,8 @@ class Validator {
     floats(s.out_shift, count);
   }
   void rectifying(const Step& s) const {
-    bytes(s.flip, up(s.in.channels, kSlack));
-    bytes(s.zero, up(s.in.channels, kSlack));
+    bytes(s.flip, up(s.in.channels, kOverreadBytes));
+    bytes(s.zero, up(s.in.channels, kOverreadBytes));
   }
 
   void affine(const Step& s) const {

@@ -7,7 +7,7 @@
 namespace gluondense {
 namespace {
 
-constexpr int kIn = kWinogradIn, kOut = kWinogradOut, kTaps = kWinogradTaps;
+constexpr int kIn = kWinogradInputTile, kOut = kWinogradOutputTile, kTaps = kWinogradPlanes;
 
 long tiles_of(int pixels) { return (pixels + kOut - 1) / kOut; }
 
@@ -60,8 +60,8 @@ FiltersByStep winograd_filters(const Program& program, const Plan& plan, const f
   for (std::size_t i = 0; i < all.size(); ++i) {
     const Step& s = program.steps[i];
     if (s.kind != Step::kConv || !pays(s, plan, program.maps[s.in.map].bytes)) continue;
-    // (blocks, 9, channels, kBlock) becomes (blocks, 36, channels, kBlock).
-    const std::size_t plane = static_cast<std::size_t>(s.block_in) * kBlock;
+    // (blocks, 9, channels, kPanelWidth) becomes (blocks, 36, channels, kPanelWidth).
+    const std::size_t plane = static_cast<std::size_t>(s.block_in) * kPanelWidth;
     all[i].resize(s.blocks * kTaps * plane);
     for (int block = 0; block < s.blocks; ++block) {
       const float* const from = blob + s.weight + block * 9 * plane;
@@ -80,7 +80,7 @@ FiltersByStep winograd_filters(const Program& program, const Plan& plan, const f
 void Runner::winograd(const Step& s, const float* filters) {
   const Place& to = place(s.out);
   const int tiles = static_cast<int>(tiles_of(to.height) * tiles_of(to.width));
-  const int most = kernels().max_pixels;
+  const int most = inference_kernels().max_tile_pixels;
   const int chunks = (tiles + most - 1) / most;  // of nearly equal length
   clear_border<float>(s.out);
   const auto [first, last] = share(chunks);
@@ -91,11 +91,11 @@ void Runner::winograd(const Step& s, const float* filters) {
 }
 
 void Runner::winograd_tiles(const Step& s, const float* filters, int first, int tiles) {
-  static const float kNothing[kBlock] = {};
+  static const float kNothing[kPanelWidth] = {};
   const int columns = static_cast<int>(tiles_of(place(s.out).width));
   const int channels = s.in.channels;
   const std::ptrdiff_t plane = static_cast<std::ptrdiff_t>(tiles) * channels;
-  const std::ptrdiff_t sums_plane = static_cast<std::ptrdiff_t>(tiles) * kBlock;
+  const std::ptrdiff_t sums_plane = static_cast<std::ptrdiff_t>(tiles) * kPanelWidth;
   float* const planes = reinterpret_cast<float*>(scratch_);
   float* const sums = planes + kTaps * plane;
   float* const patch = sums + kTaps * sums_plane;
@@ -108,28 +108,28 @@ void Runner::winograd_tiles(const Step& s, const float* filters, int first, int 
   }
   const std::ptrdiff_t tap = 0;
   ConvTile<float> tile;
-  tile.in_step = channels;
-  tile.taps = &tap;
-  tile.runs = 1;
-  tile.run = s.block_in;
+  tile.src_stride = channels;
+  tile.segment_offsets = &tap;
+  tile.segments = 1;
+  tile.segment_length = s.block_in;
   tile.bias = kNothing;
-  tile.add = nullptr;
+  tile.residual = nullptr;
   tile.pixels = tiles;
-  tile.slope = 1;
+  tile.negative_slope = 1;
   float* out[16];
-  tile.out = out;
+  tile.dst = out;
   for (int block = 0; block < s.blocks; ++block) {
     tile.channels = std::min(s.block_out, s.out.channels - block * s.block_out);
     const std::ptrdiff_t group = block / s.block_share * s.block_step;
     for (int t = 0; t < kTaps; ++t) {
-      tile.in = planes + t * plane + group;
-      tile.weights = filters + (static_cast<std::ptrdiff_t>(block) * kTaps + t) * s.block_in * kBlock;
-      for (int i = 0; i < tiles; ++i) out[i] = sums + t * sums_plane + i * kBlock;
-      kernels().conv(tile);
+      tile.src = planes + t * plane + group;
+      tile.weights = filters + (static_cast<std::ptrdiff_t>(block) * kTaps + t) * s.block_in * kPanelWidth;
+      for (int i = 0; i < tiles; ++i) out[i] = sums + t * sums_plane + i * kPanelWidth;
+      inference_kernels().conv_f32(tile);
     }
     for (int i = 0; i < tiles; ++i) {
       const auto [y, x] = corner(i);
-      winograd_out(s, block, y, x, sums + i * kBlock, sums_plane);
+      winograd_out(s, block, y, x, sums + i * kPanelWidth, sums_plane);
     }
   }
 }
@@ -141,7 +141,7 @@ void Runner::winograd_in(const Step& s, int y, int x, float* patch, float* plane
   const bool inside = y - 1 + kIn <= from.height + from.border &&
                       x - 1 + kIn <= from.width + from.border;
   if (inside) {
-    kernels().winograd_in(pixel<float>(s.in, y - 1, x - 1), line, from.step, planes, plane,
+    inference_kernels().winograd_input_transform(pixel<float>(s.in, y - 1, x - 1), line, from.step, planes, plane,
                           s.in.channels);
     return;
   }
@@ -154,7 +154,7 @@ void Runner::winograd_in(const Step& s, int y, int x, float* patch, float* plane
                   channels * sizeof(float));
     }
   }
-  kernels().winograd_in(patch, static_cast<std::ptrdiff_t>(kIn) * channels, channels,
+  inference_kernels().winograd_input_transform(patch, static_cast<std::ptrdiff_t>(kIn) * channels, channels,
                         planes, plane, channels);
 }
 
@@ -170,15 +170,15 @@ void Runner::winograd_out(const Step& s, int block, int y, int x, const float* s
     out[i] = there ? pixel<float>(s.out, v, u) + channel : nullptr;
     add[i] = there && s.add.there() ? pixel<float>(s.add, v, u) + channel : nullptr;
   }
-  WinogradOut tile;
-  tile.in = sums;
-  tile.plane = plane;
-  tile.bias = blob_ + s.bias + block * kBlock;
-  tile.out = out;
-  tile.add = s.add.there() ? add : nullptr;
+  WinogradOutputTile tile;
+  tile.src = sums;
+  tile.plane_stride = plane;
+  tile.bias = blob_ + s.bias + block * kPanelWidth;
+  tile.dst = out;
+  tile.residual = s.add.there() ? add : nullptr;
   tile.channels = std::min(s.block_out, s.out.channels - channel);
-  tile.slope = s.slope;
-  kernels().winograd_out(tile);
+  tile.negative_slope = s.slope;
+  inference_kernels().winograd_output_transform(tile);
 }
 
 }  // namespace gluondense

@@ -2,65 +2,83 @@
 #include <stdexcept>
 #include <string>
 
-#include "kernels/kernels.h"
+#include "kernels/inference_kernels.h"
 #include "kernels/training_kernels.h"
 
 namespace gluondense {
 
-namespace base { extern const Kernels table; extern const TrainingKernels training_table; }
+#define DECLARE_TABLES(isa)                      \
+  namespace isa {                                \
+  extern const InferenceKernels inference_table; \
+  extern const TrainingKernels training_table;   \
+  }
+
+DECLARE_TABLES(base)
 #if defined(__x86_64__)
-namespace avx2 { extern const Kernels table; extern const TrainingKernels training_table; }
-namespace avx512 { extern const Kernels table; extern const TrainingKernels training_table; }
-namespace avx512vnni { extern const Kernels table; extern const TrainingKernels training_table; }
-#if defined(GLUONDENSE_HAS_avx512bf16)  // not all compilers know it
-namespace avx512bf16 { extern const Kernels table; extern const TrainingKernels training_table; }
-#endif
+DECLARE_TABLES(avx2)
+DECLARE_TABLES(avx512)
+DECLARE_TABLES(avx512vnni)
+DECLARE_TABLES(avx512bf16)
 #endif
 
-const Kernels& kernels() {
-  static const Kernels& best = []() -> const Kernels& {
-    // For tests: the name of a set.
+namespace {
+
+struct InstructionSet {
+  bool (*is_supported)();
+  const InferenceKernels& inference;
+  const TrainingKernels& training;
+};
+
+#define TABLES(isa) isa::inference_table, isa::training_table
+
+#if defined(__x86_64__)
+bool has_avx512() {
+  return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+         __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+}
+#endif
+
+// In order of preference. build.py defines GLUONDENSE_HAS_x for the sets that the compiler knows.
+const InstructionSet kInstructionSets[] = {
+#if defined(GLUONDENSE_HAS_avx512bf16)
+    {[] {
+       return has_avx512() && __builtin_cpu_supports("avx512vnni") &&
+              __builtin_cpu_supports("avx512bf16");
+     },
+     TABLES(avx512bf16)},
+#endif
+#if defined(GLUONDENSE_HAS_avx512vnni)
+    {[] { return has_avx512() && __builtin_cpu_supports("avx512vnni"); }, TABLES(avx512vnni)},
+#endif
+#if defined(GLUONDENSE_HAS_avx512)
+    {[] { return has_avx512(); }, TABLES(avx512)},
+#endif
+#if defined(GLUONDENSE_HAS_avx2)
+    {[] { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }, TABLES(avx2)},
+#endif
+    {[] { return true; }, TABLES(base)},
+};
+
+const InstructionSet& instruction_set() {
+  static const InstructionSet& best = []() -> const InstructionSet& {
     const char* const variable = std::getenv("GLUONDENSE_ISA");
     const std::string wanted = variable ? variable : "";
-    const auto may = [&wanted](const char* name) { return wanted.empty() || wanted == name; };
-#if defined(__x86_64__)
-    const bool avx512 =
-        __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-        __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
-    const bool vnni = avx512 && __builtin_cpu_supports("avx512vnni");
-#if defined(GLUONDENSE_HAS_avx512bf16)
-    if (may("avx512bf16") && vnni && __builtin_cpu_supports("avx512bf16")) {
-      return avx512bf16::table;
+    std::string supported;
+    for (const InstructionSet& set : kInstructionSets) {
+      if (!set.is_supported()) continue;
+      if (wanted.empty() || wanted == set.inference.isa) return set;
+      supported += (supported.empty() ? "" : ", ") + std::string(set.inference.isa);
     }
-#endif
-    if (may("avx512vnni") && vnni) {
-      return avx512vnni::table;
-    }
-    if (may("avx512") && avx512) return avx512::table;
-    if (may("avx2") && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) {
-      return avx2::table;
-    }
-#endif
-    if (may("base")) return base::table;
-    throw std::invalid_argument("GLUONDENSE_ISA=" + wanted + " is not a set of this processor");
+    throw std::invalid_argument("GLUONDENSE_ISA=" + wanted +
+                                " is not supported here: unset it, or " + "use one of " +
+                                supported);
   }();
   return best;
 }
 
-const TrainingKernels& training_kernels() {
-  static const TrainingKernels& same = []() -> const TrainingKernels& {
-    const std::string name = kernels().name;
-#if defined(__x86_64__)
-#if defined(GLUONDENSE_HAS_avx512bf16)
-    if (name == avx512bf16::table.name) return avx512bf16::training_table;
-#endif
-    if (name == avx512vnni::table.name) return avx512vnni::training_table;
-    if (name == avx512::table.name) return avx512::training_table;
-    if (name == avx2::table.name) return avx2::training_table;
-#endif
-    return base::training_table;
-  }();
-  return same;
-}
+}  // namespace
+
+const InferenceKernels& inference_kernels() { return instruction_set().inference; }
+const TrainingKernels& training_kernels() { return instruction_set().training; }
 
 }  // namespace gluondense

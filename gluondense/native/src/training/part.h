@@ -4,7 +4,7 @@
 #include <algorithm>
 #include <utility>
 
-#include "kernels/kernels.h"
+#include "kernels/inference_kernels.h"
 #include "kernels/training_kernels.h"
 #include "memory.h"
 #include "threads.h"
@@ -19,12 +19,12 @@ constexpr int kSection = 256;    // channels, likewise: their sums stay in the s
 constexpr int kSpatialChunk = 56, kSpatialSection = 32;  // the same, of Winograd's tiles
 
 inline int lanes(int channels) { return round_up(channels, kLanes); }
-inline int blocks_of(int channels) { return div_up(channels, kBlock); }
+inline int blocks_of(int channels) { return div_up(channels, kPanelWidth); }
 inline int packed_row(int channels) { return packed_stride<float>(channels); }
 
 // A block of a pixel's channels is on its way while something else is computed.
 inline void fetch(const float* channels) {
-  for (int c = 0; c < kBlock; c += kLanes) __builtin_prefetch(channels + c);
+  for (int c = 0; c < kPanelWidth; c += kLanes) __builtin_prefetch(channels + c);
 }
 
 // How the memory that all threads share is cut up.

@@ -146,7 +146,7 @@ void Part::begin_back(const float* out_gradient) {
     }
     return;
   }
-  const int channels = shape_.out_channels, columns = round_up(channels, kBlock);
+  const int channels = shape_.out_channels, columns = round_up(channels, kPanelWidth);
   float* const panels = panels_back();
   pack_pointwise_back(s_.arrays.weight, total, channels, panels);
   if (shape_.pool && (shape_.height % 2 || shape_.width % 2)) {  // pixels that no mean has
@@ -161,9 +161,9 @@ void Part::begin_back(const float* out_gradient) {
   float* const right = left + static_cast<std::ptrdiff_t>(kChunk) * left_row;
   float* const back = right + static_cast<std::ptrdiff_t>(kChunk) * right_row;
   std::fill_n(right, kChunk * right_row, 0.0f);
-  const int most = kernels().max_pixels, width = shape_.out_width();
+  const int most = inference_kernels().max_tile_pixels, width = shape_.out_width();
   gate.dy = back;
-  gate.dy_stride = kBlock;
+  gate.dy_stride = kPanelWidth;
   gate.dy_factor = shape_.pool ? 0.25f : 1;
   for (long begin = first; begin < last; begin += kChunk) {
     const int count = static_cast<int>(std::min<long>(kChunk, last - begin));
@@ -171,8 +171,8 @@ void Part::begin_back(const float* out_gradient) {
     load_rows(out_gradient, channels, begin, count, plane, right, right_row);
     training_kernels().gemm_tn(left, left_row, right, right_row, count, pointwise_sums(rank_), columns,
                           total, columns);
-    for (int c = 0; c < total; c += kBlock) {
-      gate.channels = std::min(kBlock, total - c);
+    for (int c = 0; c < total; c += kPanelWidth) {
+      gate.channels = std::min(kPanelWidth, total - c);
       gate.scale = scale_.data() + c, gate.shift = shift_.data() + c;
       gate.mean = s_.saved.mean.data() + c;
       gate.sum_dy = moments(rank_) + c, gate.sum_dy_xmu = gate.sum_dy + sizes_.moments / 2;
@@ -192,8 +192,8 @@ void Part::begin_back(const float* out_gradient) {
           }
         }
         multiply(right + static_cast<std::ptrdiff_t>(i) * right_row, right_row, channels,
-                 panels + static_cast<std::ptrdiff_t>(c) * channels, gate.pixels, kBlock, back,
-                 kBlock);
+                 panels + static_cast<std::ptrdiff_t>(c) * channels, gate.pixels, kPanelWidth, back,
+                 kPanelWidth);
         for (int part = 0; part < parts; ++part) {
           gate.x = x[part], gate.dx = out[part];
           training_kernels().bn_relu_backward(gate);

@@ -126,7 +126,7 @@ void Part::forward(const float* in, float* out) {
 void Part::expand(int layer, bool count) {
   const Source source = {s_.maps, sizes_.map_row, shape_.before(layer), scale_.data(),
                          shift_.data()};
-  const int row = packed_row(source.channels), most = kernels().max_pixels;
+  const int row = packed_row(source.channels), most = inference_kernels().max_tile_pixels;
   double* const sums = moments2(rank_, layer);
   const auto [first, last] = share(shape_.pixels());
   for (long pixel = first; pixel < last; pixel += most) {
@@ -150,13 +150,13 @@ void Part::expand(int layer, bool count) {
 
 // The 3x3 convolution of a layer: its new maps, and their sums.
 void Part::grow(int layer, const Source& source) {
-  static const float kZeros[kBlock] = {};
+  static const float kZeros[kPanelWidth] = {};
   const int depth = source.channels, row = lanes(depth), before = shape_.before(layer);
   const int tiles_y = (shape_.height + 3) / 4, tiles_x = (shape_.width + 3) / 4;
-  const int pitch = 4 * tiles_x + 2, most = kernels().max_pixels;
+  const int pitch = 4 * tiles_x + 2, most = inference_kernels().max_tile_pixels;
   float* const strip = scratch_;
-  float* const planes = strip + static_cast<std::ptrdiff_t>(kWinogradIn) * pitch * row;
-  float* const sums = planes + static_cast<std::ptrdiff_t>(kWinogradTaps) * most * row;
+  float* const planes = strip + static_cast<std::ptrdiff_t>(kWinogradInputTile) * pitch * row;
+  float* const sums = planes + static_cast<std::ptrdiff_t>(kWinogradPlanes) * most * row;
   const auto [first_line, last_line] = share(static_cast<long>(shape_.images) * tiles_y);
   long filled = -1;
   const long last = last_line * tiles_x;
@@ -168,14 +168,14 @@ void Part::grow(int layer, const Source& source) {
       if (line != filled) fill_strip(source, line, 0, depth, row, strip);
       filled = line;
       const std::ptrdiff_t x = (first + i) % tiles_x * 4;
-      kernels().winograd_in(strip + x * row, static_cast<std::ptrdiff_t>(pitch) * row, row,
+      inference_kernels().winograd_input_transform(strip + x * row, static_cast<std::ptrdiff_t>(pitch) * row, row,
                             planes + i * row, plane, row);
     }
-    for (int c = 0; c < shape_.growth; c += kBlock) {
+    for (int c = 0; c < shape_.growth; c += kPanelWidth) {
       multiply_planes(planes, tiles, depth,
-                      spatial(layer & 1) + static_cast<std::ptrdiff_t>(c) * kWinogradTaps * depth,
+                      spatial(layer & 1) + static_cast<std::ptrdiff_t>(c) * kWinogradPlanes * depth,
                       sums);
-      const int channels = std::min(kBlock, shape_.growth - c);
+      const int channels = std::min(kPanelWidth, shape_.growth - c);
       for (int i = 0; i < tiles; ++i) {
         const long line = (first + i) / tiles_x;
         const int y = static_cast<int>(line % tiles_y) * 4;
@@ -188,11 +188,11 @@ void Part::grow(int layer, const Source& source) {
               (line / tiles_y * shape_.height + y + j / 4) * shape_.width + x + j % 4;
           out[j] = there ? map(pixel) + before + c : nullptr;
         }
-        WinogradOut tile = {sums + i * kBlock, static_cast<std::ptrdiff_t>(tiles) * kBlock,
+        WinogradOutputTile tile = {sums + i * kPanelWidth, static_cast<std::ptrdiff_t>(tiles) * kPanelWidth,
                             kZeros,            out,
                             nullptr,           channels,
                             1};
-        kernels().winograd_out(tile);
+        inference_kernels().winograd_output_transform(tile);
         double* const found = moments(rank_) + before + c;
         for (int v = 0; v < 4 && y + v < shape_.height; ++v) {
           training_kernels().channel_sums(out[v * 4], sizes_.map_row, width, channels, found,
@@ -225,8 +225,8 @@ void Part::end(float* out) {
     return;
   }
   const Source source = {s_.maps, sizes_.map_row, total, scale_.data(), shift_.data()};
-  const int row = packed_row(total), out_row = round_up(shape_.out_channels, kBlock);
-  const int most = kernels().max_pixels;
+  const int row = packed_row(total), out_row = round_up(shape_.out_channels, kPanelWidth);
+  const int most = inference_kernels().max_tile_pixels;
   float* const rows = scratch_ + static_cast<std::ptrdiff_t>(kMostPixels) * row;
   const auto [first, last] = share(static_cast<long>(shape_.images) * plane);
   for (long pixel = first; pixel < last; pixel += most) {

@@ -5,17 +5,17 @@ namespace gluondense {
 
 // The 3x3 convolution's input: a layer's middle, or all maps before it.
 void Part::grow_back(int layer, const Source& source, const float* mean, bool into_maps) {
-  static const float kZeros[kBlock] = {};
+  static const float kZeros[kPanelWidth] = {};
   const int growth = shape_.growth, row = sizes_.growth_row, depth = source.channels;
   const int tiles_y = (shape_.height + 3) / 4, tiles_x = (shape_.width + 3) / 4;
-  const int pitch = 4 * tiles_x + 2, most = kernels().max_pixels;
+  const int pitch = 4 * tiles_x + 2, most = inference_kernels().max_tile_pixels;
   const Source last_maps = {s_.last, row, growth, nullptr, nullptr};
   float* const strip = scratch_;
-  float* const planes = strip + static_cast<std::ptrdiff_t>(kWinogradIn) * pitch * row;
-  float* const sums = planes + static_cast<std::ptrdiff_t>(kWinogradTaps) * most * row;
-  float* const back = sums + static_cast<std::ptrdiff_t>(kWinogradTaps) * most * kBlock;
+  float* const planes = strip + static_cast<std::ptrdiff_t>(kWinogradInputTile) * pitch * row;
+  float* const sums = planes + static_cast<std::ptrdiff_t>(kWinogradPlanes) * most * row;
+  float* const back = sums + static_cast<std::ptrdiff_t>(kWinogradPlanes) * most * kPanelWidth;
   float* backs[16];
-  for (int j = 0; j < 16; ++j) backs[j] = back + j * kBlock;
+  for (int j = 0; j < 16; ++j) backs[j] = back + j * kPanelWidth;
   double* const found = into_maps ? moments(rank_) : moments2(rank_, layer);
   const std::size_t size = into_maps ? sizes_.moments : sizes_.moments2;
   std::fill_n(found, size, 0.0);
@@ -23,7 +23,7 @@ void Part::grow_back(int layer, const Source& source, const float* mean, bool in
   const float* x[16];
   float* out[16];
   BnReluBackward gate = {};
-  gate.dy = back, gate.dy_stride = kBlock;
+  gate.dy = back, gate.dy_stride = kPanelWidth;
   gate.x = x, gate.dx = out;
   gate.dy_factor = 1, gate.pixels = 16, gate.accumulate = into_maps;
   const auto [first_line, last_line] = share(static_cast<long>(shape_.images) * tiles_y);
@@ -37,10 +37,10 @@ void Part::grow_back(int layer, const Source& source, const float* mean, bool in
       if (line != filled) fill_strip(last_maps, line, 0, growth, row, strip);
       filled = line;
       const std::ptrdiff_t column = (first + i) % tiles_x * 4;
-      kernels().winograd_in(strip + column * row, static_cast<std::ptrdiff_t>(pitch) * row, row,
+      inference_kernels().winograd_input_transform(strip + column * row, static_cast<std::ptrdiff_t>(pitch) * row, row,
                             planes + i * row, plane, row);
     }
-    for (int c = 0; c < depth; c += kBlock) {
+    for (int c = 0; c < depth; c += kPanelWidth) {
       for (int i = 0; i < tiles; ++i) {
         const long line = (first + i) / tiles_x;
         const int top = static_cast<int>(line % tiles_y) * 4;
@@ -52,8 +52,8 @@ void Part::grow_back(int layer, const Source& source, const float* mean, bool in
         }
       }
       multiply_planes(planes, tiles, growth,
-                      spatial(0) + static_cast<std::ptrdiff_t>(c) * kWinogradTaps * growth, sums);
-      gate.channels = std::min(kBlock, depth - c);
+                      spatial(0) + static_cast<std::ptrdiff_t>(c) * kWinogradPlanes * growth, sums);
+      gate.channels = std::min(kPanelWidth, depth - c);
       gate.scale = source.scale + c, gate.shift = source.shift + c, gate.mean = mean + c;
       gate.sum_dy = found + c, gate.sum_dy_xmu = gate.sum_dy + size / 2;
       for (int i = 0; i < tiles; ++i) {
@@ -67,11 +67,11 @@ void Part::grow_back(int layer, const Source& source, const float* mean, bool in
           x[j] = there ? source.data + pixel * source.row + c : nullptr;
           out[j] = there ? gradient + pixel * source.row + c : nullptr;
         }
-        WinogradOut tile = {sums + i * kBlock, static_cast<std::ptrdiff_t>(tiles) * kBlock,
+        WinogradOutputTile tile = {sums + i * kPanelWidth, static_cast<std::ptrdiff_t>(tiles) * kPanelWidth,
                             kZeros,            backs,
-                            nullptr,           kBlock,
+                            nullptr,           kPanelWidth,
                             1};
-        kernels().winograd_out(tile);
+        inference_kernels().winograd_output_transform(tile);
         training_kernels().bn_relu_backward(gate);
       }
     }
@@ -82,18 +82,18 @@ void Part::grow_back(int layer, const Source& source, const float* mean, bool in
 // tiles and channels at a time that both and their sums stay in the second cache.
 void Part::filters_back(const Source& source) {
   const int growth = shape_.growth, row = sizes_.growth_row, depth = source.channels;
-  const int columns = round_up(growth, kBlock);
+  const int columns = round_up(growth, kPanelWidth);
   const int tiles_y = (shape_.height + 3) / 4, tiles_x = (shape_.width + 3) / 4;
   const int pitch = 4 * tiles_x + 2;
   const std::ptrdiff_t plane = static_cast<std::ptrdiff_t>(depth) * columns;
-  std::fill_n(spatial_sums(rank_), kWinogradTaps * plane, 0.0f);
+  std::fill_n(spatial_sums(rank_), kWinogradPlanes * plane, 0.0f);
   const Source last_maps = {s_.last, row, growth, nullptr, nullptr};
-  const std::ptrdiff_t strip_size = static_cast<std::ptrdiff_t>(kWinogradIn) * pitch;
+  const std::ptrdiff_t strip_size = static_cast<std::ptrdiff_t>(kWinogradInputTile) * pitch;
   float* const in_strip = scratch_;
   float* const out_strip = in_strip + strip_size * kSpatialSection;
   float* const in_planes = out_strip + strip_size * row;
   float* const out_planes =
-      in_planes + static_cast<std::ptrdiff_t>(kWinogradTaps) * kSpatialChunk * kSpatialSection;
+      in_planes + static_cast<std::ptrdiff_t>(kWinogradPlanes) * kSpatialChunk * kSpatialSection;
   const auto [first_line, last_line] = share(static_cast<long>(shape_.images) * tiles_y);
   const long last = last_line * tiles_x;
   for (long first = first_line * tiles_x; first < last; first += kSpatialChunk) {
@@ -112,12 +112,12 @@ void Part::filters_back(const Source& source) {
         if (i == 0 || column == 0) {
           fill_strip(source, (first + i) / tiles_x, k, part, part_row, in_strip);
         }
-        kernels().winograd_in(in_strip + column * part_row,
+        inference_kernels().winograd_input_transform(in_strip + column * part_row,
                               static_cast<std::ptrdiff_t>(pitch) * part_row, part_row,
                               in_planes + i * part_row,
                               static_cast<std::ptrdiff_t>(tiles) * part_row, part_row);
       }
-      for (int tap = 0; tap < kWinogradTaps; ++tap) {
+      for (int tap = 0; tap < kWinogradPlanes; ++tap) {
         training_kernels().gemm_tn(in_planes + static_cast<std::ptrdiff_t>(tap) * tiles * part_row,
                               part_row, out_planes + static_cast<std::ptrdiff_t>(tap) * tiles * row,
                               row, tiles,
@@ -133,7 +133,7 @@ void Part::filters_back(const Source& source) {
 // the input's channels at a time.
 void Part::expand_back(int layer) {
   const int before = shape_.before(layer), middle = shape_.middle;
-  const int columns = round_up(middle, kBlock), most = kernels().max_pixels;
+  const int columns = round_up(middle, kPanelWidth), most = inference_kernels().max_tile_pixels;
   const int left_row = packed_row(kSection), right_row = packed_row(columns);
   float* const left = scratch_;
   float* const right = left + static_cast<std::ptrdiff_t>(kChunk) * left_row;
@@ -145,7 +145,7 @@ void Part::expand_back(int layer) {
   const float* x[kMostPixels];
   float* out[kMostPixels];
   BnReluBackward gate = {};
-  gate.dy = back, gate.dy_stride = kBlock;
+  gate.dy = back, gate.dy_stride = kPanelWidth;
   gate.x = x, gate.dx = out;
   gate.dy_factor = 1, gate.accumulate = true;
   const auto [first, last] = share(shape_.pixels());
@@ -164,8 +164,8 @@ void Part::expand_back(int layer) {
       training_kernels().gemm_tn(left, left_row, right, right_row, count,
                             pointwise_sums(rank_) + static_cast<std::ptrdiff_t>(section) * columns,
                             columns, channels, columns);
-      for (int c = section; c < section + channels; c += kBlock) {
-        gate.channels = std::min(kBlock, before - c);
+      for (int c = section; c < section + channels; c += kPanelWidth) {
+        gate.channels = std::min(kPanelWidth, before - c);
         gate.scale = scale_.data() + c, gate.shift = shift_.data() + c;
         gate.mean = s_.saved.mean.data() + c;
         gate.sum_dy = moments(rank_) + c, gate.sum_dy_xmu = gate.sum_dy + sizes_.moments / 2;
@@ -177,8 +177,8 @@ void Part::expand_back(int layer) {
             fetch(x[j]), fetch(out[j]);
           }
           multiply(right + static_cast<std::ptrdiff_t>(i) * right_row, right_row, middle,
-                   panels + static_cast<std::ptrdiff_t>(c) * middle, gate.pixels, kBlock, back,
-                   kBlock);
+                   panels + static_cast<std::ptrdiff_t>(c) * middle, gate.pixels, kPanelWidth, back,
+                   kPanelWidth);
           training_kernels().bn_relu_backward(gate);
         }
       }

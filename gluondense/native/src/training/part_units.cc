@@ -33,10 +33,10 @@ const float* Part::pack_pixels(const Source& source, long first, int count, int 
   return to;
 }
 
-// Rows of pixels times panels (block of channels, depth, kBlock); whole blocks are written.
+// Rows of pixels times panels (block of channels, depth, kPanelWidth); whole blocks are written.
 void Part::multiply(const float* in, int in_row, int depth, const float* panels, int pixels,
                     int channels, float* out, int out_row) const {
-  for (int c = 0; c < channels; c += kBlock) {
+  for (int c = 0; c < channels; c += kPanelWidth) {
     training_kernels().gemm(in, in_row, depth, panels + static_cast<std::ptrdiff_t>(c) * depth,
                             out + c, out_row, pixels);
   }
@@ -50,7 +50,7 @@ void Part::fill_strip(const Source& source, long line, int first, int depth, int
   const int pitch = 4 * tiles_x + 2;
   const long image = line / tiles_y;
   const int top = static_cast<int>(line % tiles_y) * 4 - 1;
-  for (int v = 0; v < kWinogradIn; ++v) {
+  for (int v = 0; v < kWinogradInputTile; ++v) {
     float* const strip = to + static_cast<std::ptrdiff_t>(v) * pitch * row;
     const int y = top + v;
     if (y < 0 || y >= shape_.height) {
@@ -76,14 +76,14 @@ void Part::fill_strip(const Source& source, long line, int first, int depth, int
   }
 }
 
-// 36 planes (tiles, depth) times one block of filters (36, depth, kBlock).
+// 36 planes (tiles, depth) times one block of filters (36, depth, kPanelWidth).
 void Part::multiply_planes(const float* planes, int tiles, int depth, const float* filters,
                            float* sums) const {
   const int row = lanes(depth);
-  for (int tap = 0; tap < kWinogradTaps; ++tap) {
+  for (int tap = 0; tap < kWinogradPlanes; ++tap) {
     training_kernels().gemm(planes + static_cast<std::ptrdiff_t>(tap) * tiles * row, row, depth,
-                            filters + static_cast<std::ptrdiff_t>(tap) * depth * kBlock,
-                            sums + tap * tiles * kBlock, kBlock, tiles);
+                            filters + static_cast<std::ptrdiff_t>(tap) * depth * kPanelWidth,
+                            sums + tap * tiles * kPanelWidth, kPanelWidth, tiles);
   }
 }
 

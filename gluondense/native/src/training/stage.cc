@@ -49,7 +49,7 @@ void Stage::forward(const StageShape& shape, const float* in, const StageArrays&
   done_ = false;
   shape_ = shape;
   shape_.recompute = shape.recompute && shape.height * shape.width > kFewPixels;
-  kernels();  // an instruction set that is not there is told here
+  inference_kernels();  // an instruction set that is not there is told here
   const Sizes sizes(shape_);
   const Lent work;
   const int most = num_threads();
