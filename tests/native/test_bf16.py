@@ -24,7 +24,7 @@ NETS = ("densenet", "csp-last", "dpn", "residual")
 @pytest.fixture(scope="module")
 def has_instruction(native_operator):
     """Whether this processor multiplies in bfloat16, with the library that was compiled here."""
-    code = "import gluondense, mxnet as mx; from gluondense.deploy import native; native.load()"
+    code = "import gluondense, mxnet as mx; from gluondense import native; native.load()"
     code += "; mx.nd.gluondense_program(mx.nd.ones((1, 1, 1, 1)), mx.nd.ones(1), program=PROGRAM)"
     program = "gluondense format=1 blob=1\nmap channels=1\nload out=0,0,1\nstore in=0,0,1 output=0"
     code = code.replace("PROGRAM", repr(program)) + ".asnumpy()"
