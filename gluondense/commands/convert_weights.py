@@ -2,39 +2,38 @@
 
 from __future__ import annotations
 
-import sys
+import argparse
 from pathlib import Path
 from typing import Optional
 
-import gluondense
-
 from ..weights.naming.schemes import NAMING_SCHEMES
-from ..weights.save import save_weights
-from .arguments import Parser
+from .arguments import Parser, call
 
 
 def main(argv: Optional[list[str]] = None) -> int:
     """Convert a weights file; return the exit code."""
-    args = _parser().parse_args(argv)
-    try:
-        net = gluondense.get_model(args.model, **dict(args.set))
-        report = gluondense.load_weights(net, args.source, naming=args.source_naming)
-        if report.fresh or report.adapted:
-            raise ValueError(
-                f"{args.source} is for {args.model} with other classes or in_channels: set them, "
-                "such as --set classes=10."
-            )
-        _check_not_source(args.source, args.out)
-        scheme = save_weights(net, args.out, args.naming)
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    return call(_run, _parser().parse_args(argv))
+
+
+def _run(args: argparse.Namespace) -> None:
+    from ..weights.load import load_weights
+    from ..weights.save import save_weights
+    from ..zoo import get_model
+
+    net = get_model(args.model, **dict(args.set))
+    report = load_weights(net, args.source, naming=args.source_naming)
+    if report.fresh or report.adapted:
+        raise ValueError(
+            f"{args.source} is for {args.model} with other classes or in_channels: set them, "
+            "such as --set classes=10."
+        )
+    _check_not_source(args.source, args.out)
+    scheme = save_weights(net, args.out, args.naming)
     print(f"read {report}")
     if net.preprocessing is not None and args.out.suffix == ".params":
         print(f".params does not store the preprocessing: {net.preprocessing}")
     size = args.out.stat().st_size
     print(f"wrote {args.out} ({size:,} bytes, {scheme.name} names: {scheme.writer})")
-    return 0
 
 
 def _check_not_source(source: Path, out: Path) -> None:
@@ -47,7 +46,7 @@ def _parser() -> Parser:
     add = parser.add_argument
     add("source", type=Path, metavar="IN", help=".params, .safetensors, .pth or .pt")
     add("out", type=Path, metavar="OUT", help=".params (MXNet) or .safetensors (PyTorch)")
-    add("--model", required=True, help="name from gluondense.list_models()")
+    add("--model", required=True, help="a name from `gluondense models`")
     parser.add_fields()
     add(
         "--naming",
@@ -64,7 +63,3 @@ def _parser() -> Parser:
         help="naming scheme of IN; default: detected",
     )
     return parser
-
-
-if __name__ == "__main__":
-    sys.exit(main())

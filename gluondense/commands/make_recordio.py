@@ -7,7 +7,7 @@ import os
 import sys
 from typing import TYPE_CHECKING, Optional
 
-from .arguments import Parser
+from .arguments import Parser, call
 
 if TYPE_CHECKING:
     import numpy as np
@@ -19,17 +19,13 @@ DEFAULT_QUALITY = {".jpg": 95, ".png": 3}
 
 
 def main(argv: Optional[list[str]] = None) -> int:
-    """Parse the arguments and convert; return the exit code, 2 after an error."""
+    """Convert the images; return the exit code."""
     args = _parser().parse_args(argv)
     try:
-        _convert(args)
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+        return call(_convert, args)
     except KeyboardInterrupt:
         print("stopped; run the same command again to resume", file=sys.stderr)
         return 130
-    return 0
 
 
 def _parser() -> Parser:
@@ -122,7 +118,3 @@ def _split(args: argparse.Namespace, count: int) -> list[tuple[str, np.ndarray]]
     if cut == count:
         return [(args.prefix, order)]
     return [(f"{args.prefix}_train", order[:cut]), (f"{args.prefix}_val", order[cut:])]
-
-
-if __name__ == "__main__":
-    sys.exit(main())
