@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import ClassVar, TypeVar, Union
 
@@ -88,6 +88,16 @@ def is_native(target: str) -> bool:
     return target.startswith("native")
 
 
+def enter_writable(
+    stack: ExitStack, context: AbstractContextManager[Path], folder: Path, advice: str
+) -> Path:
+    """Enter a context that writes to a folder; an OSError names the folder and gives advice."""
+    try:
+        return stack.enter_context(context)
+    except OSError as error:
+        raise type(error)(f"cannot write to {folder} ({error.strerror}): {advice}.") from None
+
+
 @contextmanager
 def replacing_export(files: Files, target: str) -> Iterator[Files]:
     """Give temporary paths for an export, which replaces the old one if the block succeeds.
@@ -103,12 +113,8 @@ def replacing_export(files: Files, target: str) -> Iterator[Files]:
     if files.metadata.name == METADATA_SUFFIX:
         raise ValueError(f"path (={files.prefix!r}) must end with a name, not with a folder.")
     with ExitStack() as stack:
-        try:
-            folder = stack.enter_context(temporary_folder(parent, name))
-        except OSError as error:
-            raise type(error)(
-                f"cannot write to {parent} ({error.strerror}): export to another path."
-            ) from None
+        context = temporary_folder(parent, name)
+        folder = enter_writable(stack, context, parent, "export to another path")
         new = files_of(target, folder / name)
         yield new
         contents = zip(content_files(new, target).values(), content_files(files, target).values())

@@ -29,8 +29,6 @@ import gluondense
 from gluondense.deploy import ExportedFiles
 from gluondense.graph.trace import NEWER_ATTRIBUTES, PORTABLE_OPERATORS, portable_json, trace
 
-module = sys.modules["gluondense.deploy.exporter"]
-
 
 @pytest.fixture(scope="module", params=FLOAT_TARGETS)
 def plain(request, tmp_path_factory):
@@ -355,7 +353,7 @@ def test_replaces_an_earlier_export(kept):
 
 def test_keeps_what_was_there_when_the_loaded_graph_differs(kept, monkeypatch):
     before = [file.read_bytes() for file in kept]
-    monkeypatch.setattr(module, "import_block", lambda files, ctx: build(seed=9))
+    monkeypatch.setattr("gluondense.deploy.exporter.import_block", lambda files, ctx: build(seed=9))
     with pytest.raises(RuntimeError, match="outputs are off by") as caught:
         gluondense.export(build(), kept.prefix, (1, 3, 32, 32))
     assert "\n" not in str(caught.value)

@@ -1,13 +1,12 @@
-"""What multi-model-server runs: pictures in, the likeliest classes out as JSON.
+"""Service for multi-model-server: takes images, returns the most probable classes as JSON.
 
-An archive holds this file with the few others of ``archive.SERVED``, so it may import nothing else
-of gluondense. The server calls :func:`handle`, once with no data and then with a batch of requests;
-each gets its own answer, so a broken picture harms none but itself.
+An archive contains this module and the modules of ``archive.SERVED``; it must not import anything
+else of gluondense. The server calls :func:`handle` first without data and then with batches of
+requests. Each request gets its own response, so that an invalid image fails only its own request.
 """
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
 import logging
@@ -24,13 +23,14 @@ from PIL import Image
 from ...data.files.image import decode_image
 from ...data.transforms.batch import normalize
 from ...environment.process import usable_cores
+from ...files import sha256
 
 logger = logging.getLogger(__name__)
 
 TOP = 5
-# A picture of so many pixels takes 150 MB while it is decoded; what its bytes are doesn't tell.
+# Decoding an image of this many pixels takes 150 MB, whatever the size of the file.
 MAX_PIXELS = 50_000_000
-# Pictures as they are, or in a form's field; curl's -T says nothing.
+# Images as the body or as a field of a form; `curl -T` sends no content type.
 CONTENT_TYPES = ("image/", "application/octet-stream", "binary/octet-stream", "multipart/form-data")
 
 
@@ -42,27 +42,31 @@ class RefusedError(Exception):
         self.status, self.kind = status, kind
 
     def content(self) -> dict[str, Any]:
-        """Return the answer, in the words of the server's own refusals."""
+        """Return the response in the format of the server's own errors."""
         return {"code": self.status, "type": self.kind, "message": str(self)}
 
 
+def _bad_request(message: str) -> RefusedError:
+    return RefusedError(400, "BadRequestException", message)
+
+
 class Service:
-    """A network and what its inputs and outputs mean.
+    """A network with the pre- and post-processing of requests.
 
     Parameters
     ----------
     folder
-        Of an export's files, which are verified.
+        Folder of the files of one export, which are verified.
     ctx
         Device.
     batch_size
-        Of the largest batch; that and a single picture are tried at once, as the first prediction
-        of a process takes longer.
+        Size of the largest batch. A single image and such a batch are run on construction, as the
+        first inference of a process takes longer.
 
     Raises
     ------
     ValueError
-        If the folder is not of one export, or a file is damaged.
+        If the folder does not contain one export, or a file is damaged.
     """
 
     def __init__(self, folder: str | os.PathLike[str], ctx: mx.Context, batch_size: int) -> None:
@@ -70,60 +74,58 @@ class Service:
         if len(graphs) != 1:
             raise ValueError(f"{folder} must hold one export, not {len(graphs)}.")
         prefix = str(graphs[0])[: -len("-symbol.json")]
-        self.about = json.loads(Path(f"{prefix}.json").read_text(encoding="utf-8"))
+        self.metadata = json.loads(Path(f"{prefix}.json").read_text(encoding="utf-8"))
         suffixes = {"symbol": "-symbol.json", "params": "-0000.params", "library": "-native.so"}
-        files = {name: f"{prefix}{suffixes[name]}" for name in self.about["sha256"]}
+        files = {name: f"{prefix}{suffixes[name]}" for name in self.metadata["sha256"]}
         for name, file in files.items():
-            if hashlib.sha256(Path(file).read_bytes()).hexdigest() != self.about["sha256"][name]:
+            if sha256(Path(file)) != self.metadata["sha256"][name]:
                 raise ValueError(f"{file} is damaged: make the archive again.")
         if "library" in files:
             mx.library.load(files["library"], False)
         self.ctx = ctx
         self.block = mx.gluon.SymbolBlock.imports(
-            files["symbol"], [self.about["input_name"]], files["params"], ctx=ctx
+            files["symbol"], [self.metadata["input_name"]], files["params"], ctx=ctx
         )
         self.block.hybridize(static_alloc=True, static_shape=True)
-        self.readers = ThreadPoolExecutor(usable_cores())
-        _, channels, height, width = self.about["input_shape"]
+        self.decoders = ThreadPoolExecutor(usable_cores())
+        _, channels, height, width = self.metadata["input_shape"]
         self.channels, self.size = channels, (height, width)
         for count in (1, batch_size):
             self.outputs(np.zeros((count, height, width, channels), np.uint8))
         threads = os.environ.get("OMP_NUM_THREADS", "all")
-        logger.info(
-            "%s: target %s on %s, %s threads", Path(prefix).name, self.about["target"], ctx, threads
-        )
+        name, target = Path(prefix).name, self.metadata["target"]
+        logger.info("%s: target %s on %s, %s threads", name, target, ctx, threads)
 
     def outputs(self, pixels: np.ndarray) -> np.ndarray:
-        """Run uint8 pictures (N, H, W, C); return probabilities or features (N, K)."""
-        about = self.about
-        if not about["preprocess"]:
-            pixels = normalize(pixels, about["mean"], about["std"])
+        """Run a batch of uint8 images (N, H, W, C); return probabilities or features (N, K)."""
+        metadata = self.metadata
+        if not metadata["preprocess"]:
+            pixels = normalize(pixels, metadata["mean"], metadata["std"])
         outputs = self.block(mx.nd.array(pixels, ctx=self.ctx, dtype=pixels.dtype))
-        if about["output"] == "logits":
+        if metadata["output"] == "logits":
             outputs = outputs.astype("float32").softmax()
         return outputs.asnumpy()
 
     def answer(self, requests: Sequence[Mapping[str, Any]]) -> list[Any]:
-        """Answer a batch.
+        """Answer a batch of requests.
 
         Parameters
         ----------
         requests
-            Of each the picture as bytes, named ``body``, ``data`` or by its form's field; its
-            ``content-type``, None if not told; and perhaps the field ``top``, how many classes to
-            name.
+            Each contains the bytes of an image as ``body``, ``data`` or a field of a form; its
+            ``content-type`` or None; and optionally ``top``, the number of classes to return.
 
         Returns
         -------
         list
-            What becomes JSON, or a :class:`RefusedError`.
+            An object to encode as JSON, or a :class:`RefusedError`, for each request.
         """
-        answers: list[Any] = list(self.readers.map(self._read_or_refuse, requests))
-        good = [index for index, found in enumerate(answers) if not isinstance(found, RefusedError)]
-        if good:
-            outputs = self.outputs(np.stack([answers[index][0] for index in good]))
-            for index, row in zip(good, outputs):
-                answers[index] = self._say(row, answers[index][1])
+        answers: list[Any] = list(self.decoders.map(self._read_or_refuse, requests))
+        valid = [i for i, found in enumerate(answers) if not isinstance(found, RefusedError)]
+        if valid:
+            outputs = self.outputs(np.stack([answers[index][0] for index in valid]))
+            for index, row in zip(valid, outputs):
+                answers[index] = self._response(row, answers[index][1])
         return answers
 
     def _read_or_refuse(self, request: Mapping[str, Any]) -> Any:
@@ -133,54 +135,52 @@ class Service:
             return refused
 
     def _read(self, request: Mapping[str, Any]) -> np.ndarray:
-        told = request.get("content-type")
-        if told and not told.lower().startswith(CONTENT_TYPES):
+        content_type = request.get("content-type")
+        if content_type and not content_type.lower().startswith(CONTENT_TYPES):
             raise RefusedError(
                 415,
                 "UnsupportedMediaTypeException",
-                f"content type {told} is no picture: send a picture's bytes (curl -T image.jpg) as "
-                "image/*, application/octet-stream or a field of a form (curl -F data=@image.jpg).",
+                f"content type {content_type} is no image: send an image's bytes (curl -T "
+                "image.jpg) as image/*, application/octet-stream or a field of a form (curl -F "
+                "data=@image.jpg).",
             )
-        picture = _picture(request)
-        if not picture:
-            raise RefusedError(
-                400, "BadRequestException", "there is no picture: send its bytes as the body."
-            )
+        image = _image_bytes(request)
+        if not image:
+            raise _bad_request("there is no image: send its bytes as the body.")
         try:
-            self._check_size(picture)
-            return decode_image(io.BytesIO(picture), "the request's body", self.channels, self.size)
+            self._check_size(image)
+            return decode_image(io.BytesIO(image), "the request's body", self.channels, self.size)
         except RefusedError:
             raise
-        except Exception as error:  # whatever Pillow's decoders raise, it is the picture's fault
-            message = " ".join(str(error).split())
-            raise RefusedError(400, "BadRequestException", message) from None
+        except Exception as error:  # Pillow's decoders raise any type for an invalid image
+            raise _bad_request(" ".join(str(error).split())) from None
 
-    def _check_size(self, picture: bytes) -> None:
+    def _check_size(self, image: bytes) -> None:
         try:
-            with Image.open(io.BytesIO(picture)) as opened:
+            with Image.open(io.BytesIO(image)) as opened:
                 width, height = opened.size
         except Image.DecompressionBombError:
             width = height = MAX_PIXELS
-        except Exception:  # decoding has the words for it
+        except Exception:  # decoding reports the error
             return
         if width * height > MAX_PIXELS:
             raise RefusedError(
                 413,
                 "RequestEntityTooLargeException",
-                f"the picture has more than {MAX_PIXELS:,} pixels: make it smaller.",
+                f"the image has more than {MAX_PIXELS:,} pixels: make it smaller.",
             )
 
-    def _say(self, row: np.ndarray, top: int) -> Any:
-        if self.about["output"] == "features":
+    def _response(self, row: np.ndarray, top: int) -> Any:
+        if self.metadata["output"] == "features":
             return {"features": row.tolist()}
-        names = self.about["class_names"]
+        names = self.metadata["class_names"]
         return [
             {"class": names[index] if names else str(index), "probability": float(row[index])}
             for index in np.argsort(-row, kind="stable")[:top].tolist()
         ]
 
 
-def _picture(request: Mapping[str, Any]) -> bytes:
+def _image_bytes(request: Mapping[str, Any]) -> bytes:
     named = [request[name] for name in ("body", "data") if name in request]
     fields = [v for k, v in request.items() if k not in ("top", "content-type")]
     return bytes(next((v for v in named + fields if isinstance(v, (bytes, bytearray))), b""))
@@ -190,9 +190,7 @@ def _top(request: Mapping[str, Any]) -> int:
     value = request.get("top", TOP)
     text = value.decode("utf-8", "replace") if isinstance(value, (bytes, bytearray)) else str(value)
     if not text.isdecimal() or int(text) < 1:
-        raise RefusedError(
-            400, "BadRequestException", f"top (={text[:20]!r}) must be a positive integer."
-        )
+        raise _bad_request(f"top (={text[:20]!r}) must be a positive integer.")
     return int(text)
 
 
@@ -200,14 +198,14 @@ _service: Service | None = None
 
 
 def handle(requests: Sequence[dict[str, Any]] | None, context: Any) -> list[str]:
-    """Load the network at the first call; then answer requests, as multi-model-server asks."""
+    """Entry point of multi-model-server: load the network on the first call; answer requests."""
     global _service
     if _service is None:
-        has = context.system_properties
-        gpu = has.get("gpu_id")
+        properties = context.system_properties
+        gpu = properties.get("gpu_id")
         ctx = mx.cpu() if gpu is None or int(gpu) < 0 else mx.gpu(int(gpu))
-        _service = Service(has["model_dir"], ctx, int(has.get("batch_size") or 1))
-        context.get_response_content_type = _is_json
+        _service = Service(properties["model_dir"], ctx, int(properties.get("batch_size") or 1))
+        context.get_response_content_type = _json_content_type
     if requests is None:
         return []
     answers = _service.answer(
@@ -226,12 +224,12 @@ def handle(requests: Sequence[dict[str, Any]] | None, context: Any) -> list[str]
     return texts
 
 
-# multi-model-server 1.1.11 reads a batch's answers in pieces whose ends are multiples of 16 bytes,
-# and restarts the worker, failing the whole batch, where an end lies in an answer's status or in
-# one of its headers (its ModelResponseDecoder and CodecUtils.readMap do not wait for the rest). So
-# no answer has a header, the content type is told another way, and white space behind each answer
-# keeps the next one's status at 6 bytes behind a multiple of 16: there the first one's always is.
-def _is_json(index: int) -> str:
+# multi-model-server 1.1.11 reads the responses of a batch in pieces that end at multiples of 16
+# bytes. If a piece ends within a response's status or headers, it restarts the worker and the whole
+# batch fails (its ModelResponseDecoder and CodecUtils.readMap do not wait for the rest). Therefore
+# no response has a header, the content type is set by another way, and trailing white space puts
+# the next response's status 6 bytes after a multiple of 16, where the first one always is.
+def _json_content_type(index: int) -> str:
     return "application/json"
 
 
@@ -240,5 +238,5 @@ def _padded(text: str, phrase: str) -> str:
 
 
 def _content_type(headers: Mapping[str, Any]) -> str | None:
-    told = (str(value) for name, value in headers.items() if name.lower() == "content-type")
-    return next(told, None)
+    values = (str(value) for name, value in headers.items() if name.lower() == "content-type")
+    return next(values, None)

@@ -1,9 +1,8 @@
-"""Archives of exports read back: as data, whoever made them."""
+"""Extraction of exports from archives, which may be untrusted."""
 
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 import os
 import stat
@@ -15,10 +14,11 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO, Protocol
 
+from ...files import stream_sha256
 from ..artifact_files import SUFFIXES, ExportedFiles
 
 MANIFEST = "MAR-INF/MANIFEST.json"
-# What a member may unpack to: a lie in its head is stopped there.
+# Largest size of an extracted member. Extraction stops there, whatever the header declares.
 MAX_BYTES = 4 << 30
 
 
@@ -30,7 +30,19 @@ class _Reader(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class Member:
-    """A file in an archive: its name, its size when unpacked, and whether it is a plain file."""
+    """A file in an archive.
+
+    Parameters
+    ----------
+    name
+        Path in the archive.
+    size
+        Declared size after decompression, in bytes.
+    plain
+        Whether it is a regular file, not a link or a device.
+    handle
+        The reader's entry.
+    """
 
     name: str
     size: int
@@ -39,42 +51,42 @@ class Member:
 
 
 def is_archive(path: str | os.PathLike[str]) -> bool:
-    """Whether a path ends as archives do."""
+    """Return whether a path has the suffix of an archive."""
     return os.fspath(path).endswith((".mar", ".zip", ".tar.gz"))
 
 
 def unpack(path: str | os.PathLike[str], folder: str | os.PathLike[str]) -> ExportedFiles:
-    """Copy an export's three files out of an archive of :func:`gluondense.deploy.serving.archive`.
+    """Extract the three files of an export from an archive of :mod:`gluondense.deploy.serving`.
 
-    Nothing of the archive is executed, and nothing else of it is written. An archive with a member
-    that would lie outside the folder, or is no plain file, is refused as a whole; where it has a
-    manifest with checksums, all members must be those.
+    No code of the archive is executed, and no other member is written. An archive is rejected if a
+    member's path leads outside the folder or a member is no regular file. If it has a manifest with
+    checksums, all members must match it.
 
     Parameters
     ----------
     path
         The archive.
     folder
-        Where the files go; it must exist.
+        Existing folder to extract to.
 
     Raises
     ------
     FileNotFoundError
-        If there is no such archive.
+        If the archive does not exist.
     ValueError
-        If it is damaged, hostile, or holds no export.
+        If it is damaged, unsafe, or contains no export.
     """
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"there is no archive {path}: check the path.")
     try:
         with _open(path) as reader:
-            members = _checked(list(reader.members()))
+            members = _check_members(list(reader.members()))
             _verify(reader, members)
             return _copy(reader, members, Path(folder))
     except (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, OSError) as error:
         if isinstance(error, OSError) and error.errno is not None:
-            raise  # the disk's fault, not the archive's
+            raise  # an error of the disk, not of the archive
         reason = " ".join(str(error).split())
         raise ValueError(f"{path} is not a sound archive ({reason}): copy it again.") from None
     except (ValueError, NotImplementedError, RuntimeError) as error:
@@ -117,15 +129,15 @@ class _Tar:
 
     def open(self, member: Member) -> BinaryIO:
         found = self.packed.extractfile(member.handle)  # type: ignore[arg-type]
-        assert found is not None  # it is for links and devices only
+        assert found is not None  # None is for links and devices only
         return found  # type: ignore[return-value]
 
 
-def _checked(members: list[Member]) -> dict[str, Member]:
+def _check_members(members: list[Member]) -> dict[str, Member]:
     known: dict[str, Member] = {}
     for member in members:
         name = member.name
-        if not _stays_inside(name):
+        if not _is_inside(name):
             raise ValueError(f"its member {name!r} would lie outside of the folder.")
         if not member.plain:
             raise ValueError(f"its member {name!r} is a link or a device, not a file.")
@@ -137,19 +149,19 @@ def _checked(members: list[Member]) -> dict[str, Member]:
     return known
 
 
-def _stays_inside(name: str) -> bool:
+def _is_inside(name: str) -> bool:
     parts = PurePosixPath(name).parts
     return bool(parts) and not (
         name.startswith("/")
         or ".." in parts
         or "\\" in name
         or "\0" in name
-        or ":" in parts[0]  # a drive of Windows
+        or ":" in parts[0]  # a Windows drive
     )
 
 
 def _verify(reader: _Reader, members: dict[str, Member]) -> None:
-    """Compare all members with the manifest's checksums, where it has some."""
+    """Compare all members with the checksums of the manifest, if there is one."""
     if MANIFEST not in members:
         return
     content = json.loads(_text(reader, members[MANIFEST]))
@@ -160,17 +172,15 @@ def _verify(reader: _Reader, members: dict[str, Member]) -> None:
         odd = sorted(sums.keys() ^ (members.keys() - {MANIFEST}))
         raise ValueError(f"its manifest and its members differ in {', '.join(odd[:4])}.")
     for name, expected in sums.items():
-        digest = hashlib.sha256()
         with reader.open(members[name]) as file:
-            while chunk := file.read(1 << 20):
-                digest.update(chunk)
-        if digest.hexdigest() != expected:
+            found = stream_sha256(file)
+        if found != expected:
             raise ValueError(f"its member {name} is damaged (other SHA-256 than in the manifest).")
 
 
-def _text(reader: _Reader, member: Member, most: int = 16 << 20) -> str:
+def _text(reader: _Reader, member: Member, limit: int = 16 << 20) -> str:
     with reader.open(member) as file:
-        return file.read(most).decode("utf-8")
+        return file.read(limit).decode("utf-8")
 
 
 def _copy(reader: _Reader, members: dict[str, Member], folder: Path) -> ExportedFiles:

@@ -219,7 +219,7 @@ def test_refuses_onnx(tmp_path):
     pytest.importorskip("onnxruntime")
     pytest.importorskip("onnx")
     files = export(tmp_path / "net", target="onnx")
-    with pytest.raises(ValueError, match=r"target='onnx' is no graph of MXNet's"):
+    with pytest.raises(ValueError, match=r"target='onnx' is no MXNet graph"):
         archive(files.prefix, tmp_path / "model.mar")
 
 

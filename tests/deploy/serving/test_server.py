@@ -169,10 +169,10 @@ def garbage(jpeg: bytes):
         "truncated": (jpeg[: len(jpeg) // 2], {}, 400, "truncated"),
         "text": (b"hello", {}, 400, "not an image"),
         "bomb": (bomb(), {}, 413, "more than 50,000,000 pixels"),
-        "empty": (b"", {}, 400, "there is no picture"),
-        "said to be text": (jpeg, {"Content-Type": "text/plain"}, 415, "text/plain is no picture"),
-        "said to be JSON": (jpeg, json_type, 415, "application/json is no picture"),
-        "JSON": (b'{"a": 1}', json_type, 415, "application/json is no picture"),
+        "empty": (b"", {}, 400, "there is no image"),
+        "said to be text": (jpeg, {"Content-Type": "text/plain"}, 415, "text/plain is no image"),
+        "said to be JSON": (jpeg, json_type, 415, "application/json is no image"),
+        "JSON": (b'{"a": 1}', json_type, 415, "application/json is no image"),
     }
 
 
