@@ -22,6 +22,7 @@ from .errors import check_known
 from .training.checkpoint import load
 from .training.config import TrainConfig
 from .training.data import Data
+from .training.sections import DataConfig
 from .weights.catalog import find_weights
 from .weights.published import PublishedError, published_errors
 from .zoo import get_model
@@ -48,7 +49,7 @@ class EvaluatedModel:
     crop_ratio, interpolation
         Preprocessing of image files, see :class:`gluondense.data.preprocessing.Preprocessing`.
     config
-        Configuration of the run, if it is one.
+        Data section of the configuration, if the model is a run.
     """
 
     name: str
@@ -61,7 +62,7 @@ class EvaluatedModel:
     size: tuple[int, int]
     crop_ratio: float = 0.875
     interpolation: str = "bilinear"
-    config: Optional[TrainConfig] = None
+    config: Optional[DataConfig] = None
 
 
 def open_model(name: str, devices: Sequence[mx.Context]) -> EvaluatedModel:
@@ -91,7 +92,7 @@ def open_model(name: str, devices: Sequence[mx.Context]) -> EvaluatedModel:
 
 def _open_run(name: str, devices: Sequence[mx.Context]) -> EvaluatedModel:
     saved = load(name)
-    config = TrainConfig.from_dict(saved.config)
+    config = TrainConfig.from_dict(saved.config).data
     height, width = saved.input_shape[2:]
     return EvaluatedModel(
         name,

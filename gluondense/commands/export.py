@@ -147,7 +147,7 @@ def _training_images(checkpoint: Checkpoint, shape: tuple[int, ...], count: int)
     from ..training.data import open_data
 
     try:
-        data = open_data(replace(TrainConfig.from_dict(checkpoint.config), download=False))
+        data = open_data(replace(TrainConfig.from_dict(checkpoint.config).data, download=False))
     except (ValueError, OSError) as error:
         raise type(error)(
             f"the run's own images can't be had for the calibration ({error}): "

@@ -1,38 +1,99 @@
-"""What the training scripts share: choose a configuration, run it, and say how it ended."""
+"""The parts that the training commands share: flags, configuration, messages and exit codes."""
 
 from __future__ import annotations
 
 import argparse
+import math
 import shlex
 import signal
 import sys
-from collections.abc import Mapping
-from typing import Callable
+from collections.abc import Collection, Mapping
+from typing import TYPE_CHECKING, Any, Callable, Optional
 
-from ..data.datasets.registry import IN_MEMORY
 from ..training.config import TrainConfig
 from ..training.distributed.rank import is_rank_zero
-from ..training.loop import RunResult, fit
-from ..training.run_folder import RunFolder
+from ..training.sections import FIELDS, SECTIONS
+from ..training.settings import add_flags, comma_separated_integers
+from .arguments import Parser
+
+if TYPE_CHECKING:
+    from ..training.loop import RunResult
+
+NOT_FLAGS = {"model", "model_args", "recipe"}  # fields that make_parser adds by hand or not at all
+
+
+def make_parser(
+    description: Optional[str],
+    recipes: Mapping[str, TrainConfig],
+    default: str,
+    without: Collection[str] = (),
+    helps: Optional[Mapping[str, str]] = None,
+) -> Parser:
+    """Make the parser of a training command, with a flag for each field of the configuration.
+
+    Parameters
+    ----------
+    description
+        Description of the command.
+    recipes
+        Recipes to choose from.
+    default
+        Name of the default recipe, whose values the help text shows.
+    without
+        Fields that get no flag.
+    helps
+        Other help texts of fields, by name.
+    """
+    parser = Parser(
+        description=description,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog=f"Defaults are those of the recipe {default}; another recipe has others.",
+    )
+    add = parser.add_argument
+    add("--recipe", choices=sorted(recipes), help=f"default: {default}")
+    add("--model", metavar="NAME", help="see gluondense models; default: the recipe's")
+    add("--out", "--save-dir", metavar="FOLDER", help="run folder; default: runs/MODEL-RECIPE")
+    add(
+        "--resume",
+        nargs="?",
+        const="",
+        metavar="FOLDER",
+        help="continue the run in FOLDER (or --out) from its last checkpoint",
+    )
+    add("--no-progress", action="store_true", help="no progress bar")
+    parser.add_fields()
+    add_flags(parser, SECTIONS, recipes[default].flat(), {*NOT_FLAGS, *without}, helps)
+    short = parser.add_argument_group("abbreviations, as in GluonCV's scripts")
+    add = short.add_argument
+    add("--num-gpus", type=int, default=0, metavar="N", help="the first N GPUs: --gpus 0,1,…")
+    add("--mixup-alpha", type=float, metavar="X", help="the same as --mixup X")
+    add(
+        "--lr-decay-epoch",
+        type=comma_separated_integers,
+        metavar="30,60",
+        help="--lr-steps as numbers of epochs",
+    )
+    add("--lr-decay-period", type=int, metavar="N", help="--lr-steps after every N epochs")
+    return parser
 
 
 def main(
     args: argparse.Namespace, configure: Callable[[argparse.Namespace], tuple[TrainConfig, str]]
 ) -> int:
-    """Train what the flags say, print how it ended or why it can't, and return the exit code.
+    """Train, print the result or the error, and return the exit code.
 
     Parameters
     ----------
     args
-        The flags, ``resume`` and ``no_progress`` among them.
+        Parsed flags.
     configure
-        Makes the configuration and names the run's folder.
+        Returns the configuration and the run's folder.
 
     Returns
     -------
     int
-        0; 128 and the signal's number; 2 for a mistake of the user's, 1 for a loss that is no
-        number.
+        0 if trained to the end; 128 plus the number of the signal that stopped the run; 1 if the
+        loss stopped being finite; 2 for an error of the user.
     """
     try:
         config, out = configure(args)
@@ -48,16 +109,18 @@ def main(
 def open_run(
     args: argparse.Namespace, recipes: Mapping[str, TrainConfig], default: str
 ) -> tuple[TrainConfig, str]:
-    """Return the configuration of the run that is resumed, or else of a recipe, and the folder.
+    """Return the configuration of the run to resume, or that of the recipe, and the run's folder.
 
     Raises
     ------
     ValueError
-        If there is no run to resume, or it follows another recipe than the flag says.
+        If there is no run to resume, or it follows another recipe than ``--recipe``.
     """
     if args.resume is None:
         config = recipes[args.recipe or default]
-        return config, args.out or f"runs/{args.model or config.model}-{config.recipe}"
+        return config, args.out or f"runs/{args.model or config.model.name}-{config.recipe}"
+    from ..training.run_folder import RunFolder
+
     out = args.resume or args.out
     if out is None:
         raise ValueError("--resume needs the run's folder: --resume FOLDER.")
@@ -67,31 +130,74 @@ def open_run(
     return config, out
 
 
+def given_fields(args: argparse.Namespace, config: TrainConfig) -> dict[str, Any]:
+    """Return the fields that flags set, by unique name, without those of the model.
+
+    Raises
+    ------
+    ValueError
+        If ``--num-gpus`` is negative.
+    """
+    flags = vars(args)
+    given = {
+        name: flags[name]
+        for name in FIELDS
+        if name not in NOT_FLAGS and flags.get(name) is not None
+    }
+    if args.num_gpus < 0:
+        raise ValueError(f"--num-gpus {args.num_gpus} must not be negative.")
+    if args.num_gpus and "gpus" not in given:
+        given["gpus"] = tuple(range(args.num_gpus))
+    if args.mixup_alpha is not None:
+        given["mixup"] = args.mixup_alpha
+    epochs = given.get("epochs", config.schedule.epochs)
+    drops = args.lr_decay_epoch
+    if args.lr_decay_period:
+        count = math.ceil(epochs / args.lr_decay_period)
+        drops = [args.lr_decay_period * number for number in range(1, count)]
+    if drops is not None:
+        given["lr_steps"] = tuple(epoch / epochs for epoch in drops)
+    return given
+
+
+def with_model_args(config: TrainConfig, args: argparse.Namespace) -> TrainConfig:
+    """Apply ``--set`` to a configuration."""
+    fields = dict(args.set)
+    return config.with_fields(model_args={**config.model.args, **fields}) if fields else config
+
+
 def _train(config: TrainConfig, out: str, resume: bool, progress: bool) -> int:
+    from ..training.loop import fit
+
     if is_rank_zero():
-        fields = ", ".join(f"{name}={value}" for name, value in config.model_args.items())
+        fields = ", ".join(f"{name}={value}" for name, value in config.model.args.items())
         print(
-            f"{config.model}{f' ({fields})' if fields else ''} on {config.dataset}, recipe "
-            f"{config.recipe}, {config.epochs} epochs, batch {config.batch_size}, "
-            f"lr {config.lr:g} -> {out}",
+            f"{config.model.name}{f' ({fields})' if fields else ''} on {config.data.dataset}, "
+            f"recipe {config.recipe}, {config.schedule.epochs} epochs, "
+            f"batch {config.data.batch_size}, lr {config.optimizer.lr:g} -> {out}",
             flush=True,
         )
     result = fit(config, out, resume=resume, progress=progress)
     if is_rank_zero():
-        print(_ending(result, config), flush=True)
+        print(_summary(result, config), flush=True)
     return 0 if result.stopped_by is None else 128 + result.stopped_by
 
 
-def _ending(result: RunResult, config: TrainConfig) -> str:
+def _summary(result: RunResult, config: TrainConfig) -> str:
+    from ..data.datasets.registry import IN_MEMORY
+    from ..training.tasks.registry import find_task
+
     if result.stopped_by is not None:
         name = signal.Signals(result.stopped_by).name
         return (
             f"stopped by {name} at step {result.step} (epoch {result.epoch + 1}), all saved; "
-            f"go on with: {sys.argv[0]} --resume {shlex.quote(result.out_dir)}"
+            f"continue with: {sys.argv[0]} --resume {shlex.quote(result.out_dir)}"
         )
-    images = "test" if config.dataset in IN_MEMORY else "validation"
+    images = "test" if config.data.dataset in IN_MEMORY else "validation"
+    metric = find_task(config.task.name).best
+    last, best = (f"{row[metric.column]:{metric.format}}" for row in (result.last, result.best))
     return (
-        f"{images} accuracy {result.test_accuracy:.2%} after epoch {result.epoch}, "
-        f"best {result.best_accuracy:.2%} after epoch {result.best_epoch}, "
+        f"{images} {metric.name} {last} after epoch {result.epoch}, "
+        f"best {best} after epoch {result.best_epoch}, "
         f"{result.wall_s / 60:.1f} min; report: {result.out_dir}/report.html"
     )

@@ -17,8 +17,8 @@ from mxnet import gluon
 from ..files import previous, replacing_folder, sha256
 from ..models import build_model
 from ..version import versions
-from .config import tuples
-from .ema import MovingAverage
+from .observers.moving_average import MovingAverage
+from .settings import tuples
 
 FORMAT = 1
 MODEL, PARAMS, STATES = "model.json", "model.params", "trainer.states"

@@ -1,46 +1,46 @@
-"""The data of a run, and the loaders that feed it: of arrays in memory, or of encoded pictures."""
+"""The data set of a run and its loaders, from arrays in memory or from encoded image files."""
 
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator
-from typing import Protocol, Union
+from typing import Any, Protocol, Union
 
-from ..data import ArrayLoader, ImageArrays, load_dataset
 from ..data.datasets.imagenet import ImageFiles, open_images
-from ..data.loaders.array import Batch
+from ..data.datasets.registry import ImageArrays, load_dataset
+from ..data.loaders.array import ArrayLoader, Batch
 from ..data.loaders.stream import StreamLoader
 from ..data.transforms.image import EvalTransform, TrainTransform
-from .config import TrainConfig
 from .distributed.workers import Workers
+from .sections import DataConfig
 
 Data = Union[ImageArrays, ImageFiles]
 
 
 class Loader(Protocol):
-    """Batches that are a function of (seed, epoch, place)."""
+    """Batches that are a function of seed, epoch and batch number."""
 
     def __len__(self) -> int: ...
 
     def __iter__(self) -> Iterator[Batch]: ...
 
     def batches(self, epoch: int, start: int = 0) -> Generator[Batch, None, None]:
-        """Yield one epoch's batches from a number on."""
+        """Yield the batches of an epoch from number ``start`` on."""
         ...
 
     def count(self, index: int) -> int:
-        """Return how many images the batch of that number has, over all workers."""
+        """Return the number of images in a batch, over all workers."""
         ...
 
 
-def open_data(config: TrainConfig, training: bool = True) -> Data:
-    """Open the configuration's data set; of encoded pictures the training ones only if wanted.
+def open_data(config: DataConfig, training: bool = True) -> Data:
+    """Open the data set; without ``training``, training image files may be missing.
 
     Raises
     ------
     ValueError
-        For an unknown name, or files that are not what they should be.
+        If the data set is unknown or a file is invalid.
     OSError
-        If the files can't be had.
+        If a file can't be read or downloaded.
     """
     if config.dataset == "imagenet":
         paths = config.data_dir, config.rec_train, config.rec_val, config.ground_truth
@@ -48,68 +48,82 @@ def open_data(config: TrainConfig, training: bool = True) -> Data:
     return load_dataset(config.dataset, data_dir=config.data_dir, download=config.download)
 
 
-def mean_and_std(config: TrainConfig, data: Data) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Find what pixels in [0, 1] are normalised by."""
+def mean_and_std(config: DataConfig, data: Data) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return mean and std by which pixels in [0, 1] are normalized."""
     if config.normalize:
         return data.info.mean, data.info.std
     return (0.0,) * data.info.in_channels, (1.0,) * data.info.in_channels
 
 
-def test_batch(config: TrainConfig, workers: Workers) -> int:
-    """Return how many test images a worker's batch has."""
+def eval_batch_size(config: DataConfig, workers: Workers) -> int:
+    """Return the number of test images in a worker's batch."""
     return -(-config.batch_size // workers.world_size)
 
 
-test_batch.__test__ = False  # type: ignore[attr-defined]  # pytest would take it for one
+def make_train_loader(config: DataConfig, data: Data, workers: Workers, seed: int) -> Loader:
+    """Make the loader of training images; each worker gets its part of each batch.
 
-
-def make_loader(config: TrainConfig, data: Data, train: bool, workers: Workers) -> Loader:
-    """Make the loader of the training or the test images.
-
-    Of training, each worker has its part of each batch; of the test set, a block.
+    Raises
+    ------
+    ValueError
+        If the training images were not opened, or an option is invalid.
     """
-    if isinstance(data, ImageFiles):
-        return _pictures(config, data, train, workers)
     mean, std = mean_and_std(config, data)
-    block = slice(*_block(data.test_count, workers))
+    options: dict[str, Any] = {
+        "shuffle": True,
+        "seed": seed,
+        "last": "discard" if config.drop_last else "keep",
+        "part": (workers.rank, workers.world_size),
+    }
+    if isinstance(data, ImageFiles):
+        if data.train is None:
+            raise ValueError("the data set was opened without training images.")
+        return StreamLoader(
+            data.train,
+            TrainTransform(config.input_size, config.augment, mean, std),
+            config.batch_size,
+            workers=config.data_workers,
+            bad=config.bad_images,
+            classes=len(data.info.class_names),
+            **options,
+        )
     return ArrayLoader(
-        data.train_images if train else data.test_images[block],
-        data.train_labels if train else data.test_labels[block],
-        config.batch_size if train else test_batch(config, workers),
-        shuffle=train,
-        augment=config.augment if train else (),
+        data.train_images,
+        data.train_labels,
+        config.batch_size,
+        augment=config.augment,
         resize=config.resize,
         mean=mean,
         std=std,
-        seed=config.seed,
-        last="discard" if train and config.drop_last else "keep",
-        part=(workers.rank, workers.world_size) if train else (0, 1),
+        **options,
     )
 
 
-def _pictures(config: TrainConfig, data: ImageFiles, train: bool, workers: Workers) -> Loader:
+def make_test_loader(config: DataConfig, data: Data, workers: Workers) -> Loader:
+    """Make the loader of test images; each worker gets a contiguous block of them."""
     mean, std = mean_and_std(config, data)
-    size = config.input_size
-    source = data.train if train else data.test
-    if source is None:
-        raise ValueError("there are no training pictures: the data set was opened without")
-    return StreamLoader(
-        source,
-        TrainTransform(size, config.augment, mean, std)
-        if train
-        else EvalTransform(size, mean, std, config.crop_ratio, config.interpolation),
-        config.batch_size if train else test_batch(config, workers),
-        shuffle=train,
-        seed=config.seed,
-        last="discard" if train and config.drop_last else "keep",
-        workers=config.data_workers if train else (config.data_workers + 1) // 2,
-        bad=config.bad_images,
-        classes=len(data.info.class_names),
-        part=(workers.rank, workers.world_size) if train else (0, 1),
-        block=None if train else _block(data.test_count, workers),
+    batch_size = eval_batch_size(config, workers)
+    first, end = (
+        data.test_count * rank // workers.world_size for rank in (workers.rank, workers.rank + 1)
     )
-
-
-def _block(count: int, workers: Workers) -> tuple[int, int]:
-    first, end = (count * n // workers.world_size for n in (workers.rank, workers.rank + 1))
-    return first, end
+    if isinstance(data, ImageFiles):
+        transform = EvalTransform(
+            config.input_size, mean, std, config.crop_ratio, config.interpolation
+        )
+        return StreamLoader(
+            data.test,
+            transform,
+            batch_size,
+            workers=(config.data_workers + 1) // 2,
+            bad=config.bad_images,
+            classes=len(data.info.class_names),
+            block=(first, end),
+        )
+    return ArrayLoader(
+        data.test_images[first:end],
+        data.test_labels[first:end],
+        batch_size,
+        resize=config.resize,
+        mean=mean,
+        std=std,
+    )

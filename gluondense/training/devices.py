@@ -1,17 +1,20 @@
-"""Where a network is trained."""
+"""The devices of this process, and its random streams."""
 
 from __future__ import annotations
 
+import random
+
 import mxnet as mx
+import numpy as np
 
 
 def find_devices(gpus: tuple[int, ...]) -> list[mx.Context]:
-    """Find the contexts of the numbered GPUs, or the CPU's if there is no number.
+    """Return the contexts of the numbered GPUs, or of the CPU if there is no number.
 
     Raises
     ------
     ValueError
-        If a GPU isn't there.
+        If there is no such GPU.
 
     Examples
     --------
@@ -24,7 +27,15 @@ def find_devices(gpus: tuple[int, ...]) -> list[mx.Context]:
     for gpu in gpus:
         if gpu >= count:
             raise ValueError(
-                f"GPU {gpu} isn't there: MXNet sees {count} GPUs on this machine "
-                f"(an NVIDIA driver and mxnet-cu112 are needed). Leave out --gpus for the CPU."
+                f"GPU {gpu} doesn't exist: MXNet finds {count} GPUs on this machine "
+                f"(an NVIDIA driver and mxnet-cu112 are needed). Omit --gpus to use the CPU."
             )
     return [mx.gpu(gpu) for gpu in gpus]
+
+
+def seed_all(*key: int) -> None:
+    """Seed the random streams of Python, NumPy and MXNet with a function of the key."""
+    seed = int(np.random.SeedSequence(key).generate_state(1)[0]) % 2**31
+    random.seed(seed)
+    np.random.seed(seed)
+    mx.random.seed(seed)

@@ -1,46 +1,72 @@
-"""Training from a configuration to a run folder."""
+"""Training from a configuration to a run folder: build the parts, loop over epochs, report."""
 
 from __future__ import annotations
 
+import math
 import os
-from dataclasses import dataclass
-from typing import Optional, Union
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import Any, Optional, Union
+
+import numpy as np
+from mxnet import gluon
 
 from .config import TrainConfig
-from .data import open_data
+from .data import eval_batch_size
+from .devices import seed_all
 from .distributed.join import join
-from .distributed.workers import Workers
-from .run import Run
+from .observers.base import EpochResult, Observer, Request
+from .observers.events import EventFiles
+from .observers.files import RunFiles, restore
+from .observers.moving_average import MovingAverage
+from .observers.progress import ProgressLog
+from .observers.signals import StopOnSignal
+from .run import Run, build_run
 from .run_folder import RunFolder
-from .signals import StopRequest
 
 
 @dataclass(frozen=True)
 class RunResult:
-    """How a run ended.
+    """The end of a run.
 
     Parameters
     ----------
     out_dir
         The run's folder.
     epoch, step
-        Epochs finished, and optimizer steps done.
-    test_accuracy, best_accuracy, best_epoch
-        Accuracies on the test set after the last and the best epoch; None before the first.
+        Finished epochs and optimizer steps.
+    last, best
+        Rows of the log: the last epoch and the best one; empty before the first.
     wall_s
         Seconds of training, over all resumes.
     stopped_by
-        Number of the signal that ended it early, or None.
+        Number of the signal that ended the run early, or None.
     """
 
     out_dir: str
     epoch: int
     step: int
-    test_accuracy: Optional[float]
-    best_accuracy: Optional[float]
-    best_epoch: Optional[int]
+    last: dict[str, float] = field(repr=False)
+    best: dict[str, float] = field(repr=False)
     wall_s: float
     stopped_by: Optional[int] = None
+
+    @property
+    def test_accuracy(self) -> Optional[float]:
+        """Accuracy on the test set after the last epoch."""
+        return self.last.get("test_acc")
+
+    @property
+    def best_accuracy(self) -> Optional[float]:
+        """Accuracy on the test set after the best epoch."""
+        return self.best.get("test_acc")
+
+    @property
+    def best_epoch(self) -> Optional[int]:
+        """Number of the best epoch, from 1."""
+        return int(self.best["epoch"]) if self.best else None
 
 
 def fit(
@@ -49,77 +75,228 @@ def fit(
     resume: bool = False,
     progress: bool = True,
 ) -> RunResult:
-    """Train a network and leave a run folder: configuration, log, checkpoints, report.
+    """Train a network and write a run folder: configuration, log, checkpoints and report.
 
-    With a ``dist_…`` key-value store this is one of many workers, which ``scripts/launch.py``
-    starts; the first of them writes the folder.
+    With a ``dist_…`` key-value store, this process is one of several workers, which
+    ``gluondense launch`` starts; rank 0 writes the folder.
 
-    Every random stream is a function of the seed and the epoch, so on the CPU a run that was
-    stopped at an epoch's end and resumed gives the same parameters, bit for bit, as one that
-    wasn't.
+    Every random stream is a function of the seed, the epoch and the step: on the CPU, a run that is
+    stopped and resumed gives the same parameters, bit for bit, as an uninterrupted one.
 
     Parameters
     ----------
     config
-        What to do.
+        The run.
     out_dir
-        The run's folder; must not hold another run unless ``resume``.
+        The run's folder; must not contain another run unless ``resume``.
     resume
-        Go on from the folder's last checkpoint, within an epoch if it was written there.
+        Continue from the folder's last checkpoint.
     progress
-        Show a progress bar on a terminal.
+        Show a progress bar if stderr is a terminal.
 
     Raises
     ------
     ValueError
-        If the configuration, the data or a checkpoint doesn't fit.
+        If configuration, data and checkpoint don't fit each other.
     OSError
-        If the data or the folder can't be read or written, the folder is taken, or another worker
-        has gone.
+        If the data can't be read, the folder can't be written or contains a run, or another worker
+        has ended.
     FloatingPointError
-        If the loss stops being finite; the last checkpoint stays as it was.
+        If the loss stops being finite; the last checkpoint is kept.
 
     Examples
     --------
-    >>> result = fit(TrainConfig(model="densenet121"), "runs/first")  # doctest: +SKIP
+    >>> result = fit(TrainConfig.of("densenet121"), "runs/first")  # doctest: +SKIP
     """
-    with join(config) as workers:
-        return _fit(config, RunFolder(out_dir), workers, resume, progress)
+    folder = RunFolder(out_dir)
+    with join(config.runtime, config.data.batch_size) as workers:
+        if resume:
+            folder.check_continues(config)
+        elif workers.is_rank_zero:
+            folder.check_free()
+        run = build_run(config, workers)
+        average = MovingAverage(run.net, config.optimizer.ema) if config.optimizer.ema else None
+        if resume:
+            restore(run, folder, average)
+        with StopOnSignal() as stop:
+            train(run, _observers(run, folder, stop, average, progress))
+            signum = max(workers.all_gather(stop.signum or 0))
+        return _result(run, folder, signum)
 
 
-def _fit(
-    config: TrainConfig, folder: RunFolder, workers: Workers, resume: bool, progress: bool
-) -> RunResult:
-    if resume:
-        folder.check_continues(config)
-    elif workers.is_rank_zero:
-        folder.check_free()
-    run = Run(config, folder, open_data(config), workers)
-    if resume:
-        run.restore()
-    run.start()
-    with StopRequest() as stop:
+def train(run: Run, observers: Sequence[Observer]) -> None:
+    """Train to the last epoch, or until an observer asks to stop.
+
+    Raises
+    ------
+    FloatingPointError
+        If the loss stops being finite.
+    """
+    state, workers = run.state, run.workers
+    workers.init_kvstore(run.trainer, run.schedule, state.step)
+    for observer in observers:
+        observer.on_start(run)
+    state.log = workers.all_gather(state.log)[0]
+    try:
+        while state.epoch < run.config.schedule.epochs:
+            if Request.STOP in _requests(run, observers) or not _train_epoch(run, observers):
+                break
+            _finish_epoch(run, observers)
+    except FloatingPointError:
+        _end(run, observers)
+        raise
+    _end(run, observers)
+
+
+def _train_epoch(run: Run, observers: Sequence[Observer]) -> bool:
+    """Train to the end of the epoch (True), or until a request to stop (False)."""
+    state = run.state
+    state.tick()
+    for images, labels in run.train_loader.batches(state.epoch, start=state.batch):
+        _train_batch(run, images, labels)
+        for observer in observers:
+            observer.on_step(run)
+        requests = _requests(run, observers)
+        if requests:
+            state.sync()
+            _save(run, observers)
+        if Request.STOP in requests:
+            return False
+    state.sync()
+    return True
+
+
+def _train_batch(run: Run, images: np.ndarray, labels: np.ndarray) -> None:
+    state, workers, config = run.state, run.workers, run.config
+    key = (config.runtime.seed, state.epoch, state.batch, *workers.rng_key)
+    if run.net.spec.dropout:  # at each step, so that a resumed run draws the same masks
+        seed_all(*key)
+    epochs_left = config.schedule.epochs - state.epoch
+    images, targets = run.task.targets(images, labels, np.random.default_rng(key), epochs_left)
+    xs = gluon.utils.split_and_load(images, run.devices, even_split=False)
+    ys = gluon.utils.split_and_load(targets, run.devices, even_split=False)
+    losses, outputs = run.train_step(xs, run.task.loss_targets(xs, ys), run.loss_scale.value)
+    run.trainer.set_learning_rate(run.schedule(state.step))
+    size = workers.step_batch_size(run.train_loader.count(state.batch))
+    run.loss_scale.step(run.trainer, size, lambda overflow: workers.any(overflow)[0])
+    state.batch += 1
+    state.meter.add(state.step, len(images), list(map(run.task.measure, losses, outputs, ys)))
+
+
+def _finish_epoch(run: Run, observers: Sequence[Observer]) -> None:
+    """Evaluate the epoch and tell the observers; if stopped meanwhile, save the trained epoch."""
+    state, task = run.state, run.task
+    began = time.perf_counter()
+    predictions = _evaluate(run, observers)
+    if predictions is None:
+        _save(run, observers)
+        return
+    metrics = task.metrics(predictions)
+    if not math.isfinite(metrics["test_loss"]):
+        raise FloatingPointError(
+            f"The loss on the test set became {metrics['test_loss']} after step {state.step}: "
+            "lower the learning rate or lengthen the warm-up."
+        )
+    state.tick()
+    values = {
+        "epoch": state.epoch + 1,
+        "step": state.step,
+        "lr": run.schedule(state.step - 1),  # the trainer may just have been restored
+        **dict(zip((metric.column for metric in task.train_metrics), state.meter.means())),
+        **metrics,
+        "images_per_s": state.meter.images / state.train_s,
+        "epoch_s": state.train_s + time.perf_counter() - began,
+        "wall_s": state.wall_s,
+        "cpu_s": state.cpu_s,
+    }
+    row = {name: values[name] for name in run.columns}
+    result = EpochResult(row, task.best.improves(row, state.log), predictions)
+    state.finish_epoch(row)
+    for observer in observers:
+        observer.on_epoch(run, result)
+
+
+def _evaluate(run: Run, observers: Sequence[Observer]) -> Any:
+    """Return the predictions for the test set, of which each worker has a part; None if stopped."""
+    workers = run.workers
+    workers.synchronize(run.net, run.trainer)
+    predictions = None
+    with ExitStack() as contexts:
+        for observer in observers:
+            contexts.enter_context(observer.evaluating(run))
+        size = eval_batch_size(run.config.data, workers)
         try:
-            while run.epoch < config.epochs and not run.stops(stop):
-                if run.train_epoch(stop, progress):
-                    run.finish_epoch(stop)
-        except FloatingPointError:
-            run.write_report()
-            raise
-        run.write_report()
-        signums = workers.all_gather(stop.signum or 0)
-    return _result(run, (max(signums) or None) if run.epoch < config.epochs else None)
+            batches = _until_stopped(run, observers)
+            predictions = run.task.evaluate(run.net, batches, size, run.devices)
+        except _Stopped:
+            pass
+    if workers.any(predictions is None)[0] or predictions is None:
+        return None
+    return type(predictions)(*map(workers.all_gather_rows, predictions.arrays))
 
 
-def _result(run: Run, stopped_by: Optional[int]) -> RunResult:
-    best = max(run.log, key=lambda row: row["test_acc"], default=None)
+class _Stopped(Exception):
+    """An observer asked to stop during the evaluation."""
+
+
+def _until_stopped(
+    run: Run, observers: Sequence[Observer]
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    for batch in run.test_loader:
+        if any(Request.STOP in observer.request(run) for observer in observers):
+            raise _Stopped
+        yield batch
+
+
+def _requests(run: Run, observers: Sequence[Observer]) -> Request:
+    """Return what any observer of any worker asks for."""
+    asked = Request.NONE
+    for observer in observers:
+        asked |= observer.request(run)
+    save, stop = run.workers.any(Request.SAVE in asked, Request.STOP in asked)
+    return (Request.SAVE if save else Request.NONE) | (Request.STOP if stop else Request.NONE)
+
+
+def _save(run: Run, observers: Sequence[Observer]) -> None:
+    run.workers.synchronize(run.net, run.trainer)
+    for observer in observers:
+        observer.on_save(run)
+
+
+def _end(run: Run, observers: Sequence[Observer]) -> None:
+    for observer in observers:
+        observer.on_end(run)
+
+
+def _observers(
+    run: Run,
+    folder: RunFolder,
+    stop: StopOnSignal,
+    average: Optional[MovingAverage],
+    bar: bool,
+) -> list[Observer]:
+    config = run.config.runtime
+    observers: list[Observer] = [stop]
+    if average is not None:
+        observers.append(average)
+    if run.workers.is_rank_zero:
+        observers.append(RunFiles(folder, average))
+        if config.tensorboard:
+            observers.append(EventFiles(folder.events, config.log_interval))
+        observers.append(ProgressLog(config.log_interval, bar))
+    return observers
+
+
+def _result(run: Run, folder: RunFolder, signum: int) -> RunResult:
+    state, best = run.state, run.task.best
+    sign = 1 if best.higher_is_better else -1
+    finished = state.epoch >= run.config.schedule.epochs
     return RunResult(
-        out_dir=str(run.folder.path),
-        epoch=run.epoch,
-        step=run.step,
-        test_accuracy=run.log[-1]["test_acc"] if run.log else None,
-        best_accuracy=best["test_acc"] if best else None,
-        best_epoch=int(best["epoch"]) if best else None,
-        wall_s=run.at.wall_s,
-        stopped_by=stopped_by,
+        out_dir=str(folder.path),
+        epoch=state.epoch,
+        step=state.step,
+        last=state.log[-1] if state.log else {},
+        best=max(state.log, key=lambda row: sign * row[best.column], default={}),
+        wall_s=state.wall_s,
+        stopped_by=None if finished or not signum else signum,
     )

@@ -1,27 +1,27 @@
-"""Half precision: which operators run in it, and the scale that keeps gradients in range.
+"""Mixed precision: devices that support it, and the loss scale that keeps gradients in range.
 
-The parameters, their gradients, the momenta and the running statistics stay in float32; a graph for
-half precision rounds what its convolutions and fully-connected layers read, with MXNet AMP's own
-casts and by its lists, as far as these hold here. Nothing is changed process-wide, unlike by
-``amp.init()``.
+Parameters, gradients, momenta and running statistics stay in float32; the graph casts the inputs of
+convolutions and fully-connected layers, see :mod:`gluondense.graph.mixed_precision`. Nothing is
+changed process-wide, unlike by MXNet's ``amp.init()``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Callable
+from collections.abc import Mapping, Sequence
+from typing import Any, Callable
 
 import mxnet as mx
 from mxnet import gluon
 
-from .config import DTYPES
+from ..errors import check_choice
+from .sections import DTYPES
 
 LARGEST_SCALE = 2.0**24
-GOOD_STEPS = 2000  # before the scale is doubled again, as in MXNet AMP
+GROWTH_INTERVAL = 2000  # steps without overflow before the scale doubles, as in MXNet AMP
 
 
 def check_dtype(dtype: str, devices: Sequence[mx.Context]) -> None:
-    """Make sure that the devices can train in this precision.
+    """Check that the devices can train in a dtype.
 
     Raises
     ------
@@ -32,8 +32,7 @@ def check_dtype(dtype: str, devices: Sequence[mx.Context]) -> None:
     --------
     >>> check_dtype("bfloat16", [mx.cpu()])
     """
-    if dtype not in DTYPES:
-        raise ValueError(f"`dtype` must be one of {', '.join(DTYPES)}, got {dtype!r}.")
+    check_choice("dtype", dtype, DTYPES)
     kinds = {device.device_type for device in devices}
     if dtype == "float16" and "cpu" in kinds:
         raise ValueError(
@@ -46,53 +45,97 @@ def check_dtype(dtype: str, devices: Sequence[mx.Context]) -> None:
         )
 
 
+def make_loss_scale(dtype: str) -> LossScale:
+    """Return a dynamic loss scale for float16, and a constant 1 for other dtypes."""
+    return DynamicLossScale() if dtype == "float16" else LossScale()
+
+
 class LossScale:
-    """The factor on the loss that keeps gradients of float16 above its smallest number.
+    """The constant factor 1 on the loss.
 
-    It is halved after a step whose gradients have an infinity, which is left out, and doubled
-    after ``GOOD_STEPS`` others. Unlike MXNet AMP's it looks at the gradients of all devices.
-
-    Parameters
+    Attributes
     ----------
-    value, good
-        Factor, and steps since it changed; given when a run is resumed.
+    value
+        Factor of the next step's loss.
     """
 
-    def __init__(self, value: float = 2.0**16, good: int = 0) -> None:
-        self.value, self.good = value, good
+    value = 1.0
 
     def step(
         self,
         trainer: gluon.Trainer,
-        size: float,
-        anywhere: Callable[[bool], bool] = lambda overflow: overflow,
+        batch_size: float,
+        any_rank: Callable[[bool], bool] = bool,
     ) -> bool:
-        """Update the parameters, unless the scaled gradients overflowed; return whether.
-
-        Waits for the gradients.
+        """Update the parameters and return True.
 
         Parameters
         ----------
-        trainer, size
-            As in ``trainer.step(size)``.
-        anywhere
-            Tells of this process's overflow whether any process had one.
+        trainer, batch_size
+            As in ``trainer.step(batch_size)``.
+        any_rank
+            Returns whether a condition holds on any worker.
         """
-        if anywhere(not _finite(trainer)):
-            self.value, self.good = max(self.value / 2, 1.0), 0
+        trainer.step(batch_size)
+        return True
+
+    def state(self) -> dict[str, Any]:
+        """Return what a checkpoint saves."""
+        return {"loss_scale": 0.0, "good_steps": 0}
+
+    def restore(self, progress: Mapping[str, Any]) -> None:
+        """Continue at a saved state."""
+
+
+class DynamicLossScale(LossScale):
+    """A factor on the loss that keeps float16 gradients above the smallest float16 number.
+
+    A step whose gradients overflow is skipped and halves the factor; ``GROWTH_INTERVAL`` steps
+    without overflow double it. Unlike MXNet AMP it checks the gradients of all devices.
+
+    Parameters
+    ----------
+    value, good_steps
+        Factor, and number of steps since it changed.
+    """
+
+    def __init__(self, value: float = 2.0**16, good_steps: int = 0) -> None:
+        self.value, self.good_steps = value, good_steps
+
+    def step(
+        self,
+        trainer: gluon.Trainer,
+        batch_size: float,
+        any_rank: Callable[[bool], bool] = bool,
+    ) -> bool:
+        """Update the parameters unless scaled gradients overflow on any worker; return whether.
+
+        Waits for the gradients.
+        """
+        if any_rank(not _finite(trainer)):
+            self.value, self.good_steps = max(self.value / 2, 1.0), 0
             for parameter in trainer._params:
                 if parameter.grad_req != "null":
                     for array in parameter.list_data():
                         array._fresh_grad = False
             return False
-        trainer.step(size * self.value)
-        self.good += 1
-        if self.good == GOOD_STEPS:
-            self.value, self.good = min(2 * self.value, LARGEST_SCALE), 0
+        trainer.step(batch_size * self.value)
+        self.good_steps += 1
+        if self.good_steps == GROWTH_INTERVAL:
+            self.value, self.good_steps = min(2 * self.value, LARGEST_SCALE), 0
         return True
+
+    def state(self) -> dict[str, Any]:
+        """Return factor and step count."""
+        return {"loss_scale": self.value, "good_steps": self.good_steps}
+
+    def restore(self, progress: Mapping[str, Any]) -> None:
+        """Continue at a saved factor, unless the checkpoint was trained without one."""
+        if progress["loss_scale"]:
+            self.value, self.good_steps = progress["loss_scale"], progress["good_steps"]
 
 
 def _finite(trainer: gluon.Trainer) -> bool:
     by_device = zip(*(p.list_grad() for p in trainer._params if p.grad_req != "null"))
-    found = [mx.nd.multi_all_finite(*grads, num_arrays=len(grads)) for grads in by_device]
-    return all(bool(flag.asscalar()) for flag in found)
+    flags = [mx.nd.multi_all_finite(*grads, num_arrays=len(grads)) for grads in by_device]
+    return all(bool(flag.asscalar()) for flag in flags)

@@ -61,16 +61,17 @@ def write_report(path: Union[str, os.PathLike]) -> Path:
         raise FileNotFoundError(f"{folder.path} has no finished epoch: there is nothing to report.")
     run = _Run(config, rows, checkpoint.load(folder.best), saved)
     body = "\n".join((tiles(_tiles(run)), _history(run), *_predictions(run), _tables(run)))
-    page = document(f"{config.model} on {config.dataset}", _subtitle(run), body)
+    page = document(f"{config.model.name} on {config.data.dataset}", _subtitle(run), body)
     write_bytes(folder.report, page.encode())
     return folder.report
 
 
 def _subtitle(run: _Run) -> str:
     config, done = run.config, len(run.rows)
-    devices = ", ".join(f"GPU {gpu}" for gpu in config.gpus) or "CPU"
-    state = f"{done} epochs" if done == config.epochs else f"{done} of {config.epochs} epochs"
-    return f"recipe {config.recipe} · {state} · seed {config.seed} · {devices}"
+    devices = ", ".join(f"GPU {gpu}" for gpu in config.runtime.gpus) or "CPU"
+    epochs = config.schedule.epochs
+    state = f"{done} epochs" if done == epochs else f"{done} of {epochs} epochs"
+    return f"recipe {config.recipe} · {state} · seed {config.runtime.seed} · {devices}"
 
 
 def _tiles(run: _Run) -> list[tuple[str, str]]:
@@ -97,7 +98,7 @@ def _history(run: _Run) -> str:
         {"train loss": column("train_loss"), "test loss": column("test_loss")},
         {"train accuracy": column("train_acc"), "test accuracy": column("test_acc")},
         _learning_rates(run),
-        run.config.epochs,
+        run.config.schedule.epochs,
     )
     note = "Loss and accuracy after each epoch, learning rate at each step."
     return section("Training", plot(figure), note)
@@ -107,7 +108,7 @@ def _learning_rates(run: _Run) -> tuple[list[float], list[float]]:
     """Sample the schedule over the finished epochs: epochs with fractions, learning rates."""
     done = int(run.rows[-1]["step"])
     per_epoch = int(done // run.rows[-1]["epoch"])
-    schedule = make_schedule(run.config, per_epoch)
+    schedule = make_schedule(run.config.schedule, run.config.optimizer.lr, per_epoch)
     steps = sorted({int(step) for step in np.linspace(0, done - 1, min(done, MAX_POINTS))})
     return [step / per_epoch for step in steps], [schedule(step) for step in steps]
 
@@ -144,7 +145,7 @@ def _images(
 
 
 def _tables(run: _Run) -> str:
-    best, last, config = run.best, run.rows[-1], run.config.to_dict()
+    best, last, config = run.best, run.rows[-1], run.config.flat()
     model = {
         "model": best.model_name,
         "input": " × ".join(map(str, best.input_shape[1:])),

@@ -6,9 +6,10 @@ import csv
 import json
 import math
 import os
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, Callable, Optional, Union
+from typing import Callable, Optional, Union
 
 import numpy as np
 
@@ -16,20 +17,6 @@ from ..analysis.predictions import Predictions
 from ..files import replacing, write_bytes
 from .config import TrainConfig
 
-COLUMNS = (
-    "epoch",
-    "step",
-    "lr",
-    "train_loss",
-    "train_acc",
-    "test_acc",
-    "test_loss",
-    "images_per_s",
-    "epoch_s",
-    "wall_s",
-    "cpu_s",
-    "test_top5",
-)
 CONTENTS = ("config.json", "log.csv", "checkpoints", "answers.npz", "report.html", "events")
 IMAGES = 24  # images of each gallery in the report
 
@@ -98,9 +85,9 @@ class RunFolder:
         ValueError
             If the model or the data set differs.
         """
-        mine = self.config()
-        for name in ("model", "model_args", "dataset"):
-            before, now = getattr(mine, name), getattr(config, name)
+        mine, wanted = self.config().flat(), config.flat()
+        for name in ("model", "model_args", "dataset", "task"):
+            before, now = mine[name], wanted[name]
             if before != now:
                 raise ValueError(
                     f"{self.path} holds a run with `{name}` {before!r}, not {now!r}: "
@@ -152,15 +139,19 @@ class RunFolder:
                 {key: float(value) for key, value in row.items()} for row in csv.DictReader(file)
             ]
 
-    def keep_rows(self, epochs: int) -> list[dict[str, float]]:
+    def keep_rows(self, epochs: int, columns: Sequence[str]) -> list[dict[str, float]]:
         """Remove log rows beyond ``epochs``, the last checkpoint's, and return the others."""
-        rows = [row for row in self.rows() if row["epoch"] <= epochs]
-        lines = [",".join(COLUMNS)] + [_line(row) for row in rows]
+        rows = [
+            {name: row.get(name, math.nan) for name in columns}
+            for row in self.rows()
+            if row["epoch"] <= epochs
+        ]
+        lines = [",".join(columns), *map(_line, rows)]
         write_bytes(self.path / "log.csv", ("\n".join(lines) + "\n").encode())
         return rows
 
-    def append(self, row: dict[str, float]) -> None:
-        """Add a row to the log and flush it to the disk."""
+    def append(self, row: Mapping[str, float]) -> None:
+        """Add a row, whose values are in the columns' order, to the log and flush it to disk."""
         with open(self.path / "log.csv", "a", encoding="utf-8") as file:
             file.write(_line(row) + "\n")
             file.flush()
@@ -207,5 +198,5 @@ class RunFolder:
             )
 
 
-def _line(row: dict[str, Any]) -> str:
-    return ",".join(f"{row.get(name, math.nan):.8g}" for name in COLUMNS)
+def _line(row: Mapping[str, float]) -> str:
+    return ",".join(f"{value:.8g}" for value in row.values())

@@ -270,7 +270,7 @@ def test_predict_refuses_incomplete_exports(script, run, pictures, tmp_path, cap
     bare.params.unlink()
     assert "bare-0000.params" in refused(predict, [bare.prefix, pictures[0]], capsys)
 
-    fields = {**CONFIG.model_args, "classes": 5}
+    fields = {**CONFIG.model.args, "classes": 5}
     maps = gluondense.get_model("densenet121", features_only=True, **fields)
     maps.initialize()
     numbers = {"mean": [0.5] * 3, "std": [0.5] * 3}

@@ -13,7 +13,7 @@ from support.training_tiny import TINY
 from gluondense.training import checkpoint, get_recipe
 from gluondense.training.run_folder import RunFolder
 
-FIELDS = [f"--set={name}={value}" for name, value in TINY.model_args.items()]
+FIELDS = [f"--set={name}={value}" for name, value in TINY.model.args.items()]
 FAST = [
     *("--model=densenet121", "--dataset=synthetic", "--resize=8", "--batch-size=40"),
     *(field.replace("(", "[").replace(")", "]") for field in FIELDS),
@@ -35,14 +35,14 @@ def error_line(capsys):
 
 
 def test_trains_and_resumes(main, tmp_path, capsys):
-    out, recipe_fields = str(tmp_path / "run"), get_recipe("demo").model_args
+    out, recipe_fields = str(tmp_path / "run"), get_recipe("demo").model.args
     assert main([*FAST, "--recipe=demo", "--epochs=1", "--out", out]) == 0
     assert "test accuracy" in capsys.readouterr().out
     assert main(["--resume", out, "--epochs=2", "--no-progress"]) == 0
     folder = RunFolder(out)
     assert [row["epoch"] for row in folder.rows()] == [1, 2]
     assert folder.report.stat().st_size > 1e6
-    assert folder.config().model_args == {**recipe_fields, **TINY.model_args}
+    assert folder.config().model.args == {**recipe_fields, **TINY.model.args}
     assert checkpoint.load(out).spec["dropout"] == 0.2
     assert main(["--resume", out, "--no-progress"]) == 0  # nothing left to do
 
@@ -51,7 +51,7 @@ def test_another_model_leaves_the_recipes_fields(main, tmp_path):
     args = ["--model=csp_densenet121", "--dataset=synthetic", "--recipe=demo", "--epochs=1"]
     small = ["--set=block_config=[1,1]", "--set=stem=cifar", "--resize=8", "--batch-size=100"]
     assert main([*args, *small, "--out", str(tmp_path), "--no-progress"]) == 0
-    assert RunFolder(tmp_path).config().model_args == {"block_config": (1, 1), "stem": "cifar"}
+    assert RunFolder(tmp_path).config().model.args == {"block_config": (1, 1), "stem": "cifar"}
 
 
 @pytest.mark.parametrize(
@@ -62,10 +62,10 @@ def test_another_model_leaves_the_recipes_fields(main, tmp_path):
         (["--set=growth_rate=many"], "growth_rate"),
         (["--set=classes=3"], "follows from the data set"),
         (["--resize=1"], "too small for densenet121"),
-        (["--gpus=99"], "GPU 99 isn't there"),
+        (["--gpus=99"], "GPU 99 doesn't exist"),
         (["--batch-size=999"], "batch_size"),
-        (["--epochs=0"], "`epochs` must be"),
-        (["--lr=-1"], "`lr` must be"),
+        (["--epochs=0"], "epochs (=0) must be"),
+        (["--lr=-1"], "lr (=-1.0) must be"),
         (["--dataset=fashion_mnist", "--data-dir=nowhere"], "nowhere"),
         (["--resume", "nowhere"], "holds no run"),
         (["--resume"], "--resume needs the run's folder"),
@@ -111,7 +111,7 @@ def test_falls_back_to_digits_loudly(main, tmp_path, capsys):
     args = ["--dataset=fashion_mnist", "--data-dir=nowhere", "--fallback-digits", "--epochs=1"]
     assert main([*FAST, *args, "--batch-size=500", "--out", str(tmp_path)]) == 0
     assert "NOT those of Fashion-MNIST" in capsys.readouterr().err
-    assert RunFolder(tmp_path).config().dataset == "digits"
+    assert RunFolder(tmp_path).config().data.dataset == "digits"
 
 
 @pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])

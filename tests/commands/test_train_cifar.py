@@ -16,7 +16,7 @@ from gluondense.training.recipes.cifar import CIFAR_RECIPES
 from gluondense.training.run_folder import RunFolder
 
 SMALL = [
-    *(f"--set={name}={json.dumps(value)}" for name, value in TINY.model_args.items()),
+    *(f"--set={name}={json.dumps(value)}" for name, value in TINY.model.args.items()),
     *("--set=dropout=0", "--model=densenet121", "--batch-size=16", "--no-progress", "--lr=0.05"),
 ]
 
@@ -136,19 +136,21 @@ def test_damaged_archive(tmp_path):
 def test_recipes_are_the_papers(recipe):
     config = CIFAR_RECIPES[recipe]
     assert config.recipe == recipe
-    assert (config.batch_size, config.lr, config.wd, config.momentum) == (64, 0.1, 1e-4, 0.9)
-    assert config.lr_steps == (0.5, 0.75)
-    assert config.epochs == (40 if recipe == "svhn" else 300)
-    assert bool(config.augment) == recipe.endswith("+")
-    assert config.model_args.get("dropout", 0) == (0 if recipe.endswith("+") else 0.2)
-    assert get_spec(config.model).classes == (100 if "100" in recipe else 10)
+    optimizer, schedule = config.optimizer, config.schedule
+    assert (config.data.batch_size, optimizer.lr) == (64, 0.1)
+    assert (optimizer.wd, optimizer.momentum) == (1e-4, 0.9)
+    assert schedule.lr_steps == (0.5, 0.75)
+    assert schedule.epochs == (40 if recipe == "svhn" else 300)
+    assert bool(config.data.augment) == recipe.endswith("+")
+    assert config.model.args.get("dropout", 0) == (0 if recipe.endswith("+") else 0.2)
+    assert get_spec(config.model.name).classes == (100 if "100" in recipe else 10)
 
 
 def test_short_names_of_networks(script):
     args = script._parser().parse_args(["--recipe=c100", "--model=densenet100_k12_bc"])
     config, out = script.make_config(args)
-    assert config.model == "densenet100_k12_bc_cifar100"
-    assert config.model_args == {"dropout": 0.2}
+    assert config.model.name == "densenet100_k12_bc_cifar100"
+    assert config.model.args == {"dropout": 0.2}
     assert out == "runs/densenet100_k12_bc-c100"
 
 

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import mxnet as mx
 import numpy as np
@@ -19,9 +20,9 @@ from support.images import encoded, make_folders, noisy_image
 from gluondense.data.files.image_list import list_folders
 from gluondense.data.files.record_maker import make_recordio
 from gluondense.training import checkpoint
-from gluondense.training.distill import load_teacher
 from gluondense.training.recipes.imagenet import IMAGENET_RECIPES
 from gluondense.training.run_folder import RunFolder
+from gluondense.training.tasks.distillation import load_teacher
 
 
 @pytest.fixture
@@ -29,8 +30,10 @@ def script(root):
     return load_script(root, "train_imagenet")
 
 
-def config_of(script, *args):
-    return script.make_config(script._parser().parse_args(list(args)))[0]
+def fields_of(script, *args):
+    """The fields of the configuration by their unique names."""
+    config, _ = script.make_config(script._parser().parse_args(list(args)))
+    return SimpleNamespace(**config.flat())
 
 
 @pytest.fixture(scope="module")
@@ -98,24 +101,24 @@ def test_learns_from_a_teacher(script, data, tmp_path):
     ]
     assert script.main([*args, "--out", str(tmp_path / "pupil")]) == 0
     assert RunFolder(tmp_path / "pupil").rows()[-1]["test_acc"] > 0.7  # from the teacher alone
-    with pytest.raises(ValueError, match="tells 4 classes apart, the data has 7"):
+    with pytest.raises(ValueError, match="has 4 classes, the data set has 7"):
         load_teacher(teacher, [mx.cpu()], 7)
 
 
 def test_batch_and_learning_rate_follow_each_other(script):
-    assert config_of(script).lr == 0.1
-    assert config_of(script).batch_size == 256
-    config = config_of(script, "--batch-size=64", "--num-gpus=8")
+    assert fields_of(script).lr == 0.1
+    assert fields_of(script).batch_size == 256
+    config = fields_of(script, "--batch-size=64", "--num-gpus=8")
     assert (config.batch_size, config.lr, config.gpus) == (512, 0.2, tuple(range(8)))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DMLC_NUM_WORKER", "2")
-        assert config_of(script, "--batch-size=64", "--num-gpus=4").batch_size == 512
-    assert config_of(script, "--batch-size=64", "--lr=0.4").lr == pytest.approx(0.1)
-    assert config_of(script, "--batch-size=64", "--lr=0.4", "--no-lr-scaling").lr == 0.4
+        assert fields_of(script, "--batch-size=64", "--num-gpus=4").batch_size == 512
+    assert fields_of(script, "--batch-size=64", "--lr=0.4").lr == pytest.approx(0.1)
+    assert fields_of(script, "--batch-size=64", "--lr=0.4", "--no-lr-scaling").lr == 0.4
 
 
 def test_flags_of_gluoncv(script):
-    config = config_of(
+    config = fields_of(
         script,
         *("--model=dpn92", "--mode=hybrid", "--dtype=float32", "--use-rec", "--data-dir=/d"),
         *("--num-epochs=120", "--lr-decay-epoch=40,60", "--lr-decay=0.2", "--no-wd", "--wd=0.0002"),
@@ -128,19 +131,19 @@ def test_flags_of_gluoncv(script):
     assert (config.no_decay_bn, config.wd) == (True, 0.0002)
     assert (config.label_smoothing, config.mixup, config.mix_off_epochs) == (0.1, 0.2, 10)
     assert (config.warmup_epochs, config.warmup_lr, config.data_workers) == (5, 0, 9)
-    assert config_of(script, "--lr-decay-period=30").lr_steps == (30 / 90, 60 / 90)
-    assert config_of(script, "--mixup-alpha=0.4").mixup == 0.4
-    assert config_of(script, "--augment=none").augment == ()
-    assert config_of(script, "--data-dir=a").data_dir == os.path.abspath("a")
+    assert fields_of(script, "--lr-decay-period=30").lr_steps == (30 / 90, 60 / 90)
+    assert fields_of(script, "--mixup-alpha=0.4").mixup == 0.4
+    assert fields_of(script, "--augment=none").augment == ()
+    assert fields_of(script, "--data-dir=a").data_dir == os.path.abspath("a")
 
 
 def test_the_papers_recipes():
-    paper = IMAGENET_RECIPES["densenet"]
+    paper = SimpleNamespace(**IMAGENET_RECIPES["densenet"].flat())
     assert (paper.epochs, paper.batch_size, paper.lr, paper.wd) == (90, 256, 0.1, 1e-4)
     assert [round(step * paper.epochs) for step in paper.lr_steps] == [30, 60]
     for name, recipe in IMAGENET_RECIPES.items():
         assert recipe.recipe == name
-        assert recipe.dataset == "imagenet"
+        assert recipe.data.dataset == "imagenet"
 
 
 @pytest.mark.parametrize(
@@ -150,11 +153,11 @@ def test_the_papers_recipes():
         (["--data-dir=/nowhere"], "no folder /nowhere"),
         (["--rec-val=a.rec"], "rec_train is missing"),
         (["--rec-train=/no/a.rec", "--rec-val=/no/b.rec"], "no RecordIO file /no/a.rec"),
-        (["--use-rec"], "--use-rec takes DATA_DIR"),
+        (["--use-rec"], "--use-rec reads DATA_DIR"),
         (["--model=densnet121"], "did you mean 'densenet121'"),
         (["--augment=blur", "--data-dir={data}"], "unknown augmentation 'blur'"),
         (["--num-gpus=-1"], "--num-gpus -1"),
-        (["--gpus=99", "--data-dir={data}"], "GPU 99 isn't there"),
+        (["--gpus=99", "--data-dir={data}"], "GPU 99 doesn't exist"),
         (["--resume={tmp}/none"], "holds no run"),
         (["--resume"], "--resume needs the run's folder"),
         (
@@ -306,5 +309,5 @@ def test_event_files(script, data, tmp_path):
     assert script.main([*args, "--log-interval=1", "--out", str(tmp_path)]) == 0
     (file,) = (tmp_path / "events").iterdir()
     assert b"epoch/test_acc" in file.read_bytes()
-    assert json.loads((tmp_path / "config.json").read_text())["tensorboard"]
+    assert json.loads((tmp_path / "config.json").read_text())["runtime"]["tensorboard"]
     shutil.rmtree(tmp_path / "events")

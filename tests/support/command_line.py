@@ -9,7 +9,7 @@ from support.training_tiny import TINY
 
 SMALL = [
     *("--model=densenet121", "--input-size=16", "--batch-size=8", "-j1", "--no-progress"),
-    *(f"--set={name}={json.dumps(value)}" for name, value in TINY.model_args.items()),
+    *(f"--set={name}={json.dumps(value)}" for name, value in TINY.model.args.items()),
     *("--lr=0.05", "--no-lr-scaling"),
 ]
 

@@ -5,20 +5,18 @@ from __future__ import annotations
 import json
 import sys
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from gluondense.training import TrainConfig, fit
 from gluondense.training.distributed.rank import is_rank_zero
-from gluondense.training.metrics import Meter
+from gluondense.training.state import Meter
 from support.training_tiny import TINY
 
 # Without dropout, whose masks differ between devices.
-STEADY = replace(
-    TINY,
-    model_args={**TINY.model_args, "dropout": 0.0},
+STEADY = TINY.with_fields(
+    model_args={**TINY.model.args, "dropout": 0.0},
     schedule="cosine",
     warmup_epochs=1,
     no_decay_bn=True,
@@ -33,9 +31,9 @@ def recorded_losses():
     before = Meter._read
 
     def read(self):
-        loss, images = self.loss_sum, self.images
+        loss, images = self.sums["loss_sum"], self.images
         before(self)
-        losses.append((self.loss_sum - loss) / (self.images - images))
+        losses.append((self.sums["loss_sum"] - loss) / (self.images - images))
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Meter, "_read", read)
@@ -50,7 +48,7 @@ def train(config: TrainConfig, out: Path) -> list[float]:
 
 
 def main(out: str, changes: str) -> None:
-    config = replace(STEADY, **json.loads(changes))
+    config = STEADY.with_fields(**json.loads(changes))
     losses = train(config, Path(out))
     if is_rank_zero():
         (Path(out) / "losses.json").write_text(json.dumps(losses))

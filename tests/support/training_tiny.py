@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from gluondense.training import TrainConfig
 
-TINY = TrainConfig(
+TINY = TrainConfig.of(
     model="densenet121",
     model_args={
         "stem": "cifar",

@@ -27,7 +27,7 @@ FACTS = {
 
 @pytest.fixture
 def net():
-    net = get_model(TINY.model, classes=2, in_channels=1, **TINY.model_args)
+    net = get_model(TINY.model.name, classes=2, in_channels=1, **TINY.model.args)
     net.initialize()
     return net
 

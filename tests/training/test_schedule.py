@@ -4,15 +4,13 @@ import numpy as np
 import pytest
 
 from gluondense.environment.process import import_gluoncv
-from gluondense.training import TrainConfig
 from gluondense.training.schedule import make_schedule
-
-BASE = TrainConfig(model="densenet121", lr=0.4, epochs=4)
+from gluondense.training.sections import ScheduleConfig
 
 
 def rates(steps_per_epoch=10, **fields):
-    config = BASE.with_fields(**fields)
-    schedule = make_schedule(config, steps_per_epoch)
+    config = ScheduleConfig(**{"epochs": 4, **fields})
+    schedule = make_schedule(config, 0.4, steps_per_epoch)
     return np.array([schedule(step) for step in range(config.epochs * steps_per_epoch)])
 
 
@@ -30,12 +28,12 @@ def test_warmup_rises_linearly_to_the_rate():
 
 
 def test_steps_are_fractions_of_the_whole_run():
-    rate = rates(schedule="step", lr_steps=(0.5, 0.75), warmup_epochs=1)
+    rate = rates(name="step", lr_steps=(0.5, 0.75), warmup_epochs=1)
     assert rate[[10, 19, 20, 29, 30, 39]] == pytest.approx([0.4, 0.4, 0.04, 0.04, 0.004, 0.004])
 
 
 def test_constant():
-    assert set(rates(schedule="constant")) == {0.4}
+    assert set(rates(name="constant")) == {0.4}
 
 
 @pytest.mark.parametrize("schedule", ["constant", "cosine", "step"])
@@ -43,7 +41,7 @@ def test_constant():
 @pytest.mark.parametrize("epochs", [1, 2, 3])
 def test_shortest_phases_are_finite(schedule, warmup, epochs):
     if warmup <= epochs:
-        rate = rates(1, schedule=schedule, warmup_epochs=warmup, epochs=epochs)
+        rate = rates(1, name=schedule, warmup_epochs=warmup, epochs=epochs)
         assert np.isfinite(rate).all()
         assert rate.max() <= 0.4
         assert rate[0] > 0
@@ -72,15 +70,13 @@ def test_schedules_are_those_of_gluoncvs_script(mode, warmup):
             ),
         ]
     )
-    config = TrainConfig(
-        model="densenet121",
+    config = ScheduleConfig(
         epochs=epochs,
-        lr=0.1,
-        schedule=mode,
+        name=mode,
         lr_steps=tuple(drop / epochs for drop in drops),
         warmup_epochs=warmup,
         warmup_lr=0.0,
     )
-    ours = make_schedule(config, batches)
+    ours = make_schedule(config, 0.1, batches)
     for step in range(epochs * batches):
         assert ours(step) == pytest.approx(theirs(step), rel=1e-12), step

@@ -6,14 +6,21 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from ..config import TrainConfig
+from ..sections import RuntimeConfig
 from .parameter_server import ParameterServerWorkers
 from .workers import Workers
 
 
 @contextmanager
-def join(config: TrainConfig) -> Iterator[Workers]:
+def join(config: RuntimeConfig, batch_size: int) -> Iterator[Workers]:
     """Join the workers that ``config.kvstore`` selects, and leave them at the end.
+
+    Parameters
+    ----------
+    config
+        Key-value store, devices and accumulated parts.
+    batch_size
+        Images per step over all workers.
 
     Raises
     ------
@@ -25,13 +32,13 @@ def join(config: TrainConfig) -> Iterator[Workers]:
 
     Examples
     --------
-    >>> with join(TrainConfig(model="densenet121")) as workers:
+    >>> with join(RuntimeConfig(), batch_size=128) as workers:
     ...     workers.rank, workers.world_size, workers.is_rank_zero
     (0, 1, True)
     """
     workers: Workers
-    if config.kvstore.startswith("dist"):
-        workers = ParameterServerWorkers(config.kvstore, config.batch_size, config.compression)
+    if config.distributed:
+        workers = ParameterServerWorkers(config.kvstore, batch_size, config.compression)
     elif os.environ.get("DMLC_ROLE") == "worker":
         raise ValueError(
             f"`kvstore` is {config.kvstore!r}, so each of {os.environ.get('DMLC_NUM_WORKER')} "
@@ -40,7 +47,7 @@ def join(config: TrainConfig) -> Iterator[Workers]:
     else:
         workers = Workers(config.kvstore)
     try:
-        _check_batch(config, workers)
+        _check_batch(config, batch_size, workers)
         yield workers
     except BaseException as error:
         workers.close(error)
@@ -48,13 +55,13 @@ def join(config: TrainConfig) -> Iterator[Workers]:
     workers.close()
 
 
-def _check_batch(config: TrainConfig, workers: Workers) -> None:
+def _check_batch(config: RuntimeConfig, batch_size: int, workers: Workers) -> None:
     devices = workers.world_size * max(len(config.gpus), 1)
-    if config.batch_size < devices * config.accumulate:
+    if batch_size < devices * config.accumulate:
         rule = f"{devices} devices"
         if config.accumulate > 1:
             rule += f" times {config.accumulate} accumulated parts"
         raise ValueError(
-            f"`batch_size` (={config.batch_size}) is the global batch and must be at least {rule}: "
+            f"`batch_size` (={batch_size}) is the global batch and must be at least {rule}: "
             "give a larger one."
         )

@@ -1,1 +1,1 @@
-"""To be described."""
+"""Recipes: named configurations for each group of data sets."""

@@ -1,18 +1,16 @@
-"""The table of recipes for CIFAR and SVHN: those of the DenseNet paper, section 4.2.
+"""Recipes for CIFAR and SVHN, from section 4.2 of the DenseNet paper (Huang et al. 2017).
 
-SGD with Nesterov's momentum 0.9, weight decay 1e-4, batches of 64, learning rate 0.1 divided by 10
-after 50 % and 75 % of 300 epochs, 40 for SVHN. ``+`` is with mirroring and shifting; without it
-there is dropout of 0.2 behind each convolution but the first. SVHN's pixels are only scaled to
-[0, 1].
+SGD with Nesterov momentum 0.9, weight decay 1e-4, batch size 64, and a learning rate of 0.1 that is
+divided by 10 after 50 % and 75 % of 300 epochs (SVHN: 40). Recipes ending in ``+`` augment by
+mirroring and shifting; the others use dropout of 0.2 after each convolution but the first. SVHN's
+pixels are only scaled to [0, 1].
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from ..config import TrainConfig
 
-_PAPER = TrainConfig(
+_PAPER = TrainConfig.of(
     model="densenet40_k12_cifar10",
     dataset="cifar10",
     augment=("flip", "crop"),
@@ -26,19 +24,14 @@ _PAPER = TrainConfig(
     schedule="step",
     lr_steps=(0.5, 0.75),
 )
-_C10 = replace(_PAPER, recipe="c10", augment=(), model_args={"dropout": 0.2})
+_C10 = _PAPER.with_fields(recipe="c10", augment=(), model_args={"dropout": 0.2})
+_CIFAR100 = {"model": "densenet40_k12_cifar100", "dataset": "cifar100"}
+_SVHN = {"model": "densenet40_k12_svhn", "dataset": "svhn", "epochs": 40, "normalize": False}
 
 CIFAR_RECIPES: dict[str, TrainConfig] = {
     "c10": _C10,
-    "c10+": replace(_PAPER, recipe="c10+"),
-    "c100": replace(_C10, recipe="c100", model="densenet40_k12_cifar100", dataset="cifar100"),
-    "c100+": replace(_PAPER, recipe="c100+", model="densenet40_k12_cifar100", dataset="cifar100"),
-    "svhn": replace(
-        _C10,
-        recipe="svhn",
-        model="densenet40_k12_svhn",
-        dataset="svhn",
-        epochs=40,
-        normalize=False,
-    ),
+    "c10+": _PAPER.with_fields(recipe="c10+"),
+    "c100": _C10.with_fields(recipe="c100", **_CIFAR100),
+    "c100+": _PAPER.with_fields(recipe="c100+", **_CIFAR100),
+    "svhn": _C10.with_fields(recipe="svhn", **_SVHN),
 }

@@ -1,30 +1,28 @@
-"""The table of recipes for ImageNet; what gluondense itself has trained is in docs/imagenet.md.
+"""Recipes for ImageNet; docs/imagenet.md lists the networks that gluondense has trained.
 
-Learning rates are those of the batch size beside them; ``scripts/train_imagenet.py`` scales them
-with another batch size, linearly (Goyal et al. 2017).
+Learning rates belong to the batch size of the same recipe; ``gluondense train imagenet`` scales
+them linearly for other batch sizes (Goyal et al. 2017).
 
 References
 ----------
 densenet: Huang et al., "Densely Connected Convolutional Networks", section 4.2.
-cspnet: Wang et al., "CSPNet", section 4.1, whose ImageNet settings are those of Redmon's darknet:
-800,000 steps of 128, polynomial decay of power 4; GluonCV's schedule has power 2, which this uses,
-and the steps are given as epochs.
-dpn: Chen et al., "Dual Path Networks", section 4.1: ResNeXt's settings, a batch of 32 to 64 on each
-of 32 to 64 GPUs, learning rate √0.1, divided by 10 when the accuracy stands still; the drops of
-ResNeXt (30, 60, 90 of 100 epochs) stand for the authors' eye.
-modern: what GluonCV's own recipes add: cosine, warm-up, label smoothing, mixup, no decay of
-BatchNorm and bias; and an average of the weights.
+cspnet: Wang et al., "CSPNet", section 4.1, with the ImageNet settings of Redmon's darknet: 800,000
+steps of batch size 128, polynomial decay of power 4. Deviations: GluonCV's schedule, used here, has
+power 2, and the steps are given as epochs.
+dpn: Chen et al., "Dual Path Networks", section 4.1: ResNeXt's settings, batch size 32 to 64 on each
+of 32 to 64 GPUs, learning rate √0.1, divided by 10 when the accuracy stagnates. Deviation: the
+rate drops after 30, 60 and 90 of 100 epochs, as in ResNeXt.
+modern: the additions of GluonCV's recipes: cosine, warm-up, label smoothing, mixup, no weight decay
+of BatchNorm and bias; and a moving average of the weights.
 """
 
 from __future__ import annotations
-
-from dataclasses import replace
 
 from ..config import TrainConfig
 
 AUGMENT = ("random_resized_crop", "flip", "color_jitter", "lighting")
 
-_PAPER = TrainConfig(
+_PAPER = TrainConfig.of(
     model="densenet121",
     dataset="imagenet",
     augment=AUGMENT,
@@ -41,9 +39,8 @@ _PAPER = TrainConfig(
 )
 
 IMAGENET_RECIPES: dict[str, TrainConfig] = {
-    "densenet": replace(_PAPER, recipe="densenet"),
-    "cspnet": replace(
-        _PAPER,
+    "densenet": _PAPER.with_fields(recipe="densenet"),
+    "cspnet": _PAPER.with_fields(
         recipe="cspnet",
         model="csp_densenet121",
         epochs=80,
@@ -53,8 +50,7 @@ IMAGENET_RECIPES: dict[str, TrainConfig] = {
         wd=5e-4,
         schedule="poly",
     ),
-    "dpn": replace(
-        _PAPER,
+    "dpn": _PAPER.with_fields(
         recipe="dpn",
         model="dpn92",
         epochs=100,
@@ -64,8 +60,7 @@ IMAGENET_RECIPES: dict[str, TrainConfig] = {
         lr_steps=(0.3, 0.6, 0.9),
         wd=5e-4,
     ),
-    "modern": replace(
-        _PAPER,
+    "modern": _PAPER.with_fields(
         recipe="modern",
         epochs=200,
         batch_size=256,

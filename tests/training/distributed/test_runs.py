@@ -9,7 +9,6 @@ import subprocess
 import sys
 import threading
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import mxnet as mx
@@ -20,8 +19,10 @@ from support.distributed_worker import STEADY, train
 from gluondense.data import load_dataset
 from gluondense.training import checkpoint
 from gluondense.training import run as run_module
+from gluondense.training.data import make_test_loader
 from gluondense.training.distributed.join import join
 from gluondense.training.distributed.workers import Workers
+from gluondense.training.run_folder import RunFolder
 
 MARK = "GLUONDENSE_TEST_MARK"
 LONGEST = 30  # seconds from a death to the end of all
@@ -148,10 +149,8 @@ def test_two_workers_train_like_two_devices(launch_tiny, monkeypatch, tmp_path):
     # Rank 0 saw half of the test images; the logged accuracy counts all of them.
     saved = checkpoint.load(folder / "checkpoints" / "last")
     net, data = saved.network(), load_dataset("synthetic")
-    run = run_module.Run(STEADY, run_module.RunFolder(folder), data)
-    hits = sum(
-        (net(mx.nd.array(x)).argmax(axis=1).asnumpy() == y).sum() for x, y in run.test_loader
-    )
+    loader = make_test_loader(STEADY.data, data, Workers())
+    hits = sum((net(mx.nd.array(x)).argmax(axis=1).asnumpy() == y).sum() for x, y in loader)
     assert saved.metrics["test_acc"] == pytest.approx(hits / len(data.test_labels))
 
 
@@ -161,10 +160,10 @@ def test_uneven_shares_finish_and_count_each_image_once(launch_tiny):
     changes = {"batch_size": 39, "drop_last": False, "epochs": 2, "kvstore": "dist_sync_device"}
     folder, losses = launch_tiny(["-n", "2", "-s", "2"], "both", **changes)
     assert len(losses) == 12
-    rows = run_module.RunFolder(folder).rows()
+    rows = RunFolder(folder).rows()
     assert rows[-1]["step"] == 12
     assert losses[-1] < losses[0]
-    saved = run_module.RunFolder(folder).predictions()
+    saved = RunFolder(folder).predictions()
     np.testing.assert_array_equal(saved.predictions.labels, load_dataset("synthetic").test_labels)
 
 
@@ -174,7 +173,7 @@ def test_one_asynchronous_worker_trains_like_one_process(launch_tiny, tmp_path):
     folder, losses = launch_tiny(["-n", "1"], "async", kvstore="dist_async")
     alone = train(STEADY, tmp_path / "alone")
     np.testing.assert_allclose(losses, alone, atol=1e-4)
-    assert run_module.RunFolder(folder).rows()[-1]["lr"] == 0
+    assert RunFolder(folder).rows()[-1]["lr"] == 0
 
 
 @pytest.mark.slow
@@ -185,13 +184,14 @@ def test_two_workers_learn(changes, launch_tiny):
     folder, losses = launch_tiny(["-n", "2"], "both", **changes)
     assert len(losses) == 50
     assert np.mean(losses[-5:]) < np.mean(losses[:5]) / 2
-    assert run_module.RunFolder(folder).rows()[-1]["test_acc"] > 0.8
+    assert RunFolder(folder).rows()[-1]["test_acc"] > 0.8
 
 
 FIRST_STEP = """
 import mxnet as mx
-from support.distributed_worker import STEADY, replace
+from support.distributed_worker import STEADY
 from mxnet import autograd, gluon
+from gluondense.training.data import make_test_loader
 from gluondense.training.distributed.join import join
 
 with join(replace(STEADY, kvstore="dist_sync")) as workers:
@@ -338,23 +338,26 @@ def test_hosts_train_together_until_the_network_is_cut(network, train_script, tm
 
 
 def test_a_distributed_store_needs_the_launcher(monkeypatch):
-    config = replace(STEADY, kvstore="dist_sync")
+    config = STEADY.with_fields(kvstore="dist_sync").runtime
     with (
         pytest.raises(ValueError, match=r"DMLC_PS_ROOT_URI, .*gluondense launch"),
-        join(config),
+        join(config, 40),
     ):
         pass
     for name in ("ROLE", "PS_ROOT_URI", "PS_ROOT_PORT", "NUM_WORKER", "NUM_SERVER"):
         monkeypatch.setenv(f"DMLC_{name}", "worker")
-    config = replace(STEADY, kvstore="dist_async")
-    with pytest.raises(ValueError, match=r"servers that import gluondense"), join(config):
+    config = STEADY.with_fields(kvstore="dist_async").runtime
+    with pytest.raises(ValueError, match=r"servers that import gluondense"), join(config, 40):
         pass
 
 
 def test_launched_workers_need_a_distributed_store(monkeypatch):
     monkeypatch.setenv("DMLC_ROLE", "worker")
     monkeypatch.setenv("DMLC_NUM_WORKER", "2")
-    with pytest.raises(ValueError, match=r"each of 2 workers would train alone"), join(STEADY):
+    with (
+        pytest.raises(ValueError, match=r"each of 2 workers would train alone"),
+        join(STEADY.runtime, 40),
+    ):
         pass
 
 

@@ -1,31 +1,8 @@
 from __future__ import annotations
 
-import mxnet as mx
 import numpy as np
-import pytest
 
-from gluondense.training.labels import cutmix, mix, mixup, soft_labels
-from gluondense.training.metrics import Meter
-
-
-def test_meter_counts_all_devices_and_steps():
-    meter = Meter()
-    targets = mx.nd.array([[1, 0], [0, 1]])
-    logits = mx.nd.array([[2, 1], [2, 1]])
-    for step in range(1, 6):
-        meter.add(step, [mx.nd.array([1, 2])] * 2, [logits] * 2, [targets] * 2)
-    meter.sync()
-    assert (meter.loss, meter.accuracy, meter.images) == (1.5, 0.5, 20)
-
-
-def test_meter_names_the_first_step_that_is_not_finite():
-    meter = Meter()
-    one = mx.nd.ones((1, 2))
-    for step, loss in enumerate([1.0, 1.0, np.nan, np.nan], start=1):
-        meter.add(step, [mx.nd.array([loss])], [one], [one])
-    with pytest.raises(FloatingPointError, match="became nan at step 3"):
-        meter.sync()
-    assert (meter.images, meter.loss) == (2, 1.0)
+from gluondense.training.tasks.targets import cutmix, mix, mixup, soft_labels
 
 
 def test_soft_labels_sum_to_one_and_keep_the_class():

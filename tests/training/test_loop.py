@@ -14,12 +14,20 @@ from support.training_tiny import TINY
 
 from gluondense import native
 from gluondense.data import load_dataset
-from gluondense.training import TrainConfig, checkpoint, fit
+from gluondense.training import TrainConfig, checkpoint, fit, loop
 from gluondense.training import run as run_module
-from gluondense.training.precision import LossScale
-from gluondense.training.run import Run
-from gluondense.training.run_folder import COLUMNS, RunFolder
-from gluondense.training.signals import Stopped, StopRequest
+from gluondense.training.data import make_test_loader
+from gluondense.training.distributed.workers import Workers
+from gluondense.training.observers.files import RunFiles, restore
+from gluondense.training.precision import DynamicLossScale
+from gluondense.training.run import build_run
+from gluondense.training.run_folder import RunFolder
+from gluondense.training.tasks.classification import Classification
+
+COLUMNS = (
+    *("epoch", "step", "lr", "train_loss", "train_acc", "test_acc", "test_loss"),
+    *("images_per_s", "epoch_s", "wall_s", "cpu_s", "test_top5"),
+)
 
 
 def parameters(folder):
@@ -44,14 +52,14 @@ def interrupt_at(monkeypatch):
     """Make a run get a signal right after the step of the given number."""
 
     def patch(step, signum=signal.SIGTERM):
-        before = Run._train_step
+        before = loop._train_batch
 
-        def train_step(self, *args):
-            before(self, *args)
-            if self.step == step:
+        def train_batch(run, *batch):
+            before(run, *batch)
+            if run.state.step == step:
                 os.kill(os.getpid(), signum)
 
-        monkeypatch.setattr(Run, "_train_step", train_step)
+        monkeypatch.setattr(loop, "_train_batch", train_batch)
 
     return patch
 
@@ -74,9 +82,8 @@ def test_run_folder_is_complete(straight):
 def test_logged_accuracy_is_that_of_the_saved_network(straight):
     folder, result = straight
     saved = checkpoint.load(folder / "checkpoints" / "last")
-    run = Run(TINY, RunFolder(folder), load_dataset("synthetic"))
     net, hits = saved.network(), 0
-    for images, labels in run.test_loader:
+    for images, labels in make_test_loader(TINY.data, load_dataset("synthetic"), Workers()):
         hits += (net(mx.nd.array(images)).asnumpy().argmax(axis=1) == labels).sum()
     assert hits / 50 == pytest.approx(result.test_accuracy)
 
@@ -110,14 +117,14 @@ def test_bfloat16_run_resumes_exactly(tmp_path):
     assert_equal_runs(tmp_path / "straight", tmp_path / "resumed")
 
 
-def test_loss_scale_goes_on_where_it_was(tmp_path):
-    run = Run(TINY, RunFolder(tmp_path), load_dataset("synthetic"))
-    run.scale = LossScale(32.0, 7)
-    run._write(run.folder.last)
-    run = Run(TINY, RunFolder(tmp_path), load_dataset("synthetic"))
-    run.scale = LossScale()
-    run.restore()
-    assert (run.scale.value, run.scale.good) == (32.0, 7)
+def test_loss_scale_continues_where_it_was(tmp_path):
+    def build(scale):
+        return replace(build_run(TINY, Workers()), loss_scale=scale)
+
+    RunFiles(RunFolder(tmp_path)).on_save(build(DynamicLossScale(32.0, 7)))
+    resumed = build(DynamicLossScale())
+    restore(resumed, RunFolder(tmp_path))
+    assert resumed.loss_scale.state() == {"loss_scale": 32.0, "good_steps": 7}
 
 
 def test_one_epoch_and_one_resumed_equal_two_straight(straight, tmp_path):
@@ -128,7 +135,7 @@ def test_one_epoch_and_one_resumed_equal_two_straight(straight, tmp_path):
 
 
 def test_run_stopped_within_an_epoch_goes_on_at_the_next_batch(tmp_path, interrupt_at, monkeypatch):
-    config = TINY.with_fields(model_args={**TINY.model_args, "dropout": 0.0}, mixup=0.2)
+    config = TINY.with_fields(model_args={**TINY.model.args, "dropout": 0.0}, mixup=0.2)
     fit(config, tmp_path / "straight", progress=False)
     with monkeypatch.context():
         interrupt_at(7)
@@ -153,18 +160,18 @@ def test_run_stopped_while_evaluating_evaluates_on_resume(straight, tmp_path, in
 
 
 def test_signal_while_evaluating_saves_the_trained_epoch(straight, tmp_path, monkeypatch):
-    def stopped(*args):
-        raise Stopped
+    before = Classification.evaluate
+
+    def evaluate(self, net, batches, *args):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return before(self, net, batches, *args)
 
     with monkeypatch.context() as patch:
-        patch.setattr(run_module, "evaluate", stopped)
-        run = Run(TINY, RunFolder(tmp_path), load_dataset("synthetic"))
-        run.folder.start(TINY)
-        run.folder.keep_rows(0)
-        with StopRequest() as stop:
-            assert run.train_epoch(stop, progress=False)
-            run.finish_epoch(stop)
-    assert (run.epoch, run.at.batch, run.log) == (0, 5, [])
+        patch.setattr(Classification, "evaluate", evaluate)
+        result = fit(TINY, tmp_path, progress=False)
+    assert (result.stopped_by, result.epoch, result.step) == (signal.SIGTERM, 0, 5)
+    assert (result.last, result.best_epoch) == ({}, None)
+    assert checkpoint.load(tmp_path).progress["batch"] == 5
     fit(TINY, tmp_path, resume=True, progress=False)
     assert_equal_runs(straight[0], tmp_path)
 
@@ -175,11 +182,11 @@ def test_longer_run_resumes_with_the_new_schedule(tmp_path):
     fit(config.with_fields(epochs=2, lr=0.2), tmp_path, resume=True, progress=False)
     rows = RunFolder(tmp_path).rows()
     assert [row["epoch"] for row in rows] == [1, 2]
-    assert RunFolder(tmp_path).config().lr == 0.2
+    assert RunFolder(tmp_path).config().optimizer.lr == 0.2
 
 
 def test_two_devices_train_like_one(tmp_path, monkeypatch):
-    config = TINY.with_fields(model_args={**TINY.model_args, "dropout": 0.0}, epochs=1)
+    config = TINY.with_fields(model_args={**TINY.model.args, "dropout": 0.0}, epochs=1)
     monkeypatch.setattr(run_module, "find_devices", lambda gpus: [mx.cpu(0), mx.cpu(1)])
     fit(config, tmp_path / "one", progress=False)
     result = fit(config.with_fields(epochs=2), tmp_path / "one", resume=True, progress=False)
@@ -202,7 +209,7 @@ def test_nan_loss_stops_with_the_step_and_keeps_the_checkpoint(tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"model_args": {**TINY.model_args, "dropout": 0.1}}, "holds a run with `model_args`"),
+        ({"model_args": {**TINY.model.args, "dropout": 0.1}}, "holds a run with `model_args`"),
         ({"model": "densenet169"}, "holds a run with `model` 'densenet121', not 'densenet169'"),
         ({"dataset": "digits"}, "holds a run with `dataset`"),
     ],
@@ -213,7 +220,7 @@ def test_resume_of_another_run_is_refused(straight, change, message):
 
 
 def test_checkpoint_of_another_model_is_refused(tmp_path, straight):
-    other = TINY.with_fields(model_args={**TINY.model_args, "block_config": (1, 2)})
+    other = TINY.with_fields(model_args={**TINY.model.args, "block_config": (1, 2)})
     RunFolder(tmp_path).start(other)
     shutil.copytree(straight[0] / "checkpoints", tmp_path / "checkpoints")
     with pytest.raises(ValueError, match=r"another model: its block_config is \(1, 1\), not"):
@@ -239,7 +246,7 @@ def test_output_folder_that_cannot_be_made(tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"gpus": (99,)}, "GPU 99 isn't there"),
+        ({"gpus": (99,)}, "GPU 99 doesn't exist"),
         ({"resize": 1}, "Images of 1x1 are too small for densenet121, which needs 2x2"),
         ({"model": "densnet121"}, "did you mean 'densenet121'"),
         ({"model_args": {"growth": 3}}, "no field 'growth'"),
@@ -271,8 +278,8 @@ def test_without_a_compiler_mxnet_trains_alone_and_it_is_said(tmp_path, monkeypa
         raise native.CompilerError("there is no C++ compiler")
 
     monkeypatch.setattr(native, "load", fail)
-    fit(replace(TINY, epochs=1), tmp_path / "run", progress=False)
-    assert "MXNet's own operators, which take longer: there is no C" in capsys.readouterr().out
+    fit(TINY.with_fields(epochs=1), tmp_path / "run", progress=False)
+    assert "MXNet's own operators, which are slower: there is no C" in capsys.readouterr().out
     monkeypatch.undo()
-    fit(replace(TINY, epochs=1, native=False), tmp_path / "same", progress=False)
+    fit(TINY.with_fields(epochs=1, native=False), tmp_path / "same", progress=False)
     assert_equal_runs(tmp_path / "run", tmp_path / "same")

@@ -4,7 +4,7 @@ import numpy as np
 from mxnet import nd
 
 from gluondense.models import build_model
-from gluondense.training.ema import MovingAverage
+from gluondense.training.observers.moving_average import MovingAverage
 
 
 def test_average_follows_its_formula_and_lends_itself(tmp_path):

@@ -1,0 +1,1 @@
+"""Observers of the training loop: files, log, event files, moving average and stop requests."""

@@ -1,0 +1,119 @@
+"""The files of a run: configuration, log, checkpoints, the best predictions and the report."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Optional
+
+from .. import checkpoint
+from ..config import TrainConfig
+from ..report import write_report
+from ..run_folder import RunFolder
+from .base import EpochResult, Observer, Request
+from .moving_average import MovingAverage
+
+if TYPE_CHECKING:
+    from ..run import Run
+
+SAVE_SECONDS = 300.0  # a crash within a long epoch loses at most this much work
+
+
+class RunFiles(Observer):
+    """Writes the run's folder; belongs to rank 0.
+
+    Parameters
+    ----------
+    folder
+        The folder.
+    average
+        Average of the weights to save, if the run has one.
+    """
+
+    def __init__(self, folder: RunFolder, average: Optional[MovingAverage] = None) -> None:
+        self._folder, self._average = folder, average
+        self._saved_at = time.perf_counter()
+
+    def on_start(self, run: Run) -> None:
+        """Write the configuration; drop rows of the log that the last checkpoint lacks."""
+        self._folder.start(run.config)
+        run.state.log = self._folder.keep_rows(run.state.epoch, run.columns)
+        self._saved_at = time.perf_counter()
+
+    def request(self, run: Run) -> Request:
+        """Ask for a checkpoint every ``save_steps`` steps, or every five minutes."""
+        steps = run.config.runtime.save_steps
+        if steps:
+            due = run.state.step % steps == 0
+        else:
+            due = time.perf_counter() - self._saved_at > SAVE_SECONDS
+        return Request.SAVE if due else Request.NONE
+
+    def on_save(self, run: Run) -> None:
+        """Write the last checkpoint."""
+        self._write(run, self._folder.last)
+        self._saved_at = time.perf_counter()
+
+    def on_epoch(self, run: Run, result: EpochResult) -> None:
+        """Append to the log; write the last checkpoint, and the best one if this is it."""
+        self._folder.append(result.row)
+        if result.is_best:
+            self._write(run, self._folder.best)
+            size = run.config.data.input_size
+            self._folder.save_predictions(
+                result.predictions,
+                run.state.epoch,
+                lambda indices: run.data.read_test_images(indices, size),
+            )
+        self.on_save(run)
+
+    def on_end(self, run: Run) -> None:
+        """Write the report, if an epoch is finished."""
+        if run.state.log:
+            write_report(self._folder.path)
+
+    def _write(self, run: Run, place: Path) -> None:
+        keep = run.config.runtime.keep_checkpoints if place == self._folder.last else 1
+        checkpoint.save(place, run.net, run.trainer, describe(run), self._average, keep)
+
+
+def describe(run: Run) -> dict[str, Any]:
+    """Return the fields of a checkpoint's description that its network doesn't know."""
+    info, state = run.data.info, run.state
+    return {
+        "class_names": info.class_names,
+        "mean": run.mean,
+        "std": run.std,
+        "input_shape": (1, info.in_channels, *run.config.data.input_size),
+        "config": run.config.to_dict(),
+        "epoch": state.epoch,
+        "step": state.step,
+        "progress": {**state.progress(), **run.loss_scale.state()},
+        "metrics": state.log[-1] if state.log else {},
+    }
+
+
+def restore(run: Run, folder: RunFolder, average: Optional[MovingAverage] = None) -> None:
+    """Load the folder's last checkpoint into a new run, if there is one.
+
+    Raises
+    ------
+    ValueError
+        If the checkpoint is damaged, or belongs to another model or batch size.
+    """
+    if checkpoint.find(folder.last) is None:
+        return
+    saved = checkpoint.load_newest(folder.last)
+    checkpoint.check_same_model(saved, run.net)
+    before, now = TrainConfig.from_dict(saved.config).data.batch_size, run.config.data.batch_size
+    if saved.progress["batch"] and before != now:
+        raise ValueError(
+            f"`batch_size` can't change from {before} to {now} within an epoch: "
+            "resume with the old one."
+        )
+    saved.load_parameters(run.net, run.devices)
+    saved.load_states(run.trainer)
+    if average is not None and (saved.folder / checkpoint.AVERAGE).is_file():
+        average.load(saved.folder / checkpoint.AVERAGE)
+    run.loss_scale.restore(saved.progress)
+    run.state.restore(saved.epoch, saved.progress)

@@ -1,0 +1,298 @@
+"""The sections of a training run's configuration: every field with default, help and valid values.
+
+Each part of a run is built from one section. The help text of a field is its documentation, which
+``gluondense train imagenet --help`` prints too. This module imports neither MXNet nor NumPy; names
+of models, data sets and tasks are looked up when the parts are built.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any, Optional, Union
+
+from ..errors import check, check_known
+from .settings import (
+    REQUIRED,
+    Rule,
+    Section,
+    choice,
+    count,
+    fractions,
+    indices,
+    names,
+    number,
+    path,
+    setting,
+    switch,
+    text,
+    unique_name,
+)
+
+SCHEDULES = ("constant", "cosine", "poly", "step")
+OPTIMIZERS = ("sgd", "nag")
+DTYPES = ("float32", "float16", "bfloat16")
+INITIALIZERS = ("default", "xavier")
+# MXNet accepts any other name too, "horovod" and misspellings included, and then trains alone.
+KVSTORES = ("local", "device", "dist_sync", "dist_sync_device", "dist_async")
+
+
+def _check_recompute(name: str, value: Any) -> None:
+    if not isinstance(value, bool):
+        from ..graph.recompute import find_policy
+
+        find_policy(value)
+
+
+def _check_model_args(name: str, value: Any) -> None:
+    check(name, value, "a dictionary", isinstance(value, Mapping))
+    fixed = sorted({"classes", "in_channels"} & set(value))
+    if fixed:
+        raise ValueError(f"`{fixed[0]}` follows from the data set; leave it out of {name}.")
+
+
+RECOMPUTE = Rule(_check_recompute, {"metavar": "POLICY"})
+MODEL_ARGS = Rule(_check_model_args, {})
+
+
+@dataclass(frozen=True)
+class DataConfig(Section):
+    """The images of a run, and how they become batches."""
+
+    dataset: str = setting("fashion_mnist", "data set, a row of DATASETS", text())
+    data_dir: Optional[str] = setting(
+        None, "folder with the data set's files; by default MXNet's data folder", path()
+    )
+    download: bool = setting(True, "download missing files", switch())
+    rec_train: Optional[str] = setting(
+        None, "RecordIO file of training images, with its .idx beside it", path("FILE.rec")
+    )
+    rec_val: Optional[str] = setting(None, "RecordIO file of validation images", path("FILE.rec"))
+    ground_truth: Optional[str] = setting(
+        None, "labels of a flat validation folder, as ILSVRC's", path("FILE")
+    )
+    resize: Optional[int] = setting(
+        None,
+        "side in pixels of the network's input; by default the data set's own",
+        count(),
+        flags=("--input-size",),
+    )
+    normalize: bool = setting(
+        True, "normalize by the data set's mean and std; otherwise pixels are in [0, 1]", switch()
+    )
+    augment: tuple[str, ...] = setting(
+        (),
+        "augmentations of training images, in this order: flip, crop, erase; of image files "
+        "random_resized_crop, flip, rand_augment, color_jitter, lighting",
+        names(),
+    )
+    crop_ratio: float = setting(
+        0.875, "share of a validation image file's side that is cropped", number(0, 1, "right")
+    )
+    interpolation: str = setting(
+        "bilinear", "interpolation of validation image files", choice("bilinear", "bicubic")
+    )
+    bad_images: str = setting(
+        "skip",
+        "for unreadable image files: skip names and replaces them, error stops",
+        choice("skip", "error"),
+        flags=("--bad",),
+    )
+    data_workers: int = setting(
+        4,
+        "processes that decode image files; the result is the same for any number",
+        count(0),
+        flags=("-j", "--num-data-workers"),
+    )
+    batch_size: int = setting(128, "images per step, over all devices of all workers", count())
+    drop_last: bool = setting(
+        True, "drop the last incomplete batch, which would re-plan the static graph", switch()
+    )
+
+    @property
+    def input_size(self) -> tuple[int, int]:
+        """Height and width of the network's input."""
+        if self.resize is not None:
+            return (self.resize, self.resize)
+        from ..data.datasets.registry import DATASETS
+
+        check_known("data set", self.dataset, DATASETS)
+        return DATASETS[self.dataset].image_size
+
+
+@dataclass(frozen=True)
+class ModelConfig(Section):
+    """The network: its row, its initial weights, and how its graph is executed."""
+
+    name: str = setting(REQUIRED, "model name, see gluondense models", text(), name="model")
+    args: dict[str, Any] = setting(  # noqa: RUF009 - as all fields here
+        dict, "fields of the model's spec that differ from its row", MODEL_ARGS, name="model_args"
+    )
+    init: str = setting(
+        "default", "initializer: default is the model's, He fan-out", choice(*INITIALIZERS)
+    )
+    memory_efficient: Union[bool, str] = setting(
+        False,
+        "recompute activations in the backward pass, with the same result: none, light, balanced "
+        "(the default of a bare flag) or most",
+        RECOMPUTE,
+        bare=True,
+    )
+    native: bool = setting(
+        True,
+        "train dense stages with the native CPU operator if there is a C++ compiler; results "
+        "differ from MXNet's operators by rounding",
+        switch(),
+    )
+
+
+@dataclass(frozen=True)
+class TaskConfig(Section):
+    """What is learned from the labels."""
+
+    name: str = setting("classification", "what is learned, a row of TASKS", text(), name="task")
+    label_smoothing: float = setting(
+        0.0, "share of a target that is spread over all classes", number(0, 1), bare=0.1
+    )
+    mixup: float = setting(0.0, "alpha of mixup's Beta distribution; 0 is off", number(), bare=0.2)
+    cutmix: float = setting(
+        0.0, "alpha of CutMix's Beta distribution; with mixup, a coin chooses", number()
+    )
+    mix_off_epochs: int = setting(
+        0, "last epochs without mixup and CutMix", count(0), flags=("--mixup-off-epoch",)
+    )
+    teacher: Optional[str] = setting(
+        None,
+        "network to distill: a run's folder, or published weights such as densenet201.tv_in1k",
+        text("FOLDER|NAME"),
+    )
+    temperature: float = setting(
+        20.0, "divisor of the logits in the distillation loss", number(closed="neither")
+    )
+    hard_weight: float = setting(
+        0.5, "weight of the labels in the distillation loss", number(0, 1, "both")
+    )
+
+
+@dataclass(frozen=True)
+class OptimizerConfig(Section):
+    """The optimizer and the average of its iterates."""
+
+    name: str = setting(
+        "nag", "optimizer; nag is SGD with Nesterov momentum", choice(*OPTIMIZERS), name="optimizer"
+    )
+    lr: float = setting(0.1, "peak learning rate", number(closed="neither"))
+    momentum: float = setting(0.9, "momentum", number(0, 1))
+    wd: float = setting(5e-4, "weight decay", number())
+    no_decay_bn: bool = setting(
+        False, "exclude gamma, beta and bias from the weight decay", switch(), flags=("--no-wd",)
+    )
+    ema: float = setting(
+        0.0,
+        "decay per step of the moving average of the weights that is evaluated; 0 is off",
+        number(0, 1),
+    )
+
+
+@dataclass(frozen=True)
+class ScheduleConfig(Section):
+    """The length of the run, and the learning rate along it."""
+
+    name: str = setting(
+        "cosine",
+        "learning rate after the warm-up",
+        choice(*SCHEDULES),
+        name="schedule",
+        flags=("--lr-mode",),
+    )
+    epochs: int = setting(10, "length of the run", count(), flags=("--num-epochs",))
+    warmup_epochs: float = setting(0.0, "epochs of linear warm-up, may be a fraction", number())
+    warmup_lr: Optional[float] = setting(
+        None, "learning rate at the start of the warm-up; by default one step up", number()
+    )
+    lr_steps: tuple[float, ...] = setting(
+        (0.5, 0.75), "fractions of the run at which schedule step lowers the rate", fractions()
+    )
+    lr_decay: float = setting(0.1, "factor at each of these", number(0, 1, "neither"))
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.warmup_epochs > self.epochs:
+            rule = f"at most `epochs` (={self.epochs})"
+            check("warmup_epochs", self.warmup_epochs, rule, False)
+
+
+@dataclass(frozen=True)
+class RuntimeConfig(Section):
+    """Devices, precision, workers, random seed, checkpoints and log."""
+
+    seed: int = setting(0, "seed of every random stream, together with the epoch", count(0))
+    gpus: tuple[int, ...] = setting((), "GPU numbers; none trains on the CPU", indices())
+    dtype: str = setting(
+        "float32",
+        "dtype of convolutions: float16 on GPUs, bfloat16 on CPUs; parameters stay in float32",
+        choice(*DTYPES),
+    )
+    accumulate: int = setting(
+        1,
+        "parts of each device's batch, one after the other, whose gradients are added: saves "
+        "memory; batch normalization sees each part alone",
+        count(),
+    )
+    sync_bn: bool = setting(
+        False, "batch statistics over all devices of the process together", switch()
+    )
+    kvstore: str = setting(
+        "device",
+        "MXNet's key-value store that adds up gradients; dist_… needs gluondense launch",
+        choice(*KVSTORES),
+    )
+    compression: float = setting(
+        0.0, "threshold of the 2-bit gradients that workers send; 0 sends them whole", number()
+    )
+    save_steps: int = setting(
+        0, "steps between checkpoints within an epoch; 0 is every five minutes", count(0)
+    )
+    keep_checkpoints: int = setting(
+        1, "checkpoints to keep besides the best one", count(), flags=("--keep",)
+    )
+    log_interval: int = setting(0, "steps between log lines; 0 logs epochs only", count(0))
+    tensorboard: bool = setting(False, "write TensorBoard event files to OUT/events", switch())
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.compression and not self.distributed:
+            raise ValueError(
+                f"compression (={self.compression}) is for gradients between workers: it needs "
+                f"`kvstore` dist_sync, dist_sync_device or dist_async, not {self.kvstore!r}."
+            )
+        if self.dtype == "float16" and (self.compression or self.kvstore == "dist_async"):
+            raise ValueError(
+                "dtype float16 changes the scale of its gradients during training, which "
+                "`compression` and dist_async don't support: use dist_sync alone, or bfloat16."
+            )
+
+    @property
+    def distributed(self) -> bool:
+        """Whether several processes train together."""
+        return self.kvstore.startswith("dist")
+
+
+SECTIONS: Mapping[str, type[Section]] = {
+    "model": ModelConfig,
+    "data": DataConfig,
+    "task": TaskConfig,
+    "optimizer": OptimizerConfig,
+    "schedule": ScheduleConfig,
+    "runtime": RuntimeConfig,
+}
+
+# Unique name of each field -> its section and its name there.
+FIELDS: Mapping[str, tuple[str, str]] = {
+    "recipe": ("", "recipe"),
+    **{
+        unique_name(spec): (name, spec.name)
+        for name, section in SECTIONS.items()
+        for spec in fields(section)
+    },
+}

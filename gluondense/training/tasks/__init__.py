@@ -1,0 +1,1 @@
+"""What a run learns: targets, loss, metrics and predictions."""

@@ -1,0 +1,136 @@
+"""The interface between a task, which says what is learned, and the training loop."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+from mxnet import gluon
+from mxnet.context import Context
+from mxnet.ndarray import NDArray
+
+from ...data.datasets.registry import DatasetInfo
+from ..sections import TaskConfig
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A number that a task measures after each epoch.
+
+    Parameters
+    ----------
+    column
+        Column of ``log.csv``, and key in a checkpoint's metrics and in event files.
+    name
+        The metric in words.
+    title
+        Label in the line that ends an epoch; "" leaves the metric out there.
+    format
+        Format specification of the value.
+    higher_is_better
+        Direction in which the metric improves.
+    total
+        For a metric of the training images: key of its running sum in a checkpoint.
+    detail
+        Whether its column follows the timings, as those of metrics added to older logs do.
+    """
+
+    column: str
+    name: str
+    title: str = ""
+    format: str = ".2%"
+    higher_is_better: bool = True
+    total: str = ""
+    detail: bool = False
+
+    def improves(self, row: Mapping[str, float], log: Sequence[Mapping[str, float]]) -> bool:
+        """Return whether a row is better than all rows of a log.
+
+        Examples
+        --------
+        >>> loss = Metric("test_loss", "loss", higher_is_better=False)
+        >>> loss.improves({"test_loss": 0.5}, [{"test_loss": 0.7}, {"test_loss": 0.6}])
+        True
+        """
+        sign = 1 if self.higher_is_better else -1
+        return all(sign * row[self.column] > sign * earlier[self.column] for earlier in log)
+
+
+class Task(ABC):
+    """What a run learns. The loop, checkpoints and run folder know a task only by this interface.
+
+    Parameters
+    ----------
+    config
+        The task's section of the configuration.
+    info
+        The data set.
+    devices
+        Devices of this process.
+
+    Attributes
+    ----------
+    train_metrics
+        Metrics that are means over the training images of an epoch; the first is the loss.
+    test_metrics
+        Metrics of the test set.
+    best
+        The metric that selects the best checkpoint.
+    loss
+        Block of the network's output and of :meth:`loss_targets`; gives (N,).
+    """
+
+    train_metrics: ClassVar[tuple[Metric, ...]]
+    test_metrics: ClassVar[tuple[Metric, ...]]
+    best: ClassVar[Metric]
+    loss: gluon.Block
+
+    @abstractmethod
+    def __init__(self, config: TaskConfig, info: DatasetInfo, devices: Sequence[Context]) -> None:
+        """Load what the task needs; called after the network is initialized."""
+
+    @staticmethod
+    @abstractmethod
+    def network_fields(info: DatasetInfo) -> dict[str, Any]:
+        """Return the fields of the network's spec that follow from the data set."""
+
+    @abstractmethod
+    def targets(
+        self, images: np.ndarray, labels: np.ndarray, rng: np.random.Generator, epochs_left: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return a training batch's images (N, C, H, W), augmented across images, and targets.
+
+        Parameters
+        ----------
+        images, labels
+            The loader's batch.
+        rng
+            Random stream of this step.
+        epochs_left
+            Epochs to train, this one included.
+        """
+
+    def loss_targets(self, images: Sequence[NDArray], targets: Sequence[NDArray]) -> list[NDArray]:
+        """Return what the loss compares outputs with, for each device; by default the targets."""
+        return list(targets)
+
+    @abstractmethod
+    def measure(self, loss: NDArray, output: NDArray, target: NDArray) -> NDArray:
+        """Return the sums over a device's images of all ``train_metrics``, without waiting."""
+
+    @abstractmethod
+    def evaluate(
+        self,
+        net: gluon.HybridBlock,
+        batches: Iterable[tuple[np.ndarray, np.ndarray]],
+        batch_size: int,
+        devices: Sequence[Context],
+    ) -> Any:
+        """Return the predictions for test batches, whose ``arrays`` have one row an image."""
+
+    @abstractmethod
+    def metrics(self, predictions: Any) -> dict[str, float]:
+        """Return all ``test_metrics`` by column, ``test_loss`` among them."""

@@ -1,0 +1,100 @@
+"""Classification: one class an image, learned by cross-entropy or from a teacher."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import mxnet as mx
+import numpy as np
+from mxnet import autograd, gluon
+from mxnet.ndarray import NDArray
+
+from ...analysis.predictions import Predictions, evaluate
+from ...data.datasets.registry import DatasetInfo
+from ..sections import TaskConfig
+from .base import Metric, Task
+from .distillation import DistillationLoss, load_teacher
+from .targets import mix, soft_labels
+
+ACCURACY = Metric("test_acc", "accuracy", "test")
+
+
+class Classification(Task):
+    """One class an image.
+
+    Targets are distributions over the classes, with label smoothing, mixup and CutMix; the loss is
+    the cross-entropy, or with a teacher the distillation loss.
+
+    Raises
+    ------
+    ValueError, OSError
+        As :func:`load_teacher`.
+    """
+
+    train_metrics = (
+        Metric("train_loss", "loss", "loss", ".4f", higher_is_better=False, total="loss_sum"),
+        Metric("train_acc", "accuracy", "train", total="hits"),
+    )
+    test_metrics = (
+        ACCURACY,
+        Metric("test_loss", "loss", format=".4f", higher_is_better=False),
+        Metric("test_top5", "top-5 accuracy", detail=True),
+    )
+    best = ACCURACY
+
+    def __init__(
+        self, config: TaskConfig, info: DatasetInfo, devices: Sequence[mx.Context]
+    ) -> None:
+        self._config, self._classes = config, len(info.class_names)
+        self._teacher = None
+        self.loss = gluon.loss.SoftmaxCrossEntropyLoss(sparse_label=False)
+        if config.teacher is not None:
+            self._teacher = load_teacher(config.teacher, devices, self._classes)
+            self.loss = DistillationLoss(self._classes, config.temperature, config.hard_weight)
+
+    @staticmethod
+    def network_fields(info: DatasetInfo) -> dict[str, Any]:
+        """Return the number of classes."""
+        return {"classes": len(info.class_names)}
+
+    def targets(
+        self, images: np.ndarray, labels: np.ndarray, rng: np.random.Generator, epochs_left: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return images and class distributions (N, classes), both mixed if configured."""
+        config = self._config
+        targets = soft_labels(labels, self._classes, config.label_smoothing)
+        if epochs_left <= config.mix_off_epochs:
+            return images, targets
+        return mix(images, targets, (config.mixup, config.cutmix), rng)
+
+    def loss_targets(self, images: Sequence[NDArray], targets: Sequence[NDArray]) -> list[NDArray]:
+        """Append the teacher's softened probabilities to the targets: (N, 2 * classes)."""
+        if self._teacher is None:
+            return list(targets)
+        with autograd.predict_mode():
+            logits = [self._teacher(image) / self._config.temperature for image in images]
+        return [mx.nd.concat(*pair, dim=1) for pair in zip(targets, map(mx.nd.softmax, logits))]
+
+    def measure(self, loss: NDArray, output: NDArray, target: NDArray) -> NDArray:
+        """Return the sum of the loss and the number of images classified as their target."""
+        hits = output.argmax(axis=1) == target.argmax(axis=1)
+        return mx.nd.stack(loss.sum(), hits.sum())
+
+    def evaluate(
+        self,
+        net: gluon.HybridBlock,
+        batches: Iterable[tuple[np.ndarray, np.ndarray]],
+        batch_size: int,
+        devices: Sequence[mx.Context],
+    ) -> Predictions:
+        """Return the top classes and probabilities of each test image."""
+        return evaluate(net, batches, batch_size, devices)
+
+    def metrics(self, predictions: Predictions) -> dict[str, float]:
+        """Return accuracy, loss and top-5 accuracy on the test set."""
+        return {
+            "test_acc": predictions.accuracy,
+            "test_loss": predictions.loss,
+            "test_top5": predictions.top_accuracy(5),
+        }
