@@ -41,7 +41,7 @@ def _parser() -> Parser:
         "--input-size",
         type=_size,
         metavar="SIZE",
-        help="224 or 224x192 (height x width); default: what each network was made for",
+        help="224 or 224x192 (height x width); default: the size that each network is designed for",
     )
     add("--in-channels", type=int, metavar="N", help="channels of the image")
     add("--classes", type=int, metavar="N", help="number of outputs")
@@ -50,7 +50,12 @@ def _parser() -> Parser:
     add("--markdown", action="store_true", help="print the table as Markdown")
     add("--csv", type=Path, metavar="FILE", help="write the numbers as CSV")
     add("--json", type=Path, metavar="FILE", help="write the numbers as JSON")
-    add("--html", type=Path, metavar="FILE", help="write a page of charts that needs no network")
+    add(
+        "--html",
+        type=Path,
+        metavar="FILE",
+        help="write a page of charts that can be opened offline",
+    )
     return parser
 
 
@@ -64,7 +69,7 @@ def _size(text: str) -> tuple[int, int]:
 
 
 def _names(patterns: Sequence[str]) -> list[str]:
-    """Expand the patterns, in the registry's order; names as such are left to get_spec to check."""
+    """Expand the patterns in the registry's order; other names are checked by get_spec."""
     from ..models.registry import SPECS, list_models
 
     names: list[str] = []
@@ -91,7 +96,7 @@ def _count(name: str, size: tuple[int, int] | None, fields: dict[str, Any]) -> S
 
 
 def _write(costs: list[Summary], options: argparse.Namespace) -> None:
-    from ..analysis.comparison import records, table, write_page
+    from ..analysis.comparison import records, table
 
     rows = records(costs, options.per_layer)
     if options.csv:
@@ -102,5 +107,7 @@ def _write(costs: list[Summary], options: argparse.Namespace) -> None:
     if options.json:
         options.json.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
     if options.html:
-        write_page(costs, options.html)
+        from ..reports.costs import write_costs_page
+
+        write_costs_page(costs, options.html)
     print(table(costs, "pipe" if options.markdown else "simple", options.per_layer))

@@ -1,6 +1,6 @@
-"""The documentation's page of all networks; ``scripts/dev/models_page.py FILE`` writes it.
+"""Write the documentation's page of all networks: ``scripts/dev/models_page.py FILE``.
 
-The counts are computed. The figures of papers and repositories stand here as they were published.
+The counts are computed. The results of papers and repositories are quoted as published.
 """
 
 from __future__ import annotations
@@ -21,26 +21,26 @@ from gluondense.commands.arguments import Parser
 from gluondense.models import SPECS, NetworkSpec, csp_densenet, csp_resnet, densenet, dpn
 
 PAGE = """\
-# Which networks are there, and what do they cost?
+# Networks and their costs
 
 <!-- `python scripts/dev/models_page.py docs/models.md` writes this page. -->
 
-Every name below goes to `gluondense.get_model(name, **fields)`; `gluondense.get_spec(name)`
-prints the fields. The counts are those of `gluondense.summary(name)` for one image; it also gives
-them by layer, and for any other input shape and fields:
+Pass a name to `gluondense.get_model(name, **fields)`; `gluondense.get_spec(name)` returns the
+fields. The counts are those of `gluondense.summary(name)` for one image. It also counts each layer,
+and any other input shape and fields:
 
-- **parameters**: trained ones; the moving averages of batch normalization are not among them.
+- **parameters**: trained parameters, without the moving averages of batch normalization.
 - **MACs**: multiply-adds of convolutions and fully-connected layers.
 - **activations**: elements of the outputs of the same layers.
-- **memory**: all operators' outputs in float32, as if none shared its memory.
+- **memory**: outputs of all operators in float32, without memory sharing.
 - **CIO**: elements of input and output of each convolution, summed over the convolutions
   (HarDNet's definition).
 - **CIO by formula**: c m + (m² + m) d / 2 for each dense block of m layers with growth rate d
-  behind c channels (CSPNet, section 3.1): channels, regardless of map size and bottleneck. For a
-  partial block c is the part that enters it.
+  after c channels (CSPNet, section 3.1): channels, regardless of feature map size and bottleneck.
+  For a partial block, c is the part that enters it.
 
-The figures under "Published" are cited from their sources. They belong to networks that others
-trained, and gluondense claims none of them for itself.
+The results under "Published" are quoted from their sources. They are those of networks that others
+trained, not results of gluondense.
 
 ## DenseNet
 
@@ -64,10 +64,10 @@ Sources: Huang et al., "Densely Connected Convolutional Networks"; liuzhuang13/D
 
 {cifar}
 
-The stem has 16 channels, in a BC network 2k; without BC there is neither a bottleneck nor
+The stem has 16 channels, or 2k in a BC network. Networks without BC have neither a bottleneck nor
 compression, as in the paper. (The authors' later code has 2k everywhere.)
 
-Published, error in %; `+` is with augmentation (source: Table 2 of the paper and
+Published error in %; `+` means with augmentation (source: Table 2 of the paper and
 liuzhuang13/DenseNet, README):
 
 | network              | parameters |  C10 | C10+ |  C100 | C100+ | SVHN |
@@ -79,7 +79,7 @@ liuzhuang13/DenseNet, README):
 | densenet250_k24_bc_… |      15.3M | 5.19 | 3.62 | 19.64 | 17.60 | 1.74 |
 | densenet190_k40_bc_… |      25.6M |    – | 3.46 |     – | 17.18 |    – |
 
-### The tutorial's network
+### Tutorial network
 
 {tutorial}
 
@@ -92,15 +92,15 @@ with padding 1 where the papers have 3.
 
 {csp_definition}
 
-What `fusion` and the split save, as parameters / MACs in millions and the change of the MACs:
+Savings by `fusion` and the split: parameters / MACs in millions, and the change of the MACs:
 
 {fusions}
 
 Published (Wang et al., "CSPNet", for networks whose widths are not published):
 
-- fusion first lowers top-1 by 1.5 points, fusion last by 0.1 points for 21 % less computation;
-- CSPPeleeNet with both transitions gains 0.2 points for 13 % less computation, with γ = 0.25 0.8
-  points for 3 % less;
+- fusion first lowers top-1 by 1.5 points, fusion last by 0.1 points with 21 % less computation;
+- CSPPeleeNet with both transitions gains 0.2 points with 13 % less computation, and with γ = 0.25
+  0.8 points with 3 % less;
 - CSPDenseNet-201 with Elastic: 20.17M parameters, 7.13 BFLOPs (two a multiply-add), top-1 77.9 %,
   top-5 94.0 %, against 19.48M, 8.77, 77.9 % and 94.0 % of DenseNet-201 with Elastic
   (WongKinYiu/CrossStagePartialNetworks, README).
@@ -109,10 +109,10 @@ Published (Wang et al., "CSPNet", for networks whose widths are not published):
 
 {csp_listing}
 
-These rebuild a listing that circulates (it goes back to Knight825/models-pytorch), weight for
-weight. It deviates from the paper: x0'' is left out of T, each transition halves its own input,
-and with `fusion="last"` nothing is pooled between the stages, so all of them run at a quarter of
-the image's size. Hence their cost.
+These reproduce a listing in circulation (from Knight825/models-pytorch) weight for weight. It
+deviates from the paper: x0'' is not an input of T, each transition halves the width of its input,
+and with `fusion="last"` there is no pooling between the stages. All stages then run at a quarter of
+the image size, which explains their costs.
 
 ## CSPResNet and CSPResNeXt
 
@@ -136,10 +136,10 @@ accuracy of the authors' networks); timm, `results/results-imagenet.csv`.
 
 {dpn_deviations}
 
-The `_listing` rows rebuild a PyTorch listing (oyam/pytorch-DPNs) that has no BN-ReLU behind the
-last stage and adds 1e-5, not 1e-3, to the variance.
+The `_listing` rows reproduce a PyTorch listing (oyam/pytorch-DPNs) that has no BN-ReLU after the
+last stage and an eps of 1e-5 instead of 1e-3.
 
-Published, ImageNet validation, error in % (top-1 / top-5); `*` was trained on ImageNet-5k first:
+Published, ImageNet validation, error in % (top-1 / top-5); `*` means pretrained on ImageNet-5k:
 
 | network | GFLOPs |     MB |          224 |          320 | 320, mean-max |
 |:--------|-------:|-------:|-------------:|-------------:|--------------:|
@@ -157,8 +157,8 @@ the last column.
 
 
 def models_page() -> str:
-    """Return the page's Markdown."""
-    costs: dict[NetworkSpec, Summary] = {}  # names of equal rows are counted once
+    """Return the Markdown of the page."""
+    costs: dict[NetworkSpec, Summary] = {}  # equal rows are counted once
     for name, spec in SPECS.items():
         if spec not in costs:
             costs[spec] = gluondense.summary(name)
@@ -204,7 +204,7 @@ def _cell(cost: Summary) -> str:
 
 
 def _deviations(network: Any) -> str:
-    """Quote the paragraph on deviations from the network's docstring."""
+    """Return the paragraph on deviations of the network's docstring."""
     paragraphs = inspect.getdoc(network).split("\n\n")
     (found,) = [text for text in paragraphs if text.startswith("Deviations")]
     return found.replace("``", "`")
