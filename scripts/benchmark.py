@@ -1,6 +1,6 @@
-"""Measure how fast networks predict, beside the peers that are installed, taking turns.
+"""Measure inference beside the installed peers, interleaved.
 
-``benchmark.py train MODEL ...`` measures training steps, their time and memory.
+``benchmark.py train MODEL ...`` measures the time and memory of training steps.
 """
 
 from __future__ import annotations
@@ -10,91 +10,91 @@ import json
 import shlex
 import sys
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Callable, Optional
+from typing import Any, Optional
 
-from benchmarking.results import markdown, race_text, rest_text
-from benchmarking.run import FORMAT, Plan, measure
+from benchmarking.command import call
+from benchmarking.inference import FORMAT, Plan, measure
+from benchmarking.pages.tables import cases_text, markdown, rest_text
 
 from gluondense.commands.arguments import Parser
 from gluondense.environment.process import usable_cores
 
 
 def main(argv: Optional[list[str]] = None) -> int:
-    """Parse, measure, print and write; return the process's exit code."""
+    """Measure, print and write the results; return the exit code."""
     argv = sys.argv[1:] if argv is None else argv
-    if argv[:1] == ["train"]:
-        return _train(argv[1:])
-    parser = _parser()
-    args = parser.parse_args(argv)
-    if bool(args.models) == bool(args.load):
+    training = argv[:1] == ["train"]
+    parser = _train_parser() if training else _parser()
+    args = parser.parse_args(argv[training:])
+    args.command = shlex.join(["python", "scripts/benchmark.py", *argv])
+    if not training and bool(args.models) == bool(args.load):
         parser.error("give either models or --load FILE")
-    try:
-        if args.load:
-            content = _load(args.load)
-            print(race_text(content["rows"], content["threads"]))
-        else:
-            command = shlex.join(["python", "scripts/benchmark.py", *argv])
-            content = _measure(args, command)
-        print(rest_text(content))
-        if args.markdown:
-            args.markdown.write_text(markdown(content), encoding="utf-8")
-        if args.html:
-            from benchmarking.page import page
-
-            args.html.write_text(page(content), encoding="utf-8")
-    except (ValueError, OSError, RuntimeError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("error: interrupted", file=sys.stderr)
-        return 130
-    return 0
+    return call(_train if training else _infer, args)
 
 
-def _train(argv: list[str]) -> int:
-    from benchmarking.training import measure, page, text
+def _infer(args: argparse.Namespace) -> None:
+    if args.load:
+        content = _load(args.load)
+        print(cases_text(content["rows"], content["threads"]))
+    else:
+        content = _measure(args)
+    print(rest_text(content))
+    if args.markdown:
+        args.markdown.write_text(markdown(content), encoding="utf-8")
+    if args.html:
+        from benchmarking.pages.inference import page
 
-    args = _train_parser().parse_args(argv)
+        args.html.write_text(page(content), encoding="utf-8")
+
+
+def _train(args: argparse.Namespace) -> None:
+    from benchmarking.pages.training import page, text
+    from benchmarking.training import measure
+
+    contents = measure(
+        args.models, args.batch, args.size, args.threads, args.rounds, args.only, _stopwatch()
+    )
+    content = _record(contents, args, text)
+    if args.html:
+        args.html.write_text(page(content), encoding="utf-8")
+
+
+def _record(
+    contents: Iterator[dict[str, Any]],
+    args: argparse.Namespace,
+    table: Callable[[list[dict[str, Any]]], str],
+) -> dict[str, Any]:
+    """Print new rows and write the JSON file after each case; return the last content."""
     shown, content = 0, {}
-    try:
-        for content in measure(
-            args.models, args.batch, args.size, args.threads, args.rounds, args.only, _clock()
-        ):
-            content["command"] = shlex.join(["python", "scripts/benchmark.py", "train", *argv])
-            print(text(content["rows"][shown:]), flush=True)
-            shown = len(content["rows"])
-            if args.json:
-                args.json.write_text(json.dumps(content, indent=1) + "\n")
-        if args.html:
-            args.html.write_text(page(content), encoding="utf-8")
-    except (ValueError, OSError, RuntimeError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("error: interrupted", file=sys.stderr)
-        return 130
-    return 0
+    for content in contents:
+        content["command"] = args.command
+        print(table(content["rows"][shown:]), flush=True)
+        shown = len(content["rows"])
+        if args.json:
+            args.json.write_text(json.dumps(content, indent=1) + "\n")
+    return content
 
 
 def _train_parser() -> Parser:
     parser = Parser(
         prog="benchmark.py train",
-        description="Measure training steps, update included: their time, and the memory of maps.",
+        description="Measure the time of training steps and the memory of feature maps.",
     )
     add = parser.add_argument
     add("models", nargs="+", metavar="MODEL", help="names from gluondense.list_models()")
     add("--batch", type=_count, nargs="+", default=[16], metavar="N", help="default: 16")
     add("--size", type=_count, default=224, metavar="PIXELS", help="default: 224")
     add("--threads", type=_count, default=usable_cores(), help="default: the physical cores")
-    add("--rounds", type=_count, default=5, help="steps of each, in turns; default: 5")
+    add("--rounds", type=_count, default=5, help="timed steps of each, interleaved; default: 5")
     add("--only", nargs="+", default=[], metavar="NAME", help="default: all that can run here")
     add("--json", type=Path, metavar="FILE", help="write all numbers")
     add("--html", type=Path, metavar="FILE", help="write a page: memory against time")
     return parser
 
 
-def _measure(args: argparse.Namespace, command: str) -> dict[str, Any]:
+def _measure(args: argparse.Namespace) -> dict[str, Any]:
     plan = Plan(
         models=tuple(args.models),
         batches=tuple(args.batch),
@@ -104,28 +104,22 @@ def _measure(args: argparse.Namespace, command: str) -> dict[str, Any]:
         rounds=args.rounds,
         only=tuple(args.only),
         reference=args.reference,
-        pictures=args.images,
+        image_folder=args.images,
         cache=args.cache,
-        floor=args.floor,
+        roofline=args.roofline,
         together=args.together,
     )
-    shown, content = 0, {}
-    for content in measure(plan, _clock()):
-        content["command"] = command
-        print(race_text(content["rows"][shown:], plan.threads), flush=True)
-        shown = len(content["rows"])
-        if args.json:
-            args.json.write_text(json.dumps(content, indent=1) + "\n")
-    return content
+    return _record(measure(plan, _stopwatch()), args, lambda rows: cases_text(rows, plan.threads))
 
 
-def _clock() -> Callable[[str], None]:
+def _stopwatch() -> Callable[[str], None]:
+    """Return a log function that prints the elapsed time before each message."""
     begin = time.monotonic()
 
-    def say(line: str) -> None:
+    def log(line: str) -> None:
         print(f"[{time.monotonic() - begin:5.0f} s] {line}", file=sys.stderr, flush=True)
 
-    return say
+    return log
 
 
 def _load(path: Path) -> dict[str, Any]:
@@ -135,7 +129,7 @@ def _load(path: Path) -> dict[str, Any]:
             return content
     except (ValueError, KeyError, TypeError):
         pass
-    raise ValueError(f"{path} is no file of --json of this version: measure again.")
+    raise ValueError(f"{path} is not a --json file of this version: measure again.")
 
 
 def _parser() -> Parser:
@@ -150,7 +144,7 @@ def _parser() -> Parser:
         default=[],
         metavar="PIXELS",
         help="heights and widths: every batch is measured with the first, the others with the first"
-        " batch; default: what the model was made for",
+        " batch; default: the model's own size",
     )
     add(
         "--workers",
@@ -158,20 +152,30 @@ def _parser() -> Parser:
         nargs="+",
         default=[],
         metavar="N",
-        help="also images a second of so many processes of one thread",
+        help="also measure the throughput of N processes with one thread each",
     )
     add("--threads", type=_count, default=usable_cores(), help="default: the physical cores")
-    add("--rounds", type=_count, default=15, help="turns of each, of half a second; default: 15")
+    add("--rounds", type=_count, default=15, help="rounds of half a second of each; default: 15")
     add("--only", nargs="+", default=[], metavar="NAME", help="default: all that can run here")
-    add("--reference", default="openvino", metavar="NAME", help="of the second ratio; openvino")
-    add("--images", type=Path, metavar="FOLDER", help="predict and calibrate with these pictures")
-    add("--cache", type=Path, metavar="FOLDER", help="keep what peers read; quantizing takes long")
-    add("--together", action="store_true", help="all models take turns, and are compared")
-    add("--floor", action="store_true", help="also what this CPU's peaks allow")
+    add(
+        "--reference",
+        default="openvino",
+        metavar="NAME",
+        help="backend of the second ratio; default: openvino",
+    )
+    add("--images", type=Path, metavar="FOLDER", help="predict and calibrate with these images")
+    add(
+        "--cache",
+        type=Path,
+        metavar="FOLDER",
+        help="keep the peers' files for later runs",
+    )
+    add("--together", action="store_true", help="interleave all models and compare them")
+    add("--roofline", "--floor", action="store_true", help="also measure the CPU's roofline")
     add("--json", type=Path, metavar="FILE", help="write all numbers")
     add("--markdown", type=Path, metavar="FILE", help="write tables for docs/benchmarks.md")
     add("--html", type=Path, metavar="FILE", help="write a page with charts")
-    add("--load", type=Path, metavar="FILE", help="measure nothing, show a file of --json")
+    add("--load", type=Path, metavar="FILE", help="show a --json file instead of measuring")
     return parser
 
 

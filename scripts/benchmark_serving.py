@@ -1,4 +1,4 @@
-"""Measure multi-model-server with a network's archives, beside ONNX Runtime in a plain process."""
+"""Measure multi-model-server with a network's archives beside ONNX Runtime in a plain process."""
 
 from __future__ import annotations
 
@@ -16,7 +16,9 @@ from statistics import median
 from typing import Any, Optional
 
 import numpy as np
-from benchmarking.serving import Load, ask, model_server, onnx_server, put_under_load
+from benchmarking.command import call
+from benchmarking.load import Load, put_under_load
+from benchmarking.servers import model_server, onnx_server, send
 from PIL import Image
 from tabulate import tabulate
 
@@ -27,35 +29,33 @@ from gluondense.data.transforms.batch import normalize
 from gluondense.deploy import archive, predict
 from gluondense.deploy.targets import get_target
 from gluondense.environment.process import usable_cores
-from gluondense.training.checkpoint import versions
+from gluondense.version import versions
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-# How far the first answers may be from the process's own: 8 bits are those of the same graph.
+# Largest difference of probabilities between the server and this process, which run one graph.
 TOLERANCE = 1e-5
 PERCENTILES = (50, 90, 99)
 
 
 def main(argv: Optional[list[str]] = None) -> int:
-    """Parse, export, serve, ask, print; return the process's exit code."""
+    """Export, serve, measure, print a table; return the exit code."""
     args = _parser().parse_args(argv)
-    # Ended by `timeout` or a shell, it stops its servers first, as after Ctrl-C.
+    # On SIGTERM, stop the servers first, as after Ctrl-C.
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        with tempfile.TemporaryDirectory() as folder:
-            rows = _measure(args, Path(folder))
-    except (ValueError, OSError, RuntimeError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("error: interrupted", file=sys.stderr)
-        return 130
+        return call(_run, args)
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def _run(args: argparse.Namespace) -> int:
+    with tempfile.TemporaryDirectory() as folder:
+        rows = _measure(args, Path(folder))
     print(_table(rows))
     if args.json:
         about = {"arguments": vars(args), "versions": versions(), "rows": rows}
         args.json.write_text(json.dumps(about, indent=2, default=str) + "\n", encoding="utf-8")
-    return 0 if not any(row["failures"] for row in rows) else 1
+    return 1 if any(row["failures"] for row in rows) else 0
 
 
 def _parser() -> Parser:
@@ -64,18 +64,20 @@ def _parser() -> Parser:
     parser.add_argument("--targets", nargs="+", default=["native"], help="default: native")
     parser.add_argument("--size", type=int, default=224, help="height and width (default: 224)")
     parser.add_argument("--clients", type=int, default=8, help="default: 8")
-    parser.add_argument("--seconds", type=float, default=60, help="for each; default: 60")
-    parser.add_argument("--turn", type=float, default=10, help="seconds of a turn; default: 10")
-    parser.add_argument("--batch", type=int, default=8, help="the largest; default: 8")
+    parser.add_argument("--seconds", type=float, default=60, help="for each server; default: 60")
+    parser.add_argument(
+        "--round", "--turn", type=float, default=10, help="seconds of a round; default: 10"
+    )
+    parser.add_argument("--batch", type=int, default=8, help="largest batch; default: 8")
     parser.add_argument("--delay", type=int, default=5, help="ms to wait for a batch; default: 5")
-    parser.add_argument("--images", type=Path, help="folder of pictures; else they are drawn")
-    parser.add_argument("--no-onnx", action="store_true", help="leave ONNX Runtime out")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="all numbers")
+    parser.add_argument("--images", type=Path, help="folder of images; default: random ones")
+    parser.add_argument("--no-onnx", action="store_true", help="without ONNX Runtime")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all numbers")
     return parser
 
 
 def _measure(args: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
-    pictures = _pictures(args.images)
+    images = _images(args.images)
     shape = (1, 3, args.size, args.size)
     net = gluondense.get_model(args.model)
     net.initialize()
@@ -83,114 +85,115 @@ def _measure(args: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
     for target in targets:
         more = {}
         if get_target(target).needs_calibration:
-            pixels = [decode_image(io.BytesIO(data), "it", 3, shape[2:]) for data in pictures[:32]]
+            pixels = [decode_image(io.BytesIO(data), "it", 3, shape[2:]) for data in images[:32]]
             more["calibration"] = normalize(np.stack(pixels), MEAN, STD)
         if target != "onnx":
             more["preprocess"] = True
         gluondense.export(net, folder / target, shape, target, mean=MEAN, std=STD, **more)
     with contextlib.ExitStack() as stack:
-        lines = [_serve(stack, target, args, folder) for target in args.targets]
+        endpoints = [_serve(stack, target, args, folder) for target in args.targets]
         if "onnx" in targets:
             address = stack.enter_context(onnx_server(folder / "onnx", folder, usable_cores()))
-            lines.append(Line("ONNX Runtime", "onnx", address, "/"))
-        for line in lines:
-            _check(folder / line.target, line, pictures[:4], args.size)
-            line.load(pictures, args.clients, min(5, args.turn))
-        return _race(lines, pictures, args)
+            endpoints.append(Endpoint("ONNX Runtime", "onnx", address, "/"))
+        for endpoint in endpoints:
+            _check(folder / endpoint.target, endpoint, images[:4], args.size)
+            endpoint.load(images, args.clients, min(5, args.round))
+        return _interleave(endpoints, images, args)
 
 
 @dataclasses.dataclass(frozen=True)
-class Line:
-    """A server with a model that answers."""
+class Endpoint:
+    """A running server with a model."""
 
     server: str
     target: str
     address: str
     path: str
 
-    def load(self, pictures: list[bytes], clients: int, seconds: float) -> Load:
-        """Keep it busy."""
-        return put_under_load(self.address, self.path, pictures, clients, seconds)
+    def load(self, images: list[bytes], clients: int, seconds: float) -> Load:
+        """Send requests from ``clients`` clients for ``seconds``."""
+        return put_under_load(self.address, self.path, images, clients, seconds)
 
 
 def _serve(
     stack: contextlib.ExitStack, target: str, args: argparse.Namespace, folder: Path
-) -> Line:
+) -> Endpoint:
     archive(folder / target, folder / "store" / f"{target}.mar")
-    place = folder / f"server-{target}"
-    place.mkdir()
-    server = stack.enter_context(model_server(folder / "store", place))
-    done = server.register(f"{target}.mar", args.batch, args.delay)
-    if done.status != 200:
-        raise RuntimeError(f"multi-model-server refuses {target}.mar: {done.body!r}")
-    return Line("multi-model-server", target, server.inference, f"/predictions/{target}")
+    log_folder = folder / f"server-{target}"
+    log_folder.mkdir()
+    server = stack.enter_context(model_server(folder / "store", log_folder))
+    response = server.register(f"{target}.mar", args.batch, args.delay)
+    if response.status != 200:
+        raise RuntimeError(f"multi-model-server refuses {target}.mar: {response.body!r}")
+    return Endpoint("multi-model-server", target, server.inference, f"/predictions/{target}")
 
 
-def _race(lines: list[Line], pictures: list[bytes], args: argparse.Namespace) -> list[dict]:
-    """Let the servers take turns, so that what slows the machine for a while slows all."""
-    rounds = max(1, round(args.seconds / args.turn))
-    loads: list[list[Load]] = [[] for _ in lines]
+def _interleave(
+    endpoints: list[Endpoint], images: list[bytes], args: argparse.Namespace
+) -> list[dict]:
+    """Measure the servers in alternating rounds, so that disturbances affect all of them."""
+    rounds = max(1, round(args.seconds / args.round))
+    loads: list[list[Load]] = [[] for _ in endpoints]
     for _ in range(rounds):
-        for line, found in zip(lines, loads):
-            found.append(line.load(pictures, args.clients, args.turn))
+        for endpoint, found in zip(endpoints, loads):
+            found.append(endpoint.load(images, args.clients, args.round))
     last = loads[-1]
     return [
         {
-            "server": line.server,
-            "target": line.target,
-            # The last is the peer where there is one.
+            "server": endpoint.server,
+            "target": endpoint.target,
+            # The last one is the peer, if it is measured.
             "ratio": median(one.rate / peer.rate for one, peer in zip(found, last)),
             "rates": [load.rate for load in found],
             **_numbers(found),
         }
-        for line, found in zip(lines, loads)
+        for endpoint, found in zip(endpoints, loads)
     ]
 
 
 def _numbers(found: list[Load]) -> dict[str, Any]:
-    all_of_it = Load(
+    total = Load(
         sum(load.seconds for load in found),
         tuple(itertools.chain.from_iterable(load.latencies for load in found)),
         tuple(itertools.chain.from_iterable(load.failures for load in found)),
     )
     return {
-        "requests": len(all_of_it.latencies),
-        "rate": all_of_it.rate,
-        **{f"p{percent}": all_of_it.percentile(percent) for percent in PERCENTILES},
-        "failures": len(all_of_it.failures),
-        "first_failures": all_of_it.failures[:3],
+        "requests": len(total.latencies),
+        "rate": total.rate,
+        **{f"p{percent}": total.percentile(percent) for percent in PERCENTILES},
+        "failures": len(total.failures),
+        "first_failures": total.failures[:3],
     }
 
 
-def _check(prefix: Path, line: Line, pictures: list[bytes], size: int) -> None:
-    """Refuse to measure a server that answers otherwise than this process."""
+def _check(prefix: Path, endpoint: Endpoint, images: list[bytes], size: int) -> None:
+    """Check that a server gives the same answers as this process."""
     with tempfile.TemporaryDirectory() as folder:
         files = []
-        for number, data in enumerate(pictures):
+        for number, data in enumerate(images):
             files.append(Path(folder) / f"{number}.jpg")
             files[-1].write_bytes(data)
         block = gluondense.load_exported(prefix)
-        for data, wanted in zip(pictures, predict(block, files, (1, 3, size, size), MEAN, STD)):
-            answer = ask(line.address, "POST", line.path, data)
-            found = answer.json()
+        for data, wanted in zip(images, predict(block, files, (1, 3, size, size), MEAN, STD)):
+            found: Any = send(endpoint.address, "POST", endpoint.path, data).json()
             off = np.subtract([row["probability"] for row in found], wanted.probabilities)
             if np.abs(off).max() > TOLERANCE or found[0]["class"] != wanted.labels[0]:
                 raise RuntimeError(f"{prefix.name}: the server's answer is off by {off}.")
 
 
-def _pictures(folder: Optional[Path]) -> list[bytes]:
+def _images(folder: Optional[Path]) -> list[bytes]:
     if folder is not None:
         found = sorted(path for path in folder.rglob("*") if path.is_file())[:64]
         if not found:
-            raise ValueError(f"there are no pictures in {folder}.")
+            raise ValueError(f"there are no images in {folder}.")
         return [path.read_bytes() for path in found]
-    pictures, random = [], np.random.default_rng(0)
+    images, random = [], np.random.default_rng(0)
     for _ in range(64):
         small = random.integers(0, 256, (12, 16, 3)).astype("uint8")
         file = io.BytesIO()
         Image.fromarray(small).resize((500, 375)).save(file, "JPEG")
-        pictures.append(file.getvalue())
-    return pictures
+        images.append(file.getvalue())
+    return images
 
 
 def _table(rows: list[dict[str, Any]]) -> str:

@@ -1,4 +1,4 @@
-"""Time loading a file of weights beside reading its bytes, each sample in a process of its own."""
+"""Measure loading a weights file beside reading its bytes, each sample in a new process."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from typing import Optional
 import gluondense
 from gluondense.commands.arguments import Parser
 
-# What is timed, all of it with the file in the page cache, and behind the imports.
-WHATS = {
+# The timed operations, with the file in the page cache and all imports done.
+OPERATIONS = {
     "read": "open(path, 'rb').read()",
     "new": "load_weights, network not initialized",
     "initialized": "load_weights, network initialized",
@@ -23,7 +23,7 @@ WHATS = {
 
 
 def main(argv: Optional[list[str]] = None) -> int:
-    """Parse, time, print a table; return the process's exit code."""
+    """Measure, print a table; return the exit code."""
     args = _parser().parse_args(argv)
     if args.sample:
         print(json.dumps(_sample(args.sample, args.file, args.model)))
@@ -32,10 +32,10 @@ def main(argv: Optional[list[str]] = None) -> int:
         print(f"error: no weights file {args.file}; check the path", file=sys.stderr)
         return 2
     args.file.read_bytes()  # into the page cache
-    samples: dict[str, list[list[float]]] = {what: [] for what in WHATS}
+    samples: dict[str, list[list[float]]] = {operation: [] for operation in OPERATIONS}
     for _ in range(args.samples):
-        for what, times in samples.items():
-            command = [__file__, args.file, "--model", args.model, "--sample", what]
+        for operation, times in samples.items():
+            command = [__file__, args.file, "--model", args.model, "--sample", operation]
             done = subprocess.run(
                 [sys.executable, *command],
                 capture_output=True,
@@ -50,12 +50,12 @@ def main(argv: Optional[list[str]] = None) -> int:
     return 0
 
 
-def _sample(what: str, path: Path, model: str) -> tuple[float, float]:
-    """Do it once, and return milliseconds of wall and of all threads."""
-    import mxnet as mx  # behind gluondense, which sets its threads
+def _sample(operation: str, path: Path, model: str) -> tuple[float, float]:
+    """Run an operation once; return wall and CPU time in ms."""
+    import mxnet as mx  # after gluondense, which sets its threads
 
-    net = None if what == "read" else gluondense.get_model(model)
-    if net is not None and what == "initialized":
+    net = None if operation == "read" else gluondense.get_model(model)
+    if net is not None and operation == "initialized":
         net.initialize()
     mx.nd.waitall()
     wall, cpu = time.perf_counter(), time.process_time()
@@ -68,15 +68,15 @@ def _sample(what: str, path: Path, model: str) -> tuple[float, float]:
 
 
 def _print(samples: dict[str, list[list[float]]]) -> None:
-    print("| what | wall ms (least) | CPU ms (least) | wall / read | CPU / read |")
+    print("| operation | wall ms (minimum) | CPU ms (minimum) | wall / read | CPU / read |")
     print("|---|---|---|---|---|")
     base = [median(times) for times in zip(*samples["read"])]
-    for what, times in samples.items():
+    for operation, times in samples.items():
         walls, cpus = zip(*times)
         wall, cpu = median(walls), median(cpus)
         print(
-            f"| {WHATS[what]} | {wall:.1f} ({min(walls):.1f}) | {cpu:.1f} ({min(cpus):.1f})"
-            f" | {wall / base[0]:.2f} | {cpu / base[1]:.2f} |"
+            f"| {OPERATIONS[operation]} | {wall:.1f} ({min(walls):.1f}) "
+            f"| {cpu:.1f} ({min(cpus):.1f}) | {wall / base[0]:.2f} | {cpu / base[1]:.2f} |"
         )
 
 
@@ -85,8 +85,8 @@ def _parser() -> Parser:
     add = parser.add_argument
     add("file", type=Path, help=".params, .safetensors, .pth or .pt")
     add("--model", default="densenet121", help="name from gluondense.list_models()")
-    add("--samples", type=int, default=15, help="of each; the medians are printed (%(default)s)")
-    add("--sample", choices=WHATS, help="print one sample, in this process: [wall, CPU] in ms")
+    add("--samples", type=int, default=15, help="samples of each operation; default: %(default)s")
+    add("--sample", choices=OPERATIONS, help="print one sample, in this process: [wall, CPU] in ms")
     return parser
 
 

@@ -1,6 +1,5 @@
-"""Speed beside the peers: processes that take turns on the same network and the same images."""
+"""Benchmarks of gluondense beside other frameworks, interleaved on the same machine.
 
-from .candidates import PEERS, Candidate
-from .race import Lap, race
-
-__all__ = ["PEERS", "Candidate", "Lap", "race"]
+Modules at this level run in the benchmark's process, those of ``workers`` in processes of their
+own, and ``pages`` renders results.
+"""

@@ -1,4 +1,4 @@
-"""What the figures were measured on."""
+"""Description of the machine and the software that results were measured with."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from gluondense.environment.process import usable_cores
 from gluondense.version import __version__
 
 PACKAGES = ("mxnet", "numpy", "torch", "onnx", "onnxruntime", "openvino", "nncf")
-# The instructions that decide which kernels run.
+# Instruction sets that select kernels.
 FLAGS = re.compile(
     r"fma|avx2|avx512f|avx_?vnni.*|avx512_(vnni|bf16|fp16)|amx_.*|asimd.*|i8mm|sve2?"
 )
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of Python and of what is installed, ours first."""
+    """Return the versions of gluondense, Python and the installed packages."""
     found = {"gluondense": __version__, "Python": platform.python_version()}
     for package in PACKAGES:
         try:
@@ -31,12 +31,12 @@ def versions() -> dict[str, str]:
 
 
 def machine(root: Path = Path("/")) -> dict[str, Any]:
-    """Return the CPU's name, the cores that are usable, caches, instructions, memory and system.
+    """Return the CPU's name, usable cores, caches, instruction sets, memory and system.
 
     Parameters
     ----------
     root
-        Where ``proc`` and ``sys`` are; another folder only in tests.
+        Parent of ``proc`` and ``sys``; tests use another folder.
     """
     cpu = _read(root / "proc/cpuinfo")
     memory = re.search(r"MemTotal:\s+(\d+) kB", _read(root / "proc/meminfo"))
@@ -54,7 +54,7 @@ def machine(root: Path = Path("/")) -> dict[str, Any]:
 
 
 def _caches(root: Path) -> dict[str, str]:
-    """Return the size of each cache that the first CPU sees."""
+    """Return the sizes of the first CPU's caches."""
     caches = {}
     for folder in sorted((root / "sys/devices/system/cpu/cpu0/cache").glob("index*")):
         kind = _read(folder / "type").strip()

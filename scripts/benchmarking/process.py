@@ -1,4 +1,4 @@
-"""A candidate's process, as the one sees it that started it."""
+"""Worker processes, seen from the benchmark that starts them."""
 
 from __future__ import annotations
 
@@ -15,37 +15,37 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-WORKER = Path(__file__).with_name("worker.py")
-TRAIN_WORKER = Path(__file__).with_name("train_worker.py")
-SECONDS_TO_END = 5
+WORKER = Path(__file__).parent / "workers" / "infer.py"
+TRAINING_WORKER = WORKER.with_name("train.py")
+EXIT_SECONDS = 5
 ERROR = re.compile(r"[\w.]*(Error|Exception|Exit)\b")  # the last line of a traceback
 
 
 def environment(threads: int) -> dict[str, str]:
-    """Return the variables of a process that is to compute with so many threads."""
+    """Return the environment variables of a process that computes with ``threads`` threads."""
     return {
         **os.environ,
         **{f"{library}_NUM_THREADS": str(threads) for library in ("OMP", "OPENBLAS", "MKL")},
-        # Who waits for its turn must not keep a core busy.
+        # Threads of a waiting worker must not spin.
         "GOMP_SPINCOUNT": "10000",
     }
 
 
 class Worker:
-    """A candidate's process.
+    """The process of a backend.
 
     Parameters
     ----------
     folder
-        What ``prepare`` has filled.
+        Folder that ``prepare`` has filled.
     name
-        Of the candidate.
+        Name of the backend.
     threads
-        It computes with.
+        Threads that it computes with.
     shape
-        Of the images.
+        Shape (N, C, H, W) of the images.
     cpu
-        The one to run on; any by default.
+        The CPU to run on; default: any.
     """
 
     def __init__(
@@ -57,79 +57,79 @@ class Worker:
 
     @classmethod
     def training(cls, folder: Path, name: str, threads: int, case: Sequence[Any]) -> Worker:
-        """Start a trainer on a case: the network's name, the batch and the image's side."""
+        """Start a training backend on a case: network name, batch size and image size."""
         worker = cls.__new__(cls)
-        arguments = [str(TRAIN_WORKER), name, *map(str, case), str(threads)]
+        arguments = [str(TRAINING_WORKER), name, *map(str, case), str(threads)]
         worker._run(arguments, name, folder, threads)
         return worker
 
     def _run(self, arguments: Sequence[str], name: str, folder: Path, threads: int) -> None:
         self.name = name
-        self.start: dict[str, Any] = {}
-        # No pipe: what a library writes there would fill it, and the process would wait for ever.
-        self._errors = tempfile.TemporaryFile()  # noqa: SIM115  # close() closes it
+        self.startup: dict[str, Any] = {}
+        # A pipe could fill up with the output of libraries, and block the process.
+        self._stderr = tempfile.TemporaryFile()  # noqa: SIM115  # close() closes it
         start = str(time.clock_gettime(time.CLOCK_MONOTONIC))
         self.process = subprocess.Popen(
             [sys.executable, *arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=self._errors,
+            stderr=self._stderr,
             text=True,
             env={
                 **environment(threads),
                 "GLUONDENSE_START": start,
-                # What a process that was killed has left in the user's would stop this one.
+                # Locks left in the user's cache by a killed process would block this one.
                 "TORCHINDUCTOR_CACHE_DIR": str(Path(folder).resolve() / "inductor"),
             },
-            start_new_session=True,  # so that it ends with all that it has started
+            start_new_session=True,  # close() kills the group, child processes included
         )
 
     def first(self) -> dict[str, Any]:
-        """Wait for the first prediction, and return what it cost."""
-        self.start = self.answer()
-        return self.start
+        """Wait for the first prediction and return the worker's first line."""
+        self.startup = self.answer()
+        return self.startup
 
     def predict(self, count: int) -> list[float]:
-        """Return the seconds of each of so many predictions."""
+        """Return the seconds of each of ``count`` predictions."""
         self.ask(count)
         return self.answer()["times"]
 
     def ask(self, count: int) -> None:
-        """Let it predict so often; ``answer`` waits for it."""
+        """Request ``count`` predictions; :meth:`answer` waits for them."""
         assert self.process.stdin
-        with contextlib.suppress(BrokenPipeError):  # the answer will say why
+        with contextlib.suppress(BrokenPipeError):  # answer() reports the reason
             print(count, file=self.process.stdin, flush=True)
 
     def answer(self) -> dict[str, Any]:
-        """Read its next line.
+        """Read the worker's next line.
 
         Raises
         ------
         RuntimeError
-            If it has stopped, with its last words.
+            If the worker has stopped; the message has the last line of its errors.
         """
         assert self.process.stdout
         line = self.process.stdout.readline()
         if not line:
-            raise RuntimeError(f"{self.name} stopped: {self._last_words()}")
+            raise RuntimeError(f"{self.name} stopped: {self._exit_message()}")
         return json.loads(line)
 
-    def _last_words(self) -> str:
+    def _exit_message(self) -> str:
         code = self.process.wait()
-        self._errors.seek(0)
-        lines = self._errors.read().decode(errors="replace").strip().splitlines()
+        self._stderr.seek(0)
+        lines = self._stderr.read().decode(errors="replace").strip().splitlines()
         errors = [line for line in lines if ERROR.match(line)]
-        words = (errors or lines or [f"exit code {code}, no message"])[-1]
-        return f"{signal.Signals(-code).name}, {words}" if code < 0 else words
+        message = (errors or lines or [f"exit code {code}, no message"])[-1]
+        return f"{signal.Signals(-code).name}, {message}" if code < 0 else message
 
     def close(self) -> None:
-        """End the process, and what it has started."""
-        if self._errors.closed:
+        """Stop the process and its child processes."""
+        if self._stderr.closed:
             return
         with contextlib.suppress(BrokenPipeError, OSError):
             self.process.stdin.close()  # type: ignore[union-attr]
         try:
-            self.process.wait(SECONDS_TO_END if self.start else 0)
+            self.process.wait(EXIT_SECONDS if self.startup else 0)
         except subprocess.TimeoutExpired:
             pass
         finally:
@@ -137,4 +137,4 @@ class Worker:
                 os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait()
             self.process.stdout.close()  # type: ignore[union-attr]
-            self._errors.close()
+            self._stderr.close()

@@ -1,4 +1,4 @@
-"""Images a second of several processes at once, each of one thread on a core of its own."""
+"""Throughput of several processes at once, each with one thread and pinned to one CPU."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from .interleaved import ROUND_SECONDS, Log
 from .process import Worker
-from .race import TURN_SECONDS, Say
 
 
 def throughput(
@@ -22,30 +22,30 @@ def throughput(
     shape: Sequence[int],
     counts: Sequence[int],
     rounds: int = 5,
-    say: Say = lambda line: None,
+    log: Log = lambda line: None,
 ) -> tuple[list[dict[str, Any]], dict[str, str]]:
-    """Let groups of processes predict, the candidates in turns.
+    """Measure groups of processes, the backends in alternating rounds.
 
     Parameters
     ----------
     folder
-        What ``prepare`` has filled.
+        Folder that ``prepare`` has filled.
     names
-        Of candidates.
+        Names of the backends.
     shape
-        Of the images of each prediction.
+        Shape (N, C, H, W) of the images of a prediction.
     counts
-        How many processes at once.
+        Numbers of processes.
     rounds
-        How often each candidate has its turn with each count.
-    say
-        Is told what is under way.
+        Rounds of each backend with each number of processes.
+    log
+        Receives progress messages.
 
     Returns
     -------
     list of dict, dict
-        Rows with ``name``, ``workers``, ``images_per_s`` and its ``quartiles``; and why a candidate
-        is missing.
+        Rows with ``name``, ``workers``, ``images_per_s`` and its ``quartiles``; and the reasons
+        why other backends are missing, by name.
     """
     cpus = _cpus(max(counts))
     reasons: dict[str, str] = {}
@@ -54,7 +54,7 @@ def throughput(
         groups: dict[str, list[Worker]] = {}
         predictions: dict[str, int] = {}
         for name in names:
-            say(f"starting {len(cpus)} processes of {name}")
+            log(f"starting {len(cpus)} processes of {name}")
             try:
                 groups[name] = []
                 for cpu in cpus:
@@ -62,7 +62,7 @@ def throughput(
                     stack.callback(groups[name][-1].close)
                     groups[name][-1].first()
                 seconds = min(groups[name][0].predict(3))
-                predictions[name] = max(2, round(2 * TURN_SECONDS / seconds))
+                predictions[name] = max(2, round(2 * ROUND_SECONDS / seconds))
             except RuntimeError as error:
                 reasons[name] = str(error)
         for _ in range(rounds):
@@ -88,7 +88,7 @@ def throughput(
 
 
 def _speed(workers: list[Worker], count: int) -> float:
-    """Return predictions a second of all workers together, from the first start to the last end."""
+    """Return predictions per second of all workers, from the first start to the last end."""
     for worker in workers:
         worker.predict(1)
     begin = time.perf_counter()
@@ -100,12 +100,12 @@ def _speed(workers: list[Worker], count: int) -> float:
 
 
 def _cpus(count: int) -> list[int]:
-    """Return so many CPUs that this process may use.
+    """Return ``count`` of the CPUs that this process may use.
 
     Raises
     ------
     ValueError
-        If there are not so many.
+        If there are fewer.
     """
     cpus = sorted(os.sched_getaffinity(0))
     if count > len(cpus):

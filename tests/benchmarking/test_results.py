@@ -1,7 +1,8 @@
-"""What a race leaves: ratios, floors, tables and pages."""
+"""Results of the inference benchmark: ratios, roofline, tables and pages."""
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import re
@@ -11,34 +12,38 @@ import sys
 import mxnet as mx
 import numpy as np
 import pytest
-from benchmarking import floor, results, run
-from benchmarking.floor import costs, floor_ms
+from benchmarking import inference, roofline
+from benchmarking.interleaved import Measurement
 from benchmarking.machine import machine, versions
-from benchmarking.page import page
-from benchmarking.race import Lap
+from benchmarking.pages import tables
+from benchmarking.pages.inference import page
+from benchmarking.roofline import costs, roofline_ms
 
 import gluondense
 
 MODEL = "densenet_tutorial"
 
 
-def lap(name, *turns, batch=1):
-    start = {"first_s": 1.0, "import_s": 0.5, "load_s": 0.25, "rss_mb": 100.0, "peak_mb": 120.0}
-    return Lap(name, batch, turns, start, 0.0)
+def measurement(name, *rounds, batch=1):
+    startup = {"first_s": 1.0, "import_s": 0.5, "load_s": 0.25, "rss_mb": 100.0, "peak_mb": 120.0}
+    return Measurement(name, batch, rounds, startup, 0.0)
 
 
-def test_ratios_are_those_of_each_round():
-    slow, fast = lap("onednn", (2.0, 2.0), (6.0,)), lap("openvino", (1.0, 1.0), (3.0,))
+def test_ratios_are_computed_per_round():
+    slow, fast = (
+        measurement("onednn", (2.0, 2.0), (6.0,)),
+        measurement("openvino", (1.0, 1.0), (3.0,)),
+    )
     assert slow.ratio(fast) == (2.0, 2.0, 2.0)
-    rows = run.rows([slow, fast, lap("openvino-int8", (0.5,), (0.5,))], "openvino")
+    rows = inference.rows([slow, fast, measurement("openvino-int8", (0.5,), (0.5,))], "openvino")
     assert [row["name"] for row in rows] == ["openvino", "onednn", "openvino-int8"]
     assert rows[1]["to_best_peer"] == {"name": "openvino", "ratio": 2.0, "quartiles": [2.0, 2.0]}
     assert rows[2]["to_best_peer"]["name"] == "openvino-int8"
     assert rows[2]["to_reference"]["ratio"] == pytest.approx((0.5 + 1 / 6) / 2)
-    assert run.rows([slow], "openvino")[0]["to_best_peer"] is None
+    assert inference.rows([slow], "openvino")[0]["to_best_peer"] is None
 
 
-def test_the_floor_counts_what_the_passes_leave():
+def test_costs_are_counted_after_the_inference_passes():
     net = gluondense.get_model("densenet121")
     net.initialize()
     net(mx.nd.zeros((1, 3, 64, 64)))
@@ -46,16 +51,16 @@ def test_the_floor_counts_what_the_passes_leave():
     whole = gluondense.summary("densenet121")
     assert 0.9 * whole.macs < cost["macs"] < whole.macs
     peak = {"fp32": {"a": 10.0, "b": 50.0}, "int8": {"a": 200.0}, "copy": 20.0}
-    adds, moved = floor_ms(cost, peak, "fp32", batch=8)
+    adds, moved = roofline_ms(cost, peak, "fp32", batch=8)
     assert adds == pytest.approx(cost["macs"] / 50e9 * 1e3)
     assert moved == pytest.approx(4 * (cost["elements"] + cost["weights"] / 8) / 20e9 * 1e3)
-    assert floor_ms(cost, peak, "int8", 8) == pytest.approx((adds / 4, moved / 4))
+    assert roofline_ms(cost, peak, "int8", 8) == pytest.approx((adds / 4, moved / 4))
 
 
-def test_the_peaks_are_measured_in_a_process(monkeypatch):
-    code = "import floor; floor.SIDE, floor.COPY_BYTES, floor.SECONDS = 64, 1 << 16, 0.01; "
-    command = [sys.executable, "-c", f"{code}floor._main(1)"]
-    environment = {**os.environ, "PYTHONPATH": os.path.dirname(floor.__file__)}
+def test_peaks_are_measured_in_a_process(monkeypatch):
+    code = "import peaks; peaks.SIDE, peaks.COPY_BYTES, peaks.SECONDS = 64, 1 << 16, 0.01; "
+    command = [sys.executable, "-c", f"{code}peaks.main(1)"]
+    environment = {**os.environ, "PYTHONPATH": str(roofline.WORKER.parent)}
     if np.lib.NumpyVersion(np.__version__) >= "1.24.0":
         pytest.skip("plain MXNet needs NumPy below 1.24")
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
@@ -91,23 +96,23 @@ def test_the_machine_is_described(tmp_path):
 
 @pytest.fixture(scope="module")
 def content():
-    """What a race in fp32 and int8 at two batches and sizes leaves."""
+    """Results in fp32 and int8 at two batches and sizes."""
     rows = []
     for batch, size in ((1, 64), (8, 64), (1, 96)):
-        laps = [
-            lap(name, *(((speed + 0.01 * turn) * batch * size / 64,) for turn in range(3)))
+        measurements = [
+            measurement(name, *(((speed + 0.01 * turn) * batch * size / 64,) for turn in range(3)))
             for name, speed in (("onednn", 0.02), ("openvino", 0.025), ("openvino-int8", 0.01))
         ]
-        laps = [Lap(x.name, batch, x.turns, x.start, x.off) for x in laps]
+        measurements = [dataclasses.replace(x, batch=batch) for x in measurements]
         case = {"model": MODEL, "batch": batch, "size": size}
-        rows += [{**case, **row} for row in run.rows(laps, "openvino")]
+        rows += [{**case, **row} for row in inference.rows(measurements, "openvino")]
     speeds = [
         {"name": name, "workers": count, "images_per_s": count * 9.0, "quartiles": [8.0, 10.0]}
         for name in ("onednn", "openvino")
         for count in (1, 2)
     ]
     return {
-        "format": run.FORMAT,
+        "format": inference.FORMAT,
         "command": "python scripts/benchmark.py <model>",
         "date": "2026-11-23",
         "versions": versions(),
@@ -116,7 +121,8 @@ def content():
         "reference": "openvino",
         "rows": rows,
         "throughput": [
-            {"model": MODEL, "batch": 1, "size": 64, **row} for row in run.throughput_rows(speeds)
+            {"model": MODEL, "batch": 1, "size": 64, **row}
+            for row in inference.throughput_rows(speeds)
         ],
         "missing": [
             {"model": MODEL, "name": "torch", "case": "", "reason": "torch is not installed"}
@@ -126,26 +132,26 @@ def content():
     }
 
 
-def test_the_tables_begin_with_ratios(content):
-    text = results.race_text(content["rows"], 2)
+def test_tables_start_with_ratios(content):
+    text = tables.cases_text(content["rows"], 2)
     assert "densenet_tutorial, 64x64, batch 8, 2 threads" in text
     assert re.search(r"onednn +fp32 +0\.8\dx +0\.8\dx +30\.0 ", text)
-    rest = results.rest_text(content)
+    rest = tables.rest_text(content)
     assert re.search(r"onednn +fp32 +1\.00x +9\.0 +1\.00x +18\.0", rest)
     assert "without torch (densenet_tutorial): torch is not installed" in rest
     assert "fp32 100.0 G multiply-adds a second (NumPy)" in rest
     assert re.search(r"densenet_tutorial +5000\.0 +50\.0 +0\.6 +12\.5 +0\.[12]", rest)
 
 
-def test_the_page_of_the_docs_names_command_and_versions(content):
-    text = results.markdown(content)
+def test_markdown_has_command_and_versions(content):
+    text = tables.markdown(content)
     assert text.startswith("```sh\npython scripts/benchmark.py <model>\n```\n")
     assert f"numpy {np.__version__}" in text
     assert re.search(r"\*\*onednn\*\* +\| fp32 \| \*\*0\.8\d\*\* 30\.0 \(25\.0 – 35\.0\)", text)
     assert len(re.findall(r"^\*\*densenet_tutorial, (64x64|96x96)\*\*$", text, re.MULTILINE)) == 2
 
 
-def test_the_page_has_a_chart_for_whatever_was_measured(content):
+def test_the_page_has_charts_of_the_available_results(content):
     text = page(content)
     assert "<h2>densenet_tutorial, 64x64</h2>" in text
     charts = ("Latency against the batch", "Latency against the image", "Throughput", "Memory")

@@ -3,8 +3,8 @@ from __future__ import annotations
 import json
 
 import pytest
-from benchmarking.train_candidates import TRAINERS
 from benchmarking.training import measure
+from benchmarking.workers.training_backends import BACKENDS
 
 from scripts import benchmark
 
@@ -26,13 +26,13 @@ def test_train_measures_time_and_memory_of_each_setting(tmp_path, capsys):
     assert "| most |" in capsys.readouterr().out
 
 
-def test_unknown_trainer_is_one_line(capsys):
+def test_an_unknown_backend_is_one_line(capsys):
     assert benchmark.main(["train", "densenet121", "--only", "torsh"]) == 2
-    assert "error: there is no trainer 'torsh': known are plain, light" in capsys.readouterr().err
+    assert "error: there is no backend 'torsh': known are plain, light" in capsys.readouterr().err
 
 
-def test_what_is_not_installed_is_told(monkeypatch):
+def test_a_missing_module_is_named(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(RuntimeError, match=r"no trainer can run densenet121: \w+ is not installed"):
+    with pytest.raises(RuntimeError, match=r"no backend can run densenet121: \w+ is not installed"):
         list(measure(["densenet121"], [1]))
-    assert {"plain", "most", "torch"} <= set(TRAINERS)
+    assert {"plain", "most", "torch"} <= set(BACKENDS)

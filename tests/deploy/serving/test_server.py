@@ -18,7 +18,8 @@ from struct import pack
 
 import numpy as np
 import pytest
-from benchmarking.serving import free_ports, model_server, put_under_load
+from benchmarking.load import put_under_load
+from benchmarking.servers import free_ports, model_server
 from PIL import Image
 from support.export_config import CONFIG
 from support.exported_networks import VARIANTS, build

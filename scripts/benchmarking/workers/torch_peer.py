@@ -1,4 +1,4 @@
-"""The network as torchvision or timm have it."""
+"""The same networks in torchvision or timm."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ import json
 from pathlib import Path
 from typing import Any
 
-# Our names and timm's, where they differ.
+# timm's names where they differ from this project's.
 TIMM_NAMES = {"csp_resnet50": "cspresnet50", "csp_resnext50": "cspresnext50"}
 
 
 def build(model: str, **options: Any) -> Any:
-    """Make torchvision's network of our name, else timm's, or return None if neither has it."""
+    """Build torchvision's network of this name, else timm's; return None if neither has it."""
     import torch
 
-    # torchvision's wheels register operators against a library compiled for CUDA. Declaring the two
-    # names lets its networks, which need none, be imported beside torch for CPUs.
+    # torchvision's CUDA wheels expect these operators. Declaring them makes torchvision importable
+    # beside PyTorch for CPUs; its networks use neither.
     library = torch.library.Library("torchvision", "FRAGMENT")
     for name in ("nms", "qnms"):
         with contextlib.suppress(RuntimeError):
@@ -35,13 +35,13 @@ def build(model: str, **options: Any) -> Any:
 
 
 def load(folder: Path) -> Any:
-    """Make the network and load its weights."""
+    """Build the network and load its weights."""
     from safetensors.torch import load_file
 
     net = build(json.loads((folder / "network.json").read_text())["model"])
-    # Its counters of batches are no weights.
+    # Batch counters are buffers without a counterpart here.
     missing = net.load_state_dict(load_file(folder / "net.safetensors"), strict=False).missing_keys
     rest = [key for key in missing if not key.endswith("num_batches_tracked")]
     if rest:
-        raise ValueError(f"{folder}: the peer also has {', '.join(rest[:3])}")
+        raise ValueError(f"{folder}: the file lacks the peer's {', '.join(rest[:3])}")
     return net

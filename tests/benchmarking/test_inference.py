@@ -1,19 +1,19 @@
-"""The race: candidates in processes of their own, which give the same logits and take turns."""
+"""The inference benchmark: backends in worker processes, checked and interleaved."""
 
 from __future__ import annotations
 
 import json
 import os
 import re
-import sys
 import time
 
 import numpy as np
 import pytest
-from benchmarking import candidates, process, run
-from benchmarking.prepare import prepare
-from benchmarking.race import race
+from benchmarking import inference, process
+from benchmarking.interleaved import measure_interleaved
+from benchmarking.prepare import backends, prepare
 from benchmarking.throughput import throughput
+from benchmarking.workers.backends import PRECISIONS, exported
 
 import gluondense
 from scripts import benchmark
@@ -25,13 +25,13 @@ SHAPE = (1, 1, 64, 64)
 
 @pytest.fixture(scope="module")
 def ready(tmp_path_factory):
-    """The tutorial's network, in what MXNet reads."""
-    return prepare(MODEL, tmp_path_factory.mktemp("race"), [64], OURS)
+    """The tutorial network, prepared for the MXNet backends."""
+    return prepare(MODEL, tmp_path_factory.mktemp("prepared"), [64], OURS)
 
 
 @pytest.fixture
 def plain_mxnet(monkeypatch):
-    """Workers import MXNet without gluondense, so NumPy must be one that it knows."""
+    """Require a NumPy that MXNet supports without gluondense, which the workers do not import."""
     if np.lib.NumpyVersion(np.__version__) >= "1.24.0":
         pytest.skip("plain MXNet needs NumPy below 1.24")
     monkeypatch.setenv("PYTHONPATH", "")
@@ -39,19 +39,19 @@ def plain_mxnet(monkeypatch):
 
 @pytest.fixture
 def fake(monkeypatch, tmp_path):
-    """Workers of a script of the test's own."""
+    """Replace the worker program by a script."""
 
     def use(body: str):
         script = tmp_path / "worker.py"
         script.write_text(f"import json, os, sys, time\nname = sys.argv[2]\n{body}")
         monkeypatch.setattr(process, "WORKER", script)
-        monkeypatch.setattr(sys.modules["benchmarking.race"], "TURN_SECONDS", 0.002)
+        monkeypatch.setattr("benchmarking.interleaved.ROUND_SECONDS", 0.002)
         return tmp_path
 
     return use
 
 
-# A worker that does as its name says.
+# A worker whose behavior depends on the backend's name.
 FAKE = """
 if name == "torch":
     sys.exit("no such luck")
@@ -71,7 +71,7 @@ def children() -> list[str]:
     return [
         pid
         for pid in filter(str.isdigit, os.listdir("/proc"))
-        if b"worker.py" in read(f"/proc/{pid}/cmdline")
+        if re.search(rb"worker\.py|infer\.py", read(f"/proc/{pid}/cmdline"))
         and f"\nPPid:\t{os.getpid()}\n".encode() in read(f"/proc/{pid}/status")
     ]
 
@@ -84,77 +84,83 @@ def read(path: str) -> bytes:
         return b""
 
 
-def test_both_targets_take_turns(plain_mxnet, ready):
+def test_targets_are_measured_in_rounds(plain_mxnet, ready):
     expected = ready.logits(64)
     shape = (2, 1, 64, 64)
-    laps, reasons = race(ready.folder, ready.names, shape, 1, 2, expected)
-    assert [lap.name for lap in laps] == OURS
+    measurements, reasons = measure_interleaved(ready.folder, ready.names, shape, 1, 2, expected)
+    assert [measurement.name for measurement in measurements] == OURS
     assert reasons == {}
-    for lap in laps:
-        assert len(lap.turns) == 2
-        assert 0 < min(lap.times) <= 2 * lap.median_ms / 1e3 <= max(lap.times)
-        low, high = lap.spread_ms
-        assert low <= lap.median_ms <= high
-        assert lap.off < 1e-4
-        start = lap.start
+    for measurement in measurements:
+        assert len(measurement.rounds) == 2
+        assert (
+            0 < min(measurement.times) <= 2 * measurement.median_ms / 1e3 <= max(measurement.times)
+        )
+        low, high = measurement.quartiles_ms
+        assert low <= measurement.median_ms <= high
+        assert measurement.error < 1e-4
+        start = measurement.startup
         assert start["import_s"] > 0 < start["load_s"]
         assert start["first_s"] > start["import_s"] + start["load_s"]
         assert 20 < start["rss_mb"] <= start["peak_mb"] + 1 < 4000
     assert children() == []
 
 
-def test_all_targets_are_candidates_and_say_what_they_are():
-    rows = run.candidates()
+def test_all_targets_are_backends_with_their_precision():
+    rows = backends()
     targets = {name for name in gluondense.deploy.targets.TARGETS if not name.startswith("onnx")}
     assert targets < set(rows)
     assert rows["portable"].ours
     assert not rows["openvino"].ours
-    assert {row.precision for row in rows.values()} == set(candidates.PRECISIONS)
-    assert candidates.exported("native_int8").precision == "int8"
+    assert {row.precision for row in rows.values()} == set(PRECISIONS)
+    assert exported("native_int8").precision == "int8"
 
 
-def test_what_cannot_run_the_network_has_a_reason(tmp_path):
-    said = []
+def test_a_backend_that_cannot_run_the_network_has_a_reason(tmp_path):
+    logged = []
     names = ["portable", "mxnet-zoo"]
-    ready = prepare(MODEL, tmp_path, [64], names, say=said.append)
+    ready = prepare(MODEL, tmp_path, [64], names, log=logged.append)
     assert ready.names == ["portable"]
     assert ready.reasons == {"mxnet-zoo": "MXNet's zoo has no densenet_tutorial"}
-    assert "preparing portable" in said
-    assert "no mxnet-zoo: MXNet's zoo has no densenet_tutorial" in said
+    assert "preparing portable" in logged
+    assert "no mxnet-zoo: MXNet's zoo has no densenet_tutorial" in logged
 
 
-def test_what_is_not_installed_has_a_reason(monkeypatch, tmp_path):
+def test_a_backend_that_is_not_installed_has_a_reason(monkeypatch, tmp_path):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     ready = prepare(MODEL, tmp_path, [64], ["openvino-int8"])
     assert ready.reasons == {"openvino-int8": "openvino is not installed"}
 
 
-def test_pictures_can_be_predicted(tmp_path):
+def test_an_image_folder_can_be_predicted(tmp_path):
     from PIL import Image
 
     folder = tmp_path / "pictures" / "class"
     folder.mkdir(parents=True)
     for number in range(3):
         Image.new("L", (40, 30), 80 * number).save(folder / f"{number}.png")
-    prepare(MODEL, tmp_path, [64], ["portable"], pictures=tmp_path / "pictures")
+    prepare(MODEL, tmp_path, [64], ["portable"], image_folder=tmp_path / "pictures")
     images = np.load(tmp_path / "images-64.npy")
     assert images.shape == (32, 1, 64, 64)
     np.testing.assert_allclose(images[[0, -1], 0, 0, 0], [-1, 160 / 127.5 - 1], rtol=1e-5)
     with pytest.raises(ValueError, match="has no images"):
-        prepare(MODEL, tmp_path, [64], ["portable"], pictures=tmp_path / "images-64.npy")
+        prepare(MODEL, tmp_path, [64], ["portable"], image_folder=tmp_path / "images-64.npy")
 
 
-def test_who_fails_is_named_and_the_others_go_on(fake):
+def test_a_failing_backend_is_named_and_the_others_continue(fake):
     folder = fake(FAKE)
     names = ["onednn", "torch", "portable", "mxnet-zoo", "openvino", "openvino-int8"]
-    laps, reasons = race(folder, names, SHAPE, 1, 3, np.array([1.0, 2.0]))
-    assert [lap.name for lap in laps] == ["onednn", "openvino", "openvino-int8"]
+    measurements, reasons = measure_interleaved(folder, names, SHAPE, 1, 3, np.array([1.0, 2.0]))
+    assert [measurement.name for measurement in measurements] == [
+        "onednn",
+        "openvino",
+        "openvino-int8",
+    ]
     assert reasons == {
         "torch": "torch stopped: no such luck",
         "portable": "portable gives other logits: off by 0.894, allowed is 0.001",
         "mxnet-zoo": "mxnet-zoo stopped: SIGKILL, warning",
     }
-    assert laps[2].off == pytest.approx(0.05 / 5**0.5)
+    assert measurements[2].error == pytest.approx(0.05 / 5**0.5)
     assert children() == []
 
 
@@ -169,21 +175,21 @@ def test_an_interrupt_leaves_no_process(fake, monkeypatch):
     monkeypatch.setattr(process.Worker, "answer", interrupted)
     began = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
-        race(folder, ["onednn"], SHAPE)
+        measure_interleaved(folder, ["onednn"], SHAPE)
     assert len(seen) == 1
     assert children() == []
     assert time.monotonic() - began < 5
 
 
 def test_workers_do_not_import_gluondense():
-    """Else the time to the first prediction would be ours."""
-    for name in ("worker.py", "candidates.py", "torch_peer.py"):
+    """Otherwise the time to the first prediction would include its import."""
+    for name in ("infer.py", "backends.py", "torch_peer.py"):
         source = process.WORKER.with_name(name).read_text()
         assert not re.search(r"^\s*(from|import) (gluondense|\.)", source, re.MULTILINE)
 
 
 def test_throughput_of_one_and_two_processes(fake, monkeypatch):
-    monkeypatch.setattr("benchmarking.throughput.TURN_SECONDS", 0.01)
+    monkeypatch.setattr("benchmarking.throughput.ROUND_SECONDS", 0.01)
     folder = fake(FAKE)
     many = 2 if len(os.sched_getaffinity(0)) > 1 else 1
     counts = sorted({1, many})
@@ -192,15 +198,15 @@ def test_throughput_of_one_and_two_processes(fake, monkeypatch):
         (name, count) for name in ("onednn", "openvino") for count in counts
     ]
     assert reasons == {"torch": "torch stopped: no such luck"}
-    rows = run.throughput_rows(found)
+    rows = inference.throughput_rows(found)
     assert [row["to_best_peer"] for row in rows if row["name"] == "openvino"] == [1.0] * len(counts)
     assert children() == []
     with pytest.raises(ValueError, match=r"workers \(=1000\) must be at most"):
         throughput(folder, ["onednn"], SHAPE, [1000])
 
 
-def test_the_script_prints_tables_and_writes_the_numbers(plain_mxnet, tmp_path, capsys):
-    file = tmp_path / "race.json"
+def test_the_script_prints_tables_and_writes_json(plain_mxnet, tmp_path, capsys):
+    file = tmp_path / "results.json"
     options = ["--batch", "1", "--sizes", "64", "--threads", "1", "--rounds", "1"]
     only = ["--only", *OURS, "--reference", "portable", "--json", str(file)]
     assert benchmark.main([MODEL, *options, *only]) == 0
@@ -212,19 +218,19 @@ def test_the_script_prints_tables_and_writes_the_numbers(plain_mxnet, tmp_path, 
     assert {row["name"] for row in written["rows"]} == set(OURS)
     assert written["command"].startswith("python scripts/benchmark.py densenet_tutorial --batch 1")
     assert written["machine"]["cpu"]
-    markdown = tmp_path / "race.md"
+    markdown = tmp_path / "results.md"
     assert benchmark.main(["--load", str(file), "--markdown", str(markdown)]) == 0
     assert "**onednn**" in markdown.read_text()
 
 
-def test_two_networks_in_the_same_rounds(plain_mxnet, tmp_path, capsys):
-    file = tmp_path / "race.json"
+def test_two_networks_are_compared_in_the_same_rounds(plain_mxnet, tmp_path, capsys):
+    file = tmp_path / "results.json"
     options = ["--batch", "1", "2", "--sizes", "64", "--threads", "1", "--rounds", "2"]
     only = ["--together", "--only", "portable", "--json", str(file)]
     assert benchmark.main([MODEL, "densenet40_k12_cifar10", *options, *only]) == 0
     out, err = capsys.readouterr()
     assert "densenet40_k12_cifar10 over densenet_tutorial" in out
-    assert "batch 2, 64x64: 2 rounds of 2 candidates" in err
+    assert "batch 2, 64x64: 2 rounds of 2 backends" in err
     written = json.loads(file.read_text())
     found = {(row["model"], row["batch"]): row["median_ms"] for row in written["rows"]}
     assert len(found) == len(written["rows"]) == 4
@@ -251,7 +257,7 @@ def test_two_networks_in_the_same_rounds(plain_mxnet, tmp_path, capsys):
         ([MODEL, "--images", "/nowhere"], "has no images"),
     ],
 )
-def test_a_mistake_gets_one_line(capsys, arguments, words):
+def test_an_error_is_one_line(capsys, arguments, words):
     assert benchmark.main(arguments) == 2
     error = capsys.readouterr().err.splitlines()[-1]
     assert words in error
@@ -259,13 +265,13 @@ def test_a_mistake_gets_one_line(capsys, arguments, words):
 
 
 @pytest.mark.parametrize("arguments", [[], [MODEL, "--batch", "0"]])
-def test_a_wrong_command_line_gets_one_line(capsys, arguments):
+def test_a_usage_error_is_one_line(capsys, arguments):
     with pytest.raises(SystemExit):
         benchmark.main(arguments)
     assert capsys.readouterr().err.startswith("error: ")
 
 
-def test_what_peers_read_is_not_kept_for_other_weights(tmp_path):
+def test_peers_files_of_other_weights_are_removed(tmp_path):
     prepare(MODEL, tmp_path, [64], OURS)
     kept = tmp_path / "net.onnx"
     kept.write_bytes(b"of an earlier run")

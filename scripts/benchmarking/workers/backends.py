@@ -1,7 +1,7 @@
-"""What can be measured: this project's targets and its peers, one row each.
+"""Inference backends of the benchmark: this project's export targets and their peers.
 
-A builder runs in a process of its own. It gets a folder with the network as each peer reads it,
-and returns a function from images (N, C, H, W) to logits, both NumPy arrays.
+A backend is built in a worker process, from a folder with the network in the format that the
+backend reads. It is a function from images (N, C, H, W) to logits, both NumPy arrays.
 """
 
 from __future__ import annotations
@@ -18,24 +18,23 @@ Build = Callable[[Path, int, "tuple[int, ...]"], Run]
 
 
 @dataclasses.dataclass(frozen=True)
-class Candidate:
-    """Something that runs a network.
+class Backend:
+    """A backend that runs a network.
 
     Parameters
     ----------
     build
-        Makes the function, from the folder of the network, the number of threads and the shape of
-        the images.
+        Creates the function from the folder, the number of threads and the images' shape.
     needs
-        Modules that must be installed to run it.
+        Modules that must be installed to run the backend.
     source
-        The file in the folder that it reads first.
+        The file of the folder that the backend reads first.
     precision
-        ``"fp32"``, ``"bf16"`` or ``"int8"``, of most of its multiplications.
+        Precision of most multiplications: ``"fp32"``, ``"bf16"`` or ``"int8"``.
     prepares
         Further modules that must be installed to write that file.
     ours
-        Whether it is this project's, not a peer.
+        Whether the backend is this project's, as opposed to a peer.
     """
 
     build: Build
@@ -46,15 +45,15 @@ class Candidate:
     ours: bool = False
 
 
-def exported(target: str) -> Candidate:
-    """Return the candidate that runs what this project exports for a target."""
+def exported(target: str) -> Backend:
+    """Return the backend that runs this project's export for a target."""
 
     def build(folder: Path, threads: int, shape: tuple[int, ...]) -> Run:
         import mxnet as mx
 
         if precision == "bf16" and "avx512_bf16" not in Path("/proc/cpuinfo").read_text():
-            raise RuntimeError("this CPU has no bfloat16: it would be native once more")
-        # What a user of plain MXNet writes: nothing of gluondense.
+            raise RuntimeError("this CPU has no bfloat16: results would be those of native")
+        # The code of a user of stock MXNet, without gluondense.
         library = folder / f"{target}-native.so"
         if library.exists():
             mx.library.load(str(library.resolve()), verbose=False)
@@ -64,7 +63,7 @@ def exported(target: str) -> Candidate:
         return lambda x: block(mx.nd.array(x)).asnumpy()
 
     precision = next((name for name in ("int8", "bf16") if name in target), "fp32")
-    return Candidate(build, ("mxnet",), f"{target}-symbol.json", precision, ours=True)
+    return Backend(build, ("mxnet",), f"{target}-symbol.json", precision, ours=True)
 
 
 def _mxnet_zoo(folder: Path, threads: int, shape: tuple[int, ...]) -> Run:
@@ -79,9 +78,7 @@ def _mxnet_zoo(folder: Path, threads: int, shape: tuple[int, ...]) -> Run:
 
 def _torch(folder: Path, threads: int, shape: tuple[int, ...], compiled: bool = False) -> Run:
     import torch
-
-    # In a worker, which imports nothing of gluondense, this file's neighbour.
-    from torch_peer import load  # type: ignore[import-not-found]
+    from torch_peer import load  # type: ignore[import-not-found]  # in this folder
 
     torch.set_num_threads(threads)
     model: Any = load(folder)
@@ -105,7 +102,7 @@ def _onnxruntime(file: str) -> Build:
 
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
-        # Threads that spin while others have their turn would slow these.
+        # Threads that spin between predictions would slow down the other backends.
         options.add_session_config_entry("session.intra_op.allow_spinning", "1")
         options.add_session_config_entry("session.force_spinning_stop", "1")
         for name, length in zip("NHW", (shape[0], *shape[2:])):
@@ -124,12 +121,12 @@ def _openvino(file: str, precision: str = "f32") -> Build:
         import openvino
 
         core = openvino.Core()
-        able = core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-        if precision == "bf16" and "BF16" not in able:
+        capabilities = core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+        if precision == "bf16" and "BF16" not in capabilities:
             raise RuntimeError("this CPU has no bfloat16")
         model = core.read_model(folder / file)
         model.reshape(list(shape))
-        # Its default precision is bfloat16 where the CPU has it.
+        # The default precision is bfloat16 on CPUs that support it.
         options = {
             "INFERENCE_NUM_THREADS": threads,
             "INFERENCE_PRECISION_HINT": precision,
@@ -145,23 +142,23 @@ def _openvino(file: str, precision: str = "f32") -> Build:
 ONNX, RUNTIME, OPENVINO = "net.onnx", ("onnxruntime",), ("openvino",)
 INT8_ONNX, INT8_OPENVINO = "net-int8.onnx", "net-int8.xml"
 
-PEERS: dict[str, Candidate] = {
-    "mxnet-zoo": Candidate(_mxnet_zoo, ("mxnet",), "zoo.params"),
-    "torch": Candidate(_torch, ("torch",), "net.safetensors"),
-    "torch.compile": Candidate(_torch_compiled, ("torch",), "net.safetensors"),
-    "onnxruntime": Candidate(_onnxruntime(ONNX), RUNTIME, ONNX, prepares=("onnx",)),
-    "openvino": Candidate(_openvino(ONNX), OPENVINO, ONNX, prepares=("onnx",)),
-    "openvino-bf16": Candidate(_openvino(ONNX, "bf16"), OPENVINO, ONNX, "bf16", prepares=("onnx",)),
-    "onnxruntime-int8": Candidate(
+PEERS: dict[str, Backend] = {
+    "mxnet-zoo": Backend(_mxnet_zoo, ("mxnet",), "zoo.params"),
+    "torch": Backend(_torch, ("torch",), "net.safetensors"),
+    "torch.compile": Backend(_torch_compiled, ("torch",), "net.safetensors"),
+    "onnxruntime": Backend(_onnxruntime(ONNX), RUNTIME, ONNX, prepares=("onnx",)),
+    "openvino": Backend(_openvino(ONNX), OPENVINO, ONNX, prepares=("onnx",)),
+    "openvino-bf16": Backend(_openvino(ONNX, "bf16"), OPENVINO, ONNX, "bf16", prepares=("onnx",)),
+    "onnxruntime-int8": Backend(
         _onnxruntime(INT8_ONNX), RUNTIME, INT8_ONNX, "int8", prepares=("onnx", "sympy")
     ),
-    "openvino-int8": Candidate(
+    "openvino-int8": Backend(
         _openvino(INT8_OPENVINO), OPENVINO, INT8_OPENVINO, "int8", prepares=("onnx", "nncf")
     ),
 }
 PRECISIONS = ("fp32", "bf16", "int8")
 
 
-def find(name: str) -> Candidate:
-    """Return a peer, or what runs the target of this name."""
+def find(name: str) -> Backend:
+    """Return the peer, or the backend of the export target, with this name."""
     return PEERS.get(name) or exported(name)

@@ -1,15 +1,15 @@
-"""What was measured, as one HTML file that needs nothing but a browser."""
+"""The HTML page of the inference benchmark."""
 
 from __future__ import annotations
 
 from html import escape
 from typing import Any
 
-from gluondense.reports.page import document, plot, table
+from gluondense.reports.page import columns, document, plot, section, tiles
 
+from ..roofline import PRECISIONS, roofline_ms
 from .figures import latency_figure, memory_figure, ratio_figure, start_figure, throughput_figure
-from .floor import floor_ms
-from .results import FLOORS, missing
+from .tables import missing
 
 Row = dict[str, Any]
 Content = dict[str, Any]
@@ -21,16 +21,16 @@ def page(content: Content) -> str:
     Parameters
     ----------
     content
-        Of ``measure``, or of a file of its.
+        The content of a JSON file of the benchmark.
     """
     models = list(dict.fromkeys(row["model"] for row in content["rows"]))
     machine = content["machine"]
     subtitle = (
         f"{content['date']} · {content['threads']} threads · {machine['cpu']}, "
-        f"{machine['cores']} cores · medians and quartiles of candidates that took turns"
+        f"{machine['cores']} cores · medians and quartiles of interleaved backends"
     )
     sections = "".join(_model(content, model) for model in models)
-    return document("Speed beside the peers", subtitle, sections + _about(content))
+    return document("Inference performance", subtitle, sections + _about(content))
 
 
 def _model(content: Content, model: str) -> str:
@@ -51,18 +51,14 @@ def _model(content: Content, model: str) -> str:
     if any(row["to_best_peer"] for row in of_size):
         ratios = f"<p>Below 1 is faster than the best peer.</p>{plot(ratio_figure(of_size))}"
     return (
-        f'<div class="tiles">{_tiles(content, model, first)}</div>'
-        f"{_section(escape(f'{model}, {size}x{size}'), ratios)}"
-        f"{_pairs([_section(title, plot(figure)) for title, figure in charts.items() if figure])}"
+        tiles(_tiles(content, model, first))
+        + section(escape(f"{model}, {size}x{size}"), ratios)
+        + _pairs([section(title, plot(figure)) for title, figure in charts.items() if figure])
     )
 
 
-def _section(title: str, body: str) -> str:
-    return f"<section><h2>{title}</h2>{body}</section>" if body else ""
-
-
 def _pairs(sections: list[str]) -> str:
-    """Put sections side by side; the last of an odd number has the width of two."""
+    """Put sections side by side; the last of an odd number gets the full width."""
     even = len(sections) // 2 * 2
     return f'<div class="pair">{"".join(sections[:even])}</div>{"".join(sections[even:])}'
 
@@ -71,8 +67,8 @@ def _many(rows: list[Row], key: str) -> bool:
     return len({row[key] for row in rows}) > 1
 
 
-def _tiles(content: Content, model: str, rows: list[Row]) -> str:
-    tiles = []
+def _tiles(content: Content, model: str, rows: list[Row]) -> list[tuple[str, str]]:
+    found = []
     for precision in dict.fromkeys(row["precision"] for row in rows):
         ours = [row for row in rows if row["precision"] == precision and row["ours"]]
         best = min(ours, key=lambda row: row["median_ms"], default=None)
@@ -81,17 +77,14 @@ def _tiles(content: Content, model: str, rows: list[Row]) -> str:
             what = (
                 f"{precision}: {best['name']}'s time over {peer['name']}'s, batch {best['batch']}"
             )
-            tiles.append((f"{peer['ratio']:.2f}", what))
-            tiles.append((f"{best['median_ms']:.1f} ms", f"{precision}: {best['name']}, an image"))
+            found.append((f"{peer['ratio']:.2f}", what))
+            found.append((f"{best['median_ms']:.1f} ms", f"{precision}: {best['name']}, an image"))
     for row in content.get("costs", []):
         if row["model"] == model:
-            floors = [max(floor_ms(row, content["peaks"], kind)) for kind in FLOORS]
-            values = " · ".join(f"{value:.1f}" for value in floors)
-            tiles.append((f"{values} ms", f"floor of this CPU, {' · '.join(FLOORS)}"))
-    return "".join(
-        f'<div class="tile"><b>{escape(value)}</b><span>{escape(what)}</span></div>'
-        for value, what in tiles
-    )
+            bounds = [max(roofline_ms(row, content["peaks"], kind)) for kind in PRECISIONS]
+            values = " · ".join(f"{value:.1f}" for value in bounds)
+            found.append((f"{values} ms", f"roofline of this CPU, {' · '.join(PRECISIONS)}"))
+    return found
 
 
 def _about(content: Content) -> str:
@@ -101,12 +94,11 @@ def _about(content: Content) -> str:
         else value
         for name, value in content["machine"].items()
     }
-    columns = (("Machine", machine), ("Versions", content["versions"]))
-    tables = "".join(table(*column) for column in columns)
+    tables = columns({"Machine": machine, "Versions": content["versions"]})
     absent = "".join(
-        f"<p><b>{escape(who)}</b>: {escape(reason)}</p>" for who, reason in missing(content).items()
+        f"<p><b>{escape(name)}</b>: {escape(reason)}</p>"
+        for name, reason in missing(content).items()
     )
     command = f"<p><code>{escape(content['command'])}</code></p>"
-    return _section("Left out", absent) + _section(
-        "Machine and command", f'{command}<div class="columns">{tables}</div>'
-    )
+    omitted = section("Left out", absent) if absent else ""
+    return omitted + section("Machine and command", command + tables)

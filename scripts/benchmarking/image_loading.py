@@ -1,8 +1,9 @@
 """Throughput of image loading on one core, beside ImageRecordIter and torchvision with Pillow.
 
-Each candidate decodes the pictures of one RecordIO file, cuts a random resized crop of 224, flips
-and normalises it into float32 (3, 224, 224). They take turns, each for some batches behind others
-that fill what it prepares ahead, so that as much is made meanwhile as is taken; CPU time counts.
+Each loader decodes the images of a RecordIO file, and randomly crops, resizes, flips and normalizes
+them to float32 (3, 224, 224). Loaders run in alternating rounds. A round starts with some batches
+that fill the loader's prefetch queue, so that it produces as much as it delivers while it is timed;
+the time is CPU time.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from gluondense.data.transforms.image import EvalTransform, TrainTransform, Tran
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 SIZE = (224, 224)
-_AHEAD, _TIMED = 4, 8  # batches of a turn, before and while it is timed
+_WARM_UP, _TIMED = 4, 8  # batches of a round, before and during its timing
 PLAIN = ("random_resized_crop", "flip")
 COLOR = (*PLAIN, "color_jitter", "lighting")
 OURS: dict[str, Transform] = {
@@ -79,7 +80,7 @@ def _record_iter(path: str, batch: int) -> Generator[None, None, None]:
 def _torchvision(path: str, batch: int) -> Generator[None, None, None]:
     import torch
 
-    # A wheel for CUDA registers operators that PyTorch for CPUs doesn't know; none is used here.
+    # torchvision's CUDA wheels expect these operators, which PyTorch for CPUs lacks.
     library = torch.library.Library("torchvision", "DEF")
     for name in ("nms", "qnms"):
         with contextlib.suppress(RuntimeError):
@@ -100,26 +101,26 @@ def _torchvision(path: str, batch: int) -> Generator[None, None, None]:
         order = rng.permutation(len(source))
         for at in range(0, len(order) - batch + 1, batch):
             images = [
-                transform(Image.open(io.BytesIO(source.read(int(place)).data)).convert("RGB"))
-                for place in order[at : at + batch]
+                transform(Image.open(io.BytesIO(source.read(int(index)).data)).convert("RGB"))
+                for index in order[at : at + batch]
             ]
             torch.stack(images)
             yield
 
 
-def race(
+def measure(
     path: str, batch: int = 50, rounds: int = 5, torchvision: bool = True
 ) -> dict[str, tuple[float, float, float]]:
-    """Return images a second of each candidate: median, least and most of the rounds.
+    """Return images per second of each loader: median, minimum and maximum of the rounds.
 
     Parameters
     ----------
     path
-        A RecordIO file of at least ``batch`` pictures; its index lies beside it.
+        RecordIO file of at least ``batch`` images, with its index beside it.
     batch, rounds
-        Images a batch, and how often each has its turn.
+        Images per batch, and rounds of each loader.
     torchvision
-        Whether it takes part.
+        Whether to measure torchvision.
     """
     cv2.setNumThreads(1)
     makers: dict[str, Callable[[], Generator[None, None, None]]] = {
@@ -133,7 +134,7 @@ def race(
     for _ in range(rounds):
         for name, make in makers.items():
             with contextlib.closing(make()) as batches:
-                for _ in range(_AHEAD):
+                for _ in range(_WARM_UP):
                     next(batches)
                 began = time.process_time()
                 for _ in range(_TIMED):

@@ -1,4 +1,4 @@
-"""What was measured, as tables for the terminal and for a page of the docs."""
+"""Tables of the inference benchmark, for the terminal and for Markdown pages."""
 
 from __future__ import annotations
 
@@ -8,14 +8,15 @@ from typing import Any
 
 from tabulate import tabulate
 
-from .floor import floor_ms
+from ..roofline import PRECISIONS, roofline_ms
 
 Row = dict[str, Any]
 Content = dict[str, Any]
+BOUNDS = ("adds", "bytes")
 
 
 def cases(rows: Iterable[Row]) -> Iterator[tuple[tuple[str, int, int], list[Row]]]:
-    """Yield model, size and batch of each race, and its rows."""
+    """Yield model, size and batch of each case, and its rows."""
 
     def key(row: Row) -> tuple[str, int, int]:
         return row["model"], row["size"], row["batch"]
@@ -24,8 +25,8 @@ def cases(rows: Iterable[Row]) -> Iterator[tuple[tuple[str, int, int], list[Row]
         yield case, list(group)
 
 
-def race_text(rows: Sequence[Row], threads: int) -> str:
-    """Return the table of each race, for the terminal."""
+def cases_text(rows: Sequence[Row], threads: int) -> str:
+    """Return a plain-text table for each case."""
     tables = []
     for (model, size, batch), group in cases(rows):
         lines = [
@@ -54,21 +55,21 @@ def _ratio(found: Row | None, form: str = "{:.2f}x") -> str:
 
 
 def rest_text(content: Content) -> str:
-    """Return what there is beside the races, for the terminal."""
+    """Return the other results as plain text: ratios of networks, throughput, roofline, missing."""
     parts = [tabulate(lines, heads) + "\n" for heads, lines in _between(content)]
     if content["throughput"]:
         heads, lines = _throughput(content)
         parts.append("Images a second of processes with one thread each\n")
         parts.append(tabulate(lines, heads, floatfmt=".1f") + "\n")
     if "peaks" in content:
-        heads, lines = _floors(content)
+        heads, lines = _roofline(content)
         parts += [tabulate(lines, heads, floatfmt=".1f"), _peaks(content) + "\n"]
-    parts += [f"without {who}: {reason}" for who, reason in missing(content).items()]
+    parts += [f"without {name}: {reason}" for name, reason in missing(content).items()]
     return "\n".join(parts)
 
 
 def missing(content: Content) -> dict[str, str]:
-    """Return why some are missing, by candidate, model and where."""
+    """Return the reasons for missing results, by backend, model and case."""
     return {
         f"{row['name']} ({', '.join(filter(None, (row['model'], row['case'])))})": row["reason"]
         for row in content["missing"]
@@ -76,7 +77,7 @@ def missing(content: Content) -> dict[str, str]:
 
 
 def _between(content: Content) -> Iterator[tuple[list[str], list[list[Any]]]]:
-    """Yield a table of each network that another one's time is compared with."""
+    """Yield a table for each pair of networks that were measured in the same rounds."""
 
     def key(row: Row) -> tuple[str, str]:
         return row["model"], row["to"]
@@ -115,33 +116,30 @@ def _throughput(content: Content) -> tuple[list[str], list[list[Any]]]:
     return heads, lines
 
 
-def _floors(content: Content) -> tuple[list[str], list[list[Any]]]:
-    heads = ["floor", "M multiply-adds", *(f"{p}: {k}, ms" for p in FLOORS for k in KINDS)]
+def _roofline(content: Content) -> tuple[list[str], list[list[Any]]]:
+    heads = ["roofline", "M multiply-adds", *(f"{p}: {k}, ms" for p in PRECISIONS for k in BOUNDS)]
     lines = []
     for row in content["costs"]:
-        times = [floor_ms(row, content["peaks"], precision) for precision in FLOORS]
+        times = [roofline_ms(row, content["peaks"], precision) for precision in PRECISIONS]
         lines.append([row["model"], row["macs"] / 1e6, *itertools.chain(*times)])
     return heads, lines
 
 
-FLOORS, KINDS = ("fp32", "int8"), ("adds", "bytes")
-
-
 def _peaks(content: Content) -> str:
     peaks = content["peaks"]
-    fastest = {kind: max(peaks[kind].items(), key=lambda item: item[1]) for kind in FLOORS}
+    fastest = {kind: max(peaks[kind].items(), key=lambda item: item[1]) for kind in PRECISIONS}
     speeds = [
-        f"{kind} {speed:.1f} G multiply-adds a second ({what})"
-        for kind, (what, speed) in fastest.items()
+        f"{kind} {speed:.1f} G multiply-adds a second ({library})"
+        for kind, (library, speed) in fastest.items()
     ]
     return (
-        f"Peaks with {content['threads']} threads: of products of matrices {', '.join(speeds)}; "
+        f"Peaks with {content['threads']} threads: of matrix products {', '.join(speeds)}; "
         f"of copying {peaks['copy']:.1f} GB/s, read and written."
     )
 
 
 def about(content: Content) -> str:
-    """Return one paragraph on machine and versions."""
+    """Return a paragraph on the machine and the versions."""
     machine = content["machine"]
     caches = ", ".join(f"{name} {size}" for name, size in machine["caches"].items())
     versions = ", ".join(f"{name} {version}" for name, version in content["versions"].items())
@@ -153,7 +151,7 @@ def about(content: Content) -> str:
 
 
 def markdown(content: Content) -> str:
-    """Return tables to paste into a page: one for each model and size, ratios first."""
+    """Return Markdown tables: one for each model and size, ratios first."""
     parts = [f"```sh\n{content['command']}\n```\n", about(content) + "\n"]
     by_model = itertools.groupby(content["rows"], lambda row: (row["model"], row["size"]))
     for (model, size), group in by_model:
@@ -163,8 +161,8 @@ def markdown(content: Content) -> str:
         heads, lines = _throughput(content)
         parts += ["**Images a second** of processes with one thread each\n", _github(heads, lines)]
     if "peaks" in content:
-        heads, lines = _floors(content)
-        parts += ["**The floor**\n", _github(heads, lines), _peaks(content) + "\n"]
+        heads, lines = _roofline(content)
+        parts += ["**Roofline**\n", _github(heads, lines), _peaks(content) + "\n"]
     return "\n".join(parts)
 
 

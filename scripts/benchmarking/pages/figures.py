@@ -1,4 +1,4 @@
-"""The plotly figures of the page."""
+"""Plotly figures of the inference benchmark."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import plotly.graph_objects as go
 
 from gluondense.reports.figures import FAINT, styled
 
-from .candidates import PRECISIONS
+from ..workers.backends import PRECISIONS
 
 Row = dict[str, Any]
 
-# A colour for all precisions of one engine, ours the warm ones.
+# One color per engine for all precisions; this project's are warm.
 COLORS = {
     "native": "#e0317b",
     "onednn": "#f08c00",
@@ -25,22 +25,22 @@ COLORS = {
     "torch.compile": "#5b3a94",
     "mxnet-zoo": "#667085",
 }
-OTHER = {True: "#c2410c", False: "#344054"}  # ours and peers that have no colour
+OTHER = {True: "#c2410c", False: "#344054"}  # this project's backends and peers without a color
 DASHES = {"fp32": "solid", "bf16": "dot", "int8": "dash"}
 BATCHES = ("#1d4ba8", "#84a9ec", "#12a594", "#f08c00", "#e0317b")
 
 
 def color(row: Row) -> str:
-    """Return the colour of a candidate."""
+    """Return the color of a row's backend."""
     name = row["name"].replace("_int8", "").replace("-int8", "").replace("-bf16", "")
     return COLORS.get(name, OTHER[row["ours"]])
 
 
 def ratio_figure(rows: Sequence[Row]) -> go.Figure:
-    """Plot time over the best peer's of the same precision, with the rounds' quartiles."""
+    """Plot ratios of times to the best peer of the same precision, with quartiles of the rounds."""
     names = list(dict.fromkeys(_label(row) for row in _by_precision(rows)))
     figure = go.Figure()
-    for place, batch in enumerate(dict.fromkeys(row["batch"] for row in rows)):
+    for number, batch in enumerate(dict.fromkeys(row["batch"] for row in rows)):
         group = [row for row in rows if row["batch"] == batch and row["to_best_peer"]]
         found = [row["to_best_peer"] for row in group]
         ratios = [ratio["ratio"] for ratio in found]
@@ -51,7 +51,7 @@ def ratio_figure(rows: Sequence[Row]) -> go.Figure:
             mode="markers",
             orientation="h",
             offsetgroup=str(batch),
-            marker={"color": BATCHES[place % len(BATCHES)], "size": 9},
+            marker={"color": BATCHES[number % len(BATCHES)], "size": 9},
             error_x={
                 "array": [ratio["quartiles"][1] - ratio["ratio"] for ratio in found],
                 "arrayminus": [ratio["ratio"] - ratio["quartiles"][0] for ratio in found],
@@ -63,7 +63,7 @@ def ratio_figure(rows: Sequence[Row]) -> go.Figure:
         )
     figure.add_vline(x=1, line={"color": FAINT, "width": 1, "dash": "dot"})
     figure.update_layout(
-        scattermode="group",  # batches side by side, not on top of each other
+        scattermode="group",  # side by side instead of overlapping
         margin={"l": 150, "r": 24, "t": 40, "b": 48},
         legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
     )
@@ -74,20 +74,20 @@ def ratio_figure(rows: Sequence[Row]) -> go.Figure:
 
 
 def latency_figure(rows: Sequence[Row], key: str) -> go.Figure:
-    """Plot ms an image against the batch or the size."""
+    """Plot the time per image against ``key``: ``"batch"`` or ``"size"``."""
     titles = {"batch": "images at a time", "size": "height and width of the image"}
     return _lines(rows, key, "median_ms", "quartiles_ms", (titles[key], "ms an image"))
 
 
 def throughput_figure(rows: Sequence[Row]) -> go.Figure:
-    """Plot images a second against the number of processes."""
+    """Plot images per second against the number of processes."""
     return _lines(
         rows, "workers", "images_per_s", "quartiles", ("processes of one thread", "images a second")
     )
 
 
 def memory_figure(rows: Sequence[Row]) -> go.Figure:
-    """Plot the memory that a process holds after its first prediction."""
+    """Plot a process's resident memory after its first prediction."""
     rows = _by_precision(rows)
     figure = go.Figure(
         go.Bar(
@@ -103,7 +103,7 @@ def memory_figure(rows: Sequence[Row]) -> go.Figure:
 
 
 def start_figure(rows: Sequence[Row]) -> go.Figure:
-    """Plot the parts of the time from the start of a process to its first prediction."""
+    """Plot imports, loading and the first prediction of a process."""
     rows = _by_precision(rows)
     parts = (
         ("imports", "#1d4ba8", [row["import_s"] for row in rows]),
@@ -130,7 +130,7 @@ def start_figure(rows: Sequence[Row]) -> go.Figure:
     figure.update_layout(
         barmode="stack", legend={"orientation": "h", "y": 1.02, "yanchor": "bottom"}
     )
-    # Who compiles for a minute would leave the others no room.
+    # A backend that compiles for a minute would compress the other bars.
     totals = [row["first_s"] for row in rows]
     figure.update_xaxes(range=[0, min(1.05 * max(totals), 4 * statistics.median(totals))])
     return _bars(figure, len(rows), "seconds to the first prediction")

@@ -1,7 +1,7 @@
-"""ONNX Runtime behind Python's own HTTP server: the plain process that a model server is beside.
+"""ONNX Runtime behind Python's HTTP server, the baseline for model servers.
 
-``python -m benchmarking.onnx_server EXPORT PORT THREADS`` serves ``EXPORT.onnx``, a picture
-a request, one prediction at a time with all threads while others are being read.
+``python -m benchmarking.workers.onnx_server EXPORT PORT THREADS`` serves ``EXPORT.onnx``. A request
+has one image; predictions run one at a time with all threads, while other requests are decoded.
 """
 
 from __future__ import annotations
@@ -22,32 +22,32 @@ TOP = 5
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Answers as the service of the archives does."""
+    """Gives the same answers as the service in the archives."""
 
     protocol_version = "HTTP/1.1"
-    # The answer in one packet, at once.
+    # Send the answer in one packet, without delay.
     wbufsize = -1
     disable_nagle_algorithm = True
 
     session: Any
     about: dict[str, Any]
-    turn = threading.Lock()
+    lock = threading.Lock()
 
     def do_GET(self) -> None:  # http.server's name
-        """Say that the server is there."""
-        self._say(200, "ready")
+        """Report that the server is ready."""
+        self._send(200, "ready")
 
     def do_POST(self) -> None:
-        """Classify the picture in the body."""
+        """Classify the image in the body."""
         body = self.rfile.read(int(self.headers.get("content-length", 0)))
         _, channels, height, width = self.about["input_shape"]
         try:
             pixels = decode_image(io.BytesIO(body), "the body", channels, (height, width))
         except ValueError as error:
-            self._say(400, str(error))
+            self._send(400, str(error))
             return
         data = normalize(pixels[None], self.about["mean"], self.about["std"])
-        with self.turn:
+        with self.lock:
             (logits,) = self.session.run(None, {self.about["input_name"]: data})
         powers = np.exp(logits[0] - logits[0].max())
         row = powers / powers.sum()
@@ -57,9 +57,9 @@ class Handler(BaseHTTPRequestHandler):
             {"class": names[index] if names else str(index), "probability": float(row[index])}
             for index in best
         ]
-        self._say(200, found)
+        self._send(200, found)
 
-    def _say(self, status: int, content: object) -> None:
+    def _send(self, status: int, content: object) -> None:
         body = json.dumps(content).encode()
         self.send_response(status)
         self.send_header("Content-Type", "application/json")
@@ -68,7 +68,7 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, *args: Any) -> None:
-        """Say nothing of each request."""
+        """Do not log requests."""
 
 
 def main(prefix: str, port: int, threads: int) -> None:

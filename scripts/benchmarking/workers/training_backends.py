@@ -1,7 +1,7 @@
-"""What can train a network in the benchmark: this project's settings and their peers, one row each.
+"""Training backends of the benchmark: this project's settings and their peers.
 
-A builder runs in a process of its own and returns a function that does one step, update included,
-and waits for it; and how many megabytes its executor planned, 0 where nobody knows.
+A backend is built in a worker process. It is a function that runs one step with its update and
+waits for it, and a function that returns the megabytes its executor planned, 0 if unknown.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ Build = Callable[[str, int, int, int], "tuple[Step, Callable[[], int]]"]
 
 
 @dataclasses.dataclass(frozen=True)
-class Trainer:
-    """Something that trains a network.
+class TrainingBackend:
+    """A backend that trains a network.
 
     Parameters
     ----------
     build
-        Makes the step from the network's name, the batch, the image's side and the threads.
+        Creates both functions from the network's name, batch size, image size and threads.
     needs
         Modules that must be installed.
     ours
-        Whether it is this project's, not a peer.
+        Whether the backend is this project's, as opposed to a peer.
     """
 
     build: Build
@@ -37,7 +37,6 @@ def _mxnet(memory_efficient: Any, native: bool = False) -> Build:
         import mxnet as mx
         from mxnet import gluon
 
-        # By their full names, as this file is run by path.
         from gluondense.training import TrainStep
         from gluondense.zoo import get_model
 
@@ -85,14 +84,14 @@ def _torch(compiled: bool = False, checkpointed: bool = False) -> Build:
     return build
 
 
-TRAINERS: dict[str, Trainer] = {
-    "plain": Trainer(_mxnet(False), ("mxnet",), ours=True),
-    "light": Trainer(_mxnet("light"), ("mxnet",), ours=True),
-    "balanced": Trainer(_mxnet("balanced"), ("mxnet",), ours=True),
-    "most": Trainer(_mxnet("most"), ("mxnet",), ours=True),
-    "native": Trainer(_mxnet(False, native=True), ("mxnet",), ours=True),
-    "native-balanced": Trainer(_mxnet(True, native=True), ("mxnet",), ours=True),
-    "torch": Trainer(_torch(), ("torch",)),
-    "torch.compile": Trainer(_torch(compiled=True), ("torch",)),
-    "torch-checkpoint": Trainer(_torch(checkpointed=True), ("torch",)),
+BACKENDS: dict[str, TrainingBackend] = {
+    "plain": TrainingBackend(_mxnet(False), ("mxnet",), ours=True),
+    "light": TrainingBackend(_mxnet("light"), ("mxnet",), ours=True),
+    "balanced": TrainingBackend(_mxnet("balanced"), ("mxnet",), ours=True),
+    "most": TrainingBackend(_mxnet("most"), ("mxnet",), ours=True),
+    "native": TrainingBackend(_mxnet(False, native=True), ("mxnet",), ours=True),
+    "native-balanced": TrainingBackend(_mxnet(True, native=True), ("mxnet",), ours=True),
+    "torch": TrainingBackend(_torch(), ("torch",)),
+    "torch.compile": TrainingBackend(_torch(compiled=True), ("torch",)),
+    "torch-checkpoint": TrainingBackend(_torch(checkpointed=True), ("torch",)),
 }

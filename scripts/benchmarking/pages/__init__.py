@@ -1,0 +1,1 @@
+"""Tables and HTML pages of benchmark results."""
