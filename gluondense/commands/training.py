@@ -17,7 +17,7 @@ from ..training.settings import add_flags, comma_separated_integers
 from .arguments import Parser
 
 if TYPE_CHECKING:
-    from ..training.loop import RunResult
+    from ..training.run import RunResult
 
 NOT_FLAGS = {"model", "model_args", "recipe"}  # fields that make_parser adds by hand or not at all
 
@@ -195,9 +195,8 @@ def _summary(result: RunResult, config: TrainConfig) -> str:
         )
     images = "test" if config.data.dataset in IN_MEMORY else "validation"
     metric = find_task(config.task.name).best
-    last, best = (f"{row[metric.column]:{metric.format}}" for row in (result.last, result.best))
     return (
-        f"{images} {metric.name} {last} after epoch {result.epoch}, "
-        f"best {best} after epoch {result.best_epoch}, "
+        f"{images} {metric.name} {metric.show(result.last)} after epoch {result.epoch}, "
+        f"best {metric.show(result.best)} after epoch {result.best_epoch}, "
         f"{result.wall_s / 60:.1f} min; report: {result.out_dir}/report.html"
     )

@@ -22,22 +22,26 @@ MAX_LABELS = 20  # with more classes, the cells of the confusion matrix have no 
 def history_figure(
     finished: Sequence[float],
     losses: Mapping[str, Sequence[float]],
-    accuracies: Mapping[str, Sequence[float]],
+    scores: Mapping[str, Sequence[float]],
     rates: tuple[Sequence[float], Sequence[float]],
     epochs: int,
+    score: str = "accuracy",
+    form: str = ".2%",
 ) -> go.Figure:
-    """Plot training and test losses and accuracies per epoch, and the learning rate below.
+    """Plot training and test losses and scores per epoch, and the learning rate below.
 
     Parameters
     ----------
     finished
         The finished epochs.
-    losses, accuracies
-        Training and test values at these epochs, by name.
+    losses, scores
+        Training and test values at these epochs, by name; the test values last.
     rates
         Epochs, with fractions, and the learning rates at these points.
     epochs
         End of the horizontal axis.
+    score, form
+        Name and format of the scores.
     """
     figure = make_subplots(
         rows=2,
@@ -47,14 +51,10 @@ def history_figure(
         vertical_spacing=0.09,
         specs=[[{"secondary_y": True}], [{}]],
     )
-    styles = (
-        (LOSS, "circle-open", "solid", ".4f"),
-        (LOSS, "square-open", "dot", ".4f"),
-        (TRAIN, "cross-open", "solid", ".2%"),
-        (TEST, "triangle-up-open", "solid", ".2%"),
-    )
-    curves = {**losses, **accuracies}.items()
-    for (name, values), (color, symbol, dash, form) in zip(curves, styles):
+    loss_styles = (LOSS, "circle-open", "solid"), (LOSS, "square-open", "dot")
+    score_styles = (TRAIN, "cross-open", "solid"), (TEST, "triangle-up-open", "solid")
+    styles = [*loss_styles[-len(losses) :], *score_styles[-len(scores) :]]
+    for (name, values), (color, symbol, dash) in zip({**losses, **scores}.items(), styles):
         figure.add_scatter(
             x=finished,
             y=values,
@@ -62,10 +62,10 @@ def history_figure(
             mode="lines+markers",
             line={"color": color, "dash": dash, "width": 2},
             marker={"symbol": symbol, "size": 8},
-            hovertemplate=f"%{{y:{form}}}",
+            hovertemplate=f"%{{y:{form if name in scores else '.4f'}}}",
             row=1,
             col=1,
-            secondary_y=name in accuracies,
+            secondary_y=name in scores,
         )
     figure.add_scatter(
         x=rates[0],
@@ -85,8 +85,8 @@ def history_figure(
     )
     figure.update_yaxes(title="loss", rangemode="tozero", row=1, col=1, secondary_y=False)
     figure.update_yaxes(
-        title="accuracy",
-        tickformat=".3~p",
+        title=score,
+        tickformat=".3~p" if form.endswith("%") else ".3~g",
         tickmode="auto",
         showgrid=False,
         row=1,

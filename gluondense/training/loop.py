@@ -7,7 +7,6 @@ import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
 from typing import Any, Optional, Union
 
 import numpy as np
@@ -23,50 +22,8 @@ from .observers.files import RunFiles, restore
 from .observers.moving_average import MovingAverage
 from .observers.progress import ProgressLog
 from .observers.signals import StopOnSignal
-from .run import Run, build_run
+from .run import Run, RunResult, build_run
 from .run_folder import RunFolder
-
-
-@dataclass(frozen=True)
-class RunResult:
-    """The end of a run.
-
-    Parameters
-    ----------
-    out_dir
-        The run's folder.
-    epoch, step
-        Finished epochs and optimizer steps.
-    last, best
-        Rows of the log: the last epoch and the best one; empty before the first.
-    wall_s
-        Seconds of training, over all resumes.
-    stopped_by
-        Number of the signal that ended the run early, or None.
-    """
-
-    out_dir: str
-    epoch: int
-    step: int
-    last: dict[str, float] = field(repr=False)
-    best: dict[str, float] = field(repr=False)
-    wall_s: float
-    stopped_by: Optional[int] = None
-
-    @property
-    def test_accuracy(self) -> Optional[float]:
-        """Accuracy on the test set after the last epoch."""
-        return self.last.get("test_acc")
-
-    @property
-    def best_accuracy(self) -> Optional[float]:
-        """Accuracy on the test set after the best epoch."""
-        return self.best.get("test_acc")
-
-    @property
-    def best_epoch(self) -> Optional[int]:
-        """Number of the best epoch, from 1."""
-        return int(self.best["epoch"]) if self.best else None
 
 
 def fit(
@@ -288,15 +245,14 @@ def _observers(
 
 
 def _result(run: Run, folder: RunFolder, signum: int) -> RunResult:
-    state, best = run.state, run.task.best
-    sign = 1 if best.higher_is_better else -1
+    state = run.state
     finished = state.epoch >= run.config.schedule.epochs
     return RunResult(
         out_dir=str(folder.path),
         epoch=state.epoch,
         step=state.step,
         last=state.log[-1] if state.log else {},
-        best=max(state.log, key=lambda row: sign * row[best.column], default={}),
+        best=run.task.best.best_row(state.log),
         wall_s=state.wall_s,
         stopped_by=None if finished or not signum else signum,
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,12 +13,14 @@ import numpy as np
 
 from ..analysis.costs import Summary, summary
 from ..files import write_bytes
-from ..reports.page import ClassifiedImage, columns, document, gallery, plot, section, tiles
+from ..reports.page import columns, document, plot, section, tiles
 from . import checkpoint
 from .checkpoint import Checkpoint
 from .config import TrainConfig
-from .run_folder import RunFolder, SavedPredictions
+from .run_folder import RunFolder
 from .schedule import make_schedule
+from .tasks.base import Metric, Task
+from .tasks.registry import find_task
 
 MAX_POINTS = 400  # of the learning rate's curve
 
@@ -30,7 +32,11 @@ class _Run:
     config: TrainConfig
     rows: list[dict[str, float]]
     best: Checkpoint
-    saved: SavedPredictions
+    predictions: dict[str, np.ndarray]
+
+    @cached_property
+    def task(self) -> type[Task]:
+        return find_task(self.config.task.name)
 
     @cached_property
     def cost(self) -> Summary:
@@ -56,11 +62,12 @@ def write_report(path: Union[str, os.PathLike]) -> Path:
         If the folder holds no run, or the run has no finished epoch.
     """
     folder = RunFolder(path)
-    config, rows, saved = folder.config(), folder.rows(), folder.predictions()
-    if not rows or saved is None:
+    config, rows, predictions = folder.config(), folder.rows(), folder.predictions()
+    if not rows or predictions is None:
         raise FileNotFoundError(f"{folder.path} has no finished epoch: there is nothing to report.")
-    run = _Run(config, rows, checkpoint.load(folder.best), saved)
-    body = "\n".join((tiles(_tiles(run)), _history(run), *_predictions(run), _tables(run)))
+    run = _Run(config, rows, checkpoint.load(folder.best), predictions)
+    sections = run.task.report_sections(predictions, run.best.class_names)
+    body = "\n".join((tiles(_tiles(run)), _history(run), *sections, _tables(run)))
     page = document(f"{config.model.name} on {config.data.dataset}", _subtitle(run), body)
     write_bytes(folder.report, page.encode())
     return folder.report
@@ -75,10 +82,10 @@ def _subtitle(run: _Run) -> str:
 
 
 def _tiles(run: _Run) -> list[tuple[str, str]]:
-    last, best = run.rows[-1], run.best.metrics
+    last, best, metric = run.rows[-1], run.best.metrics, run.task.best
     return [
-        (f"{best['test_acc']:.2%}", f"best test accuracy, epoch {best['epoch']:.0f}"),
-        (f"{last['test_acc']:.2%}", "last test accuracy"),
+        (metric.show(best), f"best test {metric.name}, epoch {best['epoch']:.0f}"),
+        (metric.show(last), f"last test {metric.name}"),
         (_short(run.cost.params), "parameters"),
         (_short(run.cost.macs), "multiply-adds an image"),
         (_duration(last["wall_s"]), "training time"),
@@ -87,21 +94,32 @@ def _tiles(run: _Run) -> list[tuple[str, str]]:
 
 
 def _history(run: _Run) -> str:
-    # Imported here, as below, because plotly takes a second to import.
+    # Imported here because plotly takes a second to import.
     from ..reports.figures import history_figure
 
-    def column(name: str) -> list[float]:
-        return [row[name] for row in run.rows]
+    def curves(name: str) -> dict[str, list[float]]:
+        return {
+            title: [row[metric.column] for row in run.rows] for title, metric in _metrics(run, name)
+        }
 
+    best = run.task.best
     figure = history_figure(
-        column("epoch"),
-        {"train loss": column("train_loss"), "test loss": column("test_loss")},
-        {"train accuracy": column("train_acc"), "test accuracy": column("test_acc")},
+        [row["epoch"] for row in run.rows],
+        curves("loss"),
+        curves(best.name),
         _learning_rates(run),
         run.config.schedule.epochs,
+        best.name,
+        best.format,
     )
-    note = "Loss and accuracy after each epoch, learning rate at each step."
+    note = f"Loss and {best.name} after each epoch, learning rate at each step."
     return section("Training", plot(figure), note)
+
+
+def _metrics(run: _Run, name: str) -> Iterator[tuple[str, Metric]]:
+    """Yield the metrics of a name on the training and the test set, with titles."""
+    for part, metrics in (("train", run.task.train_metrics), ("test", run.task.test_metrics)):
+        yield from ((f"{part} {name}", metric) for metric in metrics if metric.name == name)
 
 
 def _learning_rates(run: _Run) -> tuple[list[float], list[float]]:
@@ -111,37 +129,6 @@ def _learning_rates(run: _Run) -> tuple[list[float], list[float]]:
     schedule = make_schedule(run.config.schedule, run.config.optimizer.lr, per_epoch)
     steps = sorted({int(step) for step in np.linspace(0, done - 1, min(done, MAX_POINTS))})
     return [step / per_epoch for step in steps], [schedule(step) for step in steps]
-
-
-def _predictions(run: _Run) -> Iterable[str]:
-    from ..reports.figures import MAX_CLASSES, confusion_figure, recall_figure
-
-    saved, names = run.saved, run.best.class_names
-    predictions = saved.predictions
-    note = (
-        f"The {predictions.readable.sum():,} test images after epoch {saved.epoch}, the best; "
-        f"{len(predictions.misclassified()):,} are taken for another class."
-    )
-    if len(names) > MAX_CLASSES:
-        note += f" Shown are the {MAX_CLASSES} of {len(names):,} classes with the most mistakes."
-    plots = plot(confusion_figure(predictions, names)) + plot(recall_figure(predictions, names))
-    yield section("Confusion", f'<div class="split">{plots}</div>', note)
-    first = _images(run, range(len(saved.first_images)), saved.first_images)
-    yield section("Predictions", gallery(first), "The first images of the test set.")
-    worst = _images(run, saved.worst, saved.worst_images)
-    note = "Wrong answers that the network was surest of."
-    yield section("Worst mistakes", gallery(worst), note)
-
-
-def _images(
-    run: _Run, indices: Iterable[int], pixels: Iterable[np.ndarray]
-) -> Iterable[ClassifiedImage]:
-    predictions, names = run.saved.predictions, run.best.class_names
-    for index, image in zip(indices, pixels):
-        if predictions.readable[index]:
-            label, predicted = predictions.labels[index], predictions.predicted[index]
-            probability = predictions.top_probabilities[index, 0]
-            yield ClassifiedImage(index, image, names[label], names[predicted], probability)
 
 
 def _tables(run: _Run) -> str:
@@ -160,8 +147,7 @@ def _tables(run: _Run) -> str:
         "steps": f"{last['step']:,.0f}",
         "training time": _duration(last["wall_s"]),
         "CPU time": _duration(last["cpu_s"]),
-        "last train loss": f"{last['train_loss']:.4f}",
-        "last test loss": f"{last['test_loss']:.4f}",
+        **{f"last {title}": metric.show(last) for title, metric in _metrics(run, "loss")},
         **best.versions,
     }
     # A report may be published, and data_dir is a local path; model_args repeats the spec.

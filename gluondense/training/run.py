@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Callable
+from dataclasses import dataclass, field
+from typing import Callable, Optional
 
 import mxnet as mx
 from mxnet import gluon
@@ -71,6 +71,48 @@ class Run:
         main, details = ([m.column for m in metrics if m.detail == detail] for detail in (0, 1))
         times = ["images_per_s", "epoch_s", "wall_s", "cpu_s"]
         return ["epoch", "step", "lr", *main, *times, *details]
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """The end of a run.
+
+    Parameters
+    ----------
+    out_dir
+        The run's folder.
+    epoch, step
+        Finished epochs and optimizer steps.
+    last, best
+        Rows of the log: the last epoch and the best one; empty before the first.
+    wall_s
+        Seconds of training, over all resumes.
+    stopped_by
+        Number of the signal that ended the run early, or None.
+    """
+
+    out_dir: str
+    epoch: int
+    step: int
+    last: dict[str, float] = field(repr=False)
+    best: dict[str, float] = field(repr=False)
+    wall_s: float
+    stopped_by: Optional[int] = None
+
+    @property
+    def test_accuracy(self) -> Optional[float]:
+        """Accuracy on the test set after the last epoch."""
+        return self.last.get("test_acc")
+
+    @property
+    def best_accuracy(self) -> Optional[float]:
+        """Accuracy on the test set after the best epoch."""
+        return self.best.get("test_acc")
+
+    @property
+    def best_epoch(self) -> Optional[int]:
+        """Number of the best epoch, from 1."""
+        return int(self.best["epoch"]) if self.best else None
 
 
 def build_run(config: TrainConfig, workers: Workers) -> Run:

@@ -7,41 +7,15 @@ import json
 import math
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Callable, Optional, Union
+from typing import Optional, Union
 
 import numpy as np
 
-from ..analysis.predictions import Predictions
 from ..files import replacing, write_bytes
 from .config import TrainConfig
 
 CONTENTS = ("config.json", "log.csv", "checkpoints", "answers.npz", "report.html", "events")
-IMAGES = 24  # images of each gallery in the report
-
-
-@dataclass(frozen=True)
-class SavedPredictions:
-    """A network's predictions on the test set, with the images that the report shows.
-
-    Parameters
-    ----------
-    predictions
-        The predictions for all images.
-    epoch
-        The epoch after which they were made, counted from 1.
-    first_images
-        The first images of the test set, uint8 (n, H, W, C).
-    worst, worst_images
-        Indices of the most confident mistakes, and their images.
-    """
-
-    predictions: Predictions
-    epoch: int
-    first_images: np.ndarray
-    worst: np.ndarray
-    worst_images: np.ndarray
 
 
 class RunFolder:
@@ -157,45 +131,18 @@ class RunFolder:
             file.flush()
             os.fsync(file.fileno())
 
-    def save_predictions(
-        self, predictions: Predictions, epoch: int, images: Callable[[np.ndarray], np.ndarray]
-    ) -> None:
-        """Save the best network's predictions and the images that the report shows.
-
-        Parameters
-        ----------
-        predictions
-            Predictions for the whole test set.
-        epoch
-            The epoch after which they were made, counted from 1.
-        images
-            Function from indices of test images to the images, uint8 (n, H, W, C).
-        """
-        worst = predictions.misclassified()[:IMAGES]
-        first = np.arange(min(IMAGES, len(predictions.labels)))
+    def save_predictions(self, arrays: Mapping[str, np.ndarray]) -> None:
+        """Save the arrays that the report shows of the best network's predictions."""
         with replacing(self.path / "answers.npz") as new, open(new, "wb") as file:
-            np.savez_compressed(
-                file,
-                **asdict(predictions),
-                epoch=epoch,
-                first_images=images(first),
-                worst=worst,
-                worst_images=images(worst),
-            )
+            np.savez_compressed(file, **arrays)
 
-    def predictions(self) -> Optional[SavedPredictions]:
+    def predictions(self) -> Optional[dict[str, np.ndarray]]:
         """Read what :meth:`save_predictions` saved, None if there is nothing."""
         path = self.path / "answers.npz"
         if not path.is_file():
             return None
         with np.load(path) as arrays:
-            return SavedPredictions(
-                Predictions(**{field.name: arrays[field.name] for field in fields(Predictions)}),
-                int(arrays["epoch"]),
-                arrays["first_images"],
-                arrays["worst"],
-                arrays["worst_images"],
-            )
+            return dict(arrays)
 
 
 def _line(row: Mapping[str, float]) -> str:

@@ -33,7 +33,7 @@ def test_report_is_one_file_that_needs_nothing_else(run):
     assert EVIL not in page
     assert "&lt;script&gt;console" in body
     assert not re.findall(r"(?:src|href)=[\"'](?!data:)", body)
-    assert body.count("<img ") == 24 + len(RunFolder(run).predictions().worst)
+    assert body.count("<img ") == 24 + len(RunFolder(run).predictions()["worst"])
     for fact in ("densenet121 on synthetic", "block_config", "best test accuracy", "mxnet"):
         assert fact in body
     assert str(run) not in page

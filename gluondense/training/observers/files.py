@@ -6,6 +6,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Optional
 
+import numpy as np
+
 from .. import checkpoint
 from ..config import TrainConfig
 from ..report import write_report
@@ -60,11 +62,10 @@ class RunFiles(Observer):
         if result.is_best:
             self._write(run, self._folder.best)
             size = run.config.data.input_size
-            self._folder.save_predictions(
-                result.predictions,
-                run.state.epoch,
-                lambda indices: run.data.read_test_images(indices, size),
+            arrays = run.task.report_arrays(
+                result.predictions, lambda indices: run.data.read_test_images(indices, size)
             )
+            self._folder.save_predictions({**arrays, "epoch": np.asarray(run.state.epoch)})
         self.on_save(run)
 
     def on_end(self, run: Run) -> None:

@@ -86,6 +86,6 @@ def epoch_line(run: Run, result: EpochResult) -> str:
     for metric in (*task.train_metrics, *task.test_metrics):
         if metric.title:
             mark = " (best)" if metric == task.best and result.is_best else ""
-            fields.append(f"{metric.title} {row[metric.column]:{metric.format}}{mark}")
+            fields.append(f"{metric.title} {metric.show(row)}{mark}")
     left = (epochs - epoch) * row["epoch_s"]
     return "  ".join([*fields, f"{row['images_per_s']:,.0f} images/s", f"{left / 60:.0f} min left"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, Callable, ClassVar
 
 import numpy as np
 from mxnet import gluon
@@ -45,6 +45,22 @@ class Metric:
     higher_is_better: bool = True
     total: str = ""
     detail: bool = False
+
+    def show(self, row: Mapping[str, float]) -> str:
+        """Return the value in a row of the log as text."""
+        return f"{row[self.column]:{self.format}}"
+
+    def best_row(self, log: Sequence[dict[str, float]]) -> dict[str, float]:
+        """Return the best row of a log, an empty one if the log is empty.
+
+        Examples
+        --------
+        >>> loss = Metric("test_loss", "loss", higher_is_better=False)
+        >>> loss.best_row([{"test_loss": 0.7}, {"test_loss": 0.6}])
+        {'test_loss': 0.6}
+        """
+        best = max if self.higher_is_better else min
+        return best(log, key=lambda row: row[self.column], default={})
 
     def improves(self, row: Mapping[str, float], log: Sequence[Mapping[str, float]]) -> bool:
         """Return whether a row is better than all rows of a log.
@@ -134,3 +150,33 @@ class Task(ABC):
     @abstractmethod
     def metrics(self, predictions: Any) -> dict[str, float]:
         """Return all ``test_metrics`` by column, ``test_loss`` among them."""
+
+    @staticmethod
+    def report_arrays(
+        predictions: Any, images: Callable[[np.ndarray], np.ndarray]
+    ) -> dict[str, np.ndarray]:
+        """Return what the run's folder keeps of the best predictions; by default nothing.
+
+        Parameters
+        ----------
+        predictions
+            Predictions for the whole test set.
+        images
+            Function from indices of test images to the images, uint8 (n, H, W, C).
+        """
+        return {}
+
+    @staticmethod
+    def report_sections(
+        arrays: Mapping[str, np.ndarray], class_names: Sequence[str]
+    ) -> Iterable[str]:
+        """Return HTML sections of the report about the best predictions; by default none.
+
+        Parameters
+        ----------
+        arrays
+            The result of :meth:`report_arrays`, and ``epoch``, counted from 1.
+        class_names
+            Names of the classes.
+        """
+        return ()

@@ -14,6 +14,7 @@ from ...analysis.predictions import Predictions, evaluate
 from ...data.datasets.registry import DatasetInfo
 from ..sections import TaskConfig
 from .base import Metric, Task
+from .classification_report import report_arrays, report_sections
 from .distillation import DistillationLoss, load_teacher
 from .targets import mix, soft_labels
 
@@ -42,6 +43,8 @@ class Classification(Task):
         Metric("test_top5", "top-5 accuracy", detail=True),
     )
     best = ACCURACY
+    report_arrays = staticmethod(report_arrays)
+    report_sections = staticmethod(report_sections)
 
     def __init__(
         self, config: TaskConfig, info: DatasetInfo, devices: Sequence[mx.Context]

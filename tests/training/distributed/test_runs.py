@@ -164,7 +164,7 @@ def test_uneven_shares_finish_and_count_each_image_once(launch_tiny):
     assert rows[-1]["step"] == 12
     assert losses[-1] < losses[0]
     saved = RunFolder(folder).predictions()
-    np.testing.assert_array_equal(saved.predictions.labels, load_dataset("synthetic").test_labels)
+    np.testing.assert_array_equal(saved["labels"], load_dataset("synthetic").test_labels)
 
 
 @pytest.mark.slow

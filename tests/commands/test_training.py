@@ -1,0 +1,80 @@
+"""The flags of the three training commands, which follow from the configuration's fields."""
+
+from __future__ import annotations
+
+import importlib
+
+import pytest
+
+from gluondense.training.sections import FIELDS
+
+COMMANDS = ("train_fashion_mnist", "train_cifar", "train_imagenet")
+# Flags of the version before the flags were derived, for each command besides COMMON.
+COMMON = """--batch-size --compression --data-dir --epochs --gpus --help --kvstore --lr --model
+--no-progress --out --recipe --resume --seed --set -h"""
+EARLIER = {
+    "train_fashion_mnist": """--accumulate --dataset --dtype --fallback-digits --memory-efficient
+        --resize --sync-bn""",
+    "train_cifar": """--cutmix --drop-rate --ema --keep --label-smoothing --log-interval --lr-decay
+        --lr-decay-epoch --lr-mode --mixup --momentum --num-epochs --num-gpus --save-dir
+        --save-steps --tensorboard --warmup-epochs --wd""",
+    "train_imagenet": """--accumulate --augment --bad --crop-ratio --cutmix --dtype --ema
+        --ground-truth --hard-weight --input-size --interpolation --keep --label-smoothing
+        --log-interval --lr-decay --lr-decay-epoch --lr-decay-period --lr-mode --memory-efficient
+        --mixup --mixup-alpha --mixup-off-epoch --mode --momentum --no-lr-scaling --no-wd
+        --num-data-workers --num-epochs --num-gpus --rec-train --rec-val --save-dir --save-steps
+        --sync-bn --teacher --temperature --tensorboard --use-rec --warmup-epochs --warmup-lr --wd
+        -j""",
+}
+
+
+def load(name):
+    return importlib.import_module(f"gluondense.commands.{name}")
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_flags_of_earlier_versions_remain(name):
+    flags = {flag for action in load(name)._parser()._actions for flag in action.option_strings}
+    assert set((COMMON + " " + EARLIER[name]).split()) <= flags
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_each_field_has_a_flag(name):
+    described = {action.dest for action in load(name)._parser()._actions}
+    by_hand = {"model_args"} | ({"dataset"} if name != "train_fashion_mnist" else set())
+    assert set(FIELDS) - by_hand <= described
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_without_flags_the_recipe_decides(name):
+    module = load(name)
+    config, out = module.make_config(module._parser().parse_args([]))
+    assert out == f"runs/{config.model.name}-{config.recipe}"
+    default = module._parser().format_help().split("default: ")[1].split()[0]
+    assert config.recipe == default
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        ("--wd 0.002 --momentum=0.5", {"wd": 0.002, "momentum": 0.5}),
+        ("--label-smoothing --mixup", {"label_smoothing": 0.1, "mixup": 0.2}),
+        ("--mixup 0.4 --cutmix 1", {"mixup": 0.4, "cutmix": 1.0}),
+        ("--mixup-alpha 0.3 --mixup", {"mixup": 0.3}),
+        ("--memory-efficient", {"memory_efficient": True}),
+        ("--memory-efficient=light", {"memory_efficient": "light"}),
+        ("--no-native --no-drop-last --sync-bn", {"native": False, "sync_bn": True}),
+        ("--no-wd", {"no_decay_bn": True}),
+        ("--num-gpus 2", {"gpus": (0, 1)}),
+        ("--gpus 3,1 --num-gpus 4", {"gpus": (3, 1)}),
+        ("--epochs=4 --lr-decay-period=1", {"lr_steps": (0.25, 0.5, 0.75)}),
+        ("--lr-steps 0.2,0.4 --lr-mode step", {"lr_steps": (0.2, 0.4), "schedule": "step"}),
+        ("--augment none --teacher dpn92", {"augment": (), "teacher": "dpn92"}),
+    ],
+)
+def test_flags_set_fields(name, flags, expected):
+    module = load(name)
+    config, _ = module.make_config(module._parser().parse_args(flags.split()))
+    values = config.flat()
+    assert {key: values[key] for key in expected} == expected
