@@ -21,9 +21,9 @@ class Command(NamedTuple):
 COMMANDS = {
     "models": Command("models", "list the names of the networks"),
     "stats": Command("model_stats", "count parameters, multiply-adds, activations, memory"),
-    "train fashion-mnist": Command("train_fashion_mnist", "train on Fashion-MNIST or digits"),
-    "train cifar": Command("train_cifar", "train on CIFAR-10, CIFAR-100 or SVHN"),
-    "train imagenet": Command("train_imagenet", "train on ImageNet or a folder of images"),
+    "train fashion-mnist": Command("train.fashion_mnist", "train on Fashion-MNIST or digits"),
+    "train cifar": Command("train.cifar", "train on CIFAR-10, CIFAR-100 or SVHN"),
+    "train imagenet": Command("train.imagenet", "train on ImageNet or a folder of images"),
     "evaluate": Command("evaluate", "measure accuracy on a test set"),
     "export": Command("export", "export a trained network for MXNet or ONNX"),
     "predict": Command("predict", "classify images"),

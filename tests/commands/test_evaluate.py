@@ -31,7 +31,7 @@ def run(tmp_path_factory, root):
     make_recordio(folder / "a", list_folders(make_folders(folder / "train")))
     rec = str(folder / "a.rec")
     args = ["--rec-train", rec, "--rec-val", rec, *SMALL, "--epochs=3", "--set=dropout=0"]
-    train = load_script(root, "train_imagenet")
+    train = load_script(root, "train.imagenet")
     assert (
         train.main([*args, "--lr-mode=cosine", "--augment=flip", "--out", str(folder / "run")]) == 0
     )

@@ -1,4 +1,4 @@
-"""Helpers of several test modules, from commands/test_train_imagenet.py."""
+"""Arguments and modules of commands, for several test modules."""
 
 from __future__ import annotations
 

@@ -59,7 +59,7 @@ def svhn(folder, each=40, extra=True):
 
 @pytest.fixture
 def script(root):
-    return load_script(root, "train_cifar")
+    return load_script(root, "train.cifar")
 
 
 def test_cifar10_from_files_a_folder_and_the_archive(tmp_path):

@@ -6,10 +6,10 @@ import argparse
 import sys
 from typing import Any, Optional
 
-from ..training.config import TrainConfig
-from ..training.recipes.fashion_mnist import RECIPES
-from . import training
-from .arguments import Parser
+from ...training.config import TrainConfig
+from ...training.recipes.fashion_mnist import RECIPES
+from ..arguments import Parser
+from . import common
 
 # The digits are resized so that the same network fits. They are not mirrored, as mirrored digits
 # are none, and 40 times fewer images need more epochs.
@@ -20,11 +20,11 @@ FALLBACK_EPOCHS = 10
 
 def main(argv: Optional[list[str]] = None) -> int:
     """Parse flags, train, print the result; return the process's exit code."""
-    return training.main(_parser().parse_args(argv), make_config)
+    return common.main(_parser().parse_args(argv), make_config)
 
 
 def _parser() -> Parser:
-    parser = training.make_parser(__doc__, RECIPES, "default")
+    parser = common.make_parser(__doc__, RECIPES, "default")
     parser.add_argument(
         "--fallback-digits",
         action="store_true",
@@ -41,17 +41,17 @@ def make_config(args: argparse.Namespace) -> tuple[TrainConfig, str]:
     ValueError
         If the flags contradict each other or a value is invalid.
     """
-    config, out = training.open_run(args, RECIPES, "default")
-    config = config.with_fields(**training.given_fields(args, config))
+    config, out = common.open_run(args, RECIPES, "default")
+    config = config.with_fields(**common.given_fields(args, config))
     if args.model is not None:
         config = config.with_model(args.model)
-    config = training.with_model_args(config, args)
+    config = common.with_model_args(config, args)
     return (_available(config) if args.fallback_digits else config), out
 
 
 def _available(config: TrainConfig) -> TrainConfig:
     """Return the configuration, changed to the digits if its data set is not available."""
-    from ..training.data import open_data
+    from ...training.data import open_data
 
     try:
         open_data(config.data)
@@ -65,7 +65,3 @@ def _available(config: TrainConfig) -> TrainConfig:
         changes: dict[str, Any] = {**FALLBACK, "epochs": FALLBACK_EPOCHS * config.schedule.epochs}
         return config.with_fields(resize=config.data.resize or FALLBACK_SIDE, **changes)
     return config
-
-
-if __name__ == "__main__":
-    sys.exit(main())

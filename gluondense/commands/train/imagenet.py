@@ -7,15 +7,14 @@ total batch size: --lr refers to the recipe's batch size, unless --no-lr-scaling
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 from typing import Any, Optional
 
-from ..training.config import TrainConfig
-from ..training.distributed.rank import launched_world_size
-from ..training.recipes.imagenet import IMAGENET_RECIPES
-from . import training
-from .arguments import Parser
+from ...training.config import TrainConfig
+from ...training.distributed.rank import launched_world_size
+from ...training.recipes.imagenet import IMAGENET_RECIPES
+from ..arguments import Parser
+from . import common
 
 HELPS = {
     "data_dir": "folder with train and val, in ILSVRC's layout",
@@ -26,11 +25,11 @@ HELPS = {
 
 def main(argv: Optional[list[str]] = None) -> int:
     """Parse flags, train, print the result; return the process's exit code."""
-    return training.main(_parser().parse_args(argv), make_config)
+    return common.main(_parser().parse_args(argv), make_config)
 
 
 def _parser() -> Parser:
-    parser = training.make_parser(__doc__, IMAGENET_RECIPES, "densenet", {"dataset"}, HELPS)
+    parser = common.make_parser(__doc__, IMAGENET_RECIPES, "densenet", {"dataset"}, HELPS)
     add = parser.add_argument
     add("--use-rec", action="store_true", help="read DATA_DIR/rec/train.rec and val.rec")
     add("--no-lr-scaling", action="store_true", help="use --lr for any batch size")
@@ -46,14 +45,14 @@ def make_config(args: argparse.Namespace) -> tuple[TrainConfig, str]:
     ValueError
         If the flags contradict each other or a value is invalid.
     """
-    config, out = training.open_run(args, IMAGENET_RECIPES, "densenet")
-    given = training.given_fields(args, config)
+    config, out = common.open_run(args, IMAGENET_RECIPES, "densenet")
+    given = common.given_fields(args, config)
     given = {**_record_files(args), **given}
     given.update(_scaled(args, config, given))
     config = config.with_fields(**given)
     if args.model is not None:
         config = config.with_model(args.model)
-    return training.with_model_args(config, args), out
+    return common.with_model_args(config, args), out
 
 
 def _record_files(args: argparse.Namespace) -> dict[str, Any]:
@@ -78,7 +77,3 @@ def _scaled(args: argparse.Namespace, config: TrainConfig, given: dict[str, Any]
     base = IMAGENET_RECIPES[config.recipe]
     lr = base.optimizer.lr if lr is None else lr
     return {"batch_size": size, "lr": lr * size / base.data.batch_size}
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -10,14 +10,14 @@ import sys
 from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any, Callable, Optional
 
-from ..training.config import TrainConfig
-from ..training.distributed.rank import is_rank_zero
-from ..training.sections import FIELDS, SECTIONS
-from ..training.settings import add_flags, comma_separated_integers
-from .arguments import Parser
+from ...training.config import TrainConfig
+from ...training.distributed.rank import is_rank_zero
+from ...training.sections import FIELDS, SECTIONS
+from ...training.settings import add_flags, comma_separated_integers
+from ..arguments import Parser
 
 if TYPE_CHECKING:
-    from ..training.run import RunResult
+    from ...training.run import RunResult
 
 NOT_FLAGS = {"model", "model_args", "recipe"}  # fields that make_parser adds by hand or not at all
 
@@ -119,7 +119,7 @@ def open_run(
     if args.resume is None:
         config = recipes[args.recipe or default]
         return config, args.out or f"runs/{args.model or config.model.name}-{config.recipe}"
-    from ..training.run_folder import RunFolder
+    from ...training.run_folder import RunFolder
 
     out = args.resume or args.out
     if out is None:
@@ -167,7 +167,7 @@ def with_model_args(config: TrainConfig, args: argparse.Namespace) -> TrainConfi
 
 
 def _train(config: TrainConfig, out: str, resume: bool, progress: bool) -> int:
-    from ..training.loop import fit
+    from ...training.loop import fit
 
     if is_rank_zero():
         fields = ", ".join(f"{name}={value}" for name, value in config.model.args.items())
@@ -184,8 +184,8 @@ def _train(config: TrainConfig, out: str, resume: bool, progress: bool) -> int:
 
 
 def _summary(result: RunResult, config: TrainConfig) -> str:
-    from ..data.datasets.registry import IN_MEMORY
-    from ..training.tasks.registry import find_task
+    from ...data.datasets.registry import IN_MEMORY
+    from ...training.tasks.registry import find_task
 
     if result.stopped_by is not None:
         name = signal.Signals(result.stopped_by).name

@@ -6,23 +6,22 @@ Recipes ending in + augment the images. The data set follows from the recipe.
 from __future__ import annotations
 
 import argparse
-import sys
 from typing import Optional
 
-from ..training.config import TrainConfig
-from ..training.recipes.cifar import CIFAR_RECIPES
-from . import training
-from .arguments import Parser
+from ...training.config import TrainConfig
+from ...training.recipes.cifar import CIFAR_RECIPES
+from ..arguments import Parser
+from . import common
 
 
 def main(argv: Optional[list[str]] = None) -> int:
     """Parse flags, train, print the result; return the process's exit code."""
-    return training.main(_parser().parse_args(argv), make_config)
+    return common.main(_parser().parse_args(argv), make_config)
 
 
 def _parser() -> Parser:
     helps = {"data_dir": "folder with the original files: .bin, .tar.gz or .mat"}
-    parser = training.make_parser(__doc__, CIFAR_RECIPES, "c10+", {"dataset"}, helps)
+    parser = common.make_parser(__doc__, CIFAR_RECIPES, "c10+", {"dataset"}, helps)
     parser.add_argument(
         "--drop-rate",
         type=float,
@@ -40,11 +39,11 @@ def make_config(args: argparse.Namespace) -> tuple[TrainConfig, str]:
     ValueError
         If the flags contradict each other or a value is invalid.
     """
-    config, out = training.open_run(args, CIFAR_RECIPES, "c10+")
-    config = config.with_fields(**training.given_fields(args, config))
+    config, out = common.open_run(args, CIFAR_RECIPES, "c10+")
+    config = config.with_fields(**common.given_fields(args, config))
     if args.model is not None:
         config = config.with_fields(model=_full_name(args.model, config.data.dataset))
-    config = training.with_model_args(config, args)
+    config = common.with_model_args(config, args)
     if args.drop_rate is not None:
         config = config.with_fields(model_args={**config.model.args, "dropout": args.drop_rate})
     return config, out
@@ -52,13 +51,9 @@ def make_config(args: argparse.Namespace) -> tuple[TrainConfig, str]:
 
 def _full_name(name: str, dataset: str) -> str:
     """Return the name of a model whose suffix, the data set, may be omitted."""
-    from ..models.registry import get_spec, list_models
+    from ...models.registry import get_spec, list_models
 
     full = f"{name}_{dataset}"
     found = full if full in list_models() else name
     get_spec(found)
     return found
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -23,7 +23,7 @@ FAST = [
 
 @pytest.fixture
 def main(root):
-    module = importlib.import_module("gluondense.commands.train_fashion_mnist")
+    module = importlib.import_module("gluondense.commands.train.fashion_mnist")
     return module.main
 
 

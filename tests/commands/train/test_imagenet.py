@@ -27,7 +27,7 @@ from gluondense.training.tasks.distillation import load_teacher
 
 @pytest.fixture
 def script(root):
-    return load_script(root, "train_imagenet")
+    return load_script(root, "train.imagenet")
 
 
 def fields_of(script, *args):

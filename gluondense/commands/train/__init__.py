@@ -1,0 +1,1 @@
+"""The commands that train: a module for each group of data sets."""
