@@ -27,7 +27,7 @@ import numpy as np
 
 from ..errors import check
 from .ir import Graph, Node
-from .onednn_layouts import is_same_order
+from .onednn_layouts import is_identity_transpose
 
 MARK = "__force_mirroring__"
 CHEAP = frozenset(
@@ -166,7 +166,7 @@ def _select_nodes(graph: Graph, shapes: Shapes, policy: CheckpointingPolicy) -> 
 
     outputs, inputs = defaultdict(list), defaultdict(list)
     for node in graph.operators():
-        cheap = node.op in policy.operators or is_same_order(node)
+        cheap = node.op in policy.operators or is_identity_transpose(node)
         if policy.operators and cheap and node.name in shapes:
             outputs[shapes[node.name][2:4]].append((node, node.name))
     marked = large_enough(outputs)

@@ -1,4 +1,4 @@
-"""Training on a CPU with the native operator, within ordinary Gluon."""
+"""``hybridize(backend="native")``: a CPU trains a Gluon network with the native operator."""
 
 from __future__ import annotations
 
@@ -10,69 +10,70 @@ from mxnet import autograd
 from mxnet.gluon import nn
 from mxnet.ndarray import NDArray
 
-from .. import native
-from ..graph.fuse_dense_stages import fuse_stages
+from ..graph.fuse_dense_stages import STAGE, fuse_stages
+from .build import load
 
 BACKEND = "native"
 
 
 class NativeTraining(nn.HybridBlock):
-    """A block of one input whose dense stages a CPU trains with one operator each.
+    """A block with one input whose dense stages are trained by one native operator each.
 
-    Around convolutions in groups, as DPN has them, MXNet's own operators get the layouts that they
-    are fast in. ``hybridize(backend="native")`` turns it on. From then on ``autograd.record()`` on
-    float32 images in a CPU's memory records another graph of the same parameters; predictions,
-    exports and other devices have the one that they always had.
+    Grouped convolutions, as in DPN, keep MXNet's operators with memory layouts that suit oneDNN.
+    After ``hybridize(backend="native")``, ``autograd.record()`` records another graph of the same
+    parameters for float32 inputs on a CPU. Inference, exports and other devices use the original
+    graph.
     """
 
     memory_efficient: bool | str = False
     _cached_op: Any
     _cached_op_args: list[Any]
     _native = False
-    # The operator with its arguments, and the arrays that they had when it was made.
+    # The CachedOp for training with its arguments, and the parameter arrays that it was built for.
     _training: tuple[Any, list[Any]] | None = None
+    _training_arrays: tuple[tuple[Any, ...], ...] = ()
     _mostly_native: bool | None = None
-    _trained: tuple[tuple[Any, ...], ...] = ()
 
     def hybridize(
         self, active: bool = True, backend: str | None = None, *args: Any, **kwargs: Any
     ) -> None:
-        """Turn static graphs on or off.
+        """Activate or deactivate static graphs.
 
         Parameters
         ----------
         active, *args, **kwargs
             As in Gluon.
         backend
-            ``"native"`` trains on a CPU with this project's own operator, which needs a C++
-            compiler on the machine; others as in Gluon.
+            ``"native"`` trains on a CPU with the native operator, which requires a C++ compiler.
+            Other values as in Gluon.
 
         Raises
         ------
         gluondense.native.CompilerError
-            If the native operator is wanted and cannot be compiled.
+            If the native operator is requested and cannot be compiled.
         """
-        wanted = active and backend == BACKEND
-        if wanted:
-            native.load(native.STAGE)
+        native = active and backend == BACKEND
+        if native:
+            load(STAGE)
         super().hybridize(active, None if backend == BACKEND else backend, *args, **kwargs)
-        self._native = wanted
+        self._native = native
 
     def is_native(self, x: NDArray) -> bool:
-        """Whether training on an input has the graph for CPUs."""
-        return self._native and _is_plain(x)
+        """Return whether training on an input uses the graph for CPUs."""
+        return self._native and _is_float32_on_cpu(x)
 
     def recomputes(self, x: NDArray) -> bool:
-        """Whether ``autograd`` itself keeps little of an input where it shall be memory-efficient.
+        """Return whether the native stages do the recomputation of ``memory_efficient``.
 
-        Native stages recompute what they need; this is so if they have most of the network.
+        This is the case if they contain at least half of the network's normalizations. No other
+        memory-efficient execution is needed then.
         """
         if not self.is_native(x):
             return False
         if self._mostly_native is None:
-            usual = self._get_graph(x)[1]
-            norms = [graph.tojson().count('"BatchNorm"') for graph in (usual, fuse_stages(usual))]
-            self._mostly_native = 2 * norms[1] <= norms[0]
+            graph = self._get_graph(x)[1]
+            total, left = (g.tojson().count('"BatchNorm"') for g in (graph, fuse_stages(graph)))
+            self._mostly_native = 2 * left <= total
         return self._mostly_native
 
     def _clear_cached_op(self) -> None:
@@ -84,44 +85,44 @@ class NativeTraining(nn.HybridBlock):
             return super()._call_cached_op(x, *args)
         if self._cached_op is None:
             self._build_cache(x, *args)
-        usual = self._cached_op, self._cached_op_args
+        original = self._cached_op, self._cached_op_args
         self._cached_op, self._cached_op_args = self._training_op()
         try:
             return super()._call_cached_op(x, *args)
         finally:
-            self._cached_op, self._cached_op_args = usual
+            self._cached_op, self._cached_op_args = original
 
     def _training_op(self) -> tuple[Any, list[Any]]:
         parameters = [of for is_input, of in self._cached_op_args if not is_input]
         arrays = tuple((of.grad_req, of._data, of._grad) for of in parameters)
-        # MXNet's static graphs go on with a parameter's old arrays in backward if nothing but it
-        # has changed, as `reset_ctx` does.
-        if self._training is None or not _same(arrays, self._trained):
-            self._training, self._trained = self._make_training_op(), arrays
+        # If only a parameter's arrays change, as in `reset_ctx`, the backward pass of MXNet's
+        # static graphs continues with the old ones.
+        if self._training is None or not _all_same(arrays, self._training_arrays):
+            self._training, self._training_arrays = self._make_training_op(), arrays
         return self._training
 
     def _make_training_op(self) -> tuple[Any, list[Any]]:
         arguments = {
             "data" if is_input else of.name: (is_input, of) for is_input, of in self._cached_op_args
         }
-        # Nobody can tell whether the image's gradient is added up.
+        # The grad_req of the input is unknown here; it may be "add".
         added = {
             name for name, (is_input, of) in arguments.items() if is_input or of.grad_req == "add"
         }
         graph = fuse_stages(
             self._cached_graph[1], added, self.memory_efficient not in (False, "none")
         )
-        rows = [arguments[name] for name in graph.list_inputs()]
+        ordered = [arguments[name] for name in graph.list_inputs()]
         flags = [
-            ("data_indices", [i for i, (is_input, _) in enumerate(rows) if is_input]),
-            ("param_indices", [i for i, (is_input, _) in enumerate(rows) if not is_input]),
+            ("data_indices", [i for i, (is_input, _) in enumerate(ordered) if is_input]),
+            ("param_indices", [i for i, (is_input, _) in enumerate(ordered) if not is_input]),
         ]
-        return mx.nd.CachedOp(graph, flags + self._flags), rows
+        return mx.nd.CachedOp(graph, flags + self._flags), ordered
 
 
-def _same(now: tuple[tuple[Any, ...], ...], then: tuple[tuple[Any, ...], ...]) -> bool:
+def _all_same(now: tuple[tuple[Any, ...], ...], then: tuple[tuple[Any, ...], ...]) -> bool:
     return all(a is b for new, old in zip(now, then) for a, b in zip(new, old))
 
 
-def _is_plain(x: Any) -> bool:
+def _is_float32_on_cpu(x: Any) -> bool:
     return isinstance(x, NDArray) and x.context.device_type == "cpu" and x.dtype is np.float32

@@ -14,7 +14,7 @@ from mxnet.ndarray import NDArray
 
 from ..graph.ir import Graph
 from ..graph.mixed_precision import lower
-from ..graph.onednn_layouts import suit_onednn
+from ..graph.onednn_layouts import use_onednn_layouts
 from ..graph.recompute import feature_map_shapes, find_policy, mark_recomputed
 from ..graph.sync_batch_norm import synchronize
 from .precision import check_dtype
@@ -182,7 +182,7 @@ def _graph(step: TrainStep, x: NDArray, devices: int) -> tuple[str, mx.sym.Symbo
     graph = Graph(symbol, {})
     is_native = getattr(step.net, "is_native", None)
     if is_native and is_native(x):
-        suit_onednn(graph)
+        use_onednn_layouts(graph)
         symbol, _ = graph.to_symbol()
     if step.sync_bn and devices > 1:
         synchronize(graph, devices)

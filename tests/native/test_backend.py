@@ -1,4 +1,4 @@
-"""Training with the native operator, against MXNet's own operators in float32 and float64."""
+"""``backend="native"``, compared with MXNet's own operators in float32 and float64."""
 
 from __future__ import annotations
 
@@ -11,7 +11,12 @@ import mxnet as mx
 import numpy as np
 import pytest
 from mxnet import autograd, gluon
-from support.native_training import STATIC, error, run, values
+from support.native_training import (
+    STATIC,
+    forward_backward,
+    random_parameters,
+    relative_errors,
+)
 
 from gluondense import native
 from gluondense.graph.fuse_dense_stages import fuse_stages
@@ -26,7 +31,7 @@ ONE = (mx.cpu(),)
 THREE = {"kernel": "(3, 3)"}
 TINY = {"block_config": (2, 2), "classes": 5}
 
-# Name, fields, images.
+# Model, fields, input shape.
 STAGES = {
     "plain": ("densenet121", TINY, (2, 3, 64, 64)),
     "odd size": ("densenet121", TINY, (3, 3, 75, 91)),
@@ -45,34 +50,35 @@ def loaded(native_operator):
     native.load(native.STAGE)
 
 
-def far(case, recompute, seed):
-    """Arrays that lie farther from what float64 gives than rounding explains."""
+def inexact_arrays(case, recompute, seed):
+    """Return arrays that differ from float64 by more than float32 rounding explains."""
     name, fields, shape = STAGES[case]
     net = build_model(name, **fields)
-    params = values(net, seed)
+    params = random_parameters(net, seed)
     image = np.random.default_rng(seed).normal(size=shape)
     symbol = trace(net)
     fused = fuse_stages(symbol, recompute=recompute)
     assert native.STAGE in {node.op for node in Graph(fused, {}).operators()}
-    exact = run(symbol, params, image, "float64")
-    usual, ours = (error(run(graph, params, image), exact) for graph in (symbol, fused))
-    # Winograd's filtering in float32 has errors of some 1e-6.
-    return {name: ours[name] for name in exact if ours[name] > max(4 * usual[name], 2e-5)}
+    exact = forward_backward(symbol, params, image, "float64")
+    stock, ours = (
+        relative_errors(forward_backward(graph, params, image), exact) for graph in (symbol, fused)
+    )
+    # Winograd's algorithm in float32 has errors of about 1e-6.
+    return {name: ours[name] for name in exact if ours[name] > max(4 * stock[name], 2e-5)}
 
 
 @pytest.mark.parametrize("recompute", [False, True])
 @pytest.mark.parametrize("case", STAGES)
-def test_it_is_as_exact_as_mxnet(case, recompute):
-    # Rounding decides on which side of a ReLU a value at its very edge lies, and gradients follow.
-    # Few draws have such a value.
-    found = [far(case, recompute, 0)]
+def test_is_as_exact_as_mxnet(case, recompute):
+    # A ReLU's input that is zero up to rounding has either gradient. Few seeds have such an input.
+    found = [inexact_arrays(case, recompute, 0)]
     while found[-1] and len(found) < 4:
-        found.append(far(case, recompute, len(found)))
+        found.append(inexact_arrays(case, recompute, len(found)))
     assert not found[-1], found
 
 
 def train(net, steps=3, contexts=ONE, parts=1):
-    """Losses of some steps on noise, and the parameters behind them."""
+    """Train on noise; return the losses and the parameters after the last step."""
     rng = np.random.default_rng(0)
     trainer = gluon.Trainer(
         net.collect_params(), "nag", {"learning_rate": 0.05}, update_on_kvstore=False
@@ -109,26 +115,26 @@ def ran_natively(net):
 
 
 @pytest.mark.parametrize("settings", [STATIC, {"static_alloc": True}, {}], ids=str)
-def test_gluon_trains_as_before(settings):
+def test_trains_like_mxnet(settings):
     ours = network(settings=settings)
     losses, params = train(ours)
-    usual_losses, usual = train(network(backend=None, settings=settings))
+    stock_losses, stock = train(network(backend=None, settings=settings))
     assert ran_natively(ours)
-    np.testing.assert_allclose(losses[:4], usual_losses[:4], rtol=1e-5)
-    np.testing.assert_allclose(losses, usual_losses, rtol=1e-3)
+    np.testing.assert_allclose(losses[:4], stock_losses[:4], rtol=1e-5)
+    np.testing.assert_allclose(losses, stock_losses, rtol=1e-3)
     for name in params:
         if "running" in name:
-            np.testing.assert_allclose(params[name], usual[name], rtol=1e-2, atol=1e-2)
+            np.testing.assert_allclose(params[name], stock[name], rtol=1e-2, atol=1e-2)
 
 
-def test_a_run_can_be_repeated_to_the_bit():
+def test_is_deterministic():
     (first, params), (second, again) = train(network()), train(network())
     np.testing.assert_array_equal(first, second)
     for name in params:
         np.testing.assert_array_equal(params[name], again[name])
 
 
-def test_recomputing_changes_no_bit():
+def test_recomputation_is_bitwise_equal():
     net = network()
     net.memory_efficient = True
     (losses, params), (others, kept) = train(net), train(network())
@@ -138,7 +144,7 @@ def test_recomputing_changes_no_bit():
 
 
 @pytest.mark.parametrize(("fields", "natively"), [({}, True), ({"attention": "se"}, False)])
-def test_a_memory_efficient_step_recomputes_in_the_stages(fields, natively):
+def test_memory_efficient_steps_recompute_in_the_native_stages(fields, natively):
     net = network(**fields)
     net.memory_efficient = True
     step = TrainStep(net, gluon.loss.SoftmaxCrossEntropyLoss())
@@ -148,15 +154,15 @@ def test_a_memory_efficient_step_recomputes_in_the_stages(fields, natively):
     assert bool(step._executors) != natively
 
 
-def test_gradients_are_added_up_where_they_shall_be():
-    ours, usual = network(), network(backend=None)
-    for net in (ours, usual):
+def test_gradients_accumulate_with_grad_req_add():
+    ours, stock = network(), network(backend=None)
+    for net in (ours, stock):
         net.collect_params().setattr("grad_req", "add")
     losses, _ = train(ours, steps=2, parts=2)
-    np.testing.assert_allclose(losses, train(usual, steps=2, parts=2)[0], rtol=1e-3)
+    np.testing.assert_allclose(losses, train(stock, steps=2, parts=2)[0], rtol=1e-3)
 
 
-def test_what_is_added_up_may_change():
+def test_grad_req_may_change():
     net, x = network(), mx.nd.ones((2, 3, 64, 64))
 
     def gradient(times):
@@ -171,7 +177,7 @@ def test_what_is_added_up_may_change():
     np.testing.assert_allclose(gradient(2), 2 * once, rtol=1e-5, atol=1e-9)
 
 
-def test_frozen_parameters_stay_and_the_others_get_the_same_gradients():
+def test_frozen_parameters_change_no_other_gradient():
     net, x = network(), mx.nd.random.normal(shape=(2, 3, 64, 64))
     weight = net.features[1][0][2].weight
 
@@ -190,14 +196,14 @@ def test_frozen_parameters_stay_and_the_others_get_the_same_gradients():
         np.testing.assert_array_equal(array, everything[name])
 
 
-def test_two_contexts_train_as_before():
+def test_two_contexts_train_like_mxnet():
     both = (mx.cpu(0), mx.cpu(1))
     losses, _ = train(network(contexts=both), contexts=both)
-    usual, _ = train(network(backend=None, contexts=both), contexts=both)
-    np.testing.assert_allclose(losses, usual, rtol=1e-3)
+    stock, _ = train(network(backend=None, contexts=both), contexts=both)
+    np.testing.assert_allclose(losses, stock, rtol=1e-3)
 
 
-def test_two_passes_may_wait_for_their_backward():
+def test_two_forward_passes_before_backward():
     net = network()
     x, y = mx.nd.random.normal(shape=(2, 2, 3, 64, 64))
     grads = []
@@ -209,7 +215,7 @@ def test_two_passes_may_wait_for_their_backward():
     np.testing.assert_allclose(grads[2], grads[0] + grads[1], rtol=1e-4, atol=1e-6)
 
 
-def test_predictions_and_exports_are_the_usual_ones(tmp_path):
+def test_inference_and_exports_use_the_original_graph(tmp_path):
     net, x = network(), mx.nd.random.normal(shape=(2, 3, 64, 64))
     train(net, steps=1)
     net.export(str(tmp_path / "net"))
@@ -221,7 +227,7 @@ def test_predictions_and_exports_are_the_usual_ones(tmp_path):
     assert not ran_natively(net)
 
 
-def test_other_types_and_hooks_go_the_usual_way():
+def test_hooks_use_the_original_graph():
     net = network()
     net.register_op_hook(lambda *_: None)
     with autograd.record(), pytest.warns(UserWarning, match="register_op_hook"):
@@ -240,7 +246,7 @@ def test_other_types_and_hooks_go_the_usual_way():
     ],
     ids=str,
 )
-def test_what_it_has_no_steps_for_stays(name, fields):
+def test_unsupported_layers_are_not_fused(name, fields):
     symbol = trace(build_model(name, **fields))
     before, after = (
         [node for node in Graph(graph, {}).operators() if node.is_like("Convolution", **THREE)]
@@ -249,28 +255,28 @@ def test_what_it_has_no_steps_for_stays(name, fields):
     assert len(before) == len(after)
 
 
-def test_features_are_given_out_between_the_stages():
-    ours, usual = (network(backend, features_only=True) for backend in ("native", None))
+def test_features_between_the_stages_are_outputs():
+    ours, stock = (network(backend, features_only=True) for backend in ("native", None))
     x = mx.nd.random.normal(shape=(2, 3, 64, 64))
     with autograd.train_mode():
-        for found, expected in zip(ours(x), usual(x)):
+        for found, expected in zip(ours(x), stock(x)):
             np.testing.assert_allclose(found.asnumpy(), expected.asnumpy(), rtol=1e-4, atol=3e-4)
     assert ran_natively(ours)
 
 
-def test_without_a_compiler_it_says_so(monkeypatch):
+def test_without_a_compiler_hybridize_fails(monkeypatch):
     def fail(operator):
         raise native.CompilerError("there is no C++ compiler")
 
-    monkeypatch.setattr(native, "load", fail)
+    monkeypatch.setattr("gluondense.native.backend.load", fail)
     with pytest.raises(native.CompilerError, match="no C"):
         network()
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("instructions", ["base", "avx2", "avx512"])
-def test_each_instruction_set_is_exact(instructions):
-    test = f"{__file__}::test_it_is_as_exact_as_mxnet"
+def test_each_instruction_set_is_as_exact_as_mxnet(instructions):
+    test = f"{__file__}::test_is_as_exact_as_mxnet"
     environment = {**os.environ, "GLUONDENSE_ISA": instructions}
     command = [sys.executable, "-m", "pytest", "-q", "-x", test, "-p", "no:cacheprovider"]
     done = subprocess.run(command, env=environment, capture_output=True, text=True)

@@ -1,4 +1,4 @@
-"""Helpers of several test modules, from native/test_backend.py."""
+"""Forward and backward passes of a symbol, for tests that compare training graphs."""
 
 from __future__ import annotations
 
@@ -9,28 +9,30 @@ from mxnet import autograd
 STATIC = {"static_alloc": True, "static_shape": True}
 
 
-def values(net, seed=0):
-    """Parameters that no test of symmetric ones could mix up."""
+def random_parameters(net, seed=0):
+    """Initialize a network with a different gamma and beta for each channel; return its arrays."""
     rng = np.random.default_rng(seed)
     mx.random.seed(seed)
     np.random.seed(seed)
     net.initialize()
     for name, parameter in net.collect_params().items():
         if name.endswith(("gamma", "beta")):
-            centre = float(name.endswith("gamma"))
-            parameter.set_data(mx.nd.array(rng.normal(centre, 0.3, parameter.shape)))
+            mean = float(name.endswith("gamma"))
+            parameter.set_data(mx.nd.array(rng.normal(mean, 0.3, parameter.shape)))
     return {name: p.data().asnumpy() for name, p in net.collect_params().items()}
 
 
-def run(symbol, params, image, dtype="float32"):
-    """Output, gradients and moving averages of one pass."""
+def forward_backward(symbol, params, image, dtype="float32"):
+    """Return the output, the gradients and the running statistics of one training step."""
     names = symbol.list_inputs()
     arrays = {k: mx.nd.array(v, dtype=dtype) for k, v in {**params, "data": image}.items()}
     for name in set(names) - set(symbol.list_auxiliary_states()):
         arrays[name].attach_grad()
-    places = [[i for i, n in enumerate(names) if (n == "data") == is_data] for is_data in (1, 0)]
+    data, parameters = (
+        [i for i, n in enumerate(names) if (n == "data") == is_data] for is_data in (True, False)
+    )
     operator = mx.nd.CachedOp(
-        symbol, [("data_indices", places[0]), ("param_indices", places[1]), *STATIC.items()]
+        symbol, [("data_indices", data), ("param_indices", parameters), *STATIC.items()]
     )
     with autograd.record():
         out = operator(*[arrays[name] for name in names])
@@ -42,8 +44,8 @@ def run(symbol, params, image, dtype="float32"):
     return {**found, "out": out.asnumpy()}
 
 
-def error(found, exact):
-    """The largest error of each array over the largest value of its kind."""
+def relative_errors(found, exact):
+    """Return each array's largest error, relative to the largest value of arrays of its kind."""
     kinds: dict[str, float] = {}
     for name, array in exact.items():
         kind = name.rsplit("_", 1)[-1]

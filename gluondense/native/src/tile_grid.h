@@ -8,13 +8,13 @@
 
 namespace gluondense {
 
-// Numbers the tiles of (batch, height, width) images: along a tile row, then from row to row, then
-// from image to image. All counts have 64 bits.
+// The tiles of (batch, height, width) images in row-major order. A row of tiles belongs to one
+// image, and rows are numbered over all images. All counts have 64 bits.
 class TileGrid {
  public:
   static constexpr int kSize = kWinogradOutputTile, kPixels = kSize * kSize;
 
-  // A tile's image and its upper left pixel there.
+  // The image of a tile, and its upper left pixel.
   struct Tile {
     std::int64_t image;
     int y, x;
@@ -27,13 +27,13 @@ class TileGrid {
         columns_((width + kSize - 1) / kSize),
         rows_(batch * rows_per_image_) {}
 
-  std::int64_t rows() const { return rows_; }  // of all images
+  std::int64_t rows() const { return rows_; }
   std::int64_t columns() const { return columns_; }
   std::int64_t tiles() const { return rows_ * columns_; }
 
   std::int64_t row(std::int64_t tile) const { return tile / columns_; }
   int x(std::int64_t tile) const { return static_cast<int>(tile % columns_) * kSize; }
-  // The image of a tile row, and the row's first line of pixels there.
+  // The image of a row of tiles, and the y of its first pixels.
   std::int64_t image(std::int64_t row) const { return row / rows_per_image_; }
   int y(std::int64_t row) const { return static_cast<int>(row % rows_per_image_) * kSize; }
 
@@ -42,19 +42,19 @@ class TileGrid {
     return {image(tile_row), y(tile_row), x(tile)};
   }
 
-  // Numbers of pixels inside the image.
+  // Rows and columns of a tile inside the image.
   int height_inside(const Tile& tile) const { return std::min(kSize, height_ - tile.y); }
   int width_inside(const Tile& tile) const { return std::min(kSize, width_ - tile.x); }
 
-  // Calls f(index in the tile, pixel) for all 16 pixels of a tile. A pixel is its number over all
-  // images, or -1 outside the image.
+  // Calls f(index in the tile, pixel) for the 16 pixels of a tile. Pixels are numbered over all
+  // images; a pixel outside the image is -1.
   template <typename Function>
   void for_each_pixel(const Tile& tile, Function f) const {
     for (int v = 0; v < kSize; ++v) {
-      const std::int64_t line = (tile.image * height_ + tile.y + v) * width_;
+      const std::int64_t row = (tile.image * height_ + tile.y + v) * width_;
       for (int u = 0; u < kSize; ++u) {
         const bool inside = tile.y + v < height_ && tile.x + u < width_;
-        f(v * kSize + u, inside ? line + tile.x + u : std::int64_t{-1});
+        f(v * kSize + u, inside ? row + tile.x + u : std::int64_t{-1});
       }
     }
   }
@@ -64,7 +64,7 @@ class TileGrid {
   const std::int64_t rows_per_image_, columns_, rows_;
 };
 
-// Calls f(first tile, count) for batches of at most `most` tiles that make up [first, last).
+// Calls f(first, count) for consecutive batches of at most `most` tiles of [first, last).
 template <typename Function>
 void for_each_tile_batch(std::int64_t first, std::int64_t last, int most, Function f) {
   for (; first < last; first += most) {

@@ -10,7 +10,7 @@
 namespace gluondense {
 
 // The backward pass of batch normalization and ReLU, y = max(0, x * scale + shift), without the two
-// terms that need the sums over the whole batch: dx = scale * dy where y > 0, else 0.
+// terms that depend on sums over the batch: dx = scale * dy where y > 0, else 0.
 struct BnReluBackward {
   const float* dy;  // (pixels, channels): dy_stride floats from one pixel to the next
   std::ptrdiff_t dy_stride;
@@ -36,7 +36,7 @@ struct TrainingKernels {
   // vectors, in b and in c.
   void (*gemm_tn)(const float* a, std::ptrdiff_t a_stride, const float* b, std::ptrdiff_t b_stride,
                   int pixels, float* c, std::ptrdiff_t c_stride, int rows, int columns);
-  // At most kPanelWidth channels where dy has blocks of so many, else any number. No over-read.
+  // channels <= dy_stride. No over-read.
   void (*bn_relu_backward)(const BnReluBackward& args);
   // out[c] = in[c] + (x[c] * scale[c] + shift[c]). No over-read.
   void (*add_affine)(const float* in, const float* x, const float* scale, const float* shift,

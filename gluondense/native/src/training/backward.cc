@@ -1,0 +1,106 @@
+// The backward pass of a dense stage: the sequence of steps.
+#include <algorithm>
+
+#include "training/stage_worker.h"
+
+namespace gluondense {
+
+void StageWorker::backward(Barrier& barrier, const float* dy, float* dx,
+                           const DenseStageArrays& gradients) {
+  barrier_ = &barrier;
+  const int total = config_.total_channels(), last_layer = config_.layers - 1;
+  tail_backward(dy);
+  pack_recompute_filters(last_layer);
+  barrier.wait();
+  if (config_.tail != DenseStageConfig::kFeatures) {
+    finish_bn_backward(kMaps, buffers_.arrays.tail_bn, gradients.tail_bn, total,
+                       buffers_.saved.inv_std.data(), &map_correction_);
+  }
+  if (config_.tail == DenseStageConfig::kTransition) {
+    reduce_d_conv1x1(total, config_.out_channels, gradients.tail_conv);
+  }
+  for (int layer = last_layer; layer >= 0; --layer) {
+    layer_backward(layer, gradients.layers[layer]);
+  }
+  input_backward(dx);
+}
+
+void StageWorker::layer_backward(int layer, const DenseStageArrays::Layer& gradients) {
+  const SavedForBackward& saved = buffers_.saved;
+  const auto& arrays = buffers_.arrays.layers[layer];
+  const int in_channels = config_.layer_in_channels(layer);
+  finish_d_new_maps(layer);
+  if (config_.recompute_bottleneck) {
+    set_affine(arrays.bn1, saved.mean.data(), saved.inv_std.data(), in_channels);
+    conv1x1_forward(layer, false);
+  }
+  pack_conv3x3(arrays.conv3x3, config_.conv3x3_in_channels(layer), config_.growth_rate, true,
+               conv3x3_panels(0));
+  if (config_.bottleneck) {
+    pack_conv1x1_t(arrays.conv1x1, in_channels, config_.bottleneck, conv1x1_panels_t());
+  }
+  barrier_->wait();
+  if (config_.bottleneck) {
+    bottleneck_backward(layer, gradients);
+  } else {
+    set_affine(arrays.bn2, saved.mean.data(), saved.inv_std.data(), in_channels);
+    const BnReluInput input = maps_input(in_channels);
+    conv3x3_backward_data(input, saved.mean.data(), kMaps);
+    conv3x3_backward_filter(input);
+    barrier_->wait();
+    reduce_d_conv3x3(in_channels, config_.growth_rate, gradients.conv3x3);
+  }
+  const bool bottleneck = config_.bottleneck > 0;
+  finish_bn_backward(kMaps, bottleneck ? arrays.bn1 : arrays.bn2,
+                     bottleneck ? gradients.bn1 : gradients.bn2, in_channels,
+                     saved.inv_std.data(), &map_correction_);
+}
+
+// Propagates the gradient of a layer's new maps through both convolutions.
+void StageWorker::bottleneck_backward(int layer, const DenseStageArrays::Layer& gradients) {
+  const SavedForBackward& saved = buffers_.saved;
+  const auto& arrays = buffers_.arrays.layers[layer];
+  const int in_channels = config_.layer_in_channels(layer), channels = config_.bottleneck;
+  const std::ptrdiff_t offset = static_cast<std::ptrdiff_t>(layer) * layout_.bottleneck_stride;
+  const float* const mean = saved.bottleneck_mean.data() + offset;
+  const float* const inv_std = saved.bottleneck_inv_std.data() + offset;
+  set_affine(arrays.bn2, mean, inv_std, channels);
+  const BnReluInput input = bottleneck_input(layer);
+  conv3x3_backward_data(input, mean, layer);
+  conv3x3_backward_filter(input);
+  pack_recompute_filters(layer - 1);
+  barrier_->wait();
+  reduce_d_conv3x3(channels, config_.growth_rate, gradients.conv3x3);
+  BnCorrection& correction = bottleneck_correction_;
+  std::fill_n(correction.d_mean.begin(), channels, 0.0);
+  std::fill_n(correction.d_xhat.begin(), channels, 0.0);
+  finish_bn_backward(layer, arrays.bn2, gradients.bn2, channels, inv_std, &correction);
+  set_correction(correction, mean, 0, channels);
+  set_affine(arrays.bn1, saved.mean.data(), saved.inv_std.data(), in_channels);
+  conv1x1_backward(layer);
+  barrier_->wait();
+  reduce_d_conv1x1(in_channels, channels, gradients.conv1x1);
+}
+
+// Packs the filters that recompute a layer's bottleneck.
+void StageWorker::pack_recompute_filters(int layer) const {
+  if (!config_.recompute_bottleneck || layer < 0) return;
+  pack_conv1x1(buffers_.arrays.layers[layer].conv1x1, config_.layer_in_channels(layer),
+               config_.bottleneck, conv1x1_panels(layer));
+}
+
+// Writes the gradient of the stage's input, once all layers have added to it in d_maps.
+void StageWorker::input_backward(float* dx) {
+  const int channels = config_.in_channels, stride = pad_to_cache_line(channels);
+  set_correction(map_correction_, buffers_.saved.mean.data(), 0, channels);
+  const auto buffer = scratch<RowsScratch>(stride);
+  for_each_block(config_.pixels(), kMaxTilePixels, [&](std::int64_t pixel, int count) {
+    for (int i = 0; i < count; ++i) {
+      training_kernels().add_affine(d_map(pixel + i), map(pixel + i), correction_scale_.data(),
+                                    correction_shift_.data(), buffer.rows + i * stride, channels);
+    }
+    nhwc_to_nchw(buffer.rows, stride, channels, pixel, count, config_.height * config_.width, dx);
+  });
+}
+
+}  // namespace gluondense

@@ -1,0 +1,71 @@
+// The 1x1 convolution functions that layers and transitions share.
+#pragma once
+
+#include <algorithm>
+
+#include "training/stage_worker.h"
+
+namespace gluondense {
+
+// Applies BN-ReLU to the pixels [first, first + count), and prefetches the next ones.
+inline void pack_bn_relu(const BnReluInput& input, std::int64_t first, int count, int stride,
+                         float* packed) {
+  const float* const x = input.data + first * input.stride;
+  training_kernels().affine_relu(x, input.stride, input.scale, input.shift, packed, stride, count,
+                                 input.channels);
+  prefetch_rows(x + static_cast<std::ptrdiff_t>(count) * input.stride, input.stride, count,
+                input.channels);
+}
+
+// Multiplies (pixels, in_channels) by panels of filters. Writes whole panels of output channels.
+inline void gemm_panels(const float* x, int x_stride, int in_channels, const float* panels,
+                        int pixels, int out_channels, float* y, int y_stride) {
+  for (int c = 0; c < out_channels; c += kPanelWidth) {
+    training_kernels().gemm(x, x_stride, in_channels,
+                            panels + static_cast<std::ptrdiff_t>(c) * in_channels, y + c, y_stride,
+                            pixels);
+  }
+}
+
+// Computes the gradient of the input of BN-ReLU-Conv1x1 from `count` rows of scratch.dy, for the
+// channels [first, last). Adds it to d_maps, or overwrites d_maps. pixel_of(row, part) is the pixel
+// that a row belongs to. With average pooling a row has four pixels, and each gets a quarter.
+template <int kParts, bool kAccumulate, class PixelOf>
+void StageWorker::conv1x1_backward_data(const Conv1x1GradScratch& scratch, int count, int first,
+                                        int last, int out_channels, PixelOf pixel_of) const {
+  const int most = inference_kernels().max_tile_pixels;
+  const ChannelSums sums = channel_sums(rank_, kMaps);
+  const float* x[kParts][kMaxTilePixels];
+  float* dx[kParts][kMaxTilePixels];
+  BnReluBackward args = {};
+  args.dy = scratch.dx;
+  args.dy_stride = kPanelWidth;
+  args.dy_factor = 1.0f / kParts;
+  args.accumulate = kAccumulate;
+  for (int c = first; c < last; c += kPanelWidth) {
+    set_channels(&args, maps_input(last), buffers_.saved.mean.data(), sums, c,
+                 std::min(kPanelWidth, last - c));
+    for (int i = 0; i < count; i += most) {
+      args.pixels = std::min(most, count - i);
+      for (int part = 0; part < kParts; ++part) {
+        for (int j = 0; j < args.pixels; ++j) {
+          const std::int64_t pixel = pixel_of(i + j, part);
+          x[part][j] = map(pixel) + c;
+          dx[part][j] = d_map(pixel) + c;
+          prefetch_panel(x[part][j]);
+          prefetch_panel(dx[part][j]);
+        }
+      }
+      gemm_panels(scratch.dy + i * scratch.dy_stride, scratch.dy_stride, out_channels,
+                  conv1x1_panels_t() + static_cast<std::ptrdiff_t>(c) * out_channels, args.pixels,
+                  kPanelWidth, scratch.dx, kPanelWidth);
+      for (int part = 0; part < kParts; ++part) {
+        args.x = x[part];
+        args.dx = dx[part];
+        training_kernels().bn_relu_backward(args);
+      }
+    }
+  }
+}
+
+}  // namespace gluondense

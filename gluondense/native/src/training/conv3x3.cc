@@ -1,0 +1,287 @@
+// The 3x3 convolutions of the layers, with Winograd's F(4x4, 3x3).
+#include <algorithm>
+#include <cstring>
+
+#include "training/stage_worker.h"
+
+namespace gluondense {
+namespace {
+
+constexpr float kZeros[kPanelWidth] = {};
+
+// Multiplies 36 planes (tiles, in_channels) by one panel of filters (36, in_channels, kPanelWidth).
+void winograd_gemm(const float* planes, int tiles, int in_channels, int stride,
+                   const float* panel, float* products) {
+  for (int i = 0; i < kWinogradPlanes; ++i) {
+    const std::ptrdiff_t plane = i;
+    training_kernels().gemm(planes + plane * tiles * stride, stride, in_channels,
+                            panel + plane * in_channels * kPanelWidth,
+                            products + plane * tiles * kPanelWidth, kPanelWidth, tiles);
+  }
+}
+
+// Writes an output tile of one panel; null pointers in dst skip a pixel.
+void transform_output(const float* products, std::ptrdiff_t plane_stride, int channels,
+                      float* const* dst) {
+  WinogradOutputTile tile = {};
+  tile.src = products;
+  tile.plane_stride = plane_stride;
+  tile.bias = kZeros;
+  tile.dst = dst;
+  tile.channels = channels;
+  tile.negative_slope = 1;
+  inference_kernels().winograd_output_transform(tile);
+}
+
+}  // namespace
+
+// Packs filters (out_channels, in_channels, 3, 3) into (out panels, 36, in_channels, kPanelWidth).
+// `transposed` swaps the input and output channels and rotates the filters by 180 degrees, for the
+// gradient of the input.
+void StageWorker::pack_conv3x3(const float* weight, int in_channels, int out_channels,
+                               bool transposed, float* panels) const {
+  const int from = transposed ? out_channels : in_channels;
+  const int to = transposed ? in_channels : out_channels;
+  const std::ptrdiff_t plane_stride = static_cast<std::ptrdiff_t>(from) * kPanelWidth;
+  const auto [first, last] = share(static_cast<std::int64_t>(panel_count(to)) * from);
+  float taps[9 * kPanelWidth] = {};
+  for (std::int64_t i = first; i < last; ++i) {
+    const std::int64_t panel = i / from, k = i % from;
+    for (int lane = 0; lane < kPanelWidth; ++lane) {
+      const std::int64_t n = panel * kPanelWidth + lane;
+      const std::int64_t filter = transposed ? k * in_channels + n : n * in_channels + k;
+      for (int tap = 0; tap < 9; ++tap) {
+        taps[tap * kPanelWidth + lane] =
+            n < to ? weight[filter * 9 + (transposed ? 8 - tap : tap)] : 0;
+      }
+    }
+    training_kernels().winograd_filter_transform(
+        taps, panels + panel * kWinogradPlanes * plane_stride + k * kPanelWidth, plane_stride);
+  }
+}
+
+// Returns the upper left pixel of a tile's 6x6 input. Fills the strip if it contains another row of
+// tiles or other channels. Pixels outside the image and channels of the padding are zero.
+const float* StageWorker::padded_tile(PaddedStrip* strip, const BnReluInput& input,
+                                      std::int64_t tile, int first_channel, int channels) const {
+  const std::int64_t row = grid_.row(tile);
+  if (row != strip->row || first_channel != strip->first_channel) {
+    strip->row = row;
+    strip->first_channel = first_channel;
+    strip->stride = pad_to_cache_line(channels);
+    fill_padded_strip(*strip, input, channels);
+  }
+  return strip->data + static_cast<std::ptrdiff_t>(grid_.x(tile)) * strip->stride;
+}
+
+void StageWorker::fill_padded_strip(const PaddedStrip& strip, const BnReluInput& input,
+                                    int channels) const {
+  const int stride = strip.stride, first = strip.first_channel, width = config_.width;
+  const std::int64_t image = grid_.image(strip.row);
+  for (int v = 0; v < kWinogradInputTile; ++v) {
+    float* const row = strip.data + static_cast<std::ptrdiff_t>(v) * layout_.strip_width * stride;
+    const int y = grid_.y(strip.row) - 1 + v;
+    if (y < 0 || y >= config_.height) {
+      std::fill_n(row, static_cast<std::ptrdiff_t>(layout_.strip_width) * stride, 0.0f);
+      continue;
+    }
+    const float* const src =
+        input.data + (image * config_.height + y) * width * input.stride + first;
+    std::fill_n(row, stride, 0.0f);
+    std::fill_n(row + static_cast<std::ptrdiff_t>(width + 1) * stride,
+                static_cast<std::ptrdiff_t>(layout_.strip_width - width - 1) * stride, 0.0f);
+    if (input.scale) {
+      training_kernels().affine_relu(src, input.stride, input.scale + first, input.shift + first,
+                                     row + stride, stride, width, channels);
+    }
+    for (int x = 0; x < width && (!input.scale || channels < stride); ++x) {
+      float* const pixel = row + static_cast<std::ptrdiff_t>(x + 1) * stride;
+      if (!input.scale) {
+        std::memcpy(pixel, src + static_cast<std::ptrdiff_t>(x) * input.stride,
+                    channels * sizeof(float));
+      }
+      std::fill(pixel + channels, pixel + stride, 0.0f);
+    }
+  }
+}
+
+// Convolves this thread's rows of tiles, a batch of tiles and a panel of output channels at a time.
+// Calls prefetch(first tile, tiles, channel) before the products of a batch are computed, and
+// store(tile, channel, products, plane stride) for each of its tiles.
+template <class Prefetch, class Store>
+void StageWorker::winograd_conv3x3(const BnReluInput& input, const float* panels, int out_channels,
+                                   const Conv3x3Scratch& scratch, Prefetch prefetch,
+                                   Store store) const {
+  const int stride = scratch.stride, most = inference_kernels().max_tile_pixels;
+  PaddedStrip strip = {scratch.strip};
+  const auto [first_row, last_row] = share(grid_.rows());
+  for_each_tile_batch(
+      first_row * grid_.columns(), last_row * grid_.columns(), most,
+      [&](std::int64_t first, int tiles) {
+        for (int i = 0; i < tiles; ++i) {
+          inference_kernels().winograd_input_transform(
+              padded_tile(&strip, input, first + i, 0, input.channels),
+              static_cast<std::ptrdiff_t>(layout_.strip_width) * stride, stride,
+              scratch.planes + i * stride, static_cast<std::ptrdiff_t>(tiles) * stride, stride);
+        }
+        for (int c = 0; c < out_channels; c += kPanelWidth) {
+          prefetch(first, tiles, c);
+          winograd_gemm(scratch.planes, tiles, input.channels, stride,
+                        panels + static_cast<std::ptrdiff_t>(c) * kWinogradPlanes * input.channels,
+                        scratch.products);
+          for (int i = 0; i < tiles; ++i) {
+            store(grid_[first + i], c, scratch.products + i * kPanelWidth,
+                  static_cast<std::ptrdiff_t>(tiles) * kPanelWidth);
+          }
+        }
+      });
+}
+
+// Computes BN-ReLU-Conv3x3 of a layer, and the sums for the batch statistics of its new maps.
+void StageWorker::conv3x3_forward(int layer, const BnReluInput& input) const {
+  const int growth_rate = config_.growth_rate, in_channels = config_.layer_in_channels(layer);
+  const ChannelSums sums = channel_sums(rank_, kMaps);
+  float* dst[TileGrid::kPixels];
+  winograd_conv3x3(
+      input, conv3x3_panels(layer), growth_rate,
+      scratch<Conv3x3Scratch>(layout_.strip_width, input.channels),
+      [](std::int64_t, int, int) {},
+      [&](const TileGrid::Tile& tile, int c, const float* products, std::ptrdiff_t plane_stride) {
+        const int channel = in_channels + c, channels = std::min(kPanelWidth, growth_rate - c);
+        grid_.for_each_pixel(tile, [&](int i, std::int64_t pixel) {
+          dst[i] = pixel < 0 ? nullptr : map(pixel) + channel;
+        });
+        transform_output(products, plane_stride, channels, dst);
+        for (int v = 0; v < grid_.height_inside(tile); ++v) {
+          training_kernels().channel_sums(dst[v * TileGrid::kSize], layout_.map_stride,
+                                          grid_.width_inside(tile), channels,
+                                          sums.first + channel, sums.second + channel);
+        }
+      });
+}
+
+// Computes the gradient of the input of BN-ReLU-Conv3x3: overwrites d_bottleneck or, if `layer` is
+// kMaps, adds to d_maps.
+void StageWorker::conv3x3_backward_data(const BnReluInput& input, const float* mean,
+                                        int layer) const {
+  const auto buffer = scratch<Conv3x3Scratch>(layout_.strip_width, config_.growth_rate);
+  float* const d_input = layer == kMaps ? buffers_.d_maps : buffers_.d_bottleneck;
+  const ChannelSums sums = channel_sums(rank_, layer);
+  std::fill(sums.first, sums.second + (sums.second - sums.first), 0.0);
+  float* tile_pixels[TileGrid::kPixels];
+  for (int i = 0; i < TileGrid::kPixels; ++i) tile_pixels[i] = buffer.tile + i * kPanelWidth;
+  const float* x[TileGrid::kPixels];
+  float* dx[TileGrid::kPixels];
+  BnReluBackward args = {};
+  args.dy = buffer.tile;
+  args.dy_stride = kPanelWidth;
+  args.dy_factor = 1;
+  args.x = x;
+  args.dx = dx;
+  args.pixels = TileGrid::kPixels;
+  args.accumulate = layer == kMaps;
+  winograd_conv3x3(
+      d_new_maps_input(), conv3x3_panels(0), input.channels, buffer,
+      [&](std::int64_t first, int tiles, int c) {
+        for (int i = 0; i < tiles; ++i) {
+          grid_.for_each_pixel(grid_[first + i], [&](int, std::int64_t pixel) {
+            if (pixel >= 0) prefetch_panel(input.data + pixel * input.stride + c);
+          });
+        }
+      },
+      [&](const TileGrid::Tile& tile, int c, const float* products, std::ptrdiff_t plane_stride) {
+        grid_.for_each_pixel(tile, [&](int i, std::int64_t pixel) {
+          x[i] = pixel < 0 ? nullptr : input.data + pixel * input.stride + c;
+          dx[i] = pixel < 0 ? nullptr : d_input + pixel * input.stride + c;
+        });
+        transform_output(products, plane_stride, kPanelWidth, tile_pixels);
+        set_channels(&args, input, mean, sums, c, std::min(kPanelWidth, input.channels - c));
+        training_kernels().bn_relu_backward(args);
+      });
+}
+
+// Computes the gradient of the 3x3 convolution's filters in Winograd's domain: the product of the
+// transformed input and output gradient, in blocks of tiles and channels that stay in the L2 cache
+// together with their sums.
+void StageWorker::conv3x3_backward_filter(const BnReluInput& input) const {
+  const int dy_stride = layout_.growth_stride, columns = pad_to_panel(config_.growth_rate);
+  const std::ptrdiff_t plane_stride = static_cast<std::ptrdiff_t>(input.channels) * columns;
+  const std::ptrdiff_t strip_width = layout_.strip_width;
+  std::fill_n(d_conv3x3(rank_), kWinogradPlanes * plane_stride, 0.0f);
+  const auto buffer = scratch<Conv3x3GradScratch>(layout_.strip_width, dy_stride);
+  PaddedStrip x_strip = {buffer.x_strip}, dy_strip = {buffer.dy_strip};
+  const auto [first_row, last_row] = share(grid_.rows());
+  for_each_tile_batch(
+      first_row * grid_.columns(), last_row * grid_.columns(), kConv3x3GradTiles,
+      [&](std::int64_t first, int tiles) {
+        for (int i = 0; i < tiles; ++i) {
+          const float* const dy =
+              padded_tile(&dy_strip, d_new_maps_input(), first + i, 0, config_.growth_rate);
+          training_kernels().winograd_output_transform_adjoint(
+              dy + (strip_width + 1) * dy_stride, strip_width * dy_stride, dy_stride,
+              buffer.dy_planes + i * dy_stride, static_cast<std::ptrdiff_t>(tiles) * dy_stride,
+              dy_stride);
+        }
+        for (int c = 0; c < input.channels; c += kConv3x3GradChannels) {
+          const int channels = std::min(kConv3x3GradChannels, input.channels - c);
+          const std::ptrdiff_t stride = pad_to_cache_line(channels);
+          for (int i = 0; i < tiles; ++i) {
+            inference_kernels().winograd_input_transform(
+                padded_tile(&x_strip, input, first + i, c, channels), strip_width * stride, stride,
+                buffer.x_planes + i * stride, tiles * stride, static_cast<int>(stride));
+          }
+          for (int plane = 0; plane < kWinogradPlanes; ++plane) {
+            training_kernels().gemm_tn(
+                buffer.x_planes + plane * tiles * stride, stride,
+                buffer.dy_planes + static_cast<std::ptrdiff_t>(plane) * tiles * dy_stride,
+                dy_stride, tiles,
+                d_conv3x3(rank_) + plane * plane_stride + static_cast<std::ptrdiff_t>(c) * columns,
+                columns, channels, dy_stride);
+          }
+        }
+      });
+}
+
+// Sums the gradients (36, in_channels, out_channels) of all threads and transforms them into
+// (out_channels, in_channels, 3, 3).
+void StageWorker::reduce_d_conv3x3(int in_channels, int out_channels, float* weight) const {
+  const std::ptrdiff_t stride = pad_to_panel(out_channels), plane_stride = in_channels * stride;
+  const int panels = panel_count(out_channels);
+  float sums[kWinogradPlanes * kPanelWidth], taps[9 * kPanelWidth];
+  const auto [first, last] = share(static_cast<std::int64_t>(in_channels) * panels);
+  for (std::int64_t i = first; i < last; ++i) {
+    const std::int64_t k = i / panels;
+    const int n = static_cast<int>(i % panels) * kPanelWidth;
+    std::fill_n(sums, kWinogradPlanes * kPanelWidth, 0.0f);
+    for (int t = 0; t < threads(); ++t) {
+      const float* const src = d_conv3x3(t) + k * stride + n;
+      for (int plane = 0; plane < kWinogradPlanes; ++plane) {
+        for (int lane = 0; lane < kPanelWidth; ++lane) {
+          sums[plane * kPanelWidth + lane] += src[plane * plane_stride + lane];
+        }
+      }
+    }
+    training_kernels().winograd_filter_transform_adjoint(sums, kPanelWidth, taps);
+    for (int lane = 0; lane < std::min(kPanelWidth, out_channels - n); ++lane) {
+      float* const filter = weight + ((n + lane) * static_cast<std::int64_t>(in_channels) + k) * 9;
+      for (int tap = 0; tap < 9; ++tap) filter[tap] = taps[tap * kPanelWidth + lane];
+    }
+  }
+}
+
+// Copies the gradient of a layer's new maps, once all layers have added to it, and corrects it.
+void StageWorker::finish_d_new_maps(int layer) {
+  const int channel = config_.layer_in_channels(layer), growth_rate = config_.growth_rate;
+  const int stride = layout_.growth_stride;
+  set_correction(map_correction_, buffers_.saved.mean.data(), channel, growth_rate);
+  const auto [first, last] = share(config_.pixels());
+  for (std::int64_t pixel = first; pixel < last; ++pixel) {
+    float* const dy = buffers_.d_new_maps + pixel * stride;
+    training_kernels().add_affine(d_map(pixel) + channel, map(pixel) + channel,
+                                  correction_scale_.data(), correction_shift_.data(), dy,
+                                  growth_rate);
+    std::fill(dy + growth_rate, dy + stride, 0.0f);
+  }
+}
+
+}  // namespace gluondense

@@ -1,0 +1,110 @@
+#include "training/dense_stage.h"
+
+#include <memory>
+#include <mutex>
+#include <stdexcept>
+
+#include "training/stage_worker.h"
+
+namespace gluondense {
+namespace {
+
+// Bottlenecks of at most this many pixels are saved: they are too small to be worth recomputing.
+constexpr int kMaxSavedPixels = 256;
+
+// Borrows a workspace for one pass. Passes of several contexts may run at the same time.
+class WorkspaceLease {
+ public:
+  WorkspaceLease() {
+    const std::lock_guard<std::mutex> lock(pool().mutex);
+    auto& unused = pool().unused;
+    if (unused.empty()) unused.push_back(std::make_unique<Workspace>());
+    workspace_ = std::move(unused.back());
+    unused.pop_back();
+  }
+  ~WorkspaceLease() {
+    const std::lock_guard<std::mutex> lock(pool().mutex);
+    pool().unused.push_back(std::move(workspace_));
+  }
+  WorkspaceLease(const WorkspaceLease&) = delete;
+  Workspace* operator->() const { return workspace_.get(); }
+
+ private:
+  struct Pool {
+    std::mutex mutex;
+    std::vector<std::unique_ptr<Workspace>> unused;
+  };
+  std::unique_ptr<Workspace> workspace_;
+
+  static Pool& pool() {
+    static Pool& pool = *new Pool;  // never destroyed: MXNet's threads may run until the very end
+    return pool;
+  }
+};
+
+// Returns the buffers that both passes use. In backward, those of `saved` keep their contents.
+StageBuffers forward_buffers(const DenseStageConfig& config, const StageLayout& layout,
+                             const DenseStageArrays& arrays, SavedForBackward& saved,
+                             const WorkspaceLease& work, int threads) {
+  const std::size_t bottleneck = config.pixels() * layout.bottleneck_stride;
+  StageBuffers buffers = {config, layout, arrays, saved};
+  buffers.maps = saved.maps.reserve<float>(config.pixels() * layout.map_stride);
+  buffers.bottlenecks = config.recompute_bottleneck
+                            ? work->bottleneck.reserve<float>(bottleneck)
+                            : saved.bottlenecks.reserve<float>(bottleneck * config.layers);
+  buffers.thread_sums = work->thread_sums.reserve<double>(threads * layout.thread_sums);
+  buffers.scratch = work->scratch.reserve<float>(threads * layout.scratch);
+  buffers.panels =
+      work->panels.reserve<float>(2 * (layout.conv1x1_panels + layout.conv3x3_panels));
+  return buffers;
+}
+
+std::vector<StageWorker> make_workers(const StageBuffers& buffers, int threads) {
+  std::vector<StageWorker> workers;
+  workers.reserve(threads);
+  for (int rank = 0; rank < threads; ++rank) workers.emplace_back(buffers, rank);
+  return workers;
+}
+
+}  // namespace
+
+void DenseStage::forward(const DenseStageConfig& config, const float* x,
+                         const DenseStageArrays& arrays, float* y) {
+  has_forward_ = false;
+  inference_kernels();  // throws if the processor lacks the requested instruction set
+  config_ = config;
+  config_.recompute_bottleneck = config.recompute_bottleneck && config.bottleneck &&
+                                 config.height * config.width > kMaxSavedPixels;
+  const StageLayout layout(config_);
+  const WorkspaceLease work;
+  saved_.mean.resize(config_.total_channels());
+  saved_.inv_std.resize(config_.total_channels());
+  saved_.bottleneck_mean.resize(config_.layers * layout.bottleneck_stride);
+  saved_.bottleneck_inv_std.resize(config_.layers * layout.bottleneck_stride);
+  const StageBuffers buffers =
+      forward_buffers(config_, layout, arrays, saved_, work, num_threads());
+  std::vector<StageWorker> workers = make_workers(buffers, num_threads());
+  parallel(num_threads(),
+           [&](Barrier& barrier, int rank) { workers[rank].forward(barrier, x, y); });
+  has_forward_ = true;
+}
+
+void DenseStage::backward(const float* dy, const DenseStageArrays& arrays, float* dx,
+                          const DenseStageArrays& gradients) {
+  if (!has_forward_) throw std::logic_error("backward without a forward pass");
+  const StageLayout layout(config_);
+  const WorkspaceLease work;
+  const std::size_t pixels = config_.pixels();
+  StageBuffers buffers = forward_buffers(config_, layout, arrays, saved_, work, num_threads());
+  buffers.d_maps = work->d_maps.reserve<float>(pixels * layout.map_stride);
+  buffers.d_bottleneck = work->d_bottleneck.reserve<float>(pixels * layout.bottleneck_stride);
+  buffers.d_new_maps = work->d_new_maps.reserve<float>(pixels * layout.growth_stride);
+  buffers.d_filters =
+      work->d_filters.reserve<float>(num_threads() * layout.d_filters + layout.conv1x1_panels);
+  std::vector<StageWorker> workers = make_workers(buffers, num_threads());
+  parallel(num_threads(), [&](Barrier& barrier, int rank) {
+    workers[rank].backward(barrier, dy, dx, gradients);
+  });
+}
+
+}  // namespace gluondense

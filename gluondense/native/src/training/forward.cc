@@ -1,0 +1,104 @@
+// The forward pass of a dense stage: the sequence of steps.
+#include <algorithm>
+
+#include "training/stage_worker.h"
+
+namespace gluondense {
+
+StageWorker::StageWorker(const StageBuffers& buffers, int rank)
+    : buffers_(buffers),
+      config_(buffers.config),
+      layout_(buffers.layout),
+      grid_(config_.batch, config_.height, config_.width),
+      rank_(rank) {
+  const std::size_t widest = std::max(layout_.map_stride, layout_.bottleneck_stride);
+  for (auto* floats : {&scale_, &shift_, &correction_scale_, &correction_shift_}) {
+    floats->resize(widest);
+  }
+  for (auto* statistics : {&map_statistics_, &bottleneck_statistics_}) {
+    statistics->mean.resize(widest), statistics->inv_std.resize(widest);
+    statistics->var.resize(widest);
+  }
+  for (auto* correction : {&map_correction_, &bottleneck_correction_}) {
+    correction->d_mean.resize(widest), correction->d_xhat.resize(widest);
+  }
+}
+
+void StageWorker::forward(Barrier& barrier, const float* x, float* y) {
+  barrier_ = &barrier;
+  const ChannelSums sums = channel_sums(rank_, kMaps);
+  std::fill_n(sums.first, layout_.thread_sums, 0.0);
+  const int plane = config_.height * config_.width;
+  const auto [first, last] = share(static_cast<std::int64_t>(config_.batch) * config_.height);
+  for (std::int64_t row = first; row < last; ++row) {
+    const std::int64_t pixel = row * config_.width;
+    nchw_to_nhwc(x, config_.in_channels, pixel, config_.width, plane, map(pixel),
+                 layout_.map_stride);
+    training_kernels().channel_sums(map(pixel), layout_.map_stride, config_.width,
+                                    config_.in_channels, sums.first, sums.second);
+  }
+  pack_filters(0);
+  barrier.wait();
+  for (int layer = 0; layer < config_.layers; ++layer) {
+    layer_forward(layer);
+    pack_filters(layer + 1);
+    barrier.wait();
+  }
+  const int total = config_.total_channels();
+  finish_statistics(kMaps, config_.layers ? total - config_.growth_rate : 0, total,
+                    &map_statistics_);
+  if (rank_ == 0) {
+    std::copy_n(map_statistics_.mean.data(), total, buffers_.saved.mean.data());
+    std::copy_n(map_statistics_.inv_std.data(), total, buffers_.saved.inv_std.data());
+  }
+  tail_forward(y);
+}
+
+// Packs the filters of a layer or, after the last layer, those of the transition.
+void StageWorker::pack_filters(int layer) const {
+  if (layer == config_.layers) {
+    if (config_.tail == DenseStageConfig::kTransition) {
+      pack_conv1x1(buffers_.arrays.tail_conv, config_.total_channels(), config_.out_channels,
+                   conv1x1_panels(layer));
+    }
+    return;
+  }
+  const auto& arrays = buffers_.arrays.layers[layer];
+  if (config_.bottleneck) {
+    pack_conv1x1(arrays.conv1x1, config_.layer_in_channels(layer), config_.bottleneck,
+                 conv1x1_panels(layer));
+  }
+  pack_conv3x3(arrays.conv3x3, config_.conv3x3_in_channels(layer), config_.growth_rate, false,
+               conv3x3_panels(layer));
+}
+
+void StageWorker::layer_forward(int layer) {
+  const auto& arrays = buffers_.arrays.layers[layer];
+  const int in_channels = config_.layer_in_channels(layer);
+  // The channels that the previous layer wrote; all channels of the input for the first layer.
+  finish_statistics(kMaps, layer ? in_channels - config_.growth_rate : 0, in_channels,
+                    &map_statistics_);
+  const BatchNormArrays& bn = config_.bottleneck ? arrays.bn1 : arrays.bn2;
+  set_affine(bn, map_statistics_.mean.data(), map_statistics_.inv_std.data(), in_channels);
+  update_running_stats(bn, map_statistics_, in_channels);
+  if (!config_.bottleneck) {
+    conv3x3_forward(layer, maps_input(in_channels));
+    return;
+  }
+  conv1x1_forward(layer, true);
+  barrier_->wait();
+  BatchStatistics& statistics = bottleneck_statistics_;
+  finish_statistics(layer, 0, config_.bottleneck, &statistics);
+  set_affine(arrays.bn2, statistics.mean.data(), statistics.inv_std.data(), config_.bottleneck);
+  update_running_stats(arrays.bn2, statistics, config_.bottleneck);
+  if (rank_ == 0) {
+    const std::ptrdiff_t offset = static_cast<std::ptrdiff_t>(layer) * layout_.bottleneck_stride;
+    std::copy_n(statistics.mean.data(), config_.bottleneck,
+                buffers_.saved.bottleneck_mean.data() + offset);
+    std::copy_n(statistics.inv_std.data(), config_.bottleneck,
+                buffers_.saved.bottleneck_inv_std.data() + offset);
+  }
+  conv3x3_forward(layer, bottleneck_input(layer));
+}
+
+}  // namespace gluondense

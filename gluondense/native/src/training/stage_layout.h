@@ -1,0 +1,104 @@
+// Sizes, strides and scratch memory of a dense stage, in elements.
+#pragma once
+
+#include <cstddef>
+
+#include "kernels/inference_kernels.h"
+#include "memory.h"
+#include "training/dense_stage.h"
+
+namespace gluondense {
+
+constexpr int kCacheLineFloats = kCacheLineBytes / static_cast<int>(sizeof(float));
+constexpr int kMaxTilePixels = 16;  // >= max_tile_pixels of every instruction set
+// Blocking of the filter gradients: sums stay in registers for this many pixels or tiles, and those
+// of this many input channels stay in the L2 cache.
+constexpr int kConv1x1GradPixels = 56, kConv1x1GradChannels = 256;
+constexpr int kConv3x3GradTiles = 56, kConv3x3GradChannels = 32;
+
+inline int pad_to_cache_line(int channels) { return round_up(channels, kCacheLineFloats); }
+inline int pad_to_panel(int channels) { return round_up(channels, kPanelWidth); }
+inline int panel_count(int channels) { return div_up(channels, kPanelWidth); }
+
+struct StageLayout {
+  explicit StageLayout(const DenseStageConfig& config);
+
+  int map_stride, bottleneck_stride, growth_stride;  // floats from a pixel to the next
+  int strip_width;                     // pixels of a row of tiles with its padding
+  std::size_t map_sums, bottleneck_sums;  // doubles: one sum of each channel
+  std::size_t thread_sums;                // doubles of a thread: two sums of each channel
+  std::size_t conv1x1_panels, conv3x3_panels;  // floats of a layer's packed filters
+  std::size_t d_filters;                       // floats of a thread: the gradients of both
+  std::size_t scratch;                         // floats of a thread
+};
+
+// Divides a thread's scratch memory. Without memory, it only counts the floats.
+class ScratchAllocator {
+ public:
+  explicit ScratchAllocator(float* memory) : memory_(memory) {}
+  std::size_t used() const { return used_; }
+
+  float* floats(std::size_t rows, std::size_t stride) {
+    float* const begin = memory_ ? memory_ + used_ : nullptr;
+    used_ += round_up<std::size_t>(rows * stride, kCacheLineFloats);
+    return begin;
+  }
+
+ private:
+  float* const memory_;
+  std::size_t used_ = 0;
+};
+
+// The scratch memory of each step. StageLayout computes the size with the same constructors.
+struct RowsScratch {
+  float* rows;
+  RowsScratch(ScratchAllocator& memory, int stride) : rows(memory.floats(kMaxTilePixels, stride)) {}
+};
+
+struct Conv1x1Scratch {
+  const int x_stride, y_stride;
+  float *x, *y;  // a tile's input, normalized, and its output
+  Conv1x1Scratch(ScratchAllocator& memory, int in_channels, int out_channels)
+      : x_stride(packed_stride<float>(in_channels)),
+        y_stride(pad_to_panel(out_channels)),
+        x(memory.floats(kMaxTilePixels, x_stride)),
+        y(memory.floats(kMaxTilePixels, y_stride)) {}
+};
+
+struct Conv1x1GradScratch {
+  const int x_stride, dy_stride;
+  float *x, *dy;  // (kConv1x1GradPixels, stride)
+  float* dx;      // (kMaxTilePixels, kPanelWidth)
+  Conv1x1GradScratch(ScratchAllocator& memory, int in_channels, int out_channels)
+      : x_stride(packed_stride<float>(in_channels)),
+        dy_stride(packed_stride<float>(pad_to_panel(out_channels))),
+        x(memory.floats(kConv1x1GradPixels, x_stride)),
+        dy(memory.floats(kConv1x1GradPixels, dy_stride)),
+        dx(memory.floats(kMaxTilePixels, kPanelWidth)) {}
+};
+
+struct Conv3x3Scratch {
+  const int stride;
+  float* strip;     // (6, strip width, stride)
+  float* planes;    // (36, tiles, stride): the transformed input of up to max_tile_pixels tiles
+  float* products;  // (36, tiles, kPanelWidth)
+  float* tile;      // (16, kPanelWidth): an output tile
+  Conv3x3Scratch(ScratchAllocator& memory, int strip_width, int in_channels)
+      : stride(pad_to_cache_line(in_channels)),
+        strip(memory.floats(kWinogradInputTile * strip_width, stride)),
+        planes(memory.floats(kWinogradPlanes * kMaxTilePixels, stride)),
+        products(memory.floats(kWinogradPlanes * kMaxTilePixels, kPanelWidth)),
+        tile(memory.floats(kWinogradOutputTile * kWinogradOutputTile, kPanelWidth)) {}
+};
+
+struct Conv3x3GradScratch {
+  float *x_strip, *dy_strip;    // (6, strip width, channels)
+  float *x_planes, *dy_planes;  // (36, tiles, channels)
+  Conv3x3GradScratch(ScratchAllocator& memory, int strip_width, int growth_stride)
+      : x_strip(memory.floats(kWinogradInputTile * strip_width, kConv3x3GradChannels)),
+        dy_strip(memory.floats(kWinogradInputTile * strip_width, growth_stride)),
+        x_planes(memory.floats(kWinogradPlanes * kConv3x3GradTiles, kConv3x3GradChannels)),
+        dy_planes(memory.floats(kWinogradPlanes * kConv3x3GradTiles, growth_stride)) {}
+};
+
+}  // namespace gluondense

@@ -1,0 +1,205 @@
+// One thread's share of the work on a dense stage.
+#pragma once
+
+#include <cstdint>
+#include <utility>
+#include <vector>
+
+#include "kernels/inference_kernels.h"
+#include "kernels/training_kernels.h"
+#include "memory.h"
+#include "threads.h"
+#include "tile_grid.h"
+#include "training/dense_stage.h"
+#include "training/stage_layout.h"
+
+namespace gluondense {
+
+// Buffers that all threads share. The gradients are null in forward.
+struct StageBuffers {
+  const DenseStageConfig& config;
+  const StageLayout& layout;
+  const DenseStageArrays& arrays;
+  SavedForBackward& saved;
+  float *maps = nullptr, *bottlenecks = nullptr;
+  double* thread_sums = nullptr;
+  float *scratch = nullptr, *panels = nullptr;
+  float *d_maps = nullptr, *d_bottleneck = nullptr, *d_new_maps = nullptr, *d_filters = nullptr;
+};
+
+// Pixels that are read through BN-ReLU, max(0, x * scale + shift), or unchanged if scale is null.
+struct BnReluInput {
+  const float* data;  // (pixels, stride)
+  int stride, channels;
+  const float *scale, *shift;
+};
+
+// Two sums of each channel: of x and x^2 in forward, of dy and dy * (x - mean) in backward.
+struct ChannelSums {
+  double *first, *second;
+};
+
+struct BatchStatistics {
+  std::vector<float> mean, inv_std;
+  std::vector<double> var;
+};
+
+// The correction of a gradient by batch normalization: dx -= d_mean + d_xhat * (x - mean).
+struct BnCorrection {
+  std::vector<double> d_mean, d_xhat;
+};
+
+// The pixels around a row of tiles; see StageWorker::padded_tile.
+struct PaddedStrip {
+  float* data;
+  int stride = 0;  // floats of a pixel
+  std::int64_t row = -1;
+  int first_channel = -1;
+};
+
+// The constructor allocates all memory, because an exception in a parallel region would end the
+// process. All threads call forward() or backward() of their worker at the same time.
+class StageWorker {
+ public:
+  StageWorker(const StageBuffers& buffers, int rank);
+  void forward(Barrier& barrier, const float* x, float* y);
+  void backward(Barrier& barrier, const float* dy, float* dx, const DenseStageArrays& gradients);
+
+ private:
+  static constexpr int kMaps = -1;  // the feature maps, instead of the bottleneck of a layer
+
+  const StageBuffers& buffers_;
+  const DenseStageConfig& config_;
+  const StageLayout& layout_;
+  const TileGrid grid_;
+  const int rank_;
+  Barrier* barrier_ = nullptr;
+  std::vector<float> scale_, shift_;                        // of the current normalization
+  std::vector<float> correction_scale_, correction_shift_;  // BnCorrection as a scale and a shift
+  BatchStatistics map_statistics_, bottleneck_statistics_;
+  BnCorrection map_correction_, bottleneck_correction_;
+
+  int threads() const { return barrier_->size(); }
+  std::pair<std::int64_t, std::int64_t> share(std::int64_t count) const {
+    return partition(count, rank_, threads());
+  }
+  template <class Scratch, class... Args>
+  Scratch scratch(Args... args) const {
+    ScratchAllocator memory(buffers_.scratch + rank_ * layout_.scratch);
+    return Scratch(memory, args...);
+  }
+  // Calls f(first, count) for blocks of at most `most` items of this thread's share.
+  template <class Function>
+  void for_each_block(std::int64_t items, int most, Function f) const {
+    const auto [first, last] = share(items);
+    for_each_tile_batch(first, last, most, f);
+  }
+  float* map(std::int64_t pixel) const { return buffers_.maps + pixel * layout_.map_stride; }
+  float* d_map(std::int64_t pixel) const { return buffers_.d_maps + pixel * layout_.map_stride; }
+  float* bottleneck(int layer) const {
+    const std::int64_t size = config_.pixels() * layout_.bottleneck_stride;
+    return buffers_.bottlenecks + (config_.recompute_bottleneck ? 0 : layer * size);
+  }
+  // Packed filters are double-buffered: the next layer's are packed while a layer's are in use.
+  float* conv1x1_panels(int layer) const {
+    return buffers_.panels + (layer & 1) * layout_.conv1x1_panels;
+  }
+  float* conv3x3_panels(int layer) const {
+    return buffers_.panels + 2 * layout_.conv1x1_panels + (layer & 1) * layout_.conv3x3_panels;
+  }
+  // The filter gradients of a thread.
+  float* d_conv1x1(int thread) const { return buffers_.d_filters + thread * layout_.d_filters; }
+  float* d_conv3x3(int thread) const { return d_conv1x1(thread) + layout_.conv1x1_panels; }
+  // The packed transposed filters of a 1x1 convolution, after the gradients of all threads.
+  float* conv1x1_panels_t() const { return d_conv1x1(threads()); }
+
+  // `layer` is a layer with a bottleneck, or kMaps.
+  ChannelSums channel_sums(int thread, int layer) const;
+  BnReluInput maps_input(int channels) const {
+    return {buffers_.maps, layout_.map_stride, channels, scale_.data(), shift_.data()};
+  }
+  BnReluInput bottleneck_input(int layer) const {
+    return {bottleneck(layer), layout_.bottleneck_stride, config_.bottleneck, scale_.data(),
+            shift_.data()};
+  }
+
+  // forward.cc and backward.cc
+  void pack_filters(int layer) const;
+  void layer_forward(int layer);
+  void layer_backward(int layer, const DenseStageArrays::Layer& gradients);
+  void bottleneck_backward(int layer, const DenseStageArrays::Layer& gradients);
+  void pack_recompute_filters(int layer) const;
+  void input_backward(float* dx);
+
+  // batch_norm.cc
+  void finish_statistics(int layer, int first, int last, BatchStatistics* statistics) const;
+  void set_affine(const BatchNormArrays& bn, const float* mean, const float* inv_std, int channels);
+  void update_running_stats(const BatchNormArrays& bn, const BatchStatistics& statistics,
+                            int channels) const;
+  void finish_bn_backward(int layer, const BatchNormArrays& bn, const BatchNormArrays& gradient,
+                          int channels, const float* inv_std, BnCorrection* correction) const;
+  void set_correction(const BnCorrection& correction, const float* mean, int first, int count);
+
+  // conv1x1.cc
+  void pack_conv1x1(const float* weight, int in_channels, int out_channels, float* panels) const;
+  void pack_conv1x1_t(const float* weight, int in_channels, int out_channels, float* panels) const;
+  void conv1x1_forward(int layer, bool with_sums) const;
+  void conv1x1_backward(int layer) const;
+  template <int kParts, bool kAccumulate, class PixelOf>  // conv1x1.h
+  void conv1x1_backward_data(const Conv1x1GradScratch& scratch, int count, int first, int last,
+                             int out_channels, PixelOf pixel_of) const;
+  void reduce_d_conv1x1(int in_channels, int out_channels, float* weight) const;
+
+  // conv3x3.cc
+  void pack_conv3x3(const float* weight, int in_channels, int out_channels, bool transposed,
+                    float* panels) const;
+  const float* padded_tile(PaddedStrip* strip, const BnReluInput& input, std::int64_t tile,
+                           int first_channel, int channels) const;
+  void fill_padded_strip(const PaddedStrip& strip, const BnReluInput& input, int channels) const;
+  template <class Prefetch, class Store>
+  void winograd_conv3x3(const BnReluInput& input, const float* panels, int out_channels,
+                        const Conv3x3Scratch& scratch, Prefetch prefetch, Store store) const;
+  void conv3x3_forward(int layer, const BnReluInput& input) const;
+  void conv3x3_backward_data(const BnReluInput& input, const float* mean, int layer) const;
+  void conv3x3_backward_filter(const BnReluInput& input) const;
+  void reduce_d_conv3x3(int in_channels, int out_channels, float* weight) const;
+  BnReluInput d_new_maps_input() const {
+    return {buffers_.d_new_maps, layout_.growth_stride, config_.growth_rate, nullptr, nullptr};
+  }
+  void finish_d_new_maps(int layer);
+
+  // tail.cc
+  void tail_forward(float* y);
+  void features_forward(float* y) const;
+  void bn_relu_forward(float* y) const;
+  void transition_forward(float* y) const;
+  void tail_backward(const float* dy);
+  void bn_relu_backward(const float* dy) const;
+  void transition_backward(const float* dy) const;
+  std::int64_t pooled_pixel(std::int64_t out_pixel, int part) const;
+  void pack_transition_input(std::int64_t first, int count, int stride, float* packed) const;
+};
+
+// Sets the arguments for the channels [first, first + count) of a normalized input.
+inline void set_channels(BnReluBackward* args, const BnReluInput& input, const float* mean,
+                         const ChannelSums& sums, int first, int count) {
+  args->scale = input.scale + first;
+  args->shift = input.shift + first;
+  args->mean = mean + first;
+  args->sum_dy = sums.first + first;
+  args->sum_dy_xmu = sums.second + first;
+  args->channels = count;
+}
+
+inline void prefetch_panel(const float* channels) {
+  for (int c = 0; c < kPanelWidth; c += kCacheLineFloats) __builtin_prefetch(channels + c);
+}
+
+// transpose.cc: convert the pixels [first, first + count), numbered over all images, between
+// (N, C, H, W) and (pixels, stride). An image has `plane` pixels.
+void nchw_to_nhwc(const float* nchw, int channels, std::int64_t first, std::int64_t count,
+                  int plane, float* nhwc, int stride);
+void nhwc_to_nchw(const float* nhwc, int stride, int channels, std::int64_t first,
+                  std::int64_t count, int plane, float* nchw);
+
+}  // namespace gluondense

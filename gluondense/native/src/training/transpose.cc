@@ -1,0 +1,49 @@
+#include <algorithm>
+
+#include "training/stage_worker.h"
+
+namespace gluondense {
+namespace {
+
+// Calls f(plane of the first channel, rows' offset, pixels) for each image's part of the pixels.
+template <class Function>
+void for_each_image(int channels, std::int64_t first, std::int64_t count, int plane, Function f) {
+  for (std::int64_t done = 0; done < count;) {
+    const std::int64_t image = (first + done) / plane, pixel = (first + done) % plane;
+    const std::int64_t pixels = std::min(count - done, plane - pixel);
+    f(image * channels * plane + pixel, done, pixels);
+    done += pixels;
+  }
+}
+
+}  // namespace
+
+void nchw_to_nhwc(const float* nchw, int channels, std::int64_t first, std::int64_t count,
+                  int plane, float* nhwc, int stride) {
+  for_each_image(channels, first, count, plane,
+                 [&](std::int64_t offset, std::int64_t done, std::int64_t pixels) {
+    const float* const src = nchw + offset;
+    // One cache line of channels at a time, so that the destination stays in the L1 cache.
+    for (int c = 0; c < channels; c += kCacheLineFloats) {
+      const int end = std::min(channels, c + kCacheLineFloats);
+      for (std::int64_t p = 0; p < pixels; ++p) {
+        float* const dst = nhwc + (done + p) * stride;
+        for (int k = c; k < end; ++k) dst[k] = src[static_cast<std::int64_t>(k) * plane + p];
+      }
+    }
+  });
+}
+
+void nhwc_to_nchw(const float* nhwc, int stride, int channels, std::int64_t first,
+                  std::int64_t count, int plane, float* nchw) {
+  for_each_image(channels, first, count, plane,
+                 [&](std::int64_t offset, std::int64_t done, std::int64_t pixels) {
+    const float* const src = nhwc + done * stride;
+    for (int c = 0; c < channels; ++c) {
+      float* const dst = nchw + offset + static_cast<std::int64_t>(c) * plane;
+      for (std::int64_t p = 0; p < pixels; ++p) dst[p] = src[p * stride + c];
+    }
+  });
+}
+
+}  // namespace gluondense
