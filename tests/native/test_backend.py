@@ -83,7 +83,7 @@ def train(net, steps=3, contexts=ONE, parts=1):
     trainer = gluon.Trainer(
         net.collect_params(), "nag", {"learning_rate": 0.05}, update_on_kvstore=False
     )
-    trainer.save_states(os.devnull)  # starts the key-value store; see training/run.py
+    trainer.save_states(os.devnull)  # starts the key-value store
     loss, losses = gluon.loss.SoftmaxCrossEntropyLoss(), []
     for _ in range(steps):
         if parts > 1:
