@@ -23,14 +23,15 @@ def _run(args: argparse.Namespace) -> None:
 
 
 def save_samples(run: Path, count: int) -> list[Path]:
-    """Write the first test images to ``run/samples``, each named by its number and true class."""
+    """Write the first test images to ``run/samples``, named by index and true class."""
     from PIL import Image
 
     from ..data.datasets.registry import load_dataset
     from ..training.checkpoint import load
+    from ..training.config import TrainConfig
 
-    config = load(run).config
-    data = load_dataset(config["dataset"], config["data_dir"], config["download"])
+    config = TrainConfig.from_dict(load(run).config).data
+    data = load_dataset(config.dataset, config.data_dir, config.download)
     folder = run / "samples"
     folder.mkdir(exist_ok=True)
     paths = []

@@ -129,9 +129,7 @@ def load(folder: Union[str, os.PathLike]) -> Checkpoint:
 
 
 def load_newest(last: Path) -> Checkpoint:
-    """Read the checkpoint at ``last``; if it is damaged, the newest intact one beside it.
-
-    A warning on stderr names the checkpoint that replaces a damaged one.
+    """Read the checkpoint at ``last``, or with a warning on stderr the newest intact one beside it.
 
     Raises
     ------
@@ -148,9 +146,8 @@ def load_newest(last: Path) -> Checkpoint:
             found = load(place)
         except (FileNotFoundError, ValueError):
             continue
-        print(
-            f"warning: {first}\nwarning: going on from {place}, step {found.step}.", file=sys.stderr
-        )
+        warning = f"warning: {first}\nwarning: continuing from {place}, step {found.step}."
+        print(warning, file=sys.stderr)
         return found
     raise first
 
@@ -208,7 +205,7 @@ def save(
     average
         Moving average of the weights, if the run keeps one.
     keep
-        Number of checkpoints to keep; the earlier ones become ``step-...`` beside the folder.
+        Number of checkpoints to keep; earlier ones become ``step-...`` beside the folder.
 
     Raises
     ------

@@ -36,14 +36,8 @@ class Worker:
 
     Parameters
     ----------
-    folder
-        Folder that ``prepare`` has filled.
-    name
-        Name of the backend.
-    threads
-        Threads that it computes with.
-    shape
-        Shape (N, C, H, W) of the images.
+    folder, name, threads, shape
+        Prepared files, name of the backend, its threads, and shape (N, C, H, W) of the images.
     cpu
         The CPU to run on; default: any.
     """

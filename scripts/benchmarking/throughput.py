@@ -28,12 +28,8 @@ def throughput(
 
     Parameters
     ----------
-    folder
-        Folder that ``prepare`` has filled.
-    names
-        Names of the backends.
-    shape
-        Shape (N, C, H, W) of the images of a prediction.
+    folder, names, shape
+        As for :func:`.interleaved.measure_interleaved`.
     counts
         Numbers of processes.
     rounds

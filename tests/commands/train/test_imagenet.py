@@ -268,7 +268,7 @@ def test_damaged_checkpoint_falls_back_to_the_one_before(script, data, tmp_path,
     assert script.main(["--resume", str(out), "--epochs=3", "--no-progress"]) == 0
     error = capsys.readouterr().err
     assert "is damaged" in error
-    assert "going on from" in error
+    assert "continuing from" in error
     assert [row["epoch"] for row in RunFolder(out).rows()] == [1, 2, 3]
     for path in (out / "checkpoints").rglob("model.params"):
         path.write_bytes(b"")
