@@ -8,6 +8,7 @@ import re
 import pytest
 import yaml
 from support.paths import ROOT
+from test_imports import ROWS
 
 import gluondense
 from gluondense.weights import NAMING_SCHEMES, WEIGHTS
@@ -71,6 +72,21 @@ def test_a_page_is_in_the_sites_menu(page):
 
 def test_the_sites_menu_names_only_pages_that_are_there():
     assert set(menu(site()["nav"])) <= {page[len("docs/") :] for page in PAGES}
+
+
+def test_the_architecture_is_the_packages():
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    diagram = re.findall(r"^ ?(\d+)  (.+)$", text, re.MULTILINE)
+    assert [tuple(rooms.split()) for _, rooms in reversed(diagram)] == list(ROWS)
+    assert [int(floor) for floor, _ in reversed(diagram)] == list(range(1, len(ROWS) + 1))
+    for path, name in re.findall(r"`([\w/]+(?:/|\.py))`(?:\s`(\w+)`)?", text):
+        file = next((f for f in (ROOT / "gluondense" / path, ROOT / path) if f.exists()), None)
+        assert file, f"there is no {path}"
+        if name and file.is_file():
+            source = file.read_text(encoding="utf-8")
+            assert re.search(rf"^(?:def|class) {name}\b", source, re.MULTILINE), (path, name)
+    named = {path.rstrip("/") for path in re.findall(r"`([\w/]+?)(?:/|\.py)`", text)}
+    assert {room for rooms in ROWS for room in rooms} <= named
 
 
 def test_the_listing_of_densenet_is_the_sources(check):
