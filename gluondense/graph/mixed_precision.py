@@ -1,51 +1,54 @@
-"""Mixed precision: which operators of a graph compute in float16 or bfloat16."""
+"""Mixed precision: casts that let a graph compute in float16 or bfloat16.
+
+The casts are those of MXNet AMP, restricted to its lists' operators that occur here.
+"""
 
 from __future__ import annotations
 
 from .ir import Graph, Node
 from .recompute import MARK
 
-LOW = frozenset({"Convolution", "FullyConnected"})
+HALF_PRECISION = frozenset({"Convolution", "FullyConnected"})
+# Operators that compute in float32 even between half-precision ones. On the CPU, only the
+# HALF_PRECISION operators compute in bfloat16: MXNet's bfloat16 gradients of pooling, normalization
+# and concatenation are wrong there.
+FULL_PRECISION = frozenset({"softmax"})
+# Parameters and statistics of these stay in float32; only their first input is cast.
+NORMALIZATION = frozenset({"BatchNorm", "_contrib_BatchNormWithReLU", "_contrib_SyncBatchNorm"})
 
 
-# What stays in float32 between two of them. On the CPU MXNet's gradients of bfloat16 maps are wrong
-# in poolings, normalizations or concatenations, so there nothing else is lowered.
-FULL = frozenset({"softmax"})
+def use_mixed_precision(graph: Graph, dtype: str) -> None:
+    """Cast the inputs of convolutions and fully-connected layers to ``dtype``, outputs to float32.
 
-
-# Parameters and statistics are in float32 whatever the maps are in.
-NORMS = frozenset({"BatchNorm", "_contrib_BatchNormWithReLU", "_contrib_SyncBatchNorm"})
-
-
-def lower(graph: Graph, dtype: str) -> None:
-    """Let convolutions and fully-connected layers compute in ``dtype``; outputs are float32.
+    In float16, the operators between them compute in float16 too.
 
     Parameters
     ----------
     graph
-        Is changed. Casts of what backward recomputes are recomputed too.
+        The graph to change. A cast of a node that is marked for recomputation is marked too.
     dtype
         ``"float16"`` or ``"bfloat16"``.
     """
-    kinds: dict[int, str] = {}
+    dtypes: dict[int, str] = {}
     casts: dict[tuple[int, int, str], Node] = {}
 
-    def cast(entry: tuple[Node, int], kind: str) -> tuple[Node, int]:
+    def cast(entry: tuple[Node, int], target: str) -> tuple[Node, int]:
         node, output = entry
-        if kinds.get(id(node), "float32") == kind:
+        if dtypes.get(id(node), "float32") == target:
             return entry
-        key = id(node), output, kind
+        key = id(node), output, target
         if key not in casts:
-            casts[key] = Node("amp_cast", f"{node.name}_{output}_{kind}", {"dtype": kind}, [entry])
+            name = f"{node.name}_{output}_{target}"
+            casts[key] = Node("amp_cast", name, {"dtype": target}, [entry])
             if MARK in node.attrs:
                 casts[key].attrs[MARK] = "True"
         return casts[key], 0
 
     for node in graph.operators():
-        data = node.inputs[:1] if node.op in NORMS else node.inputs
-        follows = dtype == "float16" and node.op not in FULL
-        low = follows and any(kinds.get(id(source)) == dtype for source, _ in data)
-        kind = dtype if node.op in LOW or low else "float32"
-        node.inputs = [cast(entry, kind) for entry in data] + node.inputs[len(data) :]
-        kinds[id(node)] = kind
+        data = node.inputs[:1] if node.op in NORMALIZATION else node.inputs
+        follows = dtype == "float16" and node.op not in FULL_PRECISION
+        low = follows and any(dtypes.get(id(source)) == dtype for source, _ in data)
+        target = dtype if node.op in HALF_PRECISION or low else "float32"
+        node.inputs = [cast(entry, target) for entry in data] + node.inputs[len(data) :]
+        dtypes[id(node)] = target
     graph.heads = [cast(entry, "float32") for entry in graph.heads]

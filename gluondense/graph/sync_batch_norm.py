@@ -1,24 +1,25 @@
-"""Batch normalization whose statistics are of the batches of all devices."""
+"""Synchronized batch normalization: statistics over the batches of all devices."""
 
 from __future__ import annotations
 
 from .ir import Graph
 
-SHARED = ("eps", "momentum", "fix_gamma", "use_global_stats", "output_mean_var")
+SHARED_ATTRIBUTES = ("eps", "momentum", "fix_gamma", "use_global_stats", "output_mean_var")
 
 
-def synchronize(graph: Graph, devices: int) -> None:
-    """Put MXNet's ``SyncBatchNorm`` in place of each BatchNorm.
+def use_sync_batch_norm(graph: Graph, devices: int) -> None:
+    """Replace each ``BatchNorm`` by MXNet's ``SyncBatchNorm``.
 
     Parameters
     ----------
     graph
-        Is changed. Backward keeps the new operators' maps, as devices wait for each other in them.
+        The graph to change. Apply this pass before those that mark nodes for recomputation: the
+        outputs of the new operators are stored, as devices wait for each other in them.
     devices
-        How many devices run it at the same time; each waits for the others.
+        Number of devices that run the graph at the same time; each waits for the others.
     """
     for node in graph.operators():
         if node.op == "BatchNorm":
             node.op = "_contrib_SyncBatchNorm"
-            attrs = {name: node.attrs[name] for name in SHARED if name in node.attrs}
+            attrs = {name: node.attrs[name] for name in SHARED_ATTRIBUTES if name in node.attrs}
             node.attrs = {**attrs, "ndev": str(devices), "key": node.name}

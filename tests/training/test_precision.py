@@ -9,7 +9,7 @@ from mxnet import gluon
 from support.training_steps import NETWORKS, batch, network
 
 from gluondense.graph.ir import Graph
-from gluondense.graph.mixed_precision import lower
+from gluondense.graph.mixed_precision import use_mixed_precision
 from gluondense.training import TrainStep
 from gluondense.training.precision import GROWTH_INTERVAL, DynamicLossScale, LossScale, check_dtype
 
@@ -40,7 +40,7 @@ def test_only_products_are_lowered_and_parameters_are_cast():
     net = network("se", False)
     (_,), symbol = net._get_graph(mx.nd.zeros((1, 3, 64, 64)))
     graph = Graph(symbol, {})
-    lower(graph, "float16")
+    use_mixed_precision(graph, "float16")
     for node in graph.operators():
         if node.op in ("Convolution", "FullyConnected", "Concat", "broadcast_mul"):
             assert all(_kind(source) == "float16" for source, _ in node.inputs), node.name
