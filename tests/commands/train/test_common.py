@@ -8,17 +8,17 @@ import pytest
 
 from gluondense.training.sections import FIELDS
 
-COMMANDS = ("train_fashion_mnist", "train_cifar", "train_imagenet")
+COMMANDS = ("fashion_mnist", "cifar", "imagenet")
 # Flags of the version before the flags were derived, for each command besides COMMON.
 COMMON = """--batch-size --compression --data-dir --epochs --gpus --help --kvstore --lr --model
 --no-progress --out --recipe --resume --seed --set -h"""
 EARLIER = {
-    "train_fashion_mnist": """--accumulate --dataset --dtype --fallback-digits --memory-efficient
+    "fashion_mnist": """--accumulate --dataset --dtype --fallback-digits --memory-efficient
         --resize --sync-bn""",
-    "train_cifar": """--cutmix --drop-rate --ema --keep --label-smoothing --log-interval --lr-decay
+    "cifar": """--cutmix --drop-rate --ema --keep --label-smoothing --log-interval --lr-decay
         --lr-decay-epoch --lr-mode --mixup --momentum --num-epochs --num-gpus --save-dir
         --save-steps --tensorboard --warmup-epochs --wd""",
-    "train_imagenet": """--accumulate --augment --bad --crop-ratio --cutmix --dtype --ema
+    "imagenet": """--accumulate --augment --bad --crop-ratio --cutmix --dtype --ema
         --ground-truth --hard-weight --input-size --interpolation --keep --label-smoothing
         --log-interval --lr-decay --lr-decay-epoch --lr-decay-period --lr-mode --memory-efficient
         --mixup --mixup-alpha --mixup-off-epoch --mode --momentum --no-lr-scaling --no-wd
@@ -29,7 +29,7 @@ EARLIER = {
 
 
 def load(name):
-    return importlib.import_module(f"gluondense.commands.{name}")
+    return importlib.import_module(f"gluondense.commands.train.{name}")
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -41,7 +41,7 @@ def test_flags_of_earlier_versions_remain(name):
 @pytest.mark.parametrize("name", COMMANDS)
 def test_each_field_has_a_flag(name):
     described = {action.dest for action in load(name)._parser()._actions}
-    by_hand = {"model_args"} | ({"dataset"} if name != "train_fashion_mnist" else set())
+    by_hand = {"model_args"} | ({"dataset"} if name != "fashion_mnist" else set())
     assert set(FIELDS) - by_hand <= described
 
 
