@@ -115,14 +115,14 @@ def mark_recomputed(graph: Graph, shapes: Shapes, policy: CheckpointingPolicy) -
     marked = _select_nodes(graph, shapes, policy)
     _widen_concats(graph, marked)
     _chain_readers(graph, marked)
-    stored: dict[int, Node] = {}
+    stored: dict[Node, Node] = {}
     for node in graph.operators():
-        node.inputs = [(stored.get(id(source), source), out) for source, out in node.inputs]
-        if id(node) in marked:
+        node.inputs = [(stored.get(source, source), out) for source, out in node.inputs]
+        if node in marked:
             node.attrs[MARK] = "True"
             if _is_stored(node):
-                stored[id(node)] = Node("_copy", f"{node.name}_kept", inputs=[(node, 0)])
-    graph.heads = [(stored.get(id(node), node), out) for node, out in graph.heads]
+                stored[node] = Node("_copy", f"{node.name}_kept", inputs=[(node, 0)])
+    graph.heads = [(stored.get(node, node), out) for node, out in graph.heads]
 
 
 def _is_stored(node: Node) -> bool:
@@ -152,13 +152,13 @@ def feature_map_shapes(symbol: mx.sym.Symbol, **inputs: tuple[int, ...]) -> Shap
     }
 
 
-def _select_nodes(graph: Graph, shapes: Shapes, policy: CheckpointingPolicy) -> set[int]:
+def _select_nodes(graph: Graph, shapes: Shapes, policy: CheckpointingPolicy) -> set[Node]:
     """Select the nodes to recompute and their readers."""
     total = sum(np.prod(shape) for shape in shapes.values())
 
-    def large_enough(kinds: dict[tuple[Any, ...], list[tuple[Node, str]]]) -> set[int]:
+    def large_enough(kinds: dict[tuple[Any, ...], list[tuple[Node, str]]]) -> set[Node]:
         return {
-            id(node)
+            node
             for rows in kinds.values()
             if sum(np.prod(shapes[name]) for _, name in rows) >= policy.min_share * total
             for node, _ in rows
@@ -171,39 +171,37 @@ def _select_nodes(graph: Graph, shapes: Shapes, policy: CheckpointingPolicy) -> 
             outputs[shapes[node.name][2:4]].append((node, node.name))
     marked = large_enough(outputs)
     for node in graph.operators() if policy.convolutions else ():
-        if node.op in READ_THEIR_INPUT and id(node.source()) in marked:
+        if node.op in READ_THEIR_INPUT and node.source() in marked:
             name = node.source().name
             inputs[node.op, node.attrs.get("kernel"), shapes[name][2:4]].append((node, name))
     return marked | large_enough(inputs)
 
 
-def _widen_concats(graph: Graph, marked: set[int]) -> None:
+def _widen_concats(graph: Graph, marked: set[Node]) -> None:
     """Replace recomputed concatenations among a concatenation's inputs by their own inputs."""
-    parts: dict[int, list[tuple[Node, int]]] = {}
-    squeezed: set[int] = set()
-    need_detour: dict[int, Node] = {}
+    parts: dict[Node, list[tuple[Node, int]]] = {}
+    squeezed: set[Node] = set()
+    need_detour: dict[Node, None] = {}  # an ordered set
     for node in graph.operators():
-        if node.op == "Concat" and node.attrs.get("dim") == "1" and id(node) in marked:
-            reads_squeezed = any(id(source) in squeezed for source, _ in node.inputs)
-            node.inputs = [
-                part for entry in node.inputs for part in parts.get(id(entry[0]), [entry])
-            ]
+        if node.op == "Concat" and node.attrs.get("dim") == "1" and node in marked:
+            reads_squeezed = any(source in squeezed for source, _ in node.inputs)
+            node.inputs = [part for entry in node.inputs for part in parts.get(entry[0], [entry])]
             node.attrs["num_args"] = str(len(node.inputs))
-            parts[id(node)] = node.inputs
+            parts[node] = node.inputs
             if reads_squeezed:
-                need_detour[id(node)] = node
+                need_detour[node] = None
         elif node.op == "squeeze" and node.source().op == "expand_dims":
             # The fifth axis of blocks.base.concat, which oneDNN needs at some widths.
             source = node.source().source()
-            if id(source) in parts:
-                parts[id(node)] = parts[id(source)]
-                squeezed.add(id(node))
-                need_detour.pop(id(source), None)
-    for node in need_detour.values():
+            if source in parts:
+                parts[node] = parts[source]
+                squeezed.add(node)
+                need_detour.pop(source, None)
+    for node in need_detour:
         _add_detour(graph, node, marked)
 
 
-def _chain_readers(graph: Graph, marked: set[int]) -> None:
+def _chain_readers(graph: Graph, marked: set[Node]) -> None:
     """Let the concatenations that read one feature map read copies of it, each of the previous one.
 
     MXNet sums three or four gradients of one tensor as a + (b + (c + d)), and other numbers from
@@ -211,32 +209,32 @@ def _chain_readers(graph: Graph, marked: set[int]) -> None:
     summed in pairs from the last reader to the first, so that the sums are bitwise equal. (With
     more than four readers, copies would only cost memory.)
     """
-    uses = Counter((id(source), out) for node in graph.nodes() for source, out in node.inputs)
-    readers: dict[tuple[int, int], list[tuple[Node, int]]] = defaultdict(list)
+    uses = Counter((source, out) for node in graph.nodes() for source, out in node.inputs)
+    readers: dict[tuple[Node, int], list[tuple[Node, int]]] = defaultdict(list)
     for node in graph.operators():
-        if node.op == "Concat" and id(node) in marked:
+        if node.op == "Concat" and node in marked:
             for position, (source, out) in enumerate(node.inputs):
-                readers[id(source), out].append((node, position))
+                readers[source, out].append((node, position))
     for key, rows in readers.items():
         if not 3 <= uses[key] <= 4:
             continue
         concat, position = rows[0]
         source, out = concat.inputs[position]
-        recomputed = id(source) in marked and not _is_stored(source)
+        recomputed = source in marked and not _is_stored(source)
         for number, (concat, position) in enumerate(rows):
             if number < len(rows) - 1:
                 copy = Node("_copy", f"{source.name}_read{number}", inputs=[(source, out)])
                 if recomputed:
-                    marked.add(id(copy))
+                    marked.add(copy)
                 source, out = copy, 0
             concat.inputs[position] = (source, out)
 
 
-def _add_detour(graph: Graph, node: Node, marked: set[int]) -> None:
+def _add_detour(graph: Graph, node: Node, marked: set[Node]) -> None:
     """Add and remove a fifth axis after a concatenation, see ``blocks.base.concat``."""
     expanded = Node("expand_dims", f"{node.name}_longer", {"axis": "4"}, [(node, 0)])
     detour = Node("squeeze", f"{node.name}_squeezed", {"axis": "4"}, [(expanded, 0)])
-    marked |= {id(expanded), id(detour)}
+    marked |= {expanded, detour}
     for reader in graph.readers()[id(node)]:
         reader.inputs = [
             (detour, 0) if source is node else (source, out) for source, out in reader.inputs

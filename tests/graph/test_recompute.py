@@ -1,0 +1,47 @@
+from __future__ import annotations
+
+import mxnet as mx
+import pytest
+
+from gluondense import get_model
+from gluondense.graph.ir import Graph
+from gluondense.graph.recompute import (
+    MARK,
+    POLICIES,
+    feature_map_shapes,
+    find_policy,
+    mark_recomputed,
+)
+
+SHAPE = (2, 3, 64, 64)
+
+
+@pytest.fixture(scope="module")
+def symbol():
+    return get_model("dpn92")(mx.sym.var("data"))
+
+
+def marked(symbol, policy):
+    graph = Graph(symbol, {})
+    mark_recomputed(graph, feature_map_shapes(symbol, data=SHAPE), POLICIES[policy])
+    return graph.to_json()
+
+
+def test_a_policy_marks_the_same_nodes_each_time(symbol):
+    assert len({marked(symbol, "most") for _ in range(4)}) == 1
+
+
+def test_policies_mark_more_and_more_nodes(symbol):
+    counts = [marked(symbol, policy).count(MARK) for policy in POLICIES]
+    assert counts[0] == 0
+    assert counts[1] > 0
+    assert counts[3] == max(counts)
+
+
+def test_find_policy():
+    assert find_policy(True) is POLICIES["balanced"]
+    assert find_policy(False) is POLICIES["none"]
+    assert find_policy("light") is POLICIES["light"]
+    for unknown in ("alot", 1, None):
+        with pytest.raises(ValueError, match=r"memory_efficient \(=.*must be True, False or one"):
+            find_policy(unknown)
