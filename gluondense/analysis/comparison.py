@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Sequence
+from operator import attrgetter
 from typing import Any
 
 from tabulate import tabulate
@@ -22,15 +23,16 @@ COLUMNS = {
     "CIO by formula": lambda cost: f"{cost.formula_cio:,}" if cost.block_cio else "–",
     "stage widths": lambda cost: "/".join(map(str, stage_widths(cost))),
 }
+# Heading -> the field of a layer.
 LAYER_COLUMNS = {
-    "layer": lambda layer: layer.name,
-    "operator": lambda layer: layer.op,
-    "output": lambda layer: "x".join(map(str, layer.output_shape)),
-    "parameters": lambda layer: f"{layer.params:,}",
-    "MACs": lambda layer: f"{layer.macs:,}",
-    "activations": lambda layer: f"{layer.activations:,}",
-    "memory (bytes)": lambda layer: f"{layer.memory:,}",
-    "CIO": lambda layer: f"{layer.cio:,}",
+    "layer": "name",
+    "operator": "op",
+    "output": "output_shape",
+    "parameters": "params",
+    "MACs": "macs",
+    "activations": "activations",
+    "memory (bytes)": "memory",
+    "CIO": "cio",
 }
 TOTALS = ("params", "macs", "activations", "memory", "cio", "formula_cio")
 
@@ -93,15 +95,16 @@ def table(costs: Sequence[Summary], style: str = "simple", per_layer: bool = Fal
     dpn68      1x3x224x224    12,611,602    2,326.16              10.47          177.3 ...
     """
     if per_layer:
+        columns = {heading: attrgetter(field) for heading, field in LAYER_COLUMNS.items()}
         return "\n\n".join(
-            f"{cost}\n\n{_tabulate(LAYER_COLUMNS, cost.layers, 3, style)}" for cost in costs
+            f"{cost}\n\n{_tabulate(columns, cost.layers, 3, style)}" for cost in costs
         )
-    columns = dict(COLUMNS)
+    shown = {**COLUMNS}
     if not any(map(stage_widths, costs)):
-        del columns["stage widths"]
+        del shown["stage widths"]
     if not any(cost.block_cio for cost in costs):
-        del columns["CIO by formula"]
-    return _tabulate(columns, costs, 2, style)
+        del shown["CIO by formula"]
+    return _tabulate(shown, costs, 2, style)
 
 
 def _tabulate(columns: dict[str, Any], items: Iterable[Any], texts: int, style: str) -> str:
@@ -110,7 +113,7 @@ def _tabulate(columns: dict[str, Any], items: Iterable[Any], texts: int, style: 
         "right" if texts <= i < len(columns) and name != "stage widths" else "left"
         for i, name in enumerate(columns)
     ]
-    rows = [[show(item) for show in columns.values()] for item in items]
+    rows = [[_text(get(item)) for get in columns.values()] for item in items]
     return tabulate(rows, list(columns), tablefmt=style, colalign=align, disable_numparse=True)
 
 
@@ -123,3 +126,9 @@ def network_part(layer: str) -> str:
     'stage1'
     """
     return layer.split(".")[1 if layer.startswith("features.") else 0]
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, tuple):
+        return "x".join(map(str, value))
+    return f"{value:,}" if isinstance(value, int) else value

@@ -46,7 +46,9 @@ def _total(field: str, description: str) -> Any:
 
 @dataclasses.dataclass(frozen=True)
 class Summary:
-    """The costs of a network, per layer and in total; the module's docstring defines them.
+    """The costs of a network, per layer and in total.
+
+    The module's docstring defines them.
 
     Parameters
     ----------

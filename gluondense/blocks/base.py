@@ -144,10 +144,8 @@ class ConvNormAct(Chain):
 
     Parameters
     ----------
-    in_channels, channels
-        Width of the input and of the output.
-    kernel
-        Side of the square kernel; odd, padded to keep the size.
+    in_channels, channels, kernel, strides, groups, eps
+        As in :class:`NormActConv`.
     act
         False omits the ReLU.
     slope

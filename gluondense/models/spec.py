@@ -15,6 +15,8 @@ from ..errors import check_choice, check_count, check_counts, check_flag, check_
 class NetworkSpec:
     """The fields of every network.
 
+    Specs are hashable and can be rebuilt from their JSON.
+
     Parameters
     ----------
     classes

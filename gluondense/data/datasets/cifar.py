@@ -78,14 +78,7 @@ def load(
     data_dir
         Folder that contains the ``.bin`` files, their folder, or its archive.
     root
-        Folder to search without ``data_dir``; ``$MXNET_HOME/datasets`` by default.
-
-    Raises
-    ------
-    FileNotFoundError
-        If a file is missing.
-    ValueError
-        If a file is malformed.
+        As in :func:`gluondense.data.load_dataset`, which lists the errors too.
     """
     if data_dir is None:
         data_dir = cache_folder("datasets", root) / files.name.lower().replace("-", "")

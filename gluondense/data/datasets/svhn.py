@@ -32,14 +32,7 @@ def load(
     data_dir
         Folder with the ``.mat`` files.
     root
-        Folder to search without ``data_dir``; ``$MXNET_HOME/datasets`` by default.
-
-    Raises
-    ------
-    FileNotFoundError
-        If a file is missing.
-    ValueError
-        If a file is malformed.
+        As in :func:`gluondense.data.load_dataset`, which lists the errors too.
     """
     if data_dir is None:
         data_dir = cache_folder("datasets", root) / "svhn"

@@ -59,12 +59,7 @@ def decode_image(
 def open_image(source: str | os.PathLike[str] | BinaryIO, name: str) -> Image.Image:
     """Open and decode an image: upright, 8 bits per channel, no transparency.
 
-    Raises
-    ------
-    FileNotFoundError
-        If there is no such file.
-    ValueError
-        If it is not a readable image.
+    The errors are those of :func:`read_image`.
     """
     try:
         with _reject_truncated_files(), Image.open(source) as opened:

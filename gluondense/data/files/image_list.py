@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 
-SUFFIXES = (".jpeg", ".jpg", ".png", ".bmp", ".gif", ".pgm", ".ppm", ".tif", ".tiff", ".webp")
-
 
 @dataclass(frozen=True)
 class ImageList:
     """Image files with their labels.
+
+    Forked processes share its arrays.
 
     Parameters
     ----------
@@ -185,6 +185,9 @@ def read_list_file(path: str | os.PathLike[str]) -> Iterator[tuple[int, float, s
                     f"{line.strip()[:60]!r}"
                 ) from None
             yield row
+
+
+SUFFIXES = (".jpeg", ".jpg", ".png", ".bmp", ".gif", ".pgm", ".ppm", ".tif", ".tiff", ".webp")
 
 
 def _image_files(folder: Path) -> list[str]:

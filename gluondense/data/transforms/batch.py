@@ -10,6 +10,7 @@ from typing import Callable
 
 import numpy as np
 
+# From uint8 images (N, H, W, C), which stay unmodified, and a source of random numbers.
 Augmentation = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 
 # OpenCV's bilinear resize of bytes uses fixed-point weights of 11 bits.
@@ -18,13 +19,6 @@ _WEIGHT_ONE = 2048
 
 def flip(batch: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Flip each image horizontally with probability 0.5.
-
-    Parameters
-    ----------
-    batch
-        uint8 images (N, H, W, C); not modified.
-    rng
-        Source of the random choices.
 
     Examples
     --------
@@ -40,13 +34,6 @@ def crop(batch: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Pad each image with black and crop it to its size at a random position.
 
     The padding is an eighth of the shorter side, between 1 and 4 pixels: 3 for 28×28, 4 for 32×32.
-
-    Parameters
-    ----------
-    batch
-        uint8 images (N, H, W, C); not modified.
-    rng
-        Source of the random positions.
 
     Examples
     --------
@@ -68,13 +55,6 @@ def erase(batch: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     Random erasing with random values (Zhong et al., https://arxiv.org/abs/1708.04896, "RE-R"), with
     an area of 2 % to 40 % and an aspect ratio of 0.3 to 1/0.3. Deviation: a side longer than the
     image is clipped, whereas the authors draw again.
-
-    Parameters
-    ----------
-    batch
-        uint8 images (N, H, W, C); not modified.
-    rng
-        Source of the random rectangles and noise.
 
     Examples
     --------

@@ -199,7 +199,9 @@ class TrainTransform:
 
 @dataclass(frozen=True)
 class EvalTransform:
-    """The transform of an image for evaluation, as in torchvision: resize the shorter side, crop.
+    """The transform of an image for evaluation: resize the shorter side, crop, normalize.
+
+    The pixels are the same as those of torchvision's ``Resize`` and ``CenterCrop``.
 
     Parameters
     ----------
