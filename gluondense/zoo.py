@@ -1,4 +1,4 @@
-"""The networks by name, with weights where they are asked for."""
+"""Build networks by name, optionally with pretrained weights."""
 
 from __future__ import annotations
 
@@ -28,40 +28,39 @@ def get_model(
     Parameters
     ----------
     name
-        One of :func:`list_models`, in any case.
+        One of :func:`list_models`, case-insensitive.
     pretrained
-        ``True`` downloads the network's published weights, once, and loads them; a string chooses
-        among several by tag (``"ra_in1k"``); a path loads that file, of any layout that
+        ``True`` loads the network's published weights, which are downloaded once; a string selects
+        others by tag (``"ra_in1k"``); a path loads a file in any naming scheme that
         :func:`gluondense.load_weights` knows.
     root
-        Folder of downloaded weights; ``$MXNET_HOME/models`` by default, else ``~/.mxnet/models``.
+        Folder of downloaded weights; default: ``$MXNET_HOME/models``, or ``~/.mxnet/models``.
     ctx
-        Where to put loaded weights; MXNet's current context by default.
+        Device or devices of pretrained weights; default: MXNet's current context.
     features_only
-        True returns the maps after each stage instead of logits; ``net.feature_info`` describes
-        them.
+        True returns the feature maps after each stage instead of logits; ``net.feature_info``
+        describes them.
     prefix
-        Begins the names of parameters in exported symbols; the model's name by default.
+        The prefix of parameter names in exported symbols; default: the model's name.
     memory_efficient
         True trains in less than a third of the memory with :class:`gluondense.training.TrainStep`,
-        which computes concatenations, normalizations and bottlenecks again in backward instead of
-        keeping them; ``"norms"`` keeps more, ``"most"`` less. All else stays as it is.
+        which recomputes concatenations, normalizations and bottlenecks in the backward pass
+        instead of storing them; ``"norms"`` stores more, ``"most"`` less. Results are the same.
     **fields
-        Fields of the spec to replace: ``classes``, ``in_channels``, ``dropout``, ``growth_rate`` …
+        Overrides of the spec's fields: ``classes``, ``in_channels``, ``dropout``, ``growth_rate`` …
 
     Returns
     -------
     Network
-        Takes ``(N, in_channels, H, W)`` for any H and W from ``net.min_size`` on. Not initialized
-        unless ``pretrained``; ``net.initialize()`` does it as the authors' code does.
+        Accepts ``(N, in_channels, H, W)`` with H and W of at least ``net.min_size``. It is not
+        initialized unless ``pretrained``; ``net.initialize()`` initializes as the authors' code.
 
     Raises
     ------
     ValueError
-        If there is no such network or field, the value breaks the field's rule, or the file is of
-        another network.
+        If the network or a field is unknown, a value is invalid, or the file is of another network.
     FileNotFoundError
-        If ``pretrained`` names no file.
+        If ``pretrained`` is the path of a missing file.
 
     Examples
     --------
@@ -97,13 +96,13 @@ def _load(net: Network, pretrained: Any, root: Any, ctx: Any) -> None:
 
 
 def _name_classes(net: Network) -> None:
-    """Set what GluonCV sets: all published weights are ImageNet's."""
+    """Set the attributes that GluonCV sets; all published weights are trained on ImageNet."""
     names = import_gluoncv().data.ImageNet1kAttr()
     net.synset, net.classes, net.classes_long = names.synset, names.classes, names.classes_long
 
 
 def _is_tag(pretrained: Any) -> bool:
-    """Whether this is a word like ``ra_in1k``, not a path."""
+    """Return whether this is a tag such as ``ra_in1k``, not a path."""
     return (
         isinstance(pretrained, str)
         and Path(pretrained).name == pretrained
@@ -113,7 +112,7 @@ def _is_tag(pretrained: Any) -> bool:
 
 
 def model_functions() -> dict[str, Callable[..., Network]]:
-    """A function for each network, ``densenet121(**fields)`` and its like."""
+    """Return a function for each network, such as ``densenet121(**fields)``."""
 
     def function(name: str) -> Callable[..., Network]:
         def build(**kwargs: Any) -> Network:
@@ -127,18 +126,17 @@ def model_functions() -> dict[str, Callable[..., Network]]:
 
 
 def register_with_gluoncv(override: bool = False) -> list[str]:
-    """Make the networks known to ``gluoncv.model_zoo.get_model``.
+    """Add the networks to ``gluoncv.model_zoo.get_model``.
 
     Parameters
     ----------
     override
-        True also replaces the names that GluonCV has itself (``densenet121`` …); False leaves
-        them.
+        True also replaces GluonCV's own networks of the same name (``densenet121`` …).
 
     Returns
     -------
     list of str
-        The names that were added.
+        The added names.
     """
     zoo = import_gluoncv().model_zoo.model_zoo._models
     functions = model_functions()

@@ -1,4 +1,4 @@
-"""Networks with weights: of a file, or downloaded once from where they are published."""
+"""Pretrained networks: from a file, or downloaded once."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SMALL = {"stem": "cifar", "block_config": (2, 2), "growth_rate": 6, "num_init_fe
 
 @pytest.fixture
 def saved(tmp_path):
-    """A small network and the file of its parameters."""
+    """Return a small network and the file of its parameters."""
     net = randomize(get_model("densenet121", classes=7, **SMALL))
     path = tmp_path / "small.params"
     net.save_parameters(str(path))
@@ -34,7 +34,7 @@ def test_pretrained_loads_a_file(saved, as_type):
     assert_close(again(x.as_in_context(mx.cpu(1))), net(x).asnumpy())
 
 
-def test_pretrained_loads_a_whole_network_into_its_features(saved):
+def test_pretrained_features_ignore_the_output(saved):
     net, path = saved
     features = get_model("densenet121", pretrained=path, features_only=True, **SMALL)
     x = mx.nd.array(images(2, 3, 9, 12))
@@ -42,7 +42,7 @@ def test_pretrained_loads_a_whole_network_into_its_features(saved):
     assert_close(net.output(last), net(x).asnumpy())
 
 
-def test_pretrained_names_what_is_wrong(saved, tmp_path):
+def test_errors_of_pretrained(saved, tmp_path):
     _, path = saved
     with pytest.raises(FileNotFoundError, match=r"missing\.params"):
         get_model("densenet121", pretrained="missing.params")
@@ -60,7 +60,7 @@ def test_pretrained_names_what_is_wrong(saved, tmp_path):
 
 @pytest.fixture
 def published(server, tmp_path, monkeypatch):
-    """Random weights of DPN-68b, as timm publishes them, on a server on this machine."""
+    """Serve random weights of DPN-68b in timm's format from a local server."""
     net = gluondense.get_model("dpn68b")
     net.initialize()
     save_weights(net, tmp_path / "timm.safetensors")
@@ -99,13 +99,13 @@ def test_pretrained_downloads_once(published, tmp_path):
 def test_pretrained_with_other_classes_and_channels(published, tmp_path, caplog):
     net = get_model("dpn68b", pretrained=True, root=tmp_path, classes=7, in_channels=1)
     assert net(mx.nd.zeros((1, 1, 64, 64))).shape == (1, 7)
-    assert "the output for 7 starts fresh" in caplog.text
-    assert "for 1 channels were made of those for 3" in caplog.text
+    assert "the output for 7 is initialized" in caplog.text
+    assert "stem's filters from 3 channels to 1" in caplog.text
     assert len(net.preprocessing.mean) == 1
     assert net.classes is None
 
 
-def test_the_functions_and_gluoncv_take_root_too(published, tmp_path, monkeypatch):
+def test_model_functions_and_gluoncv_accept_root(published, tmp_path, monkeypatch):
     monkeypatch.setenv("MXNET_HOME", str(tmp_path / "home"))
     gluondense.dpn68b(pretrained=True, root=tmp_path)
     assert not (tmp_path / "home").exists()
@@ -113,13 +113,12 @@ def test_the_functions_and_gluoncv_take_root_too(published, tmp_path, monkeypatc
     assert [path.name for path in (tmp_path / "home" / "models").iterdir()] == ["dpn68b-file.pth"]
 
 
-def test_a_row_says_what_its_images_take():
+def test_catalog_rows_have_a_preprocessing():
     assert isinstance(WEIGHTS["densenet121.tv_in1k"], Weights)
     assert WEIGHTS["dpn92.mx_in1k"].preprocessing.mean[0] == 124 / 255
 
 
-def test_exports_know_what_the_weights_take(tmp_path):
-    """Whoever predicts with the export need not look the numbers up."""
+def test_exports_store_the_preprocessing(tmp_path):
     net = gluondense.get_model("dpn68", classes=3)
     net.initialize()
     save_weights(net, tmp_path / "dpn.safetensors")
@@ -130,7 +129,7 @@ def test_exports_know_what_the_weights_take(tmp_path):
     assert metadata.std == loaded.preprocessing.std
 
 
-def test_exports_know_the_classes_of_published_weights(published, tmp_path):
+def test_exports_store_the_classes_of_published_weights(published, tmp_path):
     net = get_model("dpn68b", pretrained=True, root=tmp_path)
     files = gluondense.export(net, tmp_path / "out", (1, 3, 64, 64))
     assert gluondense.load_exported(files.prefix).metadata.class_names[0] == "tench"

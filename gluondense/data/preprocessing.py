@@ -1,4 +1,4 @@
-"""How an image becomes a network's input."""
+"""The preprocessing that turns an image into a network's input."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ import json
 
 @dataclasses.dataclass(frozen=True)
 class Preprocessing:
-    """What a network's images must have gone through.
+    """The preprocessing that a network's weights expect.
 
     Parameters
     ----------
     mean, std
-        A number for each channel, of pixels scaled to [0, 1].
+        Mean and standard deviation of each channel, for pixels in [0, 1].
     interpolation
-        ``"bilinear"`` or ``"bicubic"``, for resizing.
+        The interpolation of resizing, ``"bilinear"`` or ``"bicubic"``.
     crop_ratio
-        Side of the centre crop over the shorter side of the resized image.
+        Size of the center crop divided by the shorter side of the resized image.
     input_size
-        Side of the crop in pixels.
+        Size of the crop in pixels.
     """
 
     mean: tuple[float, ...]
@@ -30,12 +30,12 @@ class Preprocessing:
 
     @classmethod
     def from_json(cls, text: str) -> Preprocessing:
-        """Read what :meth:`to_json` wrote.
+        """Parse the result of :meth:`to_json`.
 
         Raises
         ------
         ValueError
-            If it says something else.
+            If the text is not a valid preprocessing.
         """
         try:
             values = json.loads(text)
@@ -43,14 +43,14 @@ class Preprocessing:
                 values[name] = tuple(map(float, values[name]))
             return cls(**values)
         except (TypeError, KeyError, ValueError) as error:
-            raise ValueError(f"{text[:80]!r} is no preprocessing ({error}).") from None
+            raise ValueError(f"{text[:80]!r} is not a preprocessing ({error}).") from None
 
     def to_json(self) -> str:
-        """All fields, for a file's header."""
+        """Serialize all fields, for the header of a file."""
         return json.dumps(dataclasses.asdict(self))
 
     def for_channels(self, channels: int) -> Preprocessing:
-        """The same for other channels: their average for one, else in turn, as for the filters.
+        """Convert to other channels: the average for one, else cyclic repetition, as for filters.
 
         Examples
         --------

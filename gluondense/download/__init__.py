@@ -1,14 +1,14 @@
-"""Download files: verified, gone on with where a connection broke, by one process at a time.
+"""Download files: verified, resumable, and one process at a time.
 
 ``GLUONDENSE_MIRROR``
-    A base URL or a folder that is asked first, for the file's bare name.
+    A base URL or a folder that is tried first, for the file's bare name.
 ``GLUONDENSE_OFFLINE``
-    With ``1`` nothing is asked of the network; the cache and a mirror's folder still serve.
+    With ``1`` the network is not used; the cache and a mirror that is a folder still are.
 ``MXNET_HOME``
-    Where the cache is, in place of ``~/.mxnet``. A ``root`` that is given wins.
+    Parent of the cache, instead of ``~/.mxnet``. An explicit ``root`` takes precedence.
 
-Proxies are those of the usual variables, ``HTTPS_PROXY`` and its like. MXNet's ``MXNET_GLUON_REPO``
-is not read: below it are MXNet's own archives, none of which is a source of ours.
+Proxies are set by the usual variables, such as ``HTTPS_PROXY``. MXNet's ``MXNET_GLUON_REPO`` is
+ignored: it points to MXNet's own archives, which are not a source here.
 """
 
 from __future__ import annotations

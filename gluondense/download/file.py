@@ -1,15 +1,14 @@
-"""One file from the first source that has the right bytes.
+"""Download one file from the first source that has the right content.
 
-A file grows as ``NAME.part`` beside its place and is renamed when its content is right. Every
-process that wants the file locks the part; the system frees the lock of a process that died. A
-part that was left behind is gone on with, from whatever source: no ``ETag`` is kept, as the
-checksum tells whether the pieces fit, and where they don't the file is taken once more as a whole.
+Bytes are appended to ``NAME.part`` in the target's folder, which is renamed once its content is
+verified. Each process locks the part; the operating system releases the lock of a process that
+dies. An incomplete part is resumed from any source. No ``ETag`` is stored: the checksum shows
+whether the pieces match, and if they don't, the whole file is downloaded again.
 """
 
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import logging
 import os
 import re
@@ -20,25 +19,25 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, Callable
 
-from .web import empty, receive
+from ..files import sha256 as digest
 
 logger = logging.getLogger(__name__)
 
-# How long another process may hold a part without adding to it.
+# Another process may hold a part this long without appending to it.
 LOCK_SECONDS = 300
 LOCK_POLL_SECONDS = 0.1
-FEWEST_DIGITS = 8
+MIN_DIGITS = 8
 
 
 def cache_folder(kind: str, root: str | os.PathLike[str] | None = None) -> Path:
-    """The folder where downloads of one kind are kept.
+    """Return the cache folder of one kind of downloads.
 
     Parameters
     ----------
     kind
-        ``"models"`` or ``"datasets"``, as in MXNet's own cache; ``"native"`` for what is compiled.
+        ``"models"`` or ``"datasets"``, as in MXNet's own cache; ``"native"`` for compiled code.
     root
-        The folder itself; None means ``kind`` in ``$MXNET_HOME``, or else in ``~/.mxnet``.
+        The folder itself; default: ``kind`` in ``$MXNET_HOME``, or in ``~/.mxnet``.
 
     Examples
     --------
@@ -51,65 +50,61 @@ def cache_folder(kind: str, root: str | os.PathLike[str] | None = None) -> Path:
 
 
 def has_sha256(path: Path, sha256: str) -> bool:
-    """Whether a file's SHA-256 begins with these hexadecimal digits.
+    """Return whether a file's SHA-256 begins with the given hexadecimal digits.
 
     Parameters
     ----------
     path
         The file.
     sha256
-        All 64 digits or the first ones, at least 8, as publishers put them into file names.
+        All 64 digits or at least the first 8, as in publishers' file names.
 
     Raises
     ------
     ValueError
-        When there are fewer digits.
+        If there are fewer digits.
 
     Examples
     --------
     >>> has_sha256(Path(os.devnull), "e3b0c442")
     True
     """
-    if len(sha256) < FEWEST_DIGITS:
-        raise ValueError(f"sha256 (={sha256!r}) must have at least {FEWEST_DIGITS} digits")
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest().startswith(sha256.lower())
+    if len(sha256) < MIN_DIGITS:
+        raise ValueError(f"sha256 (={sha256!r}) must have at least {MIN_DIGITS} digits")
+    return digest(path).startswith(sha256.lower())
 
 
 def download_file(
     urls: Sequence[str], path: Path, check: Callable[[Path], bool], advice: str
 ) -> None:
-    """Make sure that a file is there and right, downloading it where it is not.
+    """Download a file unless it exists with the right content.
 
     Parameters
     ----------
     urls
-        Sources, http or https, tried in this order.
+        HTTP or HTTPS sources, tried in this order.
     path
-        Where the file belongs; missing folders are made.
+        The target; missing folders are created.
     check
-        Says whether the file at a path has the right content.
+        Returns whether the file at a path has the right content.
     advice
-        What the user can do when every source fails; ends the error's line.
+        What the user can do if every source fails; the end of the error message.
 
     Raises
     ------
     ConnectionError
-        When no source gave the right content; names the file and each source's failure.
+        If no source has the right content; the message lists each source's failure.
     TimeoutError
-        When another process holds the file and does not get on with it.
+        If another process holds the file and makes no progress.
     OSError
-        When the file can't be written.
+        If the file cannot be written.
     """
     part = path.with_name(path.name + ".part")
     try:
         while not (path.is_file() and check(path)):
             path.parent.mkdir(parents=True, exist_ok=True)
             with _locked(part) as file:
-                # The process that had the lock before may have renamed or removed what we opened.
+                # The previous holder of the lock may have renamed or removed the opened file.
                 if _is_at(file, part):
                     _fill(file, _sources(urls, path.name), check, advice)
                     os.replace(part, path)
@@ -121,12 +116,12 @@ def download_file(
         raise OSError(
             error.errno,
             f"can't download to {path} ({place}: {error.strerror}); "
-            "make room or choose another folder by root or MXNET_HOME",
+            "free some space, or set root or MXNET_HOME to another folder",
         ) from error
 
 
 def _sources(urls: Sequence[str], name: str) -> list[str | Path]:
-    """Where a file may be had: URLs, and its path in the mirror if that is a folder."""
+    """Return the sources of a file: URLs, and its path in the mirror if that is a folder."""
     mirror = os.environ.get("GLUONDENSE_MIRROR", "")
     sources: list[str | Path] = [] if _is_offline() else list(urls)
     if "://" not in mirror:
@@ -140,18 +135,18 @@ def _is_offline() -> bool:
 
 @contextmanager
 def _locked(part: Path) -> Iterator[BinaryIO]:
-    """Open a part for appending as soon as no other process has it so."""
+    """Open a part for appending once no other process holds its lock."""
     with open(part, "ab") as file:
         size, since = -1, 0.0
         while not _lock(file):
             if size < 0:
-                logger.warning("waiting for another process, which is downloading %s", part)
+                logger.warning("waiting for another process that is downloading %s", part)
             now = os.fstat(file.fileno()).st_size
             if now != size:
                 size, since = now, time.monotonic()
             elif time.monotonic() - since > LOCK_SECONDS:
                 raise TimeoutError(
-                    f"another process holds {part} and has added nothing for {LOCK_SECONDS} s; "
+                    f"another process holds {part} and appended nothing for {LOCK_SECONDS} s; "
                     "end that process and try again"
                 )
             time.sleep(LOCK_POLL_SECONDS)
@@ -178,12 +173,12 @@ def _fill(
 ) -> None:
     """Complete a part from the first source that has the right content."""
     path = Path(part.name)
-    # A process that ended between the last byte and the renaming leaves a complete part.
+    # The part is complete if a process ended between the last byte and the renaming.
     if part.tell() and check(path):
         return
     failures = []
     for source in sources:
-        failure = _take(source, part, check)
+        failure = _resume(source, part, check)
         if not failure:
             return
         failures.append(f"{source}: {failure}")
@@ -192,14 +187,16 @@ def _fill(
     if _is_offline():
         failures.append("GLUONDENSE_OFFLINE is set")
     message = f"can't download {path.stem} ({'; '.join(failures)}); {advice}"
-    # A mirror's URL may have a password in it.
+    # A mirror's URL may contain a password.
     raise ConnectionError(re.sub(r"://[^/\s@]*@", "://", message))
 
 
-def _take(source: str | Path, part: BinaryIO, check: Callable[[Path], bool]) -> str:
-    """Take what a part lacks from a source; returns why that failed, or nothing."""
+def _resume(source: str | Path, part: BinaryIO, check: Callable[[Path], bool]) -> str:
+    """Complete a part from one source; return the reason of a failure, or an empty string."""
+    from .web import empty, receive  # imports requests
+
     while True:
-        had_some = part.tell() > 0
+        resumed = part.tell() > 0
         failure = _copy(source, part) if isinstance(source, Path) else receive(source, part)
         if failure:
             return failure
@@ -208,12 +205,14 @@ def _take(source: str | Path, part: BinaryIO, check: Callable[[Path], bool]) -> 
             return ""
         failure = f"wrong checksum of {part.tell()} bytes{_hint(Path(part.name))}"
         empty(part)
-        if not had_some:
+        if not resumed:
             return failure
 
 
 def _copy(source: Path, part: BinaryIO) -> str:
-    """Copy the whole file."""
+    """Copy the whole file; return the reason of a failure, or an empty string."""
+    from .web import empty
+
     if not source.is_file():
         return "no such file"
     empty(part)
@@ -223,6 +222,6 @@ def _copy(source: Path, part: BinaryIO) -> str:
 
 
 def _hint(path: Path) -> str:
-    """What servers and proxies send in place of a file begins like a web page."""
+    """Recognize a web page, which servers and proxies send instead of a file."""
     with open(path, "rb") as file:
         return " (a web page)" if file.read(64).lstrip().startswith(b"<") else ""

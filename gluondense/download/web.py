@@ -1,4 +1,4 @@
-"""The missing bytes of a file from a URL."""
+"""Receive the missing bytes of a file from a URL."""
 
 from __future__ import annotations
 
@@ -12,79 +12,80 @@ from tqdm import tqdm
 from urllib3.exceptions import MaxRetryError
 
 CONNECT_READ_SECONDS = (10, 60)
-# A URL is given up after so many failures in a row that brought not one byte more.
+# Successive failures without progress after which a URL is abandoned.
 TRIES = 4
 BACKOFF_SECONDS = 0.5
-# Too slow, too many requests, and the server's own troubles: they may pass.
-PASSING_STATUS = {408, 429, 500, 502, 503, 504}
-# What a broken connection had sent of a chunk is lost.
+# Timeouts, too many requests and server errors may be temporary.
+TEMPORARY_STATUS = {408, 429, 500, 502, 503, 504}
+# A broken connection loses the current chunk.
 CHUNK = 1 << 14
 
 
 def receive(url: str, part: BinaryIO) -> str:
-    """Append the bytes that a file lacks, going on where the connection breaks.
+    """Append the missing bytes of a file, resuming after broken connections.
 
     Parameters
     ----------
     url
-        Where the whole file is; redirects are followed.
+        The URL of the whole file; redirects are followed.
     part
-        The file, opened for appending. It is emptied where the server can't go on from its end.
+        The file, opened for appending. It is emptied if the server cannot resume at its end.
 
     Returns
     -------
-        In a few words why that failed, or nothing.
+    str
+        The reason of a failure, or an empty string.
     """
-    tries, most = 0, part.tell()
+    tries, longest = 0, part.tell()
     while True:
         try:
             _append(url, part)
             return ""
         except requests.RequestException as error:
-            tries = tries + 1 if part.tell() <= most else 1
-            most = max(most, part.tell())
-            if tries == TRIES or not _may_pass(error):
+            tries = tries + 1 if part.tell() <= longest else 1
+            longest = max(longest, part.tell())
+            if tries == TRIES or not _is_temporary(error):
                 return _reason(error)
         time.sleep(BACKOFF_SECONDS * 2 ** (tries - 1))
 
 
 def _append(url: str, part: BinaryIO) -> None:
     start = part.tell()
-    # Ranges count the bytes that are sent, which must be the file's own.
+    # A range counts transmitted bytes, so they must not be compressed.
     headers = {"Accept-Encoding": "identity"}
     if start:
         headers["Range"] = f"bytes={start}-"
     with requests.get(url, headers=headers, stream=True, timeout=CONNECT_READ_SECONDS) as response:
-        goes_on = response.status_code == 206 and _first_byte(response) == start
-        misfits = start > 0 and response.status_code in (206, 416) and not goes_on
-        if not misfits:
+        resumes = response.status_code == 206 and _first_byte(response) == start
+        mismatch = start > 0 and response.status_code in (206, 416) and not resumes
+        if not mismatch:
             response.raise_for_status()
-        if start and not goes_on:
+        if start and not resumes:
             empty(part)
-        if not misfits:
+        if not mismatch:
             _store(response, part)
-    if misfits:
+    if mismatch:
         _append(url, part)
 
 
 def empty(part: BinaryIO) -> None:
-    """Begin a file anew."""
+    """Truncate an open file to nothing."""
     part.seek(0)
     part.truncate()
 
 
 def _first_byte(response: requests.Response) -> int | None:
-    """Where in the file a partial answer begins."""
+    """Return the offset in the file at which a partial response begins."""
     match = re.match(r"bytes (\d+)-", response.headers.get("Content-Range", ""))
     return int(match.group(1)) if match else None
 
 
 def _store(response: requests.Response, part: BinaryIO) -> None:
     end = None
-    # The length of packed content says nothing of what is stored.
+    # The length of compressed content is not the length of the file.
     if "Content-Length" in response.headers and "Content-Encoding" not in response.headers:
         end = part.tell() + int(response.headers["Content-Length"])
-    # disable=None: no bar where stderr is not a terminal.
+    # disable=None: no progress bar if stderr is not a terminal.
     with tqdm(
         total=end,
         initial=part.tell(),
@@ -96,7 +97,7 @@ def _store(response: requests.Response, part: BinaryIO) -> None:
         for chunk in response.iter_content(CHUNK):
             part.write(chunk)
             bar.update(len(chunk))
-    # urllib3 1 takes an answer that ends early for a complete one.
+    # urllib3 1 accepts a response that ends early.
     if end is not None and part.tell() < end:
         raise requests.exceptions.ChunkedEncodingError(f"{part.tell()} of {end} bytes")
 
@@ -105,35 +106,35 @@ def _never_connected(error: requests.RequestException) -> bool:
     return bool(error.args) and isinstance(error.args[0], MaxRetryError)
 
 
-def _may_pass(error: requests.RequestException) -> bool:
-    """Whether the same request may well succeed a moment later."""
+def _is_temporary(error: requests.RequestException) -> bool:
+    """Return whether the same request is likely to succeed a moment later."""
     if error.response is not None:
-        return error.response.status_code in PASSING_STATUS
+        return error.response.status_code in TEMPORARY_STATUS
     if isinstance(error, requests.exceptions.ChunkedEncodingError):
         return True
-    # Without a connection the next mirror is the better try; a machine offline is told at once.
+    # Without a connection the next source is more promising, and offline errors appear at once.
     broke = isinstance(error, (requests.ConnectionError, requests.Timeout))
     return broke and not _never_connected(error)
 
 
 def _reason(error: requests.RequestException) -> str:
-    """Say in a few words what requests and urllib3 tell in a paragraph."""
+    """Summarize an error of requests or urllib3 in a few words."""
     if isinstance(error, requests.TooManyRedirects):
-        return "redirects without end"
+        return "too many redirects"
     if error.response is not None:
         return f"HTTP status {error.response.status_code}"
-    for kind, words in _WORDS.items():
+    for kind, reason in _REASONS.items():
         if isinstance(error, kind):
-            return words
+            return reason
     if isinstance(error, requests.ConnectionError):
-        return "no connection" if _never_connected(error) else "the connection broke off"
+        return "no connection" if _never_connected(error) else "the connection broke"
     return " ".join(str(error).split())
 
 
-_WORDS = {
-    requests.Timeout: "no answer in time",
-    requests.exceptions.SSLError: "no trusted certificate",
-    requests.exceptions.ProxyError: "the proxy refused",
-    requests.exceptions.ChunkedEncodingError: "the connection broke off",
+_REASONS = {
+    requests.Timeout: "timeout",
+    requests.exceptions.SSLError: "untrusted certificate",
+    requests.exceptions.ProxyError: "proxy error",
+    requests.exceptions.ChunkedEncodingError: "the connection broke",
     requests.exceptions.InvalidSchema: "neither http(s) nor a folder",
 }

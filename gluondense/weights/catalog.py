@@ -1,14 +1,14 @@
-"""The published weights: where they are, what images they take, what they reach.
+"""The catalog of published weights: URLs, checksums, preprocessing and accuracies.
 
-Sources are those that tell a checksum: torchvision's server, and the releases on GitHub from which
-timm took its weights before it moved to the Hugging Face Hub. The Hub's files are the same values
-saved anew, without a checksum in their names. The bucket of MXNet and GluonCV is reported dead;
-``load_weights`` reads a ``.params`` file that was once taken from there.
+The sources are those with a checksum: torchvision's server, and the GitHub releases that timm used
+before it moved to the Hugging Face Hub. The Hub's files hold the same values but have no checksum
+in their names. The bucket of MXNet and GluonCV is reported to be offline; ``load_weights`` reads
+``.params`` files that were downloaded from there.
 
-Accuracies are in % on ImageNet's validation images, one crop, as the publisher evaluated them with
-the row's preprocessing: torchvision's documentation, and timm's ``results-imagenet.csv``. The
-licenses are the publishers'; ImageNet's own terms speak of research that is not commercial, and
-what that means for weights no one has settled.
+Accuracies are in % on ImageNet's validation images, one crop, as published for the row's
+preprocessing: torchvision's documentation, and timm's ``results-imagenet.csv``. The licenses are
+the publishers'. ImageNet's own terms allow non-commercial research; whether they extend to trained
+weights is unsettled.
 """
 
 from __future__ import annotations
@@ -28,26 +28,26 @@ BICUBIC = dataclasses.replace(IMAGENET, interpolation="bicubic")
 
 @dataclasses.dataclass(frozen=True)
 class Weights:
-    """Values for one network that someone has published.
+    """Published weights of one network.
 
     Parameters
     ----------
     model
         The network's name.
     tag
-        Which of its weights, in timm's words: who or what recipe, and on which data.
+        Distinguishes the weights of a network as timm does: author or recipe, and training data.
     urls
-        Sources of one file, in the order of trying.
+        URLs of the file, tried in this order.
     sha256
-        Of the file: 64 digits, or the first ones where the publisher tells no more.
+        The file's SHA-256: 64 digits, or the first ones if the publisher gives no more.
     top1, top5
         Published accuracies in %.
     preprocessing
-        What images must have gone through.
+        The preprocessing of the images.
     license
-        Of the publisher's repository.
+        The license of the publisher's repository.
     eps
-        Of the batch normalizations that the weights were trained with.
+        The eps of the batch normalizations in training.
     classes
         Number of outputs.
     """
@@ -70,7 +70,7 @@ class Weights:
 
     @property
     def file_name(self) -> str:
-        """The publisher's name of the file; also in the cache and in a mirror."""
+        """The publisher's file name, which the cache and mirrors use too."""
         return self.urls[0].rsplit("/", 1)[-1]
 
 
@@ -80,16 +80,16 @@ def _torchvision(model: str, sha256: str, top1: float, top5: float) -> Weights:
 
 
 def _timm(model: str, file: str, top1: float, top5: float, **fields: Any) -> Weights:
-    """Weights that timm trained with RandAugment."""
+    """Describe weights that timm trained with RandAugment."""
     urls = tuple(
         f"https://github.com/{owner}/pytorch-image-models/releases/download/v0.1-weights/{file}"
-        for owner in ("huggingface", "rwightman")  # its new name and its old one
+        for owner in ("huggingface", "rwightman")  # the current and the former owner
     )
     return Weights(model, "ra_in1k", urls, _digits(file), top1, top5, **fields)
 
 
 def _dpn(model: str, file: str, top1: float, top5: float) -> Weights:
-    """The DPN authors' weights, converted from MXNet by timm's author."""
+    """Describe the DPN authors' weights, converted from MXNet by timm's author."""
     url = f"https://github.com/rwightman/pytorch-dpn-pretrained/releases/download/v0.1/{file}"
     return Weights(model, "mx_in1k", (url,), _digits(file), top1, top5, DPN, eps=1e-3)
 
@@ -98,7 +98,7 @@ def _digits(file: str) -> str:
     return file.rsplit("-", 1)[-1].split(".")[0]
 
 
-# The first row of a model is its default: the authors' weights, or torchvision's.
+# The first row of each model is its default: the authors' weights, or torchvision's.
 WEIGHTS = {
     row.name: row
     for row in (
@@ -113,12 +113,12 @@ WEIGHTS = {
         _torchvision("densenet169", "b2777c0a", 75.600, 92.806),
         _torchvision("densenet201", "c1103571", 76.896, 93.370),
         _timm("csp_resnet50", "cspresnet50_ra-d3e8d487.pth", 79.578, 94.698, preprocessing=CSP),
-        # Trained at 224, as its name says, and published for 256, where it is better.
+        # Trained at 224 (its name) and published for 256, where the accuracy is higher.
         _timm(
             "csp_resnext50", "cspresnext50_ra_224-648b4713.pth", 80.548, 95.330, preprocessing=CSP
         ),
         _dpn("dpn68", "dpn68-66bebafa7.pth", 76.304, 92.994),
-        # "extra": first trained on ImageNet-5k.
+        # "extra": pretrained on ImageNet-5k.
         _dpn("dpn68b", "dpn68b_extra-84854c156.pth", 77.494, 93.834),
         _timm(
             "dpn68b",
@@ -137,14 +137,14 @@ WEIGHTS = {
 
 
 def find_weights(model: str, tag: str | None = None) -> Weights:
-    """The row of published weights for a network.
+    """Return the catalog row of a network.
 
     Parameters
     ----------
     model
-        The network's name, or a whole key of ``WEIGHTS``.
+        The network's name, or a key of ``WEIGHTS``.
     tag
-        Which of its weights; None takes the first.
+        The tag of its weights; default: the first row's.
 
     Raises
     ------
@@ -177,10 +177,10 @@ def find_weights(model: str, tag: str | None = None) -> Weights:
 
 
 def fetch_weights(weights: Weights, root: str | os.PathLike[str] | None = None) -> Path:
-    """The path of a file of weights, which is downloaded if the cache lacks it.
+    """Return the path of a weights file, downloading it if it is not cached.
 
-    Its checksum is verified at every call. That takes little beside building the network, and finds
-    what a cache has lost that was copied, half written or is ageing.
+    The checksum is verified at every call: this is fast compared with building the network, and
+    detects damaged cache files.
 
     Parameters
     ----------
@@ -192,11 +192,11 @@ def fetch_weights(weights: Weights, root: str | os.PathLike[str] | None = None) 
     Raises
     ------
     ConnectionError
-        If no source gives the file; ``gluondense.download`` tells of mirrors and of offline use.
+        If no source has the file; see ``gluondense.download`` for mirrors and offline use.
     OSError
-        If it can't be written.
+        If it cannot be written.
     """
     path = cache_folder("models", root) / weights.file_name
-    advice = f"get {weights.urls[0]} where there is a network and put it at {path}"
+    advice = f"download {weights.urls[0]} on a machine with a network, and copy it to {path}"
     download_file(weights.urls, path, partial(has_sha256, sha256=weights.sha256), advice)
     return path

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import dataclasses
 import logging
+import math
 import os
 import warnings
 from collections.abc import Sequence
@@ -12,6 +14,7 @@ from typing import Any
 import mxnet as mx
 import numpy as np
 from mxnet import gluon
+from mxnet.base import _LIB, check_call
 
 from ..blocks import HeFanOut
 from ..data.preprocessing import Preprocessing
@@ -129,9 +132,11 @@ def load_weights(
         plan = Plan(shapes, net.spec, file, scheme, net.features_only)
         plan.check(net.model_name)
         preprocessing = _preprocessing(file, scheme)
-        # All values, before the first is assigned: the file can be shorter than its index says.
-        values = {name: _read(plan, name, parameters[name]) for name in plan.loads}
+        # Read all values before assigning one: reading can fail if the file changes meanwhile.
+        dtypes = {name: np.dtype(parameters[name].dtype) for name in plan.loads}
+        values = {name: _read(plan, name, dtype) for name, dtype in dtypes.items()}
     devices = _devices(net, ctx)
+    mx.nd.waitall()  # pending operations may read the parameters that are overwritten
     for name in plan.loads:
         _assign(parameters[name], values.pop(name), devices)
     if plan.fresh:
@@ -190,17 +195,34 @@ def fit_channels(filters: np.ndarray, channels: int) -> np.ndarray:
     return filters[:, np.arange(channels) % old] * (old / channels)
 
 
-def _read(plan: Plan, name: str, parameter: gluon.Parameter) -> np.ndarray:
-    """Read a parameter's value in its shape and dtype."""
-    dtype = np.dtype(parameter.dtype)
+def _read(plan: Plan, name: str, dtype: np.dtype) -> mx.nd.NDArray:
+    """Read a parameter's value into a new array on the CPU."""
     if dtype.kind != "f":
         raise ValueError(f"{plan.file.path}: {name} is {dtype}; cast the network to float32 first")
-    parts = [plan.file[key] for key in plan.loads[name]]
-    array = parts[0] if len(parts) == 1 else np.concatenate(parts)
-    shape = plan.shapes[name]
-    if name in plan.adapted:
-        array = fit_channels(array, shape[1])
-    return array.reshape(shape).astype(dtype, copy=False)
+    keys, shape = plan.loads[name], plan.shapes[name]
+    array = mx.nd.empty(shape, mx.cpu(), dtype)
+    memory = _memory(array, shape, dtype)
+    if len(keys) == 1 and plan.file.shapes[keys[0]] == shape:
+        plan.file.read_into(keys[0], memory)
+    else:
+        value = np.concatenate([plan.file[key] for key in keys])
+        memory[...] = (
+            fit_channels(value, shape[1]) if name in plan.adapted else value.reshape(shape)
+        )
+    return array
+
+
+def _memory(array: mx.nd.NDArray, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    """View the memory of an array on the CPU; the array must outlive the view.
+
+    A copy by MXNet takes several times as long, because its engine switches threads for each array.
+    """
+    pointer = ctypes.c_void_p()
+    # This also converts a convolution's weight from oneDNN's blocked layout.
+    check_call(_LIB.MXNDArrayGetData(array.handle, ctypes.byref(pointer)))
+    size = math.prod(shape) * dtype.itemsize
+    buffer = (ctypes.c_char * size).from_address(pointer.value or 0)
+    return np.ndarray(shape, dtype, memoryview(buffer))
 
 
 def _devices(net: Network, ctx: Any) -> list[mx.Context]:
@@ -210,26 +232,28 @@ def _devices(net: Network, ctx: Any) -> list[mx.Context]:
     return [ctx] if isinstance(ctx, mx.Context) else list(ctx)
 
 
-class _Value:
-    """A value in NumPy's memory that Gluon can copy to a device without an NDArray in between."""
+class _InPlace:
+    """An array that Gluon takes over, instead of a copy, for the CPU."""
 
-    def __init__(self, value: np.ndarray) -> None:
-        self._value = value
+    def __init__(self, array: mx.nd.NDArray) -> None:
+        self._array = array
 
     def copyto(self, ctx: mx.Context) -> mx.nd.NDArray:
-        array = mx.nd.empty(self._value.shape, ctx, self._value.dtype)
-        array[:] = self._value
-        return array
+        return self._array if ctx == mx.cpu() else self._array.copyto(ctx)
 
 
-def _assign(parameter: gluon.Parameter, value: np.ndarray, devices: list[mx.Context]) -> None:
-    """Overwrite a parameter that is initialized; else initialize it and its gradient."""
+def _assign(parameter: gluon.Parameter, value: mx.nd.NDArray, devices: list[mx.Context]) -> None:
+    """Overwrite an initialized parameter; initialize another one and its gradient."""
     if parameter._data is None:
         parameter._deferred_init = ()
-        parameter._init_impl(_Value(value), devices)
-    else:
-        # From an NDArray: NumPy's memory cannot overwrite a weight in oneDNN's blocked layout.
-        parameter.set_data(_Value(value).copyto(mx.cpu()))
+        parameter._init_impl(_InPlace(value), devices)
+        return
+    shape, dtype = parameter.shape, np.dtype(parameter.dtype)
+    for array in parameter.list_data():
+        if array.context.device_type == "cpu":
+            _memory(array, shape, dtype)[...] = _memory(value, shape, dtype)
+        else:
+            value.copyto(array)
 
 
 def _initialize_head(net: Network, plan: Plan, devices: list[mx.Context]) -> None:

@@ -1,6 +1,7 @@
-"""Error rates that papers and authors publish, to stand beside those of an evaluation.
+"""Published error rates, for comparison with those of an evaluation.
 
-They belong to networks that others trained; docs/models.md cites the same.
+They are of networks that the papers' authors and other publishers trained; docs/models.md cites
+the same numbers.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from .catalog import WEIGHTS
 
 @dataclass(frozen=True)
 class PublishedError:
-    """Error rates in %, None where the source has none, on a data set's test images."""
+    """Error rates in % on a data set's test images; None if the source has none."""
 
     source: str
     top1: float
@@ -24,7 +25,7 @@ DENSENET = "Huang et al., Table 3"
 DPN = "cypw/DPNs, README"
 _CIFAR = "Huang et al., Table 2"
 
-# (network, crops) -> the paper's figure on ImageNet at 224.
+# (network, crops) -> the published errors on ImageNet at 224.
 IMAGENET: dict[tuple[str, int], PublishedError] = {
     ("densenet121", 1): PublishedError(DENSENET, 25.02, 7.71),
     ("densenet121", 10): PublishedError(DENSENET, 23.61, 6.66),
@@ -41,7 +42,7 @@ IMAGENET: dict[tuple[str, int], PublishedError] = {
     ("dpn98", 1): PublishedError(DPN, 20.15, 5.15),
     ("dpn131", 1): PublishedError(DPN, 19.93, 5.12),
 }
-# network of CIFAR -> C10, C10+, C100, C100+, SVHN.
+# CIFAR network -> top-1 errors on C10, C10+, C100, C100+, SVHN; + is with augmentation.
 CIFAR: dict[str, tuple[Optional[float], ...]] = {
     "densenet40_k12": (7.00, 5.24, 27.55, 24.42, 1.79),
     "densenet100_k12": (5.77, 4.10, 23.79, 20.20, 1.67),
@@ -56,7 +57,7 @@ _COLUMNS = (("cifar10", False), ("cifar10", True), ("cifar100", False), ("cifar1
 def published_errors(
     model: str, dataset: str, crops: int = 1, augmented: bool = False, weights: str = ""
 ) -> list[PublishedError]:
-    """Find what is published of a network on a data set.
+    """Return the published errors of a network on a data set.
 
     Parameters
     ----------
@@ -65,9 +66,9 @@ def published_errors(
     crops
         1 or 10.
     augmented
-        Whether the training images of CIFAR were mirrored and shifted.
+        Whether CIFAR's training images were mirrored and shifted.
     weights
-        A row of ``WEIGHTS``, whose publisher's figure is of one crop.
+        A key of ``WEIGHTS``, whose published accuracies are with one crop.
 
     Examples
     --------

@@ -24,7 +24,7 @@ def test_the_model_exists(weights):
 
 
 @rows
-def test_its_file_is_named_by_its_checksum(weights):
+def test_the_file_name_has_the_checksum(weights):
     assert re.fullmatch(r"[0-9a-f]{8,64}", weights.sha256)
     for url in weights.urls:
         assert re.fullmatch(r"https://[\w./-]+", url)
@@ -35,7 +35,7 @@ def test_its_file_is_named_by_its_checksum(weights):
 
 
 @rows
-def test_its_preprocessing_is_of_pixels_in_0_to_1(weights):
+def test_the_preprocessing_is_for_pixels_in_0_to_1(weights):
     images = weights.preprocessing
     assert len(images.mean) == len(images.std) == 3
     assert all(0.4 < mean < 0.5 for mean in images.mean)
@@ -46,20 +46,20 @@ def test_its_preprocessing_is_of_pixels_in_0_to_1(weights):
 
 
 @rows
-def test_its_accuracies_are_those_of_a_trained_network(weights):
+def test_the_accuracies_are_plausible(weights):
     assert 74 < weights.top1 < 81
     assert 91 < weights.top5 < 96
     assert (100 - weights.top5) / (100 - weights.top1) == pytest.approx(0.28, abs=0.06)
 
 
-def test_no_file_or_name_is_there_twice():
+def test_files_and_names_are_unique():
     for field in ("name", "file_name", "sha256", "urls"):
         assert len({getattr(weights, field) for weights in WEIGHTS.values()}) == len(WEIGHTS)
     assert all(name == weights.name for name, weights in WEIGHTS.items())
     assert len(WEIGHTS) == 14
 
 
-def test_preprocessing_is_the_trainers():
+def test_preprocessing_is_the_publishers():
     dpn_mean = (124 / 255, 117 / 255, 104 / 255)
     for name, weights in WEIGHTS.items():
         images = weights.preprocessing
@@ -71,7 +71,7 @@ def test_preprocessing_is_the_trainers():
     assert find_weights("dpn68b.ra_in1k").preprocessing.crop_ratio == 0.95
 
 
-def test_the_dpn_authors_scale_is_kept():
+def test_dpn_preprocessing_is_the_authors():
     (scale, *_) = find_weights("dpn92").preprocessing.std
     assert 1 / (scale * 255) == pytest.approx(0.0167)
 
@@ -100,7 +100,7 @@ def test_finds_the_row(model, tag, name):
         ("dpn98_listing", "mx_in1k", "'dpn98_listing' has no published weights"),
     ],
 )
-def test_names_what_there_is_instead(model, tag, message):
+def test_errors_list_the_alternatives(model, tag, message):
     with pytest.raises(ValueError, match=message) as caught:
         find_weights(model, tag)
     assert "\n" not in str(caught.value)
@@ -128,20 +128,20 @@ def test_weights_are_downloaded_once(server, weights, tmp_path, monkeypatch):
     assert fetch_weights(weights, tmp_path / "mine") == tmp_path / "mine" / weights.file_name
 
 
-def test_weights_that_were_damaged_in_the_cache_are_downloaded_anew(weights, tmp_path):
+def test_damaged_weights_in_the_cache_are_downloaded_again(weights, tmp_path):
     path = fetch_weights(weights, tmp_path)
     path.write_bytes(CONTENT[:-1] + b"x")
     assert fetch_weights(weights, tmp_path).read_bytes() == CONTENT
 
 
-def test_offline_says_where_to_put_which_file(server, weights, tmp_path, monkeypatch):
+def test_the_offline_error_says_where_to_copy_the_file(server, weights, tmp_path, monkeypatch):
     monkeypatch.setenv("GLUONDENSE_OFFLINE", "1")
     with pytest.raises(ConnectionError) as caught:
         fetch_weights(weights, tmp_path)
     path = tmp_path / weights.file_name
     assert str(caught.value) == (
         f"can't download {weights.file_name} (GLUONDENSE_OFFLINE is set); "
-        f"get {weights.urls[0]} where there is a network and put it at {path}"
+        f"download {weights.urls[0]} on a machine with a network, and copy it to {path}"
     )
     path.write_bytes(CONTENT)
     assert fetch_weights(weights, tmp_path) == path

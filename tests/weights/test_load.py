@@ -317,7 +317,7 @@ def test_invalid_preprocessing_is_refused(tmp_path, text):
     save_file(
         named_arrays(net, NAMING_SCHEMES["timm-dpn-b"]), path, metadata={"preprocessing": text}
     )
-    refused(gluondense.get_model("dpn68b", **DPN), path, "is no preprocessing")
+    refused(gluondense.get_model("dpn68b", **DPN), path, "is not a preprocessing")
 
 
 def test_features_only_ignores_the_output(saved):

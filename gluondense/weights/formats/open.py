@@ -51,15 +51,23 @@ class WeightsFile(Mapping[str, np.ndarray]):
     def __getitem__(self, key: str) -> np.ndarray:
         offset, dtype, shape, strides = self._arrays[key]
         if strides is None:
-            array = self._source.read_array(offset, shape, dtype)
+            array = self._source.read_array(offset, np.empty(shape, dtype))
         else:
             size = strided_size(shape, strides)
-            storage = self._source.read_array(offset, (size,), dtype)
+            storage = self._source.read_array(offset, np.empty(size, dtype))
             in_bytes = [stride * dtype.itemsize for stride in strides]
             # The reader of the index has checked that the view stays inside the storage.
             view = np.lib.stride_tricks.as_strided(storage, shape, in_bytes, writeable=False)
             array = np.array(view, order="C")
         return _widen(array) if dtype is BFLOAT16 else array
+
+    def read_into(self, key: str, out: np.ndarray) -> None:
+        """Read an array into contiguous memory of the same shape, cast to its dtype."""
+        offset, dtype, _, strides = self._arrays[key]
+        if dtype == out.dtype and strides is None:
+            self._source.read_array(offset, out)
+        else:
+            out[...] = self[key]
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._arrays)

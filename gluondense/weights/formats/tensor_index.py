@@ -57,8 +57,8 @@ class Source:
             raise self.truncated()
         return self.peek(size, offset)
 
-    def read_array(self, offset: int, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
-        """Read a contiguous array.
+    def read_array(self, offset: int, array: np.ndarray) -> np.ndarray:
+        """Fill a contiguous array with the bytes from an offset on, and return it.
 
         Raises
         ------
@@ -67,7 +67,6 @@ class Source:
         """
         if self.file.closed:
             raise ValueError(f"{self.path} is closed; read it inside its with statement")
-        array = np.empty(shape, dtype)
         rest = array.reshape(-1).view(np.uint8).data
         while rest:
             count = os.preadv(self.file.fileno(), [rest], offset)  # Linux reads at most 2 GiB

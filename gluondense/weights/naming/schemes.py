@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ...errors import closest
+from ...errors import check_known
 from .mxnet import MXNET_SCHEMES
 from .scheme import NamingScheme
 from .torch import TORCH_SCHEMES
@@ -25,9 +25,5 @@ def get_naming_scheme(name: str) -> NamingScheme:
     >>> get_naming_scheme("torchvision").writer
     'torchvision, timm, seed 000'
     """
-    if name not in NAMING_SCHEMES:
-        known = ", ".join(NAMING_SCHEMES)
-        raise ValueError(
-            f"unknown naming scheme {name!r}{closest(name, NAMING_SCHEMES)} (known: {known})."
-        )
+    check_known("naming scheme", name, NAMING_SCHEMES)
     return NAMING_SCHEMES[name]

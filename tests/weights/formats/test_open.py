@@ -87,6 +87,22 @@ def test_shapes_stay_known_after_closing(path):
     check_message(str(caught.value), path)
 
 
+def test_reads_into_memory(path):
+    with open_weights(path) as file:
+        for dtype in (np.float32, np.float64):
+            out = np.empty(WEIGHT.shape, dtype)
+            file.read_into("conv.weight", out)
+            np.testing.assert_array_equal(out, WEIGHT)
+
+
+def test_reads_a_transposed_view_into_memory(tmp_path):
+    path = write(tmp_path, zip_file({"a": tensor(WEIGHT.T)}))
+    out = np.empty(WEIGHT.T.shape, np.float32)
+    with open_weights(path) as file:
+        file.read_into("a", out)
+    np.testing.assert_array_equal(out, WEIGHT.T)
+
+
 @pytest.mark.parametrize("at_a_time", [100, 7])
 def test_reads_in_pieces(path, monkeypatch, at_a_time):
     """Linux reads at most 2 GiB in one call."""
@@ -239,6 +255,8 @@ def test_widens_bfloat16(tmp_path):
         assert file.dtypes["a"] == file["a"].dtype == np.float32
         assert file["a"].tolist() == [1, -3, np.inf]
         assert file["b"].tolist() == [7]
+        file.read_into("a", out := np.empty(3, np.float32))
+        assert out.tolist() == [1, -3, np.inf]
 
 
 def test_safetensors_come_in_the_order_of_their_values(tmp_path):

@@ -120,13 +120,12 @@ def _locate_entry(source: Source, info: zipfile.ZipInfo) -> Record:
         raise BadFile(f"is encrypted (its entry {name}); decrypt it first")
     if info.compress_type != zipfile.ZIP_STORED or info.compress_size != info.file_size:
         raise BadFile(f"is compressed (its entry {name}), unlike torch's files; {SAVE_AGAIN}")
-    offset = info.header_offset + _LOCAL_HEADER.size
-    header = source.read(_LOCAL_HEADER.size, info.header_offset)
-    magic, name_size, extra_size = _LOCAL_HEADER.unpack(header)
     encoded = info.orig_filename.encode("utf-8" if info.flag_bits & _UTF_8 else "cp437")
-    if magic != ZIP_MAGIC or source.read(name_size, offset) != encoded:
+    header = source.read(_LOCAL_HEADER.size + len(encoded), info.header_offset)
+    magic, name_size, extra_size = _LOCAL_HEADER.unpack_from(header)
+    if magic != ZIP_MAGIC or name_size != len(encoded) or not header.endswith(encoded):
         raise BadFile(f"is damaged: its entry {name} is not where it should be; get it again")
-    offset += name_size + extra_size
+    offset = info.header_offset + len(header) + extra_size
     if offset + info.file_size > source.size:
         raise source.truncated()
     return offset, info.file_size

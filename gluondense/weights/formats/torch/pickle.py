@@ -56,14 +56,15 @@ class _Interpreter:
     """The stack machine that a pickle is a program for."""
 
     def __init__(self, file: BinaryIO) -> None:
-        self.file = file
+        self.read = file.read
+        self.readline = file.readline
         self.stack: list[Any] = []
         self.marks: list[int] = []
         self.memo: dict[int, Any] = {}
         self.storages: dict[str, Storage] = {}
 
     def run(self) -> Loaded:
-        read, operations = self.file.read, _OPERATIONS
+        read, operations = self.read, _OPERATIONS
         while True:
             opcode = read(1)
             if opcode == pickle.STOP:
@@ -74,18 +75,18 @@ class _Interpreter:
             operation(self)
 
     def number(self, layout: struct.Struct) -> Any:
-        return layout.unpack(self.file.read(layout.size))[0]
+        return layout.unpack(self.read(layout.size))[0]
 
     def content(self, length: struct.Struct) -> bytes:
         """Read bytes that their length precedes."""
         size = self.number(length)
-        content = self.file.read(size)
+        content = self.read(size)
         if len(content) < size:
             raise EOFError
         return content
 
     def line(self) -> str:
-        line = self.file.readline()
+        line = self.readline()
         if line[-1:] != b"\n":
             raise EOFError
         return line[:-1].decode()
@@ -121,7 +122,7 @@ _INT32, _FLOAT64 = struct.Struct("<i"), struct.Struct(">d")
 
 def _skip(size: int) -> _Operation:
     def operation(machine: _Interpreter) -> None:
-        machine.file.read(size)
+        machine.read(size)
 
     return operation
 
@@ -131,7 +132,12 @@ def _push(make: Callable[[_Interpreter], Any]) -> _Operation:
 
 
 def _push_number(layout: struct.Struct) -> _Operation:
-    return _push(lambda machine: machine.number(layout))
+    unpack, size = layout.unpack, layout.size
+
+    def operation(machine: _Interpreter) -> None:
+        machine.stack.append(unpack(machine.read(size))[0])
+
+    return operation
 
 
 def _push_content(length: struct.Struct, decode: Callable[[bytes], Any]) -> _Operation:
@@ -155,8 +161,10 @@ def _tuple(size: int) -> _Operation:
 
 
 def _put(layout: struct.Struct) -> _Operation:
+    unpack, size = layout.unpack, layout.size
+
     def operation(machine: _Interpreter) -> None:
-        machine.memo[machine.number(layout)] = machine.stack[-1]
+        machine.memo[unpack(machine.read(size))[0]] = machine.stack[-1]
 
     return operation
 
