@@ -139,10 +139,8 @@ def open_export(
 
     Raises
     ------
-    FileNotFoundError
-        If a file is missing.
-    ValueError
-        If a file is damaged or has a newer format.
+    FileNotFoundError, ValueError
+        As :func:`load_exported`.
     """
     prefix = os.fspath(path)
     for suffix in (*SUFFIXES, ONNX_SUFFIX):

@@ -30,7 +30,9 @@ class Target:
     ----------
     lower
         Lowers a network. Its arguments are the network's graph, its arrays, the input's shape and,
-        if ``needs_calibration``, a calibration whose images have been read.
+        if ``needs_calibration``, a calibration whose images have been read. It raises a ValueError
+        if the arrays have another dtype, the graph an unsupported operator, or the calibration
+        an unsupported option.
     needs_calibration
         Whether the target is int8. The export is then verified on the calibration's images.
     check
@@ -55,13 +57,7 @@ def portable(symbol: mx.sym.Symbol, params: Params, shape: Shape) -> Lowered:
 
 
 def onednn(symbol: mx.sym.Symbol, params: Params, shape: Shape) -> Lowered:
-    """Lower to oneDNN's fused operators.
-
-    Raises
-    ------
-    ValueError
-        If this MXNet has no oneDNN, or the arrays are not float32.
-    """
+    """Lower to oneDNN's fused operators."""
     _check_onednn("onednn", params)
     symbol, params = optimize(Graph(symbol, params)).to_symbol()
     # MXNet's oneDNN pass fuses convolution with ReLU and with addition.
@@ -69,13 +65,7 @@ def onednn(symbol: mx.sym.Symbol, params: Params, shape: Shape) -> Lowered:
 
 
 def int8(symbol: mx.sym.Symbol, params: Params, shape: Shape, calibration: Calibration) -> Lowered:
-    """Lower to oneDNN's int8 operators.
-
-    Raises
-    ------
-    ValueError
-        As :func:`onednn`, or if a pattern of the calibration's ``exclude`` matches no layer.
-    """
+    """Lower to oneDNN's int8 operators."""
     _check_onednn("int8", params)
     return quantize_onednn(_without_fused_relu(symbol, params), calibration)
 
@@ -86,11 +76,6 @@ def native(
     """Lower to one node: the operator of :mod:`gluondense.native`.
 
     With ``bf16``, 1x1 convolutions multiply in bfloat16.
-
-    Raises
-    ------
-    ValueError
-        If the operator cannot be built, does not support the graph, or the arrays are not float32.
     """
     _check_float32(name, params)
     load()
@@ -100,13 +85,7 @@ def native(
 def native_int8(
     symbol: mx.sym.Symbol, params: Params, shape: Shape, calibration: Calibration
 ) -> Lowered:
-    """Lower to one node that computes in int8.
-
-    Raises
-    ------
-    ValueError
-        As :func:`native`, or if the calibration excludes layers.
-    """
+    """Lower to one node that computes all layers in int8."""
     _check_float32("native_int8", params)
     load()
     if calibration.exclude:
@@ -123,13 +102,7 @@ def native_int8(
 
 
 def onnx(symbol: mx.sym.Symbol, params: Params, shape: Shape) -> Lowered:
-    """Lower to an ONNX model with dynamic N, H and W.
-
-    Raises
-    ------
-    ValueError
-        If an operator cannot be translated, or the arrays are not float32.
-    """
+    """Lower to an ONNX model with dynamic N, H and W."""
     _check_float32("onnx", params)
     return Lowered(to_onnx(_without_fused_relu(symbol, params), open_shape(shape)), {})
 
@@ -137,13 +110,7 @@ def onnx(symbol: mx.sym.Symbol, params: Params, shape: Shape) -> Lowered:
 def onnx_int8(
     symbol: mx.sym.Symbol, params: Params, shape: Shape, calibration: Calibration
 ) -> Lowered:
-    """Lower to an ONNX model with int8 layers.
-
-    Raises
-    ------
-    ValueError
-        As :func:`onnx`, or if a pattern of the calibration's ``exclude`` matches no layer.
-    """
+    """Lower to an ONNX model with int8 layers."""
     _check_float32("onnx_int8", params)
     return quantize_onnx(_without_fused_relu(symbol, params), calibration)
 

@@ -26,7 +26,7 @@ def script(root):
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory, root):
-    """A run on four colours, and the record file of its images."""
+    """A run on images of four colours, and their RecordIO file."""
     folder = tmp_path_factory.mktemp("evaluate")
     make_recordio(folder / "a", list_folders(make_folders(folder / "train")))
     rec = str(folder / "a.rec")
@@ -98,7 +98,7 @@ def encoded_half():
 
 
 def test_published_weights(script, run, tmp_path, monkeypatch):
-    """The file of a mirror: random values, which tell nothing of the accuracy."""
+    """A file of random values stands for the published weights."""
     net = gluondense.get_model("densenet121")
     net.initialize()
     save_weights(net, tmp_path / "w.safetensors")

@@ -90,7 +90,7 @@ def test_export_of_a_checkpoint_is_written_outside_it(script, run, capsys):
     assert not (run / "checkpoints" / "last" / "export").exists()
 
 
-def test_export_to_another_place_and_shape(script, run, tmp_path, capsys):
+def test_export_to_another_prefix_and_shape(script, run, tmp_path, capsys):
     options = ["--out", str(tmp_path / "there" / "net"), "--input-shape", "2,3,20,16"]
     assert script("export").main([str(run), *options]) == 0
     about = gluondense.load_exported(tmp_path / "there" / "net").metadata
@@ -164,7 +164,7 @@ def test_export_refuses_a_damaged_checkpoint(script, run, capsys):
     assert "model.params" in refused(script("export").main, [run], capsys)
 
 
-def test_export_reports_files_that_differ(script, run, capsys, monkeypatch):
+def test_export_reports_outputs_that_differ(script, run, capsys, monkeypatch):
     def export(*args, **kwargs):
         raise RuntimeError("the loaded graph's outputs are off by 1.")
 
@@ -184,7 +184,7 @@ def test_defaults_in_the_help_are_those_of_calibration(script, capsys):
         assert name in text
 
 
-def test_export_says_that_a_shape_is_no_shape(script, run, capsys):
+def test_export_refuses_an_invalid_shape(script, run, capsys):
     with pytest.raises(SystemExit) as caught:
         script("export").main([str(run), "--input-shape", "1,x"])
     assert caught.value.code == 2
@@ -207,7 +207,7 @@ def test_predict_from_a_run_equals_predict_from_its_export(script, run, pictures
             assert other["probabilities"] == pytest.approx(item["probabilities"], abs=1e-5)
 
 
-def test_predict_gives_what_the_network_gives_on_the_test_images(script, run, pictures, capsys):
+def test_predict_equals_the_network_on_test_images(script, run, pictures, capsys):
     assert script("predict").main([str(run), *pictures[:2], "--json", "--top", "99"]) == 0
     found = json.loads(capsys.readouterr().out)
     checkpoint, data = load(run), load_dataset("synthetic")
@@ -278,7 +278,7 @@ def test_predict_refuses_incomplete_exports(script, run, pictures, tmp_path, cap
     assert "gives features" in refused(predict, [files.prefix, pictures[0]], capsys)
 
 
-def test_predict_without_labels_names_numbers(script, run, pictures, tmp_path, capsys):
+def test_predict_without_labels_prints_indices(script, run, pictures, tmp_path, capsys):
     numbers = {"mean": [0.5] * 3, "std": [0.5] * 3}
     net = load(run).network()
     files = gluondense.export(net, tmp_path / "net", (1, 3, 12, 12), **numbers)

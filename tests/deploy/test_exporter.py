@@ -20,7 +20,8 @@ from support.exported_networks import (
     as_list,
     assert_close,
     build,
-    in_plain_mxnet,
+    in_stock_mxnet,
+    of_case,
     variants,
 )
 from support.paths import ROOT
@@ -32,7 +33,7 @@ from gluondense.graph.trace import NEWER_ATTRIBUTES, PORTABLE_OPERATORS, portabl
 
 @pytest.fixture(scope="module", params=FLOAT_TARGETS)
 def plain(request, tmp_path_factory):
-    """What the networks give, and what plain MXNet gives, by variant, size and API."""
+    """Outputs of the networks and of stock MXNet, by variant, size and API."""
     if request.param == "native":
         request.getfixturevalue("native_operator")
     folder = tmp_path_factory.mktemp("exports")
@@ -46,18 +47,17 @@ def plain(request, tmp_path_factory):
             inputs[f"{variant}|{size}"] = x
             for index, output in enumerate(as_list(net(mx.nd.array(x)))):
                 expected[f"{variant}|{size}|{index}"] = output
-    return expected, in_plain_mxnet(folder, inputs)
+    return expected, in_stock_mxnet(folder, inputs)
 
 
 @pytest.mark.parametrize("api", ["block", "module"])
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_plain_mxnet_gives_the_same_outputs(plain, variant, size, api):
+def test_stock_mxnet_gives_the_same_outputs(plain, variant, size, api):
     expected, found = plain
     if f"{variant}|{size}|0" not in expected:
-        pytest.skip("not for this target; tests/test_deploy_native.py has the error")
-    wanted = [value for key, value in expected.items() if key.startswith(f"{variant}|{size}|")]
-    got = [value for key, value in found.items() if key.startswith(f"{variant}|{size}|{api}|")]
+        pytest.skip("not for this target; tests/native/test_program.py tests the error")
+    wanted, got = of_case(expected, variant, size), of_case(found, variant, f"{size}|{api}")
     assert len(got) == len(wanted) == (2 if variant.endswith("features") else 1)
     for one, other in zip(got, wanted):
         assert_close(one, other)
@@ -66,12 +66,12 @@ def test_plain_mxnet_gives_the_same_outputs(plain, variant, size, api):
 @pytest.mark.slow
 @pytest.mark.parametrize("target", FLOAT_TARGETS)
 @pytest.mark.parametrize("name", gluondense.list_models())
-def test_every_network_in_plain_mxnet(name, target, tmp_path, native_operator):
+def test_every_network_in_stock_mxnet(name, target, tmp_path, native_operator):
     net = build(name, {})
     side = max(64, net.min_size)
     x = np.random.default_rng(0).standard_normal((2, net.spec.in_channels, side, side))
     gluondense.export(net, tmp_path / "net", (1, *x.shape[1:]), target)
-    found = in_plain_mxnet(tmp_path, {"net|64": x.astype("float32")})
+    found = in_stock_mxnet(tmp_path, {"net|64": x.astype("float32")})
     expected = net(mx.nd.array(x)).asnumpy()
     assert_close(found["net|64|block|0"], expected)
     assert_close(found["net|64|module|0"], expected)
@@ -90,7 +90,7 @@ def test_every_graph_is_portable_and_named_after_its_model(name):
 
 
 @pytest.mark.parametrize("variant", [v for v in VARIANTS if "-" in v])
-def test_options_use_portable_operators_and_names_of_their_own(variant):
+def test_options_use_portable_operators_and_unique_names(variant):
     name, fields = VARIANTS[variant]
     nodes = json.loads(portable_json(trace(gluondense.get_model(name, **fields))))["nodes"]
     assert {node["op"] for node in nodes} - {"null"} <= PORTABLE_OPERATORS
@@ -117,7 +117,7 @@ def test_parameters_in_the_file_are_the_networks(tmp_path):
         np.testing.assert_array_equal(array.asnumpy(), parameters[name].data().asnumpy())
 
 
-def test_is_what_gluons_own_export_writes_but_for_training_and_newer_attributes(tmp_path):
+def test_equals_gluons_export_except_training_and_newer_attributes(tmp_path):
     net, x = build("csp_densenet121"), mx.nd.random.normal(shape=(2, 3, 32, 32))
     expected = net(x).asnumpy()
     ours = gluondense.export(net, tmp_path / "ours", (1, 3, 32, 32))
@@ -171,7 +171,7 @@ def test_same_bytes_from_a_network_that_was_used_before(tmp_path):
         assert one.read_bytes() == two.read_bytes() == three.read_bytes()
 
 
-def test_describes_itself(tmp_path):
+def test_metadata_describes_the_export(tmp_path):
     files = gluondense.export(
         build(),
         tmp_path / "a.b",
@@ -194,7 +194,7 @@ def test_describes_itself(tmp_path):
         about.model = "other"
 
 
-def test_leaves_the_network_and_the_random_numbers_as_they_were(tmp_path):
+def test_network_and_random_state_are_unchanged(tmp_path):
     net, x = build("densenet121", {**TINY, "dropout": 0.5}), mx.nd.ones((2, 3, 32, 32))
     net.hybridize(False)
     before = net(x).asnumpy()
@@ -286,7 +286,7 @@ def test_onednn_fuses_each_convolution(tmp_path):
     assert gluondense.load_exported(files.prefix).metadata.target == "onednn"
 
 
-def test_makes_its_folder_and_leaves_nothing_else(tmp_path):
+def test_creates_the_folder_and_no_other_files(tmp_path):
     gluondense.export(build(), tmp_path / "new" / "folder" / "net", (1, 3, 32, 32))
     names = {path.name for path in (tmp_path / "new" / "folder").iterdir()}
     assert names == {"net-symbol.json", "net-0000.params", "net.json"}
@@ -312,7 +312,7 @@ def test_refuses_wrong_arguments_in_one_line(tmp_path, arguments, words):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_refuses_a_network_without_values(tmp_path):
+def test_refuses_an_uninitialized_network(tmp_path):
     with pytest.raises(ValueError, match=r"not initialized .*net\.initialize\(\)"):
         gluondense.export(gluondense.get_model("densenet121"), tmp_path / "net", (1, 3, 64, 64))
 
@@ -337,7 +337,7 @@ def test_refuses_newer_attributes_with_another_meaning():
 
 @pytest.fixture
 def kept(tmp_path):
-    """An export that a failure must leave, and its bytes."""
+    """An export that a failure must leave unchanged, without other files."""
     files = gluondense.export(build(seed=5), tmp_path / "net", (1, 3, 32, 32))
     yield files
     names = {path.name for path in tmp_path.iterdir()}
@@ -351,7 +351,7 @@ def test_replaces_an_earlier_export(kept):
     gluondense.load_exported(kept.prefix)
 
 
-def test_keeps_what_was_there_when_the_loaded_graph_differs(kept, monkeypatch):
+def test_old_files_stay_if_the_loaded_graph_differs(kept, monkeypatch):
     before = [file.read_bytes() for file in kept]
     monkeypatch.setattr("gluondense.deploy.exporter.import_block", lambda files, ctx: build(seed=9))
     with pytest.raises(RuntimeError, match="outputs are off by") as caught:
@@ -361,7 +361,7 @@ def test_keeps_what_was_there_when_the_loaded_graph_differs(kept, monkeypatch):
 
 
 @pytest.mark.parametrize("failing", [0, 1, 2])
-def test_keeps_what_was_there_when_a_rename_fails(kept, monkeypatch, failing):
+def test_old_files_stay_if_a_rename_fails(kept, monkeypatch, failing):
     before, rename = [file.read_bytes() for file in kept], os.replace
 
     def replace(source, goal):
@@ -376,7 +376,7 @@ def test_keeps_what_was_there_when_a_rename_fails(kept, monkeypatch, failing):
     assert [file.read_bytes() for file in kept] == before
 
 
-def test_leaves_no_half_export_when_a_rename_fails(tmp_path):
+def test_no_partial_export_if_a_rename_fails(tmp_path):
     (tmp_path / "net.json").mkdir()
     with pytest.raises(OSError, match=r"net\.json"):
         gluondense.export(build(), tmp_path / "net", (1, 3, 32, 32))
@@ -392,7 +392,7 @@ def test_refuses_outputs_that_are_not_finite(kept):
     assert [file.read_bytes() for file in kept] == before
 
 
-def test_says_where_it_cannot_write(tmp_path):
+def test_error_names_the_folder_that_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(OSError, match=r"cannot write to .*file \(.*\): export to another path"):
         gluondense.export(build(), tmp_path / "file" / "net", (1, 3, 32, 32))
@@ -401,7 +401,7 @@ def test_says_where_it_cannot_write(tmp_path):
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_says_that_a_folder_is_read_only(tmp_path):
+def test_read_only_folder_is_an_error(tmp_path):
     tmp_path.chmod(0o500)
     with pytest.raises(PermissionError, match="cannot write to"):
         gluondense.export(build(), tmp_path / "net", (1, 3, 32, 32))
@@ -460,7 +460,7 @@ def test_names_the_damaged_file(copied, name):
         ('{"format": 2, "news": 1}', "has format 2, this gluondense reads 1"),
     ],
 )
-def test_names_the_broken_description(copied, text, words):
+def test_names_the_invalid_metadata(copied, text, words):
     copied.metadata.write_text(text)
     with pytest.raises(ValueError, match=words) as caught:
         gluondense.load_exported(copied.prefix)

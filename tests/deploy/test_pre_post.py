@@ -1,4 +1,4 @@
-"""Exports that take pixels, give probabilities or features, and keep halves."""
+"""Exports with pre- and post-processing in the graph and with float16 weights."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import mxnet as mx
 import numpy as np
 import pytest
 from mxnet.gluon.model_zoo import vision
-from support.exported_networks import TINY, VARIANTS, assert_close, build, in_plain_mxnet
+from support.exported_networks import TINY, VARIANTS, assert_close, build, in_stock_mxnet
 from support.paths import ROOT
 
 import gluondense
@@ -24,7 +24,7 @@ NUMBERS = {"mean": MEAN, "std": STD}
 SHAPE = (1, 3, 32, 32)
 MXNET_TARGETS = [name for name in TARGETS if not name.startswith("onnx")]
 FAMILIES = ("densenet", "csp-last", "dpn", "residual")
-# Of the probabilities; 8 bits are only roughly the network.
+# Of the probabilities; int8 approximates the network.
 TOLERANCE = {"native_bf16": 0.01, "int8": 0.1, "native_int8": 0.1}
 
 
@@ -49,14 +49,14 @@ def export(net, path, target="portable", **options):
 
 
 @pytest.mark.parametrize("target", MXNET_TARGETS)
-def test_pixels_in_probabilities_out_in_plain_mxnet(target, tmp_path, request):
+def test_pixels_to_probabilities_in_stock_mxnet(target, tmp_path, request):
     if target.startswith("native"):
         request.getfixturevalue("native_operator")
     net = build()
     export(net, tmp_path / "net", target, preprocess=True, output="probabilities")
     few, many = pixels(1, 32), pixels()
-    # Plain MXNet's Module binds float32; the graph takes both.
-    found = in_plain_mxnet(
+    # Stock MXNet's Module binds float32; the graph takes both types.
+    found = in_stock_mxnet(
         tmp_path, {"net|bytes": many.astype("float32"), "net|one": few.astype("float32")}
     )
     block = gluondense.load_exported(tmp_path / "net")
@@ -69,14 +69,14 @@ def test_pixels_in_probabilities_out_in_plain_mxnet(target, tmp_path, request):
 
 
 @pytest.mark.parametrize("variant", FAMILIES)
-def test_every_family_normalizes_to_the_very_numbers(variant, tmp_path):
+def test_normalization_in_the_graph_is_exact(variant, tmp_path):
     net = build(*VARIANTS[variant])
     files = export(net, tmp_path / "net", preprocess=True)
     got = gluondense.load_exported(files.prefix)(mx.nd.array(pixels(), dtype="uint8"))
     np.testing.assert_array_equal(got.asnumpy(), logits(net, pixels()))
 
 
-def test_halves_take_half_of_the_bytes_and_run_on_a_cpu(tmp_path):
+def test_float16_weights_are_half_the_size_and_run_on_a_cpu(tmp_path):
     images, expected = normalize(pixels(), MEAN, STD), {}
     for variant in FAMILIES:
         net = build(*VARIANTS[variant])
@@ -86,7 +86,7 @@ def test_halves_take_half_of_the_bytes_and_run_on_a_cpu(tmp_path):
             assert array.dtype == (np.float16 if array.ndim > 1 else np.float32), name
         assert half.params.stat().st_size < 0.7 * full.params.stat().st_size
         expected[variant] = logits(net, pixels())
-    found = in_plain_mxnet(tmp_path, {f"{variant}|x": images for variant in FAMILIES})
+    found = in_stock_mxnet(tmp_path, {f"{variant}|x": images for variant in FAMILIES})
     for variant, outputs in expected.items():
         for api in ("block", "module"):
             np.testing.assert_allclose(
@@ -94,7 +94,7 @@ def test_halves_take_half_of_the_bytes_and_run_on_a_cpu(tmp_path):
             )
 
 
-def test_halves_refuse_weights_that_they_cannot_hold(tmp_path):
+def test_float16_refuses_weights_beyond_its_range(tmp_path):
     net = build()
     net.output.weight.set_data(net.output.weight.data() * 1e7)
     with pytest.raises(ValueError, match=r"up to 65504, and densenet121_output_weight has"):
@@ -103,7 +103,7 @@ def test_halves_refuse_weights_that_they_cannot_hold(tmp_path):
 
 
 @pytest.mark.parametrize("target", ["portable", "onednn", "native"])
-def test_features_are_what_the_last_layer_reads(target, tmp_path, request):
+def test_features_are_the_input_of_the_last_layer(target, tmp_path, request):
     if target == "native":
         request.getfixturevalue("native_operator")
     net = build()
@@ -116,7 +116,7 @@ def test_features_are_what_the_last_layer_reads(target, tmp_path, request):
     assert block.metadata.class_names is None
 
 
-def test_features_of_mxnets_own_zoo(tmp_path):
+def test_features_of_mxnets_model_zoo(tmp_path):
     net = vision.mobilenet0_25(classes=5)
     net.initialize()
     x = mx.nd.ones((2, 3, 32, 32))
@@ -124,7 +124,7 @@ def test_features_of_mxnets_own_zoo(tmp_path):
     assert_close(gluondense.load_exported(files.prefix)(x).asnumpy(), net.features(x).asnumpy())
 
 
-def test_says_what_it_is(tmp_path):
+def test_metadata_has_the_options(tmp_path):
     files = export(build(), tmp_path / "net", preprocess=True, output="probabilities")
     about = gluondense.load_exported(files.prefix).metadata
     assert (about.preprocess, about.output, about.params_dtype) == (
@@ -164,7 +164,7 @@ def test_refuses_wrong_arguments_in_one_line(tmp_path, arguments, words):
 
 
 @pytest.mark.parametrize("target", ["onnx", "onnx_int8"])
-def test_onnx_models_take_bytes_and_give_probabilities(target, tmp_path):
+def test_onnx_models_take_uint8_and_give_probabilities(target, tmp_path):
     onnxruntime = pytest.importorskip("onnxruntime")
     net = build()
     files = export(net, tmp_path / "net", target, preprocess=True, output="probabilities")
@@ -182,7 +182,7 @@ def test_onnx_models_take_bytes_and_give_probabilities(target, tmp_path):
     assert "(N, H, W, C)" in session.get_modelmeta().description
 
 
-def test_onnx_models_with_one_end(tmp_path):
+def test_onnx_models_with_pre_or_post_processing(tmp_path):
     pytest.importorskip("onnxruntime")
     net = build("densenet121", {**TINY, "in_channels": 1})
     about = {"mean": (0.4,), "std": (0.2,)}
@@ -203,7 +203,7 @@ def test_onnx_models_with_one_end(tmp_path):
         assert_close(gluondense.load_exported(files.model)(given).asnumpy(), wanted.asnumpy())
 
 
-def test_maps_have_no_probabilities(tmp_path):
+def test_feature_maps_have_no_probabilities(tmp_path):
     net = build("densenet121", {**TINY, "features_only": True})
     with pytest.raises(ValueError, match=r"'probabilities' needs logits \(N, classes\), not \("):
         export(net, tmp_path / "net", output="probabilities")
@@ -227,7 +227,7 @@ def test_load_weights_reads_an_exports_params(tmp_path, options):
         np.testing.assert_array_equal(got, expected)
 
 
-def test_predict_takes_all_of_them(tmp_path):
+def test_predict_supports_all_options(tmp_path):
     from PIL import Image
 
     Image.fromarray(pixels()[0]).save(tmp_path / "image.png")
@@ -242,7 +242,7 @@ def test_predict_takes_all_of_them(tmp_path):
 
 @pytest.fixture(scope="module")
 def c_program(tmp_path_factory):
-    """A program that knows MXNet's C predict API only."""
+    """A C program that uses MXNet's predict API."""
     compiler = shutil.which("gcc") or shutil.which("cc")
     if compiler is None:
         pytest.skip("there is no C compiler")

@@ -1,4 +1,4 @@
-"""Graph passes: equal outputs, and as many changed nodes as the architecture says."""
+"""Graph passes: equal outputs, and the expected number of changed nodes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from gluondense.graph.inference_passes import PASSES, batch_norm_affine
 from gluondense.graph.ir import Graph
 from gluondense.graph.trace import trace
 
-# Small networks with all that the families have.
+# Small networks with all features of the families.
 DENSE = {"growth_rate": 16, "block_config": (2, 3, 1), "num_init_features": 32, "classes": 7}
 DPN = {"num_blocks": (2, 3), "increments": (16, 32), "bottleneck_width": 64, "classes": 7}
 NETWORKS = {
@@ -30,7 +30,7 @@ NETWORKS = {
     "tutorial": ("densenet_tutorial", {}),
     "cifar": ("densenet40_k12_cifar10", {"block_config": (3, 2)}),
 }
-# What each pass by itself finds in them.
+# Number of nodes that each pass changes.
 CHANGES = {
     # 6 layers with a dropout behind both convolutions, 2 transitions with one; and the detour.
     ("dropout", "remove_identities"): 6 * 2 + 2 + 1,
@@ -66,10 +66,10 @@ CHANGES = {
 
 
 @pytest.fixture(autouse=True)
-def passes_alone(monkeypatch):
-    """Keep MXNet's own fusion out of the comparison.
+def without_mxnets_fusion(monkeypatch):
+    """Disable MXNet's own fusion.
 
-    It is wrong, in 1.9.1, for a convolution that a normalization and an addition read.
+    In 1.9.1 it is wrong for a convolution that a normalization and an addition read.
     """
     monkeypatch.setenv("MXNET_SUBGRAPH_BACKEND", "NONE")
 
@@ -91,7 +91,7 @@ def run(graph: Graph, x: np.ndarray) -> np.ndarray:
 
 @pytest.fixture(scope="module", params=NETWORKS)
 def case(request):
-    """Name, network, image, its logits."""
+    """Name, network, images and logits."""
     name, fields = NETWORKS[request.param]
     net = randomize(gluondense.get_model(name, **fields))
     x = images(2, net.spec.in_channels, 66, 49)
@@ -121,12 +121,12 @@ def test_all_passes_together_keep_the_outputs(case):
     assert not left & {"BatchNorm", "Dropout", "squeeze"}
 
 
-def test_every_change_that_is_written_down_was_looked_at():
+def test_the_expected_changes_cover_all_passes():
     assert {network for network, _ in CHANGES} <= set(NETWORKS)
     assert {name for _, name in CHANGES} == set(PASSES)
 
 
-def test_the_network_and_its_arrays_stay_as_they_were(case):
+def test_the_network_and_its_arrays_are_unchanged(case):
     _, net, x, expected = case
     params = {name: p.data().asnumpy() for name, p in net.collect_params().items()}
     copies = {name: array.copy() for name, array in params.items()}
@@ -138,7 +138,7 @@ def test_the_network_and_its_arrays_stay_as_they_were(case):
     np.testing.assert_array_equal(net(mx.nd.array(x)).asnumpy(), expected)
 
 
-def test_pooling_goes_in_front_of_the_convolution():
+def test_pooling_moves_before_the_convolution():
     graph = graph_of(small())
     PASSES["pool_first"](graph)
     for node in graph.operators():
@@ -152,7 +152,7 @@ def small():
     return net
 
 
-def test_a_convolution_that_two_read_is_not_folded():
+def test_a_convolution_with_two_readers_is_not_folded():
     data = mx.sym.var("data")
     conv = mx.sym.Convolution(data, num_filter=4, kernel=(1, 1), no_bias=True, name="conv")
     norm = mx.sym.BatchNorm(conv, fix_gamma=False, name="norm")
@@ -174,7 +174,7 @@ def normalized(source, name):
 
 
 def params_of(symbol, shape) -> dict[str, np.ndarray]:
-    """Random positive arrays for all variables but the image."""
+    """Random positive arrays for all variables except the image."""
     rng = np.random.default_rng(0)
     arguments, _, auxiliary = symbol.infer_shape(data=shape)
     names = symbol.list_arguments() + symbol.list_auxiliary_states()
@@ -191,8 +191,8 @@ def changed_and_close(symbol, x, name) -> int:
     return changed
 
 
-def test_a_normalization_that_two_read_takes_its_convolution_along():
-    """The second in a row may not go into filters that another reader sees by then."""
+def test_batch_norms_with_two_readers_or_in_sequence_are_folded():
+    """The second one in a sequence must not be folded into filters with another reader."""
     conv = mx.sym.Convolution(mx.sym.var("data"), num_filter=4, kernel=(1, 1), name="conv")
     first = normalized(conv, "first")
     both = normalized(first, "second") + first
@@ -214,7 +214,7 @@ def test_dropout_keeps_the_output_that_it_reads():
     assert PASSES["remove_identities"](Graph(always, {})) == 0
 
 
-def test_pooling_over_the_edge_stays_behind():
+def test_pooling_beyond_the_edge_is_not_moved():
     conv = mx.sym.Convolution(mx.sym.var("data"), num_filter=4, kernel=(1, 1), name="conv")
     pool = {"kernel": (2, 2), "stride": (2, 2), "pool_type": "avg"}
     full = mx.sym.Pooling(conv, pooling_convention="full", **pool)

@@ -1,21 +1,13 @@
-"""Helpers of several test modules, from commands/test_export.py."""
+"""A run of one epoch for the tests of exports."""
 
 from __future__ import annotations
 
-from gluondense.training import TrainConfig
+from support.training_tiny import TINY
 
-CONFIG = TrainConfig.of(
-    model="densenet121",
-    model_args={
-        "stem": "cifar",
-        "num_init_features": 16,
-        "growth_rate": 16,
-        "block_config": (1, 1),
-    },
-    dataset="synthetic",
+CONFIG = TINY.with_fields(
+    model_args={key: value for key, value in TINY.model_args.items() if key != "dropout"},
     resize=12,
+    augment=(),
     epochs=1,
     batch_size=50,
-    schedule="constant",
-    lr=0.05,
 )

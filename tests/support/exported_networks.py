@@ -1,4 +1,4 @@
-"""Helpers of several test modules, from deploy/test_exporter.py."""
+"""Small networks of every family, and their exports in stock MXNet."""
 
 from __future__ import annotations
 
@@ -73,8 +73,8 @@ VARIANTS = {
 SIZES = {"exported": (1, 32, 32), "batch": (3, 32, 32), "odd": (2, 45, 37)}
 
 
-# A process that knows MXNet only. With NumPy's removed names back, as MXNet 1.9.1 needs.
-PLAIN_MXNET = """
+# A process with MXNet only, and with the names that NumPy removed, which MXNet 1.9.1 needs.
+STOCK_MXNET = """
 import sys
 import numpy as np
 for name in ("bool", "int", "float", "object"):
@@ -109,7 +109,7 @@ assert "gluondense" not in sys.modules
 
 
 def build(name="densenet121", fields=TINY, seed=1):
-    """A network with numbers of its own in every parameter, the running averages too."""
+    """Build a network with random values in all parameters and running averages."""
     net = gluondense.get_model(name, **fields)
     net.initialize()
     random = np.random.default_rng(seed)
@@ -127,10 +127,10 @@ def as_list(outputs):
     return [out.asnumpy() for out in (outputs if isinstance(outputs, list) else [outputs])]
 
 
-def in_plain_mxnet(folder: Path, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+def in_stock_mxnet(folder: Path, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     np.savez(folder / "inputs.npz", **inputs)
     answers = folder / "answers.npz"
-    command = [sys.executable, "-c", PLAIN_MXNET, f"{folder}/", folder / "inputs.npz", answers]
+    command = [sys.executable, "-c", STOCK_MXNET, f"{folder}/", folder / "inputs.npz", answers]
     environment = {**os.environ, "PYTHONPATH": ""}
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
     if done.returncode == 77:
@@ -139,8 +139,13 @@ def in_plain_mxnet(folder: Path, inputs: dict[str, np.ndarray]) -> dict[str, np.
     return dict(np.load(answers))
 
 
+def of_case(outputs, variant, size):
+    """Select the outputs of a variant for an input size; keys are ``variant|size|...``."""
+    return [value for key, value in outputs.items() if key.startswith(f"{variant}|{size}|")]
+
+
 def variants(target):
-    """Those that a target is for: the native operator has no step for options of ours."""
+    """Variants that a target supports: the native operator lacks attention and pool options."""
     return [
         name
         for name, (_, fields) in VARIANTS.items()

@@ -63,18 +63,8 @@ class QuantParams:
 def quantize_onnx(graph: Graph, calibration: Calibration) -> Lowered:
     """Lower a graph to an ONNX model with int8 layers.
 
-    Parameters
-    ----------
-    graph
-        The float32 network after the inference passes except ``fuse_batch_norm_relu``.
-    calibration
-        Calibration whose images have been read.
-
-    Raises
-    ------
-    ValueError
-        If a pattern of the calibration's ``exclude`` matches no layer, or an operator cannot be
-        translated.
+    The arguments are those of :func:`..quantization.onednn_int8.quantize_onednn`. A ValueError is
+    raised for a pattern of ``exclude`` that matches no layer and for unsupported operators.
     """
     graph.rename_duplicates()
     batches = calibration.batches()

@@ -1,4 +1,4 @@
-"""ONNX models: what ONNX Runtime makes of them, for every family and option."""
+"""ONNX models in ONNX Runtime, for every family and option."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_outputs_are_the_networks(runtime, variant):
             assert_close(got, wanted)
 
 
-def test_the_model_says_what_it_is(runtime):
+def test_model_declares_opset_input_and_output(runtime):
     net = build()
     net(mx.nd.zeros((1, 3, 32, 32)))
     model = to_onnx(Graph(trace(net), parameter_arrays(net)), ("N", 3, 32, 32))
@@ -130,14 +130,14 @@ def test_fully_connected_with_and_without_flattening(runtime, flatten):
         (mx.sym.softmax(DATA, temperature=2.0), "with temperature=2.0"),
     ],
 )
-def test_what_onnx_cannot_say(symbol, words):
+def test_unsupported_operators_are_named(symbol, words):
     pytest.importorskip("onnx")
     with pytest.raises(ValueError, match=words):
         to_onnx(Graph(symbol, {}), ("N", 4, 8, 8))
 
 
 def near(got, wanted):
-    """The bar of this target, relative to the largest output."""
+    """Check the tolerance of this target, relative to the largest output."""
     assert np.abs(got - wanted).max() <= 1e-5 * np.abs(wanted).max()
 
 
@@ -203,7 +203,7 @@ def test_an_export_has_the_same_bytes_again(runtime, tmp_path):
     assert [a.read_bytes() for a in first] == [b.read_bytes() for b in second]
 
 
-def test_an_export_loses_what_inference_does_not_need(runtime, tmp_path):
+def test_export_is_optimized_for_inference(runtime, tmp_path):
     import onnx
 
     net = build("densenet121", {**TINY, "dropout": 0.3})

@@ -35,7 +35,7 @@ def exported(folder, name="densenet121", fields=TINY, side=32, **options):
 
 
 def fused(model, folder):
-    """What ONNX Runtime makes of a model, as the number of each operator."""
+    """Count the operators of a model after ONNX Runtime's fusion."""
     options = onnxruntime.SessionOptions()
     options.optimized_model_filepath = str(folder / "fused.onnx")
     options.log_severity_level = 3
@@ -57,7 +57,7 @@ def test_outputs_are_nearly_the_networks(variant, tmp_path):
 
 
 @pytest.mark.parametrize("variant", ["densenet", "csp-last", "dpn", "residual", "cifar"])
-def test_the_reader_computes_all_layers_in_bytes(variant, tmp_path):
+def test_onnx_runtime_fuses_all_layers_to_int8(variant, tmp_path):
     _, files = exported(tmp_path, *VARIANTS[variant])
     about = load_exported(files.prefix).metadata.quantization
     found = fused(files.model, tmp_path)
@@ -78,7 +78,7 @@ def test_the_reader_computes_all_layers_in_bytes(variant, tmp_path):
     assert found["DequantizeLinear"] == 1
 
 
-def test_weights_are_bytes_with_a_scale_for_each_filter(tmp_path):
+def test_weights_are_int8_with_a_scale_per_filter(tmp_path):
     _, files = exported(tmp_path)
     model = onnx.load(str(files.model))
     arrays = {row.name: onnx.numpy_helper.to_array(row) for row in model.graph.initializer}
@@ -108,7 +108,7 @@ def test_the_network_is_a_quarter_in_size(tmp_path):
     assert files.model.stat().st_size < 0.35 * size
 
 
-def test_layers_are_kept_in_float(tmp_path):
+def test_excluded_layers_stay_in_float32(tmp_path):
     exclude = ("densenet121_stem_*", "densenet121_output*")
     _, files = exported(tmp_path, exclude=exclude)
     about = load_exported(files.prefix).metadata.quantization
@@ -120,7 +120,7 @@ def test_layers_are_kept_in_float(tmp_path):
     assert inside["quantization"]["kept"] == about["kept"]
 
 
-def test_what_can_not_be_done_is_refused(tmp_path):
+def test_invalid_options_are_refused(tmp_path):
     with pytest.raises(ValueError, match=r"keep \(='nothing'\) is the name of no layer"):
         exported(tmp_path, exclude=("nothing",))
     with pytest.raises(ValueError, match="target='onnx_int8' needs calibration="):
@@ -137,7 +137,7 @@ def test_openvino_gives_the_same(tmp_path):
     assert off(got, load_exported(files.prefix)(mx.nd.array(x)).asnumpy()) < 0.02
 
 
-def test_zero_is_a_byte_of_its_own():
+def test_zero_is_represented_exactly():
     for low, high in ((-1, 1), (0, 3), (-0.7, 0.2), (0, 0)):
         pair = QuantParams.from_range(low, high)
         for value in (low, high, 0):

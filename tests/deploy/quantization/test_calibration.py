@@ -32,13 +32,13 @@ def graph():
 
 
 def ranges_of(values, method, percentile=99.99):
-    """Ranges of arrays that are an input themselves."""
+    """Ranges of arrays that are the input of a graph."""
     symbol = mx.sym.identity(mx.sym.var("data"), name="same")
     return collect_ranges(symbol, {}, ["data"], values, method, percentile)["data"]
 
 
 def outputs_of(symbol, params, names, x):
-    """The tensors' values, each by a graph of its own."""
+    """Values of the tensors, each computed by a separate graph."""
     arrays = {"data": mx.nd.array(x), **{name: mx.nd.array(a) for name, a in params.items()}}
     found = []
     for name in names:
@@ -53,8 +53,8 @@ def outputs_of(symbol, params, names, x):
     return found
 
 
-def divergence_by_hand(counts, levels, end):
-    """As the paper describes it, bin by bin."""
+def divergence_by_definition(counts, levels, end):
+    """The divergence as the paper defines it, bin by bin."""
     reference = counts[:end].astype(float)
     reference[-1] += counts[end:].sum()
     quantized = np.zeros(end)
@@ -73,7 +73,7 @@ def divergence_by_hand(counts, levels, end):
     return total
 
 
-def test_min_max_of_a_networks_tensors_are_those_of_their_values(graph, random):
+def test_minmax_ranges_of_a_network(graph, random):
     symbol, params = graph
     names = [n for n in symbol.get_internals().list_outputs() if n not in params]
     batches = [random.standard_normal((size, 1, 32, 32)).astype("float32") for size in (3, 1, 4)]
@@ -88,7 +88,7 @@ def test_min_max_of_a_networks_tensors_are_those_of_their_values(graph, random):
 
 
 @pytest.mark.parametrize("percentile", [99.0, 99.9])
-def test_percentiles_leave_out_as_many_on_each_side(random, percentile):
+def test_percentiles_clip_the_same_share_on_each_side(random, percentile):
     values = random.gamma(2, size=(8, 5, 20, 20)).astype("float32") - 1
     found = ranges_of(list(values[:, None]), "percentile", percentile)
     inside = int(np.ceil(percentile / 100 * values.size))
@@ -106,13 +106,13 @@ def test_divergences_are_those_of_the_paper(random, levels):
     counts = np.histogram(values, 1024)[0]
     counts[5:9] = 0
     ends = np.arange(levels, 1025, 32)
-    expected = [divergence_by_hand(counts, levels, end) for end in ends]
+    expected = [divergence_by_definition(counts, levels, end) for end in ends]
     np.testing.assert_allclose(divergences(counts, levels, ends), expected, atol=1e-12)
     assert np.isinf(expected).any()
 
 
 @pytest.mark.parametrize("signed", [True, False])
-def test_entropy_takes_the_end_of_least_divergence(random, signed):
+def test_entropy_selects_the_threshold_of_least_divergence(random, signed):
     values = random.standard_normal((6, 4, 30, 30)).astype("float32")
     values = values if signed else np.abs(values)
     values[0, 0, 0, 0] = 9  # far from all others
@@ -121,7 +121,7 @@ def test_entropy_takes_the_end_of_least_divergence(random, signed):
     counts = np.histogram(np.abs(values[values != 0]), BINS, (0, 9))[0]
     levels = 128 if signed else 256
     ends = range(levels, BINS + 1, CLIP_STEP)
-    best = min(ends, key=lambda end: divergence_by_hand(counts, levels, end))
+    best = min(ends, key=lambda end: divergence_by_definition(counts, levels, end))
     assert found.high == pytest.approx(9 * best / BINS, rel=1e-6)
     assert found.high < 8
     assert found.low == (max(values.min(), -found.high) if signed else 0)
@@ -147,7 +147,7 @@ def test_constant_tensors_and_repeated_runs(method):
         ({"batches": [np.full((1, 1, 2, 2), np.nan, "float32")]}, "data is not finite"),
     ],
 )
-def test_what_ranges_cannot_be_of(changes, words):
+def test_invalid_arguments_of_collect_ranges(changes, words):
     arguments = {"tensors": ["data"], "batches": [np.zeros((1, 1, 2, 2), "float32")], **changes}
     symbol = mx.sym.identity(mx.sym.var("data"), name="same")
     with pytest.raises(ValueError, match=words):
@@ -156,7 +156,7 @@ def test_what_ranges_cannot_be_of(changes, words):
 
 @pytest.fixture
 def folder(tmp_path, random):
-    """Seven pictures in two folders, and something else."""
+    """Seven images in two folders, and a text file."""
     for number in range(7):
         place = tmp_path / "pictures" / ("a" if number < 3 else "b")
         place.mkdir(parents=True, exist_ok=True)
@@ -167,7 +167,7 @@ def folder(tmp_path, random):
 
 
 def write_records(folder, path, indexed=True):
-    """What im2rec writes of the folder's pictures."""
+    """Write a RecordIO file of the folder's images, as im2rec does."""
     index = str(path.with_suffix(".idx"))
     writer = (
         mx.recordio.MXIndexedRecordIO(index, str(path), "w")
@@ -182,7 +182,7 @@ def write_records(folder, path, indexed=True):
     return path
 
 
-def test_pictures_come_evenly_from_a_folder_and_its_records(folder, tmp_path):
+def test_images_are_evenly_spaced_in_a_folder_and_its_records(folder, tmp_path):
     everything = read_images(folder, 3, (8, 10), 100)
     assert everything.shape == (7, 8, 10, 3)
     some = read_images(folder, 3, (8, 10), 3)
@@ -194,7 +194,7 @@ def test_pictures_come_evenly_from_a_folder_and_its_records(folder, tmp_path):
     assert read_images(without, 1, (8, 10), 100).shape == (7, 8, 10, 1)
 
 
-def test_a_calibrations_images_in_every_form(folder, tmp_path, random):
+def test_images_in_every_supported_form(folder, tmp_path, random):
     array = random.standard_normal((5, 3, 8, 10)).astype("float32")
     forms = {
         "array": array,
@@ -228,6 +228,12 @@ def test_at_most_count_images_are_taken(random):
     assert sizes == [2, 2, 1]
 
 
+def test_keep_is_a_deprecated_alias_of_exclude():
+    calibration = Calibration(np.zeros(SHAPE, "float32"), keep=("*stem*",))
+    assert calibration.exclude == ("*stem*",)
+    assert calibration.read(SHAPE, None, None).exclude == ("*stem*",)
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
@@ -257,12 +263,12 @@ def test_options_are_checked(options, words):
         (5, "are int, but must be an array"),
     ],
 )
-def test_images_that_do_not_fit(images, words):
+def test_invalid_images_are_refused(images, words):
     with pytest.raises(ValueError, match=words):
         Calibration(images).read(SHAPE, None, None)
 
 
-def test_places_without_fit_pictures(folder, tmp_path):
+def test_paths_without_valid_images_are_refused(folder, tmp_path):
     def refused(path, error=ValueError, mean=MEAN):
         with pytest.raises(error) as caught:
             Calibration(path).read(SHAPE, mean, STD)

@@ -6,7 +6,7 @@ import mxnet as mx
 import numpy as np
 import pytest
 from mxnet.gluon import nn
-from support.exported_networks import TINY, VARIANTS, build, in_plain_mxnet
+from support.exported_networks import TINY, VARIANTS, build, in_stock_mxnet, of_case
 
 import gluondense
 from gluondense.deploy import Calibration, load_exported
@@ -25,8 +25,8 @@ from gluondense.graph.ir import Graph
 from gluondense.graph.ranges import as_block, collect_ranges, tensor_names
 from gluondense.graph.trace import trace
 
-# Those whose nodes all have names of their own, by which their tensors are looked up.
-UNATTENDED = [name for name, (_, fields) in VARIANTS.items() if fields.get("attention") != "path"]
+# Variants whose nodes have unique names, by which tensors are looked up.
+UNIQUE_NAMES = [name for name, (_, fields) in VARIANTS.items() if fields.get("attention") != "path"]
 SIZES = {"exported": (8, 32, 32), "one": (1, 32, 32), "odd": (2, 45, 37)}
 
 
@@ -40,7 +40,7 @@ def off(got, wanted):
 
 
 def quantized_layers(files):
-    """Names of the layers in the file that compute in 8 bits, and of those that don't."""
+    """Names of the quantized layers of an export (True) and of the others (False)."""
     found = {True: set(), False: set()}
     for node in json.loads(files.symbol.read_text())["nodes"]:
         for part in node.get("subgraphs", []):
@@ -52,7 +52,7 @@ def quantized_layers(files):
 
 @pytest.fixture(scope="module")
 def plain(tmp_path_factory):
-    """What the networks give, and what plain MXNet gives, by variant, size and API."""
+    """Outputs of the networks and of stock MXNet, by variant, size and API."""
     folder = tmp_path_factory.mktemp("int8")
     inputs, expected = {}, {}
     for variant, (name, fields) in VARIANTS.items():
@@ -68,16 +68,15 @@ def plain(tmp_path_factory):
             outputs = outputs if isinstance(outputs, list) else [outputs]
             for index, output in enumerate(outputs):
                 expected[f"{variant}|{size}|{index}"] = output.asnumpy()
-    return expected, in_plain_mxnet(folder, inputs)
+    return expected, in_stock_mxnet(folder, inputs)
 
 
 @pytest.mark.parametrize("api", ["block", "module"])
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_plain_mxnet_gives_nearly_the_same_outputs(plain, variant, size, api):
+def test_stock_mxnet_gives_nearly_the_same_outputs(plain, variant, size, api):
     expected, found = plain
-    wanted = [value for key, value in expected.items() if key.startswith(f"{variant}|{size}|")]
-    got = [value for key, value in found.items() if key.startswith(f"{variant}|{size}|{api}|")]
+    wanted, got = of_case(expected, variant, size), of_case(found, variant, f"{size}|{api}")
     assert len(got) == len(wanted) == (2 if variant.endswith("features") else 1)
     for one, other in zip(got, wanted):
         assert one.dtype == np.float32
@@ -85,7 +84,7 @@ def test_plain_mxnet_gives_nearly_the_same_outputs(plain, variant, size, api):
 
 
 def prepared(name, fields):
-    """A network's graph after the passes that come before those for 8 bits."""
+    """A network's graph after the inference passes that precede quantization."""
     net = build(name, fields)
     params = {key: value.data().asnumpy() for key, value in net.collect_params().items()}
     graph = optimize(Graph(trace(net), params), skip="fuse_batch_norm_relu")
@@ -98,7 +97,7 @@ def outputs_of(graph, x):
     return outputs if isinstance(outputs, list) else [outputs]
 
 
-@pytest.mark.parametrize("variant", UNATTENDED)
+@pytest.mark.parametrize("variant", UNIQUE_NAMES)
 def test_the_passes_keep_the_outputs(variant):
     graph, x, expected = prepared(*VARIANTS[variant])
     expected = expected if isinstance(expected, list) else [expected]
@@ -124,7 +123,7 @@ def test_the_passes_keep_the_outputs(variant):
     check()
 
 
-def test_each_channel_takes_all_of_8_bits():
+def test_each_channel_uses_the_full_int8_range():
     graph, x, _ = prepared("densenet121", TINY)
     convolve_batch_norms(graph, x.shape)
     symbol, params = graph.to_symbol()
@@ -142,7 +141,7 @@ def test_each_channel_takes_all_of_8_bits():
     assert set(changed) <= ends
 
 
-def test_what_stands_beside_an_addition_gets_its_range():
+def test_parts_concatenated_with_a_sum_get_its_range():
     graph, x, _ = prepared(*VARIANTS["dpn"])
     convolve_batch_norms(graph, x.shape)
     symbol, params = graph.to_symbol()
@@ -168,7 +167,7 @@ def exported(net, path, x, **options):
     return gluondense.export(net, path, (1, *x.shape[1:]), "int8", calibration=calibration)
 
 
-def test_filters_of_any_size_keep_their_precision():
+def test_small_filters_keep_their_precision():
     net = small(nn.Conv2D(16, 3, padding=1, prefix="conv_"))
     weight = net[0].weight
     sizes = 10.0 ** -np.arange(16).reshape(16, 1, 1, 1) / 4
@@ -188,7 +187,7 @@ def test_filters_of_any_size_keep_their_precision():
     assert error[8:].max() < 0.75 * step
 
 
-def test_grouped_filters_of_any_size_are_right(tmp_path):
+def test_grouped_filters_of_different_sizes_are_exact(tmp_path):
     conv = nn.Conv2D(32, 3, padding=1, groups=4, prefix="grouped_")
     net = small(conv, nn.Activation("relu"), nn.Conv2D(8, 1, prefix="behind_"))
     random = np.random.default_rng(0)
@@ -200,7 +199,7 @@ def test_grouped_filters_of_any_size_are_right(tmp_path):
     assert off(block(mx.nd.array(x)).asnumpy(), net(mx.nd.array(x)).asnumpy()) < 0.03
 
 
-def test_grouped_convolutions_that_would_be_wrong_stay_in_float(tmp_path):
+def test_grouped_convolutions_that_would_be_wrong_are_excluded(tmp_path):
     net = small(nn.Conv2D(8, 1, prefix="before_"), nn.Conv2D(32, 3, groups=4, prefix="grouped_"))
     x = images(8, 16, 8)
     files = exported(net, tmp_path / "net", x)
@@ -209,7 +208,7 @@ def test_grouped_convolutions_that_would_be_wrong_stay_in_float(tmp_path):
     assert quantized_layers(files) == {True: {"before_fwd"}, False: {"grouped_fwd"}}
 
 
-def test_what_is_to_be_kept_is_kept(tmp_path):
+def test_excluded_layers_are_not_quantized(tmp_path):
     net, x = build(), images()
     patterns = ("*stem*", "densenet121_output_fwd")
     files = exported(net, tmp_path / "net", x, exclude=patterns, max_changed=1.0)
@@ -220,7 +219,7 @@ def test_what_is_to_be_kept_is_kept(tmp_path):
     assert len(layers[True]) + 2 == about["layers"] == 17
 
 
-def test_layers_go_back_to_float_until_the_classes_stay(tmp_path):
+def test_layers_are_excluded_until_the_classes_agree(tmp_path):
     net, x = build(), images()
     # Random weights give all images one class; now a small difference decides.
     net.output.bias.set_data(net.output.bias.data() - net(mx.nd.array(x)).mean(axis=0))
@@ -235,7 +234,7 @@ def test_layers_go_back_to_float_until_the_classes_stay(tmp_path):
 
 
 @pytest.mark.parametrize("method", ["minmax", "percentile", "entropy"])
-def test_the_metadata_say_what_was_done(tmp_path, method):
+def test_metadata_records_the_quantization(tmp_path, method):
     net, x = build(), images(count=20)
     files = exported(net, tmp_path / "net", x, method=method, count=10)
     block = load_exported(files.prefix)
@@ -274,7 +273,7 @@ def test_the_network_is_left_as_it_was(tmp_path):
         ("int8", Calibration(images(), exclude=("*norm9*",)), "is the name of no layer; some are"),
     ],
 )
-def test_what_cannot_be_calibrated(tmp_path, target, calibration, words):
+def test_invalid_calibrations_are_refused(tmp_path, target, calibration, words):
     with pytest.raises(ValueError, match=words) as caught:
         gluondense.export(
             build(), tmp_path / "net", (1, 3, 32, 32), target, calibration=calibration
@@ -298,7 +297,7 @@ def test_a_network_that_overflows_is_refused(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_blocks_of_layers_are_found_by_their_names():
+def test_layers_are_grouped_by_block():
     names = ["net_stem_conv_fwd", "net_stage1_conv1_fwd", "net_stage1_conv2_fwd", "other"]
     assert group_by_block(names) == {
         "net_stem": {"net_stem_conv_fwd"},

@@ -1,4 +1,4 @@
-"""Archives: what is in them, what plain Python and MXNet make of them, and what is refused."""
+"""Archives: their contents, the service without gluondense, and rejected archives."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def members(path) -> dict[str, bytes]:
 
 
 def rewritten(path, goal, change):
-    """The archive with other members, its manifest left as it was."""
+    """Write the archive with changed members and the old manifest."""
     content = members(path)
     change(content)
     with zipfile.ZipFile(goal, "w") as packed:
@@ -64,7 +64,7 @@ def picture(seed: int = 0, size=(40, 50), kind: str = "PNG") -> bytes:
     return file.getvalue()
 
 
-def test_multi_model_servers_archive_has_what_its_conventions_want(exported, mar):
+def test_archive_follows_the_conventions_of_multi_model_server(exported, mar):
     content = members(mar)
     manifest = json.loads(content[MANIFEST])
     assert manifest["runtime"] == "python"
@@ -79,7 +79,7 @@ def test_multi_model_servers_archive_has_what_its_conventions_want(exported, mar
     ]
 
 
-def test_pixels_are_in_the_signature_and_classes_have_numbers_where_no_names(tmp_path):
+def test_signature_of_pixels_and_indices_of_unnamed_classes(tmp_path):
     files = export(tmp_path / "net", preprocess=True, class_names=None)
     content = members(archive(files.prefix, tmp_path / "net.zip"))
     signature = json.loads(content["signature.json"])
@@ -147,9 +147,7 @@ assert "gluondense" not in sys.modules
         ("densenet", "native_int8", {}),
     ],
 )
-def test_the_service_answers_without_gluondense_what_predict_says(
-    variant, target, options, tmp_path, request
-):
+def test_service_without_gluondense_answers_as_predict(variant, target, options, tmp_path, request):
     if target.startswith("native"):
         request.getfixturevalue("native_operator")
     if target.endswith("int8"):
@@ -194,7 +192,7 @@ def test_the_service_answers_without_gluondense_what_predict_says(
         ("a b.mar", r"names the model 'a b'"),
     ],
 )
-def test_refuses_names_that_are_no_part_of_an_address(exported, tmp_path, name, words):
+def test_refuses_invalid_names(exported, tmp_path, name, words):
     with pytest.raises(ValueError, match=words):
         archive(exported.prefix, tmp_path / name)
     assert not list(tmp_path.iterdir())
@@ -234,7 +232,7 @@ def test_a_native_export_is_verified_with_its_library(tmp_path, native_operator)
         open_export(files.prefix, library=True)
 
 
-def test_says_where_it_cannot_write(exported, tmp_path):
+def test_error_names_the_folder_that_cannot_be_written(exported, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(OSError, match=r"cannot write to .*: name another path"):
         archive(exported.prefix, tmp_path / "file" / "model.mar")
@@ -245,7 +243,7 @@ def test_says_where_it_cannot_write(exported, tmp_path):
     ["../evil", "/etc/evil", "a/../../evil", "..\\evil", "C:evil", "C:/evil", "a\\..\\..\\evil"],
 )
 @pytest.mark.parametrize("ending", [".zip", ".tar.gz"])
-def test_refuses_members_that_climb_out(exported, tmp_path, name, ending):
+def test_refuses_members_outside_the_folder(exported, tmp_path, name, ending):
     path = archive(exported.prefix, tmp_path / f"model{ending}")
     if ending == ".zip":
         with zipfile.ZipFile(path, "a") as packed:
@@ -291,7 +289,7 @@ def test_refuses_links(exported, tmp_path):
         (lambda m: m.update({MANIFEST: b"\xff"}), "is refused"),
     ],
 )
-def test_refuses_what_the_manifest_does_not_name(mar, tmp_path, change, words):
+def test_refuses_members_that_differ_from_the_manifest(mar, tmp_path, change, words):
     other = rewritten(mar, tmp_path / "other.mar", change)
     with pytest.raises(ValueError, match=words) as caught:
         gluondense.load_exported(other)
@@ -336,8 +334,8 @@ def test_names_the_damaged_archive(exported, tmp_path, ending):
         gluondense.load_exported(path)
 
 
-def test_nothing_of_an_archive_is_executed(mar, tmp_path):
-    """Neither its service nor what calls itself a native library."""
+def test_no_code_of_an_archive_is_executed(mar, tmp_path):
+    """Neither the service nor a file with the name of the native library."""
     evil = f"open({str(tmp_path / 'executed')!r}, 'w')\n".encode()
     with zipfile.ZipFile(mar) as packed:
         about = json.loads(packed.read("model.json"))
@@ -357,7 +355,7 @@ def test_nothing_of_an_archive_is_executed(mar, tmp_path):
     assert sorted((tmp_path / "to").iterdir()) == sorted(ExportedFiles.of(files.prefix))
 
 
-def test_stops_members_that_unpack_to_too_much(mar, tmp_path, monkeypatch):
+def test_limits_the_size_of_extracted_members(mar, tmp_path, monkeypatch):
     monkeypatch.setattr(sys.modules[unpack.__module__], "MAX_BYTES", 10_000)
     with pytest.raises(ValueError, match=r"bytes, over 10,000"):
         gluondense.load_exported(mar)

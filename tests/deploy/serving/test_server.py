@@ -1,4 +1,4 @@
-"""multi-model-server itself, on this machine: archives of every family and target under load."""
+"""Archives of every family and target in multi-model-server on this machine, under load."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ MODELS = {
 
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory):
-    """Files of photographs, those of the shared folder where it is there."""
+    """Photographs of the shared folder, if it exists, or generated images."""
     shared = Path(os.environ.get("GLUONDENSE_SHARED", ROOT.parent / "shared"))
     found = sorted((shared / "data" / "imagenet-sample").rglob("*.JPEG"))[:24]
     if found:
@@ -82,7 +82,7 @@ def store(tmp_path_factory, native_operator):
 
 @pytest.fixture(scope="module")
 def server(store, tmp_path_factory):
-    """The real server; after it no process of its group is left."""
+    """The running server; all processes of its group are killed afterwards."""
     pytest.importorskip("mms", reason="the extra `serve` is not installed")
     if not shutil.which("java"):
         pytest.skip("there is no Java")
@@ -110,7 +110,7 @@ def assert_same(found, wanted):
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_answers_under_load_are_those_of_the_process(server, store, pictures, name):
+def test_answers_under_load_equal_those_in_process(server, store, pictures, name):
     data = [file.read_bytes() for file in pictures]
     load = put_under_load(server.inference, f"/predictions/{name}", data, clients=8, seconds=3)
     assert not load.failures
@@ -123,7 +123,7 @@ def test_answers_under_load_are_those_of_the_process(server, store, pictures, na
 
 
 def test_batches_were_formed_and_no_worker_died(server, pictures):
-    """The server says for each batch which requests were in it."""
+    """The server's log lists the requests of each batch."""
     data = [file.read_bytes() for file in pictures]
     data = [*data, b"garbage"]  # whose answers have another length
     load = put_under_load(server.inference, "/predictions/densenet", data, clients=8, seconds=8)
@@ -152,7 +152,7 @@ def test_curl(server, store, pictures, way, name):
 
 
 def bomb() -> bytes:
-    """100 megapixels in 100 KB."""
+    """Return a PNG of 100 megapixels in 100 KB."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return pack(">I", len(data)) + kind + data + pack(">I", zlib.crc32(kind + data))
@@ -177,7 +177,7 @@ def garbage(jpeg: bytes):
     }
 
 
-def test_garbage_gets_a_reason_and_harms_no_one_else(server, store, pictures):
+def test_invalid_requests_get_a_reason_and_affect_no_others(server, store, pictures):
     data = pictures[0].read_bytes()
     jpeg = io.BytesIO()
     Image.open(pictures[0]).convert("RGB").save(jpeg, "JPEG")
@@ -195,7 +195,7 @@ def test_garbage_gets_a_reason_and_harms_no_one_else(server, store, pictures):
 
 
 def test_workers_have_all_cores(server):
-    """The server gives them one thread where OMP_NUM_THREADS is not set; the service takes all."""
+    """Without OMP_NUM_THREADS, the server limits workers to one thread; the service reverts it."""
     log = server.log.read_text()
     for name, (_, target, _) in MODELS.items():
         assert f"{name}: target {target} on cpu(0), {usable_cores()} threads" in log
@@ -207,7 +207,6 @@ def test_the_five_commands_of_the_page(root, tmp_path, pictures):
     assert len(commands.splitlines()) == 5
     fit(CONFIG, tmp_path / "runs" / "first", progress=False)
     Image.open(pictures[0]).save(tmp_path / "image.png")
-    (tmp_path / "scripts").symlink_to(root / "scripts")
     inference, management = free_ports(2)
     (tmp_path / "config.properties").write_text(
         f"inference_address=http://127.0.0.1:{inference}\n"
@@ -215,6 +214,7 @@ def test_the_five_commands_of_the_page(root, tmp_path, pictures):
     )
     commands = commands.replace(":8080/", f":{inference}/").replace(":8081/", f":{management}/")
     commands = commands.replace("curl ", "curl -sf --retry 20 --retry-connrefused ")
+    commands = commands.replace("gluondense ", f"{sys.executable} -m gluondense ")
     binaries = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     environment = {**os.environ, "PATH": binaries, "TMPDIR": str(tmp_path), "TEMP": str(tmp_path)}
     script = f"set -e\n{commands}\nmulti-model-server --stop >&2\n"

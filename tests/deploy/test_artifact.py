@@ -1,0 +1,64 @@
+"""Exports of earlier versions still load and give the same outputs."""
+
+from __future__ import annotations
+
+import zipfile
+
+import mxnet as mx
+import numpy as np
+import pytest
+from support.paths import ROOT
+
+import gluondense
+
+# Largest difference relative to the largest output: int8 kernels differ between processors.
+TOLERANCE = {"portable": 1e-5, "onnx": 1e-5, "native": 1e-4, "int8": 0.05, "native_int8": 0.05}
+
+
+@pytest.fixture(scope="module")
+def earlier(tmp_path_factory):
+    """Exports of version 0.1.0: a small ``densenet_tutorial`` with random weights.
+
+    ``outputs.npz`` contains an input ``x`` and the outputs for it by target; ``archive.zip`` is the
+    archive of the portable export.
+    """
+    folder = tmp_path_factory.mktemp("exports")
+    with zipfile.ZipFile(ROOT / "tests/files/exports-0.1.0.zip") as packed:
+        packed.extractall(folder)
+    return folder
+
+
+@pytest.mark.parametrize("target", TOLERANCE)
+def test_earlier_exports_give_the_same_outputs(earlier, target, request):
+    if target.startswith("native"):
+        request.getfixturevalue("native_operator")
+    if target == "onnx":
+        pytest.importorskip("onnxruntime")
+    block = gluondense.load_exported(earlier / target)
+    arrays = np.load(earlier / "outputs.npz")
+    found = block(mx.nd.array(arrays["x"])).asnumpy()
+    atol = TOLERANCE[target] * np.abs(arrays[target]).max()
+    np.testing.assert_allclose(found, arrays[target], rtol=0, atol=atol)
+    metadata = block.metadata
+    assert (metadata.model, metadata.target) == ("densenet_tutorial", target)
+    assert metadata.class_names == ("a", "b", "c")
+    assert metadata.normalization(target) == ((0.5,), (0.25,))
+    if target == "int8":
+        assert metadata.quantization["kept"] == ["densenet_tutorial_output_fwd"]
+        assert metadata.quantization["images"] == 8
+
+
+def test_earlier_archives_load(earlier):
+    arrays = np.load(earlier / "outputs.npz")
+    block = gluondense.load_exported(earlier / "archive.zip")
+    found = block(mx.nd.array(arrays["x"])).asnumpy()
+    np.testing.assert_allclose(found, arrays["portable"], rtol=1e-5, atol=1e-5)
+
+
+def test_weights_of_earlier_exports_load(earlier):
+    fields = gluondense.load_exported(earlier / "portable").metadata.spec
+    net = gluondense.get_model("densenet_tutorial", **fields)
+    gluondense.load_weights(net, earlier / "portable-0000.params")
+    arrays = np.load(earlier / "outputs.npz")
+    found = net(mx.nd.array(arrays["x"])).asnumpy()
+    np.testing.assert_allclose(found, arrays["portable"], rtol=1e-5, atol=1e-5)
