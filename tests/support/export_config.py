@@ -5,7 +5,7 @@ from __future__ import annotations
 from support.training_tiny import TINY
 
 CONFIG = TINY.with_fields(
-    model_args={key: value for key, value in TINY.model.model_args.items() if key != "dropout"},
+    model_args={key: value for key, value in TINY.model.args.items() if key != "dropout"},
     resize=12,
     augment=(),
     epochs=1,

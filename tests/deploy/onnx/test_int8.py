@@ -121,7 +121,7 @@ def test_excluded_layers_stay_in_float32(tmp_path):
 
 
 def test_invalid_options_are_refused(tmp_path):
-    with pytest.raises(ValueError, match=r"keep \(='nothing'\) is the name of no layer"):
+    with pytest.raises(ValueError, match=r"exclude \(='nothing'\) is the name of no layer"):
         exported(tmp_path, exclude=("nothing",))
     with pytest.raises(ValueError, match="target='onnx_int8' needs calibration="):
         gluondense.export(build(), tmp_path / "net", (1, 3, 32, 32), "onnx_int8")
@@ -141,6 +141,6 @@ def test_zero_is_represented_exactly():
     for low, high in ((-1, 1), (0, 3), (-0.7, 0.2), (0, 0)):
         pair = QuantParams.from_range(low, high)
         for value in (low, high, 0):
-            byte = round(value / float(pair.scale)) + int(pair.zero)
-            assert -1 <= byte <= 256
-            assert abs((byte - int(pair.zero)) * float(pair.scale) - value) <= pair.scale
+            q = round(value / float(pair.scale)) + int(pair.zero_point)
+            assert -1 <= q <= 256
+            assert abs((q - int(pair.zero_point)) * float(pair.scale) - value) <= pair.scale
