@@ -1,1 +1,1 @@
-"""To be described."""
+"""Costs of networks, and predictions of a network over a data set."""

@@ -1,1 +1,1 @@
-"""To be described."""
+"""Symbols as editable graphs, and the passes that transform graphs."""

@@ -1,1 +1,1 @@
-"""To be described."""
+"""Readers of weights files: MXNet, safetensors and PyTorch; they execute nothing."""

@@ -1,1 +1,1 @@
-"""To be described."""
+"""Naming schemes: the parameter names of other libraries, matched with a network's."""
