@@ -101,7 +101,12 @@ def test_svhn_with_and_without_the_additional_images(tmp_path):
         ("cifar10", cifar10, lambda f: cut(f / "data_batch_3.bin", 255), "has the label 255"),
         ("cifar100", cifar100, lambda f: (f / "train.bin").unlink(), "lacks train.bin"),
         ("svhn", svhn, lambda f: (f / "test_32x32.mat").unlink(), "no .*test_32x32.mat"),
-        ("svhn", svhn, lambda f: (f / "train_32x32.mat").write_bytes(b"MATLAB"), "not a valid .mat file"),
+        (
+            "svhn",
+            svhn,
+            lambda f: (f / "train_32x32.mat").write_bytes(b"MATLAB"),
+            "not a valid .mat file",
+        ),
         (
             "svhn",
             svhn,
