@@ -10,18 +10,18 @@ from gluondense.blocks import PathWeights, SqueezeExcite
 
 
 @pytest.mark.parametrize(("channels", "hidden"), [(10, 8), (128, 8), (320, 20)])
-def test_squeeze_excite_is_the_formula(channels, hidden):
+def test_squeeze_excite_equals_numpy(channels, hidden):
     block = randomize(SqueezeExcite(channels))
     x = images(2, channels, 5, 3)
     assert block.fc1.weight.shape == (hidden, channels)
     assert_close(block(mx.nd.array(x)), squeeze_excite(x, arrays(block)))
 
 
-def test_squeeze_excite_takes_another_reduction():
+def test_squeeze_excite_reduction():
     assert SqueezeExcite(80, reduction=4).fc1.weight.shape == (20, 80)
 
 
-def test_path_weights_begin_as_if_they_were_not_there():
+def test_initial_path_weights_are_one():
     block = PathWeights(7)
     block.initialize(mx.init.One())
     paths = images(2, 3, 5, 4), images(2, 4, 5, 4, seed=2)
@@ -29,7 +29,7 @@ def test_path_weights_begin_as_if_they_were_not_there():
         np.testing.assert_array_equal(weighed.asnumpy(), path)
 
 
-def test_path_weights_are_the_formula():
+def test_path_weights_equal_numpy():
     block = randomize(PathWeights(7))
     block.fc.weight.set_data(mx.nd.array(images(2, 7)))
     paths = images(2, 3, 5, 4), images(2, 4, 5, 4, seed=2)
@@ -38,7 +38,7 @@ def test_path_weights_are_the_formula():
         assert_close(path, expected)
 
 
-def test_path_weights_leave_their_zero():
+def test_path_weights_are_trained():
     block = PathWeights(7)
     block.initialize()
     paths = [mx.nd.array(images(2, width, 5, 4)) for width in (3, 4)]

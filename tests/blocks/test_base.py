@@ -10,13 +10,13 @@ from gluondense.blocks import Chain, ConvNormAct
 from gluondense.blocks.base import concat
 
 
-def test_chain_names_its_children_by_their_prefix():
+def test_chain_names_children_by_prefix():
     chain = Chain(prefix="stage_")
     with chain.name_scope():
         chain.add(nn.Dense(2, prefix="first_"), nn.Dense(2, prefix="second_"))
-        chain.add(nn.Dense(2, prefix="first_"))  # taken
-        chain.add(nn.Dense(2, prefix=""))  # none
-    chain.add(nn.Dense(2, prefix="elsewhere_"))  # not below this chain
+        chain.add(nn.Dense(2, prefix="first_"))  # the name is taken
+        chain.add(nn.Dense(2, prefix=""))  # no name
+    chain.add(nn.Dense(2, prefix="elsewhere_"))  # not a prefix of this chain
     assert list(chain._children) == ["first", "second", "2", "3", "4"]
 
 
@@ -31,7 +31,7 @@ def test_chain_can_be_sliced_and_indexed():
 
 @pytest.mark.parametrize("width", [16, 32, 1, 12, 40])
 @pytest.mark.parametrize("hybridize", [False, True])
-def test_concat_joins_channels_and_cuts_gradients(width, hybridize):
+def test_concat_forward_and_backward(width, hybridize):
     class Join(nn.HybridBlock):
         def hybrid_forward(self, F, first, second):
             return concat(F, first, second, width)
@@ -55,7 +55,7 @@ def test_concat_joins_channels_and_cuts_gradients(width, hybridize):
 @pytest.mark.parametrize(
     "options", [{}, {"slope": 0.1}, {"act": False}, {"groups": 2, "strides": 2, "slope": 0.01}]
 )
-def test_post_activation_unit_is_the_formula(kernel, options):
+def test_conv_norm_act_equals_numpy(kernel, options):
     unit = randomize(ConvNormAct(6, 10, kernel, eps=0.05, **options))
     x = images(2, 6, 9, 7)
     kwargs = {"stride" if name == "strides" else name: v for name, v in options.items()}
@@ -64,14 +64,14 @@ def test_post_activation_unit_is_the_formula(kernel, options):
     assert_close(y, conv_norm_relu(x, arrays(unit), eps=0.05, **kwargs))
 
 
-def test_dropout_stands_behind_the_unit():
+def test_dropout_follows_the_unit():
     names = ["conv", "norm", "relu", "dropout"]
     assert list(ConvNormAct(2, 2, dropout=0.1)._children) == names
     assert list(ConvNormAct(2, 2, act=False)._children) == names[:2]
 
 
 @pytest.mark.parametrize(("widths", "groups"), [((6, 0), 1), ((6, 8), 3), ((8, 6), 4)])
-def test_each_group_needs_its_channels(widths, groups):
+def test_groups_must_divide_the_channels(widths, groups):
     with pytest.raises(
         ValueError, match=rf"{widths[0]} to {widths[1]} .*groups \(={groups}\)"
     ) as e:

@@ -36,7 +36,7 @@ def to_width(channels: int):
     ("gamma", "bypass"), [(0.5, 11), (0.25, 5), (0.75, 17), (0.1, 2), (0.9, 20), (0.7, 16)]
 )
 @pytest.mark.parametrize("transition", [None, to_width(9)])
-def test_stage_runs_on_part_of_the_channels_and_leaves_the_others(gamma, bypass, transition):
+def test_stage_processes_part_of_the_channels(gamma, bypass, transition):
     channels = 23
     stage = randomize(CSPStage(channels, BLOCK, transition, gamma))
     stage.hybridize()
@@ -69,7 +69,7 @@ def test_stage_runs_on_part_of_the_channels_and_leaves_the_others(gamma, bypass,
     ],
     ids=["convolution", "dual path", "residual"],
 )
-def test_stage_can_be_any_block(block):
+def test_stage_of_any_block(block):
     stage = randomize(CSPStage(10, block, to_width(7), 0.3))
     x = mx.nd.array(images(2, 10, 6, 5))
     expected = stage.transition(stage.block(x[:, 3:]))
@@ -78,7 +78,7 @@ def test_stage_can_be_any_block(block):
     np.testing.assert_array_equal(y[:, 3:].asnumpy(), expected.asnumpy())
 
 
-def test_path_attention_weighs_the_two_parts_where_they_meet():
+def test_path_attention_weights_the_two_parts():
     stage, plain = (
         CSPStage(12, BLOCK, to_width(8), 0.5, attention) for attention in ("path", None)
     )
@@ -90,7 +90,7 @@ def test_path_attention_weighs_the_two_parts_where_they_meet():
 
 
 @pytest.mark.parametrize("gamma", [0.2, 1.0])
-def test_each_part_needs_a_channel(gamma):
+def test_parts_without_channels_raise(gamma):
     with pytest.raises(
         ValueError, match=rf"partial_ratio \(={gamma}\) lets . of 4 channels"
     ) as error:

@@ -23,7 +23,7 @@ from gluondense.blocks import DenseBlock, DenseLayer, NormActConv, Transition
 @pytest.mark.parametrize("bn_size", [0, 1, 4])
 @pytest.mark.parametrize("attention", [None, "se"])
 @pytest.mark.parametrize("use_bias", [False, True])
-def test_layer_is_the_formula(bn_size, attention, use_bias):
+def test_layer_equals_numpy(bn_size, attention, use_bias):
     layer = DenseLayer(10, 6, bn_size, attention, use_bias=use_bias, eps=0.05)
     x = images(2, 10, 7, 5)
     expected = dense_layer(x, arrays(randomize(layer)), eps=0.05)
@@ -36,9 +36,9 @@ def test_bottleneck_has_bn_size_times_the_growth_rate():
     assert list(shapes.values()) == [(18, 10, 1, 1), (6, 18, 3, 3)]
 
 
-@pytest.mark.parametrize("channels", [16, 13])  # a multiple of oneDNN's block, and not
+@pytest.mark.parametrize("channels", [16, 13])  # a multiple of oneDNN's block size, and not
 @pytest.mark.parametrize("hybridize", [False, True])
-def test_layer_keeps_its_input_bit_for_bit(channels, hybridize):
+def test_layer_keeps_its_input_bitwise(channels, hybridize):
     layer = randomize(DenseLayer(channels, 4))
     layer.hybridize(hybridize)
     x = images(2, channels, 5, 6)
@@ -47,10 +47,8 @@ def test_layer_keeps_its_input_bit_for_bit(channels, hybridize):
 
 @pytest.mark.parametrize("bn_size", [0, 2])
 @pytest.mark.parametrize(("channels", "growth_rate"), [(16, 12), (24, 12), (9, 7), (16, 24)])
-def test_gradient_passes_where_a_width_is_not_a_multiple_of_the_block_of_onednn(
-    channels, growth_rate, bn_size
-):
-    # MXNet 1.9.1 stops these with "could not construct a sub-memory", or dies of SIGFPE.
+def test_gradient_for_widths_that_onednn_cannot_split(channels, growth_rate, bn_size):
+    # MXNet 1.9.1 raises "could not construct a sub-memory", or ends with SIGFPE.
     for num_layers in (2, 3):
         chain = mx.gluon.nn.HybridSequential()
         block = DenseBlock(channels, num_layers, growth_rate, bn_size)
@@ -69,7 +67,7 @@ def test_gradient_passes_where_a_width_is_not_a_multiple_of_the_block_of_onednn(
         assert_close(gradients[1], gradients[0])
 
 
-def test_gradient_is_that_of_finite_differences():
+def test_gradient_equals_finite_differences():
     layer = randomize(DenseLayer(5, 3, 2))
     x, direction = (images(1, 5, 4, 3, seed=seed).astype(np.float64) for seed in (3, 4))
     weigh = images(1, 8, 4, 3, seed=5)
@@ -84,7 +82,7 @@ def test_gradient_is_that_of_finite_differences():
     assert (data.grad.asnumpy() * direction).sum() == pytest.approx(slope, rel=1e-4)
 
 
-def test_block_is_its_layers_in_a_row():
+def test_block_is_the_sequence_of_its_layers():
     block = DenseBlock(11, 3, 5, 2, eps=0.05)
     x = images(2, 11, 6, 4)
     expected = dense_block(x, arrays(randomize(block)), eps=0.05)
@@ -93,7 +91,7 @@ def test_block_is_its_layers_in_a_row():
     assert_close(y, expected)
 
 
-def test_block_without_its_input_gives_the_new_maps_only():
+def test_block_without_its_input_returns_the_new_feature_maps():
     block, whole = DenseBlock(11, 3, 5, keep_input=False), DenseBlock(11, 3, 5)
     x = mx.nd.array(images(2, 11, 6, 4))
     expected = randomize(whole)(x).asnumpy()[:, 11:]
@@ -103,7 +101,7 @@ def test_block_without_its_input_gives_the_new_maps_only():
 
 
 @pytest.mark.parametrize("channels", [16, 11])
-def test_block_weighs_its_input_against_its_new_maps(channels):
+def test_path_attention_weights_input_and_new_feature_maps(channels):
     block = randomize(DenseBlock(channels, 2, 5, attention="path"))
     x = images(2, channels, 6, 4)
     plain = dense_block(x, arrays(block))
@@ -122,7 +120,7 @@ def softmax_of_biases(block, plain, channels):
 
 
 @pytest.mark.parametrize(("theta", "channels"), [(0.5, 13), (0.3, 20), (1.0, 7)])
-def test_transition_is_the_formula(theta, channels):
+def test_transition_equals_numpy(theta, channels):
     width = int(theta * channels)
     transition = Transition(channels, width, eps=0.05)
     x = images(2, channels, 9, 6)
@@ -144,7 +142,7 @@ def test_transition_without_pooling_or_without_convolution():
 
 
 @pytest.mark.parametrize("bn_size", [0, 4])
-def test_dropout_stands_behind_each_convolution(bn_size):
+def test_dropout_follows_each_convolution(bn_size):
     layer = list(DenseLayer(8, 4, bn_size, dropout=0.3)._children)
     first = ["norm1", "relu1", "conv1", "dropout1"]
     assert layer == ([*first, "norm2", "relu2", "conv2", "dropout2"] if bn_size else first)

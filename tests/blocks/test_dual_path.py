@@ -30,7 +30,7 @@ def test_block_adds_to_one_path_and_appends_to_the_other(attention, increment):
 
 @pytest.mark.parametrize("strides", [1, 2])
 @pytest.mark.parametrize("attention", [None, "se", "path"])
-def test_block_projects_where_a_stage_begins(strides, attention):
+def test_first_block_of_a_stage_projects(strides, attention):
     block = DualPathBlock(9, **WIDTHS, strides=strides, project=True, eps=0.05, attention=attention)
     x = images(2, 9, 7, 6)
     paths = randomize(block)(mx.nd.array(x))
@@ -43,7 +43,7 @@ def test_block_projects_where_a_stage_begins(strides, attention):
 
 
 @pytest.mark.parametrize(("strides", "side"), [(1, (7, 6)), (2, (4, 3))])
-def test_stage_is_its_blocks_in_a_row(strides, side):
+def test_stage_is_the_sequence_of_its_blocks(strides, side):
     stage = randomize(DualPathStage(9, 3, strides=strides, eps=0.05, **WIDTHS))
     x = images(2, 9, 7, 6)
     parameters = arrays(stage)
@@ -59,7 +59,7 @@ def test_stage_is_its_blocks_in_a_row(strides, side):
     assert_close(y, np.concatenate(paths, 1))
 
 
-def test_eps_is_that_of_the_authors_symbols_and_dropout_follows_each_convolution():
+def test_eps_and_dropout():
     block = DualPathBlock(9, **WIDTHS, project=True, dropout=0.3)
     units = (block.conv_a, block.conv_b, block.conv_c, block.projection)
     assert {unit[0]._kwargs["eps"] for unit in units} == {1e-3}

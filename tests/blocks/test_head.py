@@ -14,8 +14,8 @@ class Head(nn.HybridBlock):
         with self.name_scope():
             self.output = nn.Dense(4, in_units=6)
 
-    def hybrid_forward(self, F, maps):
-        return mean_max_logits(F, maps, self.output)
+    def hybrid_forward(self, F, x):
+        return mean_max_logits(F, x, self.output)
 
 
 @pytest.mark.parametrize("hybridize", [False, True])

@@ -26,7 +26,7 @@ def test_convolution_is_normal_over_its_outputs(channels, kernel, groups):
     expected = math.sqrt(2 / (channels * kernel**2))
     assert weight.std() == pytest.approx(expected, rel=0.02)
     assert weight.mean() == pytest.approx(0, abs=0.02 * expected)
-    # of a normal distribution, 4.6 % lie beyond two standard deviations; of a uniform one, none
+    # 4.6 % of a normal distribution are beyond two standard deviations, 0 % of a uniform one
     assert (np.abs(weight) > 2 * expected).mean() == pytest.approx(0.0455, rel=0.1)
 
 
@@ -39,12 +39,12 @@ def test_fully_connected_layer_is_uniform_over_its_inputs():
     assert weight.mean() == pytest.approx(0, abs=0.01 * bound)
 
 
-def test_it_is_known_by_name_and_reproducible_from_the_seed():
+def test_registered_and_reproducible_from_the_seed():
     dense = [initialized(nn.Dense(3, in_units=4), init) for init in ("hefanout", HeFanOut())]
     np.testing.assert_array_equal(*dense)
 
 
-def test_batch_normalization_stays_as_it_is():
+def test_batch_normalization_is_not_changed():
     norm = nn.BatchNorm(in_channels=5)
     norm.initialize(HeFanOut())
     values = [norm.gamma, norm.beta, norm.running_mean, norm.running_var]

@@ -29,7 +29,7 @@ def test_block_adds_the_bottleneck_to_its_input(attention, ratio, groups, width,
     assert_close(y, residual_block(x, parameters, groups, slope, 0.05))
 
 
-def test_block_is_the_rectified_input_where_the_bottleneck_gives_nothing():
+def test_block_with_zero_bottleneck_rectifies_its_input():
     block = randomize(ResidualBlock(8, slope=0.5))
     for name in ("gamma", "beta"):
         getattr(block.conv3[1], name).set_data(mx.nd.zeros(8))
@@ -37,7 +37,7 @@ def test_block_is_the_rectified_input_where_the_bottleneck_gives_nothing():
     np.testing.assert_array_equal(block(mx.nd.array(x)).asnumpy(), np.where(x > 0, x, x / 2))
 
 
-def test_stage_is_its_blocks_in_a_row():
+def test_stage_is_the_sequence_of_its_blocks():
     stage = randomize(ResidualStage(8, 3, bottleneck_ratio=0.5, slope=0.1))
     x = y = images(2, 8, 5, 4)
     for index in (1, 2, 3):
@@ -51,7 +51,7 @@ def test_stage_is_its_blocks_in_a_row():
 @pytest.mark.parametrize(
     ("expand", "gamma", "bypass", "part"), [(2.0, 0.5, 12, 12), (0.8, 0.3, 3, 7), (1.0, 0.25, 3, 9)]
 )
-def test_partial_stage_is_its_formula(attention, strides, side, expand, gamma, bypass, part):
+def test_partial_stage_equals_numpy(attention, strides, side, expand, gamma, bypass, part):
     groups = 1 if part % 2 else 2
     stage = CSPResidualStage(
         8,

@@ -33,7 +33,7 @@ def test_all_stems_are_tested():
 
 @pytest.mark.parametrize("kind", GOLDEN)
 @pytest.mark.parametrize("use_bias", [False, True])
-def test_stem_is_the_formula(kind, use_bias):
+def test_stem_equals_numpy(kind, use_bias):
     kernel, strides, padding, normed_and_pooled = GOLDEN[kind]
     stem = Stem(5, 6, kind, use_bias=use_bias, eps=0.05)
     x = images(2, 5, 22, 17)
@@ -48,7 +48,7 @@ def test_stem_is_the_formula(kind, use_bias):
     assert_close(y, expected)
 
 
-def test_96_pixels_behind_the_tutorials_stem_and_the_papers():
+def test_output_size_of_the_tutorial_stem():
     assert (Stem(1, 4, "tutorial").output_size(96), Stem(1, 4).output_size(96)) == (23, 24)
 
 

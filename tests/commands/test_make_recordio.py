@@ -14,7 +14,8 @@ import pytest
 from scipy.io import savemat
 from support.images import encoded, gradient, make_folders, noisy_image
 
-from gluondense.data.files.encode import RecordOptions
+from gluondense.commands.make_recordio import DEFAULT_QUALITY
+from gluondense.data.files.encode import ENCODINGS, RecordOptions
 from gluondense.data.files.image_list import list_folders, read_list_file
 from gluondense.data.files.record_maker import make_recordio
 from gluondense.data.files.recordio import RecordFile
@@ -222,3 +223,9 @@ def test_errors_are_one_line(main, tmp_path, capsys, args, message):
     line = capsys.readouterr().err
     assert line.count("\n") == 1
     assert re.match(f"error: .*({message})", line)
+
+
+def test_each_encoding_has_a_default_quality():
+    assert tuple(DEFAULT_QUALITY) == ENCODINGS
+    for encoding, quality in DEFAULT_QUALITY.items():
+        RecordOptions(encoding=encoding, quality=quality)

@@ -12,7 +12,7 @@ def model_stats():
     return importlib.import_module("gluondense.commands.model_stats")
 
 
-def test_table_of_patterns_without_repetition(model_stats, capsys):
+def test_table_of_patterns_has_no_duplicates(model_stats, capsys):
     assert model_stats.main(["densenet_tutorial", "densenet_t*", "--input-size", "64x96"]) == 0
     head, _, *rows = capsys.readouterr().out.splitlines()
     assert head.split()[:3] == ["network", "input", "parameters"]
@@ -20,7 +20,7 @@ def test_table_of_patterns_without_repetition(model_stats, capsys):
     assert rows[0].split()[:3] == ["densenet_tutorial", "1x1x64x96", "758,226"]
 
 
-def test_fields_reach_the_network(model_stats, capsys, tmp_path):
+def test_fields_change_the_network(model_stats, capsys, tmp_path):
     out = tmp_path / "costs.json"
     options = [
         "--classes",
@@ -61,7 +61,7 @@ def test_files(model_stats, capsys, tmp_path):
         (["densenet_tutorial", "--csv", "/nowhere/costs.csv"], "/nowhere/costs.csv"),
     ],
 )
-def test_mistakes_get_one_line_and_exit_code_2(model_stats, capsys, arguments, message):
+def test_errors_are_one_line_with_exit_code_2(model_stats, capsys, arguments, message):
     try:
         code = model_stats.main(arguments)
     except SystemExit as stop:  # argparse
@@ -77,5 +77,5 @@ def test_the_committed_page_is_current(model_stats, root):
     from dev.models_page import models_page
 
     page = (root / "docs" / "models.md").read_text(encoding="utf-8")
-    # `python scripts/dev/models_page.py docs/models.md` writes it anew.
+    # `python scripts/dev/models_page.py docs/models.md` updates it.
     assert page == models_page()

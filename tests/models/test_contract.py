@@ -1,4 +1,4 @@
-"""What holds for every network of `list_models()`, on the real networks at small sizes."""
+"""Properties of every network of `list_models()`, tested at small image sizes."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ HEAVY = {
 
 
 def names():
-    """Mark as slow the heavy networks, and those that differ from another in their classes only."""
+    """Mark large networks as slow, and those that differ from another one only in their classes."""
     seen = set()
     for name in list_models():
         spec = get_spec(name, classes=CLASSES)
@@ -49,7 +49,7 @@ def names():
 
 
 class Case(NamedTuple):
-    """A network, hybridized, and what it gave while it was not."""
+    """A hybridized network, and its results before it was hybridized."""
 
     net: Network
     x: mx.nd.NDArray
@@ -84,11 +84,11 @@ def test_hybridized_equals_imperative(case):
     assert_close(case.net(case.x), case.logits)
 
 
-def test_gradient_reaches_every_parameter(case):
+def test_every_parameter_has_a_gradient(case):
     largest = max(np.abs(gradient).max() for gradient in case.gradients.values())
     assert np.isfinite(largest)
     for name, gradient in case.gradients.items():
-        # The batch normalization behind a convolution subtracts its bias again.
+        # The batch normalization after a convolution cancels its bias.
         removed = "conv" in name and name.endswith(".bias")
         assert removed or np.abs(gradient).max() > 1e-7 * largest, name
 
@@ -101,7 +101,7 @@ def test_hybridized_gradients_equal_imperative_ones(case):
         assert np.abs(gradients[name] - expected).max() < 1e-2 * scale, name
 
 
-def test_images_of_a_batch_do_not_see_each_other(case):
+def test_images_of_a_batch_are_independent(case):
     logits = case.net(case.x).asnumpy()
     assert np.abs(logits[0] - logits[1]).max() > 1e-3 * np.abs(logits).max()
     for index in range(2):

@@ -1,4 +1,4 @@
-"""The exact number of parameters of every network, published or computed apart from this code."""
+"""Parameter counts of every network, published or computed independently of this code."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import pytest
 from gluondense import get_model, get_spec, list_models
 
 # DenseNet: torchvision and the authors' table. DPN: the authors' symbols. CSP: the definition in
-# gluondense.models.csp_densenet, by a calculator that knows no MXNet. CSPResNe(X)t: timm. The rows
-# of the listings: the networks that those listings build.
+# gluondense.models.csp_densenet, computed without MXNet. CSPResNe(X)t: timm. Listings: the networks
+# that they build.
 GOLDEN = {
     "densenet121": 7_978_856,
     "densenet161": 28_681_000,
@@ -71,7 +71,7 @@ FUSION_GOLDEN = {  # "both", "first"
     "csp_densenet169_listing": (10_414_340, 11_347_492),
     "csp_densenet201_listing": (14_919_300, 16_172_772),
 }
-# The maps after each stage, before any transition.
+# The feature maps after each stage, before its transition.
 STAGE_WIDTHS = {
     "densenet121": [256, 512, 1024, 1024],
     "densenet161": [384, 768, 2112, 2208],
@@ -89,12 +89,12 @@ STAGE_WIDTHS = {
 
 
 def count(net) -> int:
-    """Count the parameters that are trained, so not the running statistics."""
+    """Count the trained parameters, without the running statistics."""
     parameters = net.collect_params().values()
     return sum(math.prod(p.shape) for p in parameters if p.grad_req != "null")
 
 
-def test_every_name_has_its_golden_number():
+def test_every_name_has_a_golden_count():
     assert sorted(GOLDEN) == list_models()
     assert sorted(FUSION_GOLDEN) == list_models("csp_densenet*")
     assert len(GOLDEN) >= 40
@@ -122,7 +122,7 @@ def test_widths_and_strides_of_the_stages(name):
     assert [stage.stride for stage in info] == [4, 8, 16, 32]
 
 
-def test_every_field_is_json_and_comes_back():
+def test_every_field_survives_json():
     fields = {
         "classes": 7,
         "in_channels": 5,

@@ -1,4 +1,4 @@
-"""CSPResNet and CSPResNeXt against timm's tables and their formula."""
+"""CSPResNet and CSPResNeXt compared with timm's tables and with NumPy."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def units(name: str):
 
 
 @pytest.mark.parametrize("name", TIMM)
-def test_every_parameter_has_the_name_and_shape_that_timms_rules_give(name):
+def test_parameter_names_and_shapes_follow_timm(name):
     expected = {}
     for path, inputs, outputs, kernel, groups, _ in units(name):
         expected[f"features.{path}.conv.weight"] = (outputs, inputs // groups, kernel, kernel)
@@ -65,19 +65,19 @@ def test_every_parameter_has_the_name_and_shape_that_timms_rules_give(name):
 
 @pytest.mark.parametrize("name", TIMM)
 @pytest.mark.parametrize("size", [256, 193])
-def test_costs_are_those_of_timms_rules(name, size):
+def test_costs_follow_timm(name, size):
     macs, params, side = 1000 * TIMM[name][1][-1], 1000 * (TIMM[name][1][-1] + 1), size
     for path, inputs, outputs, kernel, groups, strides in units(name):
         side = (side - 1) // strides + 1
         weights = outputs * inputs // groups * kernel**2
         macs, params = macs + weights * side**2, params + weights + 2 * outputs
-        side = (side - 1) // 2 + 1 if path == "stem" else side  # its pooling
+        side = (side - 1) // 2 + 1 if path == "stem" else side  # pooling of the stem
     cost = summary(name, (1, 3, size, size))
     assert (cost.macs, cost.params) == (macs, params)
 
 
 @pytest.mark.parametrize("name", TIMM)
-def test_feature_maps_are_timms(name):
+def test_feature_maps_follow_timm(name):
     net = get_model(name, features_only=True)
     assert [info.channels for info in net.feature_info] == list(TIMM[name][1])
     assert [info.stride for info in net.feature_info] == [4, 8, 16, 32]
@@ -87,7 +87,7 @@ def test_feature_maps_are_timms(name):
 
 
 @pytest.mark.parametrize("name", TIMM)
-def test_slope_and_eps_are_timms(name):
+def test_slope_and_eps_follow_timm(name):
     spec = get_spec(name)
     assert (spec.slope, spec.eps, spec.final_norm) == (0.01, 1e-5, False)
     nodes = get_model(name)(mx.sym.var("data")).attr_dict().values()
@@ -97,7 +97,7 @@ def test_slope_and_eps_are_timms(name):
 
 
 def in_numpy(net, x):
-    """Run a network in double precision, written from timm's and the paper's description."""
+    """Run a network in double precision, implemented after timm and the paper."""
     parameters, spec = arrays(net), net.spec
     features = below(parameters, "features")
     kernel = features["stem.conv.weight"].shape[-1]
@@ -129,7 +129,7 @@ def in_numpy(net, x):
     ],
     ids=str,
 )
-def test_network_is_its_definition(fields, tmp_path):
+def test_network_equals_numpy(fields, tmp_path):
     fields = {
         "classes": 7,
         "num_init_features": 10,
@@ -150,7 +150,7 @@ def test_network_is_its_definition(fields, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", TIMM)
-def test_the_real_networks_are_their_definition(name):
+def test_registered_networks_equal_numpy(name):
     net = randomize(get_model(name))
     x = images(1, 3, 97, 81)
     assert_close(net(mx.nd.array(x)), in_numpy(net, x)[0])

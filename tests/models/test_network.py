@@ -54,7 +54,7 @@ def image_array(net, *side: int, batch: int = 2, seed: int = 1) -> mx.nd.NDArray
 
 @families
 @pytest.mark.parametrize("stem", STEMS)
-def test_min_size_is_where_mxnet_begins_to_fail(name, stem):
+def test_mxnet_fails_below_min_size(name, stem):
     net = randomize(deep(name, stem=stem))
     net.hybridize(False)
     least = net.min_size
@@ -82,7 +82,7 @@ def test_min_size_of_the_registered_networks(name, least):
     assert get_model(name).min_size == least
 
 
-def test_min_size_with_the_mean_max_head_leaves_a_7x7_map():
+def test_min_size_of_the_mean_max_head():
     net = randomize(deep("densenet121", pool="mean_max"))
     side = net.min_size
     assert (net.output_size(side), net.output_size(side - 1)) == (7, 6)
@@ -186,7 +186,7 @@ def test_reset_output_can_be_saved_and_rebuilt_from_the_spec(tmp_path):
 
 
 @pytest.mark.parametrize("classes", [0, -1, 2.0, None])
-def test_reset_output_refuses_what_is_no_count(classes):
+def test_reset_output_refuses_invalid_classes(classes):
     net = small("densenet121")
     with pytest.raises(ValueError, match=r"classes \(=.*must be a positive integer"):
         net.reset_output(classes)
@@ -199,7 +199,7 @@ def test_reset_output_needs_an_output():
 
 
 @families
-def test_features_only_returns_the_maps_of_feature_info(name):
+def test_features_only_returns_the_feature_maps_of_feature_info(name):
     net = randomize(deep(name, features_only=True))
     maps = net(image_array(net, 96, 160))
     assert len(maps) == len(net.feature_info) == 4
@@ -213,7 +213,7 @@ def test_features_only_returns_the_maps_of_feature_info(name):
 
 @families
 @pytest.mark.parametrize("hybridize", [False, True])
-def test_features_are_those_of_the_whole_network(name, hybridize, tmp_path):
+def test_features_equal_those_of_the_whole_network(name, hybridize, tmp_path):
     whole = randomize(deep(name))
     whole.save_parameters(str(tmp_path / "whole.params"))
     net = deep(name, features_only=True, pretrained=tmp_path / "whole.params")
@@ -241,7 +241,7 @@ def test_features_without_final_norm_end_with_the_last_stage():
     assert not net.collect_params("dpn92_norm_.*").keys()
 
 
-def test_features_only_needs_no_7x7_map():
+def test_features_only_takes_small_images():
     net = randomize(deep("densenet121", features_only=True, pool="mean_max"))
     assert net.min_size == 29
     assert net(image_array(net, 29, 29))[-1].shape[2:] == (1, 1)
@@ -262,12 +262,12 @@ def dropouts(net) -> list[str]:
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
-        # two convolutions a layer, one a transition
+        # two convolutions per layer, one per transition
         ("densenet121", 2 * 3 + 1),
-        # and one more in each T of CSP; fusion="last" has no U
+        # and one in each T of CSP; fusion="last" has no U
         ("csp_densenet121", 2 * 3 + 2),
         ("dpn92", 3 * 3),
-        # three a block, and expand, T and U of each stage, and down of the second
+        # three per block, expand, T and U of each stage, and down of the second
         ("csp_resnext50", 3 * 3 + 2 * 3 + 1),
     ],
 )
@@ -287,7 +287,7 @@ def test_dropout_is_active_in_training_only(name):
     assert np.abs(runs[0] - runs[1]).max() > 1e-3 * np.abs(runs[0]).max()
 
 
-def test_dropout_drops_its_part_of_the_values():
+def test_dropout_rate():
     net = small("densenet121", dropout=0.3)
     layer = net.features[1][0]
     assert [type(child).__name__ for child in layer][3::4] == ["Dropout", "Dropout"]
@@ -329,7 +329,7 @@ def test_attention_trains(name, attention, hybridize):
 
 
 @families
-def test_path_attention_begins_as_if_it_were_not_there(name, tmp_path):
+def test_initial_path_attention_changes_nothing(name, tmp_path):
     plain = small(name)
     plain.initialize(mx.init.MSRAPrelu("in", 0))
     plain.save_parameters(str(tmp_path / "plain.params"))
@@ -344,7 +344,7 @@ def test_path_attention_begins_as_if_it_were_not_there(name, tmp_path):
 @pytest.mark.parametrize(
     "name", ["densenet121", "csp_densenet121", "csp_resnet50", "dpn92", "densenet40_k12_cifar10"]
 )
-def test_attention_fits_the_real_networks(name, attention):
+def test_attention_of_the_registered_networks(name, attention):
     fields = {"classes": 7, "attention": attention}
     if name != "densenet40_k12_cifar10":
         fields["stem"] = "half"
@@ -394,7 +394,7 @@ def expected_mean_max(net, maps: np.ndarray, output: nn.Dense) -> np.ndarray:
 
 
 @pytest.mark.parametrize("hybridize", [False, True])
-def test_mean_max_slides_the_classifier_over_larger_maps(tmp_path, hybridize):
+def test_mean_max_slides_the_classifier_over_larger_feature_maps(tmp_path, hybridize):
     net, wide = mean_max_pair(tmp_path)
     wide.hybridize(hybridize)
     x = image_array(net, 256, 320)
@@ -429,7 +429,7 @@ def test_several_sizes_in_turn(name):
 
 
 @families
-def test_a_width_inside_a_block_of_onednn_can_be_trained(name):
+def test_widths_that_onednn_cannot_split_can_be_trained(name):
     widths = {
         "densenet121": {"growth_rate": 12, "block_config": (4, 4)},
         "csp_densenet121": {"growth_rate": 12, "block_config": (4, 4), "partial_ratio": 0.3},
@@ -459,7 +459,7 @@ def test_a_width_inside_a_block_of_onednn_can_be_trained(name):
         ("csp_resnext50", {"widths": (256, 100, 64, 64)}, r"groups \(=32\)"),
     ],
 )
-def test_fields_that_leave_a_block_without_channels_are_refused(name, fields, words):
+def test_fields_that_leave_a_block_without_channels_raise(name, fields, words):
     with pytest.raises(ValueError, match=words) as error:
         get_model(name, **fields)
     assert "\n" not in str(error.value)

@@ -1,4 +1,4 @@
-"""Whole networks against implementations that are not ours."""
+"""Whole networks compared with independent implementations."""
 
 from __future__ import annotations
 
@@ -44,11 +44,11 @@ def gluoncv_zoo(name: str):
     ["densenet121", *(pytest.param(f"densenet{n}", marks=slow) for n in (161, 169, 201))],
 )
 def test_densenet_gives_the_logits_of_the_zoos(name, zoo):
-    """The zoos have the layers in the same order, so parameters are copied one by one."""
+    """Copy the parameters one by one, because the zoos have the same order of layers."""
     theirs, ours = zoo(name), get_model(name)
     x = mx.nd.array(images(2, 3, 224, 224))
     theirs.initialize()
-    theirs(x)  # only now do its parameters have shapes
+    theirs(x)  # infers the shapes of its parameters
     expected = randomize(theirs)(x).asnumpy()
     pairs = list(zip(theirs.collect_params().values(), ours.collect_params().values()))
     assert len(pairs) == len(theirs.collect_params().keys()) == len(ours.collect_params().keys())
@@ -126,7 +126,7 @@ def dpn(x, features, spec):
 @pytest.mark.parametrize("fusion", ["both", "first", "last"])
 @pytest.mark.parametrize("gamma", [0.25, 0.5, 0.7])
 @pytest.mark.parametrize("attention", [None, "se", "path"])
-def test_csp_densenet_is_its_definition(name, fusion, gamma, attention):
+def test_csp_densenet_equals_numpy(name, fusion, gamma, attention):
     net = get_model(
         name,
         classes=7,
@@ -146,7 +146,7 @@ def test_csp_densenet_is_its_definition(name, fusion, gamma, attention):
 
 @pytest.mark.parametrize("name", ["dpn68", "dpn92_listing"])
 @pytest.mark.parametrize("attention", [None, "se", "path"])
-def test_dpn_is_its_definition(name, attention):
+def test_dpn_equals_numpy(name, attention):
     net = get_model(
         name,
         classes=7,

@@ -181,7 +181,7 @@ def test_every_field_has_a_rule_and_a_test():
 
 @pytest.fixture
 def gluoncv_models():
-    """GluonCV's own table, put back afterwards."""
+    """Yield GluonCV's table of models and restore it afterwards."""
     models = environment.import_gluoncv().model_zoo.model_zoo._models
     before = dict(models)
     yield models
@@ -201,7 +201,7 @@ def test_gluoncv_finds_the_networks(gluoncv_models):
     assert register_with_gluoncv() == []
 
 
-def test_gluoncv_can_be_told_to_forget_its_own(gluoncv_models):
+def test_gluoncv_override(gluoncv_models):
     import gluoncv
 
     others = set(gluoncv_models) - set(list_models())
@@ -211,7 +211,7 @@ def test_gluoncv_can_be_told_to_forget_its_own(gluoncv_models):
     assert others < set(gluoncv_models)
 
 
-def test_networks_differ_only_where_their_fields_do():
+def test_networks_of_equal_fields_are_equal():
     x = mx.nd.array(images(2, 3, 8, 8))
     logits = [randomize(get_model(name, classes=7, **SMALL))(x) for name in ("densenet121",) * 2]
     np.testing.assert_array_equal(*(y.asnumpy() for y in logits))

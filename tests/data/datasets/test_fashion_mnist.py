@@ -23,7 +23,7 @@ def idx_bytes(array: np.ndarray) -> bytes:
 
 @pytest.fixture
 def contents(monkeypatch) -> dict[str, bytes]:
-    """Unpacked files of a small data set that is made the official one."""
+    """Return the decompressed files of a small data set that replaces the official one."""
     rng = np.random.RandomState(0)
     result, rows = {}, []
     for row in fashion_mnist.FILES:
@@ -140,7 +140,7 @@ def test_without_download_the_cache_must_be_complete(tmp_path, contents, monkeyp
 
 @pytest.fixture
 def mirror(server, contents, monkeypatch):
-    """The data set's only source: a folder of the server."""
+    """Make a folder of the server the only source of the data set."""
     monkeypatch.setattr(fashion_mnist, "MIRRORS", (server.url + "/data/",))
     for name, content in contents.items():
         server.pages[f"/data/{name}.gz"] = gzip.compress(content)

@@ -136,7 +136,9 @@ def test_unreadable_images(tmp_path, make, source, capfd, workers):
     assert warnings == [f"warning: skipped {broken}: {broken} is empty; get it again"]
     assert list(loader.bad) == [str(broken)]
     _, labels = images_of(make(24, shuffle=True, workers=workers), 0)
-    assert sorted(labels.tolist()) == [0] * 6 + [1] * 6 + [2] * 6 + [3] * 6  # its neighbour, twice
+    assert (
+        sorted(labels.tolist()) == [0] * 6 + [1] * 6 + [2] * 6 + [3] * 6
+    )  # the next image replaces it
     with pytest.raises(ValueError, match=r"3\.jpg is empty.*--bad skip"):
         list(make(5, EVAL, workers=workers, bad="error"))
     for path in tmp_path.glob("train/*/*.jpg"):
