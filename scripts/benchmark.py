@@ -21,12 +21,17 @@ from benchmarking.pages.tables import cases_text, markdown, rest_text
 from gluondense.commands.arguments import Parser
 from gluondense.environment.process import usable_cores
 
+MODELS: dict[str, Any] = {
+    "metavar": "MODEL",
+    "help": "names from gluondense.list_models()",
+}
+
 
 def main(argv: Optional[list[str]] = None) -> int:
     """Measure, print and write the results; return the exit code."""
     argv = sys.argv[1:] if argv is None else argv
     training = argv[:1] == ["train"]
-    parser = _train_parser() if training else _parser()
+    parser = _train_parser() if training else _infer_parser()
     args = parser.parse_args(argv[training:])
     args.command = shlex.join(["python", "scripts/benchmark.py", *argv])
     if not training and bool(args.models) == bool(args.load):
@@ -77,23 +82,6 @@ def _record(
     return content
 
 
-def _train_parser() -> Parser:
-    parser = Parser(
-        prog="benchmark.py train",
-        description="Measure the time of training steps and the memory of feature maps.",
-    )
-    add = parser.add_argument
-    add("models", nargs="+", metavar="MODEL", help="names from gluondense.list_models()")
-    add("--batch", type=_count, nargs="+", default=[16], metavar="N", help="default: 16")
-    add("--size", type=_count, default=224, metavar="PIXELS", help="default: 224")
-    add("--threads", type=_count, default=usable_cores(), help="default: the physical cores")
-    add("--rounds", type=_count, default=5, help="timed steps of each, interleaved; default: 5")
-    add("--only", nargs="+", default=[], metavar="NAME", help="default: all that can run here")
-    add("--json", type=Path, metavar="FILE", help="write all numbers")
-    add("--html", type=Path, metavar="FILE", help="write a page: memory against time")
-    return parser
-
-
 def _measure(args: argparse.Namespace) -> dict[str, Any]:
     plan = Plan(
         models=tuple(args.models),
@@ -132,51 +120,48 @@ def _load(path: Path) -> dict[str, Any]:
     raise ValueError(f"{path} is not a --json file of this version: measure again.")
 
 
-def _parser() -> Parser:
+def _train_parser() -> Parser:
+    parser = Parser(
+        prog="benchmark.py train",
+        description="Measure the time of training steps and the memory of feature maps.",
+    )
+    parser.add_argument("models", nargs="+", **MODELS)
+    parser.add_argument("--size", type=_count, default=224, metavar="PIXELS", help="default: 224")
+    _add_common(parser, batch=[16], rounds=5, round_help="timed steps of each, interleaved")
+    return parser
+
+
+def _infer_parser() -> Parser:
     parser = Parser(description=__doc__)
     add = parser.add_argument
-    add("models", nargs="*", metavar="MODEL", help="names from gluondense.list_models()")
-    add("--batch", type=_count, nargs="+", default=[1, 8], metavar="N", help="default: 1 8")
-    add(
-        "--sizes",
-        type=_count,
-        nargs="+",
-        default=[],
-        metavar="PIXELS",
-        help="heights and widths: every batch is measured with the first, the others with the first"
-        " batch; default: the model's own size",
+    add("models", nargs="*", **MODELS)
+    _add_common(parser, batch=[1, 8], rounds=15, round_help="rounds of half a second of each")
+    numbers: dict[str, Any] = {"type": _count, "nargs": "+", "default": []}
+    sizes = (
+        "sizes of images: every batch is measured with the first, the others with the first batch"
     )
-    add(
-        "--workers",
-        type=_count,
-        nargs="+",
-        default=[],
-        metavar="N",
-        help="also measure the throughput of N processes with one thread each",
-    )
-    add("--threads", type=_count, default=usable_cores(), help="default: the physical cores")
-    add("--rounds", type=_count, default=15, help="rounds of half a second of each; default: 15")
-    add("--only", nargs="+", default=[], metavar="NAME", help="default: all that can run here")
-    add(
-        "--reference",
-        default="openvino",
-        metavar="NAME",
-        help="backend of the second ratio; default: openvino",
-    )
+    add("--sizes", **numbers, metavar="PIXELS", help=f"{sizes}; default: the model's own size")
+    workers = "also measure the throughput of N processes with one thread each"
+    add("--workers", **numbers, metavar="N", help=workers)
+    reference = "backend of the second ratio; default: openvino"
+    add("--reference", default="openvino", metavar="NAME", help=reference)
     add("--images", type=Path, metavar="FOLDER", help="predict and calibrate with these images")
-    add(
-        "--cache",
-        type=Path,
-        metavar="FOLDER",
-        help="keep the peers' files for later runs",
-    )
+    add("--cache", type=Path, metavar="FOLDER", help="keep the peers' files for later runs")
     add("--together", action="store_true", help="interleave all models and compare them")
     add("--roofline", "--floor", action="store_true", help="also measure the CPU's roofline")
-    add("--json", type=Path, metavar="FILE", help="write all numbers")
     add("--markdown", type=Path, metavar="FILE", help="write tables for docs/benchmarks.md")
-    add("--html", type=Path, metavar="FILE", help="write a page with charts")
     add("--load", type=Path, metavar="FILE", help="show a --json file instead of measuring")
     return parser
+
+
+def _add_common(parser: Parser, batch: list[int], rounds: int, round_help: str) -> None:
+    add, default = parser.add_argument, " ".join(map(str, batch))
+    add("--batch", type=_count, nargs="+", default=batch, metavar="N", help=f"default: {default}")
+    add("--threads", type=_count, default=usable_cores(), help="default: the physical cores")
+    add("--rounds", type=_count, default=rounds, help=f"{round_help}; default: {rounds}")
+    add("--only", nargs="+", default=[], metavar="NAME", help="backends; default: all that can run")
+    add("--json", type=Path, metavar="FILE", help="write all numbers")
+    add("--html", type=Path, metavar="FILE", help="write a page with charts")
 
 
 def _count(text: str) -> int:

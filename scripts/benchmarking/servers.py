@@ -20,6 +20,7 @@ from pathlib import Path
 
 START_SECONDS = 60
 TIMEOUT_SECONDS = 120
+ONNX_SERVER = Path(__file__).parent / "workers" / "onnx_server.py"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -153,7 +154,7 @@ def onnx_server(
     """
     (port,) = free_ports(1)
     address = f"127.0.0.1:{port}"
-    command = [sys.executable, "-m", "benchmarking.workers.onnx_server"]
+    command = [sys.executable, str(ONNX_SERVER)]
     command += [os.path.abspath(prefix), str(port), str(threads)]
     with _running(command, address, Path(folder).resolve()):
         yield address

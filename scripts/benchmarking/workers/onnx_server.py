@@ -1,7 +1,7 @@
 """ONNX Runtime behind Python's HTTP server, the baseline for model servers.
 
-``python -m benchmarking.workers.onnx_server EXPORT PORT THREADS`` serves ``EXPORT.onnx``. A request
-has one image; predictions run one at a time with all threads, while other requests are decoded.
+``python onnx_server.py EXPORT PORT THREADS`` serves ``EXPORT.onnx``. A request has one image;
+predictions run one at a time with all threads, while other requests are decoded.
 """
 
 from __future__ import annotations

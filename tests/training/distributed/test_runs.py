@@ -232,16 +232,20 @@ def train_script(launch, root):
     return start
 
 
+def kill(run: Launched, process: str, reported: str) -> None:
+    """Kill a process in the third epoch and check that the run stops and reports it."""
+    run.wait_for("epoch 3/40")
+    os.kill(run.processes()[process], signal.SIGKILL)
+    began = time.monotonic()
+    assert run.wait() == 128 + signal.SIGKILL
+    assert time.monotonic() - began < LONGEST
+    assert f"{reported} on 127.0.0.1 was killed by SIGKILL: stopping all" in run.text
+
+
 @pytest.mark.slow
 def test_a_killed_worker_stops_the_run_which_resumes_exactly(train_script, tmp_path):
     straight = train_script(tmp_path / "straight")
-    killed = train_script(tmp_path / "killed")
-    killed.wait_for("epoch 3/40")
-    os.kill(killed.processes()["worker 1"], signal.SIGKILL)
-    began = time.monotonic()
-    assert killed.wait() == 128 + signal.SIGKILL
-    assert time.monotonic() - began < LONGEST
-    assert "worker 1 on 127.0.0.1 was killed by SIGKILL: stopping all" in killed.text
+    kill(train_script(tmp_path / "killed"), "worker 1", "worker 1")
     resumed = train_script(tmp_path / "killed", "resume")
     assert (straight.wait(), resumed.wait()) == (0, 0)
     one, other = parameters(tmp_path / "straight"), parameters(tmp_path / "killed")
@@ -251,13 +255,7 @@ def test_a_killed_worker_stops_the_run_which_resumes_exactly(train_script, tmp_p
 
 @pytest.mark.slow
 def test_a_killed_server_stops_the_run(train_script, tmp_path):
-    run = train_script(tmp_path / "run")
-    run.wait_for("epoch 3/40")
-    os.kill(run.processes()["server"], signal.SIGKILL)
-    began = time.monotonic()
-    assert run.wait() == 128 + signal.SIGKILL
-    assert time.monotonic() - began < LONGEST
-    assert "server 0 on 127.0.0.1 was killed by SIGKILL: stopping all" in run.text
+    kill(train_script(tmp_path / "run"), "server", "server 0")
 
 
 @pytest.mark.slow
