@@ -1,7 +1,7 @@
-"""The operators that this project adds to MXNet, in C++, compiled on the user's machine.
+"""MXNet operators in C++, compiled on the user's machine.
 
-``build.py`` compiles ``src/`` once and gives MXNet the library. Without a compiler there is none,
-and all that stands on it has another way or says so.
+:func:`build` compiles ``src/`` once and caches the library. Without a C++ compiler, features that
+need it use MXNet's own operators or raise :class:`CompilerError`.
 """
 
 from ..graph.fuse_dense_stages import STAGE
