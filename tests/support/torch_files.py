@@ -1,4 +1,4 @@
-"""Files as `torch.save` writes them, made without torch; and others as nobody should."""
+"""Write files in the formats of `torch.save` without torch, valid and invalid ones."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ STORAGES = {
 
 @dataclass(frozen=True)
 class Named:
-    """A class or function, by what a pickle calls it."""
+    """A class or function, by its name in a pickle."""
 
     module: str
     name: str
 
     def __call__(self):
-        raise AssertionError("only its name is of interest")
+        raise AssertionError("only its name is used")
 
 
 @dataclass(eq=False)
@@ -46,7 +46,7 @@ class Storage:
     content: bytes
     kind: Named
     count: int
-    key: str = ""  # numbered when it is written
+    key: str = ""  # assigned when it is pickled
 
 
 @dataclass(eq=False)
@@ -61,14 +61,14 @@ class Tensor:
 
 @dataclass(eq=False)
 class Call:
-    """What a pickle makes of a function and its arguments."""
+    """The result of a function call in a pickle."""
 
     function: Named
     arguments: tuple[Any, ...]
 
 
 def tensor(array: np.ndarray, **changes: Any) -> Tensor:
-    """A tensor with the memory of an array, also of a transposed one."""
+    """Describe a tensor with the memory of an array, which may be transposed."""
     base = array
     while isinstance(base.base, np.ndarray):
         base = base.base
@@ -86,7 +86,7 @@ def state_dict(arrays=TENSORS):
 
 
 class Pickler(pickle._Pickler):
-    """Pickles tensors as torch does, and `Named` without importing what it names."""
+    """Pickles tensors as torch does, and `Named` without importing it."""
 
     dispatch: ClassVar = dict(pickle._Pickler.dispatch)
 
@@ -97,7 +97,7 @@ class Pickler(pickle._Pickler):
         self.known: dict[Named, Named] = {}
 
     def one(self, item):
-        """The same object for the same name, as classes are, which are pickled once."""
+        """Return the same object for the same name, as for classes, which are pickled once."""
         return self.known.setdefault(item, item)
 
     def persistent_id(self, item):

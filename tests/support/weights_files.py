@@ -1,4 +1,4 @@
-"""What the tests of every format of weights files share."""
+"""Helpers of the tests of weights files."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ NET = {
     "int": np.arange(-3, 3, dtype=np.int32),
     "long": np.arange(-3, 3, dtype=np.int64).reshape(1, 6, 1),
 }
-# What MXNet has none of.
+# Arrays that MXNet lacks.
 SCALARS = {
     "norm.num_batches_tracked": np.array(7),
     "mask": np.array([True, False]),
@@ -42,7 +42,7 @@ def read(path) -> dict[str, np.ndarray]:
 
 
 def refusal(path) -> str:
-    """What `open_weights` says against a file, which is one line that begins with its name."""
+    """Return the error of `open_weights`: one line that begins with the path."""
     with pytest.raises(ValueError, match=r"\S") as caught:
         read(path)
     assert type(caught.value) is ValueError
@@ -56,8 +56,14 @@ def check_message(message: str, path) -> None:
     assert len(message) < 400 + len(str(path))
 
 
+def refuse_truncations(folder, content: bytes) -> None:
+    """Check that a file is refused wherever it is truncated."""
+    for size in [*range(0, len(content) - 1, 5), len(content) - 1]:
+        refusal(write(folder, content[:size]))
+
+
 def read_or_refuse(path) -> None:
-    """Read everything, or refuse it with a ValueError; nothing else, and in little memory."""
+    """Check that a file is read, or refused with a ValueError, in little memory."""
     tracemalloc.start()
     refused = None
     try:
@@ -84,9 +90,14 @@ def assert_same(arrays, expected) -> None:
         np.testing.assert_array_equal(array, expected[name])
 
 
+def read_damaged(tmp_path_factory, data, content: bytes) -> None:
+    """Check that a randomly damaged file is read, or refused with a ValueError."""
+    read_or_refuse(write(tmp_path_factory.mktemp("damaged"), data.draw(damaged(content))))
+
+
 @st.composite
 def damaged(draw, content: bytes) -> bytes:
-    """The content with a few other bytes, and perhaps without its end."""
+    """Draw the content with a few changed bytes, possibly truncated."""
     changed = bytearray(content)
     for _ in range(draw(st.integers(1, 3))):
         at = draw(st.integers(0, len(changed) - 1))

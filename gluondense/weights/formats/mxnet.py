@@ -13,7 +13,7 @@ from .tensor_index import (
     Source,
     StoredArray,
     count_elements,
-    printable,
+    quote,
 )
 
 MAGIC = struct.pack("<QQ", 0x112, 0)
@@ -59,7 +59,7 @@ def read_index(source: Source) -> Index:
     index = Index(dict(zip(keys, arrays)))
     if len(index.arrays) < len(keys):
         ((duplicate, _),) = Counter(keys).most_common(1)
-        raise BadFile(f"has two arrays of the name {printable(duplicate)}; get it again")
+        raise BadFile(f"has two arrays of the name {quote(duplicate)}; get it again")
     return index
 
 

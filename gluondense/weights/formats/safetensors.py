@@ -6,7 +6,7 @@ import struct
 
 from safetensors import SafetensorError, safe_open
 
-from .tensor_index import DTYPES, BadFile, Index, Source, StoredArray, count_elements, printable
+from .tensor_index import DTYPES, BadFile, Index, Source, StoredArray, count_elements, quote
 
 _DTYPES = {
     "F64": "float64",
@@ -45,14 +45,14 @@ def read_index(source: Source) -> Index:
             described = [(key, part.get_dtype(), tuple(part.get_shape())) for key, part in slices]
             metadata = dict(content.metadata() or {})
     except SafetensorError as error:
-        reason = printable(str(error))
+        reason = quote(str(error))
         raise BadFile(f"is not a valid safetensors file ({reason}); get it again") from None
     (size,) = struct.unpack("<Q", source.read(8, 0))
     offset = 8 + size
     arrays = {}
     for key, code, shape in described:
         if code not in _DTYPES:
-            raise BadFile(f"holds {printable(key)} in the type {code}; save it as float32")
+            raise BadFile(f"holds {quote(key)} in the type {code}; save it as float32")
         array = arrays[key] = StoredArray(offset, DTYPES[_DTYPES[code]], shape)
         offset += count_elements(shape) * array.dtype.itemsize
     return Index(arrays, metadata)

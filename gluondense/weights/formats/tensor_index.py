@@ -109,7 +109,7 @@ class Index:
     metadata: dict[str, str] = field(default_factory=dict)
 
 
-def printable(name: object) -> str:
+def quote(name: object) -> str:
     """Quote a name from a file on one line of at most 100 characters."""
     text = ascii(name)
     return text if len(text) <= 100 else f"{text[:97]}..."

@@ -5,7 +5,13 @@ from __future__ import annotations
 import dataclasses
 
 from ...data.preprocessing import DPN
-from .scheme import GLUON, MODULE, NamingScheme, Rule, Rules, norm_as_bn
+from .scheme import GLUON, MODULE, NamingScheme, Rule, Rules, Target, norm_as_bn
+
+
+def _split_conv_c(norm: Target, convolutions: Target) -> Rules:
+    """Return the rules of DPN-68b, which has two convolutions where ours has one."""
+    conv_c = "features.stage{i}.block{j}.conv_c"
+    return (f"{conv_c}.norm", norm), (f"{conv_c}.conv", convolutions)
 
 
 def _cypw_dpn(*rules: Rule) -> Rules:
@@ -43,14 +49,10 @@ CYPW_DPN_B = dataclasses.replace(
     name="cypw-dpn-b",
     writer="the authors' Module checkpoints of DPN-68b",
     rules=_cypw_dpn(
-        (
-            "features.stage{i}.block{j}.conv_c.norm",
+        *_split_conv_c(
             lambda i, j: f"conv{i + 1}_x__{j}_c1x1-c__bn",
-        ),
-        (
-            "features.stage{i}.block{j}.conv_c.conv",
             lambda i, j: tuple(f"conv{i + 1}_x__{j}_c1x1-c{part}__conv" for part in (1, 2)),
-        ),
+        )
     ),
 )
 
@@ -62,21 +64,27 @@ def _zoo_export_layer(i: int, j: int, unit: str) -> str:
     return f"stage{i}_{_ZOO_WORDS[unit[:-1]]}{2 * (j - 1) + int(unit[-1]) - 1}"
 
 
+def _sequential(prefix: str, layer: Target, output: str) -> Rules:
+    """Return the rules of networks whose stages are the items of one Sequential."""
+    return (
+        ("features.stem.{unit}", lambda unit: f"{prefix}{('conv', 'norm').index(unit)}"),
+        ("features.stage{i}.layer{j}.{unit}", layer),
+        (
+            "features.transition{i}.{unit}",
+            lambda i, unit: f"{prefix}{2 * i + 3}.{0 if unit == 'norm' else 2}",
+        ),
+        ("features.norm", f"{prefix}11"),
+        ("output", output),
+    )
+
+
 MXNET_ZOO = NamingScheme(
     "mxnet-zoo",
     "mxnet.gluon.model_zoo, gluoncv: save_parameters",
-    (
-        ("features.stem.{unit}", lambda unit: f"features.{('conv', 'norm').index(unit)}"),
-        (
-            "features.stage{i}.layer{j}.{unit}",
-            lambda i, j, unit: f"features.{2 * i + 2}.{j - 1}.1.{_ZOO_UNITS[unit]}",
-        ),
-        (
-            "features.transition{i}.{unit}",
-            lambda i, unit: f"features.{2 * i + 3}.{0 if unit == 'norm' else 2}",
-        ),
-        ("features.norm", "features.11"),
-        ("output", "output"),
+    _sequential(
+        "features.",
+        lambda i, j, unit: f"features.{2 * i + 2}.{j - 1}.1.{_ZOO_UNITS[unit]}",
+        "output",
     ),
     GLUON,
 )
@@ -143,18 +151,8 @@ GLUONCV2_DPN = NamingScheme(
 D2L = NamingScheme(
     "d2l",
     "seed 002 (d2l.ai): save_parameters",
-    (
-        ("features.stem.{unit}", lambda unit: str(("conv", "norm").index(unit))),
-        (
-            "features.stage{i}.layer{j}.{unit}",
-            lambda i, j, unit: f"{2 * i + 2}.net.{j - 1}.{0 if unit == 'norm1' else 2}",
-        ),
-        (
-            "features.transition{i}.{unit}",
-            lambda i, unit: f"{2 * i + 3}.{0 if unit == 'norm' else 2}",
-        ),
-        ("features.norm", "11"),
-        ("output", "14"),
+    _sequential(
+        "", lambda i, j, unit: f"{2 * i + 2}.net.{j - 1}.{0 if unit == 'norm1' else 2}", "14"
     ),
     GLUON,
     preprocessing=None,
@@ -200,14 +198,10 @@ MXNET_SCHEMES = (
         name="gluoncv2-dpn-b",
         writer="gluoncv2: DPN-68b",
         rules=_gluoncv2_dpn(
-            (
-                "features.stage{i}.block{j}.conv_c.norm",
+            *_split_conv_c(
                 lambda i, j: f"features.{i}.{j - 1}.preactiv.bn",
-            ),
-            (
-                "features.stage{i}.block{j}.conv_c.conv",
                 lambda i, j: tuple(f"features.{i}.{j - 1}.conv3{part}" for part in "ab"),
-            ),
+            )
         ),
     ),
     CYPW_DPN,

@@ -22,10 +22,11 @@ from support.weights_files import (
     WEIGHT,
     assert_same,
     check_message,
-    damaged,
     read,
+    read_damaged,
     read_or_refuse,
     refusal,
+    refuse_truncations,
     write,
 )
 
@@ -36,7 +37,7 @@ ARRAYS = {**NET, **SCALARS}
 
 @pytest.fixture(params=["mxnet", "safetensors", "torch zip", "torch legacy"])
 def path(request, tmp_path):
-    """NET in each format, under a name that tells none."""
+    """Return a file of NET in each format, under a name without a suffix."""
     path = tmp_path / "weights"
     if request.param == "mxnet":
         mx.nd.save(str(path), {k: mx.nd.array(v, dtype=v.dtype) for k, v in NET.items()})
@@ -48,7 +49,7 @@ def path(request, tmp_path):
     return path
 
 
-# A mapping of arrays
+# The mapping of arrays
 
 
 def test_is_a_mapping(path):
@@ -65,20 +66,20 @@ def test_is_a_mapping(path):
         assert_same(file, {key: NET[key] for key in file})
 
 
-def test_arrays_are_the_reader_s_own(path):
+def test_arrays_are_copies(path):
     with open_weights(path) as file:
         first = file["conv.weight"]
         first[:] = 0
         np.testing.assert_array_equal(file["conv.weight"], NET["conv.weight"])
 
 
-def test_takes_str_and_path(path):
+def test_accepts_str_and_path(path):
     for name in (path, str(path)):
         with open_weights(name) as file:
             assert file.path == str(path)
 
 
-def test_shapes_stay_known_after_closing(path):
+def test_shapes_are_available_after_closing(path):
     with open_weights(path) as file:
         pass
     assert file.shapes["conv.weight"] == (4, 3, 2, 2)
@@ -114,7 +115,7 @@ def test_reads_in_pieces(path, monkeypatch, at_a_time):
         assert_same(file, {key: NET[key] for key in file})
 
 
-def test_keeps_one_array_in_memory_at_most(tmp_path):
+def test_caches_no_arrays(tmp_path):
     arrays = {str(i): np.full((256, 1024), i, np.float32) for i in range(12)}
     for content in (zip_file, legacy_file, lambda tensors: None):
         path = tmp_path / "weights"
@@ -134,7 +135,7 @@ def test_keeps_one_array_in_memory_at_most(tmp_path):
         tracemalloc.stop()
 
 
-def test_a_file_that_shrinks_meanwhile(path):
+def test_a_file_that_shrinks_after_opening(path):
     with open_weights(path) as file:
         os.truncate(path, 64)
         with pytest.raises(ValueError, match="became shorter while it was read") as caught:
@@ -142,7 +143,7 @@ def test_a_file_that_shrinks_meanwhile(path):
     check_message(str(caught.value), path)
 
 
-def test_threads_may_share_a_file(path):
+def test_threads_can_share_a_file(path):
     failures = []
 
     def work(file):
@@ -161,10 +162,10 @@ def test_threads_may_share_a_file(path):
     assert not failures
 
 
-# Files that are something else
+# Other files
 
 
-def test_no_file(tmp_path):
+def test_missing_and_special_files(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"no weights file .*nothing\.pth; check the path"):
         open_weights(tmp_path / "nothing.pth")
     with pytest.raises(IsADirectoryError, match="is a folder; name the weights file itself"):
@@ -175,7 +176,7 @@ def test_no_file(tmp_path):
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_a_file_that_may_not_be_read(path):
+def test_a_file_without_read_permission(path):
     path.chmod(0)
     with pytest.raises(PermissionError, match="is not readable; check its permissions"):
         open_weights(path)
@@ -212,7 +213,7 @@ def tar_of(content):
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_says_what_else_a_file_is(tmp_path, content, message):
+def test_errors_describe_other_files(tmp_path, content, message):
     assert message in refusal(write(tmp_path, content))
 
 
@@ -259,7 +260,7 @@ def test_widens_bfloat16(tmp_path):
         assert out.tolist() == [1, -3, np.inf]
 
 
-def test_safetensors_come_in_the_order_of_their_values(tmp_path):
+def test_safetensors_are_in_the_order_of_their_offsets(tmp_path):
     header = {"z": row(offsets=(4, 8)), "a": row(offsets=(8, 12)), "m": row(offsets=(0, 4))}
     data = np.arange(3, dtype=np.float32).tobytes()
     arrays = read(write(tmp_path, safetensors_of(header, data)))
@@ -290,7 +291,7 @@ def test_safetensors_come_in_the_order_of_their_values(tmp_path):
     ],
     ids=range(13),
 )
-def test_refuses_headers_that_make_no_sense(tmp_path, content):
+def test_refuses_invalid_headers(tmp_path, content):
     assert "is not a valid safetensors file (" in refusal(write(tmp_path, content))
 
 
@@ -305,14 +306,12 @@ def test_refuses_headers_that_make_no_sense(tmp_path, content):
         ),
     ],
 )
-def test_refuses_arrays_that_numpy_has_not(tmp_path, header, message):
+def test_refuses_arrays_that_numpy_lacks(tmp_path, header, message):
     assert message in refusal(write(tmp_path, safetensors_of(header, b"1234")))
 
 
-def test_truncation_of_safetensors_is_noticed_wherever_it_is(tmp_path):
-    content = save(NET)
-    for size in [*range(0, len(content) - 1, 5), len(content) - 1]:
-        refusal(write(tmp_path, content[:size]))
+def test_every_truncation_of_safetensors_is_detected(tmp_path):
+    refuse_truncations(tmp_path, save(NET))
 
 
 SOUND = save({"a.weight": WEIGHT, "b": np.arange(3)})
@@ -320,5 +319,5 @@ SOUND = save({"a.weight": WEIGHT, "b": np.arange(3)})
 
 @settings(max_examples=150, deadline=None)
 @given(data=st.data())
-def test_random_damage_of_safetensors_does_no_harm(tmp_path_factory, data):
-    read_or_refuse(write(tmp_path_factory.mktemp("damaged"), data.draw(damaged(SOUND))))
+def test_random_damage_of_safetensors_is_harmless(tmp_path_factory, data):
+    read_damaged(tmp_path_factory, data, SOUND)

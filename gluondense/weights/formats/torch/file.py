@@ -10,15 +10,7 @@ import zlib
 from functools import lru_cache
 from typing import Any, Optional
 
-from ..tensor_index import (
-    BadFile,
-    Index,
-    Source,
-    StoredArray,
-    count_elements,
-    printable,
-    strided_size,
-)
+from ..tensor_index import BadFile, Index, Source, StoredArray, count_elements, quote, strided_size
 from .globals import SAVE_AGAIN, Storage, Tensor
 from .pickle import Loaded, load
 from .state_dict import find_state_dict
@@ -64,7 +56,7 @@ def read_zip(source: Source) -> Index:
     for key in dict.fromkeys(tensor.storage.key for tensor in tensors.values()):
         name = f"{root}data/{key}"
         if name not in entries:
-            raise BadFile(f"is damaged: it has no record {printable(name)}; get it again")
+            raise BadFile(f"is damaged: it has no record {quote(name)}; get it again")
         records[key] = _locate_entry(source, entries[name])
     _check_overlap(records)
     return Index(_stored_arrays(tensors, records))
@@ -97,9 +89,9 @@ def _read_directory(source: Source) -> dict[str, zipfile.ZipInfo]:
     for info in infos:
         name = info.filename
         if name.startswith(("/", "\\")) or ".." in name.replace("\\", "/").split("/"):
-            raise BadFile(f"is hostile: its entry {printable(name)} leaves the archive; delete it")
+            raise BadFile(f"is hostile: its entry {quote(name)} leaves the archive; delete it")
         if name in entries:
-            raise BadFile(f"has two entries of the name {printable(name)}; get it again")
+            raise BadFile(f"has two entries of the name {quote(name)}; get it again")
         entries[name] = info
     return entries
 
@@ -109,13 +101,13 @@ def _root(entries: dict[str, zipfile.ZipInfo]) -> str:
     roots = [name[:-8] for name in entries if name.endswith("data.pkl") and name.count("/") == 1]
     if len(roots) == 1:
         return roots[0]
-    names = ", ".join(map(printable, list(entries)[:3]))
+    names = ", ".join(map(quote, list(entries)[:3]))
     raise BadFile(f"is a zip archive (of {names}) that torch.save did not write; unpack it first")
 
 
 def _locate_entry(source: Source, info: zipfile.ZipInfo) -> Record:
     """Find the bytes of an entry, and check what the directory says against its local header."""
-    name = printable(info.filename)
+    name = quote(info.filename)
     if info.flag_bits & _ENCRYPTED:
         raise BadFile(f"is encrypted (its entry {name}); decrypt it first")
     if info.compress_type != zipfile.ZIP_STORED or info.compress_size != info.file_size:
@@ -190,7 +182,7 @@ def _legacy_records(
         size = storages[key].record_size
         (count,) = struct.unpack("<q", source.read(8, at))
         if count * storages[key].dtype.itemsize != size:
-            name = printable(key)
+            name = quote(key)
             raise BadFile(f"is damaged: the size of its record {name} is wrong; get it again")
         records[key] = at + 8, size
         at += 8 + size
@@ -208,7 +200,7 @@ def _stored_arrays(
             arrays[key] = _locate_tensor(tensor, records[tensor.storage.key])
         except (BadFile, KeyError, TypeError) as error:
             reason = error if type(error) is BadFile else "is invalid; get it again"
-            raise BadFile(f"is not trustworthy: its tensor {printable(key)} {reason}") from None
+            raise BadFile(f"is not trustworthy: its tensor {quote(key)} {reason}") from None
     return arrays
 
 

@@ -7,7 +7,7 @@ from typing import Any, Callable, NamedTuple, Union
 
 import numpy as np
 
-from ..tensor_index import DTYPES, BadFile, printable
+from ..tensor_index import DTYPES, BadFile, quote
 
 SAVE_AGAIN = "save only its state dict: torch.save(model.state_dict(), path)"
 
@@ -42,7 +42,7 @@ def find_global(module: str, name: str) -> Union[np.dtype, Callable[..., Any]]:
     full = f"{module}.{name}"
     if full in _GLOBALS:
         return _GLOBALS[full]
-    text = printable(full)[1:-1]
+    text = quote(full)[1:-1]
     if full in _OTHER_TENSORS:
         raise BadFile(
             f"holds a {_OTHER_TENSORS[full]} tensor ({text}); make it a dense one and {SAVE_AGAIN}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from ..tensor_index import BadFile, printable
+from ..tensor_index import BadFile, quote
 from .globals import SAVE_AGAIN, Tensor
 
 # Averaged weights come first, as in timm: training scripts evaluate and publish these.
@@ -62,7 +62,7 @@ def _named(content: Any, depth: int) -> Iterator[dict[str, Tensor]]:
 
 def _only_one(content: Any) -> dict[str, Tensor]:
     items = content.items() if type(content) is dict else ()
-    found = [(printable(name), tensors) for name, item in items if (tensors := _tensors(item))]
+    found = [(quote(name), tensors) for name, item in items if (tensors := _tensors(item))]
     if len(found) == 1:
         return found[0][1]
     if found:
@@ -70,7 +70,7 @@ def _only_one(content: Any) -> dict[str, Tensor]:
         raise BadFile(f"holds tensors in {names}; which are the weights is unknown; {SAVE_AGAIN}")
     kind = f"a {type(content).__name__}"
     if type(content) is dict:
-        keys = ", ".join(printable(key) for key in list(content)[:5])
+        keys = ", ".join(quote(key) for key in list(content)[:5])
         kind = f"a dictionary of {keys or 'nothing'}"
     raise BadFile(f"holds {kind}, and no tensors by name; {SAVE_AGAIN}")
 

@@ -1,4 +1,4 @@
-"""PyTorch's files, made by hand and by the real torch."""
+"""PyTorch's files, written without torch and by torch itself."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from support.weights_files import WEIGHT, assert_same, read, refusal, write
 from gluondense.weights.formats.open import open_weights
 from gluondense.weights.formats.torch import file as torch_file
 
-# What torch writes
+# Files of torch.save
 
 
 @both
@@ -81,7 +81,7 @@ def test_reads_views_and_shared_storages(tmp_path, form):
     assert_same(read(write(tmp_path, FORMATS[form](views))), expected)
 
 
-def test_reads_views_of_storages_as_the_oldest_files_have_them(tmp_path):
+def test_reads_storage_views_of_the_oldest_files(tmp_path):
     path = write(tmp_path, legacy_file({"a": tensor(np.arange(2))}, view=(("5", 1, 1),)))
     assert "has 2 elements, its storage only 1" in refusal(path)
     one = tensor(np.arange(3), shape=(1,))
@@ -92,7 +92,7 @@ def test_reads_views_of_storages_as_the_oldest_files_have_them(tmp_path):
 
 
 @both
-def test_reads_each_way_to_rebuild_a_tensor(tmp_path, form):
+def test_reads_every_rebuild_function(tmp_path, form):
     array = np.arange(3, dtype=np.int32)
     raw = np.arange(3, dtype=np.uint32)
     untyped = Storage(raw.tobytes(), Named("torch.storage", "UntypedStorage"), 12)
@@ -124,15 +124,15 @@ def test_reads_pickles_of_python_2(tmp_path):
 
 
 @pytest.mark.parametrize("difference", range(-8, 400, 8))
-def test_reads_pickles_that_end_behind_what_is_read_first(tmp_path, difference):
-    """The first reading ends in any of the last ones, or in the records."""
+def test_reads_pickles_longer_than_the_first_read(tmp_path, difference):
+    """The first read ends in any of the last pickles, or in the records."""
     size = torch_file._USUAL_PICKLES + difference + 8 + WEIGHT.nbytes
     short = legacy_file({"_": "", "a": tensor(WEIGHT)})
     path = write(tmp_path, legacy_file({"_": "x" * (size - len(short)), "a": tensor(WEIGHT)}))
     assert_same(read(path), {"a": WEIGHT})
 
 
-def test_reads_plain_things_beside_the_tensors(tmp_path):
+def test_reads_plain_objects_beside_tensors(tmp_path):
     checkpoint = {
         "epoch": 3,
         "best": -0.5,
@@ -152,7 +152,7 @@ def test_reads_plain_things_beside_the_tensors(tmp_path):
         assert_same(read(write(tmp_path, zip_file(checkpoint, protocol))), TENSORS)
 
 
-# Where the weights are in a checkpoint
+# The state dict in a checkpoint
 
 
 def one(value):
@@ -184,7 +184,7 @@ def test_finds_the_state_dict(tmp_path, checkpoint, expected):
         assert list(file) == (["w"] if expected else ["n_averaged", "w"])
 
 
-def test_a_prefix_of_some_names_is_part_of_them(tmp_path):
+def test_a_prefix_of_some_names_is_kept(tmp_path):
     tensors = {"module.w": tensor(np.array([1])), "w": tensor(np.array([2]))}
     assert list(read(write(tmp_path, zip_file(tensors)))) == ["module.w", "w"]
 
@@ -200,11 +200,11 @@ def test_a_prefix_of_some_names_is_part_of_them(tmp_path):
         ({"g": one(1), "d": one(2)}, "tensors in 'g' and 'd'; which are the weights is unknown"),
     ],
 )
-def test_says_what_there_is_where_no_weights_are(tmp_path, content, message):
+def test_errors_describe_files_without_weights(tmp_path, content, message):
     assert message in refusal(write(tmp_path, zip_file(content)))
 
 
-# The real torch
+# Files of the installed torch
 
 
 @pytest.fixture(scope="module")
@@ -295,7 +295,7 @@ def test_real_networks(tmp_path, torch, new):
 
 
 @pytest.mark.parity
-def test_real_tensors_that_are_not_read(tmp_path, torch):
+def test_refuses_other_real_tensors(tmp_path, torch):
     path = tmp_path / "net.pth"
     for value, message in (
         (torch.eye(3).to_sparse(), "holds a sparse tensor"),
@@ -309,7 +309,7 @@ def test_real_tensors_that_are_not_read(tmp_path, torch):
 
 
 @pytest.mark.parity
-def test_the_files_of_these_tests_are_files_of_torch(torch):
+def test_torch_reads_the_files_of_these_tests(torch):
     for make in FORMATS.values():
         loaded = torch.load(io.BytesIO(make(state_dict())))
         assert_same({name: tensor.numpy() for name, tensor in loaded.items()}, TENSORS)

@@ -1,4 +1,4 @@
-"""Files of PyTorch that are damaged, and files that are meant to harm."""
+"""Damaged and hostile files in PyTorch's formats."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from support.torch_files import (
 )
 from support.weights_files import WEIGHT, assert_same, damaged, read, read_or_refuse, refusal, write
 
-# Pickles that are meant to harm
+# Hostile pickles
 
 
 def reduce_of(module, name, argument):
@@ -73,7 +73,7 @@ def commands(victim):
 
 @pytest.fixture
 def extension():
-    """A process in which somebody gave `os.system` a number."""
+    """Register `os.system` as a pickle extension."""
     copyreg.add_extension(os.system.__module__, "system", 1)
     yield
     copyreg.remove_extension(os.system.__module__, "system", 1)
@@ -82,7 +82,7 @@ def extension():
 
 @both
 @pytest.mark.parametrize("what", commands("x"))
-def test_runs_nothing(tmp_path, form, what, extension):
+def test_executes_nothing(tmp_path, form, what, extension):
     victim = tmp_path / "victim"
     index = commands(victim)[what]
     if form == "zip":
@@ -95,13 +95,13 @@ def test_runs_nothing(tmp_path, form, what, extension):
 
 
 @pytest.mark.parametrize("what", ["os.system", "builtins.eval", "__builtin__.getattr", "EXT1"])
-def test_those_pickles_do_harm_elsewhere(tmp_path, what, extension):
+def test_python_executes_these_pickles(tmp_path, what, extension):
     victim = tmp_path / "victim"
     pickle.loads(commands(victim)[what])
     assert victim.exists()
 
 
-def test_what_to_do_about_a_foreign_class(tmp_path):
+def test_the_error_for_a_foreign_class_has_a_remedy(tmp_path):
     arguments = Call(Named("argparse", "Namespace"), ())
     message = refusal(write(tmp_path, zip_file({"state_dict": state_dict(), "args": arguments})))
     assert "asks for argparse.Namespace" in message
@@ -116,7 +116,7 @@ def test_what_to_do_about_a_foreign_class(tmp_path):
         ("_rebuild_meta_tensor_no_storage", "meta"),
     ],
 )
-def test_names_the_tensors_that_it_does_not_read(tmp_path, function, kind):
+def test_names_unsupported_tensors(tmp_path, function, kind):
     content = {"a": Call(Named("torch._utils", function), ())}
     message = refusal(write(tmp_path, zip_file(content)))
     assert f"holds a {kind} tensor (torch._utils.{function})" in message
@@ -167,7 +167,7 @@ DICT = b"ccollections\nOrderedDict\n"
     }.items(),
     ids=lambda item: item[0],
 )  # fmt: skip
-def test_bombs_do_not_go_off(tmp_path, code):
+def test_bombs_are_refused_in_little_memory(tmp_path, code):
     path = write(tmp_path, zip_of({"net/data.pkl": b"\x80\x02" + code[1]}))
     tracemalloc.start()
     refusal(path)
@@ -177,12 +177,12 @@ def test_bombs_do_not_go_off(tmp_path, code):
     assert not hasattr(OrderedDict, "x")
 
 
-def test_refuses_an_endless_index(tmp_path):
+def test_refuses_a_long_index(tmp_path):
     path = write(tmp_path, zip_of({"net/data.pkl": b"\x80\x02" + b"]" * (5 << 20)}))
     assert "an index of 5 MiB, too long for weights" in refusal(path)
 
 
-# Tensors that are not what they say
+# Tensors with wrong descriptions
 
 
 @both
@@ -212,7 +212,7 @@ def test_refuses_an_endless_index(tmp_path):
         ({"shape": None, "strides": None}, "is invalid"),
     ],
 )
-def test_never_reads_outside_of_a_storage(tmp_path, form, changes, message):
+def test_never_reads_outside_a_storage(tmp_path, form, changes, message):
     path = write(tmp_path, FORMATS[form]({"fine": tensor(WEIGHT), "a": tensor(WEIGHT, **changes)}))
     text = refusal(path)
     assert message in text
@@ -221,14 +221,14 @@ def test_never_reads_outside_of_a_storage(tmp_path, form, changes, message):
 
 @both
 @pytest.mark.parametrize("count", [0, 47, 49, 10**12])
-def test_a_storage_is_as_big_as_its_record(tmp_path, form, count):
+def test_storage_and_record_must_have_the_same_size(tmp_path, form, count):
     wrong = tensor(WEIGHT)
     wrong.storage.count = count
     message = refusal(write(tmp_path, FORMATS[form]({"a": wrong})))
     assert "storage" in message or "truncated" in message
 
 
-def test_a_record_is_as_big_as_the_index_says(tmp_path):
+def test_a_record_must_have_the_size_in_the_index(tmp_path):
     index, storages = dumps({"a": tensor(WEIGHT)}, view=(None,))
     storages[0].count = 47
     assert "the size of its record '0' is wrong" in refusal(
@@ -280,7 +280,7 @@ def test_refuses_two_entries_of_one_name(tmp_path):
 
 
 @pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
-def test_inflates_nothing(tmp_path, method):
+def test_decompresses_nothing(tmp_path, method):
     bomb = zip_entries({"a": tensor(np.zeros(1 << 20))})
     path = write(tmp_path, zip_of(bomb, compression=method))
     assert path.stat().st_size < 100_000
@@ -288,7 +288,7 @@ def test_inflates_nothing(tmp_path, method):
 
 
 def central(content: bytes, name: bytes) -> int:
-    """Where the table of contents speaks of an entry."""
+    """Return the offset of an entry in the central directory."""
     return content.rindex(b"PK\1\2", 0, content.rindex(name))
 
 
@@ -307,7 +307,7 @@ def patched(content: bytes, at: int, replacement: bytes) -> bytes:
         (10, b"\x63\0", "is compressed"),
     ],
 )
-def test_does_not_believe_the_table_of_contents(tmp_path, place, replacement, message):
+def test_wrong_values_in_the_directory_are_refused(tmp_path, place, replacement, message):
     content = zip_file(state_dict())
     at = central(content, b"net/data/0") + place
     assert message in refusal(write(tmp_path, patched(content, at, replacement)))
@@ -419,7 +419,7 @@ def test_reads_zip64_archives(tmp_path, monkeypatch):
     assert_same(read(write(tmp_path, content)), TENSORS)
 
 
-def test_notices_a_damaged_index(tmp_path):
+def test_a_damaged_index_is_detected(tmp_path):
     content = zip_file(state_dict())
     at = content.index(b"conv.weight")
     assert "a wrong checksum" in refusal(write(tmp_path, patched(content, at, b"C")))
@@ -454,7 +454,7 @@ def test_refuses_records_that_the_index_does_not_name(tmp_path):
 
 
 @both
-def test_truncation_is_noticed_wherever_it_is(tmp_path, form):
+def test_every_truncation_is_detected(tmp_path, form):
     content = FORMATS[form](state_dict())
     for size in [*range(0, len(content) - 1, 7), len(content) - 1]:
         refusal(write(tmp_path, content[:size]))
@@ -467,15 +467,15 @@ SOUND = {form: make({"state_dict": state_dict(SMALL)}) for form, make in FORMATS
 @both
 @settings(max_examples=150, deadline=None)
 @given(data=st.data())
-def test_random_damage_does_no_harm(tmp_path_factory, form, data):
+def test_random_damage_is_harmless(tmp_path_factory, form, data):
     content = data.draw(damaged(SOUND[form]))
     read_or_refuse(write(tmp_path_factory.mktemp("damaged"), content))
 
 
 @settings(max_examples=150, deadline=None)
 @given(data=st.data())
-def test_a_random_index_does_no_harm(tmp_path_factory, data):
-    """As above, behind the checksum of the index."""
+def test_a_randomly_damaged_index_is_harmless(tmp_path_factory, data):
+    """As above, with a valid checksum of the index."""
     entries = zip_entries({"state_dict": state_dict(SMALL)})
     index = bytearray(entries["net/data.pkl"])
     for _ in range(data.draw(st.integers(1, 4))):
