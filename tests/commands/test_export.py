@@ -42,8 +42,8 @@ def run(trained, tmp_path):
 
 
 @pytest.fixture(scope="module")
-def pictures(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("pictures")
+def image_files(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("image_files")
     images = load_dataset("synthetic").test_images[:2]
     for index, image in enumerate(images):
         Image.fromarray(image.squeeze()).save(folder / f"{index}.png")
@@ -129,11 +129,11 @@ def test_export_in_float16(script, run, capsys):
     assert about.params_dtype == "float16"
 
 
-def test_int8_export_is_calibrated_with_image_files(script, run, pictures, tmp_path, capsys):
-    folder = tmp_path / "pictures"
+def test_int8_export_is_calibrated_with_image_files(script, run, image_files, tmp_path, capsys):
+    folder = tmp_path / "image_files"
     folder.mkdir()
-    for picture in pictures:
-        shutil.copy(picture, folder)
+    for file in image_files:
+        shutil.copy(file, folder)
     options = ["--calibrate", str(folder), "--calibration-method", "entropy"]
     assert script("export").main([str(run), "--target", "int8", *options]) == 0
     assert "Calibrated with 3 images (entropy); " in capsys.readouterr().out
@@ -191,15 +191,15 @@ def test_export_refuses_an_invalid_shape(script, run, capsys):
     assert "invalid shape value: '1,x'" in capsys.readouterr().err
 
 
-def test_predict_from_a_run_equals_predict_from_its_export(script, run, pictures, capsys):
+def test_predict_from_a_run_equals_predict_from_its_export(script, run, image_files, capsys):
     assert script("export").main([str(run)]) == 0
     capsys.readouterr()
     predict = script("predict").main
     found = []
     for source in (run, run / "checkpoints" / "best", run / "export" / "densenet121"):
-        assert predict([str(source), *pictures, "--json", "--top", "3"]) == 0
+        assert predict([str(source), *image_files, "--json", "--top", "3"]) == 0
         found.append(json.loads(capsys.readouterr().out))
-    assert [item["image"] for item in found[0]] == pictures
+    assert [item["image"] for item in found[0]] == image_files
     for item, *others in zip(*found):
         assert len(item["labels"]) == len(item["probabilities"]) == 3
         assert all(other["labels"] == item["labels"] for other in others)
@@ -207,8 +207,8 @@ def test_predict_from_a_run_equals_predict_from_its_export(script, run, pictures
             assert other["probabilities"] == pytest.approx(item["probabilities"], abs=1e-5)
 
 
-def test_predict_equals_the_network_on_test_images(script, run, pictures, capsys):
-    assert script("predict").main([str(run), *pictures[:2], "--json", "--top", "99"]) == 0
+def test_predict_equals_the_network_on_test_images(script, run, image_files, capsys):
+    assert script("predict").main([str(run), *image_files[:2], "--json", "--top", "99"]) == 0
     found = json.loads(capsys.readouterr().out)
     checkpoint, data = load(run), load_dataset("synthetic")
     images = resize(data.test_images[:2], checkpoint.input_shape[2:])
@@ -224,14 +224,14 @@ def test_predict_equals_the_network_on_test_images(script, run, pictures, capsys
         np.testing.assert_allclose(got, row, atol=0.02)
 
 
-def test_predict_prints_a_table(script, run, pictures, capsys):
-    assert script("predict").main([str(run), *pictures, "--top", "2"]) == 0
+def test_predict_prints_a_table(script, run, image_files, capsys):
+    assert script("predict").main([str(run), *image_files, "--top", "2"]) == 0
     tables = capsys.readouterr().out.split("\n\n")
     assert len(tables) == 3
     names = load(run).class_names
-    for picture, table in zip(pictures, tables):
+    for file, table in zip(image_files, tables):
         head, *rows = table.strip("\n").splitlines()
-        assert head == picture
+        assert head == file
         assert len(rows) == 2
         for row in rows:
             label, probability = row.strip().rsplit(maxsplit=1)
@@ -240,10 +240,10 @@ def test_predict_prints_a_table(script, run, pictures, capsys):
         assert len({len(row) for row in rows}) == 1
 
 
-def test_predict_inverts(script, run, pictures, tmp_path, capsys):
-    Image.fromarray(255 - np.asarray(Image.open(pictures[0]))).save(tmp_path / "negative.png")
+def test_predict_inverts(script, run, image_files, tmp_path, capsys):
+    Image.fromarray(255 - np.asarray(Image.open(image_files[0]))).save(tmp_path / "negative.png")
     predict = script("predict").main
-    assert predict([str(run), pictures[0], "--json"]) == 0
+    assert predict([str(run), image_files[0], "--json"]) == 0
     (plain,) = json.loads(capsys.readouterr().out)
     assert predict([str(run), str(tmp_path / "negative.png"), "--json", "--invert"]) == 0
     (inverted,) = json.loads(capsys.readouterr().out)
@@ -251,38 +251,38 @@ def test_predict_inverts(script, run, pictures, tmp_path, capsys):
     assert inverted["probabilities"] == plain["probabilities"]
 
 
-def test_predict_refuses_in_one_line(script, run, pictures, tmp_path, capsys):
+def test_predict_refuses_in_one_line(script, run, image_files, tmp_path, capsys):
     broken = tmp_path / "broken.png"
-    broken.write_bytes(b"no picture")
+    broken.write_bytes(b"no image")
     predict = script("predict").main
-    assert str(broken) in refused(predict, [run, pictures[0], broken], capsys)
+    assert str(broken) in refused(predict, [run, image_files[0], broken], capsys)
     assert "nowhere.png" in refused(predict, [run, tmp_path / "nowhere.png"], capsys)
-    assert "top (=0)" in refused(predict, [run, pictures[0], "--top", "0"], capsys)
+    assert "top (=0)" in refused(predict, [run, image_files[0], "--top", "0"], capsys)
     (tmp_path / "empty").mkdir()
-    assert "holds no checkpoint" in refused(predict, [tmp_path / "empty", pictures[0]], capsys)
-    assert "is not an export" in refused(predict, [tmp_path / "nothing", pictures[0]], capsys)
+    assert "holds no checkpoint" in refused(predict, [tmp_path / "empty", image_files[0]], capsys)
+    assert "is not an export" in refused(predict, [tmp_path / "nothing", image_files[0]], capsys)
 
 
-def test_predict_refuses_incomplete_exports(script, run, pictures, tmp_path, capsys):
+def test_predict_refuses_incomplete_exports(script, run, image_files, tmp_path, capsys):
     predict, net = script("predict").main, load(run).network()
     bare = gluondense.export(net, tmp_path / "bare", (1, 3, 12, 12))
-    assert "without mean and std" in refused(predict, [bare.prefix, pictures[0]], capsys)
+    assert "without mean and std" in refused(predict, [bare.prefix, image_files[0]], capsys)
     bare.params.unlink()
-    assert "bare-0000.params" in refused(predict, [bare.prefix, pictures[0]], capsys)
+    assert "bare-0000.params" in refused(predict, [bare.prefix, image_files[0]], capsys)
 
     fields = {**CONFIG.model.args, "classes": 5}
     maps = gluondense.get_model("densenet121", features_only=True, **fields)
     maps.initialize()
     numbers = {"mean": [0.5] * 3, "std": [0.5] * 3}
     files = gluondense.export(maps, tmp_path / "maps", (1, 3, 12, 12), **numbers)
-    assert "gives features" in refused(predict, [files.prefix, pictures[0]], capsys)
+    assert "gives features" in refused(predict, [files.prefix, image_files[0]], capsys)
 
 
-def test_predict_without_labels_prints_indices(script, run, pictures, tmp_path, capsys):
+def test_predict_without_labels_prints_indices(script, run, image_files, tmp_path, capsys):
     numbers = {"mean": [0.5] * 3, "std": [0.5] * 3}
     net = load(run).network()
     files = gluondense.export(net, tmp_path / "net", (1, 3, 12, 12), **numbers)
-    assert script("predict").main([str(files.metadata), pictures[0], "--json"]) == 0
+    assert script("predict").main([str(files.metadata), image_files[0], "--json"]) == 0
     (item,) = json.loads(capsys.readouterr().out)
     assert set(item["labels"]) <= {str(number) for number in range(5)}
 
@@ -297,14 +297,14 @@ def test_scripts_run_as_processes_without_a_traceback(root, tmp_path):
         assert done.stderr.count("\n") == 1
 
 
-def test_onnx_models_are_exported_and_predict(script, run, pictures, capsys):
+def test_onnx_models_are_exported_and_predict(script, run, image_files, capsys):
     pytest.importorskip("onnx")
     pytest.importorskip("onnxruntime")
     assert script("export").main([str(run), "--target", "onnx"]) == 0
     assert "onnxruntime.InferenceSession('" in capsys.readouterr().out
     answers = []
     for model in (run, run / "export" / "densenet121.onnx"):
-        assert script("predict").main([str(model), *pictures, "--json"]) == 0
+        assert script("predict").main([str(model), *image_files, "--json"]) == 0
         answers.append(json.loads(capsys.readouterr().out))
     for one, other in zip(*answers):
         assert one["labels"] == other["labels"]

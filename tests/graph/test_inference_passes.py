@@ -32,7 +32,7 @@ NETWORKS = {
 }
 # Number of nodes that each pass changes.
 CHANGES = {
-    # 6 layers with a dropout behind both convolutions, 2 transitions with one; and the detour.
+    # 6 layers with dropout after both convolutions, 2 transitions with one; and blocks.concat.
     ("dropout", "remove_identities"): 6 * 2 + 2 + 1,
     # Widths 32 44 | 28 40 52 | 32: four of six begin with no multiple of 16.
     ("odd", "remove_identities"): 4,
@@ -52,7 +52,7 @@ CHANGES = {
     ("tutorial", "pool_first"): 3,
     # The stem's, and one a layer.
     ("densenet", "fold_batch_norms"): 1 + 6,
-    # T stands behind a concatenation, U too.
+    # T and U follow a concatenation.
     ("csp_both", "fold_batch_norms"): 1 + 6,
     # No bottleneck, no BN-ReLU in the stem.
     ("cifar", "fold_batch_norms"): 0,

@@ -199,13 +199,13 @@ def _reshape(to: Writer, node: Node, x: str) -> str:
 
 
 def _reshape_like(to: Writer, node: Node, x: str, like: str) -> str:
-    ends = {
+    sides = {
         side: (node.value(f"{side}_begin", 0) or 0, node.value(f"{side}_end", END) or END)
         for side in ("lhs", "rhs")
     }
-    begin, end = ends["lhs"]
+    begin, end = sides["lhs"]
     before, after = _shape(to, node, x, 0, begin), _shape(to, node, x, end)
-    return _reshape_to(to, node, x, [before, _shape(to, node, like, *ends["rhs"]), after])
+    return _reshape_to(to, node, x, [before, _shape(to, node, like, *sides["rhs"]), after])
 
 
 def _transpose(to: Writer, node: Node, x: str) -> str:

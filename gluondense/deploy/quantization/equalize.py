@@ -123,9 +123,9 @@ def equalize_channels(graph: Graph, ranges: Mapping[str, Range]) -> dict[str, tu
     """
     equalizer = _Equalizer(graph, ranges)
     chosen = [node for node in graph.operators() if equalizer.is_eligible(node)]
-    ends = {id(equalizer.end(node)) for node in chosen}
+    rescaled = {id(equalizer.output_node(node)) for node in chosen}
     for conv in chosen:
-        equalizer.rescale(conv, ends)
+        equalizer.rescale(conv, rescaled)
     for affine in graph.operators():
         if is_affine(affine):
             equalizer.invert(affine)
@@ -142,7 +142,7 @@ class _Equalizer:
         self.affines: dict[int, tuple[np.ndarray, np.ndarray]] = {}
         self.new_ranges: dict[str, tuple[float, float]] = {}
 
-    def end(self, conv: Node) -> Node:
+    def output_node(self, conv: Node) -> Node:
         """Return the ReLU that follows a convolution, or the convolution."""
         readers = self.readers[id(conv)]
         only_relu = len(readers) == 1 and readers[0].is_like("Activation", act_type="relu")
@@ -150,7 +150,7 @@ class _Equalizer:
 
     def is_eligible(self, node: Node) -> bool:
         is_conv = node.op == "Convolution" and not is_affine(node)
-        return is_conv and self._is_inverted(self.end(node))
+        return is_conv and self._is_inverted(self.output_node(node))
 
     def _is_inverted(self, node: Node) -> bool:
         """Return whether all readers of a node can invert a rescaling of its channels."""
@@ -162,41 +162,41 @@ class _Equalizer:
             for reader in readers
         )
 
-    def rescale(self, conv: Node, ends: set[int]) -> None:
+    def rescale(self, conv: Node, rescaled: set[int]) -> None:
         """Divide the channels of a convolution by their ranges, after a shift to zero."""
-        end = self.end(conv)
-        found = self.ranges[tensor_name(end)]
-        others = self._ranges_of_other_parts(end, ends)
+        output = self.output_node(conv)
+        found = self.ranges[tensor_name(output)]
+        others = self._ranges_of_other_parts(output, rescaled)
         if others:
             top = max(others)
             low = np.zeros_like(found.channel_low)
             scale = np.maximum(-found.channel_low, found.channel_high) / top
         else:
             top = 1.0
-            low = found.channel_low if end is conv else np.zeros_like(found.channel_low)
+            low = found.channel_low if output is conv else np.zeros_like(found.channel_low)
             scale = found.channel_high - low
         scale = np.where(scale > 0, scale, 1).astype(np.float32)
         weight = self.graph.array(conv, 1)
         bias = self.graph.array(conv, 2) if len(conv.inputs) > 2 else np.float32(0)
         set_weights(self.graph, conv, (weight.T / scale).T, (bias - low) / scale)
-        if end is conv and not others:
-            end = Node("Activation", f"{conv.name}_positive", {"act_type": "relu"}, [(conv, 0)])
-            self.graph.replace(conv, end)
-        self.affines[id(end)] = scale, low
-        signed = bool(others) and end is conv
-        self.new_ranges[tensor_name(end)] = (-top if signed else 0.0, top)
+        if output is conv and not others:
+            output = Node("Activation", f"{conv.name}_positive", {"act_type": "relu"}, [(conv, 0)])
+            self.graph.replace(conv, output)
+        self.affines[id(output)] = scale, low
+        signed = bool(others) and output is conv
+        self.new_ranges[tensor_name(output)] = (-top if signed else 0.0, top)
 
-    def _ranges_of_other_parts(self, node: Node, ends: set[int]) -> list[float]:
+    def _ranges_of_other_parts(self, node: Node, rescaled: set[int]) -> list[float]:
         """Return the largest values of the concatenated parts that cannot be rescaled."""
         largest = []
         for reader in self.readers[id(node)]:
             if reader.op == "Concat":
                 for part, output in _concatenated_parts(reader):
-                    if id(part) not in ends and id(part) not in self.affines:
+                    if id(part) not in rescaled and id(part) not in self.affines:
                         found = self._range(part, output)
                         largest.append(max(-found.low, found.high))
             if _keeps_channels(reader):
-                largest += self._ranges_of_other_parts(reader, ends)
+                largest += self._ranges_of_other_parts(reader, rescaled)
         return [value for value in largest if value > 0]
 
     def _range(self, node: Node, output: int) -> Range:

@@ -138,7 +138,7 @@ def _check_members(members: list[Member]) -> dict[str, Member]:
     for member in members:
         name = member.name
         if not _is_inside(name):
-            raise ValueError(f"its member {name!r} would lie outside of the folder.")
+            raise ValueError(f"its member {name!r} would be outside of the folder.")
         if not member.plain:
             raise ValueError(f"its member {name!r} is a link or a device, not a file.")
         if name in known:

@@ -84,7 +84,7 @@ OPERATORS = {
     "sigmoid": mx.sym.sigmoid(DATA),
     "elu": mx.sym.LeakyReLU(DATA, act_type="elu", slope=0.3),
     "softplus": mx.sym.Activation(DATA, act_type="softrelu"),
-    "cut from behind": mx.sym.slice_axis(DATA, axis=-1, begin=-3, end=None),
+    "negative slice": mx.sym.slice_axis(DATA, axis=-1, begin=-3, end=None),
     "reversed axes": mx.sym.transpose(DATA),
     "whole numbers": mx.sym.Cast(mx.sym.Cast(DATA, dtype="int32"), dtype="float32"),
     "folded": mx.sym.Reshape(DATA, shape=(0, 2, -1)),

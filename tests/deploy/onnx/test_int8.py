@@ -95,7 +95,7 @@ def test_weights_are_int8_with_a_scale_per_filter(tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["densenet121", "csp_densenet121", "csp_resnext50", "dpn68"])
 def test_whole_networks(name, tmp_path):
-    # With the size that is served: behind five halvings, 32 pixels would be a single one.
+    # Five strides of 2 would leave a single pixel of 32.
     net, files = exported(tmp_path, name, {}, side=64, count=32)
     x = mx.nd.array(images(count=2, side=64, seed=1))
     assert off(load_exported(files.prefix)(x).asnumpy(), net(x).asnumpy()) < 0.1

@@ -158,12 +158,12 @@ def test_invalid_arguments_of_collect_ranges(changes, words):
 def folder(tmp_path, random):
     """Seven images in two folders, and a text file."""
     for number in range(7):
-        place = tmp_path / "pictures" / ("a" if number < 3 else "b")
-        place.mkdir(parents=True, exist_ok=True)
+        path = tmp_path / "images" / ("a" if number < 3 else "b")
+        path.mkdir(parents=True, exist_ok=True)
         pixels = random.integers(0, 256, (20, 16, 3)).astype("uint8")
-        Image.fromarray(pixels).save(place / f"{number}.png")
-    (tmp_path / "pictures" / "notes.txt").write_text("no picture")
-    return tmp_path / "pictures"
+        Image.fromarray(pixels).save(path / f"{number}.png")
+    (tmp_path / "images" / "notes.txt").write_text("no image")
+    return tmp_path / "images"
 
 
 def write_records(folder, path, indexed=True):

@@ -176,7 +176,7 @@ def test_small_filters_keep_their_precision():
     wanted = net(mx.nd.array(x)).asnumpy()
     symbol = trace(net)
     params = {key: value.data().asnumpy() for key, value in net.collect_params().items()}
-    # The convolution's output has one scale, so each filter is looked at by itself.
+    # The convolution's output has one scale, so each filter is compared separately.
     calibration = Calibration(x).read(x.shape, None, None)
     lowered = TARGETS["int8"].lower(symbol, params, x.shape, calibration)
     got = as_block(mx.sym.load_json(lowered.graph), lowered.params)(mx.nd.array(x)).asnumpy()

@@ -57,7 +57,7 @@ def rewritten(path, goal, change):
     return goal
 
 
-def picture(seed: int = 0, size=(40, 50), kind: str = "PNG") -> bytes:
+def image_bytes(seed: int = 0, size=(40, 50), kind: str = "PNG") -> bytes:
     pixels = np.random.default_rng(seed).integers(0, 256, (*size, 3)).astype("uint8")
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, kind)
@@ -128,8 +128,8 @@ class Context:
 
 Context = Context()
 assert mms_service.handle(None, Context) == []
-pictures = [pathlib.Path(name).read_bytes() for name in sys.argv[1:]]
-for answer in mms_service.handle([{"body": bytearray(data)} for data in pictures], Context):
+paths = [pathlib.Path(name).read_bytes() for name in sys.argv[1:]]
+for answer in mms_service.handle([{"body": bytearray(data)} for data in paths], Context):
     print(answer)
 assert Context.get_response_content_type(0) == "application/json"
 assert "gluondense" not in sys.modules
@@ -157,12 +157,12 @@ def test_service_without_gluondense_answers_as_predict(variant, target, options,
     folder = tmp_path / "served"
     with zipfile.ZipFile(archive(files.prefix, tmp_path / "model.mar")) as packed:
         packed.extractall(folder)
-    pictures = []
+    paths = []
     for number in range(3):
-        pictures.append(tmp_path / f"{number}.png")
-        pictures[-1].write_bytes(picture(number))
-    (tmp_path / "broken.png").write_bytes(picture()[:500])
-    command = [sys.executable, "-c", SERVER, *pictures[:2], tmp_path / "broken.png", pictures[2]]
+        paths.append(tmp_path / f"{number}.png")
+        paths[-1].write_bytes(image_bytes(number))
+    (tmp_path / "broken.png").write_bytes(image_bytes()[:500])
+    command = [sys.executable, "-c", SERVER, *paths[:2], tmp_path / "broken.png", paths[2]]
     environment = {**os.environ, "PYTHONPATH": ""}
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -175,7 +175,7 @@ def test_service_without_gluondense_answers_as_predict(variant, target, options,
     assert refused["code"] == 400
     assert "truncated" in refused["message"]
     block = gluondense.load_exported(files.prefix)
-    expected = predict(block, pictures, SHAPE, MEAN, STD, NAMES)
+    expected = predict(block, paths, SHAPE, MEAN, STD, NAMES)
     for text, wanted in zip(answers, expected):
         found = json.loads(text)
         assert [row["class"] for row in found] == list(wanted.labels)
@@ -253,7 +253,7 @@ def test_refuses_members_outside_the_folder(exported, tmp_path, name, ending):
             about = tarfile.TarInfo(name)
             packed.addfile(about, io.BytesIO())
     (tmp_path / "to").mkdir()
-    with pytest.raises(ValueError, match="would lie outside of the folder"):
+    with pytest.raises(ValueError, match="would be outside of the folder"):
         unpack(path, tmp_path / "to")
     assert not list((tmp_path / "to").iterdir())
     assert not list(tmp_path.rglob("*evil*"))

@@ -45,13 +45,13 @@ MODELS = {
 
 
 @pytest.fixture(scope="module")
-def pictures(tmp_path_factory):
+def image_files(tmp_path_factory):
     """Photographs of the shared folder, if it exists, or generated images."""
     shared = Path(os.environ.get("GLUONDENSE_SHARED", ROOT.parent / "shared"))
     found = sorted((shared / "data" / "imagenet-sample").rglob("*.JPEG"))[:24]
     if found:
         return found
-    folder, random = tmp_path_factory.mktemp("pictures"), np.random.default_rng(0)
+    folder, random = tmp_path_factory.mktemp("image_files"), np.random.default_rng(0)
     for number in range(24):
         small = random.integers(0, 256, (9, 12, 3)).astype("uint8")
         found.append(folder / f"{number}.jpg")
@@ -110,21 +110,21 @@ def assert_same(found, wanted):
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_answers_under_load_equal_those_in_process(server, store, pictures, name):
-    data = [file.read_bytes() for file in pictures]
+def test_answers_under_load_equal_those_in_process(server, store, image_files, name):
+    data = [file.read_bytes() for file in image_files]
     load = put_under_load(server.inference, f"/predictions/{name}", data, clients=8, seconds=3)
     assert not load.failures
     assert len(load.latencies) > 8
     assert load.percentile(99) >= load.percentile(50) > 0
-    for picture, wanted in zip(data[:8], in_process(store, name, pictures[:8])):
-        answer = server.predict(name, picture)
+    for image, wanted in zip(data[:8], in_process(store, name, image_files[:8])):
+        answer = server.predict(name, image)
         assert (answer.status, answer.content_type) == (200, "application/json")
         assert_same(answer.json(), wanted)
 
 
-def test_batches_were_formed_and_no_worker_died(server, pictures):
+def test_batches_were_formed_and_no_worker_died(server, image_files):
     """The server's log lists the requests of each batch."""
-    data = [file.read_bytes() for file in pictures]
+    data = [file.read_bytes() for file in image_files]
     data = [*data, b"garbage"]  # whose answers have another length
     load = put_under_load(server.inference, "/predictions/densenet", data, clients=8, seconds=8)
     assert load.latencies
@@ -138,13 +138,13 @@ def test_batches_were_formed_and_no_worker_died(server, pictures):
 
 @pytest.mark.parametrize("way", [["-T", "{}"], ["-F", "data=@{}"], ["-F", "any=@{}"]])
 @pytest.mark.parametrize("name", ["densenet", "csp_densenet", "csp_resnet", "dpn"])
-def test_curl(server, store, pictures, way, name):
+def test_curl(server, store, image_files, way, name):
     if not shutil.which("curl"):
         pytest.skip("there is no curl")
     command = ["curl", "-sf", f"http://{server.inference}/predictions/{name}"]
-    command += [part.format(pictures[0]) for part in way]
+    command += [part.format(image_files[0]) for part in way]
     done = subprocess.run(command, capture_output=True, check=True)
-    (wanted,) = in_process(store, name, pictures[:1])
+    (wanted,) = in_process(store, name, image_files[:1])
     assert_same(json.loads(done.stdout), wanted)
     if "-F" in way:
         top = subprocess.run([*command, "-F", "top=2"], capture_output=True, check=True)
@@ -177,17 +177,17 @@ def garbage(jpeg: bytes):
     }
 
 
-def test_invalid_requests_get_a_reason_and_affect_no_others(server, store, pictures):
-    data = pictures[0].read_bytes()
+def test_invalid_requests_get_a_reason_and_affect_no_others(server, store, image_files):
+    data = image_files[0].read_bytes()
     jpeg = io.BytesIO()
-    Image.open(pictures[0]).convert("RGB").save(jpeg, "JPEG")
+    Image.open(image_files[0]).convert("RGB").save(jpeg, "JPEG")
     for body, headers, status, words in garbage(jpeg.getvalue()).values():
         answer = server.predict("densenet", body, headers)
         assert answer.status == status
         content = answer.json()
         assert content["code"] == status
         assert words in content["message"]
-    (wanted,) = in_process(store, "densenet", pictures[:1])
+    (wanted,) = in_process(store, "densenet", image_files[:1])
     assert_same(server.predict("densenet", data).json(), wanted)
     log = server.log.read_text()
     assert "Worker died" not in log
@@ -201,12 +201,12 @@ def test_workers_have_all_cores(server):
         assert f"{name}: target {target} on cpu(0), {usable_cores()} threads" in log
 
 
-def test_the_five_commands_of_the_page(root, tmp_path, pictures):
+def test_the_five_commands_of_the_page(root, tmp_path, image_files):
     page = (root / "docs" / "serving.md").read_text(encoding="utf-8")
     commands = page.split("```sh\n")[1].split("```")[0]
     assert len(commands.splitlines()) == 5
     fit(CONFIG, tmp_path / "runs" / "first", progress=False)
-    Image.open(pictures[0]).save(tmp_path / "image.png")
+    Image.open(image_files[0]).save(tmp_path / "image.png")
     inference, management = free_ports(2)
     (tmp_path / "config.properties").write_text(
         f"inference_address=http://127.0.0.1:{inference}\n"
