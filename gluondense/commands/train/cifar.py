@@ -32,28 +32,18 @@ def _parser() -> Parser:
 
 
 def make_config(args: argparse.Namespace) -> tuple[TrainConfig, str]:
-    """Return the configuration and the run's folder.
-
-    Raises
-    ------
-    ValueError
-        If the flags contradict each other or a value is invalid.
-    """
-    config, out = common.open_run(args, CIFAR_RECIPES, "c10+")
-    config = config.with_fields(**common.given_fields(args, config))
-    if args.model is not None:
-        config = config.with_fields(model=_full_name(args.model, config.data.dataset))
-    config = common.with_model_args(config, args)
+    """Return the configuration and the run's folder, see :func:`common.make_config`."""
+    config, out = common.make_config(args, CIFAR_RECIPES, "c10+", _with_model)
     if args.drop_rate is not None:
         config = config.with_fields(model_args={**config.model.args, "dropout": args.drop_rate})
     return config, out
 
 
-def _full_name(name: str, dataset: str) -> str:
-    """Return the name of a model whose suffix, the data set, may be omitted."""
+def _with_model(config: TrainConfig, name: str) -> TrainConfig:
+    """Change the model, from whose name the data set may be omitted; its fields stay."""
     from ...models.registry import get_spec, list_models
 
-    full = f"{name}_{dataset}"
+    full = f"{name}_{config.data.dataset}"
     found = full if full in list_models() else name
     get_spec(found)
-    return found
+    return config.with_fields(model=found)

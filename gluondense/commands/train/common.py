@@ -19,6 +19,7 @@ from ..arguments import Parser
 if TYPE_CHECKING:
     from ...training.run import RunResult
 
+Fields = dict[str, Any]  # by unique name
 NOT_FLAGS = {"model", "model_args", "recipe"}  # fields that make_parser adds by hand or not at all
 
 
@@ -45,6 +46,7 @@ def make_parser(
         Other help texts of fields, by name.
     """
     parser = Parser(
+        usage="%(prog)s [flags]",
         description=description,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog=f"Defaults are those of the recipe {default}; another recipe has others.",
@@ -106,16 +108,45 @@ def main(
         return 2
 
 
-def open_run(
-    args: argparse.Namespace, recipes: Mapping[str, TrainConfig], default: str
+def make_config(
+    args: argparse.Namespace,
+    recipes: Mapping[str, TrainConfig],
+    default: str,
+    with_model: Callable[[TrainConfig, str], TrainConfig] = TrainConfig.with_model,
+    derive: Callable[[argparse.Namespace, TrainConfig, Fields], Fields] = lambda *_: {},
 ) -> tuple[TrainConfig, str]:
-    """Return the configuration of the run to resume, or that of the recipe, and the run's folder.
+    """Return the configuration that the flags describe, and the run's folder.
+
+    Parameters
+    ----------
+    args
+        Parsed flags.
+    recipes, default
+        As for :func:`make_parser`.
+    with_model
+        Returns a configuration with the model of ``--model``.
+    derive
+        Returns further fields, given flags, recipe and the fields that flags set.
 
     Raises
     ------
     ValueError
-        If there is no run to resume, or it follows another recipe than ``--recipe``.
+        If there is no run to resume, flags contradict each other, or a value is invalid.
     """
+    config, out = _open_run(args, recipes, default)
+    given = _given_fields(args, config)
+    config = config.with_fields(**{**given, **derive(args, config, given)})
+    if args.model is not None:
+        config = with_model(config, args.model)
+    if args.set:
+        config = config.with_fields(model_args={**config.model.args, **dict(args.set)})
+    return config, out
+
+
+def _open_run(
+    args: argparse.Namespace, recipes: Mapping[str, TrainConfig], default: str
+) -> tuple[TrainConfig, str]:
+    """Return the configuration of the run to resume, or that of the recipe, and the folder."""
     if args.resume is None:
         config = recipes[args.recipe or default]
         return config, args.out or f"runs/{args.model or config.model.name}-{config.recipe}"
@@ -130,14 +161,8 @@ def open_run(
     return config, out
 
 
-def given_fields(args: argparse.Namespace, config: TrainConfig) -> dict[str, Any]:
-    """Return the fields that flags set, by unique name, without those of the model.
-
-    Raises
-    ------
-    ValueError
-        If ``--num-gpus`` is negative.
-    """
+def _given_fields(args: argparse.Namespace, config: TrainConfig) -> Fields:
+    """Return the fields that flags set, by unique name, without those of the model."""
     flags = vars(args)
     given = {
         name: flags[name]
@@ -158,12 +183,6 @@ def given_fields(args: argparse.Namespace, config: TrainConfig) -> dict[str, Any
     if drops is not None:
         given["lr_steps"] = tuple(epoch / epochs for epoch in drops)
     return given
-
-
-def with_model_args(config: TrainConfig, args: argparse.Namespace) -> TrainConfig:
-    """Apply ``--set`` to a configuration."""
-    fields = dict(args.set)
-    return config.with_fields(model_args={**config.model.args, **fields}) if fields else config
 
 
 def _train(config: TrainConfig, out: str, resume: bool, progress: bool) -> int:

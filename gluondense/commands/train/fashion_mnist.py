@@ -34,18 +34,8 @@ def _parser() -> Parser:
 
 
 def make_config(args: argparse.Namespace) -> tuple[TrainConfig, str]:
-    """Return the configuration and the run's folder.
-
-    Raises
-    ------
-    ValueError
-        If the flags contradict each other or a value is invalid.
-    """
-    config, out = common.open_run(args, RECIPES, "default")
-    config = config.with_fields(**common.given_fields(args, config))
-    if args.model is not None:
-        config = config.with_model(args.model)
-    config = common.with_model_args(config, args)
+    """Return the configuration and the run's folder, see :func:`common.make_config`."""
+    config, out = common.make_config(args, RECIPES, "default")
     return (_available(config) if args.fallback_digits else config), out
 
 

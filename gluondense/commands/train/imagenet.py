@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any, Optional
+from typing import Optional
 
 from ...training.config import TrainConfig
 from ...training.distributed.rank import launched_world_size
@@ -38,42 +38,27 @@ def _parser() -> Parser:
 
 
 def make_config(args: argparse.Namespace) -> tuple[TrainConfig, str]:
-    """Return the configuration and the run's folder.
-
-    Raises
-    ------
-    ValueError
-        If the flags contradict each other or a value is invalid.
-    """
-    config, out = common.open_run(args, IMAGENET_RECIPES, "densenet")
-    given = common.given_fields(args, config)
-    given = {**_record_files(args), **given}
-    given.update(_scaled(args, config, given))
-    config = config.with_fields(**given)
-    if args.model is not None:
-        config = config.with_model(args.model)
-    return common.with_model_args(config, args), out
+    """Return the configuration and the run's folder, see :func:`common.make_config`."""
+    return common.make_config(args, IMAGENET_RECIPES, "densenet", derive=_derive)
 
 
-def _record_files(args: argparse.Namespace) -> dict[str, Any]:
-    if not args.use_rec:
-        return {}
-    if args.data_dir is None:
-        raise ValueError("--use-rec reads DATA_DIR/rec/train.rec and val.rec: give --data-dir.")
-    folder = Path(args.data_dir) / "rec"
-    return {f"rec_{part}": str(folder / f"{part}.rec") for part in ("train", "val")}
-
-
-def _scaled(args: argparse.Namespace, config: TrainConfig, given: dict[str, Any]) -> dict[str, Any]:
-    """Return the total batch size and the learning rate for it."""
+def _derive(args: argparse.Namespace, config: TrainConfig, given: common.Fields) -> common.Fields:
+    """Return the record files of ``--use-rec``, the total batch size and its learning rate."""
+    fields: common.Fields = {}
+    if args.use_rec:
+        if args.data_dir is None:
+            raise ValueError("--use-rec reads DATA_DIR/rec/train.rec and val.rec: give --data-dir.")
+        for part in ("train", "val"):
+            fields[f"rec_{part}"] = str(Path(args.data_dir) / "rec" / f"{part}.rec")
     if args.lr is None and args.batch_size is None:
-        return {}
-    size, lr = config.data.batch_size, args.lr
+        return fields
+    size = config.data.batch_size
     if args.batch_size is not None:
         devices = max(1, len(given.get("gpus", config.runtime.gpus)))
         size = args.batch_size * devices * launched_world_size()
-    if args.no_lr_scaling:
-        return {"batch_size": size, "lr": config.optimizer.lr if lr is None else lr}
     base = IMAGENET_RECIPES[config.recipe]
-    lr = base.optimizer.lr if lr is None else lr
-    return {"batch_size": size, "lr": lr * size / base.data.batch_size}
+    if args.no_lr_scaling:
+        lr = config.optimizer.lr if args.lr is None else args.lr
+    else:
+        lr = (base.optimizer.lr if args.lr is None else args.lr) * size / base.data.batch_size
+    return {**fields, "batch_size": size, "lr": lr}

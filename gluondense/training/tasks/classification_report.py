@@ -17,15 +17,7 @@ IMAGES = 24  # images of each gallery
 def report_arrays(
     predictions: Predictions, images: Callable[[np.ndarray], np.ndarray]
 ) -> dict[str, np.ndarray]:
-    """Return the predictions, and the first and the worst classified images.
-
-    Parameters
-    ----------
-    predictions
-        Predictions for the whole test set.
-    images
-        Function from indices of test images to the images, uint8 (n, H, W, C).
-    """
+    """Return all predictions, the first test images, and those of the most confident mistakes."""
     worst = predictions.misclassified()[:IMAGES]
     first = np.arange(min(IMAGES, len(predictions.labels)))
     galleries = {"first_images": images(first), "worst": worst, "worst_images": images(worst)}
