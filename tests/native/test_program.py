@@ -174,8 +174,8 @@ def test_too_small_images_are_refused_by_the_operator(tmp_path):
         block(mx.nd.zeros((1, 3, 4, 4))).asnumpy()
 
 
-# A program that is right, and harm that is done to it: one row a rule of src/validate.cc.
-RIGHT = """gluondense format=1 blob=4096 bytes=4096
+# A valid program, and edits that make it invalid: a row for each rule of parse.cc and validate.cc.
+VALID = """gluondense format=1 blob=4096 bytes=4096
 map channels=3 border=1
 map channels=4
 map channels=4 bytes=1
@@ -185,7 +185,18 @@ conv in=0,0,3 out=1,0,4 kernel=3,3 pad=1,1 blocks=1 block_in=3 block_out=4 weigh
 pool in=1,0,4 out=1,0,4 kernel=2,2 stride=2,2
 store in=1,0,4 output=0 flat=0
 """
-HARM = [
+POOL = "pool in=1,0,4 out=1,0,4 kernel=2,2 stride=2,2"
+INVALID = [
+    ("output=0", "output=0 output=0", "repeats a word"),
+    ("pad=1,1", "pad=1,1,1", "pad has too many numbers"),
+    # Words of another kind of step, which were read all the same: issue 18, point 20.
+    ("load out=0,0,3", "load in=3,0,4 out=0,0,3", "'load' has no word 'in'"),
+    ("store in=1,0,4", "store out=9,0,4 in=1,0,4", "'store' has no word 'out'"),
+    ("pool in=1,0,4", "pool output=1 in=1,0,4", "'pool' has no word 'output'"),
+    ("map channels=3", "map weight=0 channels=3", "'map' has no word 'weight'"),
+    # Arrays of another data type.
+    ("weight=0", "weight=0 out_scale=0 out_shift=0", "array for maps of another data type"),
+    ("store in=1,0,4", "store scale=0 shift=0 in=1,0,4", "array for maps of another data type"),
     ("format=1", "format=2", "another format"),
     ("blob=4096", "blob=1e300", "negative, broken or too large"),
     ("channels=3", "channels=x", "'channels=x' is not name=numbers"),
@@ -195,9 +206,9 @@ HARM = [
     ("channels=3", "channels=-3", "negative, broken or too large"),
     ("channels=3", "channels=2.5", "negative, broken or too large"),
     ("border=1", "border=1073741824", "too large"),
-    ("border=1", "border=100", "border is too wide"),
+    ("border=1", "border=100", "padding is too wide"),
     ("channels=4 bytes=1 edge=0", "channels=4 bytes=1 edge=4096", "bytes beyond"),
-    ("channels=4 bytes=1 edge=0", "channels=4 edge=0", "only bytes have an edge"),
+    ("channels=4 bytes=1 edge=0", "channels=4 edge=0", "only maps of bytes have padding values"),
     ("load out=0,0,3", "dance out=0,0,3", "no step 'dance'"),
     ("load out=0,0,3", "load", "lacks a map"),
     ("load out=0,0,3", "load out=0,0", "out has too few numbers"),
@@ -207,32 +218,32 @@ HARM = [
     ("load out=0,0,3", "load out=2,0,4", "beyond the blob"),
     ("conv in=0,0,3", "conv", "lacks a map"),
     ("conv in=0,0,3", "conv in=1,0,3", "no step before it has written"),
-    ("in=0,0,3 out=1,0,4", "in=0,0,3 out=2,0,4", "of different kinds"),
+    ("in=0,0,3 out=1,0,4", "in=0,0,3 out=2,0,4", "different data types"),
     ("in=0,0,3 out=1,0,4", "in=0,0,3 add=0,0,3 out=1,0,4", "different numbers of channels"),
     ("kernel=3,3", "kernel=0,3", "kernel or stride is 0"),
     ("kernel=3,3", "kernel=3,3 stride=0,1", "kernel or stride is 0"),
     ("kernel=3,3", "kernel=99,99", "kernel is too large"),
-    ("pad=1,1", "pad=2,2", "looks beyond the border"),
+    ("pad=1,1", "pad=2,2", "reads beyond the padding"),
     ("pad=1,1", "pad=1,1 slope=2", "slope is above 1"),
     ("pad=1,1", "pad=1,1 scale=0 shift=0", "only a 1x1 convolution has a prologue"),
     ("block_out=4", "block_out=64", "empty or too wide"),
     ("blocks=1", "blocks=2", "not those of its channels"),
     ("block_in=3", "block_in=4", "not those of its channels"),
-    ("block_in=3", "block_in=3 block_groups=2", "groups are not of equal width"),
-    ("block_in=3", "block_in=3 block_groups=0", "groups are not of equal width"),
+    ("block_in=3", "block_in=3 block_groups=2", "panel's groups are not of equal width"),
+    ("block_in=3", "block_in=3 block_groups=0", "panel's groups are not of equal width"),
     ("weight=0", "weight=4000", "beyond the blob"),
     ("bias=0", "bias=4090", "beyond the blob"),
     ("bias=0", "", "beyond the blob"),
     ("pool in=1,0,4 out=1,0,4", "pool in=1,0,3 out=1,0,4", "different numbers of channels"),
-    ("kernel=2,2", "kernel=2,2 pad=2,2", "window lies beyond the edge"),
+    ("kernel=2,2", "kernel=2,2 pad=2,2", "window is outside the image"),
     ("kernel=2,2", "kernel=40000,40000", "kernel is too large"),
-    ("pool in=1,0,4 out=1,0,4", "affine in=1,0,4 out=1,0,4", "beyond the blob"),
-    ("pool in=1,0,4 out=1,0,4", "copy in=1,0,4 out=0,0,3", "different numbers of channels"),
-    ("pool in=1,0,4 out=1,0,4", "copy in=1,0,4 out=2,0,4", "of different kinds"),
-    ("pool in=1,0,4 out=1,0,4", "global in=1,0,4 out=2,0,4", "global pooling gives floats"),
-    ("output=0", "output=1", "missing or put out twice"),
-    ("output=0", "", "missing or put out twice"),
-    ("store in=1,0,4 output=0 flat=0\n", "", "nothing is put out"),
+    (POOL, "affine in=1,0,4 out=1,0,4", "beyond the blob"),
+    (POOL, "copy in=1,0,4 out=0,0,3", "different numbers of channels"),
+    (POOL, "copy in=1,0,4 out=2,0,4", "different data types"),
+    (POOL, "global in=1,0,4 out=2,0,4", "global pooling gives floats"),
+    ("output=0", "output=1", "missing or stored twice"),
+    ("output=0", "", "missing or stored twice"),
+    ("store in=1,0,4 output=0 flat=0\n", "", "there is no output"),
 ]
 
 
@@ -242,29 +253,44 @@ def symbol(program):
     return mx.sym.gluondense_program(*inputs, program=program)
 
 
-@pytest.mark.parametrize(("part", "harm", "message"), HARM)
-def test_a_harmful_program_is_refused(part, harm, message):
-    assert part in RIGHT
-    symbol(RIGHT)
-    with pytest.raises(mx.MXNetError, match=message):
-        symbol(RIGHT.replace(part, harm, 1))
+@pytest.mark.parametrize(("part", "edit", "message"), INVALID)
+def test_an_invalid_program_is_refused(part, edit, message):
+    assert part in VALID
+    symbol(VALID)
+    with pytest.raises(mx.MXNetError) as error:
+        symbol(VALID.replace(part, edit, 1))
+    assert message in last_message(error)
+
+
+def last_message(error):
+    """MXNet repeats the messages of a process's earlier errors in front of the last one."""
+    return str(error.value).rsplit("mxnet_operator.h", 1)[1]
 
 
 def test_any_number_of_programs_may_be_in_use():
-    lines = RIGHT.replace("blob=4096", "blob=65536").splitlines(True)
-    right = "".join(line for line in lines if not line.startswith("pool"))
+    lines = VALID.replace("blob=4096", "blob=65536").splitlines(True)
+    program_text = "".join(line for line in lines if not line.startswith("pool"))
     for _ in range(2):
         for channels in range(1, 80):
-            program = right.replace("1,0,4", f"1,0,{channels}")
+            program = program_text.replace("1,0,4", f"1,0,{channels}")
             program = program.replace("map channels=4\n", f"map channels={channels}\n")
             program = program.replace("blocks=1", f"blocks={-(-channels // 4)}")
             _, shapes, _ = symbol(program).infer_shape(data=(1, 3, 8, 8))
             assert shapes == [(1, channels, 8, 8)]
 
 
+def test_arrays_that_are_too_large_for_mxnet_are_refused():
+    """Their sizes were truncated to 32 bits: issue 18, point 20."""
+    program = VALID.replace("blob=4096", "blob=4294971392").replace(POOL + "\n", "")
+    with pytest.raises(mx.MXNetError) as error:
+        symbol(program).infer_shape(data=(1, 3, 8, 8))
+    assert "a dimension of 4294971392 is too large" in last_message(error)
+
+
 def test_sizes_that_no_memory_holds_are_refused():
-    with pytest.raises(mx.MXNetError, match="the image is too large"):
-        symbol(RIGHT).infer_shape(data=(1, 3, 70000, 30681))
+    with pytest.raises(mx.MXNetError) as error:
+        symbol(VALID).infer_shape(data=(1, 3, 70000, 30681))
+    assert "the image is too large" in last_message(error)
 
 
 def test_networks_of_other_types_are_refused():

@@ -1,143 +1,152 @@
+// Convolutions without a transform, as an implicit gemm: see ConvTile.
 #include <algorithm>
 #include <type_traits>
 
-#include "inference/runner.h"
+#include "inference/inference_worker.h"
+#include "memory.h"
 
 namespace gluondense {
 namespace {
 
-bool has_prologue(const Step& s) { return s.flip >= 0 || s.shift >= 0; }
+constexpr int kMaxPixels = 16;  // of a tile, with any instruction set
 
-// Whether lines follow each other without a gap, so that a tile may go over their ends.
-bool seamless(const Step& s, const Place& from) {
-  return s.kernel[0] == 1 && s.kernel[1] == 1 && s.stride[0] == 1 && s.stride[1] == 1 &&
-         from.border == 0;
+// Whether the rows of the input follow each other without a gap, so that tiles may span rows.
+bool has_contiguous_rows(const ConvStep& s, const Placement& in) {
+  const Window& w = s.window;
+  return w.taps() == 1 && w.stride[0] == 1 && w.stride[1] == 1 && in.pad == 0;
 }
 
 }  // namespace
 
-template <class T>
-void Runner::conv(const Step& s, const float* pairs) {
-  const Place &from = place(s.in), &to = place(s.out);
-  const int lines = seamless(s, from) ? 1 : to.height;
-  const int line = seamless(s, from) ? to.height * to.width : to.width;
-  const int most = inference_kernels().max_tile_pixels;
-  const int tiles = (line + most - 1) / most;  // in a line, of nearly equal length
-  clear_border<T>(s.out);
-  // A tile's blocks of channels may be several threads'.
-  const auto [first, last] = share(static_cast<long>(lines) * tiles * s.blocks);
-  for (long job = first; job < last;) {
-    const long tile = job / s.blocks, part = tile % tiles;
-    const int block = job % s.blocks, end = std::min<long>(s.blocks, block + last - job);
-    const int x = line * part / tiles, next = line * (part + 1) / tiles;
-    conv_tile<T>(s, pairs, tile / tiles, x, next - x, block, end);
-    job += end - block;
-  }
+void InferenceWorker::direct_conv(const ConvStep& s, const float*) {
+  program_.is_u8(s.in) ? conv<std::uint8_t>(s, nullptr) : conv<float>(s, nullptr);
+}
+
+void InferenceWorker::bf16_conv(const ConvStep& s, const float* filters) {
+  conv<float>(s, filters);
 }
 
 template <class T>
-void Runner::conv_tile(const Step& s, const float* pairs, int y, int x, int pixels, int block,
-                       int end) {
-  constexpr int kMost = 16;
-  const Place &from = place(s.in), &to = place(s.out);
-  T* out[kMost];
-  const T* add[kMost];
-  for (int i = 0, row = y + x / to.width, column = x % to.width; i < pixels; ++i, ++column) {
-    if (column == to.width) ++row, column = 0;
-    out[i] = pixel<T>(s.out, row, column);
-    if (s.add.there()) add[i] = pixel<T>(s.add, row, column);
+void InferenceWorker::conv(const ConvStep& s, const float* bf16_filters) {
+  const Placement& out = placement(s.out);
+  const bool contiguous = has_contiguous_rows(s, placement(s.in));
+  const std::int64_t rows = contiguous ? 1 : out.height;
+  const std::int64_t width = contiguous ? std::int64_t{out.height} * out.width : out.width;
+  // Tiles of a row, of nearly equal width.
+  const std::int64_t tiles = div_up<std::int64_t>(width, inference_kernels().max_tile_pixels);
+  fill_padding<T>(s.out);
+  // The work items are the panels of the tiles; several threads may share a tile.
+  const auto [first, last] = partition(rows * tiles * s.panels);
+  for (std::int64_t item = first; item < last;) {
+    const std::int64_t tile = item / s.panels, column = tile % tiles;
+    const int panel = item % s.panels;
+    const int end = std::min<std::int64_t>(s.panels, panel + last - item);
+    const int x = width * column / tiles, next = width * (column + 1) / tiles;
+    conv_tile<T>(s, bf16_filters, tile / tiles, x, next - x, panel, end);
+    item += end - panel;
+  }
+}
+
+// The panels [panel, end) of `pixels` output pixels from (y, x) on.
+template <class T>
+void InferenceWorker::conv_tile(const ConvStep& s, const float* bf16_filters, int y, int x,
+                                int pixels, int panel, int end) {
+  const Placement &in = placement(s.in), &out = placement(s.out);
+  const Window& w = s.window;
+  T* dst[kMaxPixels];
+  const T* residual[kMaxPixels];
+  for (int i = 0, row = y + x / out.width, column = x % out.width; i < pixels; ++i, ++column) {
+    if (column == out.width) ++row, column = 0;
+    dst[i] = pixel_ptr<T>(s.out, row, column);
+    if (s.residual.valid()) residual[i] = pixel_ptr<T>(s.residual, row, column);
   }
   ConvTile<T> tile;
   tile.pixels = pixels;
-  tile.negative_slope = s.slope;
-  tile.src_stride = static_cast<std::ptrdiff_t>(s.stride[1]) * from.step;
-  const T* in = reinterpret_cast<const T*>(memory_ + from.offset) + s.in.channel;
-  if (seamless(s, from)) {
-    in += (static_cast<std::ptrdiff_t>(y) * from.width + x) * from.step;
+  tile.negative_slope = s.negative_slope;
+  tile.src_stride = static_cast<std::ptrdiff_t>(w.stride[1]) * in.pixel_stride;
+  const T* src = map_ptr<T>(s.in) + s.in.channel;
+  if (has_contiguous_rows(s, in)) {
+    src += (static_cast<std::ptrdiff_t>(y) * in.width + x) * in.pixel_stride;
   } else {
-    in += (static_cast<std::ptrdiff_t>(y * s.stride[0] - s.pad[0] + from.border) * from.pitch() +
-           x * s.stride[1] - s.pad[1] + from.border) * from.step;
+    src += in.index(y * w.stride[0] - w.pad[0], x * w.stride[1] - w.pad[1]);
   }
-  if (pairs || has_prologue(s)) in = pack<T>(s, pairs, in, &tile);
-  // Taps side by side in memory are one run.
-  std::ptrdiff_t taps[kMostTaps];
-  const bool joined = s.block_in == from.step;
-  tile.segment_length = joined ? s.kernel[1] * s.block_in : s.block_in;
+  if (bf16_filters || s.has_prologue()) src = pack_tile<T>(s, bf16_filters, src, &tile);
+  // A segment for each tap, or for each row of taps whose channels are contiguous.
+  std::ptrdiff_t offsets[kMaxTaps];
+  const bool joined = s.panel_in == in.pixel_stride;
+  tile.segment_length = joined ? w.kernel[1] * s.panel_in : s.panel_in;
   tile.segments = 0;
-  for (int ky = 0; ky < s.kernel[0]; ++ky) {
-    for (int kx = 0; kx < (joined ? 1 : s.kernel[1]); ++kx) {
-      taps[tile.segments++] = (static_cast<std::ptrdiff_t>(ky) * from.pitch() + kx) * from.step;
+  for (int ky = 0; ky < w.kernel[0]; ++ky) {
+    for (int kx = 0; kx < (joined ? 1 : w.kernel[1]); ++kx) {
+      offsets[tile.segments++] =
+          (static_cast<std::ptrdiff_t>(ky) * in.row_pixels() + kx) * in.pixel_stride;
     }
   }
-  tile.segment_offsets = taps;
-  if (pairs) tile.segment_length = (tile.segment_length + 1) / 2;
-  if (std::is_same_v<T, std::uint8_t>) tile.segment_length = (tile.segment_length + 3) / 4 * 4;  // with weights of zero
-  const std::ptrdiff_t filters = static_cast<std::ptrdiff_t>(tile.segments) * tile.segment_length * kPanelWidth;
-  for (; block < end; ++block) {
-    const int channel = block * s.block_out;
-    T* outs[kMost];
-    const T* adds[kMost];
+  tile.segment_offsets = offsets;
+  if (bf16_filters) tile.segment_length = div_up(tile.segment_length, 2);
+  if (std::is_same_v<T, std::uint8_t>) tile.segment_length = round_up(tile.segment_length, 4);
+  const std::ptrdiff_t panel_size =
+      static_cast<std::ptrdiff_t>(tile.segments) * tile.segment_length * kPanelWidth;
+  for (; panel < end; ++panel) {
+    const int channel = panel * s.panel_out;
+    T* panel_dst[kMaxPixels];
+    const T* panel_residual[kMaxPixels];
     for (int i = 0; i < pixels; ++i) {
-      outs[i] = out[i] + channel;
-      // These lines are on their way while the sums are computed.
-      for (int c = 0; c < s.block_out; c += 64 / static_cast<int>(sizeof(T))) {
-        __builtin_prefetch(outs[i] + c, 1);
+      panel_dst[i] = dst[i] + channel;
+      // Prefetched while the sums are computed.
+      for (int c = 0; c < s.panel_out; c += kCacheLineBytes / static_cast<int>(sizeof(T))) {
+        __builtin_prefetch(panel_dst[i] + c, 1);
       }
-      if (s.add.there()) adds[i] = add[i] + channel;
+      if (s.residual.valid()) panel_residual[i] = residual[i] + channel;
     }
-    tile.src = in + static_cast<std::ptrdiff_t>(block / s.block_share) * s.block_step;
-    const std::ptrdiff_t lane = static_cast<std::ptrdiff_t>(block) * kPanelWidth;
-    tile.bias = blob_ + s.bias + lane;
-    tile.dst = outs;
-    tile.residual = s.add.there() ? adds : nullptr;
-    tile.channels = std::min(s.block_out, s.out.channels - channel);
+    tile.src = src + static_cast<std::ptrdiff_t>(panel / s.panels_per_input) * s.panel_in_stride;
+    const std::ptrdiff_t lane = static_cast<std::ptrdiff_t>(panel) * kPanelWidth;
+    tile.bias = floats_ + s.bias + lane;
+    tile.dst = panel_dst;
+    tile.residual = s.residual.valid() ? panel_residual : nullptr;
+    tile.channels = std::min(s.panel_out, s.out.channels - channel);
     if constexpr (std::is_same_v<T, std::uint8_t>) {
-      tile.weights = bytes_ + s.weight + block * filters;
-      tile.scale = blob_ + s.scale + lane;
-      tile.residual_scale = blob_ + s.add_scale + lane;
-      tile.requant_scale = s.out_scale < 0 ? nullptr : blob_ + s.out_scale + lane;
-      tile.requant_shift = blob_ + s.out_shift + lane;
+      tile.weights = bytes_ + s.weight + panel * panel_size;
+      tile.scale = floats_ + s.scale + lane;
+      tile.residual_scale = floats_ + s.residual_scale + lane;
+      tile.requant_scale = s.requant_scale < 0 ? nullptr : floats_ + s.requant_scale + lane;
+      tile.requant_shift = floats_ + s.requant_shift + lane;
       inference_kernels().conv_u8s8(tile);
+    } else if (bf16_filters) {
+      tile.weights = bf16_filters + panel * panel_size;
+      inference_kernels().conv_bf16(tile);
     } else {
-      tile.weights = (pairs ? pairs : blob_ + s.weight) + block * filters;
-      (pairs ? inference_kernels().conv_bf16 : inference_kernels().conv_f32)(tile);
+      tile.weights = floats_ + s.weight + panel * panel_size;
+      inference_kernels().conv_f32(tile);
     }
   }
 }
 
-// Put a tile's pixels side by side on their way into a 1x1 convolution, normalized and rectified.
+// Normalizes and rectifies a tile's input pixels on the way into a 1x1 convolution, and makes them
+// contiguous.
 template <class T>
-const T* Runner::pack(const Step& s, bool pairs, const T* in, ConvTile<T>* tile) {
+const T* InferenceWorker::pack_tile(const ConvStep& s, bool bf16, const T* src, ConvTile<T>* tile) {
   const int channels = s.in.channels;
-  // An odd number of cache lines: rows that lie a power of two apart share too few places in L1.
-  const int line = 64 / static_cast<int>(sizeof(T));
-  const int row = (((pairs ? (channels + 1) / 2 : channels) + line - 1) / line | 1) * line;
+  const int stride = packed_stride<T>(bf16 ? div_up(channels, 2) : channels);
   T* const packed = reinterpret_cast<T*>(scratch_);
   for (int i = 0; i < tile->pixels; ++i) {
-    const T* const from = in + i * tile->src_stride;
-    T* const to = packed + static_cast<std::size_t>(i) * row;
+    const T* const pixel = src + i * tile->src_stride;
+    T* const dst = packed + static_cast<std::size_t>(i) * stride;
     if constexpr (std::is_same_v<T, std::uint8_t>) {
-      inference_kernels().bn_relu_u8(from, unsigned_bytes(s.flip), unsigned_bytes(s.zero), to, channels);
-    } else if (pairs) {
-      const bool normalizes = has_prologue(s);
-      inference_kernels().affine_relu_bf16(from, normalizes ? blob_ + s.scale : nullptr,
-                             normalizes ? blob_ + s.shift : nullptr, to, channels);
+      inference_kernels().bn_relu_u8(pixel, u8_ptr(s.xor_mask), u8_ptr(s.zero_point), dst,
+                                     channels);
+    } else if (bf16) {
+      const bool normalizes = s.has_prologue();
+      inference_kernels().affine_relu_bf16(pixel, normalizes ? floats_ + s.scale : nullptr,
+                                           normalizes ? floats_ + s.shift : nullptr, dst, channels);
     } else {
-      inference_kernels().affine_f32(from, blob_ + s.scale, blob_ + s.shift, 0, to, channels);
+      inference_kernels().affine_f32(pixel, floats_ + s.scale, floats_ + s.shift, 0, dst, channels);
     }
   }
-  // The next tile is on its way while this one is computed with.
-  const T* const next = in + tile->pixels * tile->src_stride;
-  for (int i = 0; i < tile->pixels; ++i) {
-    for (int c = 0; c < channels; c += line) {
-      __builtin_prefetch(next + i * tile->src_stride + c, 0, 2);
-    }
-  }
-  tile->src_stride = row;
+  // The next tile is fetched while this one is multiplied.
+  prefetch_rows(src + tile->pixels * tile->src_stride, tile->src_stride, tile->pixels, channels);
+  tile->src_stride = stride;
   return packed;
 }
-
-template void Runner::conv<float>(const Step&, const float*);
-template void Runner::conv<std::uint8_t>(const Step&, const float*);
 
 }  // namespace gluondense

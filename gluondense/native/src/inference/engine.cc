@@ -2,66 +2,74 @@
 
 #include <cstring>
 
-#include "memory.h"
 #include "threads.h"
 
 namespace gluondense {
-void Engine::prepare(const Images& images, const Weights& weights) {
-  inference_kernels();  // an instruction set that is not there is told here
-  const bool same_size = planned_.channels == images.channels &&
-                         planned_.height == images.height && planned_.width == images.width;
-  if (same_size && weights.blob == weights_.blob && weights.version == weights_.version) return;
-  Plan plan = program_.plan(images.channels, images.height, images.width);
-  FiltersByStep winograd = winograd_filters(program_, plan, weights.blob);
-  FiltersByStep grouped = grouped_filters(program_, weights.blob);
-  FiltersByStep pairs = pair_filters(program_, plan, weights.blob);
+
+void Engine::prepare(const ImageBatch& images, const Weights& weights) {
+  inference_kernels();  // throws if GLUONDENSE_ISA is wrong
+  const bool same_size = planned_.channels == images.channels && planned_.height == images.height &&
+                         planned_.width == images.width;
+  if (same_size && weights.floats == weights_.floats && weights.version == weights_.version) return;
+  MemoryPlan plan = plan_memory(program_, images.channels, images.height, images.width);
+  std::vector<PreparedConv> convs(program_.steps.size());
+  for (std::size_t i = 0; i < convs.size(); ++i) {
+    const auto* const step = std::get_if<ConvStep>(&program_.steps[i]);
+    if (!step) continue;
+    convs[i].algorithm = &choose_algorithm(*step, program_, plan);
+    const auto pack = convs[i].algorithm->pack_filters;
+    if (pack) convs[i].filters = pack(*step, weights.floats);
+    use_huge_pages(convs[i].filters.data(), convs[i].filters.size() * sizeof(float));
+  }
   plan_ = std::move(plan);
-  winograd_ = std::move(winograd);
-  grouped_ = std::move(grouped);
-  pairs_ = std::move(pairs);
+  convs_ = std::move(convs);
   planned_ = images;
   weights_ = weights;
-  use_huge_pages(weights.blob, program_.blob * sizeof(float));
-  if (weights.bytes) use_huge_pages(weights.bytes, program_.bytes);
-  for (const FiltersByStep* all : {&winograd_, &pairs_}) {
-    for (const auto& filters : *all) {
-      use_huge_pages(filters.data(), filters.size() * sizeof(float));
-    }
-  }
+  use_huge_pages(weights.floats, program_.float_count * sizeof(float));
+  if (weights.bytes) use_huge_pages(weights.bytes, program_.byte_count);
 }
 
-void Engine::run(const Images& images, const Weights& weights,
+std::uint8_t* Engine::reserve(std::size_t size) {
+  auto* const arena = arena_.reserve<std::uint8_t>(size);
+  if (cleared_ < size) {
+    std::memset(arena, 0, size);
+    use_huge_pages(arena, size);
+    cleared_ = size;
+  }
+  return arena;
+}
+
+void Engine::run(const ImageBatch& images, const Weights& weights,
                  const std::vector<float*>& outputs) {
   prepare(images, weights);
-  const int most = num_threads();
-  const std::size_t image =
+  const int threads = num_threads();
+  const std::size_t image_size =
       static_cast<std::size_t>(images.channels) * images.height * images.width;
-  // Whole images for each thread as far as they go round; all threads on each of the rest.
-  const int alone = images.count / most * most;
-  const std::size_t room = (plan_.bytes + kOverreadBytes + 63) / 64 * 64;
+  // Each thread takes whole images as long as there is one for every thread; the threads share each
+  // of the rest.
+  const int whole = images.batch / threads * threads;
+  const std::size_t image_bytes =
+      round_up<std::size_t>(plan_.size_bytes + kOverreadBytes, kCacheLineBytes);
   const std::size_t scratch = scratch_bytes(program_, plan_);
-  const std::size_t rooms = alone ? most : 1;
-  const std::size_t needed = rooms * room + most * scratch;
-  std::uint8_t* const begin = memory_.reserve<std::uint8_t>(needed);
-  if (cleared_ < needed) {
-    std::memset(begin, 0, needed);
-    use_huge_pages(begin, needed);
-    cleared_ = needed;
-  }
-  const Network network = {program_, plan_,        winograd_,    grouped_,
-                           pairs_,   weights.blob, weights.bytes};
-  parallel(most, [&](Barrier& barrier, int rank) {
-    const int size = barrier.size();
-    std::uint8_t* const mine = begin + rooms * room + rank * scratch;
-    if (alone) {
-      Barrier single;
-      Runner runner(network, begin + room * rank, mine, single, 0);
-      for (int i = rank; i < alone; i += size) runner.run(images.data + i * image, i, outputs);
+  const std::size_t arenas = whole ? threads : 1;
+  if (image_bytes > (std::size_t{1} << 46) / arenas) throw_invalid("the image is too large");
+  std::uint8_t* const arena = reserve(arenas * image_bytes + threads * scratch);
+  const RunContext context = {program_, plan_, convs_, weights.floats, weights.bytes};
+  parallel(threads, [&](Barrier& barrier, int rank) {
+    std::uint8_t* const own_scratch = arena + arenas * image_bytes + rank * scratch;
+    if (whole) {
+      Barrier none;
+      InferenceWorker worker(context, arena + image_bytes * rank, own_scratch, none, 0);
+      for (int i = rank; i < whole; i += barrier.size()) {
+        worker.run(images.data + i * image_size, i, outputs);
+      }
     }
-    if (alone < images.count) {
+    if (whole < images.batch) {
       barrier.wait();
-      Runner runner(network, begin, mine, barrier, rank);
-      for (int i = alone; i < images.count; ++i) runner.run(images.data + i * image, i, outputs);
+      InferenceWorker worker(context, arena, own_scratch, barrier, rank);
+      for (int i = whole; i < images.batch; ++i) {
+        worker.run(images.data + i * image_size, i, outputs);
+      }
     }
   });
 }

@@ -1,44 +1,48 @@
-// Runs a program over a batch of images.
+// Runs a program on batches of images.
 #pragma once
 
 #include <cstdint>
 #include <vector>
 
+#include "inference/inference_worker.h"
+#include "inference/memory_plan.h"
 #include "inference/program.h"
-#include "inference/runner.h"
+#include "memory.h"
 
 namespace gluondense {
 
-// (count, channels, height, width).
-struct Images {
+// (batch, channels, height, width)
+struct ImageBatch {
   const float* data = nullptr;
-  int count = 0, channels = 0, height = 0, width = 0;
+  int batch = 0, channels = 0, height = 0, width = 0;
 };
 
 struct Weights {
-  const float* blob = nullptr;
-  const std::int8_t* bytes = nullptr;  // of programs with bytes
+  const float* floats = nullptr;
+  const std::int8_t* bytes = nullptr;  // null for a program that has none
   std::size_t version = 0;             // changes whenever the numbers do
 };
 
 class Engine {
  public:
   explicit Engine(Program program) : program_(std::move(program)) {}
+  const Program& program() const { return program_; }
 
-  // The outputs are as Program::output_shape says.
-  void run(const Images& images, const Weights& weights, const std::vector<float*>& outputs);
+  // The outputs are (batch, ...), with the shapes of output_shape behind it.
+  void run(const ImageBatch& images, const Weights& weights, const std::vector<float*>& outputs);
 
  private:
   Program program_;
-  Plan plan_;
-  FiltersByStep winograd_, grouped_, pairs_;
-  // What these are for.
-  Images planned_;
+  MemoryPlan plan_;
+  std::vector<PreparedConv> convs_;
+  // What the plan and the filters are for.
+  ImageBatch planned_;
   Weights weights_;
-  AlignedBuffer memory_;
-  std::size_t cleared_ = 0;
+  AlignedBuffer arena_;
+  std::size_t cleared_ = 0;  // bytes of the arena
 
-  void prepare(const Images& images, const Weights& weights);
+  void prepare(const ImageBatch& images, const Weights& weights);
+  std::uint8_t* reserve(std::size_t size);
 };
 
 }  // namespace gluondense

@@ -1,92 +1,132 @@
-// A network as a list of steps over maps in one piece of memory.
+// A network as a list of steps over feature maps.
+//
+// The words that each step has in a program's text are in parse.cc; the rules that a program must
+// follow are in validate.cc.
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <string>
+#include <variant>
 #include <vector>
 
 namespace gluondense {
 
-// Some channels of a map.
-struct View {
+// A range of channels of a feature map.
+struct ChannelSlice {
   int map = -1;
   int channel = 0;
   int channels = 0;
-  bool there() const { return map >= 0; }
+  bool valid() const { return map >= 0; }
 };
 
-struct Step {
-  enum Kind { kLoad, kConv, kAffine, kPool, kGlobalPool, kCopy, kStore };
-  Kind kind;
-  View in, out, add;
+// An index into a program's floats or bytes; -1 for none.
+typedef std::ptrdiff_t Offset;
+
+// What a step reads and writes; slices that it does not have are invalid.
+struct StepBase {
+  ChannelSlice in, residual, out;
+};
+
+// height, width
+struct Window {
   int kernel[2] = {1, 1}, stride[2] = {1, 1}, pad[2] = {0, 0};
-  int blocks = 0;          // of output channels
-  int block_in = 0;        // input channels that a block reads
-  int block_step = 0;      // from one block's input channels to the next one's
-  int block_share = 1;     // how many blocks read the same ones, before that step
-  int block_out = 0;       // output channels of a block
-  int block_groups = 1;    // groups of a block: its filters are 0 but for their own group's channels
-  bool max = false;        // of a pooling; else the mean
-  bool whole = true;       // whether a mean counts the border
-  float slope = 1;         // of the activation below 0
-  // Where in the blob; -1 for none. Of a convolution or normalization of bytes, the weight, flip and
-  // zero are among the bytes; see kernels.h for their meaning.
-  std::ptrdiff_t weight = -1, bias = -1, scale = -1, shift = -1;
-  std::ptrdiff_t flip = -1, zero = -1, add_scale = -1, out_scale = -1, out_shift = -1;
-  int output = -1;
-  bool flat = true;        // an output of shape (N, C)
+  int taps() const { return kernel[0] * kernel[1]; }
 };
 
-struct Map {
+// Writes an image, (C, H, W), into a map: bytes are round(x * scale[c] + shift[c]).
+struct LoadStep : StepBase {
+  Offset scale = -1, shift = -1;  // of bytes
+};
+
+// A convolution or a dense layer: act(conv(in) + bias + residual). Its filters are `panels` blocks
+// of kPanelWidth output channels, of which the first `panel_out` are used.
+struct ConvStep : StepBase {
+  Window window;
+  int panels = 0;
+  int panel_in = 0;          // input channels that a panel reads
+  int panel_in_stride = 0;   // from the input channels of a panel to those of the next
+  int panels_per_input = 1;  // consecutive panels that read the same input channels
+  int panel_out = 0;
+  int groups_per_panel = 1;  // filters are 0 outside their own group's channels
+  float negative_slope = 1;  // of the activation below 0: 1 is the identity, 0 is ReLU
+  Offset weight = -1, bias = -1;
+  // Over floats: batch normalization and ReLU in front of a 1x1 convolution. Over bytes: the scale
+  // of the sums.
+  Offset scale = -1, shift = -1;
+  // Over bytes: see bn_relu_u8 and ConvTile in kernels/inference_kernels.h.
+  Offset xor_mask = -1, zero_point = -1, residual_scale = -1, requant_scale = -1;
+  Offset requant_shift = -1;
+
+  // Whether the input is normalized and rectified on the way.
+  bool has_prologue() const { return xor_mask >= 0 || shift >= 0; }
+};
+
+// out = act(in * scale + shift); over bytes, bn_relu_u8.
+struct AffineStep : StepBase {
+  float negative_slope = 1;
+  Offset scale = -1, shift = -1, xor_mask = -1, zero_point = -1;
+};
+
+// Maximum or average of windows.
+struct PoolStep : StepBase {
+  Window window;
+  bool is_max = false, count_include_pad = true;
+};
+
+// Maximum or average of all pixels, into floats; those of bytes are scale * q + shift.
+struct GlobalPoolStep : StepBase {
+  bool is_max = false;
+  Offset scale = -1, shift = -1;
+};
+
+// Copies channels; with a residual or an activation, where no convolution computes them.
+struct CopyStep : StepBase {
+  float negative_slope = 1;
+  Offset scale = -1, shift = -1, residual_scale = -1, requant_scale = -1, requant_shift = -1;
+
+  bool has_arithmetic() const {
+    return residual.valid() || negative_slope != 1 || requant_scale >= 0;
+  }
+};
+
+// Writes an output, (C, H, W) or flattened; those of bytes are scale * q + shift.
+struct StoreStep : StepBase {
+  int output_index = -1;
+  bool flatten = true;
+  Offset scale = -1, shift = -1;
+};
+
+typedef std::variant<LoadStep, ConvStep, AffineStep, PoolStep, GlobalPoolStep, CopyStep, StoreStep>
+    Step;
+
+inline const StepBase& base(const Step& step) {
+  return std::visit([](const auto& s) -> const StepBase& { return s; }, step);
+}
+
+struct FeatureMap {
   int channels = 0;
-  int border = 0;  // zeros on each side, for convolutions that look over the edge
-  bool bytes = false;        // else floats
-  std::ptrdiff_t edge = -1;  // in the bytes: what zero is in each channel; -1 for 0 in all
+  int pad = 0;             // pixels of padding on each side, for convolutions that read them
+  bool is_u8 = false;      // otherwise float32
+  Offset pad_values = -1;  // among the bytes: the zero of each channel; -1 for 0 in all
 };
-
-// Taps of a kernel.
-constexpr int kMostTaps = 1024;
-
-// Whether a copy is more than that.
-inline bool computes(const Step& s) { return s.add.there() || s.slope != 1 || s.out_scale >= 0; }
-
-// Where a map lies for one size of images.
-struct Place {
-  int height = 0, width = 0, border = 0, element = 4;
-  int step = 0;            // elements from one pixel to the next
-  std::size_t offset = 0;  // bytes from the memory's begin
-  int pitch() const { return width + 2 * border; }
-  std::size_t bytes() const {
-    return static_cast<std::size_t>(pitch()) * (height + 2 * border) * step * element;
-  }
-  // Elements before a pixel's first; y and x may be in the border.
-  std::size_t at(int y, int x) const {
-    return (static_cast<std::size_t>(y + border) * pitch() + x + border) * step;
-  }
-};
-
-struct Plan {
-  std::vector<Place> places;  // one a map
-  std::vector<bool> meets;    // one a step: whether the threads meet before it
-  std::size_t bytes = 0;      // memory for one image
-};
-
-[[noreturn]] void fail(const std::string& message);
 
 struct Program {
-  std::vector<Map> maps;
+  std::vector<FeatureMap> maps;
   std::vector<Step> steps;
-  std::size_t blob = 0;   // floats of all weights
-  std::size_t bytes = 0;  // and bytes
-  bool bf16 = false;      // whether 1x1 convolutions may compute in bfloat16
-  int outputs = 0;
+  std::size_t float_count = 0, byte_count = 0;  // of the weights' arrays
+  bool allow_bf16 = false;                      // for 1x1 convolutions
+  int output_count = 0;
 
-  // Throws std::invalid_argument with what is wrong: whatever is left can be run.
+  bool is_u8(const ChannelSlice& slice) const { return maps[slice.map].is_u8; }
+  // Throws std::invalid_argument if the text is no valid program; a valid one can be run.
   static Program parse(const std::string& text);
-  // Sizes of all maps, and memory in which those that live at a time do not overlap.
-  Plan plan(int channels, int height, int width) const;
-  // Shape of an output without the batch: (channels), or (channels, height, width).
-  std::vector<std::size_t> output_shape(const Plan& plan, int output) const;
 };
+
+// Throws std::invalid_argument. Programs come from files, which may be damaged or malicious.
+[[noreturn]] void throw_invalid(const std::string& message);
+
+// Throws std::invalid_argument unless each step reads and writes only what exists.
+void validate(const Program& program);
 
 }  // namespace gluondense

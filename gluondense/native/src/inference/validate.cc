@@ -1,189 +1,215 @@
-#include "inference/validate.h"
-
+#include "inference/program.h"
 #include "kernels/inference_kernels.h"
+#include "memory.h"
 
 namespace gluondense {
 namespace {
 
-constexpr int kMostChannels = 1 << 20, kMostBorder = 64, kMostPixelsPooled = 257;
+constexpr int kMaxChannels = 1 << 20, kMaxPad = 64;
 
-std::ptrdiff_t up(std::ptrdiff_t count, std::ptrdiff_t unit) {
-  return (count + unit - 1) / unit * unit;
+void require(bool holds, const char* rule) {
+  if (!holds) throw_invalid(rule);
 }
 
-void require(bool right, const char* rule) {
-  if (!right) fail(rule);
-}
-
+// Checks the steps in order; each may read only what a step before it has written.
 class Validator {
  public:
   explicit Validator(const Program& program) : program_(program) {
-    for (const Map& map : program.maps) {
-      require(map.channels >= 1 && map.channels <= kMostChannels, "a map has no or too many channels");
-      require(map.border <= kMostBorder, "a map's border is too wide");
-      if (map.edge >= 0) {
-        require(map.bytes, "only bytes have an edge");
-        bytes(map.edge, map.channels);
+    for (const FeatureMap& map : program.maps) {
+      require(map.channels >= 1 && map.channels <= kMaxChannels,
+              "a map has no or too many channels");
+      require(map.pad <= kMaxPad, "a map's padding is too wide");
+      if (map.pad_values >= 0) {
+        require(map.is_u8, "only maps of bytes have padding values");
+        bytes(map.pad_values, map.channels);
       }
       written_.emplace_back(map.channels, false);
     }
-    stored_.resize(program.outputs, false);
+    stored_.resize(program.output_count, false);
   }
 
-  void step(const Step& s) {
-    if (s.kind != Step::kLoad) read(s.in);
-    if (s.kind != Step::kStore) view(s.out);
-    if (s.add.there()) read(s.add);
-    switch (s.kind) {
-      case Step::kLoad: load(s); break;
-      case Step::kConv: conv(s); break;
-      case Step::kAffine: affine(s); break;
-      case Step::kPool: pool(s); break;
-      case Step::kGlobalPool: global_pool(s); break;
-      case Step::kCopy: copy(s); break;
-      case Step::kStore: store(s); break;
-    }
-    if (s.kind == Step::kStore) return;
+  void check_step(const Step& step) {
+    const StepBase& s = base(step);
+    if (!std::holds_alternative<LoadStep>(step)) read(s.in);
+    if (!std::holds_alternative<StoreStep>(step)) exists(s.out);
+    if (s.residual.valid()) read(s.residual);
+    std::visit([this](const auto& kind) { check(kind); }, step);
+    if (!s.out.valid()) return;
     for (int c = 0; c < s.out.channels; ++c) written_[s.out.map][s.out.channel + c] = true;
   }
 
-  void end() const {
-    require(!stored_.empty(), "nothing is put out");
-    for (bool done : stored_) require(done, "an output is missing");
+  void check_outputs() const {
+    require(!stored_.empty(), "there is no output");
+    for (bool stored : stored_) require(stored, "an output is missing");
   }
 
  private:
   const Program& program_;
   std::vector<std::vector<bool>> written_;  // by map and channel
-  std::vector<bool> stored_;
+  std::vector<bool> stored_;                // by output
 
-  bool is_bytes(const View& v) const { return program_.maps[v.map].bytes; }
-
-  void view(const View& v) const {
-    require(v.there(), "a step lacks a map");
-    require(v.map < static_cast<int>(program_.maps.size()) && v.channels >= 1 &&
-                v.channel + v.channels <= program_.maps[v.map].channels,
+  void exists(const ChannelSlice& slice) const {
+    require(slice.valid(), "a step lacks a map");
+    require(slice.map < static_cast<int>(program_.maps.size()) && slice.channels >= 1 &&
+                slice.channel + slice.channels <= program_.maps[slice.map].channels,
             "a step reads or writes channels that no map has");
   }
-  void read(const View& v) const {
-    view(v);
-    for (int c = 0; c < v.channels; ++c) {
-      require(written_[v.map][v.channel + c], "a step reads what no step before it has written");
+  void read(const ChannelSlice& slice) const {
+    exists(slice);
+    for (int c = 0; c < slice.channels; ++c) {
+      require(written_[slice.map][slice.channel + c],
+              "a step reads what no step before it has written");
     }
   }
-  void floats(std::ptrdiff_t offset, std::ptrdiff_t count) const {
-    require(offset >= 0 && offset + count <= static_cast<std::ptrdiff_t>(program_.blob),
+  void floats(Offset offset, std::ptrdiff_t count) const {
+    require(offset >= 0 && offset + count <= static_cast<std::ptrdiff_t>(program_.float_count),
             "a step reads numbers beyond the blob");
   }
-  void bytes(std::ptrdiff_t offset, std::ptrdiff_t count) const {
-    require(offset >= 0 && offset + count <= static_cast<std::ptrdiff_t>(program_.bytes),
+  void bytes(Offset offset, std::ptrdiff_t count) const {
+    require(offset >= 0 && offset + count <= static_cast<std::ptrdiff_t>(program_.byte_count),
             "a step reads bytes beyond their array");
   }
-  void alike(const View& a, const View& b) const {
+  void absent(std::initializer_list<Offset> offsets) const {
+    for (Offset offset : offsets) {
+      require(offset < 0, "a step has an array for maps of another data type");
+    }
+  }
+  bool is_u8(const ChannelSlice& slice) const { return program_.is_u8(slice); }
+  void same_type(const ChannelSlice& a, const ChannelSlice& b) const {
+    require(is_u8(a) == is_u8(b), "a step's maps have different data types");
+  }
+  void alike(const ChannelSlice& a, const ChannelSlice& b) const {
     require(a.channels == b.channels, "a step's maps have different numbers of channels");
-    require(is_bytes(a) == is_bytes(b), "a step's maps are of different kinds");
+    same_type(a, b);
   }
-  // What each channel's byte stands for.
-  void line(const Step& s, int channels) const {
-    floats(s.scale, channels);
-    floats(s.shift, channels);
+  void affine(Offset scale, Offset shift, std::ptrdiff_t count) const {
+    floats(scale, count);
+    floats(shift, count);
   }
-
-  void load(const Step& s) const {
-    if (is_bytes(s.out)) line(s, s.out.channels);
+  // What bytes represent; none for floats.
+  void dequantization(const ChannelSlice& slice, Offset scale, Offset shift) const {
+    is_u8(slice) ? affine(scale, shift, slice.channels) : absent({scale, shift});
   }
-
-  void conv(const Step& s) const {
-    require(is_bytes(s.in) == is_bytes(s.out), "a step's maps are of different kinds");
-    if (s.add.there()) alike(s.add, s.out);
-    const std::ptrdiff_t taps = static_cast<std::ptrdiff_t>(s.kernel[0]) * s.kernel[1];
+  // bn_relu_u8 reads whole vectors.
+  void bn_relu(const ChannelSlice& in, Offset xor_mask, Offset zero_point) const {
+    bytes(xor_mask, round_up(in.channels, kOverreadBytes));
+    bytes(zero_point, round_up(in.channels, kOverreadBytes));
+  }
+  void window(const Window& w) const {
     for (int i : {0, 1}) {
-      require(s.kernel[i] >= 1 && s.stride[i] >= 1, "a kernel or stride is 0");
-      require(s.pad[i] <= program_.maps[s.in.map].border, "a convolution looks beyond the border");
-      require(s.kernel[i] <= kMostTaps, "a kernel is too large");
+      require(w.kernel[i] >= 1 && w.stride[i] >= 1, "a kernel or stride is 0");
+      require(w.kernel[i] <= kMaxTaps, "a kernel is too large");
     }
-    require(taps <= kMostTaps, "a kernel is too large");
-    require(s.slope <= 1, "a slope is above 1");
-    require(s.blocks >= 1 && s.block_in >= 1 && s.block_share >= 1 && s.block_out >= 1 &&
-                s.block_out <= kPanelWidth,
-            "a convolution's blocks are empty or too wide");
-    require(s.block_groups >= 1 && s.block_in % s.block_groups == 0 &&
-                s.block_out % s.block_groups == 0,
-            "a block's groups are not of equal width");
-    const std::ptrdiff_t last = static_cast<std::ptrdiff_t>(s.blocks - 1) / s.block_share;
-    require(last * s.block_step + s.block_in <= s.in.channels &&
-                static_cast<std::ptrdiff_t>(s.blocks - 1) * s.block_out < s.out.channels &&
-                static_cast<std::ptrdiff_t>(s.blocks) * s.block_out >= s.out.channels,
-            "a convolution's blocks are not those of its channels");
-    const std::ptrdiff_t lanes = static_cast<std::ptrdiff_t>(s.blocks) * kPanelWidth;
+    require(w.taps() <= kMaxTaps, "a kernel is too large");
+  }
+  void slope(float negative_slope) const { require(negative_slope <= 1, "a slope is above 1"); }
+
+  void check(const LoadStep& s) const { dequantization(s.out, s.scale, s.shift); }
+
+  void check(const ConvStep& s) const {
+    same_type(s.in, s.out);
+    if (s.residual.valid()) alike(s.residual, s.out);
+    window(s.window);
+    for (int i : {0, 1}) {
+      require(s.window.pad[i] <= program_.maps[s.in.map].pad,
+              "a convolution reads beyond the padding");
+    }
+    slope(s.negative_slope);
+    panels(s);
+    const std::ptrdiff_t lanes = static_cast<std::ptrdiff_t>(s.panels) * kPanelWidth;
     floats(s.bias, lanes);
-    const bool prologue = s.flip >= 0 || s.shift >= 0;
-    if (prologue) {
-      require(taps == 1 && s.pad[0] + s.pad[1] == 0 && s.block_step == 0,
-              "only a 1x1 convolution has a prologue");
+    if (s.has_prologue()) {
+      require(
+          s.window.taps() == 1 && s.window.pad[0] + s.window.pad[1] == 0 && s.panel_in_stride == 0,
+          "only a 1x1 convolution has a prologue");
     }
-    if (!is_bytes(s.in)) {
-      floats(s.weight, taps * s.block_in * lanes);
-      if (prologue) line(s, s.in.channels);
+    is_u8(s.in) ? conv_u8(s, lanes) : conv_f32(s, lanes);
+  }
+
+  void panels(const ConvStep& s) const {
+    require(s.panels >= 1 && s.panel_in >= 1 && s.panels_per_input >= 1 && s.panel_out >= 1 &&
+                s.panel_out <= kPanelWidth,
+            "a convolution's panels are empty or too wide");
+    require(s.groups_per_panel >= 1 && s.panel_in % s.groups_per_panel == 0 &&
+                s.panel_out % s.groups_per_panel == 0,
+            "a panel's groups are not of equal width");
+    const std::ptrdiff_t before = s.panels - 1;
+    require(before / s.panels_per_input * s.panel_in_stride + s.panel_in <= s.in.channels &&
+                before * s.panel_out < s.out.channels &&
+                (before + 1) * s.panel_out >= s.out.channels,
+            "a convolution's panels are not those of its channels");
+  }
+
+  void conv_f32(const ConvStep& s, std::ptrdiff_t lanes) const {
+    floats(s.weight, s.window.taps() * s.panel_in * lanes);
+    absent({s.xor_mask, s.zero_point, s.residual_scale, s.requant_scale, s.requant_shift});
+    s.has_prologue() ? affine(s.scale, s.shift, s.in.channels) : absent({s.scale});
+  }
+
+  void conv_u8(const ConvStep& s, std::ptrdiff_t lanes) const {
+    // The segments of a tile; see InferenceWorker::direct_conv.
+    const bool joined = s.panel_in == program_.maps[s.in.map].channels;
+    const std::ptrdiff_t segments = joined ? s.window.kernel[0] : s.window.taps();
+    const int length = round_up(joined ? s.window.kernel[1] * s.panel_in : s.panel_in, 4);
+    bytes(s.weight, segments * length * lanes);
+    floats(s.scale, lanes);
+    absent({s.shift});
+    s.residual.valid() ? floats(s.residual_scale, lanes) : absent({s.residual_scale});
+    if (s.requant_scale >= 0 || (s.negative_slope != 0 && s.negative_slope != 1)) {
+      affine(s.requant_scale, s.requant_shift, lanes);
+    }
+    s.has_prologue() ? bn_relu(s.in, s.xor_mask, s.zero_point) : absent({s.zero_point});
+  }
+
+  void check(const AffineStep& s) const {
+    alike(s.in, s.out);
+    slope(s.negative_slope);
+    if (is_u8(s.in)) {
+      bn_relu(s.in, s.xor_mask, s.zero_point);
+      absent({s.scale, s.shift});
+    } else {
+      affine(s.scale, s.shift, s.in.channels);
+      absent({s.xor_mask, s.zero_point});
+    }
+  }
+
+  void check(const PoolStep& s) const {
+    alike(s.in, s.out);
+    window(s.window);
+    for (int i : {0, 1}) {
+      require(s.window.pad[i] < s.window.kernel[i], "a pooling's window is outside the image");
+    }
+    if (is_u8(s.in) && !s.is_max) {
+      require(s.window.pad[0] + s.window.pad[1] == 0, "bytes have no average with padding");
+      require(s.window.taps() <= kMaxAveragedBytes, "a kernel is too large");
+    }
+  }
+
+  void check(const GlobalPoolStep& s) const {
+    require(s.in.channels == s.out.channels && !is_u8(s.out), "a global pooling gives floats");
+    dequantization(s.in, s.scale, s.shift);
+  }
+
+  void check(const CopyStep& s) const {
+    alike(s.in, s.out);
+    slope(s.negative_slope);
+    if (s.residual.valid()) alike(s.residual, s.out);
+    if (!is_u8(s.in) || !s.has_arithmetic()) {
+      absent({s.scale, s.shift, s.residual_scale, s.requant_scale, s.requant_shift});
       return;
     }
-    const bool joined = s.block_in == program_.maps[s.in.map].channels;
-    const std::ptrdiff_t run = up(joined ? s.kernel[1] * s.block_in : s.block_in, 4);
-    bytes(s.weight, (joined ? s.kernel[0] : taps) * run * lanes);
-    floats(s.scale, lanes);
-    if (s.add.there()) floats(s.add_scale, lanes);
-    if (s.out_scale >= 0 || (s.slope != 0 && s.slope != 1)) spread(s, lanes);
-    if (prologue) rectifying(s);
+    const int channels = s.in.channels;
+    affine(s.scale, s.shift, channels);
+    affine(s.requant_scale, s.requant_shift, channels);
+    s.residual.valid() ? floats(s.residual_scale, channels) : absent({s.residual_scale});
   }
 
-  void spread(const Step& s, std::ptrdiff_t count) const {
-    floats(s.out_scale, count);
-    floats(s.out_shift, count);
-  }
-  void rectifying(const Step& s) const {
-    bytes(s.flip, up(s.in.channels, kOverreadBytes));
-    bytes(s.zero, up(s.in.channels, kOverreadBytes));
-  }
-
-  void affine(const Step& s) const {
-    alike(s.in, s.out);
-    is_bytes(s.in) ? rectifying(s) : line(s, s.in.channels);
-  }
-
-  void pool(const Step& s) const {
-    alike(s.in, s.out);
-    for (int i : {0, 1}) {
-      require(s.kernel[i] >= 1 && s.stride[i] >= 1, "a kernel or stride is 0");
-      require(s.pad[i] < s.kernel[i], "a pooling's window lies beyond the edge");
-      require(s.kernel[i] <= kMostTaps, "a kernel is too large");
-    }
-    require(s.kernel[0] * s.kernel[1] <= kMostTaps, "a kernel is too large");
-    if (is_bytes(s.in) && !s.max) {
-      require(s.pad[0] + s.pad[1] == 0, "bytes have no mean over the edge");
-      require(s.kernel[0] * s.kernel[1] <= kMostPixelsPooled, "a kernel is too large");
-    }
-  }
-
-  void global_pool(const Step& s) const {
-    require(s.in.channels == s.out.channels && !is_bytes(s.out), "a global pooling gives floats");
-    if (is_bytes(s.in)) line(s, s.in.channels);
-  }
-
-  void copy(const Step& s) const {
-    alike(s.in, s.out);
-    require(s.slope <= 1, "a slope is above 1");
-    if (s.add.there()) alike(s.add, s.out);
-    if (!is_bytes(s.in) || !computes(s)) return;
-    line(s, s.in.channels);
-    spread(s, s.in.channels);
-    if (s.add.there()) floats(s.add_scale, s.in.channels);
-  }
-
-  void store(const Step& s) {
-    require(s.output >= 0 && s.output < static_cast<int>(stored_.size()) && !stored_[s.output],
-            "an output is missing or put out twice");
-    stored_[s.output] = true;
-    if (is_bytes(s.in)) line(s, s.in.channels);
+  void check(const StoreStep& s) {
+    require(s.output_index >= 0 && s.output_index < static_cast<int>(stored_.size()) &&
+                !stored_[s.output_index],
+            "an output is missing or stored twice");
+    stored_[s.output_index] = true;
+    dequantization(s.in, s.scale, s.shift);
   }
 };
 
@@ -191,8 +217,8 @@ class Validator {
 
 void validate(const Program& program) {
   Validator validator(program);
-  for (const Step& s : program.steps) validator.step(s);
-  validator.end();
+  for (const Step& step : program.steps) validator.check_step(step);
+  validator.check_outputs();
 }
 
 }  // namespace gluondense

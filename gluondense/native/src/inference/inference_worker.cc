@@ -1,0 +1,245 @@
+#include "inference/inference_worker.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <type_traits>
+
+#include "inference/winograd_scratch.h"
+#include "memory.h"
+
+namespace gluondense {
+namespace {
+
+template <class... Functions>
+struct Overloaded : Functions... {
+  using Functions::operator()...;
+};
+template <class... Functions>
+Overloaded(Functions...) -> Overloaded<Functions...>;
+
+// The packed pixels of a tile, see packed_stride.
+std::size_t packed_tile_bytes(int channels, int pixels) {
+  return static_cast<std::size_t>(packed_stride<float>(channels)) * sizeof(float) * pixels;
+}
+
+}  // namespace
+
+std::size_t scratch_bytes(const Program& program, const MemoryPlan& plan) {
+  const int pixels = inference_kernels().max_tile_pixels;
+  std::size_t most = 0;
+  for (const Step& step : program.steps) {
+    if (const auto* const load = std::get_if<LoadStep>(&step)) {
+      most = std::max(most, static_cast<std::size_t>(plan.placement(load->out).width));
+    } else if (const auto* const conv = std::get_if<ConvStep>(&step)) {
+      const int channels = conv->in.channels;
+      most = std::max({most, packed_tile_bytes(channels, pixels),
+                       WinogradScratch::floats(channels, pixels) * sizeof(float)});
+    }
+  }
+  return round_up<std::size_t>(most + 2 * kOverreadBytes, kCacheLineBytes);
+}
+
+void InferenceWorker::run(const float* image, int index, const std::vector<float*>& outputs) {
+  typedef std::uint8_t U8;
+  const auto u8 = [this](const ChannelSlice& slice) { return program_.is_u8(slice); };
+  for (std::size_t i = 0; i < program_.steps.size(); ++i) {
+    if (plan_.barrier_before[i]) barrier_.wait();
+    std::visit(
+        Overloaded{
+            [&](const LoadStep& s) {
+              u8(s.out) ? load_nchw<U8>(s, image) : load_nchw<float>(s, image);
+            },
+            [&](const ConvStep& s) {
+              (this->*convs_[i].algorithm->run)(s, convs_[i].filters.data());
+            },
+            [&](const AffineStep& s) { u8(s.in) ? affine<U8>(s) : affine<float>(s); },
+            [&](const PoolStep& s) { u8(s.in) ? pool<U8>(s) : pool<float>(s); },
+            [&](const GlobalPoolStep& s) { u8(s.in) ? global_pool<U8>(s) : global_pool<float>(s); },
+            [&](const CopyStep& s) { u8(s.in) ? copy<U8>(s) : copy<float>(s); },
+            [&](const StoreStep& s) {
+              float* const output = outputs[s.output_index];
+              u8(s.in) ? store_nchw<U8>(s, index, output) : store_nchw<float>(s, index, output);
+            },
+        },
+        program_.steps[i]);
+  }
+  barrier_.wait();  // the next image uses the same memory
+}
+
+template <class T>
+void InferenceWorker::fill_padding(const ChannelSlice& slice) const {
+  const Placement& p = placement(slice);
+  if (p.pad == 0) return;
+  const FeatureMap& map = program_.maps[slice.map];
+  const auto fill = [&](T* begin, std::size_t pixels) {
+    if (map.pad_values < 0) {
+      std::memset(begin, 0, pixels * p.pixel_stride * sizeof(T));
+    } else {
+      for (std::size_t i = 0; i < pixels; ++i) {
+        std::memcpy(begin + i * p.pixel_stride, bytes_ + map.pad_values, map.channels);
+      }
+    }
+  };
+  const std::size_t stride = p.row_stride();
+  const auto [first, last] = partition(p.height + 2 * p.pad);
+  for (std::int64_t y = first; y < last; ++y) {
+    T* const row = map_ptr<T>(slice) + y * stride;
+    if (y < p.pad || y >= p.pad + p.height) {
+      fill(row, p.row_pixels());
+    } else {
+      fill(row, p.pad);
+      fill(row + stride - static_cast<std::size_t>(p.pad) * p.pixel_stride, p.pad);
+    }
+  }
+}
+
+template void InferenceWorker::fill_padding<float>(const ChannelSlice&) const;
+template void InferenceWorker::fill_padding<std::uint8_t>(const ChannelSlice&) const;
+
+template <class T>
+void InferenceWorker::load_nchw(const LoadStep& s, const float* image) {
+  const Placement& p = placement(s.out);
+  const std::size_t plane = static_cast<std::size_t>(p.height) * p.width;
+  fill_padding<T>(s.out);
+  const auto [first, last] = partition(p.height);
+  for (int y = first; y < last; ++y) {
+    T* const dst = pixel_ptr<T>(s.out, y, 0);
+    for (int c = 0; c < s.out.channels; ++c) {
+      const float* const src = image + c * plane + static_cast<std::size_t>(y) * p.width;
+      if constexpr (std::is_same_v<T, std::uint8_t>) {
+        inference_kernels().quantize_u8(src, floats_[s.scale + c], floats_[s.shift + c], scratch_,
+                                        p.width);
+        for (int x = 0; x < p.width; ++x) dst[x * p.pixel_stride + c] = scratch_[x];
+      } else {
+        for (int x = 0; x < p.width; ++x) dst[x * p.pixel_stride + c] = src[x];
+      }
+    }
+  }
+}
+
+template <class T>
+void InferenceWorker::store_nchw(const StoreStep& s, int index, float* output) const {
+  const Placement& p = placement(s.in);
+  const std::size_t plane = static_cast<std::size_t>(p.height) * p.width;
+  output += index * plane * s.in.channels;
+  const auto [first, last] = partition(p.height);
+  for (int y = first; y < last; ++y) {
+    for (int x = 0; x < p.width; ++x) {
+      const T* const src = pixel_ptr<T>(s.in, y, x);
+      for (int c = 0; c < s.in.channels; ++c) {
+        float value = src[c];
+        if (std::is_same_v<T, std::uint8_t>) {
+          value = value * floats_[s.scale + c] + floats_[s.shift + c];
+        }
+        output[c * plane + static_cast<std::size_t>(y) * p.width + x] = value;
+      }
+    }
+  }
+}
+
+template <class T>
+void InferenceWorker::affine(const AffineStep& s) const {
+  const Placement& p = placement(s.out);
+  fill_padding<T>(s.out);
+  const auto [first, last] = partition(p.height);
+  for (int y = first; y < last; ++y) {
+    for (int x = 0; x < p.width; ++x) {
+      const T* const src = pixel_ptr<T>(s.in, y, x);
+      T* const dst = pixel_ptr<T>(s.out, y, x);
+      if constexpr (std::is_same_v<T, std::uint8_t>) {
+        inference_kernels().bn_relu_u8(src, u8_ptr(s.xor_mask), u8_ptr(s.zero_point), dst,
+                                       s.in.channels);
+      } else {
+        inference_kernels().affine_f32(src, floats_ + s.scale, floats_ + s.shift, s.negative_slope,
+                                       dst, s.in.channels);
+      }
+    }
+  }
+}
+
+template <class T>
+void InferenceWorker::pool(const PoolStep& s) const {
+  const Placement &in = placement(s.in), &out = placement(s.out);
+  const Window& w = s.window;
+  fill_padding<T>(s.out);
+  const T* pixels[kMaxTaps];
+  const auto [first, last] = partition(out.height);
+  for (int y = first; y < last; ++y) {
+    for (int x = 0; x < out.width; ++x) {
+      const int top = y * w.stride[0] - w.pad[0], left = x * w.stride[1] - w.pad[1];
+      int count = 0;
+      for (int v = std::max(top, 0); v < std::min(top + w.kernel[0], in.height); ++v) {
+        for (int u = std::max(left, 0); u < std::min(left + w.kernel[1], in.width); ++u) {
+          pixels[count++] = pixel_ptr<T>(s.in, v, u);
+        }
+      }
+      T* const dst = pixel_ptr<T>(s.out, y, x);
+      if constexpr (std::is_same_v<T, std::uint8_t>) {
+        inference_kernels().pool_u8(pixels, count, s.is_max, dst, s.in.channels);
+      } else {
+        const int divisor = s.count_include_pad ? w.taps() : count;
+        inference_kernels().pool_f32(pixels, count, s.is_max, 1.0f / static_cast<float>(divisor),
+                                     dst, s.in.channels);
+      }
+    }
+  }
+}
+
+template <class T>
+void InferenceWorker::global_pool(const GlobalPoolStep& s) const {
+  fill_padding<float>(s.out);
+  if (rank_ != 0) return;
+  const Placement& in = placement(s.in);
+  float* const dst = pixel_ptr<float>(s.out, 0, 0);
+  const float factor = 1.0f / static_cast<float>(in.height * in.width);
+  std::fill_n(dst, s.in.channels, s.is_max ? std::numeric_limits<float>::lowest() : 0);
+  for (int y = 0; y < in.height; ++y) {
+    for (int x = 0; x < in.width; ++x) {
+      const T* const src = pixel_ptr<T>(s.in, y, x);
+      for (int c = 0; c < s.in.channels; ++c) {
+        const float value = src[c];
+        dst[c] = s.is_max ? std::max(dst[c], value) : dst[c] + value;
+      }
+    }
+  }
+  for (int c = 0; c < s.in.channels; ++c) {
+    const float value = s.is_max ? dst[c] : dst[c] * factor;
+    dst[c] = std::is_same_v<T, std::uint8_t> ? value * floats_[s.scale + c] + floats_[s.shift + c]
+                                             : value;
+  }
+}
+
+template <class T>
+void InferenceWorker::copy(const CopyStep& s) const {
+  constexpr bool kIsU8 = std::is_same_v<T, std::uint8_t>;
+  const Placement& p = placement(s.out);
+  fill_padding<T>(s.out);
+  const auto [first, last] = partition(p.height);
+  for (int y = first; y < last; ++y) {
+    for (int x = 0; x < p.width; ++x) {
+      T* const dst = pixel_ptr<T>(s.out, y, x);
+      const T* const src = pixel_ptr<T>(s.in, y, x);
+      const T* const residual = s.residual.valid() ? pixel_ptr<T>(s.residual, y, x) : nullptr;
+      if (!s.has_arithmetic()) {
+        std::memcpy(dst, src, s.in.channels * sizeof(T));
+        continue;
+      }
+      for (int c = 0; c < s.in.channels; ++c) {
+        float value = src[c];
+        if (kIsU8) value = value * floats_[s.scale + c] + floats_[s.shift + c];
+        if (residual) value += residual[c] * (kIsU8 ? floats_[s.residual_scale + c] : 1.0f);
+        value = std::max(value, s.negative_slope * value);
+        if constexpr (kIsU8) {
+          value = value * floats_[s.requant_scale + c] + floats_[s.requant_shift + c];
+          dst[c] = static_cast<T>(std::lrint(std::min(std::max(value, 0.0f), 255.0f)));
+        } else {
+          dst[c] = value;
+        }
+      }
+    }
+  }
+}
+
+}  // namespace gluondense

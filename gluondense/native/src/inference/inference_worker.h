@@ -1,0 +1,121 @@
+// One thread's share of the work on one image.
+#pragma once
+
+#include <cstdint>
+#include <utility>
+#include <vector>
+
+#include "inference/algorithms.h"
+#include "inference/memory_plan.h"
+#include "inference/program.h"
+#include "kernels/inference_kernels.h"
+#include "threads.h"
+
+namespace gluondense {
+
+// A convolution's algorithm and its packed filters. Empty for other steps.
+struct PreparedConv {
+  const ConvAlgorithm* algorithm = nullptr;
+  std::vector<float> filters;
+};
+
+// What the threads share.
+struct RunContext {
+  const Program& program;
+  const MemoryPlan& plan;
+  const std::vector<PreparedConv>& convs;  // by step
+  const float* floats;
+  const std::int8_t* bytes;
+};
+
+// Scratch memory of one thread for any step of a program. Workers do not allocate: an exception
+// must not leave a thread.
+std::size_t scratch_bytes(const Program& program, const MemoryPlan& plan);
+
+class InferenceWorker {
+ public:
+  // `arena` has MemoryPlan::size_bytes for the image; `scratch` belongs to this thread alone.
+  InferenceWorker(const RunContext& context, std::uint8_t* arena, std::uint8_t* scratch,
+                  Barrier& barrier, int rank)
+      : program_(context.program),
+        plan_(context.plan),
+        convs_(context.convs),
+        floats_(context.floats),
+        bytes_(context.bytes),
+        arena_(arena),
+        scratch_(scratch),
+        barrier_(barrier),
+        rank_(rank) {}
+
+  // Runs all steps on image number `index` of the batch.
+  void run(const float* image, int index, const std::vector<float*>& outputs);
+
+  // The algorithms of convolutions, see algorithms.cc.
+  void direct_conv(const ConvStep& s, const float* filters);
+  void bf16_conv(const ConvStep& s, const float* filters);
+  void grouped_conv(const ConvStep& s, const float* filters);
+  void winograd_conv(const ConvStep& s, const float* filters);
+
+ private:
+  const Program& program_;
+  const MemoryPlan& plan_;
+  const std::vector<PreparedConv>& convs_;
+  const float* const floats_;
+  const std::int8_t* const bytes_;
+  std::uint8_t* const arena_;
+  std::uint8_t* const scratch_;
+  Barrier& barrier_;
+  const int rank_;
+
+  // T is the type of the step's maps, float or std::uint8_t.
+  template <class T>
+  void load_nchw(const LoadStep& s, const float* image);
+  template <class T>
+  void store_nchw(const StoreStep& s, int index, float* output) const;
+  template <class T>
+  void affine(const AffineStep& s) const;
+  template <class T>
+  void pool(const PoolStep& s) const;
+  template <class T>
+  void global_pool(const GlobalPoolStep& s) const;
+  template <class T>
+  void copy(const CopyStep& s) const;
+
+  // conv.cc; with `bf16_filters`, in bfloat16.
+  template <class T>
+  void conv(const ConvStep& s, const float* bf16_filters);
+  template <class T>
+  void conv_tile(const ConvStep& s, const float* bf16_filters, int y, int x, int pixels, int panel,
+                 int end);
+  template <class T>
+  const T* pack_tile(const ConvStep& s, bool bf16, const T* src, ConvTile<T>* tile);
+
+  // winograd_conv.cc
+  void winograd_tile_batch(const ConvStep& s, const float* filters, std::int64_t first, int tiles);
+  void winograd_input_transform(const ConvStep& s, int y, int x, float* patch, float* planes,
+                                std::ptrdiff_t plane_stride);
+  void winograd_output_transform(const ConvStep& s, int panel, int y, int x, const float* sums,
+                                 std::ptrdiff_t plane_stride) const;
+
+  const Placement& placement(const ChannelSlice& slice) const { return plan_.placement(slice); }
+  template <class T>
+  T* map_ptr(const ChannelSlice& slice) const {
+    return reinterpret_cast<T*>(arena_ + placement(slice).offset);
+  }
+  template <class T>
+  T* pixel_ptr(const ChannelSlice& slice, int y, int x) const {
+    return map_ptr<T>(slice) + placement(slice).index(y, x) + slice.channel;
+  }
+  const std::uint8_t* u8_ptr(Offset offset) const {
+    return reinterpret_cast<const std::uint8_t*>(bytes_) + offset;
+  }
+  // This thread's range of `count` equal work items.
+  std::pair<std::int64_t, std::int64_t> partition(std::int64_t count) const {
+    return gluondense::partition(count, rank_, barrier_.size());
+  }
+  // Writes a map's padding, in memory that another map has used before.
+  template <class T>
+  void fill_padding(const ChannelSlice& slice) const;
+};
+
+}  // namespace gluondense
