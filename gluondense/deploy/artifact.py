@@ -15,7 +15,7 @@ from mxnet import gluon
 
 from ..files import sha256
 from ..graph.trace import INPUT
-from ..native.program import load
+from ..native.build import load
 from .artifact_files import (
     ONNX_SUFFIX,
     SUFFIXES,

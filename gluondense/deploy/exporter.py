@@ -16,7 +16,7 @@ from ..data.transforms.batch import normalize
 from ..graph.ir import Lowered, Params
 from ..graph.trace import INPUT, trace
 from ..models.network import Network
-from ..native.program import build
+from ..native.build import build
 from ..version import versions
 from .artifact import ExportMetadata, import_block, write_metadata
 from .artifact_files import ExportedFiles, Files, OnnxFiles, files_of, is_native, replacing_export

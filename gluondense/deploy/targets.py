@@ -13,7 +13,9 @@ from ..errors import check_known
 from ..graph.inference_passes import optimize
 from ..graph.ir import Graph, Lowered, Params
 from ..graph.trace import indented_json, portable_json
-from ..native.program import as_byte_program, as_program, load
+from ..native.build import load
+from ..native.program.lower import to_program
+from ..native.program.lower_int8 import to_int8_program
 from .onnx.convert import check_installed, open_shape, to_onnx
 from .onnx.int8 import quantize_onnx
 from .quantization.calibration import Calibration
@@ -79,7 +81,7 @@ def native(
     """
     _check_float32(name, params)
     load()
-    return Lowered(*as_program(optimize(Graph(symbol, params)), bf16=bf16))
+    return Lowered(*to_program(optimize(Graph(symbol, params)), bf16=bf16))
 
 
 def native_int8(
@@ -93,7 +95,7 @@ def native_int8(
             f"exclude (={calibration.exclude}): target='native_int8' quantizes all layers; use "
             "target='int8'."
         )
-    return as_byte_program(
+    return to_int8_program(
         optimize(Graph(symbol, params)),
         calibration.batches(),
         calibration.method,

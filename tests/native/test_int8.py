@@ -14,8 +14,7 @@ from support.native_programs import BLOCKS, SHAPES, block, optimized, outputs
 import gluondense
 from gluondense.deploy import Calibration
 from gluondense.deploy.quantization.metrics import QuantizationMetrics
-from gluondense.native.program import OPERATOR, packing
-from gluondense.native.program import lower_int8 as quantized
+from gluondense.native.program import OPERATOR, lower_int8, packing
 
 pytestmark = pytest.mark.usefixtures("native_operator")
 
@@ -87,7 +86,7 @@ def test_rectified_bytes_stand_for_the_normalization(on):
     scale = random.standard_normal(500) * (random.random(500) < 0.9)
     shift, low = 3 * random.standard_normal((2, 500))
     step = random.random(500) / 30
-    flip, zero, factor, offset = packing.rectify(scale, shift, step, low, on)
+    flip, zero, factor, offset = packing.fold_bn_relu(scale, shift, step, low, on)
     q = np.arange(256)[:, None]
     got = offset + factor * np.maximum((q ^ flip).astype(int) - zero, 0)
     wanted = scale * (low + step * q) + shift
@@ -100,12 +99,12 @@ def test_rectified_bytes_stand_for_the_normalization(on):
 @pytest.mark.parametrize("depth", [1, 3, 4, 10])
 def test_packed_bytes_are_the_filters(depth, joined):
     filters = np.random.default_rng(0).integers(-127, 128, (2, 3, 3, depth, 32))
-    packed = packing.pack_bytes(filters, joined)
+    packed = packing.pack_int8_filters(filters, joined)
     assert packed.dtype == np.int8
     run = -(-(3 * depth if joined else depth) // 4) * 4
     assert packed.shape == (2, 3 if joined else 9, run // 4, 32, 4)
     back = np.empty((*packed.shape[:2], run, 32), int)
-    for lane, channel in enumerate(packing.COLUMNS):
+    for lane, channel in enumerate(packing.PANEL_CHANNELS):
         back[..., channel] = packed[:, :, :, lane].reshape(*packed.shape[:2], run)
     wanted = filters.reshape(2, packed.shape[1], -1, 32)
     np.testing.assert_array_equal(back[:, :, : wanted.shape[2]], wanted)
@@ -114,9 +113,9 @@ def test_packed_bytes_are_the_filters(depth, joined):
 
 def test_every_channel_of_every_filter_uses_all_bytes(monkeypatch):
     seen = []
-    pack = quantized.pack_filters
+    pack = lower_int8.pack_filters
     monkeypatch.setattr(
-        quantized, "pack_filters", lambda weight, *rest: seen.append(weight) or pack(weight, *rest)
+        lower_int8, "pack_filters", lambda weight, *rest: seen.append(weight) or pack(weight, *rest)
     )
     byte_program(images(3, (4, 32, 32)))
     assert len(seen) == 10  # all but the dense layer
@@ -126,10 +125,10 @@ def test_every_channel_of_every_filter_uses_all_bytes(monkeypatch):
 
 def byte_program(x):
     graph = optimized("densenet")
-    ranges = quantized.collect_ranges(
-        *graph.to_symbol(), quantized.ByteLowering(graph).tensors(), [x], "minmax"
+    ranges = lower_int8.collect_ranges(
+        *graph.to_symbol(), lower_int8.Int8Lowering(graph).tensors(), [x], "minmax"
     )
-    return quantized.ByteLowering(graph, ranges).lower_bytes()
+    return lower_int8.Int8Lowering(graph, ranges).lower_int8()
 
 
 def test_only_what_follows_the_last_pooling_stays_in_float():
@@ -163,7 +162,7 @@ def test_layers_cannot_be_excluded(tmp_path):
 
 
 def test_lanes_are_in_the_order_in_which_sums_are_packed():
-    lanes = packing.in_columns(np.arange(70.0), packing.BLOCK)
+    lanes = packing.pack_lanes(np.arange(70.0), packing.PANEL_WIDTH)
     assert lanes.shape == (3, 32)
     first = [0, 1, 2, 3, 8, 9, 10, 11, 16, 17, 18, 19, 24, 25, 26, 27]
     np.testing.assert_array_equal(lanes[1], 32 + np.array([*first, *(n + 4 for n in first)]))
@@ -188,8 +187,11 @@ def test_small_networks_unlike_those_of_the_zoo(name, tmp_path):
 @pytest.mark.parametrize(
     ("layers", "message"),
     [
-        ((nn.AvgPool2D(3, 2, 1),), "mean over the edge or of more than 257 pixels"),
-        ((nn.AvgPool2D(17, 17), nn.Conv2D(3, 1)), "mean over the edge or of more than 257 pixels"),
+        ((nn.AvgPool2D(3, 2, 1),), "average with padding or of more than 257 pixels"),
+        (
+            (nn.AvgPool2D(17, 17), nn.Conv2D(3, 1)),
+            "average with padding or of more than 257 pixels",
+        ),
     ],
 )
 def test_what_has_no_8_bits_is_named(layers, message, tmp_path):
@@ -197,7 +199,7 @@ def test_what_has_no_8_bits_is_named(layers, message, tmp_path):
     net.add(nn.Conv2D(4, 3), *layers)
     net.initialize()
     x = images(3, (4, 40, 40))
-    with pytest.raises(ValueError, match=f"8 bits have no step for a {message}"):
+    with pytest.raises(ValueError, match=f"has no step for an {message}"):
         gluondense.export(net, tmp_path / "net", (1, 3, 40, 40), "native_int8", calibration=x)
 
 

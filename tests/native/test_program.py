@@ -25,7 +25,7 @@ from gluondense.deploy.targets import TARGETS
 from gluondense.graph.trace import trace
 from gluondense.native import program as native
 from gluondense.native.program import lower, packing
-from gluondense.native.program.memory_plan import Layout
+from gluondense.native.program.memory_plan import MemoryPlan
 
 pytestmark = pytest.mark.usefixtures("native_operator")
 build_module = importlib.import_module("gluondense.native.build")  # native.build is a function
@@ -87,8 +87,8 @@ def test_nested_concatenations_share_one_map():
     graph = optimized("densenet")
     lowering = lower.Lowering(graph)
     concats = [node for node in lowering.operators if node.op == "Concat"]
-    views = [lowering.layout.view(node) for node in concats]
-    assert isinstance(lowering.layout, Layout)
+    views = [lowering.plan.slice_of(node) for node in concats]
+    assert isinstance(lowering.plan, MemoryPlan)
     assert len(concats) == 4
     assert len({view.map for view in views}) == 2  # one a stage
     assert all(view.channel == 0 for view in views)
@@ -316,11 +316,13 @@ def test_without_a_compiler_the_error_says_what_to_do(tmp_path, monkeypatch, com
     assert list(tmp_path.iterdir()) == []
 
 
-def test_sets_that_the_compiler_does_not_know_are_left_out():
-    """As GCC 9 does not know bfloat16: the others are no reason to have no library."""
+def test_sets_that_the_compiler_does_not_know_are_left_out(monkeypatch):
+    """GCC 9 does not know bfloat16; an assembler may lack an instruction whose flag exists."""
     compiler = build_module._compiler()
-    assert build_module._knows(compiler, build_module.FLAGS)
-    assert not build_module._knows(compiler, ("-mavx512bf16-of-tomorrow",))
+    assert build_module._knows(compiler, "base", build_module.FLAGS)
+    assert not build_module._knows(compiler, "base", ("-mavx512bf16-of-tomorrow",))
+    monkeypatch.setitem(build_module.PROBES, "base", 'void f() { asm("unknown %zmm0"); }')
+    assert not build_module._knows(compiler, "base", build_module.FLAGS)
 
 
 def test_the_library_is_built_once(tmp_path):

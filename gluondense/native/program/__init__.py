@@ -1,16 +1,24 @@
-"""Whole networks as one operator of MXNet, written in C++ for this project.
+"""Lowering of whole networks to programs that the native operator runs.
 
-The measurements behind it are in docs/benchmarks.md: MXNet spends as much as 16 microseconds on
-each of hundreds of operators, and a DenseNet's normalizations and concatenations are passes over
-memory that no operator of oneDNN takes into a convolution. Here a concatenation is a place in
-memory, and a normalization happens on the way into the convolution behind it.
+MXNet spends up to 16 microseconds on each of hundreds of operators, and in a DenseNet the
+normalizations and concatenations are passes over memory that oneDNN cannot fuse into a convolution
+(measurements in docs/benchmarks.md). In a program, a concatenation is a range of channels in a
+wider map, and a normalization is computed while the next convolution reads its input.
 
-``layout.py`` gives tensors their places; ``lower.py`` makes a program over floats of a graph,
-``quantized.py`` one over bytes. The operator itself is ``gluondense.native``.
+``memory_plan.py`` assigns tensors to slices of feature maps; ``lower.py`` emits programs over
+float32, and ``lower_int8.py`` over bytes.
 """
 
-from .. import OPERATOR, CompilerError, build, load, loaded
-from .lower import as_program
-from .lower_int8 import as_byte_program
+from ..build import OPERATOR, CompilerError, build, load, loaded
+from .lower import to_program
+from .lower_int8 import to_int8_program
 
-__all__ = ["OPERATOR", "CompilerError", "as_byte_program", "as_program", "build", "load", "loaded"]
+__all__ = [
+    "OPERATOR",
+    "CompilerError",
+    "build",
+    "load",
+    "loaded",
+    "to_int8_program",
+    "to_program",
+]

@@ -1,4 +1,4 @@
-"""A graph as one operator's program: steps over maps, and a blob of packed weights."""
+"""Lowering of a graph to a program: steps over feature maps, and an array of packed weights."""
 
 from __future__ import annotations
 
@@ -9,241 +9,256 @@ import numpy as np
 
 from ...graph.inference_passes import batch_norm_affine
 from ...graph.ir import Graph, Node, Params
-from .. import OPERATOR
-from .memory_plan import Layout, View
-from .operators import check_operators, count_channels, is_flat, is_true, pair, slope_of
+from ..build import OPERATOR
+from .memory_plan import MemoryPlan
+from .operators import check_operators, count_channels, negative_slope
 from .packing import pack_filters
 
 FORMAT = 1
-BLOB = "gluondense_weights"
-LINE = 16  # floats of a cache line
+FLOATS = "gluondense_weights"  # name of the array of floats
+ALIGNMENT = 16  # floats of a cache line
 
 
-def as_program(graph: Graph, bf16: bool = False) -> tuple[str, Params]:
-    """Return a graph of the one operator that computes what a graph does, and its array.
+def to_program(graph: Graph, bf16: bool = False) -> tuple[str, Params]:
+    """Lower a graph to one native operator.
 
     Parameters
     ----------
     graph
-        After the passes of ``deploy.passes``.
+        A graph after the passes of :mod:`gluondense.graph.inference_passes`.
     bf16
-        Whether 1x1 convolutions may multiply in bfloat16, where the processor can.
+        Whether 1x1 convolutions multiply in bfloat16 on processors that can.
+
+    Returns
+    -------
+    graph
+        JSON of a graph with the operator only.
+    params
+        Its array.
 
     Raises
     ------
     ValueError
-        If the graph has an operator that no step stands for.
+        If an operator has no step.
     """
-    program, blob = Lowering(graph, bf16).lower()
-    return one_operator(graph, program, {BLOB: blob})
+    program, floats = Lowering(graph, bf16).lower()
+    return single_operator(graph, program, {FLOATS: floats})
 
 
-def one_operator(graph: Graph, program: str, params: Params) -> tuple[str, Params]:
-    """Return a graph of the operator that runs a program in place of a graph, and its arrays."""
+def single_operator(graph: Graph, program: str, params: Params) -> tuple[str, Params]:
+    """Return a graph of one operator that runs a program, and its arrays.
+
+    Parameters
+    ----------
+    graph
+        The graph that the program computes; the result has its input and outputs.
+    program
+        The program's text.
+    params
+        The program's arrays, in the order of the operator's inputs.
+    """
     names = (node.name for node in graph.nodes() if node.op == "null")
     (image,) = (name for name in names if name not in graph.params)
     inputs = [(Node("null", name), 0) for name in (image, *params)]
     operator = Node(OPERATOR, graph.heads[0][0].name, {"program": program}, inputs)
-    whole = Graph(mx.sym.var(image), params)
-    whole.heads = [(operator, index) for index in range(len(graph.heads))]
-    return whole.to_json(), whole.params
+    single = Graph(mx.sym.var(image), params)
+    single.heads = [(operator, index) for index in range(len(graph.heads))]
+    return single.to_json(), single.params
 
 
 class Lowering:
-    """A program under construction.
+    """Lowers a graph to a program.
 
-    First operators are fused: what an ``absorbed`` one gives, another computes in passing. Then
-    each tensor gets its place, then each operator that is left becomes a step.
+    Operators are fused first. Each tensor is then assigned a slice of a map, and each operator that
+    is left becomes a step.
 
     Parameters
     ----------
     graph, bf16
-        As for :func:`as_program`.
+        As in :func:`to_program`.
 
     Raises
     ------
     ValueError
-        If the graph has an operator that no step stands for.
+        If an operator has no step.
     """
 
     def __init__(self, graph: Graph, bf16: bool = False) -> None:
         check_operators(graph)
         self.bf16 = bf16
         self.graph, self.operators = graph, list(graph.operators())
-        self.readers, self.uses = graph.readers(), graph.uses()
+        self.uses = graph.uses()
         self.channels = count_channels(graph)
-        self.absorbed: dict[int, Node] = {}
-        self.skipped: set[int] = set()  # what only a prologue computes, and nothing holds
-        self.prologue: dict[int, Node] = {}  # normalization in front of a convolution
-        self.addend: dict[int, Node] = {}  # what is added to a convolution's output
-        self.slope: dict[int, float] = {}  # of the activation behind, below 0
+        # What is fused, by the ids of nodes: the node that computes another one's output, and for
+        # each convolution the normalization in front of it, its residual and its activation.
+        self.fused: dict[int, Node] = {}
+        self.prologue: dict[int, Node] = {}
+        self.residual: dict[int, Node] = {}
+        self.slope: dict[int, float] = {}
+        self.skipped: set[int] = set()  # normalizations that only a prologue computes
         self.steps: list[str] = []
-        self.blob: list[np.ndarray] = []
-        self.size = 0
+        self.floats: list[np.ndarray] = []
+        self.float_count = 0
         for node in self.operators:
             self._fuse(node)
         self.operators = [node for node in self.operators if id(node) not in self.skipped]
-        self.layout = Layout(self.operators, self.channels, self.absorbed)
+        self.plan = MemoryPlan(self.operators, self.channels, self.fused)
         for node in self.operators:
             if node.op == "Convolution":
-                source = self.layout.maps[self.layout.view(self._image(node)).map]
-                source.border = max(source.border, *pair(node, "pad", 0))
+                source = self.plan.maps[self.plan.slice_of(self._image(node)).map]
+                source.pad = max(source.pad, *node.pair("pad", 0))
 
     def lower(self) -> tuple[str, np.ndarray]:
-        """Return the program and the blob."""
+        """Return the program's text and its floats."""
         self._emit()
-        lines = [self._head(), *map(str, self.layout.maps), *self.steps]
-        return "\n".join(lines) + "\n", np.concatenate(self.blob)
+        lines = [self._header(), *map(str, self.plan.maps), *self.steps]
+        return "\n".join(lines) + "\n", np.concatenate(self.floats)
 
-    def _head(self) -> str:
-        return f"gluondense format={FORMAT} blob={self.size}{' bf16=1' if self.bf16 else ''}"
+    def _header(self) -> str:
+        return f"gluondense format={FORMAT} blob={self.float_count}{' bf16=1' if self.bf16 else ''}"
 
     def _emit(self) -> None:
         for node in self.graph.nodes():
             if node.op == "null" and node.name not in self.graph.params:
-                self.image(node)
+                self.load(node)
         for node in self.operators:
-            if id(node) not in self.absorbed:
+            if id(node) not in self.fused:
                 self._emit_node(node)
         for index, (node, _) in enumerate(self.graph.heads):
-            self.output(node, index)
+            self.store(node, index)
 
     def _emit_node(self, node: Node) -> None:
         getattr(self, EMIT[node.op])(node)
 
     def _fuse(self, node: Node) -> None:
         if node.op == "Flatten":
-            self.absorbed[id(node)] = node.source()  # of one pixel
+            self.fused[id(node)] = node.source()  # of one pixel
         elif node.op in ("Activation", "LeakyReLU"):
-            conv = self._alone(node.source())
+            conv = self._sole_writer(node.source())
             if conv is not None and id(conv) not in self.slope:
-                self.absorbed[id(node)], self.slope[id(conv)] = node.source(), slope_of(node)
+                self.fused[id(node)], self.slope[id(conv)] = node.source(), negative_slope(node)
         elif node.op == "elemwise_add":
             # The later one of the two adds the earlier one to its sums.
-            order = [self._position(self._owner(source)) for source, _ in node.inputs]
-            late = order[1] > order[0]
-            conv = self._alone(node.source(late))
-            if conv is not None and not {id(conv)} & (self.slope.keys() | self.addend.keys()):
-                self.absorbed[id(node)], self.addend[id(conv)] = conv, node.source(not late)
-        elif node.op == "Convolution" and pair(node, "kernel") == (1, 1):
-            norm, whole = node.source(), node.attrs.get("num_group", "1") == "1"
-            whole = whole and not any(pair(node, "pad", 0))
-            if norm.op == "_contrib_BatchNormWithReLU" and self.uses[id(norm)] == 1 and whole:
+            order = [self._position(source) for source, _ in node.inputs]
+            later = order[1] > order[0]
+            conv = self._sole_writer(node.source(later))
+            if conv is not None and not {id(conv)} & (self.slope.keys() | self.residual.keys()):
+                self.fused[id(node)], self.residual[id(conv)] = conv, node.source(not later)
+        elif node.op == "Convolution" and node.pair("kernel") == (1, 1):
+            norm, plain = node.source(), node.groups == 1 and not any(node.pair("pad", 0))
+            if norm.op == "_contrib_BatchNormWithReLU" and self.uses[id(norm)] == 1 and plain:
                 self.prologue[id(node)] = norm
                 self.skipped.add(id(norm))
 
-    def _alone(self, node: Node) -> Node | None:
-        """Return the convolution that writes a tensor which nothing else reads."""
-        while id(node) in self.absorbed and self.uses[id(node)] == 1:
-            node = self.absorbed[id(node)]
-        alone = self.uses[id(node)] == 1 and id(node) not in self.absorbed
-        return node if alone and node.op == "Convolution" else None
-
-    def _owner(self, node: Node) -> Node:
-        while id(node) in self.absorbed:
-            node = self.absorbed[id(node)]
-        return node
+    def _sole_writer(self, node: Node) -> Node | None:
+        """Return the convolution that computes a tensor which has only one reader, or None."""
+        while id(node) in self.fused and self.uses[id(node)] == 1:
+            node = self.fused[id(node)]
+        sole = self.uses[id(node)] == 1 and id(node) not in self.fused
+        return node if sole and node.op == "Convolution" else None
 
     def _position(self, node: Node) -> int:
+        while id(node) in self.fused:
+            node = self.fused[id(node)]
         return self.operators.index(node) if node.op != "null" else -1
 
     def _image(self, node: Node) -> Node:
-        """Return what a convolution or pooling reads, before its prologue."""
+        """Return the input of a convolution or pooling, in front of its prologue."""
         norm = self.prologue.get(id(node))
         return node.source() if norm is None else norm.source()
 
     def _step(self, kind: str, **words: Any) -> None:
-        pairs = ((key, words[key]) for key in words if words[key] is not None)
-        self.steps.append(" ".join([kind, *(f"{_word(key)}={_text(v)}" for key, v in pairs)]))
+        """Add a step; ``in_`` is the word ``in``, and None leaves a word out."""
+        texts = (f"{key.rstrip('_')}={_text(v)}" for key, v in words.items() if v is not None)
+        self.steps.append(" ".join([kind, *texts]))
 
-    def _store(self, array: np.ndarray) -> int:
-        """Add numbers to the blob, and return where they begin."""
-        begin = self.size
+    def _add_floats(self, array: np.ndarray) -> int:
+        """Append to the program's floats; return the offset."""
+        offset = self.float_count
         flat = np.ascontiguousarray(array, dtype="float32").ravel()
-        self.blob.append(np.pad(flat, (0, -flat.size % LINE)))
-        self.size += self.blob[-1].size
-        return begin
+        self.floats.append(np.pad(flat, (0, -flat.size % ALIGNMENT)))
+        self.float_count += self.floats[-1].size
+        return offset
 
-    def image(self, node: Node) -> None:
-        """Emit the reading of the images."""
-        self._step("load", out=self.layout.view(node))
+    def load(self, node: Node) -> None:
+        """Emit the step that reads the images."""
+        self._step("load", out=self.plan.slice_of(node))
 
-    def output(self, node: Node, index: int) -> None:
-        """Emit the writing of an output."""
-        self._step("store", into=self.layout.view(node), output=index, flat=is_flat(node))
+    def store(self, node: Node, index: int, **words: Any) -> None:
+        """Emit the step that writes an output."""
+        flat = int(node.op in ("FullyConnected", "Flatten"))
+        self._step("store", in_=self.plan.slice_of(node), output=index, flat=flat, **words)
 
     def convolution(self, node: Node) -> None:
-        """Emit a convolution or a dense layer with what is fused into it."""
+        """Emit a convolution or dense layer with what is fused into it."""
         weight = self.graph.array(node, 1)
         weight = weight.reshape(weight.shape + (1,) * (4 - weight.ndim))
-        groups = int(node.attrs.get("num_group", "1"))
-        biased = len(node.inputs) > 2
-        bias = self.graph.array(node, 2) if biased else np.zeros(len(weight), "float32")
-        blocks, packed = pack_filters(weight, bias, groups)
+        has_bias = len(node.inputs) > 2
+        bias = self.graph.array(node, 2) if has_bias else np.zeros(len(weight), "float32")
+        panels, (filters, biases) = pack_filters(weight, bias, node.groups)
         scale = shift = None
         norm = self.prologue.get(id(node))
         if norm is not None:
-            scale, shift = map(self._store, batch_norm_affine(self.graph, norm))
-        addend = self.addend.get(id(node))
+            scale, shift = map(self._add_floats, batch_norm_affine(self.graph, norm))
+        residual = self.residual.get(id(node))
         self._step(
             "conv",
-            into=self.layout.view(self._image(node)),
-            out=self.layout.view(node),
-            add=None if addend is None else self.layout.view(addend),
+            in_=self.plan.slice_of(self._image(node)),
+            out=self.plan.slice_of(node),
+            add=None if residual is None else self.plan.slice_of(residual),
             kernel=weight.shape[2:],
-            stride=pair(node, "stride"),
-            pad=pair(node, "pad", 0),
-            **blocks,
+            stride=node.pair("stride"),
+            pad=node.pair("pad", 0),
+            **panels,
             slope=self.slope.get(id(node), 1),
-            weight=self._store(packed[0]),
-            bias=self._store(packed[1]),
+            weight=self._add_floats(filters),
+            bias=self._add_floats(biases),
             scale=scale,
             shift=shift,
         )
 
     def normalization(self, node: Node) -> None:
-        """Emit a normalization that no convolution takes over."""
-        scale, shift = map(self._store, batch_norm_affine(self.graph, node))
+        """Emit a batch normalization that is not a prologue."""
+        scale, shift = map(self._add_floats, batch_norm_affine(self.graph, node))
         slope = 0 if node.op == "_contrib_BatchNormWithReLU" else 1
-        view, out = self.layout.view(node.source()), self.layout.view(node)
-        self._step("affine", into=view, out=out, scale=scale, shift=shift, slope=slope)
+        in_, out = self.plan.slice_of(node.source()), self.plan.slice_of(node)
+        self._step("affine", in_=in_, out=out, scale=scale, shift=shift, slope=slope)
 
-    def pooling(self, node: Node) -> None:
+    def pooling(self, node: Node, **words: Any) -> None:
         """Emit a pooling."""
-        view, out = self.layout.view(node.source()), self.layout.view(node)
-        highest = int(node.attrs.get("pool_type", "max") == "max")
-        if is_true(node, "global_pool"):
-            self._step("global", into=view, out=out, max=highest)
+        in_, out = self.plan.slice_of(node.source()), self.plan.slice_of(node)
+        is_max = int(node.attrs.get("pool_type", "max") == "max")
+        if node.flag("global_pool"):
+            self._step("global", in_=in_, out=out, max=is_max, **words)
             return
-        window = {key: pair(node, key, int(key != "pad")) for key in ("kernel", "stride", "pad")}
-        whole = int(is_true(node, "count_include_pad", "True"))
-        self._step("pool", into=view, out=out, **window, max=highest, whole=whole)
+        window = {key: node.pair(key, int(key != "pad")) for key in ("kernel", "stride", "pad")}
+        count_pad = int(node.flag("count_include_pad", True))
+        self._step("pool", in_=in_, out=out, **window, max=is_max, whole=count_pad)
 
     def concatenation(self, node: Node) -> None:
-        """Copy the parts that could not be written in their places."""
-        whole, channel = self.layout.view(node), 0
-        for index, (part, _) in enumerate(node.inputs):
-            view = self.layout.view(part)
-            if index in self.layout.copies[id(node)]:
-                out = View(whole.map, whole.channel + channel, view.channels)
-                self._step("copy", into=view, out=out)
-            channel += view.channels
+        """Copy the inputs that are not placed in the output."""
+        whole, channel = self.plan.slice_of(node), 0
+        for index, (source, _) in enumerate(node.inputs):
+            part = self.plan.slice_of(source)
+            if index in self.plan.copies[id(node)]:
+                self._step("copy", in_=part, out=whole.part(channel, part.channels))
+            channel += part.channels
 
     def addition(self, node: Node) -> None:
-        """Emit an addition that no convolution takes over."""
-        first, second = (self.layout.view(source) for source, _ in node.inputs)
-        self._step("copy", into=first, add=second, out=self.layout.view(node))
+        """Emit an addition that no convolution computes."""
+        first, second = (self.plan.slice_of(source) for source, _ in node.inputs)
+        self._step("copy", in_=first, add=second, out=self.plan.slice_of(node))
 
     def activation(self, node: Node) -> None:
-        """Emit an activation that no convolution takes over."""
-        view, out = self.layout.view(node.source()), self.layout.view(node)
-        self._step("copy", into=view, out=out, slope=slope_of(node))
+        """Emit an activation that no convolution computes."""
+        in_, out = self.plan.slice_of(node.source()), self.plan.slice_of(node)
+        self._step("copy", in_=in_, out=out, slope=negative_slope(node))
 
     def nothing(self, node: Node) -> None:
-        """Emit nothing: the output is some channels of what is there."""
+        """Emit nothing: the output is a slice of the input."""
 
 
-# Methods of Lowering.
+# The method of Lowering for each operator.
 EMIT = {
     "Activation": "activation",
     "BatchNorm": "normalization",
@@ -257,10 +272,6 @@ EMIT = {
     "elemwise_add": "addition",
     "slice_axis": "nothing",
 }
-
-
-def _word(key: str) -> str:
-    return "in" if key == "into" else key
 
 
 def _text(value: Any) -> str:

@@ -1,9 +1,10 @@
-"""A graph as a program over bytes: 8 bits a number, with a scale and a zero for each channel.
+"""Lowering of a graph to a program over bytes, with a scale and an offset for each channel.
 
-A byte q stands for low + step q. What a normalization and ReLU in front of a convolution make of
-it, max(0, s x + t), is |s| step times max(0, q - zero), or of 255 - q where s is negative: the
-weights take the factor before they become bytes, and only a subtraction is left. So every channel
-of every map has all 256 values, however wide its neighbour's range is, and no layer rounds twice.
+A byte q represents scale * q + offset. The batch normalization and ReLU in front of a convolution,
+max(0, a x + b), are |a| * scale times max(0, q - zero_point), or the same of 255 - q where a is
+negative. The factor is folded into the weights before they are quantized, which leaves a
+subtraction. So all 256 values cover the range of each channel, however wide those of other channels
+are, and nothing is rounded twice.
 """
 
 from __future__ import annotations
@@ -16,120 +17,92 @@ import numpy as np
 from ...graph.inference_passes import batch_norm_affine
 from ...graph.ir import Graph, Lowered, Node
 from ...graph.ranges import Range, collect_ranges
-from .lower import BLOB, EMIT, Lowering, one_operator
-from .memory_plan import View
-from .operators import is_flat, pair, slope_of
-from .packing import in_columns, pack_bytes, pack_filters, rectify
+from .channel_quantization import (
+    ChannelQuantization,
+    nodes_in_float,
+    nodes_with_zero,
+    quantize_range,
+    set_types,
+)
+from .lower import EMIT, FLOATS, Lowering, single_operator
+from .memory_plan import ChannelSlice
+from .operators import negative_slope
+from .packing import fold_bn_relu, pack_filters, pack_int8_filters, pack_lanes
 
-BYTES = "gluondense_bytes"
-MOST_MEANT = 257  # 16 bits hold the sum of so many bytes
+BYTES = "gluondense_bytes"  # name of the array of bytes
+MAX_AVERAGED = 257  # kMaxAveragedBytes of src/kernels/inference_kernels.h
+VECTOR = 64  # kOverreadBytes: bytes that a kernel reads at once
 NORMS = ("BatchNorm", "_contrib_BatchNormWithReLU")
-VECTOR = 64  # bytes of flips and zeros that are read at once
 
 
-def as_byte_program(
+def to_int8_program(
     graph: Graph, batches: Sequence[np.ndarray], method: str, percentile: float
 ) -> Lowered:
-    """Return a graph of the one operator that computes what a graph does, in bytes.
+    """Lower a graph to one native operator that computes in int8.
 
     Parameters
     ----------
     graph
-        After the passes of ``deploy.passes``.
+        A graph after the passes of :mod:`gluondense.graph.inference_passes`.
     batches
-        Calibration images, arrays (N, C, H, W).
+        Calibration images, (N, C, H, W) each.
     method, percentile
-        How their ranges are taken, see :func:`.ranges.collect_ranges`.
+        As in :func:`gluondense.graph.ranges.collect_ranges`.
 
     Raises
     ------
     ValueError
-        If the graph has an operator that no step stands for.
+        If an operator has no step.
     """
     graph.rename_duplicates()
-    ranges = collect_ranges(
-        *graph.to_symbol(),
-        ByteLowering(graph).tensors(),
-        batches,
-        method,
-        percentile,
-    )
-    lowering = ByteLowering(graph, ranges)
-    program, blob, bytes_ = lowering.lower_bytes()
+    tensors = Int8Lowering(graph).tensors()
+    ranges = collect_ranges(*graph.to_symbol(), tensors, batches, method, percentile)
+    lowering = Int8Lowering(graph, ranges)
+    program, floats, bytes_ = lowering.lower_int8()
     layers = [node for node in lowering.operators if node.op in ("Convolution", "FullyConnected")]
-    found = {
+    record = {
         "method": method,
         "images": sum(map(len, batches)),
         "layers": len(layers),
-        "kept": [node.name for node in layers if id(node) in lowering.floats],
+        "kept": [node.name for node in layers if id(node) in lowering.in_float],
     }
-    return Lowered(*one_operator(graph, program, {BLOB: blob, BYTES: bytes_}), found)
+    return Lowered(*single_operator(graph, program, {FLOATS: floats, BYTES: bytes_}), record)
 
 
-class ByteLowering(Lowering):
-    """A program over bytes under construction.
+class Int8Lowering(Lowering):
+    """Lowers a graph to a program over bytes.
 
     Parameters
     ----------
     graph
-        After the passes of ``deploy.passes``.
+        As in :func:`to_int8_program`.
     ranges
-        Of all tensors in :meth:`tensors`.
+        Calibrated ranges of the tensors that :meth:`tensors` lists. Needed to lower.
     """
 
     def __init__(self, graph: Graph, ranges: Mapping[str, Range] | None = None) -> None:
         super().__init__(graph)
-        # The last of the nodes that an operator computes names what it writes.
-        self.written = {id(self._owner(node)): node for node in self.operators}
+        # The last of the nodes that a step computes names the tensor that it writes.
+        self.written = {id(self.plan.owner(node)): node for node in self.operators}
         self.ranges = ranges or {}
-        self.floats: set[int] = set()  # nodes behind a global pooling
-        for node in self.operators:
-            pooled = node.op == "Pooling" and node.attrs.get("global_pool") in ("True", "1")
-            if pooled or any(id(source) in self.floats for source, _ in node.inputs):
-                self.floats.add(id(node))
-        self._choose_maps()
-        # Nodes whose bytes must have one for 0: what lies in a border is copied or pooled of them.
-        self.with_zero: set[int] = set()
-        for node in reversed(self._holders()):
-            if self._border(node) or id(node) in self.with_zero:
-                self.with_zero.add(id(self._owner(node)))
-                if node.op in ("Concat", "Pooling", "slice_axis"):
-                    self.with_zero.update(id(self._owner(source)) for source, _ in node.inputs)
-        self.steps_of = [np.ones(entry.channels) for entry in self.layout.maps]
-        self.lows = [np.zeros(entry.channels) for entry in self.layout.maps]
-        self.byte_blob: list[np.ndarray] = []
-        self.byte_size = 0
-
-    def _holders(self) -> list[Node]:
-        """Return the nodes whose outputs lie in maps: the image and what is computed of it."""
-        return [
+        self.in_float = nodes_in_float(self.operators)
+        # The nodes whose outputs are in maps: the image and what is computed from it.
+        self.stored = [
             node
             for node in self.graph.nodes()
             if node.name not in self.graph.params and id(node) not in self.skipped
         ]
-
-    def _choose_maps(self) -> None:
-        kinds: dict[int, bool] = {}
-        for node in self._holders():
-            entry = self.layout.view(node).map
-            if kinds.setdefault(entry, id(node) not in self.floats) != (
-                id(node) not in self.floats
-            ):
-                raise ValueError(
-                    f"8 bits have no step for maps of one pixel beside others (node {node.name}): "
-                    "use target='native'."
-                )
-            self.layout.maps[entry].bytes = kinds[entry]
+        set_types(self.plan, self.stored, self.in_float)
+        self.with_zero = nodes_with_zero(self.plan, self.stored)
+        self.quantization = ChannelQuantization(entry.channels for entry in self.plan.maps)
+        self.bytes: list[np.ndarray] = []
+        self.byte_count = 0
 
     def tensors(self) -> list[str]:
-        """Names of the tensors whose ranges are needed."""
-        names = [
-            node.name
-            for node in self.graph.nodes()
-            if node.op == "null" and node.name not in self.graph.params
-        ]
+        """Return the names of the tensors whose ranges are needed."""
+        names = [node.name for node in self.stored if node.op == "null"]
         for node in self.operators:
-            if id(node) in self.absorbed or id(node) in self.floats:
+            if id(node) in self.fused or id(node) in self.in_float:
                 continue
             if node.op in ("Convolution", "elemwise_add", "Activation", "LeakyReLU"):
                 names.append(f"{self.written[id(node)].name}_output")
@@ -137,212 +110,191 @@ class ByteLowering(Lowering):
                 names.append(f"{node.name}_output")
         return names
 
-    def lower_bytes(self) -> tuple[str, np.ndarray, np.ndarray]:
-        """Return the program, its floats and its bytes."""
-        text, blob = self.lower()
-        return text, blob, np.concatenate(self.byte_blob)
+    def lower_int8(self) -> tuple[str, np.ndarray, np.ndarray]:
+        """Return the program's text, its floats and its bytes."""
+        text, floats = self.lower()
+        return text, floats, np.concatenate(self.bytes)
+
+    def _header(self) -> str:
+        return f"{super()._header()} bytes={self.byte_count}"
 
     def _emit(self) -> None:
         super()._emit()
-        for entry, low, step in zip(self.layout.maps, self.lows, self.steps_of):
-            zero = np.round(-low / step)
-            if entry.bytes and entry.border and zero.any():
-                entry.edge = self._store_bytes(zero.clip(0, 255).astype("uint8"))
+        for index, entry in enumerate(self.plan.maps):
+            zero = self.quantization.zero_points(index)
+            if entry.is_u8 and entry.pad and zero.any():
+                entry.pad_values = self._add_bytes(zero.clip(0, 255).astype("uint8"))
 
     def _emit_node(self, node: Node) -> None:
-        """Emit what a node stands for, in floats where its inputs are."""
         sources = [id(source) for source, _ in node.inputs if source.name not in self.graph.params]
-        if self.floats.issuperset([id(node), *sources]):
+        if self.in_float.issuperset([id(node), *sources]):
             getattr(super(), EMIT[node.op])(node)
         else:
             super()._emit_node(node)
 
-    def _head(self) -> str:
-        return f"{super()._head()} bytes={self.byte_size}"
-
-    def _border(self, node: Node) -> int:
-        return self.layout.maps[self.layout.view(node).map].border
-
-    def _store_bytes(self, array: np.ndarray) -> int:
-        """Add bytes, and return where they begin."""
-        begin = self.byte_size
+    def _add_bytes(self, array: np.ndarray) -> int:
+        """Append to the program's bytes; return the offset."""
+        offset = self.byte_count
         flat = array.view("int8").ravel()
-        self.byte_blob.append(np.pad(flat, (0, -flat.size % VECTOR)))
-        self.byte_size += self.byte_blob[-1].size
-        return begin
+        self.bytes.append(np.pad(flat, (0, -flat.size % VECTOR)))
+        self.byte_count += self.bytes[-1].size
+        return offset
 
-    def _line(self, view: View) -> tuple[np.ndarray, np.ndarray]:
-        """Return step and low of each channel."""
-        channels = slice(view.channel, view.channel + view.channels)
-        return self.steps_of[view.map][channels], self.lows[view.map][channels]
+    def _add_arrays(self, **arrays: np.ndarray) -> dict[str, int]:
+        """Append to the program's floats; return the offsets."""
+        return {name: self._add_floats(array) for name, array in arrays.items()}
 
-    def _set_line(self, view: View, step: np.ndarray, low: np.ndarray) -> None:
-        channels = slice(view.channel, view.channel + view.channels)
-        self.steps_of[view.map][channels], self.lows[view.map][channels] = step, low
+    def _dequantization(self, part: ChannelSlice) -> dict[str, int]:
+        """Append what a slice's bytes represent; nothing for a slice of floats."""
+        if not self.plan.maps[part.map].is_u8:
+            return {}
+        scale, offset = self.quantization.get(part)
+        return self._add_arrays(scale=scale, shift=offset)
 
-    def _spread(self, node: Node, rectified: bool, name: str = "") -> tuple[np.ndarray, np.ndarray]:
-        """Spread the bytes of what a node writes over its range."""
-        view = self.layout.view(node)
+    def _calibrate(self, node: Node, relu: bool, name: str = "") -> tuple[np.ndarray, np.ndarray]:
+        """Set and return scale and offset of a node's output from its calibrated range."""
         found = self.ranges[name or f"{self.written[id(node)].name}_output"]
-        low, high = (np.asarray(end, "float64") for end in (found.channel_low, found.channel_high))
-        # What the method cuts off of all channels; one that lies beyond it stays whole.
-        cut_low, cut_high = np.maximum(low, found.low), np.minimum(high, found.high)
-        inside = cut_low < cut_high
-        low, high = np.where(inside, cut_low, low), np.where(inside, cut_high, high)
-        if rectified or id(node) in self.with_zero:
-            low, high = np.minimum(low, 0), np.maximum(high, 0)
-        widest = np.abs([low, high]).max()
-        step = np.maximum(high - low, max(1e-6 * widest, 1e-30)) / 255
-        self._set_line(view, step, low)
-        return step, low
+        params = quantize_range(found, relu or id(node) in self.with_zero)
+        self.quantization.set(self.plan.slice_of(node), *params)
+        return params
 
-    def image(self, node: Node) -> None:
-        """Emit the reading of the images."""
-        view = self.layout.view(node)
-        step, low = self._spread(node, False, node.name)
-        self._step("load", out=view, scale=self._store(1 / step), shift=self._store(-low / step))
+    def load(self, node: Node) -> None:
+        """Emit the step that reads and quantizes the images."""
+        scale, offset = self._calibrate(node, False, node.name)
+        quantize = self._add_arrays(scale=1 / scale, shift=-offset / scale)
+        self._step("load", out=self.plan.slice_of(node), **quantize)
 
-    def output(self, node: Node, index: int) -> None:
-        """Emit the writing of an output."""
-        view = self.layout.view(node)
-        line = {}
-        if self.layout.maps[view.map].bytes:
-            step, low = self._line(view)
-            line = {"scale": self._store(step), "shift": self._store(low)}
-        self._step("store", into=view, output=index, flat=is_flat(node), **line)
+    def store(self, node: Node, index: int, **words: Any) -> None:
+        """Emit the step that writes an output."""
+        super().store(node, index, **self._dequantization(self.plan.slice_of(node)))
 
     def convolution(self, node: Node) -> None:
         """Emit a convolution with what is fused into it."""
         weight = self.graph.array(node, 1).astype("float64")
-        groups = int(node.attrs.get("num_group", "1"))
         bias = self.graph.array(node, 2) if len(node.inputs) > 2 else np.zeros(len(weight))
-        image = self.layout.view(self._image(node))
-        factor, offset = self._line(image)
+        image = self.plan.slice_of(self._image(node))
+        factor, offset = self.quantization.get(image)
         words: dict[str, Any] = {}
         norm = self.prologue.get(id(node))
         if norm is not None:
-            flip, zero, factor, offset = rectify(
+            xor_mask, zero_point, factor, offset = fold_bn_relu(
                 *batch_norm_affine(self.graph, norm), factor, offset
             )
-            words.update(flip=self._store_bytes(flip), zero=self._store_bytes(zero))
-        # Channel of the image that each filter's depth stands for.
+            words.update(flip=self._add_bytes(xor_mask), zero=self._add_bytes(zero_point))
+        # The input channel of each filter's weights.
         depth = weight.shape[1]
-        group = np.arange(len(weight)) // (len(weight) // groups)
+        group = np.arange(len(weight)) // (len(weight) // node.groups)
         channel = group[:, None] * depth + np.arange(depth)
         bias = bias + (weight.sum(axis=(2, 3)) * offset[channel]).sum(axis=1)
         weight = weight * factor[channel][:, :, None, None]
         scale = np.maximum(np.abs(weight).max(axis=(1, 2, 3)), 1e-30) / 127
         filters = np.round(weight / scale[:, None, None, None])
-        lines = {"scale": scale, "bias": bias, **self._epilogue(node, words, scale, bias)}
-        blocks, (packed, _) = pack_filters(filters, bias, groups)
-        joined = blocks["block_in"] == self.layout.maps[image.map].channels
-        for key, values in lines.items():
-            words[key] = self._store(in_columns(values, blocks["block_out"]))
+        epilogue = {"scale": scale, "bias": bias, **self._epilogue(node, words, scale, bias)}
+        panels, (packed, _) = pack_filters(filters, bias, node.groups)
+        joined = panels["block_in"] == self.plan.maps[image.map].channels
+        for key, values in epilogue.items():
+            words[key] = self._add_floats(pack_lanes(values, panels["block_out"]))
         self._step(
             "conv",
-            into=image,
-            out=self.layout.view(node),
+            in_=image,
+            out=self.plan.slice_of(node),
             kernel=weight.shape[2:],
-            stride=pair(node, "stride"),
-            pad=pair(node, "pad", 0),
-            **blocks,
+            stride=node.pair("stride"),
+            pad=node.pair("pad", 0),
+            **panels,
             slope=self.slope.get(id(node), 1),
-            weight=self._store_bytes(pack_bytes(packed, joined)),
+            weight=self._add_bytes(pack_int8_filters(packed, joined)),
             **words,
         )
 
     def _epilogue(
         self, node: Node, words: dict[str, Any], scale: np.ndarray, bias: np.ndarray
     ) -> dict[str, np.ndarray]:
-        """Return the lines that make bytes of a convolution's sums, and say what is added."""
+        """Return the arrays that convert a convolution's sums to bytes; set the word ``add``."""
         slope = self.slope.get(id(node), 1)
-        lines: dict[str, np.ndarray] = {}
-        addend = self.addend.get(id(node))
-        if addend is not None:
-            view = words["add"] = self.layout.view(addend)
-            lines["add_scale"], low = self._line(view)
-            bias = bias + low
-        step, low = self._spread(node, slope == 0)
+        arrays: dict[str, np.ndarray] = {}
+        residual = self.residual.get(id(node))
+        if residual is not None:
+            words["add"] = self.plan.slice_of(residual)
+            arrays["add_scale"], residual_offset = self.quantization.get(words["add"])
+            bias = bias + residual_offset
+        out_scale, offset = self._calibrate(node, slope == 0)
         if slope in (0, 1):
-            # Cutting off below 0 is the ReLU: then low is 0.
-            lines = {key: values / step for key, values in lines.items()}
-            return {**lines, "scale": scale / step, "bias": (bias - low) / step}
-        return {**lines, "bias": bias, "out_scale": 1 / step, "out_shift": -low / step}
+            # Clipping to bytes is the ReLU: the offset is 0 then.
+            arrays = {key: values / out_scale for key, values in arrays.items()}
+            return {**arrays, "scale": scale / out_scale, "bias": (bias - offset) / out_scale}
+        arrays.update(bias=bias, out_scale=1 / out_scale, out_shift=-offset / out_scale)
+        return arrays
 
     def normalization(self, node: Node) -> None:
-        """Emit a normalization that no convolution takes over."""
-        view, out = self.layout.view(node.source()), self.layout.view(node)
-        (scale, shift), (step, low) = batch_norm_affine(self.graph, node), self._line(view)
-        rectified = node.op == "_contrib_BatchNormWithReLU"
+        """Emit a batch normalization that is not a prologue."""
+        in_, out = self.plan.slice_of(node.source()), self.plan.slice_of(node)
+        bn_scale, bn_shift = batch_norm_affine(self.graph, node)
+        scale, offset = self.quantization.get(in_)
+        relu = node.op == "_contrib_BatchNormWithReLU"
         if id(node) in self.with_zero:
-            # The cheap way has no byte for 0 where a ReLU is always on.
-            new_step, new_low = self._spread(node, rectified)
-            line = {"scale": step * scale, "shift": low * scale + shift}
-            self._general(view, out, line, 0 if rectified else 1, new_step, new_low)
+            # fold_bn_relu has no byte for 0 where the ReLU's input is always positive.
+            arrays = {"scale": scale * bn_scale, "shift": offset * bn_scale + bn_shift}
+            self._requantize(in_, out, arrays, 0 if relu else 1, self._calibrate(node, relu))
             return
-        flip, zero, factor, offset = rectify(scale, shift, step, low, rectified)
-        words = {"flip": self._store_bytes(flip), "zero": self._store_bytes(zero)}
-        self._step("affine", into=view, out=out, **words)
-        self._set_line(out, factor, offset)
+        xor_mask, zero_point, scale, offset = fold_bn_relu(bn_scale, bn_shift, scale, offset, relu)
+        words = {"flip": self._add_bytes(xor_mask), "zero": self._add_bytes(zero_point)}
+        self._step("affine", in_=in_, out=out, **words)
+        self.quantization.set(out, scale, offset)
 
-    def _general(
+    def _requantize(
         self,
-        view: View,
-        out: View,
-        line: dict[str, np.ndarray],
+        in_: ChannelSlice,
+        out: ChannelSlice,
+        arrays: dict[str, np.ndarray],
         slope: float,
-        step: np.ndarray,
-        low: np.ndarray,
-        add: View | None = None,
+        out_params: tuple[np.ndarray, np.ndarray],
+        residual: ChannelSlice | None = None,
     ) -> None:
-        lines = {**line, "out_scale": 1 / step, "out_shift": -low / step}
-        words = {key: self._store(values) for key, values in lines.items()}
-        self._step("copy", into=view, out=out, add=add, slope=slope, **words)
+        """Emit a copy that computes in floats and quantizes its output again."""
+        scale, offset = out_params
+        words = self._add_arrays(**arrays, out_scale=1 / scale, out_shift=-offset / scale)
+        self._step("copy", in_=in_, out=out, add=residual, slope=slope, **words)
 
-    def pooling(self, node: Node) -> None:
+    def pooling(self, node: Node, **words: Any) -> None:
         """Emit a pooling."""
-        view, out = self.layout.view(node.source()), self.layout.view(node)
-        step, low = self._line(view)
-        if id(node) in self.floats:
-            highest = int(node.attrs.get("pool_type", "max") == "max")
-            line = {}
-            if self.layout.maps[view.map].bytes:
-                line = {"scale": self._store(step), "shift": self._store(low)}
-            self._step("global", into=view, out=out, max=highest, **line)
+        in_, out = self.plan.slice_of(node.source()), self.plan.slice_of(node)
+        if id(node) in self.in_float:
+            super().pooling(node, **self._dequantization(in_))
             return
-        means = node.attrs.get("pool_type") == "avg"
-        if means and (any(pair(node, "pad", 0)) or np.prod(pair(node, "kernel")) > MOST_MEANT):
+        is_mean = node.attrs.get("pool_type") == "avg"
+        if is_mean and (any(node.pair("pad", 0)) or np.prod(node.pair("kernel")) > MAX_AVERAGED):
             raise ValueError(
-                f"8 bits have no step for a mean over the edge or of more than {MOST_MEANT} pixels "
-                f"(node {node.name}): use target='native'."
+                "target='native_int8' has no step for an average with padding or of more than "
+                f"{MAX_AVERAGED} pixels (node {node.name}): use target='native'."
             )
         super().pooling(node)
-        self._set_line(out, step, low)
+        self.quantization.set(out, *self.quantization.get(in_))
 
     def concatenation(self, node: Node) -> None:
-        """Copy the parts that could not be written in their places."""
+        """Copy the inputs that are not placed in the output."""
         super().concatenation(node)
-        whole, channel = self.layout.view(node), 0
-        for index, (part, _) in enumerate(node.inputs):
-            view = self.layout.view(part)
-            if index in self.layout.copies[id(node)]:
-                place = View(whole.map, whole.channel + channel, view.channels)
-                self._set_line(place, *self._line(view))
-            channel += view.channels
+        whole, channel = self.plan.slice_of(node), 0
+        for index, (source, _) in enumerate(node.inputs):
+            part = self.plan.slice_of(source)
+            if index in self.plan.copies[id(node)]:
+                target = whole.part(channel, part.channels)
+                self.quantization.set(target, *self.quantization.get(part))
+            channel += part.channels
 
     def addition(self, node: Node) -> None:
-        """Emit an addition that no convolution takes over."""
-        first, second = (self.layout.view(source) for source, _ in node.inputs)
-        (step, low), (other, other_low) = self._line(first), self._line(second)
-        line = {"scale": step, "shift": low + other_low, "add_scale": other}
-        out = self.layout.view(node)
-        spread = self._spread(node, False)
-        self._general(first, out, line, 1, *spread, add=second)
+        """Emit an addition that no convolution computes."""
+        first, second = (self.plan.slice_of(source) for source, _ in node.inputs)
+        (scale, offset), (other, other_offset) = map(self.quantization.get, (first, second))
+        arrays = {"scale": scale, "shift": offset + other_offset, "add_scale": other}
+        out = self.plan.slice_of(node)
+        self._requantize(first, out, arrays, 1, self._calibrate(node, False), residual=second)
 
     def activation(self, node: Node) -> None:
-        """Emit an activation that no convolution takes over."""
-        view, out = self.layout.view(node.source()), self.layout.view(node)
-        step, low = self._line(view)
-        slope = slope_of(node)
-        spread = self._spread(node, slope == 0)
-        self._general(view, out, {"scale": step, "shift": low}, slope, *spread)
+        """Emit an activation that no convolution computes."""
+        in_, out = self.plan.slice_of(node.source()), self.plan.slice_of(node)
+        scale, offset = self.quantization.get(in_)
+        slope = negative_slope(node)
+        self._requantize(
+            in_, out, {"scale": scale, "shift": offset}, slope, self._calibrate(node, slope == 0)
+        )

@@ -1,8 +1,7 @@
-"""Where each tensor of a graph lies: channels of a map, so that concatenations need no copies."""
+"""Feature maps of a program, in which concatenations need no copies."""
 
 from __future__ import annotations
 
-import ast
 import dataclasses
 from collections.abc import Sequence
 
@@ -10,24 +9,46 @@ from ...graph.ir import Node
 
 
 @dataclasses.dataclass
-class Map:
-    """Memory for channels side by side, with a border of zeros around the picture."""
+class FeatureMap:
+    """A map of a program, with padding around the image.
+
+    Parameters
+    ----------
+    channels
+        Number of channels.
+    pad
+        Pixels of padding on each side.
+    is_u8
+        Whether the elements are uint8; float32 otherwise.
+    pad_values
+        Offset of the padding's value of each channel among the program's bytes; None if all are 0.
+    """
 
     channels: int
-    border: int = 0
-    bytes: bool = False
-    edge: int | None = None  # where the zeros of each channel are among the bytes, if not all 0
+    pad: int = 0
+    is_u8: bool = False
+    pad_values: int | None = None
 
     def __str__(self) -> str:
-        words = [f"map channels={self.channels} border={self.border}"]
-        words += ["bytes=1"] if self.bytes else []
-        words += [f"edge={self.edge}"] if self.edge is not None else []
+        words = [f"map channels={self.channels} border={self.pad}"]
+        words += ["bytes=1"] if self.is_u8 else []
+        words += [f"edge={self.pad_values}"] if self.pad_values is not None else []
         return " ".join(words)
 
 
 @dataclasses.dataclass(frozen=True)
-class View:
-    """Some channels of a map."""
+class ChannelSlice:
+    """A range of channels of a map.
+
+    Parameters
+    ----------
+    map
+        Index of the map.
+    channel
+        First channel.
+    channels
+        Number of channels.
+    """
 
     map: int
     channel: int
@@ -36,87 +57,104 @@ class View:
     def __str__(self) -> str:
         return f"{self.map},{self.channel},{self.channels}"
 
+    def part(self, channel: int, channels: int) -> ChannelSlice:
+        """Return ``channels`` channels of this slice, from its channel ``channel`` on."""
+        return ChannelSlice(self.map, self.channel + channel, channels)
 
-class Layout:
-    """Maps for all tensors of a graph.
+    @property
+    def index(self) -> slice:
+        """The channels as an index into an array of the map's channels."""
+        return slice(self.channel, self.channel + self.channels)
+
+
+class MemoryPlan:
+    """Assigns a slice of a map to each tensor of a graph.
 
     Parameters
     ----------
     operators
-        Of a graph, each after its inputs.
+        Operators of a graph in topological order.
     channels
-        Of each node's output, by the node's id.
-    absorbed
-        Nodes that another one computes in passing, and which: they need no map.
+        Number of channels of each node's output, by the node's id.
+    fused
+        The node that computes a node's output in its place, by id. Such nodes have no slice.
     """
 
     def __init__(
-        self, operators: Sequence[Node], channels: dict[int, int], absorbed: dict[int, Node]
+        self, operators: Sequence[Node], channels: dict[int, int], fused: dict[int, Node]
     ) -> None:
-        self.maps: list[Map] = []
-        self.copies: dict[int, list[int]] = {}
-        self._views: dict[int, View] = {}
-        self._channels, self._absorbed = channels, absorbed
+        self.maps: list[FeatureMap] = []
+        self.copies: dict[int, list[int]] = {}  # inputs of each concatenation that must be copied
+        self._slices: dict[int, ChannelSlice] = {}
+        self._channels, self._fused = channels, fused
         for node in reversed(operators):
             if node.op == "Concat":
-                self._continue_first(node)
-                self._lay_side_by_side(node)
+                self._extend_sliced(node)
+                self._place_inputs(node)
         for node in operators:
-            self.view(node)
+            self.slice_of(node)
 
-    def view(self, node: Node) -> View:
-        """Return where a node's output lies."""
+    def slice_of(self, node: Node) -> ChannelSlice:
+        """Return the slice that holds a node's output."""
         node = self.owner(node)
-        if id(node) not in self._views:
+        if id(node) not in self._slices:
             if node.op == "slice_axis":
-                whole, part = self.view(node.source()), self._part(node)
-                view = View(whole.map, whole.channel + part.start, len(part))
+                taken = channel_range(node, self._channels)
+                found = self.slice_of(node.source()).part(taken.start, len(taken))
             else:
-                view = self._new_map(self._channels[id(node)])
-            self._views[id(node)] = view
-        return self._views[id(node)]
+                found = self._new_map(self._channels[id(node)])
+            self._slices[id(node)] = found
+        return self._slices[id(node)]
 
     def owner(self, node: Node) -> Node:
-        """Return the node that writes what this one stands for."""
-        while id(node) in self._absorbed:
-            node = self._absorbed[id(node)]
+        """Return the node that computes a node's output."""
+        while id(node) in self._fused:
+            node = self._fused[id(node)]
         return node
 
-    def _new_map(self, channels: int) -> View:
-        self.maps.append(Map(channels))
-        return View(len(self.maps) - 1, 0, channels)
+    def _new_map(self, channels: int) -> ChannelSlice:
+        self.maps.append(FeatureMap(channels))
+        return ChannelSlice(len(self.maps) - 1, 0, channels)
 
-    def _part(self, node: Node) -> range:
-        """Return the channels that a slice takes."""
-        begin, end = (ast.literal_eval(node.attrs[key]) for key in ("begin", "end"))
-        return range(self._channels[id(node.source())])[begin:end]
+    def _extend_sliced(self, concat: Node) -> None:
+        """Place a concatenation that begins with the last channels of a tensor behind that tensor.
 
-    def _continue_first(self, concat: Node) -> None:
-        """Place a concatenation that begins with the last channels of a tensor behind all of it."""
+        A cross-stage partial block does this: its dense layers extend the second part.
+        """
         first = self.owner(concat)
         while first.op == "Concat":
             first = self.owner(first.inputs[0][0])
-        if first.op != "slice_axis" or id(concat) in self._views:
+        if first.op != "slice_axis" or id(concat) in self._slices:
             return
-        whole, part = self.owner(first.source()), self._part(first)
+        whole, taken = self.owner(first.source()), channel_range(first, self._channels)
         channels = self._channels[id(whole)]
-        if part.stop != channels or id(whole) in self._views or whole.op in ("null", "slice_axis"):
+        if (
+            taken.stop != channels
+            or id(whole) in self._slices
+            or whole.op in ("null", "slice_axis")
+        ):
             return
-        place = self._new_map(part.start + self._channels[id(concat)])
-        self._views[id(whole)] = dataclasses.replace(place, channels=channels)
-        self._views[id(first)] = View(place.map, part.start, len(part))
-        self._views[id(concat)] = View(place.map, part.start, place.channels - part.start)
+        total = taken.start + self._channels[id(concat)]
+        extended = self._new_map(total)
+        self._slices[id(whole)] = extended.part(0, channels)
+        self._slices[id(first)] = extended.part(taken.start, len(taken))
+        self._slices[id(concat)] = extended.part(taken.start, total - taken.start)
 
-    def _lay_side_by_side(self, concat: Node) -> None:
-        """Give the parts places in the concatenation; those that have one already are copied."""
-        whole = self.view(concat)
-        channel, copies = whole.channel, []
-        for index, (part, _) in enumerate(concat.inputs):
-            part = self.owner(part)
-            place = View(whole.map, channel, self._channels[id(part)])
-            if id(part) not in self._views and part.op not in ("null", "slice_axis"):
-                self._views[id(part)] = place
-            if self._views.get(id(part)) != place:
+    def _place_inputs(self, concat: Node) -> None:
+        """Place a concatenation's inputs in its output; copy those that are placed elsewhere."""
+        whole = self.slice_of(concat)
+        channel, copies = 0, []
+        for index, (source, _) in enumerate(concat.inputs):
+            part = self.owner(source)
+            target = whole.part(channel, self._channels[id(part)])
+            if id(part) not in self._slices and part.op not in ("null", "slice_axis"):
+                self._slices[id(part)] = target
+            if self._slices.get(id(part)) != target:
                 copies.append(index)
-            channel += place.channels
+            channel += target.channels
         self.copies[id(concat)] = copies
+
+
+def channel_range(node: Node, channels: dict[int, int]) -> range:
+    """Return the channels that a ``slice_axis`` takes from its input."""
+    return range(channels[id(node.source())])[node.value("begin") : node.value("end")]

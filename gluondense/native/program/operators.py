@@ -1,14 +1,13 @@
-"""Operators of a graph: which have steps, and what their attributes say as numbers."""
+"""The operators of a graph that programs have steps for."""
 
 from __future__ import annotations
-
-import ast
 
 import numpy as np
 
 from ...graph.ir import Graph, Node
+from .memory_plan import channel_range
 
-# Operators that steps stand for, and which of their attributes' values, where there are others.
+# Supported operators, and the values of attributes that have unsupported ones; defaults are first.
 LIMITS: dict[str, dict[str, tuple[str, ...]]] = {
     "Activation": {"act_type": ("relu",)},
     "BatchNorm": {"axis": ("1",)},
@@ -26,37 +25,24 @@ LIMITS: dict[str, dict[str, tuple[str, ...]]] = {
     "elemwise_add": {},
     "slice_axis": {"axis": ("1",)},
 }
-MOST_TAPS = 1024  # kMostTaps of src/program.h
+MAX_TAPS = 1024  # kMaxTaps of src/kernels/inference_kernels.h
 
 
 def check_operators(graph: Graph) -> None:
-    """Refuse what no step stands for.
+    """Check that each operator of a graph has a step.
 
     Raises
     ------
     ValueError
-        With the first such node.
+        If one has not; the message names the first one.
     """
-    one_pixel: set[int] = set()
+    one_pixel: set[int] = set()  # nodes whose outputs are 1x1 pixels
     for node in graph.operators():
-        limits = LIMITS.get(node.op, {})
-        whole = node.op == "Pooling" and is_true(node, "global_pool")
-        if whole:
-            limits = {key: limits[key] for key in ("pool_type", "layout")}
-        beyond = [
-            f"{key}={node.attrs[key]}"
-            for key, values in limits.items()
-            if node.attrs.get(key, values[0]) not in values
-        ]
-        if node.op in ("Convolution", "Pooling") and not whole:
-            kernel = ast.literal_eval(node.attrs["kernel"])
-            if len(kernel) != 2 or np.prod(kernel) > MOST_TAPS:
-                beyond.append(f"kernel={node.attrs['kernel']}")
-        if node.op == "LeakyReLU" and slope_of(node) > 1:
-            beyond.append(f"slope={node.attrs['slope']}")
-        pixel = all(id(source) in one_pixel for source, _ in node.inputs if source.op != "null")
-        pixel = pixel and any(source.op != "null" for source, _ in node.inputs)
-        if whole or (pixel and node.op not in ("Convolution", "Pooling")):
+        is_global = _is_global_pool(node)
+        beyond = _unsupported(node)
+        sources = [source for source, _ in node.inputs if source.op != "null"]
+        pixel = bool(sources) and all(id(source) in one_pixel for source in sources)
+        if is_global or (pixel and node.op not in ("Convolution", "Pooling")):
             one_pixel.add(id(node))
         elif node.op in ("Flatten", "FullyConnected"):
             beyond.append("of more than one pixel")
@@ -67,46 +53,58 @@ def check_operators(graph: Graph) -> None:
             )
 
 
-def slope_of(node: Node) -> float:
-    """Return what an activation multiplies negative numbers by."""
+def _unsupported(node: Node) -> list[str]:
+    """List the attributes of a node that have unsupported values."""
+    limits = LIMITS.get(node.op, {})
+    if _is_global_pool(node):
+        limits = {key: limits[key] for key in ("pool_type", "layout")}
+    beyond = [
+        f"{key}={node.attrs[key]}"
+        for key, values in limits.items()
+        if node.attrs.get(key, values[0]) not in values
+    ]
+    if node.op in ("Convolution", "Pooling") and not _is_global_pool(node):
+        kernel = node.value("kernel")
+        if len(kernel) != 2 or np.prod(kernel) > MAX_TAPS:
+            beyond.append(f"kernel={node.attrs['kernel']}")
+    if node.op == "LeakyReLU" and negative_slope(node) > 1:
+        beyond.append(f"slope={node.attrs['slope']}")
+    return beyond
+
+
+def _is_global_pool(node: Node) -> bool:
+    return node.op == "Pooling" and node.flag("global_pool")
+
+
+def negative_slope(node: Node) -> float:
+    """Return an activation's slope for negative inputs."""
     return float(node.attrs.get("slope", 0.25)) if node.op == "LeakyReLU" else 0.0
 
 
-def pair(node: Node, attr: str, default: int = 1) -> tuple[int, int]:
-    """Return an attribute of the two directions."""
-    return ast.literal_eval(node.attrs.get(attr, "()")) or (default, default)
-
-
-def is_true(node: Node, attr: str, default: str = "False") -> bool:
-    """Whether an attribute is."""
-    return node.attrs.get(attr, default) in ("True", "1")
-
-
-def is_flat(node: Node) -> int:
-    """Whether an output is (N, C), as a number."""
-    return int(node.op in ("FullyConnected", "Flatten"))
-
-
 def count_channels(graph: Graph) -> dict[int, int]:
-    """Channels of each node's output, by its id."""
+    """Return the number of channels of each node's output, by the node's id.
+
+    Raises
+    ------
+    ValueError
+        If the network does not begin with a convolution.
+    """
     channels: dict[int, int] = {}
     for node in graph.operators():
         source = node.source()
         if source.op == "null" and id(source) not in channels:
-            depth = graph.array(node, 1).shape[1] if node.op == "Convolution" else None
-            if depth is None:
+            if node.op != "Convolution":
                 raise ValueError(
                     f"target='native': the image goes into a {node.op}, where it runs only "
                     "networks that begin with a convolution: use target='onednn'."
                 )
-            channels[id(source)] = depth * int(node.attrs.get("num_group", "1"))
+            channels[id(source)] = graph.array(node, 1).shape[1] * node.groups
         if node.op in ("Convolution", "FullyConnected"):
             channels[id(node)] = len(graph.array(node, 1))
         elif node.op == "Concat":
             channels[id(node)] = sum(channels[id(part)] for part, _ in node.inputs)
         elif node.op == "slice_axis":
-            begin, end = (ast.literal_eval(node.attrs[key]) for key in ("begin", "end"))
-            channels[id(node)] = len(range(channels[id(source)])[begin:end])
+            channels[id(node)] = len(channel_range(node, channels))
         else:
             channels[id(node)] = channels[id(source)]
     return channels

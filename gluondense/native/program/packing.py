@@ -1,122 +1,170 @@
-"""Numbers in the form and order in which the inner loops read them."""
+"""Weights in the layouts that the kernels read: see src/kernels/inference_kernels.h."""
 
 from __future__ import annotations
 
 import numpy as np
 
-BLOCK = 32  # kBlock of src/kernels.h
-# column() of src/kernels_bytes.cc, for the 32 lanes of two vectors.
-COLUMNS = np.array([lane // 4 * 8 + v * 4 + lane % 4 for v in range(2) for lane in range(16)])
+PANEL_WIDTH = 32  # kPanelWidth
+# The output channel of each lane of the sums over bytes: panel_channel() of src/kernels/per_isa.
+PANEL_CHANNELS = np.array([i // 4 * 8 + v * 4 + i % 4 for v in range(2) for i in range(16)])
 
 
 def pack_filters(
     weight: np.ndarray, bias: np.ndarray, groups: int
 ) -> tuple[dict[str, int], tuple[np.ndarray, np.ndarray]]:
-    """Arrange filters (N, C, H, W) in blocks (H, W, C, 32) of output channels.
+    """Pack filters into panels of output channels.
 
-    A block has whole groups, as many as fit into 16 channels, or an equal part of one.
+    A panel has as many whole groups as fit into 16 output channels, or an equal part of a group.
+
+    Parameters
+    ----------
+    weight
+        Filters, (N, C, KH, KW).
+    bias
+        Biases, (N,).
+    groups
+        Number of groups of the convolution.
+
+    Returns
+    -------
+    words
+        The panels' sizes as words of a program.
+    arrays
+        Filters, (panels, KH, KW, C, 32), and biases, (panels, 32).
 
     Examples
     --------
     >>> weight, bias = np.zeros((48, 3, 7, 7)), np.zeros(48)
-    >>> blocks, (filters, biases) = pack_filters(weight, bias, groups=1)
-    >>> blocks
+    >>> words, (filters, biases) = pack_filters(weight, bias, groups=1)
+    >>> words
     {'blocks': 2, 'block_in': 3, 'block_step': 0, 'block_share': 1, 'block_out': 32,
      'block_groups': 1}
     >>> filters.shape, biases.shape
     ((2, 7, 7, 3, 32), (2, 32))
     """
     count, depth = weight.shape[:2]
-    each = count // groups
+    group_outputs = count // groups
+    groups_per_panel, panels_per_group = 1, 1
     if groups == 1:
-        together, share, width, blocks = 1, 1, BLOCK, -(-count // BLOCK)
-    elif each <= BLOCK // 4:
-        together = max(n for n in range(1, BLOCK // 2 // each + 1) if groups % n == 0)
-        share, width, blocks = 1, together * each, groups // together
+        width, panels = PANEL_WIDTH, -(-count // PANEL_WIDTH)
+    elif group_outputs <= PANEL_WIDTH // 4:
+        fitting = range(1, PANEL_WIDTH // 2 // group_outputs + 1)
+        groups_per_panel = max(n for n in fitting if groups % n == 0)
+        width, panels = groups_per_panel * group_outputs, groups // groups_per_panel
     else:
-        share = next(n for n in range(1, each + 1) if each % n == 0 and each // n <= BLOCK)
-        together, width, blocks = 1, each // share, groups * share
-    filters = np.zeros((blocks, *weight.shape[2:], depth * together, BLOCK), "float32")
-    biases = np.zeros((blocks, BLOCK), "float32")
+        panels_per_group = next(
+            n
+            for n in range(1, group_outputs + 1)
+            if group_outputs % n == 0 and group_outputs // n <= PANEL_WIDTH
+        )
+        width, panels = group_outputs // panels_per_group, groups * panels_per_group
+    panel_in = depth * groups_per_panel
+    filters = np.zeros((panels, *weight.shape[2:], panel_in, PANEL_WIDTH), "float32")
+    biases = np.zeros((panels, PANEL_WIDTH), "float32")
     for channel in range(count):
-        block, lane = divmod(channel, width)
-        first = channel // each % together * depth
-        filters[block, :, :, first : first + depth, lane] = weight[channel].transpose(1, 2, 0)
-        biases[block, lane] = bias[channel]
-    sizes = {
-        "blocks": blocks,
-        "block_in": depth * together,
-        "block_step": 0 if groups == 1 else depth * together,
-        "block_share": share,
+        panel, lane = divmod(channel, width)
+        first = channel // group_outputs % groups_per_panel * depth
+        filters[panel, :, :, first : first + depth, lane] = weight[channel].transpose(1, 2, 0)
+        biases[panel, lane] = bias[channel]
+    words = {
+        "blocks": panels,
+        "block_in": panel_in,
+        "block_step": 0 if groups == 1 else panel_in,
+        "block_share": panels_per_group,
         "block_out": width,
-        "block_groups": together,
+        "block_groups": groups_per_panel,
     }
-    return sizes, (filters, biases)
+    return words, (filters, biases)
 
 
-def pack_bytes(filters: np.ndarray, joined: bool) -> np.ndarray:
-    """Arrange blocks (blocks, H, W, C, 32) of filters for sums of four products at a time.
+def pack_int8_filters(filters: np.ndarray, joined: bool) -> np.ndarray:
+    """Pack panels of integer filters for sums of four products at a time.
 
     Parameters
     ----------
     filters
-        What ``pack_filters`` returns, of whole numbers from -127 to 127.
+        As ``pack_filters`` returns them, (panels, KH, KW, C, 32), integers from -127 to 127.
     joined
-        Whether a filter's columns lie side by side in the image, as one run.
-    """
-    blocks, height, width = filters.shape[:3]
-    runs = filters.reshape(blocks, height if joined else height * width, -1, BLOCK)
-    runs = np.pad(runs, ((0, 0), (0, 0), (0, -runs.shape[2] % 4), (0, 0)))
-    fours = runs.reshape(blocks, runs.shape[1], -1, 4, BLOCK)[..., COLUMNS]
-    return np.ascontiguousarray(fours.swapaxes(-1, -2)).astype("int8")
-
-
-def in_columns(values: np.ndarray, width: int) -> np.ndarray:
-    """Arrange a number for each channel in blocks of lanes, as the sums lie."""
-    blocks = -(-len(values) // width)
-    lanes = np.zeros((blocks, BLOCK))
-    padded = np.pad(np.asarray(values, "float64"), (0, blocks * width - len(values)))
-    lanes[:, :width] = padded.reshape(blocks, width)
-    return lanes[:, COLUMNS]
-
-
-def rectify(
-    scale: np.ndarray, shift: np.ndarray, step: np.ndarray, low: np.ndarray, on: bool = True
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Return flip and zero of bytes, so that max(0, (q ^ flip) - zero) stands for a ReLU.
-
-    Parameters
-    ----------
-    scale, shift
-        Of the normalization, max(0, scale x + shift).
-    step, low
-        Of the bytes, x = low + step q.
-    on
-        Whether there is a ReLU behind the normalization.
+        Whether the inputs of a row of taps are contiguous, so that the row is one segment.
 
     Returns
     -------
-    flip, zero, factor, offset
-        Two arrays of bytes, and what the result's bytes stand for: offset + factor q.
+    np.ndarray
+        int8, (panels, segments, length / 4, 32, 4); the length is padded to a multiple of 4 with
+        zeros.
+    """
+    panels, height, width = filters.shape[:3]
+    segments = filters.reshape(panels, height if joined else height * width, -1, PANEL_WIDTH)
+    segments = np.pad(segments, ((0, 0), (0, 0), (0, -segments.shape[2] % 4), (0, 0)))
+    fours = segments.reshape(panels, segments.shape[1], -1, 4, PANEL_WIDTH)[..., PANEL_CHANNELS]
+    return np.ascontiguousarray(fours.swapaxes(-1, -2)).astype("int8")
+
+
+def pack_lanes(values: np.ndarray, width: int) -> np.ndarray:
+    """Pack one number for each output channel in the order of the sums over bytes.
+
+    Parameters
+    ----------
+    values
+        Numbers, (N,).
+    width
+        Output channels of a panel.
+
+    Returns
+    -------
+    np.ndarray
+        (panels, 32)
+    """
+    panels = -(-len(values) // width)
+    lanes = np.zeros((panels, PANEL_WIDTH))
+    padded = np.pad(np.asarray(values, "float64"), (0, panels * width - len(values)))
+    lanes[:, :width] = padded.reshape(panels, width)
+    return lanes[:, PANEL_CHANNELS]
+
+
+def fold_bn_relu(
+    bn_scale: np.ndarray,
+    bn_shift: np.ndarray,
+    scale: np.ndarray,
+    offset: np.ndarray,
+    relu: bool = True,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Express batch normalization and ReLU of bytes as ``max(0, (q ^ xor_mask) - zero_point)``.
+
+    Parameters
+    ----------
+    bn_scale, bn_shift
+        The normalization, bn_scale * x + bn_shift, of each channel.
+    scale, offset
+        What the bytes represent, x = scale * q + offset.
+    relu
+        Whether a ReLU follows the normalization. Without one, the zero points are 0.
+
+    Returns
+    -------
+    xor_mask, zero_point
+        uint8. The mask is 255, which reverses the bytes, where ``bn_scale`` is negative.
+    scale, offset
+        What the resulting bytes represent.
 
     Examples
     --------
-    >>> scale, shift = np.array([2.0, -2.0, 1.0]), np.array([-8.0, 8.0, 5.0])
-    >>> for found in rectify(scale, shift, step=np.ones(3), low=np.zeros(3)):
+    >>> bn_scale, bn_shift = np.array([2.0, -2.0, 1.0]), np.array([-8.0, 8.0, 5.0])
+    >>> for found in fold_bn_relu(bn_scale, bn_shift, scale=np.ones(3), offset=np.zeros(3)):
     ...     print(found)
     [  0 255   0]
     [  4 251   0]
     [2. 2. 1.]
     [0. 0. 5.]
     """
-    falling = scale < 0
-    flip = np.where(falling, 255, 0)
-    factor = np.abs(scale) * step
-    # What the smallest byte, after the flip, stands for.
-    least = scale * (low + np.where(falling, 255, 0) * step) + shift
-    if not on:
-        return flip.astype("uint8"), np.zeros(len(flip), "uint8"), factor, least
-    flat = factor == 0
-    zero = np.where(flat, 255, np.round(-least / np.where(flat, 1, factor)).clip(0, 255))
-    offset = np.where(flat, np.maximum(shift, 0), np.maximum(least, 0))
-    return flip.astype("uint8"), zero.astype("uint8"), factor, offset
+    xor_mask = np.where(bn_scale < 0, 255, 0)
+    new_scale = np.abs(bn_scale) * scale
+    # The normalized value of the byte that is 0 after the mask.
+    minimum = bn_scale * (offset + xor_mask * scale) + bn_shift
+    if not relu:
+        return xor_mask.astype("uint8"), np.zeros(len(xor_mask), "uint8"), new_scale, minimum
+    constant = new_scale == 0
+    zero_point = -minimum / np.where(constant, 1, new_scale)
+    zero_point = np.where(constant, 255, np.round(zero_point).clip(0, 255))
+    new_offset = np.where(constant, np.maximum(bn_shift, 0), np.maximum(minimum, 0))
+    return xor_mask.astype("uint8"), zero_point.astype("uint8"), new_scale, new_offset

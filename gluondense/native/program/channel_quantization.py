@@ -1,0 +1,104 @@
+"""Which tensors are bytes, and what they represent: scale * q + offset, by channel."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from ...graph.ir import Node
+from ...graph.ranges import Range
+from .memory_plan import ChannelSlice, MemoryPlan
+
+
+def nodes_in_float(operators: Iterable[Node]) -> set[int]:
+    """Return the ids of the global poolings and of the operators that follow them.
+
+    Their few pixels cost too little to be worth int8.
+    """
+    found: set[int] = set()
+    for node in operators:
+        is_global = node.op == "Pooling" and node.flag("global_pool")
+        if is_global or any(id(source) in found for source, _ in node.inputs):
+            found.add(id(node))
+    return found
+
+
+def set_types(plan: MemoryPlan, nodes: Iterable[Node], in_float: set[int]) -> None:
+    """Make the maps of all nodes but those ``in_float`` uint8.
+
+    Raises
+    ------
+    ValueError
+        If a map has nodes of both types.
+    """
+    types: dict[int, bool] = {}
+    for node in nodes:
+        index, is_u8 = plan.slice_of(node).map, id(node) not in in_float
+        if types.setdefault(index, is_u8) != is_u8:
+            raise ValueError(
+                "target='native_int8' has no step that concatenates pooled pixels and feature maps "
+                f"(node {node.name}): use target='native'."
+            )
+        plan.maps[index].is_u8 = is_u8
+
+
+def nodes_with_zero(plan: MemoryPlan, nodes: Sequence[Node]) -> set[int]:
+    """Return the ids of the nodes whose bytes must represent 0.
+
+    Those are in maps with padding, or are copied or pooled into such a map.
+    """
+    found: set[int] = set()
+    for node in reversed(nodes):
+        if plan.maps[plan.slice_of(node).map].pad or id(node) in found:
+            found.add(id(plan.owner(node)))
+            if node.op in ("Concat", "Pooling", "slice_axis"):
+                found.update(id(plan.owner(source)) for source, _ in node.inputs)
+    return found
+
+
+class ChannelQuantization:
+    """The scale and offset of each channel of a program's maps; 1 and 0 at first.
+
+    Parameters
+    ----------
+    channels
+        Number of channels of each map.
+    """
+
+    def __init__(self, channels: Iterable[int]) -> None:
+        self._params = [np.stack([np.ones(count), np.zeros(count)]) for count in channels]
+
+    def get(self, part: ChannelSlice) -> tuple[np.ndarray, np.ndarray]:
+        """Return the scales and offsets of a slice."""
+        scale, offset = self._params[part.map][:, part.index]
+        return scale, offset
+
+    def set(self, part: ChannelSlice, scale: np.ndarray, offset: np.ndarray) -> None:
+        """Set the scales and offsets of a slice."""
+        self._params[part.map][:, part.index] = scale, offset
+
+    def zero_points(self, index: int) -> np.ndarray:
+        """Return the bytes that represent 0 in map number ``index``, rounded but not clipped."""
+        scale, offset = self._params[index]
+        return np.round(-offset / scale)
+
+
+def quantize_range(found: Range, include_zero: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Return scales and offsets with which 256 values cover each channel's range.
+
+    Parameters
+    ----------
+    found
+        The calibrated range. Its clipping applies to all channels, except those that lie beyond it.
+    include_zero
+        Whether a byte must represent 0.
+    """
+    low, high = np.asarray(found.channel_low, "float64"), np.asarray(found.channel_high, "float64")
+    clipped_low, clipped_high = np.maximum(low, found.low), np.minimum(high, found.high)
+    inside = clipped_low < clipped_high
+    low, high = np.where(inside, clipped_low, low), np.where(inside, clipped_high, high)
+    if include_zero:
+        low, high = np.minimum(low, 0), np.maximum(high, 0)
+    widest = np.abs([low, high]).max()
+    return np.maximum(high - low, max(1e-6 * widest, 1e-30)) / 255, low
