@@ -1,4 +1,4 @@
-"""The compiled operator: built once a machine, by the C++ compiler that is there."""
+"""Compilation of the native operators, once on each machine, with its C++ compiler."""
 
 from __future__ import annotations
 
@@ -52,31 +52,31 @@ PROBES = {
     "avx512vnni": 'void f() { asm("vpdpbusd %zmm0, %zmm1, %zmm2"); }',
     "avx512bf16": 'void f() { asm("vdpbf16ps %zmm0, %zmm1, %zmm2"); }',
 }
-# MXNet's side of an extension, but for one function that src/operator.cc has.
+# MXNet's part of an extension; src/inference/program_operator.cc replaces one of its functions.
 LIB_API_FLAGS = ("-fvisibility=default", "-D_opRegSize=lib_api_opRegSize")
 
 
 class CompilerError(ValueError):
-    """There is no C++ compiler, or it does not compile the operator."""
+    """There is no C++ compiler, or it cannot compile the operators."""
 
 
 def build(folder: str | os.PathLike[str] | None = None) -> Path:
-    """Compile the operator, unless this source has been compiled before.
+    """Compile the operators, unless a library of the same sources and flags exists.
 
     Parameters
     ----------
     folder
-        Where to; ``$MXNET_HOME/native`` by default, else ``~/.mxnet/native``.
+        Folder of the library; ``$MXNET_HOME/native`` by default, or ``~/.mxnet/native``.
 
     Returns
     -------
     Path
-        The library, for ``mx.library.load``.
+        The library, which ``mx.library.load`` takes.
 
     Raises
     ------
     CompilerError
-        If there is no C++ compiler (``$CXX``, else ``g++`` or ``clang++``), or it fails.
+        If there is no C++ compiler (``$CXX``, or ``g++`` or ``clang++``), or it fails.
     OSError
         If the folder cannot be written.
     """
@@ -98,12 +98,14 @@ def build(folder: str | os.PathLike[str] | None = None) -> Path:
 
 
 def load(operator: str = OPERATOR) -> None:
-    """Give MXNet the operators, unless it has the one that is wanted.
+    """Load the operators into MXNet, unless it has ``operator`` already.
 
     Raises
     ------
     CompilerError
-        As :func:`build`.
+        As in :func:`build`.
+    RuntimeError
+        If MXNet has loaded another version of the operators before.
     """
     if not loaded(operator):
         mx.library.load(str(build().resolve()), verbose=False)
@@ -116,7 +118,7 @@ def load(operator: str = OPERATOR) -> None:
 
 
 def loaded(operator: str = OPERATOR) -> bool:
-    """Whether MXNet has the operator."""
+    """Return whether MXNet has an operator."""
     return hasattr(mx.sym, operator)
 
 
@@ -126,13 +128,13 @@ def _compiler() -> list[str]:
     if found is None:
         raise CompilerError(
             f"there is no C++ compiler {' '.join(wanted) or 'g++'} for the native operator: "
-            "install one (apt install g++), or do without (exports: target='onednn')."
+            "install one (apt install g++), or use target='onednn' for exports."
         )
     return [found, *wanted[1:]]
 
 
 def _fingerprint() -> str:
-    """Of everything that the library is made of."""
+    """Hash all that the library depends on."""
     made_of = (mx.__version__, platform.machine(), os.environ.get("CXX"), FLAGS, INSTRUCTION_SETS)
     digest = hashlib.sha256(repr((*made_of, LIB_API_FLAGS)).encode())
     for file in sorted(path for path in SOURCES.rglob("*") if path.is_file()):
@@ -186,5 +188,5 @@ def _run(command: list[str]) -> None:
         first = next((line for line in lines if "error" in line), lines[-1])
         raise CompilerError(
             f"{command[0]} cannot compile the native operator ({first.strip()}): set CXX to "
-            "another compiler of C++17, or do without (exports: target='onednn')."
+            "another compiler of C++17, or use target='onednn' for exports."
         )

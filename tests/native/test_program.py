@@ -339,3 +339,19 @@ def test_an_export_describes_itself_and_brings_its_library(tmp_path):
     assert json.loads(files.metadata.read_text())["target"] == "native"
     nodes = json.loads(files.symbol.read_text())["nodes"]
     assert [node["op"] for node in nodes] == ["null", "null", native.OPERATOR]
+
+
+@pytest.mark.slow
+def test_tiles_of_large_images_are_counted_in_64_bits(tmp_path):
+    """Tiles times batches were above 2^31 (issue 18, point 16). The last rows are a crop's."""
+    net = seq(conv(32), conv(32, 3, padding=1), conv(1))
+    net.initialize()
+    x = mx.nd.random.normal(shape=(1, 3, 1372, 1372))
+    net(x[:, :, :8, :8])
+    gluondense.export(net, tmp_path / "net", (1, 3, 64, 64), "native")
+    crop = x[:, :, -64:, -64:]
+    np.savez(tmp_path / "inputs.npz", **{"net|large": x.asnumpy(), "net|crop": crop.asnumpy()})
+    found = outputs(tmp_path, "avx2", 2)
+    large, small = found["net|large|0"], found["net|crop|0"]
+    assert large.shape == (1, 1, 1372, 1372)
+    assert_close(large[:, :, -60:, -60:], small[:, :, 4:, 4:])
