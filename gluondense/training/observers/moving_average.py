@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -47,11 +47,9 @@ class MovingAverage(Observer):
         mx.nd.waitall()
         self.update()
 
-    @contextmanager
-    def evaluating(self, run: Run) -> Iterator[None]:
-        """Evaluate the averages: they replace the network's parameters within the context."""
-        with self.in_place():
-            yield
+    def evaluating(self, run: Run) -> AbstractContextManager[None]:
+        """Return a context in which the network has the averages, so that they are evaluated."""
+        return self.in_place()
 
     def update(self) -> None:
         """Include the present weights, with one operator for many arrays."""
