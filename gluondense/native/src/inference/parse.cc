@@ -15,7 +15,7 @@ void throw_invalid(const std::string& message) {
 
 namespace {
 
-// The words of a line. Each reader returns the given default where the word is missing.
+// The words of a line.
 class Words {
  public:
   Words(std::string kind, std::istringstream& line) : kind_(std::move(kind)) {
@@ -36,37 +36,27 @@ class Words {
     }
   }
 
-  float real(const char* name, float otherwise) {
-    const auto* const numbers = find(name, 1);
-    return numbers ? static_cast<float>(numbers->front()) : otherwise;
+  // Each reads a word into a value, and leaves the value as it is where the word is missing.
+  Words& read(const char* name, float& value) {
+    if (const auto* const numbers = find(name, 1)) value = static_cast<float>(numbers->front());
+    return *this;
   }
-  int count(const char* name, int otherwise) {
-    const auto* const numbers = find(name, 1);
-    return numbers ? static_cast<int>(whole(name, numbers->front(), kMaxCount)) : otherwise;
+  Words& read(const char* name, int& value) { return read(name, {&value}); }
+  Words& read(const char* name, bool& value) {
+    int number = value;
+    read(name, number);
+    value = number != 0;
+    return *this;
   }
-  bool flag(const char* name, bool otherwise) { return count(name, otherwise) != 0; }
-  Offset offset(const char* name, Offset otherwise = -1) {
-    const auto* const numbers = find(name, 1);
-    return numbers ? whole(name, numbers->front(), kMaxOffset) : otherwise;
+  Words& read(const char* name, Offset& value) {
+    if (const auto* const numbers = find(name, 1))
+      value = whole(name, numbers->front(), kMaxOffset);
+    return *this;
   }
-  void counts(const char* name, std::initializer_list<int*> values) {
-    const auto* const numbers = find(name, values.size());
-    if (!numbers) return;
-    std::size_t i = 0;
-    for (int* value : values) *value = static_cast<int>(whole(name, (*numbers)[i++], kMaxCount));
+  Words& read(const char* name, ChannelSlice& slice) {
+    return read(name, {&slice.map, &slice.channel, &slice.channels});
   }
-  ChannelSlice slice(const char* name) {
-    ChannelSlice slice;
-    counts(name, {&slice.map, &slice.channel, &slice.channels});
-    return slice;
-  }
-  Window window() {
-    Window window;
-    counts("kernel", {&window.kernel[0], &window.kernel[1]});
-    counts("stride", {&window.stride[0], &window.stride[1]});
-    counts("pad", {&window.pad[0], &window.pad[1]});
-    return window;
-  }
+  Words& read(const char* name, int (&pair)[2]) { return read(name, {&pair[0], &pair[1]}); }
 
   // Throws if the line has a word that nothing has read.
   void check_all_read() const {
@@ -84,6 +74,14 @@ class Words {
   const std::string kind_;
   std::map<std::string, Word> words_;
 
+  Words& read(const char* name, std::initializer_list<int*> values) {
+    const auto* const numbers = find(name, values.size());
+    std::size_t i = 0;
+    for (int* value : values) {
+      if (numbers) *value = static_cast<int>(whole(name, (*numbers)[i++], kMaxCount));
+    }
+    return *this;
+  }
   const std::vector<double>* find(const char* name, std::size_t size) {
     const auto found = words_.find(name);
     if (found == words_.end()) return nullptr;
@@ -101,99 +99,62 @@ class Words {
   }
 };
 
-Step parse_load(Words& words) {
-  LoadStep s;
-  s.out = words.slice("out");
-  s.scale = words.offset("scale");
-  s.shift = words.offset("shift");
-  return s;
+void read_words(Words& words, LoadStep& s) {
+  words.read("out", s.out).read("scale", s.scale).read("shift", s.shift);
 }
 
-Step parse_conv(Words& words) {
-  ConvStep s;
-  s.in = words.slice("in");
-  s.residual = words.slice("add");
-  s.out = words.slice("out");
-  s.window = words.window();
-  s.panels = words.count("blocks", 0);
-  s.panel_in = words.count("block_in", 0);
-  s.panel_in_stride = words.count("block_step", 0);
-  s.panels_per_input = words.count("block_share", 1);
-  s.panel_out = words.count("block_out", 0);
-  s.groups_per_panel = words.count("block_groups", 1);
-  s.negative_slope = words.real("slope", 1);
-  s.weight = words.offset("weight");
-  s.bias = words.offset("bias");
-  s.scale = words.offset("scale");
-  s.shift = words.offset("shift");
-  s.xor_mask = words.offset("flip");
-  s.zero_point = words.offset("zero");
-  s.residual_scale = words.offset("add_scale");
-  s.requant_scale = words.offset("out_scale");
-  s.requant_shift = words.offset("out_shift");
-  return s;
+void read_words(Words& words, ConvStep& s) {
+  words.read("in", s.in).read("add", s.residual).read("out", s.out);
+  words.read("kernel", s.window.kernel).read("stride", s.window.stride).read("pad", s.window.pad);
+  words.read("blocks", s.panels).read("block_in", s.panel_in).read("block_out", s.panel_out);
+  words.read("block_step", s.panel_in_stride).read("block_share", s.panels_per_input);
+  words.read("block_groups", s.groups_per_panel).read("slope", s.negative_slope);
+  words.read("weight", s.weight).read("bias", s.bias).read("scale", s.scale).read("shift", s.shift);
+  words.read("flip", s.xor_mask).read("zero", s.zero_point).read("add_scale", s.residual_scale);
+  words.read("out_scale", s.requant_scale).read("out_shift", s.requant_shift);
 }
 
-Step parse_affine(Words& words) {
-  AffineStep s;
-  s.in = words.slice("in");
-  s.out = words.slice("out");
-  s.negative_slope = words.real("slope", 1);
-  s.scale = words.offset("scale");
-  s.shift = words.offset("shift");
-  s.xor_mask = words.offset("flip");
-  s.zero_point = words.offset("zero");
-  return s;
+void read_words(Words& words, AffineStep& s) {
+  words.read("in", s.in).read("out", s.out).read("slope", s.negative_slope);
+  words.read("scale", s.scale).read("shift", s.shift);
+  words.read("flip", s.xor_mask).read("zero", s.zero_point);
 }
 
-Step parse_pool(Words& words) {
-  PoolStep s;
-  s.in = words.slice("in");
-  s.out = words.slice("out");
-  s.window = words.window();
-  s.is_max = words.flag("max", false);
-  s.count_include_pad = words.flag("whole", true);
-  return s;
+void read_words(Words& words, PoolStep& s) {
+  words.read("in", s.in).read("out", s.out);
+  words.read("kernel", s.window.kernel).read("stride", s.window.stride).read("pad", s.window.pad);
+  words.read("max", s.is_max).read("whole", s.count_include_pad);
 }
 
-Step parse_global_pool(Words& words) {
-  GlobalPoolStep s;
-  s.in = words.slice("in");
-  s.out = words.slice("out");
-  s.is_max = words.flag("max", false);
-  s.scale = words.offset("scale");
-  s.shift = words.offset("shift");
-  return s;
+void read_words(Words& words, GlobalPoolStep& s) {
+  words.read("in", s.in).read("out", s.out).read("max", s.is_max);
+  words.read("scale", s.scale).read("shift", s.shift);
 }
 
-Step parse_copy(Words& words) {
-  CopyStep s;
-  s.in = words.slice("in");
-  s.residual = words.slice("add");
-  s.out = words.slice("out");
-  s.negative_slope = words.real("slope", 1);
-  s.scale = words.offset("scale");
-  s.shift = words.offset("shift");
-  s.residual_scale = words.offset("add_scale");
-  s.requant_scale = words.offset("out_scale");
-  s.requant_shift = words.offset("out_shift");
-  return s;
+void read_words(Words& words, CopyStep& s) {
+  words.read("in", s.in).read("add", s.residual).read("out", s.out);
+  words.read("slope", s.negative_slope).read("scale", s.scale).read("shift", s.shift);
+  words.read("add_scale", s.residual_scale).read("out_scale", s.requant_scale);
+  words.read("out_shift", s.requant_shift);
 }
 
-Step parse_store(Words& words) {
-  StoreStep s;
-  s.in = words.slice("in");
-  s.output_index = words.count("output", -1);
-  s.flatten = words.flag("flat", true);
-  s.scale = words.offset("scale");
-  s.shift = words.offset("shift");
-  return s;
+void read_words(Words& words, StoreStep& s) {
+  words.read("in", s.in).read("output", s.output_index).read("flat", s.flatten);
+  words.read("scale", s.scale).read("shift", s.shift);
+}
+
+template <class Kind>
+Step parse_step(Words& words) {
+  Kind step;
+  read_words(words, step);
+  return step;
 }
 
 const std::map<std::string, Step (*)(Words&)> kParsers = {
-    {"load", parse_load},          {"conv", parse_conv}, {"affine", parse_affine},
-    {"pool", parse_pool},          {"copy", parse_copy}, {"store", parse_store},
-    {"global", parse_global_pool},
+    {"load", parse_step<LoadStep>},         {"conv", parse_step<ConvStep>},
+    {"affine", parse_step<AffineStep>},     {"pool", parse_step<PoolStep>},
+    {"global", parse_step<GlobalPoolStep>}, {"copy", parse_step<CopyStep>},
+    {"store", parse_step<StoreStep>},
 };
 
 }  // namespace
@@ -207,17 +168,15 @@ Program Program::parse(const std::string& text) {
     line >> kind;
     Words words(kind, line);
     if (kind == "gluondense") {
-      if (words.count("format", 0) != 1) throw_invalid("another format; update the library");
-      program.float_count = words.offset("blob", 0);
-      program.byte_count = words.offset("bytes", 0);
-      program.allow_bf16 = words.flag("bf16", false);
+      int format = 0;
+      words.read("format", format);
+      if (format != 1) throw_invalid("another format; update the library");
+      words.read("blob", program.float_count).read("bytes", program.byte_count);
+      words.read("bf16", program.allow_bf16);
     } else if (kind == "map") {
-      FeatureMap map;
-      map.channels = words.count("channels", 0);
-      map.pad = words.count("border", 0);
-      map.is_u8 = words.flag("bytes", false);
-      map.pad_values = words.offset("edge");
-      program.maps.push_back(map);
+      FeatureMap& map = program.maps.emplace_back();
+      words.read("channels", map.channels).read("border", map.pad);
+      words.read("bytes", map.is_u8).read("edge", map.pad_values);
     } else if (const auto parser = kParsers.find(kind); parser != kParsers.end()) {
       program.steps.push_back(parser->second(words));
       program.output_count += std::holds_alternative<StoreStep>(program.steps.back());

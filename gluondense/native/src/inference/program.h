@@ -114,8 +114,8 @@ struct FeatureMap {
 struct Program {
   std::vector<FeatureMap> maps;
   std::vector<Step> steps;
-  std::size_t float_count = 0, byte_count = 0;  // of the weights' arrays
-  bool allow_bf16 = false;                      // for 1x1 convolutions
+  Offset float_count = 0, byte_count = 0;  // of the weights' arrays
+  bool allow_bf16 = false;                 // for 1x1 convolutions
   int output_count = 0;
 
   bool is_u8(const ChannelSlice& slice) const { return maps[slice.map].is_u8; }

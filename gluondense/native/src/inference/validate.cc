@@ -62,11 +62,11 @@ class Validator {
     }
   }
   void floats(Offset offset, std::ptrdiff_t count) const {
-    require(offset >= 0 && offset + count <= static_cast<std::ptrdiff_t>(program_.float_count),
+    require(offset >= 0 && offset + count <= program_.float_count,
             "a step reads numbers beyond the blob");
   }
   void bytes(Offset offset, std::ptrdiff_t count) const {
-    require(offset >= 0 && offset + count <= static_cast<std::ptrdiff_t>(program_.byte_count),
+    require(offset >= 0 && offset + count <= program_.byte_count,
             "a step reads bytes beyond their array");
   }
   void absent(std::initializer_list<Offset> offsets) const {
