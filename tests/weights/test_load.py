@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import mxnet as mx
@@ -14,7 +17,9 @@ from mxnet.gluon import nn
 from mxnet.gluon.model_zoo import vision
 from safetensors.numpy import load_file, save_file
 from support.naming import COMPLETE
+from support.paths import ROOT
 from support.reference import assert_close, images, randomize
+from support.torch_files import tensor, zip_file
 
 import gluondense
 from gluondense.weights import NAMING_SCHEMES, load_weights, open_weights, save_weights
@@ -476,6 +481,19 @@ def test_other_dtypes_are_refused(saved):
     net, path = saved
     net.output.bias.cast("int32")
     refused(net, path, "output.bias is int32; cast the network to float32 first")
+
+
+@pytest.mark.slow
+def test_loading_takes_at_most_2_5_times_the_file_in_memory(tmp_path):
+    net = gluondense.get_model("densenet121")
+    net.initialize()
+    arrays = named_arrays(net, NAMING_SCHEMES["torchvision"])
+    path = tmp_path / "net.pth"
+    path.write_bytes(zip_file({name: tensor(array) for name, array in arrays.items()}))
+    command = [ROOT / "scripts/loading_time.py", path, "--sample", "new"]
+    output = subprocess.run([sys.executable, *command], capture_output=True, check=True).stdout
+    *_, memory = json.loads(output)
+    assert 1 < memory < 2.5
 
 
 def test_errors_of_saving(tmp_path):
