@@ -14,28 +14,15 @@ from ..analysis.comparison import COLUMNS, network_part, table
 from ..analysis.costs import Summary
 from .page import document, plot, section
 
-# The first matching prefix counts. The colours are safe for colour-blind readers (Okabe and Ito).
+# Prefix of the model -> name, colour, position of the labels; the first matching prefix counts. The
+# colours are safe for colour-blind readers (Okabe and Ito). The positions differ because a
+# CSP-DenseNet is just below its DenseNet.
 FAMILIES = {
-    "csp_densenet": "#d55e00",
-    "csp_resne": "#cc79a7",
-    "densenet": "#0072b2",
-    "dpn": "#009e73",
-    "": "#666666",
-}
-FAMILY_NAMES = {
-    "csp_densenet": "CSP-DenseNet",
-    "csp_resne": "CSPResNe(X)t",
-    "densenet": "DenseNet",
-    "dpn": "DPN",
-    "": "other",
-}
-# Different positions, because a CSP-DenseNet is just below its DenseNet.
-LABEL_POSITIONS = {
-    "csp_densenet": "bottom center",
-    "csp_resne": "bottom right",
-    "densenet": "top center",
-    "dpn": "middle right",
-    "": "middle left",
+    "csp_densenet": ("CSP-DenseNet", "#d55e00", "bottom center"),
+    "csp_resne": ("CSPResNe(X)t", "#cc79a7", "bottom right"),
+    "densenet": ("DenseNet", "#0072b2", "top center"),
+    "dpn": ("DPN", "#009e73", "middle right"),
+    "": ("other", "#666666", "middle left"),
 }
 PARTS = {
     "stem": "#bdbdbd",
@@ -112,7 +99,7 @@ def _bubbles(costs: Sequence[Summary]) -> go.Figure:
         bubbles.setdefault(key, []).append(cost)
     most = max(cost.activations for cost in costs)
     figure = go.Figure()
-    for family, colour in FAMILIES.items():
+    for family, (label, colour, position) in FAMILIES.items():
         groups = [group for key, group in bubbles.items() if key[0] == family]
         if not groups:
             continue
@@ -124,9 +111,9 @@ def _bubbles(costs: Sequence[Summary]) -> go.Figure:
             customdata=[
                 [COLUMNS["input"](group[0]), group[0].activations / 1e6] for group in groups
             ],
-            name=FAMILY_NAMES[family],
+            name=label,
             mode="markers+text" if len(bubbles) <= LABELLED else "markers",
-            textposition=LABEL_POSITIONS[family],
+            textposition=position,
             cliponaxis=False,
             marker={
                 "color": colour,
@@ -162,7 +149,7 @@ def _bars(costs: Sequence[Summary]) -> go.Figure:
             x=values,
             y=[cost.model for cost in costs],
             orientation="h",
-            marker_color=[FAMILIES[_family(cost)] for cost in costs],
+            marker_color=[FAMILIES[_family(cost)][1] for cost in costs],
             text=[f"{value:,.1f}" for value in values],
             textangle=0,
             hovertemplate=f"<b>%{{y}}</b><br>%{{x:,.2f}} {titles[total]}<extra></extra>",

@@ -21,18 +21,8 @@ from ..files.idx import parse_idx, read_idx, unpack
 
 __all__ = ["CLASS_NAMES", "FILES", "MIRRORS", "load", "read_idx"]
 
-CLASS_NAMES = (
-    "T-shirt/top",
-    "Trouser",
-    "Pullover",
-    "Dress",
-    "Coat",
-    "Sandal",
-    "Shirt",
-    "Sneaker",
-    "Bag",
-    "Ankle boot",
-)
+_NAMES = "T-shirt/top,Trouser,Pullover,Dress,Coat,Sandal,Shirt,Sneaker,Bag,Ankle boot"
+CLASS_NAMES = tuple(_NAMES.split(","))
 
 
 @dataclass(frozen=True)

@@ -25,22 +25,13 @@ def find_ground_truth(*folders: Path) -> Path | None:
     return next((path for path in paths if path.is_file()), None)
 
 
-def read_ground_truth(
-    path: str | os.PathLike[str], meta: str | os.PathLike[str] | None = None
-) -> dict[str, str] | dict[str, int]:
+def read_ground_truth(path: str | os.PathLike[str]) -> dict[str, str] | dict[str, int]:
     """Read the class of each validation image, by its file name without suffix.
 
     A class is a wnid or a label. The known forms are the development kit's
-    ``ILSVRC2012_validation_ground_truth.txt`` (class numbers of ``meta.mat``), one wnid per line in
-    the order of the images, Caffe's ``val.txt`` (name and label, or name and wnid), and Kaggle's
-    ``LOC_val_solution.csv``.
-
-    Parameters
-    ----------
-    path
-        The file.
-    meta
-        ``meta.mat`` of the development kit. None means the file of that name beside ``path``.
+    ``ILSVRC2012_validation_ground_truth.txt`` (class numbers of ``meta.mat``, which must be in the
+    same folder), one wnid per line in the order of the images, Caffe's ``val.txt`` (name and label,
+    or name and wnid), and Kaggle's ``LOC_val_solution.csv``.
 
     Raises
     ------
@@ -68,7 +59,7 @@ def read_ground_truth(
     stems = [f"ILSVRC2012_val_{number:08d}" for number in range(1, len(rows) + 1)]
     if rows[0][0].startswith("n"):
         return {stem: row[0] for stem, row in zip(stems, rows)}
-    wnids = _read_wnids(Path(meta) if meta is not None else path.with_name("meta.mat"))
+    wnids = _read_wnids(path.with_name("meta.mat"))
     try:
         return {stem: wnids[int(row[0])] for stem, row in zip(stems, rows)}
     except (ValueError, KeyError) as error:

@@ -27,8 +27,6 @@ class DatasetInfo:
         Its key in ``DATASETS``.
     class_names
         The name of each label.
-    in_channels
-        1 for grey images, 3 for RGB.
     image_size
         Height and width in pixels.
     mean, std
@@ -39,11 +37,15 @@ class DatasetInfo:
 
     name: str
     class_names: tuple[str, ...]
-    in_channels: int
     image_size: tuple[int, int]
     mean: tuple[float, ...]
     std: tuple[float, ...]
     summary: str
+
+    @property
+    def in_channels(self) -> int:
+        """Number of channels: 1 for grey images, 3 for RGB."""
+        return len(self.mean)
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,6 @@ DATASETS: Mapping[str, DatasetInfo] = {
         DatasetInfo(
             name="fashion_mnist",
             class_names=fashion_mnist.CLASS_NAMES,
-            in_channels=1,
             image_size=(28, 28),
             mean=(0.28604,),
             std=(0.35302,),
@@ -86,7 +87,6 @@ DATASETS: Mapping[str, DatasetInfo] = {
         DatasetInfo(
             name="digits",
             class_names=tuple("0123456789"),
-            in_channels=1,
             image_size=(8, 8),
             mean=(0.30516,),
             std=(0.37486,),
@@ -95,7 +95,6 @@ DATASETS: Mapping[str, DatasetInfo] = {
         DatasetInfo(
             name="cifar10",
             class_names=cifar.CIFAR10_CLASSES,
-            in_channels=3,
             image_size=(32, 32),
             mean=(0.4914, 0.4822, 0.4465),
             std=(0.2470, 0.2435, 0.2616),
@@ -104,7 +103,6 @@ DATASETS: Mapping[str, DatasetInfo] = {
         DatasetInfo(
             name="cifar100",
             class_names=cifar.CIFAR100_CLASSES,
-            in_channels=3,
             image_size=(32, 32),
             mean=(0.5071, 0.4865, 0.4409),
             std=(0.2673, 0.2564, 0.2762),
@@ -113,7 +111,6 @@ DATASETS: Mapping[str, DatasetInfo] = {
         DatasetInfo(
             name="svhn",
             class_names=tuple("0123456789"),
-            in_channels=3,
             image_size=(32, 32),
             mean=(0.4377, 0.4438, 0.4728),
             std=(0.1980, 0.2010, 0.1970),
@@ -122,7 +119,6 @@ DATASETS: Mapping[str, DatasetInfo] = {
         DatasetInfo(
             name="synthetic",
             class_names=synthetic.CLASS_NAMES,
-            in_channels=3,
             image_size=(32, 32),
             mean=(0.5, 0.5, 0.5),
             std=(0.25, 0.25, 0.25),
@@ -131,7 +127,6 @@ DATASETS: Mapping[str, DatasetInfo] = {
         DatasetInfo(
             name="imagenet",
             class_names=(),  # read from its files
-            in_channels=3,
             image_size=(224, 224),
             mean=(0.485, 0.456, 0.406),
             std=(0.229, 0.224, 0.225),

@@ -74,9 +74,7 @@ class RecordFile:
     Parameters
     ----------
     path
-        ``NAME.rec``.
-    index
-        ``NAME.idx``. None means the file of that name beside ``path``.
+        ``NAME.rec``. Its index ``NAME.idx`` is in the same folder.
 
     Raises
     ------
@@ -96,11 +94,9 @@ class RecordFile:
     Record(key=7, label=2.0, data=b'image')
     """
 
-    def __init__(
-        self, path: str | os.PathLike[str], index: str | os.PathLike[str] | None = None
-    ) -> None:
+    def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
-        self.index = Path(index) if index is not None else self.path.with_suffix(".idx")
+        self.index = self.path.with_suffix(".idx")
         for file, kind in ((self.path, "RecordIO file"), (self.index, "index")):
             if not file.is_file():
                 raise FileNotFoundError(

@@ -52,10 +52,8 @@ class FolderSource:
 class RecordSource:
     """The images of a RecordIO file."""
 
-    def __init__(
-        self, path: str | os.PathLike[str], index: str | os.PathLike[str] | None = None
-    ) -> None:
-        self.file = RecordFile(path, index)
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.file = RecordFile(path)
         if not len(self.file):
             raise ValueError(f"{path} has no records")
 
