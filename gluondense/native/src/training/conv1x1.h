@@ -37,11 +37,7 @@ void StageWorker::conv1x1_backward_data(const Conv1x1GradScratch& scratch, int c
   const ChannelSums sums = channel_sums(rank_, kMaps);
   const float* x[kParts][kMaxTilePixels];
   float* dx[kParts][kMaxTilePixels];
-  BnReluBackward args = {};
-  args.dy = scratch.dx;
-  args.dy_stride = kPanelWidth;
-  args.dy_factor = 1.0f / kParts;
-  args.accumulate = kAccumulate;
+  BnReluBackward args = bn_relu_args(scratch.dx, kPanelWidth, 1.0f / kParts, kAccumulate);
   for (int c = first; c < last; c += kPanelWidth) {
     set_channels(&args, maps_input(last), buffers_.saved.mean.data(), sums, c,
                  std::min(kPanelWidth, last - c));

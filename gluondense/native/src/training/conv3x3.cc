@@ -172,14 +172,10 @@ void StageWorker::conv3x3_backward_data(const BnReluInput& input, const float* m
   for (int i = 0; i < TileGrid::kPixels; ++i) tile_pixels[i] = buffer.tile + i * kPanelWidth;
   const float* x[TileGrid::kPixels];
   float* dx[TileGrid::kPixels];
-  BnReluBackward args = {};
-  args.dy = buffer.tile;
-  args.dy_stride = kPanelWidth;
-  args.dy_factor = 1;
+  BnReluBackward args = bn_relu_args(buffer.tile, kPanelWidth, 1, layer == kMaps);
   args.x = x;
   args.dx = dx;
   args.pixels = TileGrid::kPixels;
-  args.accumulate = layer == kMaps;
   winograd_conv3x3(
       d_new_maps_input(), conv3x3_panels(0), input.channels, buffer,
       [&](std::int64_t first, int tiles, int c) {

@@ -180,6 +180,17 @@ class StageWorker {
   void pack_transition_input(std::int64_t first, int count, int stride, float* packed) const;
 };
 
+// Returns the arguments for rows of dy. The pixels and channels are set later.
+inline BnReluBackward bn_relu_args(const float* dy, int dy_stride, float dy_factor,
+                                   bool accumulate) {
+  BnReluBackward args = {};
+  args.dy = dy;
+  args.dy_stride = dy_stride;
+  args.dy_factor = dy_factor;
+  args.accumulate = accumulate;
+  return args;
+}
+
 // Sets the arguments for the channels [first, first + count) of a normalized input.
 inline void set_channels(BnReluBackward* args, const BnReluInput& input, const float* mean,
                          const ChannelSums& sums, int first, int count) {

@@ -89,10 +89,7 @@ void StageWorker::bn_relu_backward(const float* dy) const {
   const auto buffer = scratch<RowsScratch>(stride);
   const float* x[kMaxTilePixels];
   float* dx[kMaxTilePixels];
-  BnReluBackward args = {};
-  args.dy = buffer.rows;
-  args.dy_stride = stride;
-  args.dy_factor = 1;
+  BnReluBackward args = bn_relu_args(buffer.rows, stride, 1, false);
   args.x = x;
   args.dx = dx;
   set_channels(&args, maps_input(total), buffers_.saved.mean.data(), channel_sums(rank_, kMaps), 0,
