@@ -191,10 +191,10 @@ FIRST_STEP = """
 import mxnet as mx
 from support.distributed_worker import STEADY
 from mxnet import autograd, gluon
-from gluondense.training.data import make_test_loader
 from gluondense.training.distributed.join import join
 
-with join(replace(STEADY, kvstore="dist_sync")) as workers:
+config = STEADY.with_fields(kvstore="dist_sync")
+with join(config.runtime, config.data.batch_size) as workers:
     scalars = gluon.ParameterDict()  # a single one: of many, only the last is overtaken
     scalars.get("scalar", shape=(1,))
     scalars.initialize(mx.init.Constant(10 * (workers.rank + 1)))

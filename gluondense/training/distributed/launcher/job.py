@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Optional
 
+from ....errors import check_count
 from ..rank import PEER_LOST_EXIT
 from .hosts import LOCALHOST, Host, free_port
 from .member import SSH, Member
@@ -65,8 +66,7 @@ class Job:
         if not self.command:
             raise ValueError("There is no command: write it after --.")
         for name in ("workers", "servers"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"`{name}` must be 1 or more, got {getattr(self, name)}.")
+            check_count(name, getattr(self, name))
 
     def run(self) -> int:
         """Start all processes, wait for the workers, and return the exit code of the run.

@@ -20,7 +20,6 @@ from .hosts import Host
 SUPERVISOR = (Path(__file__).parent / "supervisor.py").read_text(encoding="utf-8")
 SSH = "ssh -o BatchMode=yes -o ConnectTimeout=10 -o ServerAliveInterval=5 -o ServerAliveCountMax=3"
 SSH_FAILED = 255
-
 _PRINT_LOCK = threading.Lock()
 
 

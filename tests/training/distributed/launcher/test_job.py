@@ -211,8 +211,8 @@ def test_the_supervisor_hides_the_same_variables_as_the_workers():
     ("values", "message"),
     [
         ({"command": []}, "There is no command: write it after --"),
-        ({"workers": 0}, "`workers` must be 1 or more, got 0"),
-        ({"servers": 0}, "`servers` must be 1 or more, got 0"),
+        ({"workers": 0}, r"workers \(=0\) must be a positive integer"),
+        ({"servers": 0}, r"servers \(=0\) must be a positive integer"),
     ],
 )
 def test_invalid_jobs_are_refused(values, message):
