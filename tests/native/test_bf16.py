@@ -1,4 +1,4 @@
-"""The native operator in bfloat16: which products it rounds, and where it does not."""
+"""The native operator in bfloat16: products of 1x1 convolutions are rounded, others are not."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ NETS = ("densenet", "csp-last", "dpn", "residual")
 
 @pytest.fixture(scope="module")
 def has_instruction(native_operator):
-    """Whether this processor multiplies in bfloat16, with the library that was compiled here."""
+    """Whether this processor and the compiled library support avx512bf16."""
     code = "import gluondense, mxnet as mx; from gluondense import native; native.load()"
     code += "; mx.nd.gluondense_program(mx.nd.ones((1, 1, 1, 1)), mx.nd.ones(1), program=PROGRAM)"
     program = "gluondense format=1 blob=1\nmap channels=1\nload out=0,0,1\nstore in=0,0,1 output=0"
@@ -38,14 +38,14 @@ def has_instruction(native_operator):
 
 
 def rounded(x):
-    """The nearest numbers of bfloat16, to even between two."""
+    """Round to bfloat16, ties to even."""
     bits = np.asarray(x, "float32").view("uint32").astype("uint64")
     bits = (bits + 0x7FFF + (bits >> 16 & 1)) >> 16 << 16
     return bits.astype("uint32").view("float32").astype("float64")
 
 
 def product(x, layer, norm=None, stride=1):
-    """What a 1x1 convolution, behind a normalization and ReLU or not, makes of rounded numbers."""
+    """Return a 1x1 convolution of rounded inputs and weights, optionally after BN and ReLU."""
     if norm is not None:
         value = {key.rsplit("_", 1)[1]: p.data().asnumpy() for key, p in norm.params.items()}
         scale = value["gamma"] / np.sqrt(value["var"] + 1e-5)
@@ -63,7 +63,7 @@ def export(net, path, shape=(1, 3, 17, 17)):
 
 @pytest.mark.parametrize("channels", [1, 2, 15, 16, 17, 31, 33, 64, 130])
 @pytest.mark.parametrize("filters", [1, 16, 17, 32, 50])
-def test_products_are_those_of_rounded_numbers(channels, filters, tmp_path, has_instruction):
+def test_1x1_convolutions_multiply_rounded_numbers(channels, filters, tmp_path, has_instruction):
     if not has_instruction:
         pytest.skip("this processor has no avx512bf16")
     net, random = conv(filters, in_channels=channels), np.random.default_rng(0)
@@ -75,7 +75,7 @@ def test_products_are_those_of_rounded_numbers(channels, filters, tmp_path, has_
 
 
 @pytest.mark.parametrize("stride", [1, 2])
-def test_normalized_numbers_are_rounded_behind_the_relu(stride, tmp_path, has_instruction):
+def test_rounding_is_after_normalization_and_relu(stride, tmp_path, has_instruction):
     if not has_instruction:
         pytest.skip("this processor has no avx512bf16")
     first = (conv(6, 3), nn.AvgPool2D(2, 1), nn.BatchNorm(), nn.Activation("relu"))
@@ -89,12 +89,12 @@ def test_normalized_numbers_are_rounded_behind_the_relu(stride, tmp_path, has_in
     found = export(net, tmp_path / "net")(mx.nd.array(x)).asnumpy()
     pooled = net[1](net[0](mx.nd.array(x))).asnumpy()
     expected = product(pooled, net[4], net[2], stride)
-    # What is summed in another order may be rounded the other way.
+    # A different order of summation may change a rounding.
     np.testing.assert_allclose(found, expected, atol=0.01 * np.abs(expected).max())
     assert np.median(np.abs(found - expected)) < 1e-5 * np.abs(expected).max()
 
 
-def test_what_is_no_1x1_convolution_of_maps_is_as_in_floats(tmp_path):
+def test_other_layers_compute_in_float32(tmp_path):
     x = mx.nd.array(np.random.default_rng(0).standard_normal((2, 3, 17, 20)))
     net = seq(conv(8, 3, padding=1), conv(6, 3, groups=2), nn.GlobalAvgPool2D(), nn.Dense(4))
     net.initialize()
@@ -104,7 +104,7 @@ def test_what_is_no_1x1_convolution_of_maps_is_as_in_floats(tmp_path):
     np.testing.assert_array_equal(export(net, tmp_path / "net")(x).asnumpy(), expected)
 
 
-def test_what_is_not_a_number_stays_none(tmp_path):
+def test_nan_propagates(tmp_path):
     net = seq(conv(4, 3, padding=1), nn.AvgPool2D(2, 1), norm_relu(), conv(4))
     net.initialize()
     x = mx.nd.ones((1, 3, 9, 9))
@@ -116,7 +116,7 @@ def test_what_is_not_a_number_stays_none(tmp_path):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory, native_operator):
-    """Exports of small networks in bfloat16 and in floats, inputs, and the networks' outputs."""
+    """Exports of small networks in bfloat16 and float32, inputs, and the networks' outputs."""
     folder = tmp_path_factory.mktemp("bf16")
     random, inputs, expected = np.random.default_rng(0), {}, {}
     for variant in NETS:
@@ -134,7 +134,7 @@ def folder(tmp_path_factory, native_operator):
 
 
 @pytest.mark.parametrize("threads", [1, 2])
-def test_outputs_are_near_the_network_s(folder, threads, has_instruction):
+def test_outputs_are_near_the_network(folder, threads, has_instruction):
     folder, expected = folder
     found = outputs(folder, "", threads)
     for case, wanted in expected.items():
@@ -145,7 +145,7 @@ def test_outputs_are_near_the_network_s(folder, threads, has_instruction):
 
 
 @pytest.mark.parametrize("isa", ["base", "avx2", "avx512", "avx512vnni"])
-def test_without_the_instruction_it_is_as_in_floats(folder, isa):
+def test_other_instruction_sets_compute_in_float32(folder, isa):
     folder, expected = folder
     found = outputs(folder, isa, 2)
     for case in expected:
@@ -153,7 +153,7 @@ def test_without_the_instruction_it_is_as_in_floats(folder, isa):
         np.testing.assert_array_equal(found[case], found[floats], err_msg=case)
 
 
-def test_it_is_a_target_of_floats_with_a_tolerance_of_its_own():
+def test_the_target_has_a_wider_tolerance():
     assert "native_bf16" not in FLOAT_TARGETS
     assert TARGETS["native_bf16"].tolerance == 0.05
     assert not TARGETS["native_bf16"].needs_calibration

@@ -1,4 +1,4 @@
-"""Convolutions of narrow groups, which have inner loops of their own, beside float64 NumPy."""
+"""3x3 convolutions with groups of few channels, compared with float64 NumPy."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from support.reference import conv, images, randomize, relu
 
 import gluondense
 
-# Channels in and out, groups and stride. The last three have blocks whose groups read more than a
-# vector, give another number of channels than they read, or fill no vector.
+# Input and output channels, groups and stride. The last three have panels whose groups read more
+# than a vector, have another number of outputs than inputs, or do not fill a vector.
 CASES = [
     (each * groups, each * groups, groups, stride)
     for each, groups in ((1, 21), (3, 32), (4, 8), (6, 32), (8, 4), (12, 3), (16, 2), (24, 2))
@@ -22,7 +22,7 @@ CASES = [
 
 
 class Layers(gluon.HybridBlock):
-    """A 3x3 convolution behind a 1x1 for each case; where it can be, the 1x1's output is added."""
+    """A 1x1 and a 3x3 convolution for each case, with a residual where the shapes allow it."""
 
     def __init__(self):
         super().__init__()
@@ -70,7 +70,7 @@ def exported(tmp_path_factory, native_operator):
 @pytest.mark.parametrize(
     ("isa", "threads"), [("base", 1), ("avx2", 3), ("avx512", 2), ("avx512vnni", 2)]
 )
-def test_all_instructions_compute_what_float64_does(exported, isa, threads):
+def test_outputs_are_those_of_float64(exported, isa, threads):
     folder, wanted = exported
     found = outputs(folder, isa, threads)
     assert len(found) == len(wanted)

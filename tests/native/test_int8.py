@@ -1,4 +1,4 @@
-"""The native operator on bytes: what the numbers stand for, and how far the outputs are off."""
+"""The native operator in int8: quantization of channels, packing, and errors of outputs."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ IMAGES = 48
 
 
 def images(channels, shape=(IMAGES, 32, 32), seed=0):
-    """Images of big and small structures, as real ones are."""
+    """Return images with coarse and fine structures, like real ones."""
     random = np.random.default_rng(seed)
     count, height, width = shape
     small = random.standard_normal((count, channels, 4, 4))
@@ -33,7 +33,7 @@ def images(channels, shape=(IMAGES, 32, 32), seed=0):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory, native_operator):
-    """Exports of all variants, inputs, and what the float networks make of them."""
+    """Exports of all variants, inputs, and the float networks' outputs."""
     folder = tmp_path_factory.mktemp("bytes")
     inputs, expected = {}, {}
     for variant in variants("native"):
@@ -57,7 +57,7 @@ def error(got, wanted):
 
 
 @pytest.mark.parametrize(("isa", "threads"), [("avx512vnni", 2), ("base", 3)])
-def test_bytes_are_near_the_float_network(folder, isa, threads):
+def test_outputs_are_near_the_float_network(folder, isa, threads):
     folder, expected = folder
     found = outputs(folder, isa, threads)
     assert set(found) == set(expected)
@@ -66,14 +66,14 @@ def test_bytes_are_near_the_float_network(folder, isa, threads):
     assert np.median(list(errors.values())) < 0.04
 
 
-def test_all_instructions_give_the_same_bytes(folder):
-    """But for a rounding here and there, where one multiplies and adds in one step."""
+def test_instruction_sets_agree(folder):
+    """Apart from roundings, because some sets have a fused multiply-add."""
     folder, _ = folder
     first, other = outputs(folder, "avx512vnni", 1), outputs(folder, "avx2", 2)
     assert np.median([error(other[case], wanted) for case, wanted in first.items()]) < 0.005
 
 
-def test_the_number_of_threads_changes_nothing(folder):
+def test_outputs_do_not_depend_on_the_number_of_threads(folder):
     folder, _ = folder
     first, other = outputs(folder, "avx512vnni", 1), outputs(folder, "avx512vnni", 3)
     for case, wanted in first.items():
@@ -81,7 +81,7 @@ def test_the_number_of_threads_changes_nothing(folder):
 
 
 @pytest.mark.parametrize("on", [True, False])
-def test_rectified_bytes_stand_for_the_normalization(on):
+def test_fold_bn_relu_is_the_normalization(on):
     random = np.random.default_rng(0)
     scale = random.standard_normal(500) * (random.random(500) < 0.9)
     shift, low = 3 * random.standard_normal((2, 500))
@@ -91,13 +91,13 @@ def test_rectified_bytes_stand_for_the_normalization(on):
     got = offset + factor * np.maximum((q ^ flip).astype(int) - zero, 0)
     wanted = scale * (low + step * q) + shift
     wanted = np.maximum(wanted, 0) if on else wanted
-    # The point where the ReLU begins is rounded to a byte.
+    # The zero point is rounded to a byte.
     assert (np.abs(got - wanted) <= 0.5001 * np.abs(scale) * step + 1e-9).all()
 
 
 @pytest.mark.parametrize("joined", [True, False])
 @pytest.mark.parametrize("depth", [1, 3, 4, 10])
-def test_packed_bytes_are_the_filters(depth, joined):
+def test_packed_int8_filters_are_the_filters(depth, joined):
     filters = np.random.default_rng(0).integers(-127, 128, (2, 3, 3, depth, 32))
     packed = packing.pack_int8_filters(filters, joined)
     assert packed.dtype == np.int8
@@ -111,7 +111,7 @@ def test_packed_bytes_are_the_filters(depth, joined):
     assert not back[:, :, wanted.shape[2] :].any()
 
 
-def test_every_channel_of_every_filter_uses_all_bytes(monkeypatch):
+def test_each_filter_uses_the_whole_int8_range(monkeypatch):
     seen = []
     pack = lower_int8.pack_filters
     monkeypatch.setattr(
@@ -131,13 +131,13 @@ def byte_program(x):
     return lower_int8.Int8Lowering(graph, ranges).lower_int8()
 
 
-def test_only_what_follows_the_last_pooling_stays_in_float():
+def test_only_pooled_features_stay_in_float():
     text, _, _ = byte_program(images(3, (4, 32, 32)))
     maps = [line for line in text.splitlines() if line.startswith("map ")]
     assert sum("bytes=1" not in line for line in maps) == 2  # pooled features and logits
 
 
-def test_an_export_says_how_it_was_calibrated(tmp_path):
+def test_the_metadata_describe_the_calibration(tmp_path):
     x = images(3)
     files = gluondense.export(
         build("densenet121", TINY), tmp_path / "net", (1, 3, 32, 32), "native_int8", calibration=x
@@ -161,7 +161,7 @@ def test_layers_cannot_be_excluded(tmp_path):
         )
 
 
-def test_lanes_are_in_the_order_in_which_sums_are_packed():
+def test_pack_lanes_has_the_order_of_the_sums():
     lanes = packing.pack_lanes(np.arange(70.0), packing.PANEL_WIDTH)
     assert lanes.shape == (3, 32)
     first = [0, 1, 2, 3, 8, 9, 10, 11, 16, 17, 18, 19, 24, 25, 26, 27]
@@ -170,7 +170,7 @@ def test_lanes_are_in_the_order_in_which_sums_are_packed():
 
 
 @pytest.mark.parametrize("name", BLOCKS)
-def test_small_networks_unlike_those_of_the_zoo(name, tmp_path):
+def test_networks_with_unusual_layers(name, tmp_path):
     net, x = block(name)
     gluondense.export(
         net,
@@ -181,7 +181,7 @@ def test_small_networks_unlike_those_of_the_zoo(name, tmp_path):
     )
     found = gluondense.load_exported(tmp_path / "net")(x)
     for got, wanted in zip(as_list(found), as_list(net(x))):
-        assert error(got, wanted) < 0.08  # what is done wrongly is off by 0.15 or more
+        assert error(got, wanted) < 0.08  # a wrong step gives 0.15 or more
 
 
 @pytest.mark.parametrize(
@@ -194,7 +194,7 @@ def test_small_networks_unlike_those_of_the_zoo(name, tmp_path):
         ),
     ],
 )
-def test_what_has_no_8_bits_is_named(layers, message, tmp_path):
+def test_unsupported_poolings_are_named(layers, message, tmp_path):
     net = nn.HybridSequential()
     net.add(nn.Conv2D(4, 3), *layers)
     net.initialize()

@@ -1,4 +1,4 @@
-"""The native operator: what it computes, how it is built, and what it refuses."""
+"""The native inference operator: outputs, lowering, compilation, and invalid programs."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ build_module = importlib.import_module("gluondense.native.build")  # native.buil
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory, native_operator):
-    """Exports of all variants, inputs, and what the networks make of them."""
+    """Exports of all variants, inputs, and the networks' outputs."""
     folder = tmp_path_factory.mktemp("native")
     random, inputs, expected = np.random.default_rng(0), {}, {}
     for variant in variants("native"):
@@ -50,7 +50,7 @@ def folder(tmp_path_factory, native_operator):
 
 
 @pytest.mark.parametrize(("isa", "threads"), [("base", 1), ("avx2", 3), ("avx512", 2)])
-def test_all_instructions_and_any_threads_give_the_networks_outputs(folder, isa, threads):
+def test_outputs_are_the_networks_for_each_instruction_set(folder, isa, threads):
     folder, expected = folder
     found = outputs(folder, isa, threads)
     assert set(found) == set(expected)
@@ -59,27 +59,27 @@ def test_all_instructions_and_any_threads_give_the_networks_outputs(folder, isa,
 
 
 def steps(variant):
-    """Kinds of the steps that a network becomes."""
+    """Return the kinds of the steps of a network's program."""
     text, _ = lower.Lowering(optimized(variant)).lower()
     return [line.split()[0] for line in text.splitlines() if not line.startswith(("gluon", "map"))]
 
 
-def test_a_densenet_becomes_convolutions_and_poolings_without_copies():
+def test_a_densenet_needs_no_copies():
     kinds = steps("densenet")
     assert kinds.count("copy") == 0
-    # Two a layer, the stem's, the transition's, and the dense layer behind the last.
+    # Two for each layer, the stem's, the transition's, and the final dense layer.
     assert kinds.count("conv") == 2 * 4 + 3
-    # Before the pooling in front of the transition's convolution, and before the last one.
+    # The normalizations of the transition and of the end, which poolings read.
     assert kinds.count("affine") == 2
 
 
-def test_both_paths_of_a_dual_path_network_are_written_where_they_are_read():
+def test_a_dual_path_network_needs_few_copies():
     assert "affine" in steps("dpn")
     assert steps("dpn").count("copy") <= 4
 
 
-def test_a_partial_stage_goes_on_behind_the_channels_that_pass_it_by():
-    # Only in front of the last transition, what passes the stage by has another place already.
+def test_a_cross_stage_partial_network_needs_one_copy():
+    # Of the part that bypasses the stage, which is placed elsewhere.
     assert steps("csp-last").count("copy") <= 1
 
 
@@ -113,8 +113,7 @@ def test_packed_filters_compute_the_convolution(groups, each):
     np.testing.assert_allclose(found[: groups * each], wanted + bias, rtol=1e-5, atol=1e-5)
 
 
-def test_other_weights_are_noticed(tmp_path):
-    """Filters are transformed once, but not for ever."""
+def test_changed_weights_are_packed_again(tmp_path):
     fields = {**TINY, "growth_rate": 32}
     net = build("densenet121", fields)
     gluondense.export(net, tmp_path / "net", (1, 3, 128, 128), "native")
@@ -134,7 +133,7 @@ def mean(F, x, **options):
 
 
 @pytest.mark.parametrize("name", BLOCKS)
-def test_small_networks_unlike_those_of_the_zoo(name, tmp_path):
+def test_networks_with_unusual_layers(name, tmp_path):
     net, x = block(name)
     gluondense.export(net, tmp_path / "net", (1, 3, 17, 17), "native")
     found = gluondense.load_exported(tmp_path / "net")(x)
@@ -152,7 +151,7 @@ def test_small_networks_unlike_those_of_the_zoo(name, tmp_path):
         ((conv(3, 3, dilation=2),), r"Convolution\(dilate=\(2, 2\)\)"),
     ],
 )
-def test_operators_beyond_the_steps_are_named(layers, message, tmp_path):
+def test_unsupported_operators_are_named(layers, message, tmp_path):
     net = seq(conv(4), *layers)
     net.initialize()
     with pytest.raises(ValueError, match=f"has no step for {message} .*: use target='onednn'"):
@@ -160,13 +159,13 @@ def test_operators_beyond_the_steps_are_named(layers, message, tmp_path):
 
 
 @pytest.mark.parametrize("variant", sorted(set(VARIANTS) - set(variants("native"))))
-def test_what_it_has_no_step_for_is_named(variant, tmp_path):
+def test_unsupported_networks_are_refused(variant, tmp_path):
     with pytest.raises(ValueError, match=r"target='native' has no step for .*: use target='onednn"):
         gluondense.export(build(*VARIANTS[variant]), tmp_path / "net", (1, 3, 32, 32), "native")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_too_small_images_are_refused_by_the_operator(tmp_path):
+def test_too_small_images_are_refused(tmp_path):
     net = build()
     gluondense.export(net, tmp_path / "net", (1, 3, 32, 32), "native")
     block = gluondense.load_exported(tmp_path / "net")
@@ -189,7 +188,7 @@ POOL = "pool in=1,0,4 out=1,0,4 kernel=2,2 stride=2,2"
 INVALID = [
     ("output=0", "output=0 output=0", "repeats a word"),
     ("pad=1,1", "pad=1,1,1", "pad has too many numbers"),
-    # Words of another kind of step, which were read all the same: issue 18, point 20.
+    # Words of another kind of step, which were read nevertheless (issue 18, point 20).
     ("load out=0,0,3", "load in=3,0,4 out=0,0,3", "'load' has no word 'in'"),
     ("store in=1,0,4", "store out=9,0,4 in=1,0,4", "'store' has no word 'out'"),
     ("pool in=1,0,4", "pool output=1 in=1,0,4", "'pool' has no word 'output'"),
@@ -267,7 +266,7 @@ def last_message(error):
     return str(error.value).rsplit("mxnet_operator.h", 1)[1]
 
 
-def test_any_number_of_programs_may_be_in_use():
+def test_more_programs_than_are_cached():
     lines = VALID.replace("blob=4096", "blob=65536").splitlines(True)
     program_text = "".join(line for line in lines if not line.startswith("pool"))
     for _ in range(2):
@@ -280,27 +279,27 @@ def test_any_number_of_programs_may_be_in_use():
 
 
 def test_arrays_that_are_too_large_for_mxnet_are_refused():
-    """Their sizes were truncated to 32 bits: issue 18, point 20."""
+    """Sizes were truncated to 32 bits (issue 18, point 20)."""
     program = VALID.replace("blob=4096", "blob=4294971392").replace(POOL + "\n", "")
     with pytest.raises(mx.MXNetError) as error:
         symbol(program).infer_shape(data=(1, 3, 8, 8))
     assert "a dimension of 4294971392 is too large" in last_message(error)
 
 
-def test_sizes_that_no_memory_holds_are_refused():
+def test_too_large_images_are_refused():
     with pytest.raises(mx.MXNetError) as error:
         symbol(VALID).infer_shape(data=(1, 3, 70000, 30681))
     assert "the image is too large" in last_message(error)
 
 
-def test_networks_of_other_types_are_refused():
+def test_networks_of_other_data_types_are_refused():
     net = build()
     net.cast("float16")
     with pytest.raises(ValueError, match=r"'native' is for float32 networks, not float16"):
         TARGETS["native"].lower(trace(net), {"a": np.zeros(1, "float16")}, (1, 3, 32, 32))
 
 
-def test_unknown_instructions_are_refused(folder):
+def test_unknown_instruction_sets_are_refused(folder):
     with pytest.raises(pytest.skip.Exception, match="has no sse9"):
         outputs(folder[0], "sse9", 1)
 
@@ -309,14 +308,14 @@ def test_unknown_instructions_are_refused(folder):
     ("compiler", "message"),
     [("no-such-compiler", "there is no C\\+\\+ compiler"), ("false", "cannot compile")],
 )
-def test_without_a_compiler_the_error_says_what_to_do(tmp_path, monkeypatch, compiler, message):
+def test_compiler_errors_name_a_remedy(tmp_path, monkeypatch, compiler, message):
     monkeypatch.setenv("CXX", compiler)
     with pytest.raises(native.CompilerError, match=message):
         native.build(tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_sets_that_the_compiler_does_not_know_are_left_out(monkeypatch):
+def test_instruction_sets_unknown_to_the_compiler_are_omitted(monkeypatch):
     """GCC 9 does not know bfloat16; an assembler may lack an instruction whose flag exists."""
     compiler = build_module._compiler()
     assert build_module._knows(compiler, "base", build_module.FLAGS)
@@ -333,7 +332,7 @@ def test_the_library_is_built_once(tmp_path):
     assert library.stat().st_mtime_ns == changed
 
 
-def test_an_export_describes_itself_and_brings_its_library(tmp_path):
+def test_an_export_contains_its_library(tmp_path):
     files = gluondense.export(build(), tmp_path / "net", (1, 3, 32, 32), "native")
     assert files.library.read_bytes() == native.build().read_bytes()
     assert json.loads(files.metadata.read_text())["target"] == "native"

@@ -1,4 +1,4 @@
-"""Helpers of several test modules, from native/test_program.py."""
+"""Networks and helpers for the tests of native exports."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from gluondense.graph.ir import Graph
 from gluondense.graph.trace import trace
 from support.exported_networks import VARIANTS, build
 
-# Loads a folder's exports and predicts, with as many threads and the instructions it is told.
+# Loads a folder's exports and predicts; the environment sets the threads and the instruction set.
 WORKER = """
 import sys
 import gluondense
@@ -35,12 +35,12 @@ np.savez(f"{folder}/outputs.npz", **outputs)
 """
 
 
-# Batches that go round among the threads and that do not, sizes that are no multiple of anything.
+# Batches that are multiples of the number of threads or not; sizes that fill no tiles.
 SHAPES = ((1, 32, 32), (2, 64, 48), (5, 45, 37), (4, 61, 90))
 
 
 def outputs(folder, isa, threads):
-    """What the exports of a folder give; skips where the processor lacks the instructions."""
+    """Return the outputs of a folder's exports; skip if the processor lacks the instruction set."""
     environment = {**os.environ, "GLUONDENSE_ISA": isa, "OMP_NUM_THREADS": str(threads)}
     command = [sys.executable, "-c", WORKER, folder]
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
@@ -60,7 +60,7 @@ def optimized(variant):
 
 
 class Net(gluon.HybridBlock):
-    """Layers by name, and what is done with them."""
+    """A block with named layers and a forward function."""
 
     def __init__(self, forward, **layers):
         super().__init__()
@@ -94,7 +94,7 @@ def tail(F, x, begin):
     return F.slice_axis(x, axis=1, begin=begin, end=None)
 
 
-# Small networks in which one thing is unlike those of the zoo.
+# Small networks, each with a combination of layers that the zoo's networks lack.
 BLOCKS = {
     "kernel of many taps": lambda: Net(
         lambda F, s, x: s.b(F.concat(s.a(x), x, dim=1)), a=conv(5), b=conv(4, 9, padding=4)
@@ -190,7 +190,7 @@ BLOCKS = {
 
 
 def block(name, shape=(4, 3, 17, 80)):
-    """One of them with numbers of its own, and images."""
+    """Return a network of BLOCKS with random parameters, and images."""
     net = BLOCKS[name]()
     net.initialize()
     random = np.random.default_rng(0)
