@@ -12,7 +12,9 @@ import pytest
 import gluondense
 
 LAZY = ("blocks", "data", "deploy", "download", "models", "training", "weights")
-OPTIONAL = ("PIL", "cv2", "gluoncv", "h5py", "onnx", "pandas", "plotly", "scipy", "sklearn")
+OPTIONAL = (
+    *("PIL", "cv2", "gluoncv", "h5py", "onnx", "pandas", "plotly", "requests", "scipy", "sklearn"),
+)
 
 
 @pytest.mark.parametrize("room", LAZY)
