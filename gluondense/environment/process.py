@@ -23,15 +23,6 @@ from typing import Union
 
 from .mxnet_import import install, quiet_imports
 
-__all__ = [
-    "MXNetImportedFirstWarning",
-    "drop_server_threads",
-    "import_gluoncv",
-    "patches",
-    "prepare",
-    "usable_cores",
-]
-
 OLDEST_PYTHON, NEWEST_PYTHON = (3, 9), (3, 13)
 
 
