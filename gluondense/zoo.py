@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any, Callable
 
 from .environment.process import import_gluoncv
-from .models import SPECS, Network, build_model
+from .models.network import Network
+from .models.registry import SPECS, build_model
 from .weights.catalog import fetch_weights, find_weights
 from .weights.load import load_weights
 

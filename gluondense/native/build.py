@@ -14,7 +14,7 @@ from pathlib import Path
 
 import mxnet as mx
 
-from ..download import cache_folder
+from ..download.file import cache_folder
 from ..environment.process import usable_cores
 
 SOURCES = Path(__file__).with_name("src")

@@ -15,7 +15,7 @@ import numpy as np
 from mxnet import gluon
 
 from ..files import previous, replacing_folder, sha256
-from ..models import build_model
+from ..models.registry import build_model
 from ..version import versions
 from .observers.moving_average import MovingAverage
 from .settings import tuples

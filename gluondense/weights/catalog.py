@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from ..data.preprocessing import CSP, DPN, IMAGENET, Preprocessing
-from ..download import cache_folder, download_file, has_sha256
+from ..download.file import cache_folder, download_file, has_sha256
 from ..errors import closest
 
 BICUBIC = dataclasses.replace(IMAGENET, interpolation="bicubic")

@@ -16,9 +16,9 @@ import numpy as np
 from mxnet import gluon
 from mxnet.base import _LIB, check_call
 
-from ..blocks import HeFanOut
+from ..blocks.initializer import HeFanOut
 from ..data.preprocessing import Preprocessing
-from ..models import Network
+from ..models.network import Network
 from .formats.open import WeightsFile, open_weights
 from .naming.match import HEAD, STEM, Plan, abbreviate, find_naming_scheme
 from .naming.scheme import NamingScheme

@@ -11,7 +11,7 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from ..files import replacing
-from ..models import Network
+from ..models.network import Network
 from .naming.scheme import NamingScheme
 from .naming.schemes import NAMING_SCHEMES, get_naming_scheme
 from .naming.torch import TORCH_SCHEMES

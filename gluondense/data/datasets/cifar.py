@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ...download import cache_folder
+from ...download.file import cache_folder
 
 _PIXELS = 3 * 32 * 32
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ...download import cache_folder, download_file
+from ...download.file import cache_folder, download_file
 from ..files.idx import parse_idx, read_idx, unpack
 
 __all__ = ["CLASS_NAMES", "FILES", "MIRRORS", "load", "read_idx"]

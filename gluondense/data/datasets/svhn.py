@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ...download import cache_folder
+from ...download.file import cache_folder
 
 TRAIN, EXTRA, TEST = (f"{part}_32x32.mat" for part in ("train", "extra", "test"))
 

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from typing import Any
 
-from ...models import SPECS, NetworkSpec, build_model
+from ...models.registry import SPECS, build_model
+from ...models.spec import NetworkSpec
 from ..formats.open import WeightsFile
 from .scheme import NamingScheme
 from .schemes import NAMING_SCHEMES
