@@ -2,34 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
-from typing import Any, Protocol, Union
+from typing import Any, Union
 
 from ..data.datasets.imagenet import ImageFiles, open_images
 from ..data.datasets.registry import ImageArrays, load_dataset
-from ..data.loaders.array import ArrayLoader, Batch
+from ..data.loaders.array import ArrayLoader
+from ..data.loaders.base import Loader
 from ..data.loaders.stream import StreamLoader
 from ..data.transforms.image import EvalTransform, TrainTransform
 from .distributed.workers import Workers
 from .sections import DataConfig
 
 Data = Union[ImageArrays, ImageFiles]
-
-
-class Loader(Protocol):
-    """Batches that are a function of seed, epoch and batch number."""
-
-    def __len__(self) -> int: ...
-
-    def __iter__(self) -> Iterator[Batch]: ...
-
-    def batches(self, epoch: int, start: int = 0) -> Generator[Batch, None, None]:
-        """Yield the batches of an epoch from number ``start`` on."""
-        ...
-
-    def count(self, index: int) -> int:
-        """Return the number of images in a batch, over all workers."""
-        ...
 
 
 def open_data(config: DataConfig, training: bool = True) -> Data:

@@ -9,10 +9,11 @@ from typing import Callable, Optional
 import mxnet as mx
 from mxnet import gluon
 
+from ..data.loaders.base import Loader
 from ..models.registry import build_model
 from ..native.build import CompilerError
 from .config import TrainConfig
-from .data import Data, Loader, make_test_loader, make_train_loader, mean_and_std, open_data
+from .data import Data, make_test_loader, make_train_loader, mean_and_std, open_data
 from .devices import find_devices, seed_all
 from .distributed.workers import Workers
 from .precision import LossScale, check_dtype, make_loss_scale
