@@ -67,7 +67,7 @@ class LossScale:
         batch_size: float,
         any_rank: Callable[[bool], bool] = bool,
     ) -> bool:
-        """Update the parameters and return True.
+        """Update the parameters, unless gradients overflow; return whether.
 
         Parameters
         ----------
@@ -76,8 +76,17 @@ class LossScale:
         any_rank
             Returns whether a condition holds on any worker.
         """
-        trainer.step(batch_size)
-        return True
+        overflow = self._overflows(trainer, any_rank)
+        if not overflow:
+            trainer.step(batch_size * self.value)
+        self._adjust(overflow)
+        return not overflow
+
+    def _overflows(self, trainer: gluon.Trainer, any_rank: Callable[[bool], bool]) -> bool:
+        return False
+
+    def _adjust(self, overflow: bool) -> None:
+        """Change the factor after a step."""
 
     def state(self) -> dict[str, Any]:
         """Return what a checkpoint saves."""
@@ -90,8 +99,9 @@ class LossScale:
 class DynamicLossScale(LossScale):
     """A factor on the loss that keeps float16 gradients above the smallest float16 number.
 
-    A step whose gradients overflow is skipped and halves the factor; ``GROWTH_INTERVAL`` steps
-    without overflow double it. Unlike MXNet AMP it checks the gradients of all devices.
+    A step whose gradients overflow on any worker is skipped and halves the factor;
+    ``GROWTH_INTERVAL`` steps without overflow double it. Unlike MXNet AMP it checks the gradients
+    of all devices. A step waits for the gradients.
 
     Parameters
     ----------
@@ -102,28 +112,21 @@ class DynamicLossScale(LossScale):
     def __init__(self, value: float = 2.0**16, good_steps: int = 0) -> None:
         self.value, self.good_steps = value, good_steps
 
-    def step(
-        self,
-        trainer: gluon.Trainer,
-        batch_size: float,
-        any_rank: Callable[[bool], bool] = bool,
-    ) -> bool:
-        """Update the parameters unless scaled gradients overflow on any worker; return whether.
-
-        Waits for the gradients.
-        """
-        if any_rank(not _finite(trainer)):
-            self.value, self.good_steps = max(self.value / 2, 1.0), 0
+    def _overflows(self, trainer: gluon.Trainer, any_rank: Callable[[bool], bool]) -> bool:
+        overflow = any_rank(not _finite(trainer))
+        if overflow:
             for parameter in trainer._params:
                 if parameter.grad_req != "null":
                     for array in parameter.list_data():
                         array._fresh_grad = False
-            return False
-        trainer.step(batch_size * self.value)
+        return overflow
+
+    def _adjust(self, overflow: bool) -> None:
         self.good_steps += 1
-        if self.good_steps == GROWTH_INTERVAL:
+        if overflow:
+            self.value, self.good_steps = max(self.value / 2, 1.0), 0
+        elif self.good_steps == GROWTH_INTERVAL:
             self.value, self.good_steps = min(2 * self.value, LARGEST_SCALE), 0
-        return True
 
     def state(self) -> dict[str, Any]:
         """Return factor and step count."""

@@ -277,7 +277,7 @@ def test_without_a_compiler_mxnet_trains_alone_and_it_is_said(tmp_path, monkeypa
     def fail(operator):
         raise native.CompilerError("there is no C++ compiler")
 
-    monkeypatch.setattr(native, "load", fail)
+    monkeypatch.setattr("gluondense.native.backend.load", fail)
     fit(TINY.with_fields(epochs=1), tmp_path / "run", progress=False)
     assert "MXNet's own operators, which are slower: there is no C" in capsys.readouterr().out
     monkeypatch.undo()
