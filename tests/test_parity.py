@@ -18,7 +18,9 @@ import pytest
 import gluondense
 
 pytestmark = [pytest.mark.parity, pytest.mark.slow]
-peers = pytest.importorskip("peers", reason="`make test-parity` installs torch, torchvision, timm")
+peers = pytest.importorskip(
+    "support.peers", reason="`make test-parity` installs torch, torchvision, timm"
+)
 torch = peers.torch
 
 SIZES = ((224, 224), (193, 161))
