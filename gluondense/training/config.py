@@ -38,7 +38,8 @@ class TrainConfig:
     Raises
     ------
     ValueError
-        If a value is out of its range, or sections contradict each other.
+        If a field is unknown, a value is out of its range, or sections contradict each other. All
+        methods that make a configuration raise it.
 
     Examples
     --------
@@ -73,22 +74,11 @@ class TrainConfig:
 
     @classmethod
     def of(cls, model: str, **values: Any) -> TrainConfig:
-        """Make a configuration from fields by their unique names; the others have defaults.
-
-        Raises
-        ------
-        ValueError
-            If a field is unknown or its value is out of range.
-        """
+        """Make a configuration from fields by their unique names; the others have defaults."""
         return cls(ModelConfig(model)).with_fields(**values)
 
     def with_fields(self, **values: Any) -> TrainConfig:
         """Copy the configuration with some fields, by their unique names, changed.
-
-        Raises
-        ------
-        ValueError
-            If a field is unknown or its value is out of range.
 
         Examples
         --------
@@ -109,16 +99,6 @@ class TrainConfig:
 
         The ``args`` of the previous network are dropped. A stem of stride 4 leaves the stages too
         little of images below 64 pixels, so it becomes ``"half"``, of stride 2.
-
-        Parameters
-        ----------
-        name
-            Model name.
-
-        Raises
-        ------
-        ValueError
-            If there is no such model.
 
         Examples
         --------
@@ -148,25 +128,16 @@ class TrainConfig:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> TrainConfig:
-        """Make the configuration that :meth:`to_dict` wrote.
-
-        A flat dictionary of unique names, which gluondense wrote before it had sections, is
-        accepted too.
-
-        Raises
-        ------
-        ValueError
-            If a field is unknown or its value is out of range.
-        """
+        """Make a configuration from :meth:`to_dict`, or from :meth:`flat` of earlier versions."""
         known: dict[str, Any] = {}
         for name, value in values.items():
-            if name in SECTIONS and isinstance(value, Mapping):
-                unique = {own: key for key, (part, own) in FIELDS.items() if part == name}
-                for own_name in value:
-                    check_known(f"field of section {name}", own_name, unique)
-                known.update({unique[own_name]: item for own_name, item in value.items()})
-            else:
+            if name not in SECTIONS or not isinstance(value, Mapping):
                 known[name] = value
+                continue
+            unique = {own: key for key, (section, own) in FIELDS.items() if section == name}
+            for own_name, item in value.items():
+                check_known(f"field of section {name}", own_name, unique)
+                known[unique[own_name]] = item
         if "model" not in known:
             raise ValueError("the configuration names no model.")
         return cls.of(**known)

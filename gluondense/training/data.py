@@ -17,15 +17,7 @@ Data = Union[ImageArrays, ImageFiles]
 
 
 def open_data(config: DataConfig, training: bool = True) -> Data:
-    """Open the data set; without ``training``, training image files may be missing.
-
-    Raises
-    ------
-    ValueError
-        If the data set is unknown or a file is invalid.
-    OSError
-        If a file can't be read or downloaded.
-    """
+    """Open the data set; without ``training``, training image files may be missing."""
     if config.dataset == "imagenet":
         paths = config.data_dir, config.rec_train, config.rec_val, config.ground_truth
         return open_images(*paths, training=training)
@@ -45,13 +37,7 @@ def eval_batch_size(config: DataConfig, workers: Workers) -> int:
 
 
 def make_train_loader(config: DataConfig, data: Data, workers: Workers, seed: int) -> Loader:
-    """Make the loader of training images; each worker gets its part of each batch.
-
-    Raises
-    ------
-    ValueError
-        If the training images were not opened, or an option is invalid.
-    """
+    """Make the loader of training images; each worker gets its part of each batch."""
     mean, std = mean_and_std(config, data)
     options: dict[str, Any] = {
         "shuffle": True,

@@ -9,18 +9,7 @@ import numpy as np
 
 
 def find_devices(gpus: tuple[int, ...]) -> list[mx.Context]:
-    """Return the contexts of the numbered GPUs, or of the CPU if there is no number.
-
-    Raises
-    ------
-    ValueError
-        If there is no such GPU.
-
-    Examples
-    --------
-    >>> find_devices(())
-    [cpu(0)]
-    """
+    """Return the contexts of the numbered GPUs, which must exist, or of the CPU for no number."""
     if not gpus:
         return [mx.cpu()]
     count = mx.context.num_gpus()

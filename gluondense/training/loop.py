@@ -6,7 +6,7 @@ import math
 import os
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import Any, Optional, Union
 
 import numpy as np
@@ -16,13 +16,13 @@ from .config import TrainConfig
 from .data import eval_batch_size
 from .devices import seed_all
 from .distributed.join import join
-from .observers.base import EpochResult, Observer, Request
+from .observers.base import Observer
 from .observers.events import EventFiles
 from .observers.files import RunFiles, restore
 from .observers.moving_average import MovingAverage
 from .observers.progress import ProgressLog
 from .observers.signals import StopOnSignal
-from .run import Run, RunResult, build_run
+from .run import Run, RunResult
 from .run_folder import RunFolder
 
 
@@ -71,14 +71,37 @@ def fit(
             folder.check_continues(config)
         elif workers.is_rank_zero:
             folder.check_free()
-        run = build_run(config, workers)
+        run = Run(config, workers)
         average = MovingAverage(run.net, config.optimizer.ema) if config.optimizer.ema else None
         if resume:
             restore(run, folder, average)
         with StopOnSignal() as stop:
-            train(run, _observers(run, folder, stop, average, progress))
+            train(run, [stop, *_observers(run, folder, average, progress)])
             signum = max(workers.all_gather(stop.signum or 0))
-        return _result(run, folder, signum)
+    state = run.state
+    finished = state.epoch >= config.schedule.epochs
+    return RunResult(
+        out_dir=str(folder.path),
+        epoch=state.epoch,
+        step=state.step,
+        last=state.log[-1] if state.log else {},
+        best=run.task.best.best_row(state.log),
+        wall_s=state.wall_s,
+        stopped_by=None if finished or not signum else signum,
+    )
+
+
+def _observers(
+    run: Run, folder: RunFolder, average: Optional[MovingAverage], bar: bool
+) -> Iterator[Observer]:
+    config = run.config.runtime
+    if average is not None:
+        yield average
+    if run.workers.is_rank_zero:
+        yield RunFiles(folder, average)
+        if config.tensorboard:
+            yield EventFiles(folder.events, config.log_interval)
+        yield ProgressLog(config.log_interval, bar)
 
 
 def train(run: Run, observers: Sequence[Observer]) -> None:
@@ -94,15 +117,18 @@ def train(run: Run, observers: Sequence[Observer]) -> None:
     for observer in observers:
         observer.on_start(run)
     state.log = workers.all_gather(state.log)[0]
+    failure = None
     try:
-        while state.epoch < run.config.schedule.epochs:
-            if Request.STOP in _requests(run, observers) or not _train_epoch(run, observers):
+        while state.epoch < run.config.schedule.epochs and not _requests(run, observers)[1]:
+            if not _train_epoch(run, observers):
                 break
             _finish_epoch(run, observers)
-    except FloatingPointError:
-        _end(run, observers)
-        raise
-    _end(run, observers)
+    except FloatingPointError as error:
+        failure = error
+    for observer in observers:
+        observer.on_end(run)
+    if failure is not None:
+        raise failure
 
 
 def _train_epoch(run: Run, observers: Sequence[Observer]) -> bool:
@@ -113,11 +139,11 @@ def _train_epoch(run: Run, observers: Sequence[Observer]) -> bool:
         _train_batch(run, images, labels)
         for observer in observers:
             observer.on_step(run)
-        requests = _requests(run, observers)
-        if requests:
+        save, stop = _requests(run, observers)
+        if save or stop:
             state.sync()
             _save(run, observers)
-        if Request.STOP in requests:
+        if stop:
             return False
     state.sync()
     return True
@@ -166,93 +192,44 @@ def _finish_epoch(run: Run, observers: Sequence[Observer]) -> None:
         "wall_s": state.wall_s,
         "cpu_s": state.cpu_s,
     }
-    row = {name: values[name] for name in run.columns}
-    result = EpochResult(row, task.best.improves(row, state.log), predictions)
-    state.finish_epoch(row)
+    state.finish_epoch({name: values[name] for name in run.columns})
+    is_best = task.best.best_row(state.log) is state.log[-1]
     for observer in observers:
-        observer.on_epoch(run, result)
-
-
-def _evaluate(run: Run, observers: Sequence[Observer]) -> Any:
-    """Return the predictions for the test set, of which each worker has a part; None if stopped."""
-    workers = run.workers
-    workers.synchronize(run.net, run.trainer)
-    predictions = None
-    with ExitStack() as contexts:
-        for observer in observers:
-            contexts.enter_context(observer.evaluating(run))
-        size = eval_batch_size(run.config.data, workers)
-        try:
-            batches = _until_stopped(run, observers)
-            predictions = run.task.evaluate(run.net, batches, size, run.devices)
-        except _Stopped:
-            pass
-    if workers.any(predictions is None)[0] or predictions is None:
-        return None
-    return type(predictions)(*map(workers.all_gather_rows, predictions.arrays))
+        observer.on_epoch(run, predictions, is_best)
 
 
 class _Stopped(Exception):
     """An observer asked to stop during the evaluation."""
 
 
-def _until_stopped(
-    run: Run, observers: Sequence[Observer]
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    for batch in run.test_loader:
-        if any(Request.STOP in observer.request(run) for observer in observers):
-            raise _Stopped
-        yield batch
+def _evaluate(run: Run, observers: Sequence[Observer]) -> Any:
+    """Return the predictions for the test set, of which each worker has a part; None if stopped."""
+
+    def batches() -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        for batch in run.test_loader:
+            if any(observer.wants_stop(run) for observer in observers):
+                raise _Stopped
+            yield batch
+
+    workers, predictions = run.workers, None
+    workers.synchronize(run.net, run.trainer)
+    size = eval_batch_size(run.config.data, workers)
+    with ExitStack() as contexts, suppress(_Stopped):
+        for observer in observers:
+            contexts.enter_context(observer.evaluating(run))
+        predictions = run.task.evaluate(run.net, batches(), size, run.devices)
+    if workers.any(predictions is None)[0] or predictions is None:
+        return None
+    return type(predictions)(*map(workers.all_gather_rows, predictions.arrays))
 
 
-def _requests(run: Run, observers: Sequence[Observer]) -> Request:
-    """Return what any observer of any worker asks for."""
-    asked = Request.NONE
-    for observer in observers:
-        asked |= observer.request(run)
-    save, stop = run.workers.any(Request.SAVE in asked, Request.STOP in asked)
-    return (Request.SAVE if save else Request.NONE) | (Request.STOP if stop else Request.NONE)
+def _requests(run: Run, observers: Sequence[Observer]) -> list[bool]:
+    """Return whether any observer of any worker wants to save, and to stop."""
+    save = any(observer.wants_save(run) for observer in observers)
+    return run.workers.any(save, any(observer.wants_stop(run) for observer in observers))
 
 
 def _save(run: Run, observers: Sequence[Observer]) -> None:
     run.workers.synchronize(run.net, run.trainer)
     for observer in observers:
         observer.on_save(run)
-
-
-def _end(run: Run, observers: Sequence[Observer]) -> None:
-    for observer in observers:
-        observer.on_end(run)
-
-
-def _observers(
-    run: Run,
-    folder: RunFolder,
-    stop: StopOnSignal,
-    average: Optional[MovingAverage],
-    bar: bool,
-) -> list[Observer]:
-    config = run.config.runtime
-    observers: list[Observer] = [stop]
-    if average is not None:
-        observers.append(average)
-    if run.workers.is_rank_zero:
-        observers.append(RunFiles(folder, average))
-        if config.tensorboard:
-            observers.append(EventFiles(folder.events, config.log_interval))
-        observers.append(ProgressLog(config.log_interval, bar))
-    return observers
-
-
-def _result(run: Run, folder: RunFolder, signum: int) -> RunResult:
-    state = run.state
-    finished = state.epoch >= run.config.schedule.epochs
-    return RunResult(
-        out_dir=str(folder.path),
-        epoch=state.epoch,
-        step=state.step,
-        last=state.log[-1] if state.log else {},
-        best=run.task.best.best_row(state.log),
-        wall_s=state.wall_s,
-        stopped_by=None if finished or not signum else signum,
-    )

@@ -21,17 +21,7 @@ GROWTH_INTERVAL = 2000  # steps without overflow before the scale doubles, as in
 
 
 def check_dtype(dtype: str, devices: Sequence[mx.Context]) -> None:
-    """Check that the devices can train in a dtype.
-
-    Raises
-    ------
-    ValueError
-        If one can't.
-
-    Examples
-    --------
-    >>> check_dtype("bfloat16", [mx.cpu()])
-    """
+    """Raise a ValueError unless the devices can train in a dtype."""
     check_choice("dtype", dtype, DTYPES)
     kinds = {device.device_type for device in devices}
     if dtype == "float16" and "cpu" in kinds:
@@ -51,30 +41,16 @@ def make_loss_scale(dtype: str) -> LossScale:
 
 
 class LossScale:
-    """The constant factor 1 on the loss.
-
-    Attributes
-    ----------
-    value
-        Factor of the next step's loss.
-    """
+    """The constant factor 1 on the loss."""
 
     value = 1.0
 
     def step(
-        self,
-        trainer: gluon.Trainer,
-        batch_size: float,
-        any_rank: Callable[[bool], bool] = bool,
+        self, trainer: gluon.Trainer, batch_size: float, any_rank: Callable[[bool], bool] = bool
     ) -> bool:
-        """Update the parameters, unless gradients overflow; return whether.
+        """Do ``trainer.step(batch_size)`` unless gradients overflow; return whether it was done.
 
-        Parameters
-        ----------
-        trainer, batch_size
-            As in ``trainer.step(batch_size)``.
-        any_rank
-            Returns whether a condition holds on any worker.
+        ``any_rank`` returns whether a condition holds on any worker.
         """
         overflow = self._overflows(trainer, any_rank)
         if not overflow:
@@ -101,12 +77,8 @@ class DynamicLossScale(LossScale):
 
     A step whose gradients overflow on any worker is skipped and halves the factor;
     ``GROWTH_INTERVAL`` steps without overflow double it. Unlike MXNet AMP it checks the gradients
-    of all devices. A step waits for the gradients.
-
-    Parameters
-    ----------
-    value, good_steps
-        Factor, and number of steps since it changed.
+    of all devices. A step waits for the gradients. ``good_steps`` counts the steps since the last
+    change.
     """
 
     def __init__(self, value: float = 2.0**16, good_steps: int = 0) -> None:

@@ -2,39 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Callable, Optional
+from typing import Optional
 
 import mxnet as mx
 from mxnet import gluon
 
-from ..data.loaders.base import Loader
 from ..models.registry import build_model
 from ..native.build import CompilerError
 from .config import TrainConfig
-from .data import Data, make_test_loader, make_train_loader, mean_and_std, open_data
+from .data import make_test_loader, make_train_loader, mean_and_std, open_data
 from .devices import find_devices, seed_all
 from .distributed.workers import Workers
-from .precision import LossScale, check_dtype, make_loss_scale
+from .precision import check_dtype, make_loss_scale
 from .schedule import make_schedule
-from .sections import DataConfig, ModelConfig, OptimizerConfig, RuntimeConfig
+from .sections import DataConfig, ModelConfig, OptimizerConfig
 from .state import Meter, TrainState
 from .step import TrainStep
-from .tasks.base import Task
 from .tasks.registry import find_task
 
 
-@dataclass(frozen=True)
 class Run:
     """The parts of a run, which stay the same, and its state, which changes.
 
     Parameters
     ----------
     config
-        The configuration that the parts were built from.
+        The configuration, from whose sections the parts are built.
     workers
         The processes that train together.
+
+    Attributes
+    ----------
     devices
         Devices of this process.
     data, mean, std
@@ -47,23 +46,47 @@ class Run:
         The network, its forward and backward pass, and how it is updated.
     state
         Position, running means, times and log.
+
+    Raises
+    ------
+    ValueError
+        If a device doesn't exist, or model, data and configuration don't fit each other.
+    OSError
+        If the data or a teacher can't be read.
     """
 
-    config: TrainConfig
-    workers: Workers
-    devices: list[mx.Context]
-    data: Data
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    train_loader: Loader
-    test_loader: Loader
-    task: Task
-    net: gluon.HybridBlock
-    train_step: TrainStep
-    loss_scale: LossScale
-    trainer: gluon.Trainer
-    schedule: Callable[[int], float]
-    state: TrainState
+    def __init__(self, config: TrainConfig, workers: Workers) -> None:
+        model, runtime = config.model, config.runtime
+        self.config, self.workers = config, workers
+        self.data = data = open_data(config.data)
+        self.mean, self.std = mean_and_std(config.data, data)
+        self.devices = find_devices(runtime.gpus)
+        check_dtype(runtime.dtype, self.devices)
+        task_class = find_task(config.task.name)
+        self.net = build_model(
+            model.name,
+            in_channels=data.info.in_channels,
+            memory_efficient=model.memory_efficient,
+            **task_class.network_fields(data.info),
+            **model.args,
+        )
+        _check_input_size(config, self.net)
+        parts = workers.world_size * len(self.devices) * runtime.accumulate
+        _check_last_batch(config.data, data.train_count, parts)
+        # Loaders fork their processes, which must happen before MXNet computes anything.
+        self.train_loader = make_train_loader(config.data, data, workers, runtime.seed)
+        self.test_loader = make_test_loader(config.data, data, workers)
+        _initialize(self.net, model, self.devices, runtime.seed)
+        steps = len(self.train_loader)
+        self.schedule = make_schedule(config.schedule, config.optimizer.lr, steps)
+        self.trainer = _make_trainer(self.net, config.optimizer, workers)
+        self.task = task_class(config.task, data.info, self.devices)
+        self.train_step = TrainStep(
+            self.net, self.task.loss, runtime.accumulate, runtime.dtype, runtime.sync_bn
+        )
+        self.loss_scale = make_loss_scale(runtime.dtype)
+        totals = [metric.total for metric in self.task.train_metrics]
+        self.state = TrainState(steps, Meter(totals, workers.all_reduce))
 
     @property
     def columns(self) -> list[str]:
@@ -116,64 +139,8 @@ class RunResult:
         return int(self.best["epoch"]) if self.best else None
 
 
-def build_run(config: TrainConfig, workers: Workers) -> Run:
-    """Build all parts of a run.
-
-    Raises
-    ------
-    ValueError
-        If a device doesn't exist, or model, data and configuration don't fit each other.
-    OSError
-        If the data or a teacher can't be read.
-    """
-    data = open_data(config.data)
-    devices = find_devices(config.runtime.gpus)
-    check_dtype(config.runtime.dtype, devices)
-    task_class = find_task(config.task.name)
-    net = _build_network(config.model, task_class, data)
-    _check_input_size(config, net)
-    parts = workers.world_size * len(devices) * config.runtime.accumulate
-    _check_last_batch(config.data, data.train_count, parts)
-    # Loaders fork their processes, which must happen before MXNet computes anything.
-    train_loader = make_train_loader(config.data, data, workers, config.runtime.seed)
-    test_loader = make_test_loader(config.data, data, workers)
-    _initialize(net, config.model, devices, config.runtime.seed)
-    schedule = make_schedule(config.schedule, config.optimizer.lr, len(train_loader))
-    trainer = _build_trainer(net, config.optimizer, workers)
-    task = task_class(config.task, data.info, devices)
-    meter = Meter([metric.total for metric in task.train_metrics], workers.all_reduce)
-    mean, std = mean_and_std(config.data, data)
-    return Run(
-        config=config,
-        workers=workers,
-        devices=devices,
-        data=data,
-        mean=mean,
-        std=std,
-        train_loader=train_loader,
-        test_loader=test_loader,
-        task=task,
-        net=net,
-        train_step=_build_step(net, task, config.runtime),
-        loss_scale=make_loss_scale(config.runtime.dtype),
-        trainer=trainer,
-        schedule=schedule,
-        state=TrainState(len(train_loader), meter),
-    )
-
-
-def _build_network(config: ModelConfig, task: type[Task], data: Data) -> gluon.HybridBlock:
-    return build_model(
-        config.name,
-        in_channels=data.info.in_channels,
-        memory_efficient=config.memory_efficient,
-        **task.network_fields(data.info),
-        **config.args,
-    )
-
-
 def _initialize(
-    net: gluon.HybridBlock, config: ModelConfig, devices: Sequence[mx.Context], seed: int
+    net: gluon.HybridBlock, config: ModelConfig, devices: list[mx.Context], seed: int
 ) -> None:
     if config.native and devices[0].device_type == "cpu":
         try:
@@ -181,22 +148,17 @@ def _initialize(
         except (CompilerError, OSError, RuntimeError) as error:
             print(f"training with MXNet's own operators, which are slower: {error}", flush=True)
     seed_all(seed)
-    net.initialize(mx.init.Xavier() if config.init == "xavier" else None, ctx=list(devices))
+    net.initialize(mx.init.Xavier() if config.init == "xavier" else None, ctx=devices)
 
 
-def _build_trainer(
+def _make_trainer(
     net: gluon.HybridBlock, config: OptimizerConfig, workers: Workers
 ) -> gluon.Trainer:
-    parameters = net.collect_params()
     if config.no_decay_bn:
         for parameter in net.collect_params(".*(gamma|beta|bias)$").values():
             parameter.wd_mult = 0.0
     settings = {"learning_rate": config.lr, "momentum": config.momentum, "wd": config.wd}
-    return workers.make_trainer(parameters, config.name, settings)
-
-
-def _build_step(net: gluon.HybridBlock, task: Task, config: RuntimeConfig) -> TrainStep:
-    return TrainStep(net, task.loss, config.accumulate, config.dtype, config.sync_bn)
+    return workers.make_trainer(net.collect_params(), config.name, settings)
 
 
 def _check_input_size(config: TrainConfig, net: gluon.HybridBlock) -> None:

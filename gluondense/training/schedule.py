@@ -16,15 +16,6 @@ def make_schedule(
     The warm-up is linear from ``warmup_lr``, or from ``lr`` divided by its number of steps, to
     ``lr``; ``"cosine"`` and ``"poly"`` (a parabola) end at 0.
 
-    Parameters
-    ----------
-    config
-        Shape and length.
-    lr
-        Peak learning rate.
-    steps_per_epoch
-        Optimizer steps in an epoch.
-
     Examples
     --------
     >>> rate = make_schedule(ScheduleConfig(epochs=2), 0.4, steps_per_epoch=10)

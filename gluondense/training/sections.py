@@ -11,16 +11,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Optional, Union
 
-from ..errors import check, check_known
+from ..errors import check, check_known, is_count, is_number
 from .settings import (
     REQUIRED,
     Rule,
     Section,
     choice,
     count,
-    fractions,
-    indices,
-    names,
+    items,
     number,
     path,
     setting,
@@ -29,10 +27,8 @@ from .settings import (
     unique_name,
 )
 
-SCHEDULES = ("constant", "cosine", "poly", "step")
 OPTIMIZERS = ("sgd", "nag")
 DTYPES = ("float32", "float16", "bfloat16")
-INITIALIZERS = ("default", "xavier")
 # MXNet accepts any other name too, "horovod" and misspellings included, and then trains alone.
 KVSTORES = ("local", "device", "dist_sync", "dist_sync_device", "dist_async")
 
@@ -51,8 +47,15 @@ def _check_model_args(name: str, value: Any) -> None:
         raise ValueError(f"`{fixed[0]}` follows from the data set; leave it out of {name}.")
 
 
+def _are_indices(values: tuple) -> bool:
+    return all(is_count(value, 0) for value in values) and len(set(values)) == len(values)
+
+
 RECOMPUTE = Rule(_check_recompute, {"metavar": "POLICY"})
 MODEL_ARGS = Rule(_check_model_args, {})
+NAMES = items("a tuple of names", lambda names: all(isinstance(name, str) for name in names), "A,B")
+INDICES = items("different integers >= 0", _are_indices, "0,1", int)
+NUMBERS = items("a tuple of numbers", lambda values: all(map(is_number, values)), "0.5,0.75", float)
 
 
 @dataclass(frozen=True)
@@ -84,7 +87,7 @@ class DataConfig(Section):
         (),
         "augmentations of training images, in this order: flip, crop, erase; of image files "
         "random_resized_crop, flip, rand_augment, color_jitter, lighting",
-        names(),
+        NAMES,
     )
     crop_ratio: float = setting(
         0.875, "share of a validation image file's side that is cropped", number(0, 1, "right")
@@ -129,7 +132,7 @@ class ModelConfig(Section):
         dict, "fields of the model's spec that differ from its row", MODEL_ARGS, name="model_args"
     )
     init: str = setting(
-        "default", "initializer: default is the model's, He fan-out", choice(*INITIALIZERS)
+        "default", "initializer: default is the model's, He fan-out", choice("default", "xavier")
     )
     memory_efficient: Union[bool, str] = setting(
         False,
@@ -201,7 +204,7 @@ class ScheduleConfig(Section):
     name: str = setting(
         "cosine",
         "learning rate after the warm-up",
-        choice(*SCHEDULES),
+        choice("constant", "cosine", "poly", "step"),
         name="schedule",
         flags=("--lr-mode",),
     )
@@ -211,15 +214,14 @@ class ScheduleConfig(Section):
         None, "learning rate at the start of the warm-up; by default one step up", number()
     )
     lr_steps: tuple[float, ...] = setting(
-        (0.5, 0.75), "fractions of the run at which schedule step lowers the rate", fractions()
+        (0.5, 0.75), "fractions of the run at which schedule step lowers the rate", NUMBERS
     )
     lr_decay: float = setting(0.1, "factor at each of these", number(0, 1, "neither"))
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.warmup_epochs > self.epochs:
-            rule = f"at most `epochs` (={self.epochs})"
-            check("warmup_epochs", self.warmup_epochs, rule, False)
+        rule = f"at most `epochs` (={self.epochs})"
+        check("warmup_epochs", self.warmup_epochs, rule, self.warmup_epochs <= self.epochs)
 
 
 @dataclass(frozen=True)
@@ -227,7 +229,7 @@ class RuntimeConfig(Section):
     """Devices, precision, workers, random seed, checkpoints and log."""
 
     seed: int = setting(0, "seed of every random stream, together with the epoch", count(0))
-    gpus: tuple[int, ...] = setting((), "GPU numbers; none trains on the CPU", indices())
+    gpus: tuple[int, ...] = setting((), "GPU numbers; none trains on the CPU", INDICES)
     dtype: str = setting(
         "float32",
         "dtype of convolutions: float16 on GPUs, bfloat16 on CPUs; parameters stay in float32",

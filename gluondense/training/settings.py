@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import Field, dataclass, field, fields
-from typing import Any, Callable, Optional
+from functools import partial
+from typing import Any, Callable
 
-from ..errors import check, check_choice, check_count, check_flag, check_range, is_count, is_number
+from ..errors import check, check_choice, check_count, check_flag, check_range
 
 REQUIRED = object()
 
@@ -82,8 +83,7 @@ class Section:
             value = tuples(getattr(self, spec.name))
             object.__setattr__(self, spec.name, value)
             if value is not None or spec.default is not None:
-                about = spec.metadata["setting"]
-                about.rule.check(unique_name(spec), value)
+                spec.metadata["setting"].rule.check(unique_name(spec), value)
 
 
 def unique_name(spec: Field) -> str:
@@ -106,20 +106,18 @@ def tuples(value: Any) -> Any:
 
 def count(least: int = 1) -> Rule:
     """Return the rule of an integer of at least ``least``."""
-    return Rule(lambda name, value: check_count(name, value, least), {"type": int, "metavar": "N"})
+    return Rule(partial(check_count, least=least), {"type": int, "metavar": "N"})
 
 
 def number(low: float = 0, high: float = float("inf"), closed: str = "left") -> Rule:
     """Return the rule of a real number, see :func:`gluondense.errors.check_range`."""
-    return Rule(
-        lambda name, value: check_range(name, value, low, high, closed),
-        {"type": float, "metavar": "X"},
-    )
+    in_range = partial(check_range, low=low, high=high, closed=closed)
+    return Rule(in_range, {"type": float, "metavar": "X"})
 
 
 def choice(*names: str) -> Rule:
     """Return the rule of a fixed set of names."""
-    return Rule(lambda name, value: check_choice(name, value, names), {"choices": names})
+    return Rule(partial(check_choice, choices=names), {"choices": names})
 
 
 def switch() -> Rule:
@@ -137,30 +135,15 @@ def path(metavar: str = "FOLDER") -> Rule:
     return Rule(_check_text, {"metavar": metavar, "type": absolute})
 
 
-def names(metavar: str = "A,B") -> Rule:
-    """Return the rule of a tuple of names; ``none`` is the empty one."""
-    return Rule(
-        lambda name, value: _check_items(name, value, "names", lambda item: isinstance(item, str)),
-        {"metavar": metavar, "type": comma_separated_names},
-    )
+def items(
+    rule: str, holds: Callable[[tuple], bool], metavar: str, convert: Callable[[str], Any] = str
+) -> Rule:
+    """Return the rule of a tuple; ``rule`` says in words what ``holds`` checks."""
 
+    def check_tuple(name: str, value: Any) -> None:
+        check(name, value, rule, isinstance(value, tuple) and holds(value))
 
-def indices(metavar: str = "0,1") -> Rule:
-    """Return the rule of a tuple of different integers from 0."""
-
-    def check_indices(name: str, value: Any) -> None:
-        holds = isinstance(value, tuple) and all(is_count(item, 0) for item in value)
-        check(name, value, "different integers >= 0", holds and len(set(value)) == len(value))
-
-    return Rule(check_indices, {"metavar": metavar, "type": comma_separated_integers})
-
-
-def fractions(metavar: str = "0.5,0.75") -> Rule:
-    """Return the rule of a tuple of numbers."""
-    return Rule(
-        lambda name, value: _check_items(name, value, "numbers", is_number),
-        {"metavar": metavar, "type": comma_separated_numbers},
-    )
+    return Rule(check_tuple, {"metavar": metavar, "type": comma_separated(convert)})
 
 
 def absolute(text: str) -> str:
@@ -168,89 +151,20 @@ def absolute(text: str) -> str:
     return os.path.abspath(os.path.expanduser(text))
 
 
-def comma_separated_names(text: str) -> tuple[str, ...]:
-    """Split at commas.
+def comma_separated(convert: Callable[[str], Any] = str) -> Callable[[str], tuple[Any, ...]]:
+    """Return a parser of items between commas; ``none`` is no item.
 
     Examples
     --------
-    >>> comma_separated_names("flip,crop"), comma_separated_names("none")
-    (('flip', 'crop'), ())
+    >>> comma_separated(float)("0.5,0.75"), comma_separated()("none")
+    ((0.5, 0.75), ())
     """
-    return tuple(name for name in text.split(",") if name not in ("", "none"))
 
+    def items(text: str) -> tuple[Any, ...]:
+        return tuple(convert(item) for item in text.split(",") if item not in ("", "none"))
 
-def comma_separated_integers(text: str) -> tuple[int, ...]:
-    """Split at commas and convert to integers."""
-    return tuple(int(number) for number in text.split(","))
-
-
-def comma_separated_numbers(text: str) -> tuple[float, ...]:
-    """Split at commas and convert to numbers."""
-    return tuple(float(number) for number in text.split(","))
-
-
-def add_flags(
-    parser: argparse.ArgumentParser,
-    sections: Mapping[str, type[Section]],
-    defaults: Mapping[str, Any],
-    without: Collection[str] = (),
-    helps: Optional[Mapping[str, str]] = None,
-) -> None:
-    """Add the flags of all fields, a group for each section; flags not given parse to None.
-
-    Parameters
-    ----------
-    parser
-        The parser to extend.
-    sections
-        Titles and section classes.
-    defaults
-        Values by unique name, for the help text.
-    without
-        Unique names of fields that get no flag.
-    helps
-        Other help texts, by unique name.
-    """
-    for title, section in sections.items():
-        group = parser.add_argument_group(title)
-        for name, about in _settings(section):
-            if name not in without:
-                text = (helps or {}).get(name, about.help)
-                group.add_argument(
-                    "--" + name.replace("_", "-"),
-                    *about.flags,
-                    dest=name,
-                    default=None,
-                    help=f"{text}{_shown(defaults[name])}".replace("%", "%%"),
-                    **_arguments(name, about),
-                )
-
-
-def _settings(section: type[Section]) -> Iterator[tuple[str, Setting]]:
-    return ((unique_name(spec), spec.metadata["setting"]) for spec in fields(section))
-
-
-def _arguments(name: str, about: Setting) -> dict[str, Any]:
-    arguments = dict(about.rule.arguments)
-    if name.startswith("no_"):  # there is no --no-no-…
-        return {"action": "store_const", "const": True}
-    if about.bare is not None:
-        arguments.update(nargs="?", const=about.bare)
-    return arguments
-
-
-def _shown(default: Any) -> str:
-    """Return the default as a part of the help text."""
-    if default is None or isinstance(default, dict):
-        return ""
-    items = default if isinstance(default, tuple) else (default,)
-    words = [f"{item:.3g}" if isinstance(item, float) else str(item) for item in items]
-    return f" (default: {','.join(words) or 'none'})"
+    return items
 
 
 def _check_text(name: str, value: Any) -> None:
     check(name, value, "a string", isinstance(value, str))
-
-
-def _check_items(name: str, value: Any, kind: str, holds: Callable[[Any], bool]) -> None:
-    check(name, value, f"a tuple of {kind}", isinstance(value, tuple) and all(map(holds, value)))

@@ -11,6 +11,7 @@ from typing import Any, Callable
 import mxnet as mx
 
 STEPS_AHEAD = 2  # enough to keep the engine busy, few enough to stop soon and to hold few batches
+TIMES = ("train_s", "wall_s", "cpu_s")
 
 
 class Meter:
@@ -30,70 +31,51 @@ class Meter:
     ----------
     sums, images
         Sums over the images counted so far, by name, and the number of these images.
+
+    Raises
+    ------
+    FloatingPointError
+        If ``add`` or ``sync`` reads a loss that is not finite; the message names the step.
     """
 
     def __init__(
-        self,
-        names: Sequence[str],
-        all_reduce: Callable[[Sequence[float]], Sequence[float]] = list,
+        self, names: Sequence[str], all_reduce: Callable[[Sequence[float]], Sequence[float]] = list
     ) -> None:
         self._all_reduce = all_reduce
         self._pending: deque[tuple[int, int, Sequence[mx.nd.NDArray]]] = deque()
-        self.sums = dict.fromkeys(names, 0.0)
-        self.images = 0
+        self.sums, self.images = dict.fromkeys(names, 0.0), 0
 
     def reset(self) -> None:
         """Set all sums to 0."""
         self.sums, self.images = dict.fromkeys(self.sums, 0.0), 0
 
     def add(self, step: int, images: int, sums: Sequence[mx.nd.NDArray]) -> None:
-        """Add one step.
-
-        Parameters
-        ----------
-        step
-            Number of the step, for the error message.
-        images
-            Number of images in this process's part of the batch.
-        sums
-            For each device a vector with one element per name.
-
-        Raises
-        ------
-        FloatingPointError
-            If the loss of a step is not finite; the message names the first such step.
-        """
+        """Add a step, this process's images in it, and for each device a vector of their sums."""
         self._pending.append((step, images, sums))
-        while len(self._pending) > STEPS_AHEAD:
-            self._read()
+        self._read(STEPS_AHEAD)
 
     def sync(self) -> None:
-        """Wait for all added steps.
-
-        Raises
-        ------
-        FloatingPointError
-            If the loss of a step is not finite; the message names the first such step.
-        """
-        while self._pending:
-            self._read()
+        """Wait for all added steps."""
+        self._read(0)
 
     def means(self) -> list[float]:
         """Return the means of the images counted so far, in the order of the names."""
         return [total / max(self.images, 1) for total in self.sums.values()]
 
-    def _read(self) -> None:
-        step, images, parts = self._pending.popleft()
-        local = sum(part.asnumpy().ravel().astype(float) for part in parts)
-        *sums, images_of_all = self._all_reduce([*local, images])
-        if not math.isfinite(sums[0]):
-            raise FloatingPointError(
-                f"The loss became {sums[0]} at step {step}: "
-                "lower the learning rate or lengthen the warm-up."
-            )
-        for name, value in zip(self.sums, sums):
-            self.sums[name] += float(value)
-        self.images += int(images_of_all)
+    def _read(self, ahead: int) -> None:
+        """Read all but the last ``ahead`` steps."""
+        while len(self._pending) > ahead:
+            step, images, parts = self._pending.popleft()
+            local = sum(part.asnumpy().ravel().astype(float) for part in parts)
+            *sums, images_of_all = self._all_reduce([*local, images])
+            if not math.isfinite(sums[0]):
+                raise FloatingPointError(
+                    f"The loss became {sums[0]} at step {step}: "
+                    "lower the learning rate or lengthen the warm-up."
+                )
+            for name, value in zip(self.sums, sums):
+                self.sums[name] += float(value)
+            self.images += int(images_of_all)
 
 
 class TrainState:
@@ -144,13 +126,7 @@ class TrainState:
         return self._clock[0] - before[0]
 
     def sync(self) -> None:
-        """Wait for all steps and bring sums and times up to date.
-
-        Raises
-        ------
-        FloatingPointError
-            If the loss of a step is not finite.
-        """
+        """Wait for all steps and bring sums and times up to date; raises as :class:`Meter`."""
         self.meter.sync()
         # MXNet allows reads of BatchNorm's running statistics before backward has updated them.
         mx.nd.waitall()
@@ -164,20 +140,12 @@ class TrainState:
 
     def progress(self) -> dict[str, Any]:
         """Return the position within the epoch, which :meth:`restore` takes."""
-        return {
-            "batch": self.batch,
-            **self.meter.sums,
-            "images": self.meter.images,
-            "train_s": self.train_s,
-            "wall_s": self.wall_s,
-            "cpu_s": self.cpu_s,
-        }
+        times = {name: getattr(self, name) for name in TIMES}
+        return {"batch": self.batch, **self.meter.sums, "images": self.meter.images, **times}
 
     def restore(self, epoch: int, progress: Mapping[str, Any]) -> None:
         """Continue at a saved position."""
         self.epoch, self.batch = epoch, progress["batch"]
         self.meter.sums = {name: progress[name] for name in self.meter.sums}
         self.meter.images = progress["images"]
-        self.train_s, self.wall_s, self.cpu_s = (
-            progress[name] for name in ("train_s", "wall_s", "cpu_s")
-        )
+        self.train_s, self.wall_s, self.cpu_s = (progress[name] for name in TIMES)

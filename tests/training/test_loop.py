@@ -5,7 +5,6 @@ import json
 import os
 import shutil
 import signal
-from dataclasses import replace
 
 import mxnet as mx
 import numpy as np
@@ -20,7 +19,7 @@ from gluondense.training.data import make_test_loader
 from gluondense.training.distributed.workers import Workers
 from gluondense.training.observers.files import RunFiles, restore
 from gluondense.training.precision import DynamicLossScale
-from gluondense.training.run import build_run
+from gluondense.training.run import Run
 from gluondense.training.run_folder import RunFolder
 from gluondense.training.tasks.classification import Classification
 
@@ -119,7 +118,9 @@ def test_bfloat16_run_resumes_exactly(tmp_path):
 
 def test_loss_scale_continues_where_it_was(tmp_path):
     def build(scale):
-        return replace(build_run(TINY, Workers()), loss_scale=scale)
+        run = Run(TINY, Workers())
+        run.loss_scale = scale
+        return run
 
     RunFiles(RunFolder(tmp_path)).on_save(build(DynamicLossScale(32.0, 7)))
     resumed = build(DynamicLossScale())
@@ -164,7 +165,7 @@ def test_signal_while_evaluating_saves_the_trained_epoch(straight, tmp_path, mon
 
     def evaluate(self, net, batches, *args):
         os.kill(os.getpid(), signal.SIGTERM)
-        return before(self, net, batches, *args)
+        return before(net, batches, *args)
 
     with monkeypatch.context() as patch:
         patch.setattr(Classification, "evaluate", evaluate)

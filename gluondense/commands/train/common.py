@@ -8,12 +8,14 @@ import shlex
 import signal
 import sys
 from collections.abc import Collection, Mapping
+from dataclasses import fields
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Callable, Optional
 
 from ...training.config import TrainConfig
 from ...training.distributed.rank import is_rank_zero
 from ...training.sections import FIELDS, SECTIONS
-from ...training.settings import add_flags, comma_separated_integers
+from ...training.settings import Setting, comma_separated, unique_name
 from ..arguments import Parser
 
 if TYPE_CHECKING:
@@ -28,7 +30,7 @@ def make_parser(
     recipes: Mapping[str, TrainConfig],
     default: str,
     without: Collection[str] = (),
-    helps: Optional[Mapping[str, str]] = None,
+    helps: Mapping[str, str] = MappingProxyType({}),
 ) -> Parser:
     """Make the parser of a training command, with a flag for each field of the configuration.
 
@@ -55,57 +57,64 @@ def make_parser(
     add("--recipe", choices=sorted(recipes), help=f"default: {default}")
     add("--model", metavar="NAME", help="see gluondense models; default: the recipe's")
     add("--out", "--save-dir", metavar="FOLDER", help="run folder; default: runs/MODEL-RECIPE")
-    add(
-        "--resume",
-        nargs="?",
-        const="",
-        metavar="FOLDER",
-        help="continue the run in FOLDER (or --out) from its last checkpoint",
-    )
+    text = "continue the run in FOLDER (or --out) from its last checkpoint"
+    add("--resume", nargs="?", const="", metavar="FOLDER", help=text)
     add("--no-progress", action="store_true", help="no progress bar")
     parser.add_fields()
-    add_flags(parser, SECTIONS, recipes[default].flat(), {*NOT_FLAGS, *without}, helps)
-    short = parser.add_argument_group("abbreviations, as in GluonCV's scripts")
-    add = short.add_argument
+    values = recipes[default].flat()
+    for title, section in SECTIONS.items():
+        group = parser.add_argument_group(title)
+        for spec in fields(section):
+            name, setting = unique_name(spec), spec.metadata["setting"]
+            if name not in NOT_FLAGS and name not in without:
+                text = helps.get(name, setting.help) + _shown(values[name])
+                _add_flag(group, name, setting, text.replace("%", "%%"))
+    add = parser.add_argument_group("abbreviations, as in GluonCV's scripts").add_argument
     add("--num-gpus", type=int, default=0, metavar="N", help="the first N GPUs: --gpus 0,1,…")
     add("--mixup-alpha", type=float, metavar="X", help="the same as --mixup X")
-    add(
-        "--lr-decay-epoch",
-        type=comma_separated_integers,
-        metavar="30,60",
-        help="--lr-steps as numbers of epochs",
-    )
+    text, integers = "--lr-steps as numbers of epochs", comma_separated(int)
+    add("--lr-decay-epoch", type=integers, metavar="30,60", help=text)
     add("--lr-decay-period", type=int, metavar="N", help="--lr-steps after every N epochs")
     return parser
+
+
+def _add_flag(group: argparse._ArgumentGroup, name: str, setting: Setting, help: str) -> None:
+    """Add the flag of a field, which parses to None if it is not given."""
+    arguments = dict(setting.rule.arguments)
+    if name.startswith("no_"):  # there is no --no-no-…
+        arguments = {"action": "store_const", "const": True}
+    elif setting.bare is not None:
+        arguments.update(nargs="?", const=setting.bare)
+    flag = "--" + name.replace("_", "-")
+    group.add_argument(flag, *setting.flags, dest=name, default=None, help=help, **arguments)
+
+
+def _shown(default: Any) -> str:
+    """Return the default as a part of the help text."""
+    if default is None or isinstance(default, dict):
+        return ""
+    items = default if isinstance(default, tuple) else (default,)
+    words = [f"{item:.3g}" if isinstance(item, float) else str(item) for item in items]
+    return f" (default: {','.join(words) or 'none'})"
 
 
 def main(
     args: argparse.Namespace, configure: Callable[[argparse.Namespace], tuple[TrainConfig, str]]
 ) -> int:
-    """Train, print the result or the error, and return the exit code.
-
-    Parameters
-    ----------
-    args
-        Parsed flags.
-    configure
-        Returns the configuration and the run's folder.
+    """Train the run that ``configure`` returns, print the result or the error.
 
     Returns
     -------
     int
-        0 if trained to the end; 128 plus the number of the signal that stopped the run; 1 if the
-        loss stopped being finite; 2 for an error of the user.
+        The exit code: 0 if trained to the end; 128 plus the number of the signal that stopped the
+        run; 1 if the loss stopped being finite; 2 for an error of the user.
     """
     try:
         config, out = configure(args)
         return _train(config, out, args.resume is not None, not args.no_progress)
-    except FloatingPointError as error:
+    except (FloatingPointError, ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
-        return 1
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+        return 1 if isinstance(error, FloatingPointError) else 2
 
 
 def make_config(
@@ -119,19 +128,12 @@ def make_config(
 
     Parameters
     ----------
-    args
-        Parsed flags.
-    recipes, default
-        As for :func:`make_parser`.
+    args, recipes, default
+        Parsed flags, and the recipes of :func:`make_parser`.
     with_model
         Returns a configuration with the model of ``--model``.
     derive
         Returns further fields, given flags, recipe and the fields that flags set.
-
-    Raises
-    ------
-    ValueError
-        If there is no run to resume, flags contradict each other, or a value is invalid.
     """
     config, out = _open_run(args, recipes, default)
     given = _given_fields(args, config)
@@ -163,12 +165,8 @@ def _open_run(
 
 def _given_fields(args: argparse.Namespace, config: TrainConfig) -> Fields:
     """Return the fields that flags set, by unique name, without those of the model."""
-    flags = vars(args)
-    given = {
-        name: flags[name]
-        for name in FIELDS
-        if name not in NOT_FLAGS and flags.get(name) is not None
-    }
+    flags = {name: value for name, value in vars(args).items() if value is not None}
+    given = {name: flags[name] for name in FIELDS if name in flags and name not in NOT_FLAGS}
     if args.num_gpus < 0:
         raise ValueError(f"--num-gpus {args.num_gpus} must not be negative.")
     if args.num_gpus and "gpus" not in given:
@@ -189,9 +187,9 @@ def _train(config: TrainConfig, out: str, resume: bool, progress: bool) -> int:
     from ...training.loop import fit
 
     if is_rank_zero():
-        fields = ", ".join(f"{name}={value}" for name, value in config.model.args.items())
+        spec = ", ".join(f"{name}={value}" for name, value in config.model.args.items())
         print(
-            f"{config.model.name}{f' ({fields})' if fields else ''} on {config.data.dataset}, "
+            f"{config.model.name}{f' ({spec})' if spec else ''} on {config.data.dataset}, "
             f"recipe {config.recipe}, {config.schedule.epochs} epochs, "
             f"batch {config.data.batch_size}, lr {config.optimizer.lr:g} -> {out}",
             flush=True,

@@ -2,41 +2,11 @@
 
 from __future__ import annotations
 
-import enum
-from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ..run import Run
-
-
-class Request(enum.Flag):
-    """What an observer asks the loop for."""
-
-    NONE = 0
-    SAVE = enum.auto()
-    STOP = enum.auto()
-
-
-@dataclass(frozen=True)
-class EpochResult:
-    """A finished epoch.
-
-    Parameters
-    ----------
-    row
-        Its row of the log.
-    is_best
-        Whether its best metric exceeds that of all earlier epochs.
-    predictions
-        The task's predictions for the test set.
-    """
-
-    row: Mapping[str, float]
-    is_best: bool
-    predictions: Any
 
 
 class Observer:
@@ -52,9 +22,13 @@ class Observer:
     def on_step(self, run: Run) -> None:
         """Observe a finished optimizer step."""
 
-    def request(self, run: Run) -> Request:
-        """Ask to save or stop; polled after each step, between test batches and epochs."""
-        return Request.NONE
+    def wants_save(self, run: Run) -> bool:
+        """Ask to save; polled after each step."""
+        return False
+
+    def wants_stop(self, run: Run) -> bool:
+        """Ask to save and stop; polled after each step, before each test batch and each epoch."""
+        return False
 
     def on_save(self, run: Run) -> None:
         """Save the run, whose state is up to date and whose workers are synchronized."""
@@ -63,8 +37,18 @@ class Observer:
         """Return a context in which the network is evaluated on the test set."""
         return nullcontext()
 
-    def on_epoch(self, run: Run, result: EpochResult) -> None:
-        """Observe a finished and evaluated epoch, which is in ``run.state.log``."""
+    def on_epoch(self, run: Run, predictions: Any, is_best: bool) -> None:
+        """Observe a finished epoch, the last row of ``run.state.log``.
+
+        Parameters
+        ----------
+        run
+            The run.
+        predictions
+            The task's predictions for the test set.
+        is_best
+            Whether the epoch's best metric exceeds that of all earlier epochs.
+        """
 
     def on_end(self, run: Run) -> None:
         """Finish; also called if the loss stops being finite."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .base import EpochResult, Observer
+from .base import Observer
 
 if TYPE_CHECKING:
     from ..run import Run
@@ -48,9 +48,9 @@ class EventFiles(Observer):
             self._writer.add_scalar("step/loss", state.meter.means()[0], state.step)
             self._writer.add_scalar("step/lr", run.trainer.learning_rate, state.step)
 
-    def on_epoch(self, run: Run, result: EpochResult) -> None:
+    def on_epoch(self, run: Run, predictions: Any, is_best: bool) -> None:
         """Write the row of the log."""
-        for name, value in result.row.items():
+        for name, value in run.state.log[-1].items():
             self._writer.add_scalar(f"epoch/{name}", value, run.state.step)
 
     def on_end(self, run: Run) -> None:

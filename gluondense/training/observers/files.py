@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Optional
 
@@ -12,7 +13,7 @@ from .. import checkpoint
 from ..config import TrainConfig
 from ..report import write_report
 from ..run_folder import RunFolder
-from .base import EpochResult, Observer, Request
+from .base import Observer
 from .moving_average import MovingAverage
 
 if TYPE_CHECKING:
@@ -22,15 +23,7 @@ SAVE_SECONDS = 300.0  # a crash within a long epoch loses at most this much work
 
 
 class RunFiles(Observer):
-    """Writes the run's folder; belongs to rank 0.
-
-    Parameters
-    ----------
-    folder
-        The folder.
-    average
-        Average of the weights to save, if the run has one.
-    """
+    """Writes the run's folder, with the average of the weights if the run has one; rank 0 only."""
 
     def __init__(self, folder: RunFolder, average: Optional[MovingAverage] = None) -> None:
         self._folder, self._average = folder, average
@@ -42,29 +35,25 @@ class RunFiles(Observer):
         run.state.log = self._folder.keep_rows(run.state.epoch, run.columns)
         self._saved_at = time.perf_counter()
 
-    def request(self, run: Run) -> Request:
+    def wants_save(self, run: Run) -> bool:
         """Ask for a checkpoint every ``save_steps`` steps, or every five minutes."""
         steps = run.config.runtime.save_steps
         if steps:
-            due = run.state.step % steps == 0
-        else:
-            due = time.perf_counter() - self._saved_at > SAVE_SECONDS
-        return Request.SAVE if due else Request.NONE
+            return run.state.step % steps == 0
+        return time.perf_counter() - self._saved_at > SAVE_SECONDS
 
     def on_save(self, run: Run) -> None:
         """Write the last checkpoint."""
         self._write(run, self._folder.last)
         self._saved_at = time.perf_counter()
 
-    def on_epoch(self, run: Run, result: EpochResult) -> None:
+    def on_epoch(self, run: Run, predictions: Any, is_best: bool) -> None:
         """Append to the log; write the last checkpoint, and the best one if this is it."""
-        self._folder.append(result.row)
-        if result.is_best:
+        self._folder.append(run.state.log[-1])
+        if is_best:
             self._write(run, self._folder.best)
-            size = run.config.data.input_size
-            arrays = run.task.report_arrays(
-                result.predictions, lambda indices: run.data.read_test_images(indices, size)
-            )
+            read_images = partial(run.data.read_test_images, size=run.config.data.input_size)
+            arrays = run.task.report_arrays(predictions, read_images)
             self._folder.save_predictions({**arrays, "epoch": np.asarray(run.state.epoch)})
         self.on_save(run)
 
@@ -95,13 +84,7 @@ def describe(run: Run) -> dict[str, Any]:
 
 
 def restore(run: Run, folder: RunFolder, average: Optional[MovingAverage] = None) -> None:
-    """Load the folder's last checkpoint into a new run, if there is one.
-
-    Raises
-    ------
-    ValueError
-        If the checkpoint is damaged, or belongs to another model or batch size.
-    """
+    """Load the folder's last checkpoint into a new run, if there is one and it fits the run."""
     if checkpoint.find(folder.last) is None:
         return
     saved = checkpoint.load_newest(folder.last)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -42,17 +42,9 @@ class MovingAverage(Observer):
         self.arrays = {name: p.list_data()[0].copy() for name, p in self._parameters.items()}
 
     def on_step(self, run: Run) -> None:
-        """Include the weights of this step."""
+        """Include the weights of this step, with one operator for many arrays."""
         # MXNet allows reads of BatchNorm's running statistics before they are updated.
         mx.nd.waitall()
-        self.update()
-
-    def evaluating(self, run: Run) -> AbstractContextManager[None]:
-        """Return a context in which the network has the averages, so that they are evaluated."""
-        return self.in_place()
-
-    def update(self) -> None:
-        """Include the present weights, with one operator for many arrays."""
         names = list(self.arrays)
         for start in range(0, len(names), _ARRAYS_PER_OPERATOR):
             some = names[start : start + _ARRAYS_PER_OPERATOR]
@@ -70,7 +62,7 @@ class MovingAverage(Observer):
             )
 
     @contextmanager
-    def in_place(self) -> Iterator[None]:
+    def evaluating(self, run: Run) -> Iterator[None]:
         """Replace the network's parameters by the averages within the context."""
         weights = {name: p.list_data()[0].copy() for name, p in self._parameters.items()}
         self._set(self.arrays)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Optional
+from typing import TYPE_CHECKING, Any, Optional
 
 from tqdm import tqdm
 
-from .base import EpochResult, Observer
+from .base import Observer
 
 if TYPE_CHECKING:
     from ..run import Run
@@ -43,10 +43,10 @@ class ProgressLog(Observer):
         if bar is not None:
             bar.update(run.train_loader.count(state.batch - 1))
 
-    def on_epoch(self, run: Run, result: EpochResult) -> None:
+    def on_epoch(self, run: Run, predictions: Any, is_best: bool) -> None:
         """Print the epoch's line."""
         self.on_end(run)
-        print(epoch_line(run, result), flush=True)
+        print(epoch_line(run, is_best), flush=True)
         self._open(run)
 
     def on_end(self, run: Run) -> None:
@@ -78,14 +78,14 @@ def step_line(run: Run) -> str:
     return "\t".join([f"Epoch[{state.epoch}] Batch [{state.batch}]", *fields])
 
 
-def epoch_line(run: Run, result: EpochResult) -> str:
-    """Return the line of an epoch."""
-    row, task, epochs = result.row, run.task, run.config.schedule.epochs
+def epoch_line(run: Run, is_best: bool) -> str:
+    """Return the line of the last epoch."""
+    row, task, epochs = run.state.log[-1], run.task, run.config.schedule.epochs
     epoch = round(row["epoch"])
     fields = [f"epoch {epoch}/{epochs}"]
     for metric in (*task.train_metrics, *task.test_metrics):
         if metric.title:
-            mark = " (best)" if metric == task.best and result.is_best else ""
+            mark = " (best)" if metric == task.best and is_best else ""
             fields.append(f"{metric.title} {metric.show(row)}{mark}")
     left = (epochs - epoch) * row["epoch_s"]
     return "  ".join([*fields, f"{row['images_per_s']:,.0f} images/s", f"{left / 60:.0f} min left"])

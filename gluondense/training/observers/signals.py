@@ -7,7 +7,7 @@ import threading
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Optional
 
-from .base import Observer, Request
+from .base import Observer
 
 if TYPE_CHECKING:
     from ..run import Run
@@ -42,9 +42,9 @@ class StopOnSignal(Observer):
     def __exit__(self, *exc: object) -> None:
         self._restore()
 
-    def request(self, run: Run) -> Request:
+    def wants_stop(self, run: Run) -> bool:
         """Ask to stop once a signal has arrived."""
-        return Request.NONE if self.signum is None else Request.STOP
+        return self.signum is not None
 
     def _receive(self, signum: int, frame: Optional[FrameType]) -> None:
         if self.signum is not None:

@@ -15,6 +15,9 @@ from mxnet.ndarray import NDArray
 from ...data.datasets.registry import DatasetInfo
 from ..sections import TaskConfig
 
+Batches = Iterable[tuple[np.ndarray, np.ndarray]]  # images and labels
+ReadImages = Callable[[np.ndarray], np.ndarray]
+
 
 @dataclass(frozen=True)
 class Metric:
@@ -51,7 +54,7 @@ class Metric:
         return f"{row[self.column]:{self.format}}"
 
     def best_row(self, log: Sequence[dict[str, float]]) -> dict[str, float]:
-        """Return the best row of a log, an empty one if the log is empty.
+        """Return the best row of a log, the first of equal ones; an empty one for an empty log.
 
         Examples
         --------
@@ -61,18 +64,6 @@ class Metric:
         """
         best = max if self.higher_is_better else min
         return best(log, key=lambda row: row[self.column], default={})
-
-    def improves(self, row: Mapping[str, float], log: Sequence[Mapping[str, float]]) -> bool:
-        """Return whether a row is better than all rows of a log.
-
-        Examples
-        --------
-        >>> loss = Metric("test_loss", "loss", higher_is_better=False)
-        >>> loss.improves({"test_loss": 0.5}, [{"test_loss": 0.7}, {"test_loss": 0.6}])
-        True
-        """
-        sign = 1 if self.higher_is_better else -1
-        return all(sign * row[self.column] > sign * earlier[self.column] for earlier in log)
 
 
 class Task(ABC):
@@ -139,11 +130,7 @@ class Task(ABC):
 
     @abstractmethod
     def evaluate(
-        self,
-        net: gluon.HybridBlock,
-        batches: Iterable[tuple[np.ndarray, np.ndarray]],
-        batch_size: int,
-        devices: Sequence[Context],
+        self, net: gluon.HybridBlock, batches: Batches, batch_size: int, devices: Sequence[Context]
     ) -> Any:
         """Return the predictions for test batches, whose ``arrays`` have one row an image."""
 
@@ -152,17 +139,10 @@ class Task(ABC):
         """Return all ``test_metrics`` by column, ``test_loss`` among them."""
 
     @staticmethod
-    def report_arrays(
-        predictions: Any, images: Callable[[np.ndarray], np.ndarray]
-    ) -> dict[str, np.ndarray]:
+    def report_arrays(predictions: Any, images: ReadImages) -> dict[str, np.ndarray]:
         """Return what the run's folder keeps of the best predictions; by default nothing.
 
-        Parameters
-        ----------
-        predictions
-            Predictions for the whole test set.
-        images
-            Function from indices of test images to the images, uint8 (n, H, W, C).
+        ``images`` returns the test images with the given indices, uint8 (n, H, W, C).
         """
         return {}
 
@@ -172,11 +152,6 @@ class Task(ABC):
     ) -> Iterable[str]:
         """Return HTML sections of the report about the best predictions; by default none.
 
-        Parameters
-        ----------
-        arrays
-            The result of :meth:`report_arrays`, and ``epoch``, counted from 1.
-        class_names
-            Names of the classes.
+        ``arrays`` are those of :meth:`report_arrays`, and ``epoch``, counted from 1.
         """
         return ()

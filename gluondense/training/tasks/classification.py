@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import mxnet as mx
@@ -25,12 +25,7 @@ class Classification(Task):
     """One class an image.
 
     Targets are distributions over the classes, with label smoothing, mixup and CutMix; the loss is
-    the cross-entropy, or with a teacher the distillation loss.
-
-    Raises
-    ------
-    ValueError, OSError
-        As :func:`load_teacher`.
+    the cross-entropy, or with a teacher the distillation loss. Raises as :func:`load_teacher`.
     """
 
     train_metrics = (
@@ -43,6 +38,7 @@ class Classification(Task):
         Metric("test_top5", "top-5 accuracy", detail=True),
     )
     best = ACCURACY
+    evaluate = staticmethod(evaluate)
     report_arrays = staticmethod(report_arrays)
     report_sections = staticmethod(report_sections)
 
@@ -83,16 +79,6 @@ class Classification(Task):
         """Return the sum of the loss and the number of images classified as their target."""
         hits = output.argmax(axis=1) == target.argmax(axis=1)
         return mx.nd.stack(loss.sum(), hits.sum())
-
-    def evaluate(
-        self,
-        net: gluon.HybridBlock,
-        batches: Iterable[tuple[np.ndarray, np.ndarray]],
-        batch_size: int,
-        devices: Sequence[mx.Context],
-    ) -> Predictions:
-        """Return the top classes and probabilities of each test image."""
-        return evaluate(net, batches, batch_size, devices)
 
     def metrics(self, predictions: Predictions) -> dict[str, float]:
         """Return accuracy, loss and top-5 accuracy on the test set."""

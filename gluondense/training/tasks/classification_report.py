@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, fields
-from typing import Callable
 
 import numpy as np
 
 from ...analysis.predictions import Predictions
 from ...reports.page import ClassifiedImage, gallery, plot, section
+from .base import ReadImages
 
 IMAGES = 24  # images of each gallery
 
 
-def report_arrays(
-    predictions: Predictions, images: Callable[[np.ndarray], np.ndarray]
-) -> dict[str, np.ndarray]:
+def report_arrays(predictions: Predictions, images: ReadImages) -> dict[str, np.ndarray]:
     """Return all predictions, the first test images, and those of the most confident mistakes."""
     worst = predictions.misclassified()[:IMAGES]
     first = np.arange(min(IMAGES, len(predictions.labels)))

@@ -16,15 +16,8 @@ from .. import checkpoint
 def load_teacher(teacher: str, devices: Sequence[mx.Context], classes: int) -> gluon.HybridBlock:
     """Load the network to learn from.
 
-    Parameters
-    ----------
-    teacher
-        Folder of a run or checkpoint; a row of ``WEIGHTS`` such as ``"densenet201.tv_in1k"``; or a
-        model name, which selects the model's first published weights.
-    devices
-        Devices to load it on.
-    classes
-        Required number of classes.
+    ``teacher`` is the folder of a run or checkpoint; a row of ``WEIGHTS`` such as
+    ``"densenet201.tv_in1k"``; or a model name, which selects the model's first published weights.
 
     Raises
     ------
@@ -50,14 +43,8 @@ def load_teacher(teacher: str, devices: Sequence[mx.Context], classes: int) -> g
 class DistillationLoss(gluon.HybridBlock):
     """GluonCV's distillation loss, with targets and teacher's probabilities in one array.
 
-    Parameters
-    ----------
-    classes
-        Number of classes.
-    temperature
-        Divisor of the logits in the comparison with the teacher.
-    hard_weight
-        Weight of the cross-entropy with the targets, 0 to 1.
+    ``temperature`` divides the logits in the comparison with the teacher; ``hard_weight`` is the
+    weight of the cross-entropy with the targets, 0 to 1.
 
     Inputs
         - **output**: logits (N, classes)

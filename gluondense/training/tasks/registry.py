@@ -12,17 +12,6 @@ TASKS: Mapping[str, type[Task]] = {"classification": Classification}
 
 
 def find_task(name: str) -> type[Task]:
-    """Look up a task.
-
-    Raises
-    ------
-    ValueError
-        If there is no such task.
-
-    Examples
-    --------
-    >>> find_task("classification").best.column
-    'test_acc'
-    """
+    """Look up a task; an unknown name is a ValueError that suggests similar ones."""
     check_known("task", name, TASKS)
     return TASKS[name]

@@ -21,9 +21,9 @@ def test_average_follows_its_formula_and_lends_itself(tmp_path):
         for name, parameter in parameters.items():
             parameter.set_data(nd.array(rng.normal(size=parameter.shape)))
             expected[name] = 0.9 * expected[name] + 0.1 * parameter.data().asnumpy()
-        average.update()
+        average.on_step(None)
     before = {name: p.data().asnumpy() for name, p in parameters.items()}
-    with average.in_place():
+    with average.evaluating(None):
         for name, parameter in parameters.items():
             np.testing.assert_allclose(parameter.data().asnumpy(), expected[name], atol=1e-5)
     for name, parameter in parameters.items():
