@@ -58,26 +58,14 @@ def concat(F: Any, first: Tensor, second: Tensor, width: int) -> Tensor:
 
 
 def conv2d(
-    in_channels: int,
-    channels: int,
-    kernel: int,
-    strides: int = 1,
-    *,
-    groups: int = 1,
-    use_bias: bool = False,
-    prefix: str,
+    in_channels: int, channels: int, kernel: int, strides: int = 1, **options: Any
 ) -> nn.Conv2D:
-    """Return a convolution with an odd kernel that is padded to keep the size at stride 1."""
-    return nn.Conv2D(
-        channels,
-        kernel,
-        strides,
-        padding=kernel // 2,
-        groups=groups,
-        use_bias=use_bias,
-        in_channels=in_channels,
-        prefix=prefix,
-    )
+    """Return a convolution with an odd kernel that is padded to keep the size at stride 1.
+
+    ``options`` are ``groups``, ``use_bias`` (by default False) and ``prefix``.
+    """
+    options = {"use_bias": False, **options}
+    return nn.Conv2D(channels, kernel, strides, kernel // 2, in_channels=in_channels, **options)
 
 
 def norm_act_conv(
@@ -156,10 +144,6 @@ class ConvNormAct(Chain):
     Inputs / Outputs
         ``(N, in_channels, H, W)`` to ``(N, channels, H / strides, W / strides)``.
 
-    Raises
-    ------
-    ValueError
-        If ``channels`` is not positive, or ``groups`` does not divide both widths.
     """
 
     def __init__(

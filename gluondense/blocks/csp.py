@@ -26,18 +26,13 @@ class CSPStage(nn.HybridBlock):
     transition
         ``transition(in_channels, prefix=...)`` builds T; None omits it.
     partial_ratio
-        gamma in (0, 1): floor(gamma c) channels bypass the stage.
+        gamma in (0, 1): floor(gamma c) channels bypass the stage; each part needs at least one.
     attention
         ``"path"`` weights the two parts before the concatenation.
 
     Inputs / Outputs
         ``(N, in_channels, H, W)`` to ``(N, floor(gamma c) + width of T, H, W)``; the stage must
         keep H and W.
-
-    Raises
-    ------
-    ValueError
-        If one of the two parts has no channels.
     """
 
     def __init__(

@@ -41,13 +41,12 @@ class DenseLayer(Chain):
         prefix: str | None = None,
         **conv: Any,
     ) -> None:
+        # (kernel, width) of each convolution
+        convolutions = ([(1, bn_size * growth_rate)] if bn_size else []) + [(3, growth_rate)]
         super().__init__(prefix=prefix)
-        self._in_channels = in_channels
-        self.out_channels = in_channels + growth_rate
-        kernels = (1, 3) if bn_size else (3,)
-        widths = (bn_size * growth_rate, growth_rate) if bn_size else (growth_rate,)
+        self._in_channels, self.out_channels = in_channels, in_channels + growth_rate
         with self.name_scope():
-            for index, (kernel, width) in enumerate(zip(kernels, widths), start=1):
+            for index, (kernel, width) in enumerate(convolutions, start=1):
                 self.add(*norm_act_conv(in_channels, width, kernel, str(index), **conv))
                 in_channels = width
             if attention == "se":
@@ -132,11 +131,6 @@ class Transition(Chain):
 
     Inputs / Outputs
         ``(N, in_channels, H, W)`` to ``(N, channels, H // 2, W // 2)``.
-
-    Raises
-    ------
-    ValueError
-        If ``channels`` is not positive.
     """
 
     def __init__(

@@ -63,23 +63,12 @@ class DualPathBlock(nn.HybridBlock):
         conv: dict[str, Any] = {"eps": eps, "dropout": dropout}
         with self.name_scope():
             if project:
-                self.projection = NormActConv(
-                    in_channels,
-                    residual_width + 2 * increment,
-                    strides=strides,
-                    eps=eps,
-                    prefix="projection_",
-                )
+                size: dict[str, Any] = {"strides": strides, "eps": eps}
+                projected = residual_width + 2 * increment
+                self.projection = NormActConv(in_channels, projected, prefix="projection_", **size)
             self.conv_a = NormActConv(in_channels, bottleneck_width, prefix="conv_a_", **conv)
-            self.conv_b = NormActConv(
-                bottleneck_width,
-                bottleneck_width,
-                3,
-                strides=strides,
-                groups=groups,
-                prefix="conv_b_",
-                **conv,
-            )
+            grouped = {"strides": strides, "groups": groups, "prefix": "conv_b_", **conv}
+            self.conv_b = NormActConv(bottleneck_width, bottleneck_width, 3, **grouped)
             self.conv_c = NormActConv(bottleneck_width, width, prefix="conv_c_", **conv)
             self.se = SqueezeExcite(width, prefix="se_") if attention == "se" else None
             self.path = PathWeights(width, prefix="path_") if attention == "path" else None

@@ -141,14 +141,9 @@ class CSPResidualStage(Chain):
         super().__init__(prefix=prefix)
         self.strides, self.out_channels = strides, channels
         width = round(channels * expand_ratio)
-        blocks: Any = partial(
-            ResidualStage,
-            num_blocks=num_blocks,
-            bottleneck_ratio=bottleneck_ratio,
-            groups=groups,
-            attention="se" if attention == "se" else None,
-            **unit,
-        )
+        se, path = ("se" if attention == "se" else None), ("path" if attention == "path" else None)
+        block = {"bottleneck_ratio": bottleneck_ratio, "groups": groups, "attention": se, **unit}
+        blocks: Any = partial(ResidualStage, num_blocks=num_blocks, **block)
 
         def first_transition(in_channels: int, prefix: str) -> ConvNormAct:
             return ConvNormAct(in_channels, in_channels, prefix=prefix, **unit)
@@ -157,18 +152,11 @@ class CSPResidualStage(Chain):
             if strides != 1:
                 down: dict[str, Any] = {"strides": strides, "groups": groups, **unit}
                 self.add(ConvNormAct(in_channels, in_channels, 3, prefix="down_", **down))
-            self.add(ConvNormAct(in_channels, width, act=False, prefix="expand_", **unit))
             self.add(
-                CSPStage(
-                    width,
-                    blocks,
-                    first_transition,
-                    partial_ratio,
-                    "path" if attention == "path" else None,
-                    prefix="csp_",
-                )
+                ConvNormAct(in_channels, width, act=False, prefix="expand_", **unit),
+                CSPStage(width, blocks, first_transition, partial_ratio, path, prefix="csp_"),
+                ConvNormAct(width, channels, prefix="transition_", **unit),
             )
-            self.add(ConvNormAct(width, channels, prefix="transition_", **unit))
 
     def output_size(self, size: int) -> int:
         """Return the height (or width) of the output for an input of ``size``."""

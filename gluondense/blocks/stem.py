@@ -62,25 +62,16 @@ class Stem(Chain):
         prefix: str | None = None,
     ) -> None:
         super().__init__(prefix=prefix)
-        self.spec = STEMS[kind]
+        self.spec = spec = STEMS[kind]
         self.out_channels = channels
-        self.strides = self.spec.strides * (2 if self.spec.pool else 1)
+        self.strides = spec.strides * (2 if spec.pool else 1)
+        conv = {"use_bias": use_bias, "in_channels": in_channels, "prefix": "conv_"}
         with self.name_scope():
-            self.add(
-                nn.Conv2D(
-                    channels,
-                    self.spec.kernel,
-                    self.spec.strides,
-                    self.spec.padding,
-                    use_bias=use_bias,
-                    in_channels=in_channels,
-                    prefix="conv_",
-                )
-            )
-            if norm or self.spec.norm:
+            self.add(nn.Conv2D(channels, spec.kernel, spec.strides, spec.padding, **conv))
+            if norm or spec.norm:
                 self.add(nn.BatchNorm(epsilon=eps, in_channels=channels, prefix="norm_"))
                 self.add(relu(slope, "relu_"))
-            if self.spec.pool:
+            if spec.pool:
                 self.add(nn.MaxPool2D(3, 2, padding=1, prefix="pool_"))
 
     def output_size(self, size: int) -> int:

@@ -30,13 +30,7 @@ class Preprocessing:
 
     @classmethod
     def from_json(cls, text: str) -> Preprocessing:
-        """Parse the result of :meth:`to_json`.
-
-        Raises
-        ------
-        ValueError
-            If the text is not a valid preprocessing.
-        """
+        """Parse the result of :meth:`to_json`."""
         try:
             values = json.loads(text)
             for name in ("mean", "std"):

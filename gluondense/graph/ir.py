@@ -209,11 +209,7 @@ class Graph:
 
         rows: list[dict[str, Any]] = []
         for node in nodes:
-            row: dict[str, Any] = {
-                "op": node.op,
-                "name": node.name,
-                "inputs": entries(node.inputs),
-            }
+            row: dict[str, Any] = {"op": node.op, "name": node.name, "inputs": entries(node.inputs)}
             if node.attrs:
                 row["attrs"] = node.attrs
             rows.append(row)

@@ -52,10 +52,7 @@ PORTABLE_OPERATORS = frozenset(
 )
 
 # Attributes that MXNet 1.9 writes and 1.4 rejects, with the value that equals the behaviour of 1.4.
-NEWER_ATTRIBUTES = {
-    ("Dropout", "cudnn_off"): "False",
-    ("Pooling", "layout"): "NCHW",
-}
+NEWER_ATTRIBUTES = {("Dropout", "cudnn_off"): "False", ("Pooling", "layout"): "NCHW"}
 # Attribute values that 1.4 does not support.
 NEWER_VALUES = {("LeakyReLU", "act_type"): "gelu"}
 

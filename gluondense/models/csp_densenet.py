@@ -118,14 +118,9 @@ class CSPDenseNet(Network):
             keep_input=spec.keep_input,
             **spec.conv,
         )
-        return CSPStage(
-            channels,
-            block,
-            None if spec.fusion == "first" else first_transition,
-            spec.partial_ratio,
-            "path" if spec.attention == "path" else None,
-            prefix=prefix,
-        )
+        transition = None if spec.fusion == "first" else first_transition
+        path = "path" if spec.attention == "path" else None
+        return CSPStage(channels, block, transition, spec.partial_ratio, path, prefix=prefix)
 
     def _transition(
         self, channels: int, num_layers: int, stage: CSPStage, prefix: str

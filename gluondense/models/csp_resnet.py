@@ -13,6 +13,12 @@ from ..errors import check, check_count, check_counts, check_range
 from .network import Network
 from .spec import NetworkSpec
 
+# The fields of a spec that every stage gets.
+STAGE_FIELDS = (
+    *("expand_ratio", "partial_ratio", "bottleneck_ratio", "groups"),
+    *("attention", "slope", "eps", "dropout"),
+)
+
 
 @dataclasses.dataclass(frozen=True)
 class CSPResNetSpec(NetworkSpec):
@@ -88,23 +94,10 @@ class CSPResNet(Network):
 
     def stages(self, in_channels: int) -> Iterator[nn.HybridBlock]:
         """Yield the stages; sizes halve from the second stage on."""
-        spec = self.spec
+        spec, options = self.spec, {name: getattr(self.spec, name) for name in STAGE_FIELDS}
         for index, (num_blocks, width) in enumerate(zip(spec.num_blocks, spec.widths), start=1):
-            yield CSPResidualStage(
-                in_channels,
-                width,
-                num_blocks,
-                strides=1 if index == 1 else 2,
-                expand_ratio=spec.expand_ratio,
-                partial_ratio=spec.partial_ratio,
-                bottleneck_ratio=spec.bottleneck_ratio,
-                groups=spec.groups,
-                attention=spec.attention,
-                slope=spec.slope,
-                eps=spec.eps,
-                dropout=spec.dropout,
-                prefix=f"stage{index}_",
-            )
+            place: dict[str, Any] = {"strides": 1 if index == 1 else 2, "prefix": f"stage{index}_"}
+            yield CSPResidualStage(in_channels, width, num_blocks, **place, **options)
             in_channels = width
 
 

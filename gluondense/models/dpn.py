@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
+from typing import Any
 
 from mxnet.gluon import nn
 
@@ -98,7 +99,8 @@ _DPN68 = DPNSpec(
     residual_width=64,
     increments=(16, 32, 32, 64),
 )
-_ROWS = {  # depth: num_init_features, num_blocks, bottleneck_width, increments, groups
+_FIELDS = ("num_init_features", "num_blocks", "bottleneck_width", "increments", "groups")
+_ROWS: dict[int, tuple[Any, ...]] = {  # depth: _FIELDS
     92: (64, (3, 4, 20, 3), 96, (16, 32, 24, 128), 32),
     98: (96, (3, 6, 20, 3), 160, (16, 32, 32, 128), 40),
     107: (128, (4, 8, 20, 3), 200, (20, 64, 64, 128), 50),
@@ -108,16 +110,7 @@ _ROWS = {  # depth: num_init_features, num_blocks, bottleneck_width, increments,
 SPECS = {
     "dpn68": _DPN68,
     "dpn68b": _DPN68,
-    **{
-        f"dpn{depth}": DPNSpec(
-            num_init_features=init,
-            num_blocks=blocks,
-            bottleneck_width=bottleneck,
-            increments=increments,
-            groups=groups,
-        )
-        for depth, (init, blocks, bottleneck, increments, groups) in _ROWS.items()
-    },
+    **{f"dpn{depth}": DPNSpec(**dict(zip(_FIELDS, row))) for depth, row in _ROWS.items()},
 }
 # Seed 001's listing lacks the final BN-ReLU and has another eps than the authors.
 SPECS.update(

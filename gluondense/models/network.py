@@ -91,14 +91,8 @@ class Network(NativeTraining):
 
     def _add_stages(self) -> None:
         spec = self.spec
-        stem = Stem(
-            spec.in_channels,
-            spec.num_init_features,
-            spec.stem,
-            eps=spec.eps,
-            prefix="stem_",
-            **spec.stem_options,
-        )
+        options = {"eps": spec.eps, "prefix": "stem_", **spec.stem_options}
+        stem = Stem(spec.in_channels, spec.num_init_features, spec.stem, **options)
         self.features.add(stem)
         self.out_channels, stride = stem.out_channels, stem.strides
         for block in self.stages(stem.out_channels):

@@ -20,10 +20,9 @@ NETWORKS: dict[type, type[Network]] = {
 }
 
 SPECS: dict[str, NetworkSpec] = {
-    **densenet.SPECS,
-    **csp_densenet.SPECS,
-    **dpn.SPECS,
-    **csp_resnet.SPECS,
+    name: spec
+    for family in (densenet, csp_densenet, dpn, csp_resnet)
+    for name, spec in family.SPECS.items()
 }
 
 
@@ -116,12 +115,7 @@ def build_model(
     spec = get_spec(name, **fields)
     find_policy(memory_efficient)
     key = name.lower()
-    net = NETWORKS[type(spec)](
-        spec,
-        key,
-        features_only,
-        prefix=f"{key}_" if prefix is None else prefix,
-        memory_efficient=memory_efficient,
-    )
+    prefix = f"{key}_" if prefix is None else prefix
+    net = NETWORKS[type(spec)](spec, key, features_only, prefix, memory_efficient)
     net.hybridize(static_alloc=True, static_shape=True)
     return net

@@ -6,7 +6,7 @@ from dataclasses import fields
 import pytest
 
 from gluondense.data import AUGMENTATIONS, DATASETS
-from gluondense.data.loaders.stream import BAD
+from gluondense.data.files.sources import BAD
 from gluondense.data.transforms.image import IMAGE_AUGMENTATIONS
 from gluondense.models import get_spec
 from gluondense.training import RECIPES, TrainConfig, get_recipe

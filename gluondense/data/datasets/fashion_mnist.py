@@ -10,74 +10,36 @@ from __future__ import annotations
 
 import hashlib
 import os
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from ...download.file import cache_folder, download_file
-from ..files.idx import parse_idx, read_idx, unpack
-
-__all__ = ["CLASS_NAMES", "FILES", "MIRRORS", "load", "read_idx"]
+from ..files.idx import parse_idx, unpack
 
 _NAMES = "T-shirt/top,Trouser,Pullover,Dress,Coat,Sandal,Shirt,Sneaker,Bag,Ankle boot"
 CLASS_NAMES = tuple(_NAMES.split(","))
 
 
-@dataclass(frozen=True)
-class IdxFile:
-    """One of the official files.
-
-    Parameters
-    ----------
-    name
-        File name without ``.gz``.
-    shape
-        Shape of the array.
-    md5, sha1
-        Checksums of the gzipped file: zalando's, and that of MXNet, which compressed it again.
-    sha256
-        Checksum of the decompressed content.
-    """
+class IdxFile(NamedTuple):
+    """One of the official files: its name without ``.gz``, its shape, SHA-256 of its content."""
 
     name: str
     shape: tuple[int, ...]
-    md5: str
-    sha1: str
     sha256: str
 
 
-FILES = (
-    IdxFile(
-        "train-images-idx3-ubyte",
-        (60000, 28, 28),
-        md5="8d4fb7e6c68d591d4c3dfef9ec88bf0d",
-        sha1="0cf37b0d40ed5169c6b3aba31069a9770ac9043d",
-        sha256="c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
-    ),
-    IdxFile(
-        "train-labels-idx1-ubyte",
-        (60000,),
-        md5="25c81989df183df01b3e8a0aad5dffbe",
-        sha1="236021d52f1e40852b06a4c3008d8de8aef1e40b",
-        sha256="bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
-    ),
-    IdxFile(
-        "t10k-images-idx3-ubyte",
-        (10000, 28, 28),
-        md5="bef4ecab320f06d8554ea6380940ec79",
-        sha1="626ed6a7c06dd17c0eec72fa3be1740f146a2863",
-        sha256="5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
-    ),
-    IdxFile(
-        "t10k-labels-idx1-ubyte",
-        (10000,),
-        md5="bb300cfdad3c16e7a12a480ee83cd310",
-        sha1="17f9ab60e7257a1620f4ad76bbbaf857c3920701",
-        sha256="0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
-    ),
-)
+# Checksums of the decompressed files: MXNet has compressed them again.
+_SHA256 = {
+    "train-images-idx3-ubyte": "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
+    "train-labels-idx1-ubyte": "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
+    "t10k-images-idx3-ubyte": "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
+    "t10k-labels-idx1-ubyte": "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
+}
+_SHAPES = ((60000, 28, 28), (60000,), (10000, 28, 28), (10000,))
+FILES = tuple(IdxFile(name, shape, _SHA256[name]) for name, shape in zip(_SHA256, _SHAPES))
 
 # Plain http is safe here because the checksum of every file is verified.
 MIRRORS = (
@@ -103,13 +65,12 @@ def load(
     and are searched for in the folder and in its ``raw`` (torchvision's layout). See
     ``gluondense.download`` for the environment variables that change a download.
     """
-    if data_dir is not None:
-        paths = _find(Path(data_dir))
+    folder = Path(data_dir or cache_folder("datasets", root) / "fashion-mnist")
+    if data_dir is None and download:
+        arrays = [_read_or_download(folder, row) for row in FILES]
     else:
-        paths = _cached(cache_folder("datasets", root) / "fashion-mnist", download)
-    train_images, train_labels, test_images, test_labels = (
-        _read(path, row) for path, row in zip(paths, FILES)
-    )
+        arrays = [_read(path, row) for path, row in zip(_find(folder), FILES)]
+    train_images, train_labels, test_images, test_labels = arrays
     return train_images, train_labels, test_images, test_labels
 
 
@@ -121,13 +82,7 @@ def _locate(folder: Path, row: IdxFile) -> Path | None:
 
 
 def _find(folder: Path) -> list[Path]:
-    """Return the paths of the four files in a folder.
-
-    Raises
-    ------
-    FileNotFoundError
-        If the folder or one of the files is missing.
-    """
+    """Return the paths of the four files in a folder."""
     if not folder.is_dir():
         raise FileNotFoundError(f"no folder {folder}; {_ADVICE}")
     found = [(_locate(folder, row), row) for row in FILES]
@@ -137,50 +92,40 @@ def _find(folder: Path) -> list[Path]:
     return [path for path, _ in found if path is not None]
 
 
-def _cached(folder: Path, download: bool) -> list[Path]:
-    """Return the paths of the four files in the cache; download missing and damaged ones."""
-    if not download:
-        return _find(folder)
-    paths = []
-    for row in FILES:
-        path = _locate(folder, row)
-        if path is None or not _holds_official(path, row):
-            path = folder / (row.name + ".gz")
-            urls = [mirror + path.name for mirror in MIRRORS]
-            download_file(urls, path, partial(_holds_official, row=row), _ADVICE)
-        paths.append(path)
-    return paths
+def _read_or_download(folder: Path, row: IdxFile) -> np.ndarray:
+    """Read a file of the cache; download it if it is missing or damaged."""
+    path = _locate(folder, row)
+    if path is not None:
+        try:
+            return _read(path, row)
+        except ValueError:
+            pass
+    path = folder / f"{row.name}.gz"
+    urls = [mirror + path.name for mirror in MIRRORS]
+    download_file(urls, path, partial(_is_official, row=row), _ADVICE)
+    return _read(path, row)
 
 
 def _read(path: Path, row: IdxFile) -> np.ndarray:
     """Read and verify one file; images get a channel axis, labels become int32."""
-    content = path.read_bytes()
-    unpacked = unpack(content, str(path))
-    array = parse_idx(unpacked, str(path))
-    if not _is_official(content, row, unpacked):
-        raise ValueError(f"{path} {_difference(array, unpacked, row)}; {_ADVICE}")
+    content = unpack(path.read_bytes(), str(path))
+    array = parse_idx(content, str(path))
+    digest = hashlib.sha256(content).hexdigest()
+    if digest != row.sha256:
+        raise ValueError(f"{path} {_difference(array, digest, row)}; {_ADVICE}")
     return array[..., None] if array.ndim == 3 else array.astype(np.int32)
 
 
-def _holds_official(path: Path, row: IdxFile) -> bool:
-    return _is_official(path.read_bytes(), row)
+def _is_official(path: Path, row: IdxFile) -> bool:
+    """Return whether the content of a file is the official one."""
+    try:
+        return hashlib.sha256(unpack(path.read_bytes(), row.name)).hexdigest() == row.sha256
+    except ValueError:
+        return False
 
 
-def _is_official(content: bytes, row: IdxFile, unpacked: bytes | None = None) -> bool:
-    """Return whether a file's content, gzipped or decompressed, has a known checksum."""
-    if hashlib.md5(content).hexdigest() == row.md5 or hashlib.sha1(content).hexdigest() == row.sha1:
-        return True
-    if unpacked is None:
-        try:
-            unpacked = unpack(content, row.name)
-        except ValueError:
-            return False
-    return hashlib.sha256(unpacked).hexdigest() == row.sha256
-
-
-def _difference(array: np.ndarray, unpacked: bytes, row: IdxFile) -> str:
+def _difference(array: np.ndarray, digest: str, row: IdxFile) -> str:
     """Describe how a valid idx file differs from the official one."""
-    digest = hashlib.sha256(unpacked).hexdigest()
     for other in FILES:
         if digest == other.sha256:
             return f"has the content of {other.name}: the files are swapped"

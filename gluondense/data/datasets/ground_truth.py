@@ -32,13 +32,6 @@ def read_ground_truth(path: str | os.PathLike[str]) -> dict[str, str] | dict[str
     ``ILSVRC2012_validation_ground_truth.txt`` (class numbers of ``meta.mat``, which must be in the
     same folder), one wnid per line in the order of the images, Caffe's ``val.txt`` (name and label,
     or name and wnid), and Kaggle's ``LOC_val_solution.csv``.
-
-    Raises
-    ------
-    FileNotFoundError
-        If one of the files is missing.
-    ValueError
-        If the file has none of these forms.
     """
     path = Path(path)
     if not path.is_file():

@@ -19,18 +19,10 @@ _KAGGLE = Path("ILSVRC/Data/CLS-LOC")
 
 @dataclass(frozen=True)
 class ImageFiles:
-    """A data set of encoded images, which are decoded when they are needed.
+    """A data set of encoded images, which are decoded when they are needed."""
 
-    Parameters
-    ----------
-    info
-        The row of ``DATASETS`` with the class names of these files.
-    train, test
-        Its images. ``train`` is None if the data set was opened for evaluation only.
-    """
-
-    info: DatasetInfo
-    train: Source | None
+    info: DatasetInfo  # the row of DATASETS with the class names of these files
+    train: Source | None  # None if the data set was opened for evaluation only
     test: Source
 
     @property
@@ -68,7 +60,7 @@ def open_images(
     ground_truth: str | os.PathLike[str] | None = None,
     training: bool = True,
 ) -> ImageFiles:
-    """Open images for training and evaluation without decoding any.
+    """Open images for training and evaluation without decoding any; both have the same classes.
 
     Parameters
     ----------
@@ -80,13 +72,6 @@ def open_images(
         Labels of a flat ``val``. None looks for the ``GROUND_TRUTH_FILES`` in the folders.
     training
         Whether to open the training images too.
-
-    Raises
-    ------
-    FileNotFoundError
-        If a folder or file is missing.
-    ValueError
-        If the two sets have different classes, or a file is malformed.
     """
     if rec_val is not None or rec_train is not None:
         if rec_val is None or (training and rec_train is None):
@@ -123,13 +108,6 @@ def list_validation(
         class folders or of the ground truth, sorted.
     ground_truth
         Labels of a flat folder, see :func:`.ground_truth.read_ground_truth`.
-
-    Raises
-    ------
-    FileNotFoundError
-        If the folder or a ground truth file is missing.
-    ValueError
-        If a file is malformed, an image has no label, or a label is not one of the classes.
     """
     root = Path(root)
     if not root.is_dir():

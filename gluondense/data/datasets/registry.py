@@ -31,8 +31,6 @@ class DatasetInfo:
         Height and width in pixels.
     mean, std
         Statistics per channel over the training pixels, scaled to [0, 1].
-    summary
-        One-line description.
     """
 
     name: str
@@ -40,7 +38,6 @@ class DatasetInfo:
     image_size: tuple[int, int]
     mean: tuple[float, ...]
     std: tuple[float, ...]
-    summary: str
 
     @property
     def in_channels(self) -> int:
@@ -73,66 +70,20 @@ class ImageArrays:
         return self.test_images[np.asarray(indices, int)]
 
 
+_DIGITS = tuple("0123456789")
+_ROWS = (  # name, class names, side of the images, mean, std
+    ("fashion_mnist", fashion_mnist.CLASS_NAMES, 28, (0.28604,), (0.35302,)),
+    ("digits", _DIGITS, 8, (0.30516,), (0.37486,)),
+    ("cifar10", cifar.CIFAR10_CLASSES, 32, (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)),
+    ("cifar100", cifar.CIFAR100_CLASSES, 32, (0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762)),
+    ("svhn", _DIGITS, 32, (0.4377, 0.4438, 0.4728), (0.1980, 0.2010, 0.1970)),
+    ("synthetic", synthetic.CLASS_NAMES, 32, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)),
+    # The class names are read from the files.
+    ("imagenet", (), 224, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+)
 DATASETS: Mapping[str, DatasetInfo] = {
-    info.name: info
-    for info in (
-        DatasetInfo(
-            name="fashion_mnist",
-            class_names=fashion_mnist.CLASS_NAMES,
-            image_size=(28, 28),
-            mean=(0.28604,),
-            std=(0.35302,),
-            summary="Fashion-MNIST: 60,000 + 10,000 grey 28×28 images of clothing, 10 classes.",
-        ),
-        DatasetInfo(
-            name="digits",
-            class_names=tuple("0123456789"),
-            image_size=(8, 8),
-            mean=(0.30516,),
-            std=(0.37486,),
-            summary="scikit-learn's digits: 1,500 + 297 grey 8×8 handwritten digits; no download.",
-        ),
-        DatasetInfo(
-            name="cifar10",
-            class_names=cifar.CIFAR10_CLASSES,
-            image_size=(32, 32),
-            mean=(0.4914, 0.4822, 0.4465),
-            std=(0.2470, 0.2435, 0.2616),
-            summary="CIFAR-10: 50,000 + 10,000 RGB 32×32 photographs, 10 classes.",
-        ),
-        DatasetInfo(
-            name="cifar100",
-            class_names=cifar.CIFAR100_CLASSES,
-            image_size=(32, 32),
-            mean=(0.5071, 0.4865, 0.4409),
-            std=(0.2673, 0.2564, 0.2762),
-            summary="CIFAR-100: 50,000 + 10,000 RGB 32×32 photographs, 100 classes.",
-        ),
-        DatasetInfo(
-            name="svhn",
-            class_names=tuple("0123456789"),
-            image_size=(32, 32),
-            mean=(0.4377, 0.4438, 0.4728),
-            std=(0.1980, 0.2010, 0.1970),
-            summary="SVHN: 73,257 (and 531,131) + 26,032 RGB 32×32 house numbers' digits.",
-        ),
-        DatasetInfo(
-            name="synthetic",
-            class_names=synthetic.CLASS_NAMES,
-            image_size=(32, 32),
-            mean=(0.5, 0.5, 0.5),
-            std=(0.25, 0.25, 0.25),
-            summary="Noisy colour patterns: 200 + 50 RGB 32×32 images, 5 classes; for tests.",
-        ),
-        DatasetInfo(
-            name="imagenet",
-            class_names=(),  # read from its files
-            image_size=(224, 224),
-            mean=(0.485, 0.456, 0.406),
-            std=(0.229, 0.224, 0.225),
-            summary="Images in class folders or RecordIO files, in ImageNet's layout.",
-        ),
-    )
+    name: DatasetInfo(name, classes, (side, side), mean, std)
+    for name, classes, side, mean, std in _ROWS
 }
 
 # data_dir, download, root -> train images, train labels, test images, test labels
@@ -149,10 +100,7 @@ IN_MEMORY = tuple(_READERS)  # the names that load_dataset accepts
 
 
 def load_dataset(
-    name: str,
-    data_dir: PathLike | None = None,
-    download: bool = True,
-    root: PathLike | None = None,
+    name: str, data_dir: PathLike | None = None, download: bool = True, root: PathLike | None = None
 ) -> ImageArrays:
     """Return the arrays of one of the ``DATASETS``.
 

@@ -19,8 +19,7 @@ TRAIN, EXTRA, TEST = (f"{part}_32x32.mat" for part in ("train", "extra", "test")
 
 
 def load(
-    data_dir: str | os.PathLike[str] | None = None,
-    root: str | os.PathLike[str] | None = None,
+    data_dir: str | os.PathLike[str] | None = None, root: str | os.PathLike[str] | None = None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Return images uint8 (N, 32, 32, 3) and labels int32 (N,): training, then test.
 

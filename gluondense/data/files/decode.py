@@ -31,25 +31,13 @@ _REDUCED = {
 
 @dataclass(frozen=True)
 class JPEGHeader:
-    """The header of a JPEG file.
-
-    Parameters
-    ----------
-    height, width
-        Size in pixels, before the EXIF orientation is applied.
-    components
-        Number of channels.
-    oriented
-        Whether the file has EXIF data, which may rotate the image.
-    frame
-        Byte offset of the frame header.
-    """
+    """The header of a JPEG file; the size is that before the EXIF orientation is applied."""
 
     height: int
     width: int
     components: int
-    oriented: bool
-    frame: int
+    oriented: bool  # has EXIF data, which may rotate the image
+    frame: int  # byte offset of the frame header
 
     @classmethod
     def read(cls, data: bytes) -> JPEGHeader | None:
@@ -78,7 +66,7 @@ class JPEGHeader:
 
 
 def decode(data: bytes, name: str, at_least: int = 0) -> np.ndarray:
-    """Decode an image to uint8 RGB (H, W, 3).
+    """Decode an image of at most ``MAX_PIXELS`` pixels to uint8 RGB (H, W, 3).
 
     Parameters
     ----------
@@ -89,11 +77,6 @@ def decode(data: bytes, name: str, at_least: int = 0) -> np.ndarray:
     at_least
         If not 0, a JPEG may be decoded at 1/2, 1/4 or 1/8 of its size, provided that its shorter
         side keeps this number of pixels. Its inverse cosine transform then averages the pixels.
-
-    Raises
-    ------
-    ValueError
-        If the image is empty, truncated, unreadable, or larger than ``MAX_PIXELS``.
 
     Examples
     --------

@@ -17,9 +17,9 @@ from ...errors import check_choice, check_count, check_range
 from ..loaders.processes import init_worker
 from .decode import decode
 from .image_list import ImageList
+from .sources import BAD
 
 ENCODINGS = (".jpg", ".png")
-BAD = ("skip", "error")
 _CHUNK = 16  # images per task, enough to make the overhead of a task small
 _AHEAD = 4  # submitted tasks per process
 
@@ -44,11 +44,6 @@ class RecordOptions:
         fields then have no effect.
     bad
         ``"skip"`` lists unreadable images and leaves them out, ``"error"`` stops at the first.
-
-    Raises
-    ------
-    ValueError
-        If a field is outside its range.
     """
 
     resize: int = 0
@@ -74,13 +69,7 @@ class Encoded(NamedTuple):
 
 
 def encode(data: bytes, name: str, options: RecordOptions) -> bytes:
-    """Re-encode an image.
-
-    Raises
-    ------
-    ValueError
-        If it is unreadable.
-    """
+    """Re-encode an image; raises a ValueError if it is unreadable."""
     if options.pass_through:
         decode(data, name)
         return data
@@ -108,13 +97,7 @@ def encode(data: bytes, name: str, options: RecordOptions) -> bytes:
 def encode_all(
     images: ImageList, options: RecordOptions, start: int = 0, workers: int = 1
 ) -> Iterator[Encoded]:
-    """Yield the encoded images of a list in order, from index ``start`` on.
-
-    Raises
-    ------
-    ChildProcessError
-        If a process dies.
-    """
+    """Yield the encoded images of a list in order, from index ``start`` on."""
     chunks = [range(at, min(at + _CHUNK, len(images))) for at in range(start, len(images), _CHUNK)]
     task = partial(_encode_chunk, images, options)
     if workers <= 1:

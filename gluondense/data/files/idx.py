@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import math
-import os
 import struct
 import zlib
 
@@ -15,37 +14,8 @@ GZIP_MAGIC = b"\x1f\x8b"
 _DTYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 
 
-def read_idx(path: str | os.PathLike[str]) -> np.ndarray:
-    """Read the array of an idx file, gzipped or not.
-
-    Parameters
-    ----------
-    path
-        The file. Its first bytes tell whether it is gzipped.
-
-    Raises
-    ------
-    ValueError
-        If the file is truncated, too long, corrupt or not an idx file.
-
-    Examples
-    --------
-    >>> import tempfile, pathlib
-    >>> path = pathlib.Path(tempfile.mkdtemp()) / "labels-idx1-ubyte"
-    >>> _ = path.write_bytes(bytes([0, 0, 8, 1, 0, 0, 0, 3, 7, 8, 9]))
-    >>> read_idx(path).tolist()
-    [7, 8, 9]
-    """
-    name = os.fspath(path)
-    with open(path, "rb") as file:
-        return parse_idx(unpack(file.read(), name), name)
-
-
 def unpack(content: bytes, name: str) -> bytes:
-    """Decompress gzipped content and return other content as it is.
-
-    ``name`` stands for the file in error messages.
-    """
+    """Decompress gzipped content; ``name`` stands for the file in error messages."""
     if not content.startswith(GZIP_MAGIC):
         return content
     try:
@@ -57,9 +27,12 @@ def unpack(content: bytes, name: str) -> bytes:
 
 
 def parse_idx(content: bytes, name: str) -> np.ndarray:
-    """Parse the content of an idx file.
+    """Parse the content of an idx file; ``name`` stands for the file in error messages.
 
-    ``name`` stands for the file in error messages.
+    Examples
+    --------
+    >>> parse_idx(bytes([0, 0, 8, 1, 0, 0, 0, 3, 7, 8, 9]), "labels").tolist()
+    [7, 8, 9]
     """
     if len(content) < 4:
         raise ValueError(f"{name} is truncated: it has only {len(content)} bytes; get it again")

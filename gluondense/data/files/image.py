@@ -42,10 +42,7 @@ def read_image(path: str | os.PathLike[str], channels: int, size: tuple[int, int
 def decode_image(
     source: str | os.PathLike[str] | BinaryIO, name: str, channels: int, size: tuple[int, int]
 ) -> np.ndarray:
-    """Do the same as :func:`read_image` for a path or an open binary file.
-
-    ``name`` stands for the source in error messages.
-    """
+    """Like :func:`read_image`, of a path or an open file that messages call ``name``."""
     if channels not in (1, 3):
         raise ValueError(f"channels={channels} must be 1 (grey) or 3 (RGB)")
     image = open_image(source, name).convert("L" if channels == 1 else "RGB")
@@ -57,10 +54,7 @@ def decode_image(
 
 
 def open_image(source: str | os.PathLike[str] | BinaryIO, name: str) -> Image.Image:
-    """Open and decode an image: upright, 8 bits per channel, no transparency.
-
-    The errors are those of :func:`read_image`.
-    """
+    """Open and decode an image: upright, 8 bits per channel, no transparency."""
     try:
         with _reject_truncated_files(), Image.open(source) as opened:
             return _to_8_bits(ImageOps.exif_transpose(opened))

@@ -13,9 +13,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class ImageList:
-    """Image files with their labels.
-
-    Forked processes share its arrays.
+    """Image files with their labels; forked processes share its arrays.
 
     Parameters
     ----------
@@ -59,14 +57,6 @@ def list_folders(
     class_names
         The classes in the order of their labels. None means the sorted names of the subfolders.
 
-    Raises
-    ------
-    FileNotFoundError
-        If the folder is missing.
-    ValueError
-        If there are no subfolders, one is not among ``class_names``, or, where those are None, one
-        has no images.
-
     Examples
     --------
     >>> import tempfile
@@ -109,17 +99,7 @@ def list_flat(
 ) -> tuple[np.ndarray, list[Any]]:
     """List the images of a flat folder: names as bytes (N,), sorted, and the label of each.
 
-    Parameters
-    ----------
-    root
-        The folder.
-    labels
-        The label of each image by its file name without suffix.
-
-    Raises
-    ------
-    ValueError
-        If there are no images, or one has no label.
+    ``labels`` has the label of each image by its file name without suffix.
     """
     names = sorted(_image_files(Path(root)))
     if not names:
@@ -134,15 +114,7 @@ def list_flat(
 
 
 def list_from_file(root: str | os.PathLike[str], path: str | os.PathLike[str]) -> ImageList:
-    """List the images of an im2rec list file; the folders' names become the class names.
-
-    Raises
-    ------
-    FileNotFoundError
-        If there is no such file.
-    ValueError
-        If a line is malformed, or a label is not a non-negative integer.
-    """
+    """List the images of an im2rec list file; the folders' names become the class names."""
     rows = list(read_list_file(path))
     if not rows:
         raise ValueError(f"{path} lists no images")
@@ -162,15 +134,7 @@ def list_from_file(root: str | os.PathLike[str], path: str | os.PathLike[str]) -
 
 
 def read_list_file(path: str | os.PathLike[str]) -> Iterator[tuple[int, float, str]]:
-    """Yield the rows of a list file ``NAME.lst`` in im2rec's format: key, label, path.
-
-    Raises
-    ------
-    FileNotFoundError
-        If there is no such file.
-    ValueError
-        If a line does not have three columns, as with several labels.
-    """
+    """Yield the rows of a list file ``NAME.lst`` in im2rec's format: key, label, path."""
     with open(path, encoding="utf-8") as file:
         for number, line in enumerate(file, 1):
             columns = line.rstrip("\n").split("\t")

@@ -32,13 +32,6 @@ def read_images(
     count
         Maximum number of images.
 
-    Raises
-    ------
-    FileNotFoundError
-        If the path does not exist.
-    ValueError
-        If there are no images, or one is unreadable.
-
     Examples
     --------
     >>> import tempfile

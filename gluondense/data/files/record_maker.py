@@ -22,24 +22,12 @@ Keys = Union[Sequence[int], np.ndarray]
 
 @dataclass(frozen=True)
 class RecordSummary:
-    """The result of :func:`make_recordio`.
+    """The result of :func:`make_recordio`."""
 
-    Parameters
-    ----------
-    path
-        The ``.rec`` file.
-    written
-        Number of its records.
-    resumed_at
-        Index of the first image that this call encoded.
-    skipped
-        Name of each skipped image, and why it is unreadable.
-    """
-
-    path: Path
-    written: int
-    resumed_at: int
-    skipped: tuple[tuple[str, str], ...]
+    path: Path  # the .rec file
+    written: int  # number of its records
+    resumed_at: int  # index of the first image that this call encoded
+    skipped: tuple[tuple[str, str], ...]  # name of each skipped image, and why it is unreadable
 
 
 def make_recordio(
@@ -50,7 +38,7 @@ def make_recordio(
     workers: int = 1,
     progress: bool = False,
 ) -> RecordSummary:
-    """Write ``PREFIX.rec``, ``.idx``, ``.lst`` and ``.classes.txt``.
+    """Write ``PREFIX.rec``, ``.idx``, ``.lst`` and ``.classes.txt``; ``PREFIX.rec`` must not exist.
 
     Until the conversion is complete, the first two are named ``PREFIX.rec.part`` and
     ``PREFIX.idx.part``. A further call with the same images and options resumes after the last
@@ -70,16 +58,6 @@ def make_recordio(
         Number of processes that decode and encode.
     progress
         Whether to show a progress bar on a terminal.
-
-    Raises
-    ------
-    FileExistsError
-        If ``PREFIX.rec`` exists.
-    ValueError
-        If an image is unreadable and ``options.bad`` is ``"error"``, or if the unfinished files
-        are of other images or options.
-    ChildProcessError
-        If a process dies, for example for lack of memory.
     """
     options = options or RecordOptions()
     conversion = _Conversion(

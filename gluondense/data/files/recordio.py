@@ -35,13 +35,7 @@ class Record(NamedTuple):
 
 
 def write_record(file: BinaryIO, record: Record) -> None:
-    """Append a record to an open file, padded to a multiple of 4 bytes.
-
-    Raises
-    ------
-    ValueError
-        If the record has 512 MiB or more, the limit of the format.
-    """
+    """Append a record of less than 512 MiB, the format's limit, padded to a multiple of 4 bytes."""
     content = _HEADER.pack(0, record.label, record.key, 0) + record.data
     if len(content) > _LENGTH:
         raise ValueError(f"record {record.key} has {len(content)} bytes, RecordIO's limit is 2^29")
@@ -69,19 +63,10 @@ def _split_at_magic(content: bytes) -> list[bytes]:
 
 
 class RecordFile:
-    r"""Random access to the records of a RecordIO file, safe to share between processes.
+    r"""Random access to the records of ``NAME.rec``, safe to share between processes.
 
-    Parameters
-    ----------
-    path
-        ``NAME.rec``. Its index ``NAME.idx`` is in the same folder.
-
-    Raises
-    ------
-    FileNotFoundError
-        If one of the two files is missing.
-    ValueError
-        If the index is damaged or has offsets beyond the end of the file.
+    Its index ``NAME.idx`` is in the same folder. Raises a ValueError if the index is damaged or has
+    offsets beyond the end of the file.
 
     Examples
     --------
@@ -117,13 +102,7 @@ class RecordFile:
         return {**self.__dict__, "_opened": None}
 
     def read(self, index: int) -> Record:
-        """Read the record at a position of the index.
-
-        Raises
-        ------
-        ValueError
-            If the file is damaged there, or the record has several labels.
-        """
+        """Read the record at a position of the index; it must have a single label."""
         key, labels, data = self._read(index)
         if len(labels) != 1:
             raise ValueError(
@@ -144,13 +123,7 @@ class RecordFile:
 
 
 def read_first(path: Path, count: int) -> Iterator[bytes]:
-    """Yield the first ``count`` encoded images of a RecordIO file that has no index.
-
-    Raises
-    ------
-    ValueError
-        If the file is damaged.
-    """
+    """Yield the first ``count`` encoded images of a RecordIO file that has no index."""
     with open(path, "rb", buffering=0) as file:
         offset, size = 0, path.stat().st_size
         while offset < size and count > 0:
@@ -194,13 +167,7 @@ def _damaged(path: Path, offset: int, reason: str) -> ValueError:
 
 
 def read_index(path: str | os.PathLike[str]) -> tuple[np.ndarray, np.ndarray]:
-    """Read the keys and the byte offsets of an index file, both int64 (N,), in the file's order.
-
-    Raises
-    ------
-    ValueError
-        If a line is not a key and an offset.
-    """
+    """Read the keys and the byte offsets of an index file, both int64 (N,), in the file's order."""
     text = Path(path).read_bytes()
     try:
         numbers = np.array(text.split(), dtype=np.int64)
@@ -212,12 +179,6 @@ def read_index(path: str | os.PathLike[str]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def end_of(path: Path, offset: int) -> int:
-    """Return the byte offset at which the record that begins at ``offset`` ends.
-
-    Raises
-    ------
-    ValueError
-        If the record is incomplete.
-    """
+    """Return the byte offset at which the record that begins at ``offset`` ends, if it is whole."""
     with open(path, "rb", buffering=0) as file:
         return _read_content(file.fileno(), path, offset)[1]

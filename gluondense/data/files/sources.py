@@ -9,6 +9,8 @@ from typing import NamedTuple, Protocol
 from .image_list import ImageList, read_list_file
 from .recordio import RecordFile
 
+BAD = ("skip", "error")  # what to do with an unreadable image
+
 
 class EncodedImage(NamedTuple):
     """The bytes of an image file, its label, and its name for error messages."""
@@ -24,13 +26,7 @@ class Source(Protocol):
     def __len__(self) -> int: ...
 
     def read(self, index: int) -> EncodedImage:
-        """Read one image.
-
-        Raises
-        ------
-        OSError, ValueError
-            If it cannot be read.
-        """
+        """Read one image; raises an OSError or a ValueError if it cannot be read."""
         ...
 
 

@@ -28,11 +28,6 @@ class Loader(ABC):
         ``(index, count)``: the part of each batch that this loader yields. ``(1, 2)`` is the second
         half. Parts differ by at most one image, and all loaders of a set have the same number of
         batches.
-
-    Raises
-    ------
-    ValueError
-        If an argument is outside its range.
     """
 
     def __init__(
@@ -63,19 +58,9 @@ class Loader(ABC):
         return self.batches(epoch=0)
 
     def batches(self, epoch: int, start: int = 0) -> Generator[Batch, None, None]:
-        """Yield the batches of an epoch: float32 (N, …) and int32 (N,).
+        """Yield the batches of an epoch from ``start`` on: float32 (N, …) and int32 (N,).
 
-        Parameters
-        ----------
-        epoch
-            Non-negative; determines the order and the augmentation.
-        start
-            Number of batches to skip. They are not prepared.
-
-        Raises
-        ------
-        ValueError
-            If ``epoch`` is negative or ``start`` is outside 0 to ``len(loader)``.
+        ``epoch`` determines the order and the augmentation. Skipped batches are not prepared.
         """
         check_count("epoch", epoch, least=0)
         check("start", start, f"in [0, {len(self)}], the batches", 0 <= start <= len(self))

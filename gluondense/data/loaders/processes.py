@@ -23,14 +23,9 @@ _POLL_SECONDS = 1.0
 
 
 def init_worker(parent: int) -> None:
-    """Initialize a worker process: ignore SIGINT and SIGTERM, and exit when the parent exits.
+    """Initialize a worker process: one thread for OpenCV, SIGINT and SIGTERM ignored.
 
-    OpenCV gets a single thread.
-
-    Parameters
-    ----------
-    parent
-        Process id of the parent.
+    It exits when the process ``parent`` exits.
     """
     # Terminals and batch systems send these to all processes of a job; the parent handles them.
     for signum in (signal.SIGINT, signal.SIGTERM):
@@ -46,14 +41,9 @@ def _exit_with(parent: int) -> None:
 
 
 class WorkerPool:
-    """Processes that run one function on tasks, each in the order of submission.
+    """``count`` processes that run ``work`` on tasks in the order of submission; 0: a thread.
 
-    Parameters
-    ----------
-    work
-        The function from a task to its result. Results must be small and picklable.
-    count
-        Number of processes; 0 uses a thread of this process.
+    Results must be small and picklable. A process that has died raises a ChildProcessError.
     """
 
     def __init__(self, work: Callable[[Any], Any], count: int) -> None:
@@ -64,26 +54,12 @@ class WorkerPool:
         self._waiting = [0] * self.count
 
     def submit(self, worker: int, task: Any) -> None:
-        """Submit a task to a worker.
-
-        Raises
-        ------
-        ChildProcessError
-            If the process has died.
-        """
+        """Submit a task to a worker."""
         self._workers[worker].submit(task)
         self._waiting[worker] += 1
 
     def collect(self, worker: int) -> Any:
-        """Wait for the result of a worker's oldest task.
-
-        Raises
-        ------
-        ChildProcessError
-            If the process has died.
-        Exception
-            Raised by the task.
-        """
+        """Wait for the result of a worker's oldest task, or raise the task's exception."""
         self._waiting[worker] -= 1
         return self._workers[worker].collect()
 

@@ -11,12 +11,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from ...errors import check_choice, check_count
-from ..files.sources import Source
+from ..files.sources import BAD, Source
 from ..transforms.image import Transform
 from .base import Batch, Loader
 from .processes import WorkerPool
 
-BAD = ("skip", "error")
 _SLOTS = 3  # batches in memory: the one in use, and two that are being prepared
 _TRIES = 16  # maximum number of consecutive unreadable images
 NO_LABEL = -1
@@ -56,11 +55,6 @@ class StreamLoader(Loader):
     ----------
     bad
         Unreadable images met so far: name and reason.
-
-    Raises
-    ------
-    ValueError
-        If an argument is outside its range.
     """
 
     def __init__(
@@ -94,17 +88,10 @@ class StreamLoader(Loader):
         self._finalizer()
 
     def batches(self, epoch: int, start: int = 0) -> Generator[Batch, None, None]:
-        """Yield the batches of an epoch, see :meth:`.base.Loader.batches`.
+        """Yield the batches of an epoch; a batch's data is valid until the next one is requested.
 
-        A batch's data is valid until the next batch is requested.
-
-        Raises
-        ------
-        ValueError
-            Also during iteration, if a label is too large or, where ``bad`` is ``"error"``, an
-            image is unreadable.
-        ChildProcessError
-            If a process dies.
+        The iteration raises a ValueError if a label is too large or, where ``bad`` is ``"error"``,
+        an image is unreadable, and a ChildProcessError if a process dies.
         """
         return super().batches(epoch, start)
 

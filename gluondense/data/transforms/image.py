@@ -142,11 +142,6 @@ class TrainTransform:
         ``"random_resized_crop"`` the largest central box is taken.
     mean, std
         Values per channel, for pixels scaled to [0, 1].
-
-    Raises
-    ------
-    ValueError
-        If a name is unknown.
     """
 
     size: tuple[int, int]
@@ -215,11 +210,6 @@ class EvalTransform:
         ``"bilinear"`` or ``"bicubic"``: Pillow's filters, which average when they shrink.
     crops
         1 for the centre, or 10 for the four corners, the centre and the five mirrored.
-
-    Raises
-    ------
-    ValueError
-        If a field is outside its range.
     """
 
     size: tuple[int, int]

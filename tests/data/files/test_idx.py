@@ -6,26 +6,26 @@ import struct
 import numpy as np
 import pytest
 
-from gluondense.data.files.idx import read_idx
+from gluondense.data.files.idx import parse_idx, unpack
 
 LABELS = bytes([0, 0, 8, 1, 0, 0, 0, 3, 7, 8, 9])
+NAME = "folder/t10k-labels-idx1-ubyte"
+
+
+def parse(content: bytes) -> np.ndarray:
+    return parse_idx(unpack(content, NAME), NAME)
 
 
 @pytest.mark.parametrize("pack", [bytes, gzip.compress])
-def test_reads_labels_and_images(tmp_path, pack):
-    path = tmp_path / "labels"
-    path.write_bytes(pack(LABELS))
-    assert read_idx(path).tolist() == [7, 8, 9]
-    path.write_bytes(pack(bytes([0, 0, 8, 3, 0, 0, 0, 2, 0, 0, 0, 1, 0, 0, 0, 2, 1, 2, 3, 4])))
-    array = read_idx(path)
+def test_reads_labels_and_images(pack):
+    assert parse(pack(LABELS)).tolist() == [7, 8, 9]
+    array = parse(pack(bytes([0, 0, 8, 3, 0, 0, 0, 2, 0, 0, 0, 1, 0, 0, 0, 2, 1, 2, 3, 4])))
     assert array.dtype == np.uint8
     assert array.tolist() == [[[1, 2]], [[3, 4]]]
 
 
-def test_reads_big_endian_numbers_of_several_bytes(tmp_path):
-    path = tmp_path / "numbers"
-    path.write_bytes(bytes([0, 0, 0x0C, 1, 0, 0, 0, 2]) + struct.pack(">2i", -5, 70000))
-    array = read_idx(path)
+def test_reads_big_endian_numbers_of_several_bytes():
+    array = parse(bytes([0, 0, 0x0C, 1, 0, 0, 0, 2]) + struct.pack(">2i", -5, 70000))
     assert array.dtype == np.int32
     assert array.tolist() == [-5, 70000]
 
@@ -47,10 +47,8 @@ def test_reads_big_endian_numbers_of_several_bytes(tmp_path):
         (gzip.compress(LABELS[:-1]), "truncated: its header announces 11 bytes, it has 10"),
     ],
 )
-def test_refuses_bad_files_by_name(tmp_path, content, message):
-    path = tmp_path / "t10k-labels-idx1-ubyte"
-    path.write_bytes(content)
+def test_refuses_bad_files_by_name(content, message):
     with pytest.raises(ValueError, match=message) as caught:
-        read_idx(path)
-    assert str(path) in str(caught.value)
+        parse(content)
+    assert NAME in str(caught.value)
     assert "\n" not in str(caught.value)
