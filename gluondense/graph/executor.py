@@ -44,21 +44,18 @@ class TrainingExecutor:
         self._parameters = [parameters[name] for name in symbol.list_inputs() if name != data]
         self._input = mx.nd.empty(x.shape, x.context, x.dtype)
         self._bound = self._arrays()
-        values = {data: self._input}
-        gradients, requests = {}, {data: "null"}
-        for parameter, (value, gradient) in zip(self._parameters, self._bound):
-            values[parameter.name] = value
-            requests[parameter.name] = parameter.grad_req
-            if gradient is not None:
-                gradients[parameter.name] = gradient
-        states = symbol.list_auxiliary_states()
+        names = [parameter.name for parameter in self._parameters]
+        gradients = {name: grad for name, (_, grad) in zip(names, self._bound) if grad is not None}
+        # MXNet takes the arguments and auxiliary states that the graph has from these dictionaries.
+        values = {data: self._input, **{n: value for n, (value, _) in zip(names, self._bound)}}
+        requests = {data: "null", **{p.name: p.grad_req for p in self._parameters}}
         with _planning():
             self._executor = symbol.bind(
                 x.context,
-                {name: values[name] for name in symbol.list_arguments()},
+                values,
                 args_grad=gradients,
-                grad_req={name: requests[name] for name in symbol.list_arguments()},
-                aux_states={name: values[name] for name in states},
+                grad_req=requests,
+                aux_states=values,
                 shared_exec=shared._executor if shared else None,
             )
 

@@ -48,52 +48,27 @@ def make_train_loader(config: DataConfig, data: Data, workers: Workers, seed: in
     if isinstance(data, ImageFiles):
         if data.train is None:
             raise ValueError("the data set was opened without training images.")
-        return StreamLoader(
-            data.train,
-            TrainTransform(config.input_size, config.augment, mean, std),
-            config.batch_size,
-            workers=config.data_workers,
-            bad=config.bad_images,
-            classes=len(data.info.class_names),
-            **options,
-        )
-    return ArrayLoader(
-        data.train_images,
-        data.train_labels,
-        config.batch_size,
-        augment=config.augment,
-        resize=config.resize,
-        mean=mean,
-        std=std,
-        **options,
-    )
+        transform = TrainTransform(config.input_size, config.augment, mean, std)
+        options.update(workers=config.data_workers, **_decoding(config, data))
+        return StreamLoader(data.train, transform, config.batch_size, **options)
+    arrays = data.train_images, data.train_labels
+    options.update(augment=config.augment, resize=config.resize, mean=mean, std=std)
+    return ArrayLoader(*arrays, config.batch_size, **options)
 
 
 def make_test_loader(config: DataConfig, data: Data, workers: Workers) -> Loader:
     """Make the loader of test images; each worker gets a contiguous block of them."""
     mean, std = mean_and_std(config, data)
-    batch_size = eval_batch_size(config, workers)
-    first, end = (
-        data.test_count * rank // workers.world_size for rank in (workers.rank, workers.rank + 1)
-    )
+    size, rank = eval_batch_size(config, workers), workers.rank
+    first, end = (data.test_count * part // workers.world_size for part in (rank, rank + 1))
     if isinstance(data, ImageFiles):
-        transform = EvalTransform(
-            config.input_size, mean, std, config.crop_ratio, config.interpolation
-        )
-        return StreamLoader(
-            data.test,
-            transform,
-            batch_size,
-            workers=(config.data_workers + 1) // 2,
-            bad=config.bad_images,
-            classes=len(data.info.class_names),
-            block=(first, end),
-        )
-    return ArrayLoader(
-        data.test_images[first:end],
-        data.test_labels[first:end],
-        batch_size,
-        resize=config.resize,
-        mean=mean,
-        std=std,
-    )
+        crop = config.crop_ratio, config.interpolation
+        transform = EvalTransform(config.input_size, mean, std, *crop)
+        options = {"workers": (config.data_workers + 1) // 2, **_decoding(config, data)}
+        return StreamLoader(data.test, transform, size, block=(first, end), **options)
+    arrays = data.test_images[first:end], data.test_labels[first:end]
+    return ArrayLoader(*arrays, size, resize=config.resize, mean=mean, std=std)
+
+
+def _decoding(config: DataConfig, data: ImageFiles) -> dict[str, Any]:
+    return {"bad": config.bad_images, "classes": len(data.info.class_names)}

@@ -10,19 +10,10 @@ from __future__ import annotations
 
 from ..config import TrainConfig
 
-_PAPER = TrainConfig.of(
-    model="densenet40_k12_cifar10",
-    dataset="cifar10",
-    augment=("flip", "crop"),
-    epochs=300,
-    batch_size=64,
-    drop_last=False,
-    optimizer="nag",
-    lr=0.1,
-    momentum=0.9,
-    wd=1e-4,
-    schedule="step",
-    lr_steps=(0.5, 0.75),
+_PAPER = (
+    TrainConfig.of("densenet40_k12_cifar10", dataset="cifar10", augment=("flip", "crop"))
+    .with_fields(optimizer="nag", lr=0.1, momentum=0.9, wd=1e-4, batch_size=64, drop_last=False)
+    .with_fields(epochs=300, schedule="step", lr_steps=(0.5, 0.75))
 )
 _C10 = _PAPER.with_fields(recipe="c10", augment=(), model_args={"dropout": 0.2})
 _CIFAR100 = {"model": "densenet40_k12_cifar100", "dataset": "cifar100"}

@@ -22,55 +22,19 @@ from ..config import TrainConfig
 
 AUGMENT = ("random_resized_crop", "flip", "color_jitter", "lighting")
 
-_PAPER = TrainConfig.of(
-    model="densenet121",
-    dataset="imagenet",
-    augment=AUGMENT,
-    epochs=90,
-    batch_size=256,
-    optimizer="nag",
-    lr=0.1,
-    momentum=0.9,
-    wd=1e-4,
-    schedule="step",
-    lr_steps=(1 / 3, 2 / 3),
-    warmup_lr=0.0,
-    log_interval=50,
+_PAPER = (
+    TrainConfig.of("densenet121", dataset="imagenet", augment=AUGMENT, log_interval=50)
+    .with_fields(optimizer="nag", lr=0.1, momentum=0.9, wd=1e-4, batch_size=256)
+    .with_fields(epochs=90, schedule="step", lr_steps=(1 / 3, 2 / 3), warmup_lr=0.0)
 )
+_CSPNET = {"model": "csp_densenet121", "optimizer": "sgd", "wd": 5e-4, "schedule": "poly"}
+_DPN = {"model": "dpn92", "lr": 0.1**0.5, "wd": 5e-4, "lr_steps": (0.3, 0.6, 0.9)}
+_MODERN = {"schedule": "cosine", "warmup_epochs": 5, "no_decay_bn": True, "ema": 0.9999}
+_MIXED = {"label_smoothing": 0.1, "mixup": 0.2, "mix_off_epochs": 20}
 
 IMAGENET_RECIPES: dict[str, TrainConfig] = {
     "densenet": _PAPER.with_fields(recipe="densenet"),
-    "cspnet": _PAPER.with_fields(
-        recipe="cspnet",
-        model="csp_densenet121",
-        epochs=80,
-        batch_size=128,
-        optimizer="sgd",
-        lr=0.1,
-        wd=5e-4,
-        schedule="poly",
-    ),
-    "dpn": _PAPER.with_fields(
-        recipe="dpn",
-        model="dpn92",
-        epochs=100,
-        batch_size=2048,
-        lr=0.1**0.5,
-        schedule="step",
-        lr_steps=(0.3, 0.6, 0.9),
-        wd=5e-4,
-    ),
-    "modern": _PAPER.with_fields(
-        recipe="modern",
-        epochs=200,
-        batch_size=256,
-        lr=0.1,
-        schedule="cosine",
-        warmup_epochs=5,
-        label_smoothing=0.1,
-        mixup=0.2,
-        mix_off_epochs=20,
-        no_decay_bn=True,
-        ema=0.9999,
-    ),
+    "cspnet": _PAPER.with_fields(recipe="cspnet", epochs=80, batch_size=128, **_CSPNET),
+    "dpn": _PAPER.with_fields(recipe="dpn", epochs=100, batch_size=2048, **_DPN),
+    "modern": _PAPER.with_fields(recipe="modern", epochs=200, **_MODERN, **_MIXED),
 }
