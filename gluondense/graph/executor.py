@@ -18,10 +18,8 @@ class TrainingExecutor:
 
     Parameters
     ----------
-    symbol
-        The graph, with one output.
-    data
-        Name of the graph's input.
+    symbol, data
+        The graph, with one output, and the name of its input.
     x
         A batch (N, C, H, W), for its shape, dtype and device.
     parameters
@@ -50,13 +48,9 @@ class TrainingExecutor:
         values = {data: self._input, **{n: value for n, (value, _) in zip(names, self._bound)}}
         requests = {data: "null", **{p.name: p.grad_req for p in self._parameters}}
         with _planning():
+            memory = shared._executor if shared else None
             self._executor = symbol.bind(
-                x.context,
-                values,
-                args_grad=gradients,
-                grad_req=requests,
-                aux_states=values,
-                shared_exec=shared._executor if shared else None,
+                x.context, values, gradients, requests, aux_states=values, shared_exec=memory
             )
 
     @property

@@ -19,18 +19,10 @@ REQUIRED = object()
 
 @dataclass(frozen=True)
 class Rule:
-    """The values that a field accepts, and how a command line spells them.
+    """The values that a field accepts, and how a command line spells them."""
 
-    Parameters
-    ----------
-    check
-        Raises a ValueError for an invalid value, given the field's name and the value.
-    arguments
-        Keyword arguments of ``add_argument``.
-    """
-
-    check: Callable[[str, Any], None]
-    arguments: Mapping[str, Any]
+    check: Callable[[str, Any], None]  # ValueError for an invalid value, given name and value
+    arguments: Mapping[str, Any]  # of `add_argument`
 
 
 @dataclass(frozen=True)
@@ -70,13 +62,7 @@ def setting(default: Any, help: str, rule: Rule, **options: Any) -> Any:
 
 @dataclass(frozen=True)
 class Section:
-    """Base of configuration sections: checks each field by its rule.
-
-    Raises
-    ------
-    ValueError
-        If a field violates its rule. None is valid where it is the default.
-    """
+    """Base of sections: checks each field by its rule; None is valid where it is the default."""
 
     def __post_init__(self) -> None:
         for spec in fields(self):

@@ -27,11 +27,6 @@ class Meter:
     all_reduce
         Sums each of several numbers over all workers.
 
-    Attributes
-    ----------
-    sums, images
-        Sums over the images counted so far, by name, and the number of these images.
-
     Raises
     ------
     FloatingPointError
@@ -43,7 +38,7 @@ class Meter:
     ) -> None:
         self._all_reduce = all_reduce
         self._pending: deque[tuple[int, int, Sequence[mx.nd.NDArray]]] = deque()
-        self.sums, self.images = dict.fromkeys(names, 0.0), 0
+        self.sums, self.images = dict.fromkeys(names, 0.0), 0  # of the images counted so far
 
     def reset(self) -> None:
         """Set all sums to 0."""
@@ -81,17 +76,12 @@ class Meter:
 class TrainState:
     """The position of a run, the time it took, and the rows of its log.
 
-    Parameters
-    ----------
-    steps_per_epoch
-        Optimizer steps in an epoch.
-    meter
-        Running means of the epoch in progress.
-
     Attributes
     ----------
+    meter
+        Running means of the epoch in progress.
     epoch, batch
-        Finished epochs, and finished steps of the epoch in progress.
+        Finished epochs, and finished optimizer steps of the epoch in progress.
     train_s
         Seconds of training in this epoch.
     wall_s, cpu_s
@@ -101,8 +91,7 @@ class TrainState:
     """
 
     def __init__(self, steps_per_epoch: int, meter: Meter) -> None:
-        self._steps_per_epoch = steps_per_epoch
-        self.meter = meter
+        self._steps_per_epoch, self.meter = steps_per_epoch, meter
         self.epoch = self.batch = 0
         self.train_s = self.wall_s = self.cpu_s = 0.0
         self.log: list[dict[str, float]] = []

@@ -168,21 +168,19 @@ class TrainStep:
         self, outputs: Sequence[NDArray], labels: Sequence[NDArray], scale: float
     ) -> tuple[list[NDArray], list[NDArray]]:
         """Return the losses, and the scaled losses to differentiate."""
-        losses = [self.loss(output, y) for output, y in zip(outputs, labels)]
+        losses = list(map(self.loss, outputs, labels))
         return losses, losses if scale == 1 else [loss * scale for loss in losses]
 
     def _find_executor(self, x: NDArray, devices: int) -> TrainingExecutor:
         key = x.context, x.shape, x.dtype, devices
-        executor = self._executors.get(key)
-        if executor is None or not executor.is_current:
-            executor = None  # frees its memory before another one is bound
+        if key not in self._executors or not self._executors[key].is_current:
+            # Frees the memory of executors that are not current before another one is bound.
             self._executors = {k: e for k, e in self._executors.items() if e.is_current}
-            shared = [e for k, e in self._executors.items() if k[0] == x.context]
+            shared = next((e for k, e in self._executors.items() if k[0] == x.context), None)
             data, symbol = self._graph(x, devices)
-            executor = self._executors[key] = TrainingExecutor(
-                symbol, data, x, self.net.collect_params(), shared[0] if shared else None
-            )
-        return executor
+            parameters = self.net.collect_params()
+            self._executors[key] = TrainingExecutor(symbol, data, x, parameters, shared)
+        return self._executors[key]
 
     def _graph(self, x: NDArray, devices: int) -> tuple[str, mx.sym.Symbol]:
         """Return the name of the network's input, and the transformed graph for it."""

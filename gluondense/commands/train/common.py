@@ -34,18 +34,8 @@ def make_parser(
 ) -> Parser:
     """Make the parser of a training command, with a flag for each field of the configuration.
 
-    Parameters
-    ----------
-    description
-        Description of the command.
-    recipes
-        Recipes to choose from.
-    default
-        Name of the default recipe, whose values the help text shows.
-    without
-        Fields that get no flag.
-    helps
-        Other help texts of fields, by name.
+    The help text shows the values of the recipe ``default``. Fields in ``without`` get no flag,
+    fields in ``helps`` another help text.
     """
     parser = Parser(
         usage="%(prog)s [flags]",
@@ -126,14 +116,8 @@ def make_config(
 ) -> tuple[TrainConfig, str]:
     """Return the configuration that the flags describe, and the run's folder.
 
-    Parameters
-    ----------
-    args, recipes, default
-        Parsed flags, and the recipes of :func:`make_parser`.
-    with_model
-        Returns a configuration with the model of ``--model``.
-    derive
-        Returns further fields, given flags, recipe and the fields that flags set.
+    ``with_model`` returns a configuration with the model of ``--model``; ``derive`` returns further
+    fields, given the flags, the recipe and the fields that flags set.
     """
     config, out = _open_run(args, recipes, default)
     given = _given_fields(args, config)

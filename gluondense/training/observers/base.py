@@ -40,14 +40,7 @@ class Observer:
     def on_epoch(self, run: Run, predictions: Any, is_best: bool) -> None:
         """Observe a finished epoch, the last row of ``run.state.log``.
 
-        Parameters
-        ----------
-        run
-            The run.
-        predictions
-            The task's predictions for the test set.
-        is_best
-            Whether the epoch's best metric exceeds that of all earlier epochs.
+        ``predictions`` are the task's, for the test set; the best epoch exceeds all earlier ones.
         """
 
     def on_end(self, run: Run) -> None:

@@ -12,19 +12,9 @@ if TYPE_CHECKING:
 
 
 class EventFiles(Observer):
-    """Writes loss and learning rate at some steps, and all columns of the log at each epoch.
+    """Writes the log's columns at each epoch; loss and learning rate every ``interval`` steps.
 
-    Parameters
-    ----------
-    folder
-        Folder of the event files.
-    interval
-        Steps between entries; 0 writes epochs only.
-
-    Raises
-    ------
-    ValueError
-        If tensorboardX is not installed.
+    An ``interval`` of 0 writes epochs only. Needs tensorboardX.
     """
 
     def __init__(self, folder: Path, interval: int) -> None:

@@ -21,19 +21,9 @@ _ARRAYS_PER_OPERATOR = 50  # MXNet's multi-tensor operators take up to 60
 class MovingAverage(Observer):
     """``average = decay * average + (1 - decay) * weight`` after each step, for all parameters.
 
-    BatchNorm's running statistics are included. The arrays are on the first device.
-
-    Parameters
-    ----------
-    net
-        An initialized network, whose parameters are the average's initial values.
-    decay
-        Between 0 and 1; 0.9999 averages over some 10,000 steps.
-
-    Attributes
-    ----------
-    arrays
-        The averages by parameter name.
+    BatchNorm's running statistics are included. The averages, ``arrays`` by parameter name, are on
+    the first device and begin at the parameters of ``net``. A ``decay`` of 0.9999 averages over
+    some 10,000 steps.
     """
 
     def __init__(self, net: gluon.Block, decay: float) -> None:

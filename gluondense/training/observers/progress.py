@@ -13,14 +13,9 @@ if TYPE_CHECKING:
 
 
 class ProgressLog(Observer):
-    """Shows a progress bar and prints log lines.
+    """Shows a bar if stderr is a terminal; prints a line at each epoch and ``interval`` steps.
 
-    Parameters
-    ----------
-    interval
-        Steps between lines; 0 prints epochs only.
-    bar
-        Whether to show a bar if stderr is a terminal.
+    An ``interval`` of 0 prints epochs only.
     """
 
     def __init__(self, interval: int, bar: bool) -> None:

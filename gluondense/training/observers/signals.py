@@ -16,16 +16,7 @@ if TYPE_CHECKING:
 class StopOnSignal(Observer):
     """Context in which the first SIGINT or SIGTERM requests a stop; a second one interrupts.
 
-    Attributes
-    ----------
-    signum
-        Number of the received signal, or None.
-
-    Examples
-    --------
-    >>> with StopOnSignal() as stop:
-    ...     stop.signum is None
-    True
+    ``signum`` is the number of the received signal, or None.
     """
 
     def __init__(self) -> None:

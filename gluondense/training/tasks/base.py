@@ -71,12 +71,8 @@ class Task(ABC):
 
     Parameters
     ----------
-    config
-        The task's section of the configuration.
-    info
-        The data set.
-    devices
-        Devices of this process.
+    config, info, devices
+        The task's section of the configuration, the data set, and the devices of this process.
 
     Attributes
     ----------
@@ -110,14 +106,7 @@ class Task(ABC):
     ) -> tuple[np.ndarray, np.ndarray]:
         """Return a training batch's images (N, C, H, W), augmented across images, and targets.
 
-        Parameters
-        ----------
-        images, labels
-            The loader's batch.
-        rng
-            Random stream of this step.
-        epochs_left
-            Epochs to train, this one included.
+        ``rng`` is the random stream of this step; ``epochs_left`` includes the present epoch.
         """
 
     def loss_targets(self, images: Sequence[NDArray], targets: Sequence[NDArray]) -> list[NDArray]:

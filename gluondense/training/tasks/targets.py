@@ -60,10 +60,7 @@ def _interval(size: int, share: float, rng: np.random.Generator) -> slice:
 
 
 def mix(
-    images: np.ndarray,
-    targets: np.ndarray,
-    alphas: tuple[float, float],
-    rng: np.random.Generator,
+    images: np.ndarray, targets: np.ndarray, alphas: tuple[float, float], rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
     """Apply mixup or CutMix by their alphas, where 0 is off; a fair coin chooses between both."""
     methods = [(method, alpha) for method, alpha in zip((mixup, cutmix), alphas) if alpha]
