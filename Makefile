@@ -13,6 +13,10 @@ PEERS := torchvision==0.28.0 timm==1.0.31 gluoncv2==0.0.64
 # Bytecode is compiled on first use: half of the time that installing takes.
 PIP := $(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check
 PYTEST := $(BIN)/python -m pytest
+# A process per core, each with one thread: the tests' networks are too small for more, and threads that
+# wait for each other in several processes at once take ten times as long.
+PYTEST_WORKERS ?= auto
+PARALLEL := OMP_NUM_THREADS=1
 # Tests with a target below.
 PLAIN := not package and not parity and not pythons and not serve
 
@@ -57,8 +61,8 @@ lint: $(VENV)/.installed-test ## format, lint, types
 	$(BIN)/mypy
 
 test-fast: $(VENV)/.installed-test ## tests but the slow ones, and the examples of the docs
-	$(PYTEST) --doctest-modules --doctest-glob='*.md' -m "not slow and $(PLAIN)" \
-		gluondense tests README.md docs $(PYTEST_ARGS)
+	$(PARALLEL) $(PYTEST) -n $(PYTEST_WORKERS) --dist loadfile -m "not slow and $(PLAIN)" \
+		--doctest-modules --doctest-glob='*.md' gluondense tests README.md docs $(PYTEST_ARGS)
 
 test-slow: $(VENV)/.installed-test ## the slow tests
 	$(PYTEST) -m "slow and $(PLAIN)" $(PYTEST_ARGS)
