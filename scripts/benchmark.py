@@ -1,56 +1,77 @@
 """Measure inference beside the installed peers, interleaved.
 
-``benchmark.py train MODEL ...`` measures the time and memory of training steps.
+Other benchmarks: ``benchmark.py train``, ``loader``, ``serving`` and ``weights``, each with --help.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
+import os
 import shlex
+import signal
+import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Optional
 
-from benchmarking.command import call
-from benchmarking.inference import FORMAT, Plan, measure
-from benchmarking.pages.tables import cases_text, markdown, rest_text
+import numpy as np
 
-from gluondense.commands.arguments import Parser
+from gluondense.commands import arguments
 from gluondense.environment.process import usable_cores
 
-MODELS: dict[str, Any] = {
-    "metavar": "MODEL",
-    "help": "names from gluondense.list_models()",
-}
+MODELS: dict[str, Any] = {"metavar": "MODEL", "help": "names from gluondense.list_models()"}
 
 
 def main(argv: Optional[list[str]] = None) -> int:
     """Measure, print and write the results; return the exit code."""
     argv = sys.argv[1:] if argv is None else argv
-    training = argv[:1] == ["train"]
-    parser = _train_parser() if training else _infer_parser()
-    args = parser.parse_args(argv[training:])
+    named = argv[:1] and argv[0] in BENCHMARKS
+    name = argv[0] if named else "inference"
+    add_options, run, description = BENCHMARKS[name]
+    prog = f"benchmark.py {name}" if named else "benchmark.py"
+    parser = arguments.Parser(prog=prog, description=description)
+    add_options(parser)
+    args = parser.parse_args(argv[1:] if named else argv)
     args.command = shlex.join(["python", "scripts/benchmark.py", *argv])
-    if not training and bool(args.models) == bool(args.load):
+    if name == "inference" and bool(args.models) == bool(args.load):
         parser.error("give either models or --load FILE")
-    return call(_train if training else _infer, args)
+    # On SIGTERM, stop workers and servers first, as after Ctrl-C.
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        return arguments.call(run, args)
+    except RuntimeError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("error: interrupted", file=sys.stderr)
+        return 130
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _plan(kind: Any, args: argparse.Namespace) -> Any:
+    """Make a plan from the options of the same names."""
+    return kind(**{field.name: getattr(args, field.name) for field in dataclasses.fields(kind)})
 
 
 def _infer(args: argparse.Namespace) -> None:
+    from benchmarking import inference
+    from benchmarking.pages.inference import page
+    from benchmarking.pages.tables import cases_text, markdown, rest_text
+
     if args.load:
-        content = _load(args.load)
+        content = _load(args.load, inference.FORMAT)
         print(cases_text(content["rows"], content["threads"]))
     else:
-        content = _measure(args)
+        contents = inference.measure(_plan(inference.Plan, args))
+        content = _record(contents, args, lambda rows: cases_text(rows, args.threads))
     print(rest_text(content))
     if args.markdown:
         args.markdown.write_text(markdown(content), encoding="utf-8")
     if args.html:
-        from benchmarking.pages.inference import page
-
         args.html.write_text(page(content), encoding="utf-8")
 
 
@@ -58,9 +79,7 @@ def _train(args: argparse.Namespace) -> None:
     from benchmarking.pages.training import page, text
     from benchmarking.training import measure
 
-    contents = measure(
-        args.models, args.batch, args.size, args.threads, args.rounds, args.only, _stopwatch()
-    )
+    contents = measure(args.models, args.batches, args.size, args.threads, args.rounds, args.only)
     content = _record(contents, args, text)
     if args.html:
         args.html.write_text(page(content), encoding="utf-8")
@@ -82,57 +101,55 @@ def _record(
     return content
 
 
-def _measure(args: argparse.Namespace) -> dict[str, Any]:
-    plan = Plan(
-        models=tuple(args.models),
-        batches=tuple(args.batch),
-        sizes=tuple(args.sizes),
-        workers=tuple(args.workers),
-        threads=args.threads,
-        rounds=args.rounds,
-        only=tuple(args.only),
-        reference=args.reference,
-        image_folder=args.images,
-        cache=args.cache,
-        roofline=args.roofline,
-        together=args.together,
-    )
-    return _record(measure(plan, _stopwatch()), args, lambda rows: cases_text(rows, plan.threads))
-
-
-def _stopwatch() -> Callable[[str], None]:
-    """Return a log function that prints the elapsed time before each message."""
-    begin = time.monotonic()
-
-    def log(line: str) -> None:
-        print(f"[{time.monotonic() - begin:5.0f} s] {line}", file=sys.stderr, flush=True)
-
-    return log
-
-
-def _load(path: Path) -> dict[str, Any]:
+def _load(path: Path, version: int) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text())
-        if content["format"] == FORMAT:
+        if content["format"] == version:
             return content
     except (ValueError, KeyError, TypeError):
         pass
     raise ValueError(f"{path} is not a --json file of this version: measure again.")
 
 
-def _train_parser() -> Parser:
-    parser = Parser(
-        prog="benchmark.py train",
-        description="Measure the time of training steps and the memory of feature maps.",
-    )
-    parser.add_argument("models", nargs="+", **MODELS)
-    parser.add_argument("--size", type=_count, default=224, metavar="PIXELS", help="default: 224")
-    _add_common(parser, batch=[16], rounds=5, round_help="timed steps of each, interleaved")
-    return parser
+def _measure_loader(args: argparse.Namespace) -> None:
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+    from benchmarking.image_loading import measure, table
+
+    print(table(measure(args.rec, args.batch_size, args.rounds)))
 
 
-def _infer_parser() -> Parser:
-    parser = Parser(description=__doc__)
+def _serve(args: argparse.Namespace) -> int:
+    from benchmarking import serving
+
+    from gluondense.version import versions
+
+    rows = serving.measure(_plan(serving.Plan, args))
+    print(serving.table(rows))
+    if args.json:
+        about = {"arguments": vars(args), "versions": versions(), "rows": rows}
+        args.json.write_text(json.dumps(about, indent=2, default=str) + "\n", encoding="utf-8")
+    return 1 if any(row["failures"] for row in rows) else 0
+
+
+def _load_weights(args: argparse.Namespace) -> None:
+    from benchmarking.process import TRAINING_WORKER, environment
+    from tabulate import tabulate
+
+    worker = TRAINING_WORKER.with_name("load_weights.py")
+    samples: dict[str, list[tuple[float, ...]]] = {"torch": [], "gluondense": []}
+    for _ in range(args.samples):
+        for library, rows in samples.items():
+            command = [sys.executable, worker, library, args.file, args.model]
+            done = subprocess.run(command, capture_output=True, text=True, env=environment(1))
+            if done.returncode:
+                raise RuntimeError(done.stderr.strip().splitlines()[-1])
+            rows.append(tuple(map(float, done.stdout.split())))
+    medians = [(library, *np.median(rows, axis=0)) for library, rows in samples.items()]
+    print(tabulate(medians, ["", "ms", "memory / file"], "github", floatfmt=".2f"))
+
+
+def _add_infer_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("models", nargs="*", **MODELS)
     _add_common(parser, batch=[1, 8], rounds=15, round_help="rounds of half a second of each")
@@ -151,17 +168,53 @@ def _infer_parser() -> Parser:
     add("--roofline", "--floor", action="store_true", help="also measure the CPU's roofline")
     add("--markdown", type=Path, metavar="FILE", help="write tables for docs/benchmarks.md")
     add("--load", type=Path, metavar="FILE", help="show a --json file instead of measuring")
-    return parser
 
 
-def _add_common(parser: Parser, batch: list[int], rounds: int, round_help: str) -> None:
-    add, default = parser.add_argument, " ".join(map(str, batch))
-    add("--batch", type=_count, nargs="+", default=batch, metavar="N", help=f"default: {default}")
+def _add_train_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("models", nargs="+", **MODELS)
+    parser.add_argument("--size", type=_count, default=224, metavar="PIXELS", help="default: 224")
+    _add_common(parser, batch=[16], rounds=5, round_help="timed steps of each, interleaved")
+
+
+def _add_common(
+    parser: argparse.ArgumentParser, batch: list[int], rounds: int, round_help: str
+) -> None:
+    add = parser.add_argument
+    batches: dict[str, Any] = {"type": _count, "nargs": "+", "default": batch, "metavar": "N"}
+    add("--batch", dest="batches", **batches, help=f"default: {' '.join(map(str, batch))}")
     add("--threads", type=_count, default=usable_cores(), help="default: the physical cores")
     add("--rounds", type=_count, default=rounds, help=f"{round_help}; default: {rounds}")
     add("--only", nargs="+", default=[], metavar="NAME", help="backends; default: all that can run")
     add("--json", type=Path, metavar="FILE", help="write all numbers")
     add("--html", type=Path, metavar="FILE", help="write a page with charts")
+
+
+def _add_loader_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("rec", help="RecordIO file, as `gluondense make-recordio` writes")
+    parser.add_argument("--batch-size", type=_count, default=50, help="default: 50")
+    parser.add_argument("--rounds", type=_count, default=5, help="rounds of each; default: 5")
+
+
+def _add_serving_options(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("model", help="a network's name")
+    add("--targets", nargs="+", default=["native"], help="default: native")
+    add("--size", type=int, default=224, help="height and width (default: 224)")
+    add("--clients", type=int, default=8, help="default: 8")
+    add("--seconds", type=float, default=60, help="for each server; default: 60")
+    add("--round", "--turn", type=float, default=10, help="seconds of a round; default: 10")
+    add("--batch", type=int, default=8, help="largest batch; default: 8")
+    add("--delay", type=int, default=5, help="ms to wait for a batch; default: 5")
+    add("--images", type=Path, help="folder of images; default: random ones")
+    add("--no-onnx", dest="onnx", action="store_false", help="without ONNX Runtime")
+    add("--json", type=Path, metavar="FILE", help="write all numbers")
+
+
+def _add_weights_options(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("file", type=Path, help=".pth or .pt of torchvision or timm")
+    add("--model", default="densenet121", help="name from gluondense.list_models()")
+    add("--samples", type=_count, default=11, help="processes of each; default: 11")
 
 
 def _count(text: str) -> int:
@@ -170,6 +223,31 @@ def _count(text: str) -> int:
         raise argparse.ArgumentTypeError(f"{text} is not at least 1")
     return number
 
+
+# Functions that add the options and run the benchmark, and the description.
+BENCHMARKS: dict[str, tuple[Any, Any, Optional[str]]] = {
+    "inference": (_add_infer_options, _infer, __doc__),
+    "train": (
+        _add_train_options,
+        _train,
+        "Measure the time of training steps and the memory of feature maps.",
+    ),
+    "loader": (
+        _add_loader_options,
+        _measure_loader,
+        "Measure image loading on one core beside MXNet's ImageRecordIter and torchvision.",
+    ),
+    "serving": (
+        _add_serving_options,
+        _serve,
+        "Measure multi-model-server with a network's archives beside ONNX Runtime.",
+    ),
+    "weights": (
+        _add_weights_options,
+        _load_weights,
+        "Compare load_weights with torch.load and load_state_dict.",
+    ),
+}
 
 if __name__ == "__main__":
     sys.exit(main())

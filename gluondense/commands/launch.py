@@ -6,7 +6,8 @@ import argparse
 import sys
 from typing import Optional
 
-from ..training.distributed.launcher import LOCALHOST, Job, read_hosts
+from ..training.distributed.launcher.hosts import LOCALHOST, read_hosts
+from ..training.distributed.launcher.job import Job
 from ..training.distributed.launcher.member import SSH
 from .arguments import Parser, call
 
@@ -21,17 +22,8 @@ def main(argv: Optional[list[str]] = None) -> int:
 
 
 def _run(args: argparse.Namespace) -> int:
-    job = Job(
-        command=args.command,
-        workers=args.workers,
-        servers=args.servers,
-        hosts=read_hosts(args.hosts) if args.hosts else (LOCALHOST,),
-        port=args.port,
-        ssh=args.ssh,
-        gpus_per_worker=args.gpus_per_worker,
-        env=args.env,
-    )
-    return job.run()
+    options = {**vars(args), "hosts": read_hosts(args.hosts) if args.hosts else (LOCALHOST,)}
+    return Job(**options).run()
 
 
 def _parser() -> Parser:
@@ -39,28 +31,15 @@ def _parser() -> Parser:
         description=__doc__,
         usage="%(prog)s -n WORKERS [options] -- gluondense train … --kvstore dist_sync …",
     )
-    parser.add_argument("-n", "--workers", type=int, required=True, help="number of workers")
-    parser.add_argument(
-        "-s", "--servers", type=int, default=1, help="number of servers; default: 1"
-    )
-    parser.add_argument(
-        "--hosts",
-        metavar="FILE",
-        help="a host per line: its name for ssh and, if different, its address; default: all here",
-    )
-    parser.add_argument("--port", type=int, help="port of the scheduler, on the first host")
-    parser.add_argument("--ssh", default=SSH, metavar="COMMAND", help=f"default: {SSH}")
-    parser.add_argument(
-        "--gpus-per-worker",
-        type=int,
-        metavar="N",
-        help="each worker sees N GPUs of its host, as 0 to N-1; default: all",
-    )
-    parser.add_argument(
-        "--env",
-        action="append",
-        default=[],
-        metavar="NAME",
-        help="environment variable to pass to other hosts; may be repeated",
-    )
+    add = parser.add_argument
+    add("-n", "--workers", type=int, required=True, help="number of workers")
+    add("-s", "--servers", type=int, default=1, help="number of servers; default: 1")
+    hosts = "a host per line: its name for ssh and, if different, its address; default: all here"
+    add("--hosts", metavar="FILE", help=hosts)
+    add("--port", type=int, help="port of the scheduler, on the first host")
+    add("--ssh", default=SSH, metavar="COMMAND", help=f"default: {SSH}")
+    gpus = "each worker sees N GPUs of its host, as 0 to N-1; default: all"
+    add("--gpus-per-worker", type=int, metavar="N", help=gpus)
+    env = "environment variable to pass to other hosts; may be repeated"
+    add("--env", action="append", default=[], metavar="NAME", help=env)
     return parser

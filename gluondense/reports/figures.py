@@ -15,6 +15,7 @@ from ..analysis.predictions import Predictions
 INK, FAINT, GRID = "#1d2433", "#667085", "#e7eaf0"
 LOSS, TRAIN, TEST, RATE = "#12a594", "#f08c00", "#e0317b", "#5b6ee1"
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
+LEGEND = {"orientation": "h", "y": 1.02, "yanchor": "bottom"}  # above the plot
 MAX_CLASSES = 100  # with more classes, only those with the most mistakes are shown
 MAX_LABELS = 20  # with more classes, the cells of the confusion matrix have no room for numbers
 
@@ -32,25 +33,19 @@ def history_figure(
 
     Parameters
     ----------
-    finished
-        The finished epochs.
+    finished, epochs
+        The finished epochs, and the end of the horizontal axis.
     losses, scores
         Training and test values at these epochs, by name; the test values last.
     rates
         Epochs, with fractions, and the learning rates at these points.
-    epochs
-        End of the horizontal axis.
     score, form
         Name and format of the scores.
     """
-    figure = make_subplots(
-        rows=2,
-        cols=1,
-        shared_xaxes=True,
-        row_heights=[0.76, 0.24],
-        vertical_spacing=0.09,
-        specs=[[{"secondary_y": True}], [{}]],
-    )
+    heights = {"row_heights": [0.76, 0.24], "vertical_spacing": 0.09}
+    axes = [[{"secondary_y": True}], [{}]]
+    figure = make_subplots(rows=2, cols=1, shared_xaxes=True, specs=axes, **heights)
+    upper, lower = {"row": 1, "col": 1}, {"row": 2, "col": 1}
     loss_styles = (LOSS, "circle-open", "solid"), (LOSS, "square-open", "dot")
     score_styles = (TRAIN, "cross-open", "solid"), (TEST, "triangle-up-open", "solid")
     styles = [*loss_styles[-len(losses) :], *score_styles[-len(scores) :]]
@@ -63,9 +58,8 @@ def history_figure(
             line={"color": color, "dash": dash, "width": 2},
             marker={"symbol": symbol, "size": 8},
             hovertemplate=f"%{{y:{form if name in scores else '.4f'}}}",
-            row=1,
-            col=1,
             secondary_y=name in scores,
+            **upper,
         )
     figure.add_scatter(
         x=rates[0],
@@ -75,27 +69,16 @@ def history_figure(
         line={"color": RATE, "width": 2},
         hovertemplate="%{y:.4g}",
         showlegend=False,
-        row=2,
-        col=1,
+        **lower,
     )
-    figure.update_layout(
-        hovermode="x unified",
-        legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
-        margin={"l": 64, "r": 64, "t": 40, "b": 48},
-    )
-    figure.update_yaxes(title="loss", rangemode="tozero", row=1, col=1, secondary_y=False)
-    figure.update_yaxes(
-        title=score,
-        tickformat=".3~p" if form.endswith("%") else ".3~g",
-        tickmode="auto",
-        showgrid=False,
-        row=1,
-        col=1,
-        secondary_y=True,
-    )
-    figure.update_yaxes(title="learning rate", rangemode="tozero", nticks=4, row=2, col=1)
+    margin = {"l": 64, "r": 64, "t": 40, "b": 48}
+    figure.update_layout(hovermode="x unified", legend={**LEGEND, "x": 0}, margin=margin)
+    ticks = {"tickformat": ".3~p" if form.endswith("%") else ".3~g", "tickmode": "auto"}
+    figure.update_yaxes(title="loss", rangemode="tozero", secondary_y=False, **upper)
+    figure.update_yaxes(title=score, **ticks, showgrid=False, secondary_y=True, **upper)
+    figure.update_yaxes(title="learning rate", rangemode="tozero", nticks=4, **lower)
     figure.update_xaxes(range=[0, epochs * 1.02], tick0=0, dtick=math.ceil(epochs / 15))
-    figure.update_xaxes(title="epoch", row=2, col=1)
+    figure.update_xaxes(title="epoch", **lower)
     return styled(figure, height=520)
 
 
@@ -114,26 +97,23 @@ def confusion_figure(predictions: Predictions, class_names: Sequence[str]) -> go
     shares = counts / np.maximum(totals[:, None], 1)
     names = [html.escape(class_names[index]) for index in shown]
     room = classes <= MAX_LABELS
-    figure = go.Figure(
-        go.Heatmap(
-            # The square root makes rare mistakes visible beside frequent correct predictions.
-            z=np.sqrt(shares),
-            x=names,
-            y=names,
-            customdata=np.dstack([counts, shares]),
-            text=np.where(counts > 0, counts.astype(str), "") if room else None,
-            texttemplate="%{text}" if room else None,
-            textfont={"size": 12},
-            colorscale=[[0, "#ffffff"], [0.15, "#e3ecfb"], [0.5, "#84a9ec"], [1, "#1d4ba8"]],
-            zmin=0,
-            zmax=1,
-            showscale=False,
-            xgap=2,
-            ygap=2,
-            hovertemplate="%{y} taken for %{x}: %{customdata[0]:d} (%{customdata[1]:.1%})"
-            "<extra></extra>",
-        )
+    texts = np.where(counts > 0, counts.astype(str), "")
+    look = {"zmin": 0, "zmax": 1, "showscale": False, "xgap": 2, "ygap": 2}
+    hover = "%{y} taken for %{x}: %{customdata[0]:d} (%{customdata[1]:.1%})<extra></extra>"
+    heatmap = go.Heatmap(
+        # The square root makes rare mistakes visible beside frequent correct predictions.
+        z=np.sqrt(shares),
+        x=names,
+        y=names,
+        customdata=np.dstack([counts, shares]),
+        text=texts if room else None,
+        texttemplate="%{text}" if room else None,
+        textfont={"size": 12},
+        colorscale=[[0, "#ffffff"], [0.15, "#e3ecfb"], [0.5, "#84a9ec"], [1, "#1d4ba8"]],
+        hovertemplate=hover,
+        **look,
     )
+    figure = go.Figure(heatmap)
     figure.update_layout(margin={"l": 104, "r": 16, "t": 8, "b": 88})
     figure.update_yaxes(title="true", autorange="reversed", showgrid=False, type="category")
     angle = -35 if max(map(len, names)) > 3 else 0
@@ -145,20 +125,18 @@ def recall_figure(predictions: Predictions, class_names: Sequence[str]) -> go.Fi
     """Plot the recall of each class."""
     shown = _shown(predictions, len(class_names))
     shares = np.nan_to_num(predictions.recalls(len(class_names)))[shown]
-    figure = go.Figure(
-        go.Bar(
-            x=shares,
-            y=[html.escape(class_names[index]) for index in shown],
-            orientation="h",
-            marker={"color": "#84a9ec"},
-            text=[f"{share:.1%}" for share in shares],
-            textposition="auto",
-            textangle=0,
-            insidetextanchor="end",
-            insidetextfont={"color": INK},
-            hovertemplate="%{y}: %{x:.2%}<extra></extra>",
-        )
+    texts = {"textposition": "auto", "textangle": 0, "insidetextanchor": "end"}
+    bars = go.Bar(
+        x=shares,
+        y=[html.escape(class_names[index]) for index in shown],
+        orientation="h",
+        marker={"color": "#84a9ec"},
+        text=[f"{share:.1%}" for share in shares],
+        insidetextfont={"color": INK},
+        hovertemplate="%{y}: %{x:.2%}<extra></extra>",
+        **texts,
     )
+    figure = go.Figure(bars)
     figure.update_layout(margin={"l": 96, "r": 16, "t": 8, "b": 88}, bargap=0.25)
     figure.update_yaxes(autorange="reversed", showgrid=False, type="category")
     figure.update_xaxes(title="recognised", range=[0, 1], tickformat=".0%")
@@ -179,14 +157,9 @@ def _height(classes: int) -> int:
 
 def styled(figure: go.Figure, height: int) -> go.Figure:
     """Apply the fonts, colors and grid of all figures."""
-    figure.update_layout(
-        template="plotly_white",
-        height=height,
-        font={"family": FONT, "size": 13, "color": INK},
-        paper_bgcolor="rgba(0,0,0,0)",
-        plot_bgcolor="rgba(0,0,0,0)",
-        hoverlabel={"font": {"family": FONT, "size": 13}},
-    )
+    font, clear = {"family": FONT, "size": 13}, "rgba(0,0,0,0)"
+    figure.update_layout(template="plotly_white", height=height, font={**font, "color": INK})
+    figure.update_layout(paper_bgcolor=clear, plot_bgcolor=clear, hoverlabel={"font": font})
     axis = {"gridcolor": GRID, "linecolor": GRID, "zeroline": False}
     figure.update_xaxes(**axis, title_font={"size": 13, "color": FAINT})
     figure.update_yaxes(**axis, title_font={"size": 13, "color": FAINT})

@@ -55,15 +55,7 @@ td + td { text-align: right; padding-left: 12px; font-variant-numeric: tabular-n
 
 
 def document(title: str, subtitle: str, body: str) -> str:
-    """Return a complete HTML page, plotly included.
-
-    Parameters
-    ----------
-    title, subtitle
-        Plain text, which is escaped.
-    body
-        HTML.
-    """
+    """Return a complete HTML page, plotly included; title and subtitle are plain text."""
     # Imported here because plotly takes a second to import.
     from plotly.offline import get_plotlyjs
 
@@ -87,11 +79,8 @@ def section(title: str, body: str, note: str = "") -> str:
 
 def plot(figure: Any) -> str:
     """Return a plotly figure as HTML; :func:`document` includes the library."""
-    return figure.to_html(
-        full_html=False,
-        include_plotlyjs=False,
-        config={"displaylogo": False, "responsive": True, "displayModeBar": False},
-    )
+    config = {"displaylogo": False, "responsive": True, "displayModeBar": False}
+    return figure.to_html(full_html=False, include_plotlyjs=False, config=config)
 
 
 def tiles(values: Iterable[tuple[str, str]]) -> str:
@@ -119,25 +108,13 @@ def table(title: str, values: Mapping[str, Any]) -> str:
 
 @dataclass(frozen=True)
 class ClassifiedImage:
-    """An image of a gallery.
+    """An image of a gallery, with the names of its true and its predicted class."""
 
-    Parameters
-    ----------
-    index
-        Index in the data set.
-    pixels
-        uint8 (H, W, C) with one or three channels.
-    label, prediction
-        Names of the true and the predicted class.
-    probability
-        Probability of the predicted class, 0 to 1.
-    """
-
-    index: int
-    pixels: np.ndarray
+    index: int  # in the data set
+    pixels: np.ndarray  # uint8 (H, W, C) with one or three channels
     label: str
     prediction: str
-    probability: float
+    probability: float  # of the predicted class, 0 to 1
 
 
 def gallery(images: Iterable[ClassifiedImage]) -> str:

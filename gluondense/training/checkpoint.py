@@ -64,16 +64,11 @@ class Checkpoint:
     def network(self, ctx: Any = None) -> gluon.HybridBlock:
         """Build the network and load its weights: the moving average if the run kept one.
 
-        Parameters
-        ----------
-        ctx
-            A device or a list of devices; default: the CPU.
+        ``ctx`` is a device or a list of devices; default: the CPU.
         """
         net = build_model(self.model_name, **self.spec)
-        average = self.folder / AVERAGE
-        net.load_parameters(
-            str(average if average.is_file() else self.folder / PARAMS), ctx=ctx or mx.cpu()
-        )
+        weights = AVERAGE if (self.folder / AVERAGE).is_file() else PARAMS
+        net.load_parameters(str(self.folder / weights), ctx=ctx or mx.cpu())
         return net
 
     def load_parameters(self, net: gluon.HybridBlock, ctx: Any = None) -> None:
@@ -153,13 +148,7 @@ def load_newest(last: Path) -> Checkpoint:
 
 
 def check_same_model(saved: Checkpoint, net: gluon.HybridBlock) -> None:
-    """Check that a checkpoint belongs to this network.
-
-    Raises
-    ------
-    ValueError
-        If it belongs to another one; the message names the first field that differs.
-    """
+    """Raise a ValueError that names the first field that differs, unless the models are equal."""
     spec = {key: tuples(value) for key, value in asdict(net.spec).items()}
     mine = {"model": net.model_name, **spec}
     theirs = {"model": saved.model_name, **saved.spec}
@@ -196,23 +185,18 @@ def save(
 
     Parameters
     ----------
-    folder
-        Path of the checkpoint.
-    net, trainer
-        Network and trainer to save.
-    facts
-        The fields of :class:`Checkpoint` that the network doesn't define itself.
-    average
-        Moving average of the weights, if the run keeps one.
+    folder, net, trainer
+        Path of the checkpoint; network and trainer to save.
+    facts, average
+        The fields of :class:`Checkpoint` that the network doesn't define itself, and the moving
+        average of the weights, if the run keeps one.
     keep
         Number of checkpoints to keep; earlier ones become ``step-...`` beside the folder.
 
     Raises
     ------
-    FloatingPointError
-        If a parameter is not finite; the earlier checkpoint stays.
-    OSError
-        If the checkpoint can't be written; the earlier one stays.
+    FloatingPointError, OSError
+        If a parameter is not finite, or the checkpoint can't be written; the earlier one stays.
     """
     folder = Path(folder)
     _check_finite(net)

@@ -44,17 +44,7 @@ class _Run:
 
 
 def write_report(path: Union[str, os.PathLike]) -> Path:
-    """Write ``report.html`` into a run's folder, from the folder's files only.
-
-    Parameters
-    ----------
-    path
-        The run's folder.
-
-    Returns
-    -------
-    Path
-        The report.
+    """Write ``report.html`` into a run's folder, from the folder's files only; return its path.
 
     Raises
     ------
@@ -98,9 +88,8 @@ def _history(run: _Run) -> str:
     from ..reports.figures import history_figure
 
     def curves(name: str) -> dict[str, list[float]]:
-        return {
-            title: [row[metric.column] for row in run.rows] for title, metric in _metrics(run, name)
-        }
+        metrics = _metrics(run, name)
+        return {title: [row[metric.column] for row in run.rows] for title, metric in metrics}
 
     best = run.task.best
     figure = history_figure(

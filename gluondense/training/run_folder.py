@@ -19,13 +19,7 @@ CONTENTS = ("config.json", "log.csv", "checkpoints", "answers.npz", "report.html
 
 
 class RunFolder:
-    """A folder that holds one training run.
-
-    Parameters
-    ----------
-    path
-        The folder; :meth:`start` creates it.
-    """
+    """A folder that holds one training run; :meth:`start` creates it."""
 
     def __init__(self, path: Union[str, os.PathLike]) -> None:
         self.path = Path(path)
@@ -35,13 +29,7 @@ class RunFolder:
         self.events = self.path / "events"
 
     def check_free(self) -> None:
-        """Check that the folder holds no run yet.
-
-        Raises
-        ------
-        FileExistsError
-            If it holds one.
-        """
+        """Raise a FileExistsError if the folder already holds a run."""
         taken = [name for name in CONTENTS if (self.path / name).exists()]
         if taken:
             raise FileExistsError(
@@ -50,15 +38,7 @@ class RunFolder:
             )
 
     def check_continues(self, config: TrainConfig) -> None:
-        """Check that the folder's run has the same model and data set.
-
-        Raises
-        ------
-        FileNotFoundError
-            If the folder holds no run.
-        ValueError
-            If the model or the data set differs.
-        """
+        """Raise a ValueError unless the folder's run has the same model, data set and task."""
         mine, wanted = self.config().flat(), config.flat()
         for name in ("model", "model_args", "dataset", "task"):
             before, now = mine[name], wanted[name]
@@ -69,13 +49,7 @@ class RunFolder:
                 )
 
     def start(self, config: TrainConfig) -> None:
-        """Create the folder and write the configuration.
-
-        Raises
-        ------
-        OSError
-            If the folder can't be written.
-        """
+        """Create the folder and write the configuration."""
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             text = json.dumps(config.to_dict(), indent=2) + "\n"

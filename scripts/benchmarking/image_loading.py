@@ -12,18 +12,23 @@ import contextlib
 import io
 import time
 from collections.abc import Callable, Generator
+from importlib.util import find_spec
 from statistics import median
 
 import cv2
 import mxnet as mx
 import numpy as np
 from PIL import Image
+from tabulate import tabulate
 
 from gluondense.data.files.sources import RecordSource
 from gluondense.data.loaders.stream import StreamLoader
+from gluondense.data.preprocessing import IMAGENET
 from gluondense.data.transforms.image import EvalTransform, TrainTransform, Transform
 
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+from .workers.torch_peer import import_torchvision
+
+MEAN, STD = IMAGENET.mean, IMAGENET.std
 SIZE = (224, 224)
 _WARM_UP, _TIMED = 4, 8  # batches of a round, before and during its timing
 PLAIN = ("random_resized_crop", "flip")
@@ -49,26 +54,14 @@ def _ours(path: str, batch: int, transform: Transform) -> Generator[None, None, 
 
 
 def _record_iter(path: str, batch: int) -> Generator[None, None, None]:
+    files = {"path_imgrec": path, "path_imgidx": path[:-4] + ".idx"}
+    options = {"shuffle": True, "preprocess_threads": 1, "verbose": False}
+    crop = {"random_resized_crop": True, "min_random_area": 0.08, "max_random_area": 1.0}
+    crop.update(min_aspect_ratio=3 / 4, max_aspect_ratio=4 / 3, rand_mirror=True)
+    means = {"mean_r": 123.68, "mean_g": 116.779, "mean_b": 103.939}
+    stds = {"std_r": 58.393, "std_g": 57.12, "std_b": 57.375}
     batches = mx.io.ImageRecordIter(
-        path_imgrec=path,
-        path_imgidx=path[:-4] + ".idx",
-        data_shape=(3, *SIZE),
-        batch_size=batch,
-        shuffle=True,
-        preprocess_threads=1,
-        rand_mirror=True,
-        random_resized_crop=True,
-        min_random_area=0.08,
-        max_random_area=1.0,
-        min_aspect_ratio=3 / 4,
-        max_aspect_ratio=4 / 3,
-        mean_r=123.68,
-        mean_g=116.779,
-        mean_b=103.939,
-        std_r=58.393,
-        std_g=57.12,
-        std_b=57.375,
-        verbose=False,
+        data_shape=(3, *SIZE), batch_size=batch, **files, **options, **crop, **means, **stds
     )
     while True:
         for item in batches:
@@ -80,22 +73,11 @@ def _record_iter(path: str, batch: int) -> Generator[None, None, None]:
 def _torchvision(path: str, batch: int) -> Generator[None, None, None]:
     import torch
 
-    # torchvision's CUDA wheels expect these operators, which PyTorch for CPUs lacks.
-    library = torch.library.Library("torchvision", "DEF")
-    for name in ("nms", "qnms"):
-        with contextlib.suppress(RuntimeError):
-            library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-    from torchvision import transforms
-
+    transforms = import_torchvision().transforms
     torch.set_num_threads(1)
-    transform = transforms.Compose(
-        [
-            transforms.RandomResizedCrop(SIZE[0]),
-            transforms.RandomHorizontalFlip(),
-            transforms.ToTensor(),
-            transforms.Normalize(MEAN, STD),
-        ]
-    )
+    geometric = [transforms.RandomResizedCrop(SIZE[0]), transforms.RandomHorizontalFlip()]
+    normalize = transforms.Normalize(MEAN, STD)
+    transform = transforms.Compose([*geometric, transforms.ToTensor(), normalize])
     source, rng = RecordSource(path), np.random.default_rng(0)
     while True:
         order = rng.permutation(len(source))
@@ -108,9 +90,7 @@ def _torchvision(path: str, batch: int) -> Generator[None, None, None]:
             yield
 
 
-def measure(
-    path: str, batch: int = 50, rounds: int = 5, torchvision: bool = True
-) -> dict[str, tuple[float, float, float]]:
+def measure(path: str, batch: int = 50, rounds: int = 5) -> dict[str, tuple[float, float, float]]:
     """Return images per second of each loader: median, minimum and maximum of the rounds.
 
     Parameters
@@ -119,8 +99,6 @@ def measure(
         RecordIO file of at least ``batch`` images, with its index beside it.
     batch, rounds
         Images per batch, and rounds of each loader.
-    torchvision
-        Whether to measure torchvision.
     """
     cv2.setNumThreads(1)
     makers: dict[str, Callable[[], Generator[None, None, None]]] = {
@@ -128,7 +106,7 @@ def measure(
         for name, transform in OURS.items()
     }
     makers["MXNet's ImageRecordIter"] = lambda: _record_iter(path, batch)
-    if torchvision:
+    if find_spec("torchvision"):
         makers["torchvision with Pillow"] = lambda: _torchvision(path, batch)
     times: dict[str, list[float]] = {name: [] for name in makers}
     for _ in range(rounds):
@@ -141,3 +119,10 @@ def measure(
                     next(batches)
                 times[name].append(_TIMED * batch / (time.process_time() - began))
     return {name: (median(rates), min(rates), max(rates)) for name, rates in times.items()}
+
+
+def table(rates: dict[str, tuple[float, float, float]]) -> str:
+    """Return a Markdown table of the results of :func:`measure`."""
+    rows = [(name, *figures) for name, figures in rates.items()]
+    heads = ("images a second on one core", "median", "minimum", "maximum")
+    return tabulate(rows, heads, tablefmt="github", floatfmt=".0f")

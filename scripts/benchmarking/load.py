@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import http.client
-import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from .servers import TIMEOUT_SECONDS, read_response
+from .servers import connect, read_response
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass
 class Load:
     """The measurements of the clients.
 
@@ -22,15 +21,23 @@ class Load:
     ----------
     seconds
         Duration.
-    latencies
-        Seconds of each successful request.
-    failures
-        Descriptions of the failed requests.
+    latencies, failures
+        Seconds of each successful request, and descriptions of the failed ones.
     """
 
-    seconds: float
-    latencies: tuple[float, ...]
-    failures: tuple[str, ...]
+    seconds: float = 0.0
+    latencies: list[float] = dataclasses.field(default_factory=list)
+    failures: list[str] = dataclasses.field(default_factory=list)
+
+    @classmethod
+    def total(cls, loads: Iterable[Load]) -> Load:
+        """Join the measurements of several periods."""
+        total = cls()
+        for load in loads:
+            total.seconds += load.seconds
+            total.latencies += load.latencies
+            total.failures += load.failures
+        return total
 
     @property
     def rate(self) -> float:
@@ -53,37 +60,28 @@ def put_under_load(
         Target of the ``POST`` requests.
     images
         Encoded images; each client starts at another one.
-    clients
-        Number of concurrent clients, with one connection each.
-    seconds
-        Duration.
+    clients, seconds
+        Number of concurrent clients, with one connection each, and duration.
     """
-    latencies: list[float] = []
-    failures: list[str] = []
-    start = time.perf_counter()
+    load, start = Load(), time.perf_counter()
 
-    def work(first: int) -> None:
-        with contextlib.closing(
-            http.client.HTTPConnection(address, timeout=TIMEOUT_SECONDS)
-        ) as connection:
-            index = first
+    def work(index: int) -> None:
+        with connect(address) as connection:
             while (begin := time.perf_counter()) - start < seconds:
                 try:
                     connection.request("POST", path, images[index % len(images)])
                     response = read_response(connection)
                 except (OSError, http.client.HTTPException) as error:
-                    failures.append(repr(error))
+                    load.failures.append(repr(error))
                     connection.close()
                 else:
                     if response.status == 200:
-                        latencies.append(time.perf_counter() - begin)
+                        load.latencies.append(time.perf_counter() - begin)
                     else:
-                        failures.append(f"{response.status} {response.body[:200]!r}")
+                        load.failures.append(f"{response.status} {response.body[:200]!r}")
                 index += 1
 
-    threads = [threading.Thread(target=work, args=(number,)) for number in range(clients)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return Load(time.perf_counter() - start, tuple(latencies), tuple(failures))
+    with ThreadPoolExecutor(clients) as pool:
+        list(pool.map(work, range(clients)))
+    load.seconds = time.perf_counter() - start
+    return load

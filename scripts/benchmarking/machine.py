@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import datetime
 import os
 import platform
 import re
@@ -19,25 +21,24 @@ FLAGS = re.compile(
 )
 
 
+def header(threads: int) -> dict[str, Any]:
+    """Return the first entries of a benchmark's JSON file, with no rows yet."""
+    date = datetime.date.today().isoformat()
+    about = {"date": date, "versions": versions(), "machine": machine(), "threads": threads}
+    return {**about, "rows": [], "missing": []}
+
+
 def versions() -> dict[str, str]:
     """Return the versions of gluondense, Python and the installed packages."""
     found = {"gluondense": __version__, "Python": platform.python_version()}
     for package in PACKAGES:
-        try:
+        with contextlib.suppress(metadata.PackageNotFoundError):
             found[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            continue
     return found
 
 
 def machine(root: Path = Path("/")) -> dict[str, Any]:
-    """Return the CPU's name, usable cores, caches, instruction sets, memory and system.
-
-    Parameters
-    ----------
-    root
-        Parent of ``proc`` and ``sys``; tests use another folder.
-    """
+    """Return the CPU's name, cores, caches, instruction sets, memory and system, as in ``root``."""
     cpu = _read(root / "proc/cpuinfo")
     memory = re.search(r"MemTotal:\s+(\d+) kB", _read(root / "proc/meminfo"))
     words = (_field(cpu, "flags") or _field(cpu, "Features")).split()

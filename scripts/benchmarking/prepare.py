@@ -15,23 +15,25 @@ import numpy as np
 from mxnet.gluon.model_zoo import vision
 
 from gluondense.data.files.image import read_image
+from gluondense.data.preprocessing import IMAGENET
 from gluondense.data.transforms.batch import normalize
 from gluondense.deploy import ExportedFiles, export
 from gluondense.deploy.artifact_files import files_of
 from gluondense.deploy.onnx.convert import to_onnx
 from gluondense.deploy.targets import TARGETS
+from gluondense.errors import check_known
 from gluondense.graph.ir import Graph
 from gluondense.graph.trace import trace
 from gluondense.models import Network, build_model
 from gluondense.weights import save_weights
 
 from . import quantize_peers
-from .interleaved import Log
+from .process import log
 from .workers.backends import INT8_ONNX, INT8_OPENVINO, ONNX, PEERS, Backend, exported
 from .workers.torch_peer import build
 
 CALIBRATION_IMAGES = 32
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+SUFFIXES = (".jpeg", ".jpg", ".png")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,14 +42,10 @@ class PreparedModel:
 
     Parameters
     ----------
-    folder
-        The folder with its files.
-    net
-        The network in MXNet.
-    names
-        Names of the backends that can run it.
-    reasons
-        Reasons why other backends can't, by name.
+    folder, net
+        The folder with its files, and the network in MXNet.
+    names, reasons
+        Names of the backends that can run it, and reasons why others can't, by name.
     """
 
     folder: Path
@@ -55,13 +53,17 @@ class PreparedModel:
     names: list[str]
     reasons: dict[str, str]
 
+    def images(self, size: int) -> np.ndarray:
+        """Load the images (N, C, H, W) of a size."""
+        return np.load(self.folder / f"images-{size}.npy")
+
     def logits(self, size: int) -> np.ndarray:
         """Return the network's logits of the first image of a size."""
-        return self.net(mx.nd.array(images(self.folder, size)[:1])).asnumpy()[0]
+        return self.net(mx.nd.array(self.images(size)[:1])).asnumpy()[0]
 
     def remove_stale_files(self, size: int) -> None:
         """Remove the backends' files if they were made from other weights or images."""
-        digest = hashlib.sha256(images(self.folder, size).tobytes())
+        digest = hashlib.sha256(self.images(size).tobytes())
         for name, parameter in sorted(self.net.collect_params().items()):
             digest.update(name.encode() + parameter.data().asnumpy().tobytes())
         mark = self.folder / "contents.sha256"
@@ -83,24 +85,19 @@ def prepare(
     sizes: Sequence[int],
     names: Sequence[str] = (),
     image_folder: Path | None = None,
-    log: Log = lambda line: None,
 ) -> PreparedModel:
     """Write a network with random weights for backends.
 
     Parameters
     ----------
-    model
-        Registry name.
-    folder
-        An existing folder for the files.
+    model, folder
+        Registry name, and an existing folder for the files.
     sizes
         Heights and widths of the images; int8 is calibrated with the first.
     names
         Names of the backends; default: all.
     image_folder
         Folder of images to predict and calibrate with; default: random numbers.
-    log
-        Receives progress messages.
 
     Raises
     ------
@@ -108,9 +105,8 @@ def prepare(
         If a name is unknown, or the images are too small for the model.
     """
     known = backends()
-    unknown = [name for name in names if name not in known]
-    if unknown:
-        raise ValueError(f"unknown {', '.join(unknown)}: choose of {', '.join(known)}.")
+    for name in names:
+        check_known("backend", name, known)
     net = build_model(model)
     _randomize(net)
     (folder / "network.json").write_text(json.dumps({"model": model}))
@@ -121,44 +117,36 @@ def prepare(
     prepared.remove_stale_files(sizes[0])
     for name in names or known:
         try:
-            _write(prepared, name, known[name], sizes[0], log)
+            _write(prepared, name, known[name], sizes[0])
             prepared.names.append(name)
         except Exception as error:  # one backend's failure must not stop the others
-            prepared.reasons[name] = one_line(error)
-            log(f"no {name}: {prepared.reasons[name]}")
+            reason = str(error).strip().partition("\n")[0] or type(error).__name__
+            prepared.reasons[name] = reason
+            log(f"{model}: no {name}: {reason}")
     return prepared
 
 
-def images(folder: Path, size: int) -> np.ndarray:
-    """Load the images of a size."""
-    return np.load(folder / f"images-{size}.npy")
+def check_installed(modules: Sequence[str]) -> None:
+    """Raise a RuntimeError that names the first module that is not installed."""
+    for module in modules:
+        if importlib.util.find_spec(module) is None:
+            raise RuntimeError(f"{module} is not installed")
 
 
-def one_line(error: BaseException) -> str:
-    """Return the first line of an error's message."""
-    return next(iter(str(error).strip().splitlines()), "") or type(error).__name__
-
-
-def _write(prepared: PreparedModel, name: str, row: Backend, size: int, log: Log) -> None:
-    for module in (*row.needs, *row.prepares):
-        if not importlib.util.find_spec(module):
-            raise ModuleNotFoundError(f"{module} is not installed")
+def _write(prepared: PreparedModel, name: str, row: Backend, size: int) -> None:
+    check_installed((*row.needs, *row.prepares))
     if (prepared.folder / row.source).exists() and not row.ours:
         return  # kept from an earlier run; this project's exports may have changed since
-    begin = time.perf_counter()
-    log(f"preparing {name}")
+    begin, model = time.perf_counter(), prepared.net.model_name
+    log(f"{model}: preparing {name}")
     if row.ours:
-        _export(prepared, name, size)
+        data = prepared.images(size)
+        calibration = data if TARGETS[name].needs_calibration else None
+        shape = (1, *data.shape[1:])
+        export(prepared.net, prepared.folder / name, shape, name, calibration=calibration)
     else:
         WRITERS[row.source](prepared, size)
-    log(f"prepared {name} in {time.perf_counter() - begin:.1f} s")
-
-
-def _export(prepared: PreparedModel, target: str, size: int) -> None:
-    data = images(prepared.folder, size)
-    calibration = data if TARGETS[target].needs_calibration else None
-    shape = (1, *data.shape[1:])
-    export(prepared.net, prepared.folder / target, shape, target, calibration=calibration)
+    log(f"{model}: prepared {name} in {time.perf_counter() - begin:.1f} s")
 
 
 def _randomize(net: Network) -> None:
@@ -183,11 +171,8 @@ def _images(net: Network, size: int, folder: Path | None) -> np.ndarray:
     chosen = np.linspace(0, len(files) - 1, CALIBRATION_IMAGES).astype(int)
     pixels = np.stack([read_image(files[index], channels, (size, size)) for index in chosen])
     grey = (0.5,) * channels
-    mean, std = (IMAGENET_MEAN, IMAGENET_STD) if channels == 3 else (grey, grey)
+    mean, std = (IMAGENET.mean, IMAGENET.std) if channels == 3 else (grey, grey)
     return normalize(pixels, mean, std)
-
-
-SUFFIXES = (".jpeg", ".jpg", ".png")
 
 
 def _zoo(prepared: PreparedModel, size: int) -> None:
@@ -210,8 +195,8 @@ def _onnx(prepared: PreparedModel, size: int) -> None:
     import onnx
 
     net = prepared.net
-    values = {name: value.data().asnumpy() for name, value in net.collect_params().items()}
     shape = ("N", net.spec.in_channels, "H", "W")
+    values = {name: value.data().asnumpy() for name, value in net.collect_params().items()}
     onnx.save(to_onnx(Graph(trace(net), values), shape), str(prepared.folder / ONNX))
 
 
@@ -219,7 +204,7 @@ def _quantized(write: Callable[[Path, np.ndarray], None]) -> Callable[[PreparedM
     def run(prepared: PreparedModel, size: int) -> None:
         if not (prepared.folder / ONNX).exists():
             _onnx(prepared, size)
-        write(prepared.folder, images(prepared.folder, size))
+        write(prepared.folder, prepared.images(size))
 
     return run
 

@@ -21,6 +21,14 @@ EXIT_SECONDS = 5
 ERROR = re.compile(r"[\w.]*(Error|Exception|Exit)\b")  # the last line of a traceback
 
 
+_BEGIN = time.monotonic()
+
+
+def log(line: str) -> None:
+    """Print a progress message with the elapsed time on standard error."""
+    print(f"[{time.monotonic() - _BEGIN:5.0f} s] {line}", file=sys.stderr, flush=True)
+
+
 def environment(threads: int) -> dict[str, str]:
     """Return the environment variables of a process that computes with ``threads`` threads."""
     return {
@@ -36,35 +44,30 @@ class Worker:
 
     Parameters
     ----------
-    folder, name, threads, shape
-        Prepared files, name of the backend, its threads, and shape (N, C, H, W) of the images.
-    cpu
-        The CPU to run on; default: any.
+    folder, name, threads
+        Prepared files, name of the backend and its threads.
+    case
+        Further arguments of the program: for inference the shape N, C, H, W of the images and
+        optionally the CPU to run on; for training the network's name, batch and image size.
+    program
+        The program to run; default: the inference worker.
     """
 
     def __init__(
-        self, folder: Path, name: str, threads: int, shape: Sequence[int], cpu: int | None = None
+        self,
+        folder: Path,
+        name: str,
+        threads: int,
+        case: Sequence[str | int],
+        program: Path | None = None,
     ) -> None:
-        sizes = ",".join(map(str, shape))
-        arguments = [str(folder), name, str(threads), sizes, "" if cpu is None else str(cpu)]
-        self._run([str(WORKER), *arguments], name, folder, threads)
-
-    @classmethod
-    def training(cls, folder: Path, name: str, threads: int, case: Sequence[Any]) -> Worker:
-        """Start a training backend on a case: network name, batch size and image size."""
-        worker = cls.__new__(cls)
-        arguments = [str(TRAINING_WORKER), name, *map(str, case), str(threads)]
-        worker._run(arguments, name, folder, threads)
-        return worker
-
-    def _run(self, arguments: Sequence[str], name: str, folder: Path, threads: int) -> None:
         self.name = name
         self.startup: dict[str, Any] = {}
         # A pipe could fill up with the output of libraries, and block the process.
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115  # close() closes it
         start = str(time.clock_gettime(time.CLOCK_MONOTONIC))
         self.process = subprocess.Popen(
-            [sys.executable, *arguments],
+            [sys.executable, *map(str, (program or WORKER, folder, name, threads, *case))],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._stderr,
@@ -79,12 +82,12 @@ class Worker:
         )
 
     def first(self) -> dict[str, Any]:
-        """Wait for the first prediction and return the worker's first line."""
+        """Wait for the first prediction or the first steps; return the worker's first line."""
         self.startup = self.answer()
         return self.startup
 
     def predict(self, count: int) -> list[float]:
-        """Return the seconds of each of ``count`` predictions."""
+        """Return the seconds of each of ``count`` predictions or steps."""
         self.ask(count)
         return self.answer()["times"]
 

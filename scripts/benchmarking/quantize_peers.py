@@ -28,17 +28,11 @@ def onnxruntime(folder: Path, images: np.ndarray) -> None:
             return None if image is None else {"data": image}
 
     preprocessed, target = str(folder / "net-ready.onnx"), str(folder / INT8_ONNX)
+    types = {"activation_type": QuantType.QUInt8, "weight_type": QuantType.QInt8}
+    options = {"quant_format": QuantFormat.QDQ, "per_channel": True, **types}
     with _quiet():
         quant_pre_process(str(folder / ONNX), preprocessed)
-        quantize(
-            preprocessed,
-            target,
-            Reader(),
-            quant_format=QuantFormat.QDQ,
-            per_channel=True,
-            activation_type=QuantType.QUInt8,
-            weight_type=QuantType.QInt8,
-        )
+        quantize(preprocessed, target, Reader(), **options)
 
 
 def openvino(folder: Path, images: np.ndarray) -> None:

@@ -8,22 +8,19 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from .interleaved import Log
-from .process import environment
+from gluondense.analysis.costs import summary
+from gluondense.graph.inference_passes import PASSES
+from gluondense.graph.ir import Graph
+from gluondense.graph.trace import trace
 
-PRECISIONS = ("fp32", "int8")
+from .process import environment, log
+
+PRECISIONS = {"fp32": 4, "int8": 1}  # bytes of an element
 WORKER = Path(__file__).parent / "workers" / "peaks.py"
 
 
-def peaks(threads: int, log: Log) -> dict[str, Any]:
+def peaks(threads: int) -> dict[str, Any]:
     """Measure this CPU in a separate process.
-
-    Parameters
-    ----------
-    threads
-        Threads to compute and copy with.
-    log
-        Receives progress messages.
 
     Returns
     -------
@@ -48,23 +45,11 @@ def peaks(threads: int, log: Log) -> dict[str, Any]:
 def costs(net: Any, size: int) -> dict[str, float]:
     """Return the costs of one image after the inference passes, which remove operators.
 
-    Parameters
-    ----------
-    net
-        A network.
-    size
-        Height and width of the image.
-
     Returns
     -------
     dict
         ``macs``; the ``elements`` that convolutions read and write; the number of ``weights``.
     """
-    from gluondense.analysis.costs import summary
-    from gluondense.graph.inference_passes import PASSES
-    from gluondense.graph.ir import Graph
-    from gluondense.graph.trace import trace
-
     values = {name: value.data().asnumpy() for name, value in net.collect_params().items()}
     graph = Graph(trace(net), values)
     for change in PASSES.values():
@@ -81,16 +66,14 @@ def roofline_ms(
 
     Parameters
     ----------
-    cost
-        Result of :func:`costs`.
-    peak
-        Result of :func:`peaks`.
+    cost, peak
+        Results of :func:`costs` and :func:`peaks`.
     precision
         ``"fp32"`` or ``"int8"``.
     batch
         Images per prediction, which share the weights.
     """
-    size = {"fp32": 4, "int8": 1}[precision]
     elements = cost["elements"] + cost["weights"] / batch
     fastest = max(peak[precision].values())
-    return cost["macs"] / fastest / 1e6, size * elements / peak["copy"] / 1e6
+    moved = PRECISIONS[precision] * elements
+    return cost["macs"] / fastest / 1e6, moved / peak["copy"] / 1e6

@@ -44,11 +44,14 @@ def send(
     headers: Mapping[str, str] | None = None,
 ) -> Response:
     """Send one request to ``host:port``."""
-    with contextlib.closing(
-        http.client.HTTPConnection(address, timeout=TIMEOUT_SECONDS)
-    ) as connection:
+    with connect(address) as connection:
         connection.request(method, path, body, dict(headers or {}))
         return read_response(connection)
+
+
+def connect(address: str) -> contextlib.closing[http.client.HTTPConnection]:
+    """Return a connection to ``host:port`` for a ``with`` statement."""
+    return contextlib.closing(http.client.HTTPConnection(address, timeout=TIMEOUT_SECONDS))
 
 
 def read_response(connection: http.client.HTTPConnection) -> Response:
@@ -65,10 +68,8 @@ class ModelServer:
     ----------
     inference, management
         Addresses, ``host:port``.
-    group
-        Process group of the server and its workers.
-    log
-        File with their output.
+    group, log
+        Process group of the server and its workers, and the file with their output.
     """
 
     inference: str
@@ -76,19 +77,10 @@ class ModelServer:
     group: int
     log: Path
 
-    def register(
-        self, archive: str, batch_size: int = 1, max_batch_delay: int = 10, workers: int = 1
-    ) -> Response:
-        """Load an archive of the store and wait until its workers have started."""
-        query = urllib.parse.urlencode(
-            {
-                "url": archive,
-                "batch_size": batch_size,
-                "max_batch_delay": max_batch_delay,
-                "initial_workers": workers,
-                "synchronous": "true",
-            }
-        )
+    def register(self, archive: str, batch_size: int = 1, max_batch_delay: int = 10) -> Response:
+        """Load an archive of the store and wait until its worker has started."""
+        options = {"url": archive, "batch_size": batch_size, "max_batch_delay": max_batch_delay}
+        query = urllib.parse.urlencode({**options, "initial_workers": 1, "synchronous": "true"})
         return send(self.management, "POST", f"/models?{query}")
 
     def predict(
@@ -99,53 +91,43 @@ class ModelServer:
 
 
 @contextlib.contextmanager
-def model_server(
-    store: str | os.PathLike[str], folder: str | os.PathLike[str]
-) -> Iterator[ModelServer]:
+def model_server(store: Path, folder: Path) -> Iterator[ModelServer]:
     """Run multi-model-server on 127.0.0.1; stop all its processes at the end.
 
     Parameters
     ----------
-    store
-        Folder of archives.
-    folder
-        Folder for its configuration, logs and temporary files.
+    store, folder
+        Folder of archives, and folder for its configuration, logs and temporary files.
 
     Raises
     ------
     RuntimeError
         If the server or Java is not installed, or the server does not start.
     """
-    folder = Path(folder).resolve()
     if shutil.which("java") is None and "JAVA_HOME" not in os.environ:
         raise RuntimeError("there is no Java: apt install default-jre-headless.")
-    ports = free_ports(2)
-    inference, management = (f"127.0.0.1:{port}" for port in ports)
-    config = folder / "config.properties"
+    inference, management = (f"127.0.0.1:{port}" for port in free_ports(2))
+    config = folder.resolve() / "config.properties"
     config.write_text(
         f"inference_address=http://{inference}\nmanagement_address=http://{management}\n"
         "vmargs=-Xmx512m\n"
     )
     command = [sys.executable, "-m", "mms.model_server", "--start", "--foreground"]
-    command += ["--mms-config", str(config), "--model-store", str(Path(store).resolve())]
+    command += ["--mms-config", str(config), "--model-store", str(store.resolve())]
     with _running(command, inference, folder) as (process, log):
         yield ModelServer(inference, management, process.pid, log)
 
 
 @contextlib.contextmanager
-def onnx_server(
-    prefix: str | os.PathLike[str], folder: str | os.PathLike[str], threads: int
-) -> Iterator[str]:
+def onnx_server(prefix: Path, folder: Path, threads: int) -> Iterator[str]:
     """Run ONNX Runtime in a plain HTTP server; stop it at the end.
 
     Parameters
     ----------
     prefix
         Prefix of an export with ``target="onnx"``.
-    folder
-        Folder for its log.
-    threads
-        Threads of a prediction.
+    folder, threads
+        Folder for its log, and threads of a prediction.
 
     Raises
     ------
@@ -154,9 +136,8 @@ def onnx_server(
     """
     (port,) = free_ports(1)
     address = f"127.0.0.1:{port}"
-    command = [sys.executable, str(ONNX_SERVER)]
-    command += [os.path.abspath(prefix), str(port), str(threads)]
-    with _running(command, address, Path(folder).resolve()):
+    command = [sys.executable, str(ONNX_SERVER), str(prefix.resolve()), str(port), str(threads)]
+    with _running(command, address, folder):
         yield address
 
 
@@ -165,14 +146,14 @@ def _running(
     command: Sequence[str], address: str, folder: Path
 ) -> Iterator[tuple[subprocess.Popen, Path]]:
     """Run a server in a new process group, from its first answer to the end of the block."""
+    folder = folder.resolve()
     names = ("TMPDIR", "TEMP", "LOG_LOCATION", "METRICS_LOCATION")
-    environment = {**os.environ, **dict.fromkeys(names, str(folder))}
     log = folder / "server.log"
     with open(log, "wb") as output:
         process = subprocess.Popen(
             command,
             cwd=folder,
-            env=environment,
+            env={**os.environ, **dict.fromkeys(names, str(folder))},
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,

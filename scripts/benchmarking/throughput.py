@@ -12,64 +12,64 @@ from typing import Any
 
 import numpy as np
 
-from .interleaved import ROUND_SECONDS, Log
-from .process import Worker
+from gluondense.errors import check
+
+from .interleaved import ROUND_SECONDS
+from .process import Worker, log
 
 
 def throughput(
-    folder: Path,
-    names: Sequence[str],
-    shape: Sequence[int],
-    counts: Sequence[int],
-    rounds: int = 5,
-    log: Log = lambda line: None,
+    folder: Path, names: Sequence[str], shape: Sequence[int], counts: Sequence[int], rounds: int = 5
 ) -> tuple[list[dict[str, Any]], dict[str, str]]:
     """Measure groups of processes, the backends in alternating rounds.
 
     Parameters
     ----------
     folder, names, shape
-        As for :func:`.interleaved.measure_interleaved`.
+        As for :class:`.interleaved.Case`.
     counts
         Numbers of processes.
     rounds
         Rounds of each backend with each number of processes.
-    log
-        Receives progress messages.
 
     Returns
     -------
     list of dict, dict
         Rows with ``name``, ``workers``, ``images_per_s`` and its ``quartiles``; and the reasons
         why other backends are missing, by name.
+
+    Raises
+    ------
+    ValueError
+        If there are fewer CPUs than processes.
     """
-    cpus = _cpus(max(counts))
+    usable = sorted(os.sched_getaffinity(0))
+    most = max(counts)
+    check("workers", most, f"at most {len(usable)}, the usable CPUs", most <= len(usable))
     reasons: dict[str, str] = {}
     speeds: dict[tuple[str, int], list[float]] = {}
     with contextlib.ExitStack() as stack:
         groups: dict[str, list[Worker]] = {}
         predictions: dict[str, int] = {}
         for name in names:
-            log(f"starting {len(cpus)} processes of {name}")
+            log(f"starting {most} processes of {name}")
+            groups[name] = []
             try:
-                groups[name] = []
-                for cpu in cpus:
-                    groups[name].append(Worker(folder, name, 1, shape, cpu))
+                for cpu in usable[:most]:
+                    groups[name].append(Worker(folder, name, 1, (*shape, cpu)))
                     stack.callback(groups[name][-1].close)
                     groups[name][-1].first()
                 seconds = min(groups[name][0].predict(3))
                 predictions[name] = max(2, round(2 * ROUND_SECONDS / seconds))
             except RuntimeError as error:
                 reasons[name] = str(error)
-        for _ in range(rounds):
-            for name, count in itertools.product(predictions, counts):
-                if name in reasons:
-                    continue
-                try:
+        for _, name, count in itertools.product(range(rounds), predictions, counts):
+            try:
+                if name not in reasons:
                     speed = _speed(groups[name][:count], predictions[name])
                     speeds.setdefault((name, count), []).append(speed * shape[0])
-                except RuntimeError as error:
-                    reasons[name] = str(error)
+            except RuntimeError as error:
+                reasons[name] = str(error)
     rows = [
         {
             "name": name,
@@ -93,17 +93,3 @@ def _speed(workers: list[Worker], count: int) -> float:
     for worker in workers:
         worker.answer()
     return len(workers) * count / (time.perf_counter() - begin)
-
-
-def _cpus(count: int) -> list[int]:
-    """Return ``count`` of the CPUs that this process may use.
-
-    Raises
-    ------
-    ValueError
-        If there are fewer.
-    """
-    cpus = sorted(os.sched_getaffinity(0))
-    if count > len(cpus):
-        raise ValueError(f"workers (={count}) must be at most {len(cpus)}, the usable CPUs.")
-    return cpus[:count]

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import datetime
-import importlib.util
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -13,10 +11,11 @@ from typing import Any
 import numpy as np
 
 from gluondense.analysis.costs import summary
+from gluondense.errors import check_known
 
-from .interleaved import Log
-from .machine import machine, versions
-from .process import Worker
+from .machine import header
+from .prepare import check_installed
+from .process import TRAINING_WORKER, Worker, log
 from .workers.training_backends import BACKENDS
 
 
@@ -27,7 +26,6 @@ def measure(
     threads: int = 2,
     rounds: int = 5,
     only: Sequence[str] = (),
-    log: Log = lambda line: None,
 ) -> Iterator[dict[str, Any]]:
     """Measure, and yield the JSON file's content after each network and batch size.
 
@@ -35,14 +33,10 @@ def measure(
     ----------
     models, batches, size
         Registry names, images per step, and height and width of the images.
-    threads
-        Threads of each backend.
-    rounds
-        Timed steps of each backend, interleaved.
+    threads, rounds
+        Threads, and timed and interleaved steps, of each backend.
     only
         Keys of ``BACKENDS``; default: all whose modules are installed.
-    log
-        Receives progress messages.
 
     Raises
     ------
@@ -52,61 +46,43 @@ def measure(
         If no backend can run.
     """
     for name in only:
-        if name not in BACKENDS:
-            raise ValueError(f"there is no backend {name!r}: known are {', '.join(BACKENDS)}.")
+        check_known("backend", name, BACKENDS)
     names = [name for name in BACKENDS if not only or name in only]
-    content: dict[str, Any] = {
-        "date": datetime.date.today().isoformat(),
-        "versions": versions(),
-        "machine": machine(),
-        "threads": threads,
-        "rows": [],
-        "missing": [],
-    }
+    content = header(threads)
     for model in models:
         for batch in batches:
-            content["rows"] += _measure_case(
-                content, names, (model, batch, size), threads, rounds, log
-            )
+            case = (model, batch, size)
+            found, missing = _measure_case(names, case, threads, rounds)
+            content["missing"] += [{**row, "model": model} for row in missing]
+            if not found:
+                raise RuntimeError(f"no backend can run {model}: {missing[0]['reason']}")
+            content["rows"] += _rows(found, case)
             yield content
 
 
 def _measure_case(
-    content: dict[str, Any],
-    names: Sequence[str],
-    case: tuple[str, int, int],
-    threads: int,
-    rounds: int,
-    log: Log,
-) -> list[dict[str, Any]]:
-    model, batch, _ = case
-    found: dict[str, dict[str, Any]] = {}
+    names: Sequence[str], case: tuple[str, int, int], threads: int, rounds: int
+) -> tuple[dict[str, dict[str, Any]], list[dict[str, str]]]:
+    """Return the memory and times of each backend, and the reasons why others have none."""
+    found, missing = {}, []
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        workers: dict[str, Worker] = {}
+        workers = {}
         for name in names:
+            log(f"{case[0]}, batch {case[1]}: starting {name}")
             try:
-                _check_installed(BACKENDS[name].needs)
-                log(f"{model}, batch {batch}: starting {name}")
-                worker = Worker.training(folder, name, threads, case)
+                check_installed(BACKENDS[name].needs)
+                worker = Worker(folder, name, threads, case, TRAINING_WORKER)
                 stack.callback(worker.close)
                 found[name] = {**worker.first(), "times": []}
                 workers[name] = worker
             except RuntimeError as error:
-                content["missing"].append({"name": name, "model": model, "reason": str(error)})
+                missing.append({"name": name, "reason": str(error)})
                 log(f"no {name}: {error}")
         for _ in range(rounds):
             for name, worker in workers.items():
                 found[name]["times"] += worker.predict(1)
-    if not workers:
-        raise RuntimeError(f"no backend can run {model}: {content['missing'][0]['reason']}")
-    return _rows(found, case)
-
-
-def _check_installed(needs: Sequence[str]) -> None:
-    for module in needs:
-        if importlib.util.find_spec(module) is None:
-            raise RuntimeError(f"{module} is not installed")
+    return found, missing
 
 
 def _rows(found: dict[str, dict[str, Any]], case: tuple[str, int, int]) -> list[dict[str, Any]]:

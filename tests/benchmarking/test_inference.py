@@ -10,7 +10,7 @@ import time
 import numpy as np
 import pytest
 from benchmarking import inference, process
-from benchmarking.interleaved import measure_interleaved
+from benchmarking.interleaved import Case, measure_interleaved
 from benchmarking.prepare import backends, prepare
 from benchmarking.throughput import throughput
 from benchmarking.workers.backends import PRECISIONS, exported
@@ -86,8 +86,8 @@ def read(path: str) -> bytes:
 
 def test_targets_are_measured_in_rounds(plain_mxnet, ready):
     expected = ready.logits(64)
-    shape = (2, 1, 64, 64)
-    measurements, reasons = measure_interleaved(ready.folder, ready.names, shape, 1, 2, expected)
+    case = Case(MODEL, ready.folder, ready.names, (2, 1, 64, 64), expected)
+    ((measurements, reasons),) = measure_interleaved([case], threads=1, rounds=2)
     assert [measurement.name for measurement in measurements] == OURS
     assert reasons == {}
     for measurement in measurements:
@@ -115,14 +115,13 @@ def test_all_targets_are_backends_with_their_precision():
     assert exported("native_int8").precision == "int8"
 
 
-def test_a_backend_that_cannot_run_the_network_has_a_reason(tmp_path):
-    logged = []
-    names = ["portable", "mxnet-zoo"]
-    ready = prepare(MODEL, tmp_path, [64], names, log=logged.append)
+def test_a_backend_that_cannot_run_the_network_has_a_reason(tmp_path, capsys):
+    ready = prepare(MODEL, tmp_path, [64], ["portable", "mxnet-zoo"])
     assert ready.names == ["portable"]
     assert ready.reasons == {"mxnet-zoo": "MXNet's zoo has no densenet_tutorial"}
-    assert "preparing portable" in logged
-    assert "no mxnet-zoo: MXNet's zoo has no densenet_tutorial" in logged
+    logged = capsys.readouterr().err
+    assert "densenet_tutorial: preparing portable" in logged
+    assert "densenet_tutorial: no mxnet-zoo: MXNet's zoo has no densenet_tutorial" in logged
 
 
 def test_a_backend_that_is_not_installed_has_a_reason(monkeypatch, tmp_path):
@@ -149,7 +148,8 @@ def test_an_image_folder_can_be_predicted(tmp_path):
 def test_a_failing_backend_is_named_and_the_others_continue(fake):
     folder = fake(FAKE)
     names = ["onednn", "torch", "portable", "mxnet-zoo", "openvino", "openvino-int8"]
-    measurements, reasons = measure_interleaved(folder, names, SHAPE, 1, 3, np.array([1.0, 2.0]))
+    case = Case(MODEL, folder, names, SHAPE, np.array([1.0, 2.0]))
+    ((measurements, reasons),) = measure_interleaved([case], threads=1, rounds=3)
     assert [measurement.name for measurement in measurements] == [
         "onednn",
         "openvino",
@@ -175,7 +175,7 @@ def test_an_interrupt_leaves_no_process(fake, monkeypatch):
     monkeypatch.setattr(process.Worker, "answer", interrupted)
     began = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
-        measure_interleaved(folder, ["onednn"], SHAPE)
+        measure_interleaved([Case(MODEL, folder, ["onednn"], SHAPE, np.ones(2))], 1, 1)
     assert len(seen) == 1
     assert children() == []
     assert time.monotonic() - began < 5
@@ -250,7 +250,7 @@ def test_two_networks_are_compared_in_the_same_rounds(plain_mxnet, tmp_path, cap
     ("arguments", "words"),
     [
         (["densenet1211"], "did you mean"),
-        ([MODEL, "--only", "tensorrt"], "unknown tensorrt: choose of portable"),
+        ([MODEL, "--only", "tensorrt"], "unknown backend 'tensorrt' (known: portable"),
         ([MODEL, "--only", "mxnet-zoo"], "with mxnet-zoo: MXNet's zoo has no densenet_tutorial"),
         ([MODEL, "--sizes", "8"], "needs images of at least"),
         (["--load", "/nowhere.json"], "No such file"),

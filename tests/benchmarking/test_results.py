@@ -34,7 +34,7 @@ def test_ratios_are_computed_per_round():
         measurement("onednn", (2.0, 2.0), (6.0,)),
         measurement("openvino", (1.0, 1.0), (3.0,)),
     )
-    assert slow.ratio(fast) == (2.0, 2.0, 2.0)
+    assert slow.ratio(fast) == {"name": "openvino", "ratio": 2.0, "quartiles": [2.0, 2.0]}
     rows = inference.rows([slow, fast, measurement("openvino-int8", (0.5,), (0.5,))], "openvino")
     assert [row["name"] for row in rows] == ["openvino", "onednn", "openvino-int8"]
     assert rows[1]["to_best_peer"] == {"name": "openvino", "ratio": 2.0, "quartiles": [2.0, 2.0]}

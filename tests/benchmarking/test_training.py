@@ -28,7 +28,7 @@ def test_train_measures_time_and_memory_of_each_setting(tmp_path, capsys):
 
 def test_an_unknown_backend_is_one_line(capsys):
     assert benchmark.main(["train", "densenet121", "--only", "torsh"]) == 2
-    assert "error: there is no backend 'torsh': known are plain, light" in capsys.readouterr().err
+    assert "error: unknown backend 'torsh'; did you mean 'torch'" in capsys.readouterr().err
 
 
 def test_a_missing_module_is_named(monkeypatch):

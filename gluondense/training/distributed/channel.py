@@ -68,13 +68,7 @@ class Channel:
         threading.Thread(target=self._watch, daemon=True).start()
 
     def all_gather(self, message: bytes) -> list[bytes]:
-        """Send a message to all workers and return the messages of all workers by rank.
-
-        Raises
-        ------
-        WorkerLost
-            If a worker has gone.
-        """
+        """Send a message to all workers and return the messages of all workers by rank."""
         if self._is_hub:
             messages = {rank: self._receive(rank) for rank in self._connections}
             messages[self.rank] = message
@@ -95,14 +89,14 @@ class Channel:
 
     def _send(self, rank: int, message: bytes) -> None:
         try:
-            self._connections[rank].sendall(_SIZE.pack(len(message)) + message)
+            send(self._connections[rank], message)
         except OSError:
             raise self._lost(rank) from None
 
     def _receive(self, rank: int) -> bytes:
         try:
             return receive(self._connections[rank])
-        except (OSError, EOFError):
+        except OSError:
             raise self._lost(rank) from None
 
     def _lost(self, rank: int) -> WorkerLost:
@@ -175,25 +169,17 @@ def _handshake(connection: socket.socket, token: bytes, deadline: float) -> Opti
     try:
         hello = receive(connection, limit=TOKEN_BYTES + _SIZE.size)
         connection.settimeout(None)
-    except (OSError, EOFError):
+    except OSError:
         return None
-    if len(hello) != TOKEN_BYTES + _SIZE.size:
-        return None
-    if not secrets.compare_digest(hello[:TOKEN_BYTES], token):
-        return None
-    return _SIZE.unpack(hello[TOKEN_BYTES:])[0]
+    valid = secrets.compare_digest(hello[:TOKEN_BYTES], token)
+    valid = valid and len(hello) == TOKEN_BYTES + _SIZE.size
+    return _SIZE.unpack(hello[TOKEN_BYTES:])[0] if valid else None
 
 
 def connect(
     rank: int, world_size: int, hub: int, address: tuple[str, int], token: bytes
 ) -> Channel:
-    """Connect to the hub, which is worker ``hub``.
-
-    Raises
-    ------
-    WorkerLost
-        If it can't be reached.
-    """
+    """Connect to the hub, which is worker ``hub``; raise ``WorkerLost`` if it can't be reached."""
     try:
         connection = socket.create_connection(address, timeout=CONNECT_SECONDS)
     except OSError as error:
@@ -202,9 +188,13 @@ def connect(
             "let workers reach each other on all ports."
         ) from None
     connection.settimeout(None)
-    hello = token + _SIZE.pack(rank)
-    connection.sendall(_SIZE.pack(len(hello)) + hello)
+    send(connection, token + _SIZE.pack(rank))
     return Channel(rank, world_size, {hub: connection}, is_hub=False)
+
+
+def send(connection: socket.socket, message: bytes) -> None:
+    """Write one message, after its size."""
+    connection.sendall(_SIZE.pack(len(message)) + message)
 
 
 def receive(connection: socket.socket, limit: int = 2**40) -> bytes:
@@ -212,10 +202,8 @@ def receive(connection: socket.socket, limit: int = 2**40) -> bytes:
 
     Raises
     ------
-    EOFError
-        If the peer closed the connection.
     OSError
-        If the connection broke, or the message is longer than ``limit`` bytes.
+        If the connection ended, or the message is longer than ``limit`` bytes.
     """
     (size,) = _SIZE.unpack(_read(connection, _SIZE.size))
     if size > limit:
@@ -229,6 +217,6 @@ def _read(connection: socket.socket, size: int) -> bytearray:
     while done < size:
         received = connection.recv_into(view[done:])
         if not received:
-            raise EOFError
+            raise ConnectionError("the peer closed the connection")
         done += received
     return buffer

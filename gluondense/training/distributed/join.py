@@ -17,10 +17,8 @@ def join(config: RuntimeConfig, batch_size: int) -> Iterator[Workers]:
 
     Parameters
     ----------
-    config
-        Key-value store, devices and accumulated parts.
-    batch_size
-        Images per step over all workers.
+    config, batch_size
+        Key-value store, devices and accumulated parts; images per step over all workers.
 
     Raises
     ------

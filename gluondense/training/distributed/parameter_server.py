@@ -24,12 +24,8 @@ from .workers import Workers
 
 JOIN_SECONDS = 300  # for the scheduler, all servers and all workers to appear
 ADDRESS_KEY = 100_000  # of the hub's address in the store; parameters have smaller keys
-REQUIRED_VARIABLES = (
-    "DMLC_PS_ROOT_URI",
-    "DMLC_PS_ROOT_PORT",
-    "DMLC_NUM_WORKER",
-    "DMLC_NUM_SERVER",
-)
+SCHEDULER = ("DMLC_PS_ROOT_URI", "DMLC_PS_ROOT_PORT")
+REQUIRED_VARIABLES = (*SCHEDULER, "DMLC_NUM_WORKER", "DMLC_NUM_SERVER")
 
 
 class ParameterServerWorkers(Workers):
@@ -37,10 +33,9 @@ class ParameterServerWorkers(Workers):
 
     Parameters
     ----------
-    kvstore
-        MXNet's name of the store: ``dist_sync``, ``dist_sync_device`` or ``dist_async``.
-    batch_size
-        Images of a step over all workers.
+    kvstore, batch_size
+        MXNet's name of the store: ``dist_sync``, ``dist_sync_device`` or ``dist_async``; images of
+        a step over all workers.
     compression
         Threshold of MXNet's 2-bit gradient compression; 0 or None turns it off.
 
@@ -73,23 +68,14 @@ class ParameterServerWorkers(Workers):
     def make_trainer(
         self, parameters: gluon.ParameterDict, optimizer: str, settings: Mapping[str, Any]
     ) -> gluon.Trainer:
-        """Create the trainer on the shared store; with ``dist_async`` the servers update.
-
-        Raises
-        ------
-        ValueError
-            If gradients are compressed and a parameter isn't float32.
-        """
+        """Create the trainer on the shared store; with ``dist_async`` the servers update."""
         threshold = self._compression
-        low_precision = sorted(
-            p.name for p in parameters.values() if p.dtype not in ("float32", np.float32)
-        )
-        if threshold and low_precision:
-            name = low_precision[0]
-            raise ValueError(
-                f"`compression` (={threshold}) needs float32 gradients, and {name} is "
-                f"{parameters[name].dtype}: leave it out, or train in float32."
-            )
+        for name, parameter in sorted(parameters.items()):
+            if threshold and parameter.dtype not in ("float32", np.float32):
+                raise ValueError(
+                    f"`compression` (={threshold}) needs float32 gradients, and {name} is "
+                    f"{parameter.dtype}: leave it out, or train in float32."
+                )
         return gluon.Trainer(
             parameters,
             optimizer,
@@ -180,9 +166,7 @@ class ParameterServerWorkers(Workers):
         lost, refused = isinstance(error, WorkerLost), isinstance(error, (ValueError, OSError))
         atexit.register(_exit, PEER_LOST_EXIT if lost else 2 if refused else 1)
 
-    def _push_then_pull(
-        self, key: int, value: list, out: Optional[list] = None, priority: int = 0
-    ) -> None:
+    def _push_then_pull(self, key: int, value: list, out: Any = None, priority: int = 0) -> None:
         self._store.push(key, value, priority)
         self._store.pull(key, value if out is None else out, priority)
 
@@ -236,29 +220,27 @@ def _joining() -> Iterator[None]:
 
 def _exit(code: int) -> None:
     """End the process without MXNet's exit handlers."""
-    for stream in (sys.stdout, sys.stderr):
-        stream.flush()
+    sys.stdout.flush()
+    sys.stderr.flush()
     os._exit(code)
 
 
 def _exit_unjoined() -> None:
-    get = os.environ.get
-    print(
-        f"error: the scheduler at {get('DMLC_PS_ROOT_URI')}:{get('DMLC_PS_ROOT_PORT')}, "
-        f"{get('DMLC_NUM_SERVER')} servers and {get('DMLC_NUM_WORKER')} workers did not all "
-        f"connect within {JOIN_SECONDS} s: check that each runs and reaches the others on all "
-        "ports.",
-        file=sys.stderr,
-        flush=True,
+    uri, port, workers, servers = (os.environ.get(name) for name in REQUIRED_VARIABLES)
+    message = (
+        f"error: the scheduler at {uri}:{port}, {servers} servers and {workers} workers did not "
+        f"all connect within {JOIN_SECONDS} s: check that each runs and reaches the others on all "
+        "ports."
     )
-    os._exit(1)
+    print(message, file=sys.stderr)
+    _exit(1)
 
 
 def _local_address() -> str:
     """Return the IPv4 address of this host's interface towards the scheduler."""
     if os.environ.get("DMLC_NODE_HOST"):
         return socket.gethostbyname(os.environ["DMLC_NODE_HOST"])
-    scheduler = os.environ["DMLC_PS_ROOT_URI"], int(os.environ["DMLC_PS_ROOT_PORT"])
+    host, port = (os.environ[name] for name in SCHEDULER)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.connect(scheduler)  # sends nothing
+        probe.connect((host, int(port)))  # sends nothing
         return probe.getsockname()[0]

@@ -19,15 +19,10 @@ class Workers:
     ----------
     kvstore
         MXNet's key-value store, which sums the gradients of several devices.
-
-    Attributes
-    ----------
-    rank, world_size
-        Index of this worker, from 0, and the number of workers.
     """
 
-    rank = 0
-    world_size = 1
+    rank = 0  # index of this worker
+    world_size = 1  # number of workers
 
     def __init__(self, kvstore: str = "device") -> None:
         self._kvstore = kvstore
@@ -60,12 +55,10 @@ class Workers:
 
         Parameters
         ----------
-        trainer
-            A trainer whose parameters all have known shapes.
+        trainer, step
+            A trainer whose parameters all have known shapes; number of steps already done.
         schedule
             Learning rate as a function of the step; used where servers update the weights.
-        step
-            Number of steps already done.
         """
         # Otherwise the first step on several devices initializes the store after its forward pass,
         # and the broadcast reverts the first update of BatchNorm's running statistics.
@@ -99,13 +92,7 @@ class Workers:
         """
 
     def check_equal(self, name: str, value: Any) -> None:
-        """Check that all workers have the same value.
-
-        Raises
-        ------
-        ValueError
-            If the values differ.
-        """
+        """Raise a ValueError unless all workers have the same value."""
         values = self.all_gather(value)
         if any(other != values[0] for other in values):
             raise ValueError(

@@ -8,7 +8,7 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from gluondense.reports.figures import FAINT, styled
+from gluondense.reports.figures import FAINT, LEGEND, styled
 
 from ..workers.backends import PRECISIONS
 
@@ -52,21 +52,14 @@ def ratio_figure(rows: Sequence[Row]) -> go.Figure:
             orientation="h",
             offsetgroup=str(batch),
             marker={"color": BATCHES[number % len(BATCHES)], "size": 9},
-            error_x={
-                "array": [ratio["quartiles"][1] - ratio["ratio"] for ratio in found],
-                "arrayminus": [ratio["ratio"] - ratio["quartiles"][0] for ratio in found],
-                "thickness": 1.5,
-                "width": 3,
-            },
+            error_x=_error_bars(ratios, [ratio["quartiles"] for ratio in found]),
             customdata=[[row["median_ms"], row["to_best_peer"]["name"]] for row in group],
             hovertemplate="%{y}: %{x:.2f} of %{customdata[1]}, %{customdata[0]:.1f} ms an image",
         )
     figure.add_vline(x=1, line={"color": FAINT, "width": 1, "dash": "dot"})
-    figure.update_layout(
-        scattermode="group",  # side by side instead of overlapping
-        margin={"l": 150, "r": 24, "t": 40, "b": 48},
-        legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
-    )
+    margin = {"l": 150, "r": 24, "t": 40, "b": 48}
+    # Groups are side by side instead of overlapping.
+    figure.update_layout(scattermode="group", margin=margin, legend={**LEGEND, "x": 0})
     figure.update_yaxes(categoryorder="array", categoryarray=names[::-1], type="category")
     figure.update_xaxes(title="time over the best peer's, same precision", type="log")
     figure.update_xaxes(tickvals=[0.25, 0.5, 0.7, 0.8, 1, 1.25, 1.5, 2, 3, 4, 6, 8], tickangle=0)
@@ -89,17 +82,15 @@ def throughput_figure(rows: Sequence[Row]) -> go.Figure:
 def memory_figure(rows: Sequence[Row]) -> go.Figure:
     """Plot a process's resident memory after its first prediction."""
     rows = _by_precision(rows)
-    figure = go.Figure(
-        go.Bar(
-            x=[row["rss_mb"] for row in rows],
-            y=[_label(row) for row in rows],
-            orientation="h",
-            marker={"color": [color(row) for row in rows]},
-            text=[f"{row['rss_mb']:.0f}" for row in rows],
-            hovertemplate="%{y}: %{x:.0f} MB<extra></extra>",
-        )
+    bars = go.Bar(
+        x=[row["rss_mb"] for row in rows],
+        y=[_label(row) for row in rows],
+        orientation="h",
+        marker={"color": [color(row) for row in rows]},
+        text=[f"{row['rss_mb']:.0f}" for row in rows],
+        hovertemplate="%{y}: %{x:.0f} MB<extra></extra>",
     )
-    return _bars(figure, len(rows), "MB after the first prediction")
+    return _bars(go.Figure(bars), len(rows), "MB after the first prediction")
 
 
 def start_figure(rows: Sequence[Row]) -> go.Figure:
@@ -108,32 +99,29 @@ def start_figure(rows: Sequence[Row]) -> go.Figure:
     parts = (
         ("imports", "#1d4ba8", [row["import_s"] for row in rows]),
         ("loading", "#84a9ec", [row["load_s"] for row in rows]),
-        (
-            "prediction",
-            "#f08c00",
-            [row["first_s"] - row["import_s"] - row["load_s"] for row in rows],
-        ),
+        ("prediction", "#f08c00", [r["first_s"] - r["import_s"] - r["load_s"] for r in rows]),
     )
-    figure = go.Figure(
-        [
-            go.Bar(
-                x=seconds,
-                y=[f"{_label(row)} {row['first_s']:.1f} s" for row in rows],
-                name=name,
-                orientation="h",
-                marker={"color": shade},
-                hovertemplate=f"%{{y}}: {name} %{{x:.2f}} s<extra></extra>",
-            )
-            for name, shade, seconds in parts
-        ]
-    )
-    figure.update_layout(
-        barmode="stack", legend={"orientation": "h", "y": 1.02, "yanchor": "bottom"}
-    )
+    figure = go.Figure()
+    for name, shade, seconds in parts:
+        figure.add_bar(
+            x=seconds,
+            y=[f"{_label(row)} {row['first_s']:.1f} s" for row in rows],
+            name=name,
+            orientation="h",
+            marker={"color": shade},
+            hovertemplate=f"%{{y}}: {name} %{{x:.2f}} s<extra></extra>",
+        )
+    figure.update_layout(barmode="stack", legend=LEGEND)
     # A backend that compiles for a minute would compress the other bars.
     totals = [row["first_s"] for row in rows]
     figure.update_xaxes(range=[0, min(1.05 * max(totals), 4 * statistics.median(totals))])
     return _bars(figure, len(rows), "seconds to the first prediction")
+
+
+def _error_bars(values: Sequence[float], quartiles: Sequence[Sequence[float]]) -> dict[str, Any]:
+    above = [high - value for value, (_, high) in zip(values, quartiles)]
+    below = [value - low for value, (low, _) in zip(values, quartiles)]
+    return {"array": above, "arrayminus": below, "thickness": 1.2, "width": 3}
 
 
 def _label(row: Row) -> str:
@@ -155,29 +143,20 @@ def _lines(rows: Sequence[Row], x: str, y: str, spread: str, titles: tuple[str, 
     figure = go.Figure()
     for name in dict.fromkeys(row["name"] for row in _by_precision(rows)):
         group = sorted((row for row in rows if row["name"] == name), key=lambda row: row[x])
-        first = group[0]
+        first, values = group[0], [row[y] for row in group]
         figure.add_scatter(
             x=[row[x] for row in group],
-            y=[row[y] for row in group],
+            y=values,
             name=_label(first),
             mode="lines+markers",
-            line={
-                "color": color(first),
-                "dash": DASHES[first["precision"]],
-                "width": 3 if first["ours"] else 1.5,
-            },
-            error_y={
-                "array": [row[spread][1] - row[y] for row in group],
-                "arrayminus": [row[y] - row[spread][0] for row in group],
-                "thickness": 1,
-                "width": 2,
-            },
+            line={"color": color(first), "width": 3 if first["ours"] else 1.5},
+            line_dash=DASHES[first["precision"]],
+            error_y=_error_bars(values, [row[spread] for row in group]),
             hovertemplate="%{y:.1f}",
         )
     ticks = sorted({row[x] for row in rows})
-    figure.update_layout(
-        hovermode="x unified", margin={"l": 64, "r": 16, "t": 16, "b": 48}, legend={"font_size": 11}
-    )
+    margin = {"l": 64, "r": 16, "t": 16, "b": 48}
+    figure.update_layout(hovermode="x unified", margin=margin, legend={"font_size": 11})
     figure.update_xaxes(title=titles[0], type="log", tickvals=ticks, ticktext=list(map(str, ticks)))
     figure.update_yaxes(title=titles[1], rangemode="tozero")
     return styled(figure, height=380)

@@ -15,33 +15,22 @@ Content = dict[str, Any]
 BOUNDS = ("adds", "bytes")
 
 
-def cases(rows: Iterable[Row]) -> Iterator[tuple[tuple[str, int, int], list[Row]]]:
-    """Yield model, size and batch of each case, and its rows."""
-
-    def key(row: Row) -> tuple[str, int, int]:
-        return row["model"], row["size"], row["batch"]
-
-    for case, group in itertools.groupby(rows, key):
-        yield case, list(group)
+def _groups(rows: Iterable[Row], *keys: str) -> Iterator[tuple[list[Any], list[Row]]]:
+    """Yield the values of the keys, and the adjacent rows that share them."""
+    for values, group in itertools.groupby(rows, lambda row: [row[key] for key in keys]):
+        yield values, list(group)
 
 
 def cases_text(rows: Sequence[Row], threads: int) -> str:
     """Return a plain-text table for each case."""
     tables = []
-    for (model, size, batch), group in cases(rows):
-        lines = [
-            [
-                row["name"],
-                row["precision"],
-                _ratio(row["to_best_peer"]),
-                _ratio(row["to_reference"]),
-                row["median_ms"],
-                "{:.1f} - {:.1f}".format(*row["quartiles_ms"]),
-                row["first_s"],
-                row["rss_mb"],
-            ]
-            for row in group
-        ]
+    for (model, size, batch), group in _groups(rows, "model", "size", "batch"):
+        lines = []
+        for row in group:
+            ratios = _ratio(row["to_best_peer"]), _ratio(row["to_reference"])
+            times = row["median_ms"], "{:.1f} - {:.1f}".format(*row["quartiles_ms"])
+            start = row["first_s"], row["rss_mb"]
+            lines.append([row["name"], row["precision"], *ratios, *times, *start])
         reference = next((r["to_reference"]["name"] for r in group if r["to_reference"]), "")
         heads = ["", "", "best peer", reference, "ms an image", "quartiles", "first, s", "MB"]
         form = ("", "", "", "", ".1f", "", ".1f", ".0f")
@@ -78,23 +67,12 @@ def missing(content: Content) -> dict[str, str]:
 
 def _between(content: Content) -> Iterator[tuple[list[str], list[list[Any]]]]:
     """Yield a table for each pair of networks that were measured in the same rounds."""
-
-    def key(row: Row) -> tuple[str, str]:
-        return row["model"], row["to"]
-
-    for (model, other), group in itertools.groupby(content.get("between", []), key):
-        heads = [f"{model} over {other}", "size", "batch", "time", "quartiles"]
-        yield (
-            heads,
-            [
-                [row["name"], row["size"], row["batch"], _ratio(row), _quartiles(row)]
-                for row in group
-            ],
-        )
-
-
-def _quartiles(row: Row) -> str:
-    return "{:.2f} - {:.2f}".format(*row["quartiles"])
+    for (model, other), group in _groups(content.get("between", []), "model", "to"):
+        lines = []
+        for row in group:
+            quartiles = "{:.2f} - {:.2f}".format(*row["quartiles"])
+            lines.append([row["name"], row["size"], row["batch"], _ratio(row), quartiles])
+        yield [f"{model} over {other}", "size", "batch", "time", "quartiles"], lines
 
 
 def _throughput(content: Content) -> tuple[list[str], list[list[Any]]]:
@@ -106,13 +84,12 @@ def _throughput(content: Content) -> tuple[list[str], list[list[Any]]]:
         heads += [f"{count} process{'es' * (count > 1)}: best peer", "images/s"]
     lines = []
     for model, name in dict.fromkeys((model, name) for model, name, _ in found):
-        cells = [found.get((model, name, count)) for count in counts]
-        first = next(filter(None, cells))
-        pairs = [
-            (cell["to_best_peer"], cell["images_per_s"]) if cell else (None, None) for cell in cells
-        ]
-        texts = [(ratio and f"{ratio:.2f}x", speed) for ratio, speed in pairs]
-        lines.append([model, name, first["precision"], *itertools.chain(*texts)])
+        line, precision = [], ""
+        for cell in (found.get((model, name, count)) for count in counts):
+            ratio, speed = (cell["to_best_peer"], cell["images_per_s"]) if cell else (None, None)
+            line += [ratio and f"{ratio:.2f}x", speed]
+            precision = cell["precision"] if cell else precision
+        lines.append([model, name, precision, *line])
     return heads, lines
 
 
@@ -127,11 +104,10 @@ def _roofline(content: Content) -> tuple[list[str], list[list[Any]]]:
 
 def _peaks(content: Content) -> str:
     peaks = content["peaks"]
-    fastest = {kind: max(peaks[kind].items(), key=lambda item: item[1]) for kind in PRECISIONS}
-    speeds = [
-        f"{kind} {speed:.1f} G multiply-adds a second ({library})"
-        for kind, (library, speed) in fastest.items()
-    ]
+    speeds = []
+    for kind in PRECISIONS:
+        library, speed = max(peaks[kind].items(), key=lambda item: item[1])
+        speeds.append(f"{kind} {speed:.1f} G multiply-adds a second ({library})")
     return (
         f"Peaks with {content['threads']} threads: of matrix products {', '.join(speeds)}; "
         f"of copying {peaks['copy']:.1f} GB/s, read and written."
@@ -153,9 +129,8 @@ def about(content: Content) -> str:
 def markdown(content: Content) -> str:
     """Return Markdown tables: one for each model and size, ratios first."""
     parts = [f"```sh\n{content['command']}\n```\n", about(content) + "\n"]
-    by_model = itertools.groupby(content["rows"], lambda row: (row["model"], row["size"]))
-    for (model, size), group in by_model:
-        parts += [f"**{model}, {size}x{size}**\n", _model_table(list(group))]
+    for (model, size), group in _groups(content["rows"], "model", "size"):
+        parts += [f"**{model}, {size}x{size}**\n", _model_table(group)]
     parts += [_github(heads, lines) for heads, lines in _between(content)]
     if content["throughput"]:
         heads, lines = _throughput(content)

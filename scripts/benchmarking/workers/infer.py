@@ -16,15 +16,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 
-def main(folder: str, name: str, threads: str, shape: str, cpu: str = "") -> None:
+def main(folder: str, name: str, threads: str, *case: str) -> None:
     """Build the backend, predict once, then serve requests from standard input."""
     # Time since the parent created this process, on the parent's clock.
     begin = time.clock_gettime(time.CLOCK_MONOTONIC) - float(os.environ["GLUONDENSE_START"])
     begin -= time.perf_counter()
     output = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # output of libraries must not mix with the results
+    size, cpu = tuple(map(int, case[:4])), case[4:]  # shape (N, C, H, W), optionally the CPU
     if cpu:
-        os.sched_setaffinity(0, {int(cpu)})
+        os.sched_setaffinity(0, {int(cpu[0])})
 
     def answer(**values: object) -> None:
         print(json.dumps(values), file=output, flush=True)
@@ -32,7 +33,6 @@ def main(folder: str, name: str, threads: str, shape: str, cpu: str = "") -> Non
     import numpy as np
     from backends import find  # type: ignore[import-not-found]  # in this folder
 
-    size = tuple(map(int, shape.split(",")))
     file = Path(folder) / f"images-{size[-1]}.npy"
     images = np.resize(np.load(file, mmap_mode="r")[: size[0]], size)
     backend = find(name)

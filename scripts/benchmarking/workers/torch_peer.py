@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import json
 from pathlib import Path
 from typing import Any
@@ -11,20 +12,24 @@ from typing import Any
 TIMM_NAMES = {"csp_resnet50": "cspresnet50", "csp_resnext50": "cspresnext50"}
 
 
-def build(model: str, **options: Any) -> Any:
-    """Build torchvision's network of this name, else timm's; return None if neither has it."""
+def import_torchvision() -> Any:
+    """Import torchvision, whose CUDA wheels also work beside PyTorch for CPUs then.
+
+    They expect two operators that its networks and transforms do not use.
+    """
     import torch
 
-    # torchvision's CUDA wheels expect these operators. Declaring them makes torchvision importable
-    # beside PyTorch for CPUs; its networks use neither.
     library = torch.library.Library("torchvision", "FRAGMENT")
     for name in ("nms", "qnms"):
         with contextlib.suppress(RuntimeError):
             library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-    with contextlib.suppress(ImportError, ValueError):
-        import torchvision
+    return importlib.import_module("torchvision")
 
-        return torchvision.models.get_model(model, **options).eval()
+
+def build(model: str, **options: Any) -> Any:
+    """Build torchvision's network of this name, else timm's; return None if neither has it."""
+    with contextlib.suppress(ImportError, ValueError):
+        return import_torchvision().models.get_model(model, **options).eval()
     with contextlib.suppress(ImportError):
         import timm
 

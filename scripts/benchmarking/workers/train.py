@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 
 
-def main(name: str, model: str, batch: str, size: str, threads: str) -> None:
+def main(folder: str, name: str, threads: str, model: str, batch: str, size: str) -> None:
     """Build the backend, train two steps, then serve requests from standard input."""
     output = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # output of libraries must not mix with the results

@@ -244,9 +244,9 @@ def test_the_five_commands_of_the_page(root, tmp_path, image_files):
 
 def test_the_benchmark_of_serving(root, tmp_path, monkeypatch, capsys):
     monkeypatch.syspath_prepend(str(root / "scripts"))
-    benchmark = importlib.import_module("benchmark_serving")
+    benchmark = importlib.import_module("benchmark")
     onnx = all(map(importlib.util.find_spec, ("onnx", "onnxruntime")))
-    arguments = ["densenet40_k12_cifar10", "--size", "32", "--targets", "portable"]
+    arguments = ["serving", "densenet40_k12_cifar10", "--size", "32", "--targets", "portable"]
     arguments += ["--seconds", "2", "--turn", "1", "--json", str(tmp_path / "numbers.json")]
     assert benchmark.main([*arguments, *([] if onnx else ["--no-onnx"])]) == 0
     rows = json.loads((tmp_path / "numbers.json").read_text())["rows"]
@@ -256,5 +256,5 @@ def test_the_benchmark_of_serving(root, tmp_path, monkeypatch, capsys):
         assert len(row["rates"]) == 2
         assert 0 < row["p50"] <= row["p90"] <= row["p99"]
     assert "| multi-model-server |" in capsys.readouterr().out
-    assert benchmark.main(["densenet", "--seconds", "1"]) == 2
+    assert benchmark.main(["serving", "densenet", "--seconds", "1"]) == 2
     assert capsys.readouterr().err.startswith("error: unknown model 'densenet'")

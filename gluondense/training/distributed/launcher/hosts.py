@@ -39,8 +39,6 @@ def read_hosts(path: Union[str, os.PathLike]) -> list[Host]:
 
     Raises
     ------
-    OSError
-        If the file can't be read.
     ValueError
         If it names no host, or one whose address can't be resolved.
     """

@@ -32,16 +32,12 @@ class Job:
 
     Parameters
     ----------
-    command
-        Command line of each worker.
-    workers, servers
-        Numbers of workers and servers.
+    command, workers, servers
+        Command line of each worker, and numbers of workers and servers.
     hosts
         Hosts, which get workers in this order; the first also runs the scheduler.
-    port
-        Port of the scheduler; None chooses one.
-    ssh
-        Command that runs another command on a host.
+    port, ssh
+        Port of the scheduler, None to choose one, and command that runs another one on a host.
     gpus_per_worker
         Number of its host's GPUs that each worker sees, numbered from 0; None shows all.
     env
@@ -74,18 +70,15 @@ class Job:
         The code is 0 if all workers succeeded, else that of the process that failed first. No
         process outlives this call.
         """
-        watch = _Watch()
-        handlers = {
-            signum: signal.signal(signum, watch.on_signal)
-            for signum in (signal.SIGINT, signal.SIGTERM)
-        }
+        watch, signums = _Watch(), (signal.SIGINT, signal.SIGTERM)
+        handlers = [signal.signal(signum, watch.on_signal) for signum in signums]
         try:
             for start in self._plan():
                 watch.members.append(start())
             return watch.wait()
         finally:
             watch.stop()
-            for signum, handler in handlers.items():
+            for signum, handler in zip(signums, handlers):
                 signal.signal(signum, handler)
 
     def _plan(self) -> list[Callable[[], Member]]:
@@ -153,9 +146,8 @@ class _Watch:
                 return 128 + self.signums[-1]
             if self._failed():
                 return self._report_failure()
-            workers = [member for member in self.members if member.role == "worker"]
-            if all(member.code is not None for member in workers):
-                return max(member.code or 0 for member in workers)
+            if self._workers_ended():
+                return max(member.code or 0 for member in self.members if member.role == "worker")
             if ended_at is None and any(member.code is not None for member in self.members):
                 ended_at = time.monotonic()
             if ended_at is not None and time.monotonic() - ended_at > FINISH_SECONDS:
@@ -163,8 +155,7 @@ class _Watch:
 
     def stop(self) -> None:
         """Stop all running processes, first with SIGTERM, then with SIGKILL."""
-        workers_ended = all(m.code is not None for m in self.members if m.role == "worker")
-        if workers_ended:
+        if self._workers_ended():
             self._wait_for_all(GRACE_SECONDS)  # servers and scheduler exit without a signal
         for signum in (signal.SIGTERM, signal.SIGKILL):
             for member in self._running():
@@ -185,6 +176,9 @@ class _Watch:
             self._beat_at = time.monotonic()
             for member in self.members:
                 member.send(0)
+
+    def _workers_ended(self) -> bool:
+        return all(member.code is not None for member in self.members if member.role == "worker")
 
     def _failed(self) -> list[Member]:
         success = {None, 0, *(128 + signum for signum in self.signums)}

@@ -30,12 +30,9 @@ class Member:
     ----------
     role, number
         ``"scheduler"``, ``"server"`` or ``"worker"``, and its index among these.
-    host
-        The host that runs it.
-    command
-        Command line of the process.
-    variables
-        Environment variables to set in addition to the launcher's.
+    host, command, variables
+        The host that runs it, its command line, and environment variables to set in addition to
+        the launcher's.
     ssh
         Command that runs another command on a host.
     """
@@ -56,11 +53,8 @@ class Member:
         if host.name is not None:
             setting = [f"{name}={value}" for name, value in variables.items()]
             remote = shlex.join(["env", *setting, *supervised])
-            supervised = [
-                *shlex.split(ssh),
-                host.name,
-                f"cd {shlex.quote(os.getcwd())} && exec {remote}",
-            ]
+            there = f"cd {shlex.quote(os.getcwd())} && exec {remote}"
+            supervised = [*shlex.split(ssh), host.name, there]
         self._process = subprocess.Popen(
             supervised,
             stdin=subprocess.PIPE,
@@ -71,12 +65,9 @@ class Member:
             start_new_session=True,  # Ctrl-C reaches only the launcher, which forwards it
         )
         self._input: Any = self._process.stdin
+        outputs = (self._process.stdout, sys.stdout), (self._process.stderr, sys.stderr)
         self._readers = [
-            threading.Thread(target=self._forward, args=streams, daemon=True)
-            for streams in (
-                (self._process.stdout, sys.stdout),
-                (self._process.stderr, sys.stderr),
-            )
+            threading.Thread(target=self._forward, args=streams, daemon=True) for streams in outputs
         ]
         for reader in self._readers:
             reader.start()
@@ -94,11 +85,8 @@ class Member:
             return f"{process} is out of reach (ssh failed or lost its connection)"
         if code == PEER_LOST_EXIT:
             return f"{process} lost another worker"
-        if code is not None and code > 128:
-            try:
-                return f"{process} was killed by {signal.Signals(code - 128).name}"
-            except ValueError:
-                pass
+        if code is not None and code - 128 in set(signal.Signals):
+            return f"{process} was killed by {signal.Signals(code - 128).name}"
         return f"{process} ended with exit code {code}"
 
     def send(self, signum: int) -> None:

@@ -12,14 +12,9 @@ from pathlib import Path
 import pytest
 
 from gluondense.training.distributed import rank
-from gluondense.training.distributed.launcher import (
-    LOCALHOST,
-    Host,
-    Job,
-    job,
-    read_hosts,
-    supervisor,
-)
+from gluondense.training.distributed.launcher import job, supervisor
+from gluondense.training.distributed.launcher.hosts import LOCALHOST, Host, read_hosts
+from gluondense.training.distributed.launcher.job import Job
 
 SLEEP = (sys.executable, "-S", "-c", "import time; time.sleep(60)")
 MARK = "GLUONDENSE_TEST_MARK"
@@ -144,9 +139,9 @@ def test_a_second_signal_stops_all_at_once():
 def test_all_processes_stop_when_the_launcher_is_killed(mark):
     code = "\n".join(
         [
-            "from gluondense.training.distributed.launcher import Job, job",
+            "from gluondense.training.distributed.launcher import job",
             f"job.SERVER = {SLEEP}",
-            f"Job({SLEEP}, 2).run()",
+            f"job.Job({SLEEP}, 2).run()",
         ]
     )
     with subprocess.Popen([sys.executable, "-c", code]) as launcher:
