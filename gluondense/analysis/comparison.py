@@ -53,13 +53,6 @@ def stage_widths(cost: Summary) -> list[int]:
 def records(costs: Iterable[Summary], per_layer: bool = False) -> list[dict[str, Any]]:
     """Return dictionaries for CSV and JSON, one per network or one per layer of each network.
 
-    Parameters
-    ----------
-    costs
-        Results of :func:`gluondense.summary`.
-    per_layer
-        Whether to return the layers instead of the totals.
-
     Examples
     --------
     >>> from gluondense import summary
@@ -77,16 +70,9 @@ def records(costs: Iterable[Summary], per_layer: bool = False) -> list[dict[str,
 
 
 def table(costs: Sequence[Summary], style: str = "simple", per_layer: bool = False) -> str:
-    """Return a table with one row per network, or one row per layer of each network.
+    """Return a table with one row per network, or one table per network with a row per layer.
 
-    Parameters
-    ----------
-    costs
-        Results of :func:`gluondense.summary`.
-    style
-        A table format of tabulate: ``"simple"`` for the terminal, ``"pipe"`` for Markdown …
-    per_layer
-        Whether to list the layers, in one table per network.
+    ``style`` is a table format of tabulate: ``"simple"`` for the terminal, ``"pipe"`` for Markdown.
 
     Examples
     --------

@@ -53,13 +53,7 @@ def descendants(model: Block | Symbol, path: str = "") -> Iterator[tuple[str, Bl
 
 
 def count_layers(model: Traceable, input_shape: Shape) -> Iterator[Layer]:
-    """Yield the operators of a network in the order of execution.
-
-    Raises
-    ------
-    ValueError
-        If the network cannot take the shape, or its graph has fused subgraphs.
-    """
+    """Yield the operators of a network in the order of execution."""
     symbol = _trace(model)
     arguments = symbol.list_arguments()
     data = "data" if "data" in arguments else arguments[0]

@@ -102,21 +102,15 @@ class NormActConv(Chain):
     kernel
         Side of the square kernel; odd, padded to keep the size.
     **conv
-        ``strides``, ``groups``, ``use_bias``, ``eps``, ``dropout`` of :func:`norm_act_conv`.
+        ``prefix``, and ``strides``, ``groups``, ``use_bias``, ``eps``, ``dropout`` of
+        :func:`norm_act_conv`.
 
     Inputs / Outputs
         ``(N, in_channels, H, W)`` to ``(N, channels, H / strides, W / strides)``.
     """
 
-    def __init__(
-        self,
-        in_channels: int,
-        channels: int,
-        kernel: int = 1,
-        prefix: str | None = None,
-        **conv: Any,
-    ) -> None:
-        super().__init__(prefix=prefix)
+    def __init__(self, in_channels: int, channels: int, kernel: int = 1, **conv: Any) -> None:
+        super().__init__(prefix=conv.pop("prefix", None))
         self.out_channels = channels
         with self.name_scope():
             self.add(*norm_act_conv(in_channels, channels, kernel, **conv))
@@ -133,17 +127,13 @@ class ConvNormAct(Chain):
     Parameters
     ----------
     in_channels, channels, kernel, strides, groups, eps
-        As in :class:`NormActConv`.
+        As in :class:`NormActConv`, which has the same input and output shapes.
     act
         False omits the ReLU.
     slope
         Negative slope of the ReLU.
     dropout
         Dropout probability after the unit.
-
-    Inputs / Outputs
-        ``(N, in_channels, H, W)`` to ``(N, channels, H / strides, W / strides)``.
-
     """
 
     def __init__(

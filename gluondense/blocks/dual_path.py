@@ -112,7 +112,7 @@ class DualPathStage(nn.HybridBlock):
     strides
         Strides of the first block.
     **block
-        The other parameters of :class:`DualPathBlock`.
+        ``prefix``, and the other parameters of :class:`DualPathBlock`.
 
     Inputs / Outputs
         ``(N, in_channels, H, W)`` to ``(N, bw + (num_blocks + 2) inc, H / strides, W / strides)``,
@@ -120,15 +120,9 @@ class DualPathStage(nn.HybridBlock):
     """
 
     def __init__(
-        self,
-        in_channels: int,
-        num_blocks: int,
-        residual_width: int,
-        strides: int = 1,
-        prefix: str | None = None,
-        **block: Any,
+        self, in_channels: int, num_blocks: int, residual_width: int, strides: int = 1, **block: Any
     ) -> None:
-        super().__init__(prefix=prefix)
+        super().__init__(prefix=block.pop("prefix", None))
         self._residual_width, self.strides = residual_width, strides
         self.out_channels = in_channels
         with self.name_scope():

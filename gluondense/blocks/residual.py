@@ -113,10 +113,10 @@ class CSPResidualStage(Chain):
         gamma in (0, 1): floor(gamma c) channels bypass the blocks.
     bottleneck_ratio
         As in :class:`ResidualBlock`.
-    groups
-        G, groups of the 3x3 convolutions, including ``down``.
     attention
         ``"se"`` in each residual block, or ``"path"`` for the two parts of the stage.
+    groups
+        G, groups of the 3x3 convolutions, including ``down``.
     **unit
         ``slope``, ``eps`` and ``dropout`` of :class:`ConvNormAct`.
 
@@ -133,8 +133,8 @@ class CSPResidualStage(Chain):
         expand_ratio: float = 1.0,
         partial_ratio: float = 0.5,
         bottleneck_ratio: float = 0.25,
-        groups: int = 1,
         attention: str | None = None,
+        groups: int = 1,
         prefix: str | None = None,
         **unit: Any,
     ) -> None:

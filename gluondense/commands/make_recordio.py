@@ -35,11 +35,8 @@ def _parser() -> Parser:
     add("root", help="folder with one folder per class, or a flat validation folder")
     add("--list", metavar="FILE.lst", help="images and labels in im2rec's format")
     add("--ground-truth", metavar="FILE", help="labels of a flat validation folder")
-    add(
-        "--classes-of",
-        metavar="FOLDER",
-        help="folder whose subfolders name the classes, such as the training set",
-    )
+    named = "folder whose subfolders name the classes, such as the training set"
+    add("--classes-of", metavar="FOLDER", help=named)
     add("--resize", type=int, default=0, help="length of the shorter side in pixels; 0 keeps it")
     add("--center-crop", action="store_true", help="crop to a square")
     add("--quality", type=int, help="JPEG 0 to 100 (default: 95), PNG 0 to 9 (default: 3)")

@@ -37,12 +37,8 @@ def _parser() -> Parser:
     parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     add("models", nargs="*", default=["*"], metavar="MODEL", help="names or patterns; default: all")
-    add(
-        "--input-size",
-        type=_size,
-        metavar="SIZE",
-        help="224 or 224x192 (height x width); default: the size that each network is designed for",
-    )
+    sizes = "224 or 224x192 (height x width); default: the size that each network is designed for"
+    add("--input-size", type=_size, metavar="SIZE", help=sizes)
     add("--in-channels", type=int, metavar="N", help="channels of the image")
     add("--classes", type=int, metavar="N", help="number of outputs")
     parser.add_fields()
@@ -50,21 +46,15 @@ def _parser() -> Parser:
     add("--markdown", action="store_true", help="print the table as Markdown")
     add("--csv", type=Path, metavar="FILE", help="write the numbers as CSV")
     add("--json", type=Path, metavar="FILE", help="write the numbers as JSON")
-    add(
-        "--html",
-        type=Path,
-        metavar="FILE",
-        help="write a page of charts that can be opened offline",
-    )
+    add("--html", type=Path, metavar="FILE", help="write a page of charts that opens offline")
     return parser
 
 
 def _size(text: str) -> tuple[int, int]:
     match = re.fullmatch(r"(\d+)(?:x(\d+))?", text)
     if not match:
-        raise argparse.ArgumentTypeError(
-            f"{text!r} is neither a size (224) nor HEIGHTxWIDTH (224x192)"
-        )
+        message = f"{text!r} is neither a size (224) nor HEIGHTxWIDTH (224x192)"
+        raise argparse.ArgumentTypeError(message)
     return int(match[1]), int(match[2] or match[1])
 
 

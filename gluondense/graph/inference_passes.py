@@ -183,10 +183,8 @@ def fuse_batch_norm_relu(graph: Graph) -> int:
     """Fuse batch normalization with the ReLU that follows it (oneDNN only)."""
     changed, uses = 0, graph.uses()
     for relu in graph.operators():
-        if not relu.is_like("Activation", act_type="relu"):
-            continue
-        norm = relu.source()
-        if norm.op == "BatchNorm" and uses[id(norm)] == 1:
+        is_relu = relu.is_like("Activation", act_type="relu")
+        if is_relu and (norm := relu.source()).op == "BatchNorm" and uses[id(norm)] == 1:
             norm.op = "_contrib_BatchNormWithReLU"
             graph.replace(relu, norm)
             changed += 1

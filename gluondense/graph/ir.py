@@ -17,20 +17,11 @@ Params = dict[str, np.ndarray]
 
 
 class Lowered(NamedTuple):
-    """A network lowered to a target.
+    """A network lowered to a target."""
 
-    Parameters
-    ----------
-    graph
-        An MXNet graph as JSON, or an ONNX model, which contains its arrays.
-    params
-        Arrays of the MXNet graph by name.
-    quantization
-        Record of the quantization for the export's metadata; None for float targets.
-    """
-
-    graph: Any
-    params: Params
+    graph: Any  # an MXNet graph as JSON, or an ONNX model, which contains its arrays
+    params: Params  # arrays of the MXNet graph by name
+    # Record of the quantization for the export's metadata; None for float targets.
     quantization: dict[str, Any] | None = None
 
 
@@ -38,14 +29,7 @@ class Lowered(NamedTuple):
 class Node:
     """An operator, or a variable if ``op`` is ``"null"``.
 
-    Parameters
-    ----------
-    op, name
-        As in MXNet.
-    attrs
-        The operator's attributes as strings.
-    inputs
-        Pairs of a node and the index of its output.
+    ``inputs`` are pairs of a node and the index of its output.
     """
 
     op: str
@@ -109,14 +93,8 @@ class Graph:
     """The nodes on which some outputs depend, with the arrays of their variables.
 
     Passes modify nodes in place and replace them with :meth:`replace`. Nodes that no output depends
-    on any more are dropped when the graph is converted back to a Symbol.
-
-    Parameters
-    ----------
-    symbol
-        The MXNet graph.
-    params
-        Array of each variable by name, without the prefixes ``arg:`` and ``aux:``.
+    on any more are dropped when the graph is converted back to a Symbol. ``params`` has the array
+    of each variable by name, without the prefixes ``arg:`` and ``aux:``.
     """
 
     def __init__(self, symbol: mx.sym.Symbol, params: Params) -> None:

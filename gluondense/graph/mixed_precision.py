@@ -20,14 +20,8 @@ NORMALIZATION = frozenset({"BatchNorm", "_contrib_BatchNormWithReLU", "_contrib_
 def use_mixed_precision(graph: Graph, dtype: str) -> None:
     """Cast the inputs of convolutions and fully-connected layers to ``dtype``, outputs to float32.
 
-    In float16, the operators between them compute in float16 too.
-
-    Parameters
-    ----------
-    graph
-        The graph to change. A cast of a node that is marked for recomputation is marked too.
-    dtype
-        ``"float16"`` or ``"bfloat16"``.
+    ``dtype`` is ``"float16"`` or ``"bfloat16"``. In float16, the operators between them compute in
+    float16 too. A cast of a node that is marked for recomputation is marked too.
     """
     dtypes: dict[int, str] = {}
     casts: dict[tuple[int, int, str], Node] = {}

@@ -172,13 +172,7 @@ def as_block(symbol: mx.sym.Symbol, params: Params) -> gluon.SymbolBlock:
 
 
 class Histogram:
-    """A histogram with bins of equal width from ``-limit`` to ``limit``.
-
-    Parameters
-    ----------
-    limit
-        The largest absolute value.
-    """
+    """A histogram with bins of equal width up to the largest absolute value, ``limit``."""
 
     def __init__(self, limit: float) -> None:
         self.width = float(limit) / BINS
@@ -215,26 +209,15 @@ class Histogram:
 
 
 def divergences(counts: np.ndarray, levels: int, thresholds: np.ndarray) -> np.ndarray:
-    """Compute the KL divergence between a distribution and its quantizations.
+    """Compute the KL divergence between a distribution and its quantization for each threshold.
 
-    For each threshold, the bins below it are merged into levels of equal width, and the values of a
+    The bins below a threshold are merged into ``levels`` levels of equal width, and the values of a
     level are distributed evenly over its non-empty bins. Values above the threshold count towards
-    the last bin of the original distribution, but not of the quantized one.
+    the last bin of the original distribution, but not of the quantized one. So the divergence is
+    infinite where the last level is empty although there are values above the threshold.
 
-    Parameters
-    ----------
-    counts
-        Histogram of the absolute values; the first bin starts at zero.
-    levels
-        Number of quantization levels.
-    thresholds
-        Clipping thresholds in bins, each at least ``levels``.
-
-    Returns
-    -------
-    ndarray
-        The divergence for each threshold; infinite where the last level is empty although there
-        are values above the threshold.
+    ``counts`` is the histogram of the absolute values, from zero on. ``thresholds`` are numbers of
+    bins, each at least ``levels``.
     """
     total = counts.sum()
     inside = _prefix_sums(counts)[thresholds]

@@ -32,15 +32,8 @@ from .onednn_layouts import is_identity_transpose
 MARK = "__force_mirroring__"
 CHEAP = frozenset(
     {
-        "Activation",
-        "BatchNorm",
-        "Concat",
-        "LeakyReLU",
-        "_contrib_BatchNormWithReLU",
-        "amp_cast",
-        "broadcast_mul",
-        "expand_dims",
-        "squeeze",
+        *("Activation", "BatchNorm", "Concat", "LeakyReLU", "_contrib_BatchNormWithReLU"),
+        *("amp_cast", "broadcast_mul", "expand_dims", "squeeze"),
     }
 )
 # Their backward pass reads their input, which may be recomputed, while their output is stored.
@@ -80,11 +73,6 @@ POLICIES: dict[str, CheckpointingPolicy] = {
 def find_policy(memory_efficient: bool | str) -> CheckpointingPolicy:
     """Look up a key of ``POLICIES``; True means ``"balanced"``, False ``"none"``.
 
-    Raises
-    ------
-    ValueError
-        If there is no such policy.
-
     Examples
     --------
     >>> find_policy(True).min_share
@@ -93,9 +81,8 @@ def find_policy(memory_efficient: bool | str) -> CheckpointingPolicy:
     name = memory_efficient
     if isinstance(name, bool):
         name = "balanced" if name else "none"
-    check(
-        "memory_efficient", name, f"True, False or one of {', '.join(POLICIES)}", name in POLICIES
-    )
+    rule = f"True, False or one of {', '.join(POLICIES)}"
+    check("memory_efficient", name, rule, name in POLICIES)
     return POLICIES[name]
 
 
@@ -134,12 +121,7 @@ def _is_stored(node: Node) -> bool:
 def feature_map_shapes(symbol: mx.sym.Symbol, **inputs: tuple[int, ...]) -> Shapes:
     """Return the shapes of the feature maps (N, C, H, W) by the name of their operator.
 
-    Parameters
-    ----------
-    symbol
-        The graph.
-    **inputs
-        Shapes of its inputs.
+    ``inputs`` are the shapes of the graph's inputs.
     """
     internals = symbol.get_internals()
     outputs, (_, shapes, _) = internals.list_outputs(), internals.infer_shape(**inputs)

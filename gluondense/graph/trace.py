@@ -16,38 +16,14 @@ INPUT = "data"
 # MXNet 1.4.1 has run them all, in exports of every family and option.
 PORTABLE_OPERATORS = frozenset(
     {
-        "Activation",
-        "BatchNorm",
-        "Concat",
-        "Convolution",
-        "Dropout",
-        "Flatten",
-        "FullyConnected",
-        "Pooling",
-        "elemwise_add",
-        "expand_dims",
-        "slice_axis",
-        "squeeze",
-        # CSPResNet
-        "LeakyReLU",
-        # attention="se" and "path"
-        "_mul_scalar",
-        "broadcast_mul",
-        "softmax",
-        # pool="mean_max"
-        "Reshape",
-        "reshape_like",
-        "transpose",
+        *("Activation", "BatchNorm", "Concat", "Convolution", "Dropout", "Flatten"),
+        *("FullyConnected", "Pooling", "elemwise_add", "expand_dims", "slice_axis", "squeeze"),
+        "LeakyReLU",  # CSPResNet
+        *("_mul_scalar", "broadcast_mul", "softmax"),  # attention="se" and "path"
+        *("Reshape", "reshape_like", "transpose"),  # pool="mean_max"
         # pre- and post-processing
-        "Cast",
-        "_div_scalar",
-        "_minus_scalar",
-        "_plus_scalar",
-        "broadcast_add",
-        "broadcast_div",
-        "broadcast_sub",
-        "log_softmax",
-        "sigmoid",
+        *("Cast", "_div_scalar", "_minus_scalar", "_plus_scalar", "log_softmax", "sigmoid"),
+        *("broadcast_add", "broadcast_div", "broadcast_sub"),
     }
 )
 
@@ -62,10 +38,7 @@ _FLOAT16 = ("__dtype__", "2")  # MXNet's type number
 def trace(net: Callable) -> mx.sym.Symbol:
     """Trace a network to a Symbol; the names do not depend on other blocks of the process.
 
-    Parameters
-    ----------
-    net
-        Any HybridBlock with one input, which is named ``data``. The block is not modified.
+    ``net`` is any HybridBlock with one input, which is named ``data``. It is not modified.
 
     Examples
     --------
@@ -86,15 +59,7 @@ def indented_json(symbol: mx.sym.Symbol) -> str:
 def portable_json(symbol: mx.sym.Symbol) -> str:
     """Serialize a graph as JSON that MXNet 1.4 and later load; equal graphs give equal bytes.
 
-    Parameters
-    ----------
-    symbol
-        The graph.
-
-    Raises
-    ------
-    ValueError
-        If an operator or an attribute is not supported by MXNet 1.4.
+    Raises a ValueError if MXNet 1.4 does not support an operator or an attribute.
 
     Examples
     --------

@@ -38,39 +38,21 @@ LABELLED = 25  # more names would overlap in the scatter chart and are only show
 
 
 def write_costs_page(costs: Sequence[Summary], path: str | os.PathLike[str]) -> None:
-    """Write one HTML file with charts and a table that can be opened offline.
-
-    Parameters
-    ----------
-    costs
-        Results of :func:`gluondense.summary`, in the order of the table.
-    path
-        The file to write.
-    """
+    """Write one HTML file with charts and a table, in the order of ``costs``; it opens offline."""
     inputs = ", ".join(dict.fromkeys(map(COLUMNS["input"], costs)))
     subtitle = (
         f"Counted for input {inputs}. Multiply-adds (MACs) and activations are those of "
         "convolutions and fully-connected layers, memory is all outputs in float32, and CIO is the "
         "elements that the convolutions read and write."
     )
+    area = "The area of a bubble is proportional to the activations."
+    limits, shares = "These limit the speed and the batch size.", "Share of each network part."
+    numbers = f'<div style="overflow-x: auto; white-space: nowrap">{table(costs, "html")}</div>'
     sections = (
-        section(
-            "Parameters and multiply-adds",
-            plot(_bubbles(costs)),
-            "The area of a bubble is proportional to the activations.",
-        ),
-        section(
-            "Activations, memory and CIO",
-            plot(_bars(costs)),
-            "These limit the speed and the batch size.",
-        ),
-        section(
-            "Distribution of the multiply-adds", plot(_parts(costs)), "Share of each network part."
-        ),
-        section(
-            "All numbers",
-            f'<div style="overflow-x: auto; white-space: nowrap">{table(costs, "html")}</div>',
-        ),
+        section("Parameters and multiply-adds", plot(_bubbles(costs)), area),
+        section("Activations, memory and CIO", plot(_bars(costs)), limits),
+        section("Distribution of the multiply-adds", plot(_parts(costs)), shares),
+        section("All numbers", numbers),
     )
     page = document("Costs of the networks", subtitle, "".join(sections))
     Path(path).write_text(page, encoding="utf-8")

@@ -53,19 +53,9 @@ def test_stage_is_the_sequence_of_its_blocks():
 )
 def test_partial_stage_equals_numpy(attention, strides, side, expand, gamma, bypass, part):
     groups = 1 if part % 2 else 2
-    stage = CSPResidualStage(
-        8,
-        12,
-        2,
-        strides=strides,
-        expand_ratio=expand,
-        partial_ratio=gamma,
-        bottleneck_ratio=1.0,
-        groups=groups,
-        attention=attention,
-        slope=0.1,
-        eps=0.05,
-    )
+    ratios = {"expand_ratio": expand, "partial_ratio": gamma, "bottleneck_ratio": 1.0}
+    unit = {"groups": groups, "attention": attention, "slope": 0.1, "eps": 0.05}
+    stage = CSPResidualStage(8, 12, 2, strides=strides, **ratios, **unit)
     stage.hybridize()
     parameters = arrays(randomize(stage))
     assert type(stage._children["csp"]) is CSPStage

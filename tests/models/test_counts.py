@@ -72,19 +72,23 @@ FUSION_GOLDEN = {  # "both", "first"
     "csp_densenet201_listing": (14_919_300, 16_172_772),
 }
 # The feature maps after each stage, before its transition.
+ROWS = """
+densenet121: 256 512 1024 1024
+densenet161: 384 768 2112 2208
+densenet169: 256 512 1280 1664
+densenet201: 256 512 1792 1920
+densenet264: 256 512 2304 2688
+csp_resnet50: 128 256 512 1024
+csp_resnext50: 256 512 1024 2048
+dpn68: 144 320 704 832
+dpn92: 336 704 1552 2688
+dpn98: 336 768 1728 2688
+dpn107: 376 1152 2432 2688
+dpn131: 352 832 1984 2688
+"""
 STAGE_WIDTHS = {
-    "densenet121": [256, 512, 1024, 1024],
-    "densenet161": [384, 768, 2112, 2208],
-    "densenet169": [256, 512, 1280, 1664],
-    "densenet201": [256, 512, 1792, 1920],
-    "densenet264": [256, 512, 2304, 2688],
-    "csp_resnet50": [128, 256, 512, 1024],
-    "csp_resnext50": [256, 512, 1024, 2048],
-    "dpn68": [144, 320, 704, 832],
-    "dpn92": [336, 704, 1552, 2688],
-    "dpn98": [336, 768, 1728, 2688],
-    "dpn107": [376, 1152, 2432, 2688],
-    "dpn131": [352, 832, 1984, 2688],
+    name: list(map(int, widths.split()))
+    for name, widths in (row.split(":") for row in ROWS.strip().splitlines())
 }
 
 

@@ -121,20 +121,33 @@ def test_each_field_has_its_rule(field, values):
         assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize(
-    ("field", "values"),
-    {
+OTHER_FAMILIES = {
+    "dpn92": {
         "num_blocks": [(), (3, 4), (3, 4, 20, 0), 3, (3, 4, 20, 1.5)],
         "increments": [(), (16,), (16, 32, 24, -1), 16],
         "bottleneck_width": [0, 100, 96.0],
         "residual_width": [0, None],
         "groups": [0, True],
-    }.items(),
+    },
+    "csp_resnet50": {
+        "num_blocks": [(), (3, 3, 5), (3, 3, 5, 0), 3],
+        "widths": [(), (64,), (128, 256, 512, 0.5), "abcd"],
+        "expand_ratio": [0, -1, "2", True, float("nan"), float("inf")],
+        "partial_ratio": [0, 1, None],
+        "bottleneck_ratio": [0, float("inf"), None],
+        "groups": [0, 1.0],
+        "slope": [1, -0.1, "0.1", float("nan")],
+    },
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "field"), [(name, field) for name, rules in OTHER_FAMILIES.items() for field in rules]
 )
-def test_each_field_of_dpn_has_its_rule(field, values):
-    for value in values:
+def test_each_field_of_the_other_families_has_its_rule(name, field):
+    for value in OTHER_FAMILIES[name][field]:
         with pytest.raises(ValueError, match=r" \(=.*must be") as error:
-            get_spec("dpn92", **{field: value})
+            get_spec(name, **{field: value})
         assert field in str(error.value)
         assert "\n" not in str(error.value)
 
@@ -144,37 +157,9 @@ def test_groups_must_divide_the_bottleneck():
         get_spec("dpn92", groups=50)
 
 
-@pytest.mark.parametrize(
-    ("field", "values"),
-    {
-        "num_blocks": [(), (3, 3, 5), (3, 3, 5, 0), 3],
-        "widths": [(), (64,), (128, 256, 512, 0.5), "abcd"],
-        "expand_ratio": [0, -1, "2", True, float("nan"), float("inf")],
-        "partial_ratio": [0, 1, None],
-        "bottleneck_ratio": [0, float("inf"), None],
-        "groups": [0, 1.0],
-        "slope": [1, -0.1, "0.1", float("nan")],
-    }.items(),
-)
-def test_each_field_of_csp_resnet_has_its_rule(field, values):
-    for value in values:
-        with pytest.raises(ValueError, match=r" \(=.*must be") as error:
-            get_spec("csp_resnet50", **{field: value})
-        assert field in str(error.value)
-        assert "\n" not in str(error.value)
-
-
 def test_every_field_has_a_rule_and_a_test():
-    tested = {
-        field
-        for test in (
-            test_each_field_has_its_rule,
-            test_each_field_of_dpn_has_its_rule,
-            test_each_field_of_csp_resnet_has_its_rule,
-        )
-        for mark in test.pytestmark
-        for field, _ in mark.args[1]
-    }
+    (mark,) = test_each_field_has_its_rule.pytestmark
+    tested = {field for field, _ in mark.args[1]}.union(*OTHER_FAMILIES.values())
     fields = {field.name for spec in SPECS.values() for field in dataclasses.fields(spec)}
     assert tested == fields
 

@@ -13,24 +13,13 @@ import numpy as np
 
 @dataclass(frozen=True)
 class ImageList:
-    """Image files with their labels; forked processes share its arrays.
-
-    Parameters
-    ----------
-    root
-        The folder that contains the files.
-    names
-        Paths relative to ``root`` as bytes (N,). A million Python strings would be copied into each
-        forked process, because reference counting writes to their pages.
-    labels
-        int64 (N,).
-    class_names
-        The name of each label.
-    """
+    """Image files with their labels; forked processes share its arrays."""
 
     root: Path
+    # Paths relative to root as bytes (N,). A million Python strings would be copied into each
+    # forked process, because reference counting writes to their pages.
     names: np.ndarray
-    labels: np.ndarray
+    labels: np.ndarray  # int64 (N,)
     class_names: tuple[str, ...]
 
     def __len__(self) -> int:
