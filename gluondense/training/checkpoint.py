@@ -31,10 +31,8 @@ class Checkpoint:
 
     Parameters
     ----------
-    folder
-        Path of the checkpoint.
-    model_name, spec
-        Registry name and all fields of the network's spec.
+    folder, model_name, spec
+        Path of the checkpoint, registry name and all fields of the network's spec.
     class_names, mean, std, input_shape
         Names of the outputs, and normalization and shape (1, C, H, W) of the input.
     config

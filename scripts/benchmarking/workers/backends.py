@@ -19,30 +19,14 @@ Build = Callable[[Path, int, "tuple[int, ...]"], Run]
 
 @dataclasses.dataclass(frozen=True)
 class Backend:
-    """A backend that runs a network.
+    """A backend that runs a network."""
 
-    Parameters
-    ----------
-    build
-        Creates the function from the folder, the number of threads and the images' shape.
-    needs
-        Modules that must be installed to run the backend.
-    source
-        The file of the folder that the backend reads first.
-    precision
-        Precision of most multiplications: ``"fp32"``, ``"bf16"`` or ``"int8"``.
-    prepares
-        Further modules that must be installed to write that file.
-    ours
-        Whether the backend is this project's, as opposed to a peer.
-    """
-
-    build: Build
-    needs: tuple[str, ...]
-    source: str
-    precision: str = "fp32"
-    prepares: tuple[str, ...] = ()
-    ours: bool = False
+    build: Build  # makes the function from the folder, the number of threads and the images' shape
+    needs: tuple[str, ...]  # modules that must be installed to run it
+    source: str  # the file of the folder that it reads first
+    precision: str = "fp32"  # of most multiplications: one of PRECISIONS
+    prepares: tuple[str, ...] = ()  # further modules that must be installed to write that file
+    ours: bool = False  # whether it is this project's, as opposed to a peer
 
 
 def exported(target: str) -> Backend:

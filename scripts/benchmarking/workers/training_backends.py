@@ -15,21 +15,11 @@ Build = Callable[[str, int, int, int], "tuple[Step, Callable[[], int]]"]
 
 @dataclasses.dataclass(frozen=True)
 class TrainingBackend:
-    """A backend that trains a network.
+    """A backend that trains a network."""
 
-    Parameters
-    ----------
-    build
-        Creates both functions from the network's name, batch size, image size and threads.
-    needs
-        Modules that must be installed.
-    ours
-        Whether the backend is this project's, as opposed to a peer.
-    """
-
-    build: Build
-    needs: tuple[str, ...]
-    ours: bool = False
+    build: Build  # makes both functions from the network's name, batch, image size and threads
+    needs: tuple[str, ...]  # modules that must be installed
+    ours: bool = False  # whether it is this project's, as opposed to a peer
 
 
 def _mxnet(memory_efficient: Any, native: bool = False) -> Build:
@@ -43,9 +33,8 @@ def _mxnet(memory_efficient: Any, native: bool = False) -> Build:
         net = get_model(model, memory_efficient=memory_efficient)
         net.initialize()
         net.hybridize(backend="native" if native else None, static_alloc=True, static_shape=True)
-        trainer = gluon.Trainer(
-            net.collect_params(), "nag", {"learning_rate": 0.01, "momentum": 0.9}
-        )
+        settings = {"learning_rate": 0.01, "momentum": 0.9}
+        trainer = gluon.Trainer(net.collect_params(), "nag", settings)
         step = TrainStep(net, gluon.loss.SoftmaxCrossEntropyLoss())
         x = mx.nd.random.normal(shape=(batch, net.spec.in_channels, size, size))
         y = mx.nd.arange(batch) % net.spec.classes

@@ -12,18 +12,10 @@ from typing import Optional, Union
 
 @dataclass(frozen=True)
 class Host:
-    """A host that runs processes.
+    """A host that runs processes."""
 
-    Parameters
-    ----------
-    address
-        IPv4 address at which the other hosts reach it.
-    name
-        Destination for ``ssh``; None for this host, which needs no ``ssh``.
-    """
-
-    address: str
-    name: Optional[str] = None
+    address: str  # IPv4 address at which the other hosts reach it
+    name: Optional[str] = None  # destination for ssh; None for this host, which needs no ssh
 
     def __str__(self) -> str:
         return self.name or self.address
