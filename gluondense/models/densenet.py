@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
-from typing import Any
 
 from mxnet.gluon import nn
 
@@ -36,9 +35,15 @@ class DenseNet(Network):
         """Yield dense blocks and the transitions between them."""
         spec, channels = self.spec, in_channels
         for index, num_layers in enumerate(spec.block_config, start=1):
-            layer: dict[str, Any] = {"bn_size": spec.bn_size, "attention": spec.attention}
-            layer.update(spec.conv, prefix=f"stage{index}_")
-            block = DenseBlock(channels, num_layers, spec.growth_rate, **layer)
+            block = DenseBlock(
+                channels,
+                num_layers,
+                spec.growth_rate,
+                spec.bn_size,
+                spec.attention,
+                prefix=f"stage{index}_",
+                **spec.conv,
+            )
             yield block
             channels = block.out_channels
             if index < len(spec.block_config):
@@ -61,9 +66,14 @@ def _cifar(depth: int, growth_rate: int, bottleneck: bool, classes: int) -> Dens
     )
 
 
-# depth, k, whether BC
-_CIFAR_ROWS = [(40, 12, False), (100, 12, False), (100, 24, False)]
-_CIFAR_ROWS += [(100, 12, True), (250, 24, True), (190, 40, True)]
+_CIFAR_ROWS = [  # depth, k, whether BC
+    (40, 12, False),
+    (100, 12, False),
+    (100, 24, False),
+    (100, 12, True),
+    (250, 24, True),
+    (190, 40, True),
+]
 
 SPECS = {
     "densenet121": DenseNetSpec(),
