@@ -47,30 +47,30 @@ class Meter:
     def add(self, step: int, images: int, sums: Sequence[mx.nd.NDArray]) -> None:
         """Add a step, this process's images in it, and for each device a vector of their sums."""
         self._pending.append((step, images, sums))
-        self._read(STEPS_AHEAD)
+        while len(self._pending) > STEPS_AHEAD:
+            self._read()
 
     def sync(self) -> None:
         """Wait for all added steps."""
-        self._read(0)
+        while self._pending:
+            self._read()
 
     def means(self) -> list[float]:
         """Return the means of the images counted so far, in the order of the names."""
         return [total / max(self.images, 1) for total in self.sums.values()]
 
-    def _read(self, ahead: int) -> None:
-        """Read all but the last ``ahead`` steps."""
-        while len(self._pending) > ahead:
-            step, images, parts = self._pending.popleft()
-            local = sum(part.asnumpy().ravel().astype(float) for part in parts)
-            *sums, images_of_all = self._all_reduce([*local, images])
-            if not math.isfinite(sums[0]):
-                raise FloatingPointError(
-                    f"The loss became {sums[0]} at step {step}: "
-                    "lower the learning rate or lengthen the warm-up."
-                )
-            for name, value in zip(self.sums, sums):
-                self.sums[name] += float(value)
-            self.images += int(images_of_all)
+    def _read(self) -> None:
+        step, images, parts = self._pending.popleft()
+        local = sum(part.asnumpy().ravel().astype(float) for part in parts)
+        *sums, images_of_all = self._all_reduce([*local, images])
+        if not math.isfinite(sums[0]):
+            raise FloatingPointError(
+                f"The loss became {sums[0]} at step {step}: "
+                "lower the learning rate or lengthen the warm-up."
+            )
+        for name, value in zip(self.sums, sums):
+            self.sums[name] += float(value)
+        self.images += int(images_of_all)
 
 
 class TrainState:

@@ -100,16 +100,11 @@ def test_recomputation_changes_no_bit_of_a_run(straight, tmp_path):
     assert_equal_runs(straight[0], tmp_path)
 
 
-def test_run_with_parts_resumes_exactly(tmp_path):
-    config = TINY.with_fields(accumulate=3, memory_efficient=True)
-    fit(config, tmp_path / "straight", progress=False)
-    fit(config.with_fields(epochs=1), tmp_path / "resumed", progress=False)
-    fit(config, tmp_path / "resumed", resume=True, progress=False)
-    assert_equal_runs(tmp_path / "straight", tmp_path / "resumed")
-
-
-def test_bfloat16_run_resumes_exactly(tmp_path):
-    config = TINY.with_fields(dtype="bfloat16")
+@pytest.mark.parametrize(
+    "fields", [{"accumulate": 3, "memory_efficient": True}, {"dtype": "bfloat16"}]
+)
+def test_run_in_parts_or_half_precision_resumes_exactly(tmp_path, fields):
+    config = TINY.with_fields(**fields)
     fit(config, tmp_path / "straight", progress=False)
     fit(config.with_fields(epochs=1), tmp_path / "resumed", progress=False)
     fit(config, tmp_path / "resumed", resume=True, progress=False)
