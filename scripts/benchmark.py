@@ -1,7 +1,4 @@
-"""Measure inference beside the installed peers, interleaved.
-
-Other benchmarks: ``benchmark.py train``, ``loader``, ``serving`` and ``weights``, each with --help.
-"""
+"""Benchmarks of inference, training, image loading, serving and loading of weights."""
 
 from __future__ import annotations
 
@@ -30,9 +27,9 @@ def main(argv: Optional[list[str]] = None) -> int:
     argv = sys.argv[1:] if argv is None else argv
     named = argv[:1] and argv[0] in BENCHMARKS
     name = argv[0] if named else "inference"
-    add_options, run, description = BENCHMARKS[name]
+    add_options, run = BENCHMARKS[name]
     prog = f"benchmark.py {name}" if named else "benchmark.py"
-    parser = arguments.Parser(prog=prog, description=description)
+    parser = arguments.Parser(prog=prog, description=run.__doc__)
     add_options(parser)
     args = parser.parse_args(argv[1:] if named else argv)
     args.command = shlex.join(["python", "scripts/benchmark.py", *argv])
@@ -58,6 +55,10 @@ def _plan(kind: Any, args: argparse.Namespace) -> Any:
 
 
 def _infer(args: argparse.Namespace) -> None:
+    """Measure inference beside the installed peers, interleaved.
+
+    Other benchmarks: `benchmark.py train`, `loader`, `serving` and `weights`, each with --help.
+    """
     from benchmarking import inference
     from benchmarking.pages.inference import page
     from benchmarking.pages.tables import cases_text, markdown, rest_text
@@ -76,6 +77,7 @@ def _infer(args: argparse.Namespace) -> None:
 
 
 def _train(args: argparse.Namespace) -> None:
+    """Measure the time of training steps and the memory of feature maps."""
     from benchmarking.pages.training import page, text
     from benchmarking.training import measure
 
@@ -112,6 +114,7 @@ def _load(path: Path, version: int) -> dict[str, Any]:
 
 
 def _measure_loader(args: argparse.Namespace) -> None:
+    """Measure image loading on one core beside MXNet's ImageRecordIter and torchvision."""
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     from benchmarking.image_loading import measure, table
@@ -120,6 +123,7 @@ def _measure_loader(args: argparse.Namespace) -> None:
 
 
 def _serve(args: argparse.Namespace) -> int:
+    """Measure multi-model-server with a network's archives beside ONNX Runtime."""
     from benchmarking import serving
 
     from gluondense.version import versions
@@ -133,6 +137,7 @@ def _serve(args: argparse.Namespace) -> int:
 
 
 def _load_weights(args: argparse.Namespace) -> None:
+    """Compare load_weights with torch.load and load_state_dict, each time in a new process."""
     from benchmarking.process import TRAINING_WORKER, environment
     from tabulate import tabulate
 
@@ -224,29 +229,13 @@ def _count(text: str) -> int:
     return number
 
 
-# Functions that add the options and run the benchmark, and the description.
-BENCHMARKS: dict[str, tuple[Any, Any, Optional[str]]] = {
-    "inference": (_add_infer_options, _infer, __doc__),
-    "train": (
-        _add_train_options,
-        _train,
-        "Measure the time of training steps and the memory of feature maps.",
-    ),
-    "loader": (
-        _add_loader_options,
-        _measure_loader,
-        "Measure image loading on one core beside MXNet's ImageRecordIter and torchvision.",
-    ),
-    "serving": (
-        _add_serving_options,
-        _serve,
-        "Measure multi-model-server with a network's archives beside ONNX Runtime.",
-    ),
-    "weights": (
-        _add_weights_options,
-        _load_weights,
-        "Compare load_weights with torch.load and load_state_dict.",
-    ),
+# Functions that add the options and run the benchmark, which the docstring of the latter describes.
+BENCHMARKS: dict[str, tuple[Any, Any]] = {
+    "inference": (_add_infer_options, _infer),
+    "train": (_add_train_options, _train),
+    "loader": (_add_loader_options, _measure_loader),
+    "serving": (_add_serving_options, _serve),
+    "weights": (_add_weights_options, _load_weights),
 }
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from typing import Any
 
 from gluondense.analysis.costs import summary
 
-from .interleaved import Case, Measurement, measure_interleaved
+from .interleaved import Measurement, measure_interleaved
 from .machine import header
 from .prepare import PreparedModel, backends, prepare
 from .roofline import costs, peaks
@@ -99,16 +99,7 @@ def _measure_case(
     content: dict[str, Any], plan: Plan, models: Sequence[PreparedModel], batch: int, size: int
 ) -> None:
     """Measure the backends of a group of models in the same rounds."""
-    cases = [
-        Case(
-            model.net.model_name,
-            model.folder,
-            model.names,
-            (batch, model.net.spec.in_channels, size, size),
-            model.logits(size),
-        )
-        for model in models
-    ]
+    cases = [model.case(batch, size) for model in models]
     first: Sequence[Measurement] = ()
     found = measure_interleaved(cases, plan.threads, plan.rounds)
     for model, case, (measurements, reasons) in zip(models, cases, found):
@@ -130,11 +121,10 @@ def _measure_case(
 def _measure_throughput(
     content: dict[str, Any], plan: Plan, model: PreparedModel, size: int
 ) -> None:
-    name, batch = model.net.model_name, plan.batches[0]
-    shape = (batch, model.net.spec.in_channels, size, size)
-    found, reasons = throughput(model.folder, model.names, shape, plan.workers)
-    _add_missing(content, plan, name, reasons, "throughput")
-    fields = {"model": name, "batch": batch, "size": size}
+    case = model.case(plan.batches[0], size)
+    found, reasons = throughput(case, plan.workers)
+    _add_missing(content, plan, case.model, reasons, "throughput")
+    fields = {"model": case.model, "batch": case.shape[0], "size": size}
     content["throughput"] += [{**fields, **row} for row in throughput_rows(found)]
 
 

@@ -28,6 +28,7 @@ from gluondense.models import Network, build_model
 from gluondense.weights import save_weights
 
 from . import quantize_peers
+from .interleaved import Case
 from .process import log
 from .workers.backends import INT8_ONNX, INT8_OPENVINO, ONNX, PEERS, Backend, exported
 from .workers.torch_peer import build
@@ -60,6 +61,11 @@ class PreparedModel:
     def logits(self, size: int) -> np.ndarray:
         """Return the network's logits of the first image of a size."""
         return self.net(mx.nd.array(self.images(size)[:1])).asnumpy()[0]
+
+    def case(self, batch: int, size: int) -> Case:
+        """Return the backends and images to measure."""
+        net, shape = self.net, (batch, self.net.spec.in_channels, size, size)
+        return Case(net.model_name, self.folder, self.names, shape, self.logits(size))
 
     def remove_stale_files(self, size: int) -> None:
         """Remove the backends' files if they were made from other weights or images."""

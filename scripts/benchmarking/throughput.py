@@ -7,28 +7,25 @@ import itertools
 import os
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from gluondense.errors import check
 
-from .interleaved import ROUND_SECONDS
+from .interleaved import ROUND_SECONDS, Case
 from .process import Worker, log
 
 
 def throughput(
-    folder: Path, names: Sequence[str], shape: Sequence[int], counts: Sequence[int], rounds: int = 5
+    case: Case, counts: Sequence[int], rounds: int = 5
 ) -> tuple[list[dict[str, Any]], dict[str, str]]:
     """Measure groups of processes, the backends in alternating rounds.
 
     Parameters
     ----------
-    folder, names, shape
-        As for :class:`.interleaved.Case`.
-    counts
-        Numbers of processes.
+    case, counts
+        Network, backends and images; numbers of processes.
     rounds
         Rounds of each backend with each number of processes.
 
@@ -51,12 +48,12 @@ def throughput(
     with contextlib.ExitStack() as stack:
         groups: dict[str, list[Worker]] = {}
         predictions: dict[str, int] = {}
-        for name in names:
+        for name in case.names:
             log(f"starting {most} processes of {name}")
             groups[name] = []
             try:
                 for cpu in usable[:most]:
-                    groups[name].append(Worker(folder, name, 1, (*shape, cpu)))
+                    groups[name].append(Worker(case.folder, name, 1, (*case.shape, cpu)))
                     stack.callback(groups[name][-1].close)
                     groups[name][-1].first()
                 seconds = min(groups[name][0].predict(3))
@@ -67,7 +64,7 @@ def throughput(
             try:
                 if name not in reasons:
                     speed = _speed(groups[name][:count], predictions[name])
-                    speeds.setdefault((name, count), []).append(speed * shape[0])
+                    speeds.setdefault((name, count), []).append(speed * case.shape[0])
             except RuntimeError as error:
                 reasons[name] = str(error)
     rows = [

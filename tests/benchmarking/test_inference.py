@@ -193,7 +193,8 @@ def test_throughput_of_one_and_two_processes(fake, monkeypatch):
     folder = fake(FAKE)
     many = 2 if len(os.sched_getaffinity(0)) > 1 else 1
     counts = sorted({1, many})
-    found, reasons = throughput(folder, ["onednn", "openvino", "torch"], (4, 1, 8, 8), counts, 2)
+    case = Case(MODEL, folder, ["onednn", "openvino", "torch"], (4, 1, 8, 8), np.ones(2))
+    found, reasons = throughput(case, counts, 2)
     assert [(row["name"], row["workers"]) for row in found] == [
         (name, count) for name in ("onednn", "openvino") for count in counts
     ]
@@ -202,7 +203,7 @@ def test_throughput_of_one_and_two_processes(fake, monkeypatch):
     assert [row["to_best_peer"] for row in rows if row["name"] == "openvino"] == [1.0] * len(counts)
     assert children() == []
     with pytest.raises(ValueError, match=r"workers \(=1000\) must be at most"):
-        throughput(folder, ["onednn"], SHAPE, [1000])
+        throughput(case, [1000])
 
 
 def test_the_script_prints_tables_and_writes_json(plain_mxnet, tmp_path, capsys):

@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Optional
 
@@ -73,15 +73,16 @@ class Job:
         watch, signums = _Watch(), (signal.SIGINT, signal.SIGTERM)
         handlers = [signal.signal(signum, watch.on_signal) for signum in signums]
         try:
-            for start in self._plan():
-                watch.members.append(start())
+            for member in self._start():
+                watch.members.append(member)
             return watch.wait()
         finally:
             watch.stop()
             for signum, handler in zip(signums, handlers):
                 signal.signal(signum, handler)
 
-    def _plan(self) -> list[Callable[[], Member]]:
+    def _start(self) -> Iterator[Member]:
+        """Start one process after the other."""
         hosts = [self.hosts[n * len(self.hosts) // self.workers] for n in range(self.workers)]
         port = self.port or free_port(self.hosts[0])
         common = {
@@ -94,17 +95,17 @@ class Job:
 
         def member(
             role: str, number: int, host: Host, command: Sequence[str], **own: str
-        ) -> Callable[[], Member]:
+        ) -> Member:
             forwarded = _forwarded(self.env) if host.name is not None else {}
             variables = {**forwarded, **common, "DMLC_NODE_HOST": host.address, **own}
-            return lambda: Member(role, number, host, command, variables, self.ssh)
+            return Member(role, number, host, command, variables, self.ssh)
 
         # Servers get no DMLC_ROLE: with it, MXNet serves from inside its import, see server.py.
         one = {"OMP_NUM_THREADS": "1"}
-        plan = [member("scheduler", 0, self.hosts[0], (*SERVER, "scheduler"), **one)]
+        yield member("scheduler", 0, self.hosts[0], (*SERVER, "scheduler"), **one)
         for number in range(self.servers):
             host = self.hosts[number % len(self.hosts)]
-            plan.append(member("server", number, host, (*SERVER, "server"), **one))
+            yield member("server", number, host, (*SERVER, "server"), **one)
         for number, host in enumerate(hosts):
             own = {"DMLC_ROLE": "worker", "GLUONDENSE_WORKER": str(number)}
             own["GLUONDENSE_SHARE"] = str(hosts.count(host))
@@ -112,8 +113,7 @@ class Job:
                 first = (number - hosts.index(host)) * self.gpus_per_worker
                 gpus = range(first, first + self.gpus_per_worker)
                 own["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, gpus))
-            plan.append(member("worker", number, host, self.command, **own))
-        return plan
+            yield member("worker", number, host, self.command, **own)
 
 
 def _forwarded(names: Sequence[str]) -> dict[str, str]:
