@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Optional, Union
 
@@ -35,17 +35,17 @@ class EvaluatedModel:
     Parameters
     ----------
     name
-        The name by which it was opened.
+        Argument of :func:`open_model`.
     net
         Network that returns logits.
-    model, weights
-        Registry name of the network and name of its published weights; "" if there are none.
-    class_names
-        A label for each output, if known.
     mean, std
         Normalization of pixels scaled to [0, 1], a number per channel.
     size
         (H, W) of the input.
+    class_names
+        A label for each output, if known.
+    model, weights
+        Registry name of the network and name of its published weights; "" if there are none.
     crop_ratio, interpolation
         Preprocessing of image files, see :class:`gluondense.data.preprocessing.Preprocessing`.
     config
@@ -54,12 +54,12 @@ class EvaluatedModel:
 
     name: str
     net: gluon.HybridBlock
-    model: str
-    weights: str
-    class_names: Optional[tuple[str, ...]]
     mean: tuple[float, ...]
     std: tuple[float, ...]
     size: tuple[int, int]
+    class_names: Optional[tuple[str, ...]] = None
+    model: str = ""
+    weights: str = ""
     crop_ratio: float = 0.875
     interpolation: str = "bilinear"
     config: Optional[DataConfig] = None
@@ -93,20 +93,11 @@ def open_model(name: str, devices: Sequence[mx.Context]) -> EvaluatedModel:
 def _open_run(name: str, devices: Sequence[mx.Context]) -> EvaluatedModel:
     saved = load(name)
     config = TrainConfig.from_dict(saved.config).data
-    height, width = saved.input_shape[2:]
-    return EvaluatedModel(
-        name,
-        saved.network(list(devices)),
-        saved.model_name,
-        "",
-        saved.class_names,
-        saved.mean,
-        saved.std,
-        (height, width),
-        config.crop_ratio,
-        config.interpolation,
-        config,
-    )
+    _, _, height, width = saved.input_shape
+    net, size, names = saved.network(list(devices)), (height, width), saved.class_names
+    model = EvaluatedModel(name, net, saved.mean, saved.std, size, names, saved.model_name)
+    ratio, interpolation = config.crop_ratio, config.interpolation
+    return replace(model, crop_ratio=ratio, interpolation=interpolation, config=config)
 
 
 def _open_export(name: str, device: mx.Context) -> EvaluatedModel:
@@ -117,10 +108,8 @@ def _open_export(name: str, device: mx.Context) -> EvaluatedModel:
         raise ValueError(
             f"{name} takes pixels or gives no logits: evaluate an export without these options."
         )
-    height, width = metadata.input_shape[2:]
-    return EvaluatedModel(
-        name, net, metadata.model or "", "", metadata.class_names, mean, std, (height, width)
-    )
+    size, names = metadata.input_shape[2:], metadata.class_names
+    return EvaluatedModel(name, net, mean, std, size, names, metadata.model or "")
 
 
 def _open_weights(name: str, devices: Sequence[mx.Context]) -> EvaluatedModel:
@@ -128,36 +117,21 @@ def _open_weights(name: str, devices: Sequence[mx.Context]) -> EvaluatedModel:
     row = find_weights(model, tag or None)
     net = get_model(model, pretrained=row.tag, ctx=list(devices))
     images = row.preprocessing
-    return EvaluatedModel(
-        name,
-        net,
-        model,
-        row.name,
-        None,
-        images.mean,
-        images.std,
-        (images.input_size, images.input_size),
-        images.crop_ratio,
-        images.interpolation,
-    )
+    size, crop_ratio = (images.input_size, images.input_size), images.crop_ratio
+    found = EvaluatedModel(name, net, images.mean, images.std, size, None, model, row.name)
+    return replace(found, crop_ratio=crop_ratio, interpolation=images.interpolation)
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The predictions of a model for the test images of a data set.
+    """The predictions of a model for all test images of a data set.
 
     Parameters
     ----------
-    model
-        The model under evaluation.
-    dataset
-        Name of the data set.
-    crops
-        Crops per image.
-    class_names
-        A label for each class.
-    predictions
-        Predictions for all test images.
+    model, dataset, crops
+        The model under evaluation, the name of the data set, and the crops per image.
+    class_names, predictions
+        A label for each class, and the predictions.
     skipped
         Number of images that could not be decoded.
     published
@@ -202,13 +176,7 @@ def open_test_data(
     rec_val: Optional[str] = None,
     ground_truth: Optional[str] = None,
 ) -> Data:
-    """Open a data set for its test images.
-
-    Raises
-    ------
-    ValueError, OSError
-        If the data set is unknown, or cannot be downloaded or read.
-    """
+    """Open a data set for its test images."""
     if dataset == "imagenet":
         return open_images(data_dir, None, rec_val, ground_truth, training=False)
     check_known("data set", dataset, DATASETS)
@@ -227,10 +195,8 @@ def evaluate_model(
 
     Parameters
     ----------
-    model
-        The model under evaluation.
-    data
-        Data set from :func:`open_test_data`.
+    model, data
+        From :func:`open_model` and :func:`open_test_data`.
     devices
         Devices among which each batch is split.
     crops
@@ -262,10 +228,9 @@ def evaluate_model(
         skipped = len(loader.bad)
         loader.close()
     augmented = bool(model.config and model.config.augment)
-    published = published_errors(
-        model.model, data.info.name, crops, augmented, weights=model.weights
-    )
-    return Evaluation(model, data.info.name, crops, own or names, predictions, skipped, published)
+    dataset = data.info.name
+    published = published_errors(model.model, dataset, crops, augmented, weights=model.weights)
+    return Evaluation(model, dataset, crops, own or names, predictions, skipped, published)
 
 
 def _loader(
@@ -279,11 +244,7 @@ def _loader(
         return StreamLoader(data.test, transform, batch_size, workers=workers, classes=count)
     if crops != 1:
         raise ValueError(f"{crops} crops need image files; {data.info.name} is arrays: use 1.")
+    size, mean, std = model.size, model.mean, model.std
     return ArrayLoader(
-        data.test_images,
-        data.test_labels,
-        batch_size,
-        resize=model.size,
-        mean=model.mean,
-        std=model.std,
+        data.test_images, data.test_labels, batch_size, resize=size, mean=mean, std=std
     )

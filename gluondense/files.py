@@ -44,10 +44,7 @@ def fsync(path: Path) -> None:
 def replacing(path: Path) -> Iterator[Path]:
     """Give a temporary file in the same folder, which replaces ``path`` if the block succeeds.
 
-    Raises
-    ------
-    OSError
-        If the folder cannot be written; ``path`` stays as it was.
+    If the folder cannot be written, an OSError is raised and ``path`` stays as it was.
 
     Examples
     --------
@@ -81,11 +78,6 @@ def replacing_folder(folder: Path) -> Iterator[Path]:
 
     The old folder stays at :func:`previous`, for the caller to move or remove. At any moment the
     old or the new folder is complete, under one of these two names.
-
-    Raises
-    ------
-    OSError
-        If the new folder cannot be written; ``folder`` stays as it was.
 
     Examples
     --------
@@ -122,13 +114,7 @@ def previous(folder: Path) -> Path:
 
 @contextmanager
 def temporary_folder(parent: Path, prefix: str) -> Iterator[Path]:
-    """Make a folder in ``parent``, so on its file system, and remove it afterwards.
-
-    Raises
-    ------
-    OSError
-        If ``parent`` cannot be made or written.
-    """
+    """Make a folder in ``parent``, so on its file system, and remove it afterwards."""
     parent.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix=f".{prefix}-", dir=parent))
     try:
@@ -140,12 +126,7 @@ def temporary_folder(parent: Path, prefix: str) -> Iterator[Path]:
 def replace_all(pairs: Iterable[tuple[Path, Path]], backup: Path) -> None:
     """Rename each new file over its target; if one fails, restore all the old ones.
 
-    Parameters
-    ----------
-    pairs
-        New files and their targets, on one file system.
-    backup
-        A folder that takes copies of the old files meanwhile.
+    All files are on one file system; the folder ``backup`` takes copies of the old ones meanwhile.
     """
     pairs = list(pairs)
     old = [

@@ -17,10 +17,6 @@ if TYPE_CHECKING:
 
 def main(argv: Optional[list[str]] = None) -> int:
     """Print the accuracy, write what was asked for; return the exit code."""
-    return call(_run, _parser().parse_args(argv))
-
-
-def _parser() -> Parser:
     parser = Parser(description=__doc__)
     add = parser.add_argument
     add("model", help="a run's folder, an export's prefix, or weights such as densenet121.tv_in1k")
@@ -37,7 +33,7 @@ def _parser() -> Parser:
     add("--num-gpus", type=int, default=0, help="default: evaluate on the CPU")
     add("--json", metavar="FILE", help="write all metrics, also of each class")
     add("--report", metavar="FILE.html", help="write a page")
-    return parser
+    return call(_run, parser.parse_args(argv))
 
 
 def _run(args: argparse.Namespace) -> None:
@@ -68,11 +64,8 @@ def _evaluate(args: argparse.Namespace) -> Evaluation:
 
 
 def _with_flags(model: EvaluatedModel, args: argparse.Namespace) -> EvaluatedModel:
-    given: dict[str, Any] = {
-        name: getattr(args, name)
-        for name in ("crop_ratio", "interpolation")
-        if getattr(args, name) is not None
-    }
+    flags = {"crop_ratio": args.crop_ratio, "interpolation": args.interpolation}
+    given: dict[str, Any] = {name: value for name, value in flags.items() if value is not None}
     if args.input_size is not None:
         if args.input_size < 1:
             raise ValueError(f"--input-size {args.input_size} must be at least 1.")
@@ -112,15 +105,13 @@ def _page(evaluation: Evaluation) -> str:
         for name, recall in metrics.pop("classes").items()
     }
     summary = "".join(f"<p>{escape(line)}</p>" for line in _lines(evaluation))
-    plots = "".join(
-        plot(figure(evaluation.predictions, evaluation.class_names))
-        for figure in (confusion_figure, recall_figure)
-    )
+    predictions, names = evaluation.predictions, evaluation.class_names
+    plots = "".join(plot(make(predictions, names)) for make in (confusion_figure, recall_figure))
+    columns = table("Evaluation", metrics) + table("Recall", recalls)
     return document(
         f"{evaluation.model.model or evaluation.model.name} on {evaluation.dataset}",
         f"evaluation of {metrics['images']:,} images",
         f"<section>{summary}</section>"
         f'<section><h2>Classes</h2><div class="split">{plots}</div></section>'
-        f'<section><div class="columns">{table("Evaluation", metrics)}'
-        f"{table('Recall', recalls)}</div></section>",
+        f'<section><div class="columns">{columns}</div></section>',
     )

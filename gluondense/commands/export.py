@@ -20,71 +20,34 @@ if TYPE_CHECKING:
     from ..training.data import Data
 
 
+_TARGETS = (
+    "portable (default): any MXNet from 1.4; onednn: faster, for CPUs and MXNet 1.9; native: "
+    "faster still, compiled here; native_bf16: the same, in bfloat16 where the CPU has it; int8, "
+    "native_int8: in int8, faster, less exact; onnx, onnx_int8: one file for ONNX Runtime, "
+    "OpenVINO, …"
+)
+
+
 def main(argv: Optional[list[str]] = None) -> int:
     """Export, print the files and how to load them; return the exit code.
 
     It is 1 if the outputs of the exported graph differ from those of the network.
     """
-    return call(_run, _parser().parse_args(argv))
-
-
-def _parser() -> Parser:
     parser = Parser(description=__doc__)
     add = parser.add_argument
     add("run_folder", help="a run's folder, or one of its checkpoints")
     add("--out", metavar="PREFIX", help="prefix of the files; default: RUN_FOLDER/export/MODEL")
-    add(
-        "--target",
-        default="portable",
-        help="portable (default): any MXNet from 1.4; onednn: faster, for CPUs and MXNet 1.9; "
-        "native: faster still, compiled here; native_bf16: the same, in bfloat16 where the CPU "
-        "has it; int8, native_int8: in int8, faster, less exact; "
-        "onnx, onnx_int8: one file for ONNX Runtime, OpenVINO, …",
-    )
-    add(
-        "--input-shape",
-        type=shape,
-        metavar="N,C,H,W",
-        help="input shape for the verification; default: the run's",
-    )
-    add(
-        "--preprocess",
-        action="store_true",
-        help="the graph takes pixels (N, H, W, C), uint8, and normalizes them",
-    )
+    add("--target", default="portable", help=_TARGETS)
+    add("--input-shape", type=shape, metavar="N,C,H,W", help="to verify with; default: the run's")
+    add("--preprocess", action="store_true", help="the graph normalizes uint8 pixels (N, H, W, C)")
     add("--output", default="logits", help="logits (default), probabilities or features")
-    add(
-        "--params-dtype",
-        default="float32",
-        metavar="DTYPE",
-        help="float32 (default), or float16: half of the size, for --target portable",
-    )
-    add(
-        "--calibrate",
-        type=Path,
-        metavar="FOLDER|FILE.rec",
-        help="calibration images for an int8 target; default: the run's training images",
-    )
-    add(
-        "--calibration-method",
-        dest="method",
-        metavar="METHOD",
-        help="minmax (default), percentile or entropy",
-    )
-    add(
-        "--calibration-images",
-        dest="count",
-        type=int,
-        metavar="N",
-        help="largest number of calibration images (default: 256)",
-    )
-    add(
-        "--max-changed",
-        type=float,
-        metavar="SHARE",
-        help="largest share of them whose predicted class int8 may change (default: 0.01)",
-    )
-    return parser
+    add("--params-dtype", default="float32", help="float32 or float16 (half size; portable)")
+    add = parser.add_argument_group("calibration of int8 targets").add_argument
+    add("--calibrate", type=Path, metavar="FOLDER|FILE.rec", help="default: the run's images")
+    add("--calibration-method", dest="method", help="minmax (default), percentile or entropy")
+    add("--calibration-images", dest="count", type=int, metavar="N", help="at most; default: 256")
+    add("--max-changed", type=float, help="share of images whose class may change; default: 0.01")
+    return call(_run, parser.parse_args(argv))
 
 
 def shape(text: str) -> tuple[int, ...]:
@@ -183,21 +146,21 @@ def _summary(checkpoint: Checkpoint, files: Files) -> list[str]:
     for file in (*content_files(files, metadata.target).values(), files.metadata):
         lines.append(f"  {file} ({file.stat().st_size:,} bytes)")
     if isinstance(files, OnnxFiles):
-        return [
-            *lines,
-            "Load it in ONNX Runtime:",
-            "  import numpy as np, onnxruntime",
-            f"  session = onnxruntime.InferenceSession('{files.model}')",
-            f"  outputs = session.run(None, {{'data': np.zeros({shape}, '{dtype}')}})",
+        code = [
+            "import numpy as np, onnxruntime",
+            f"session = onnxruntime.InferenceSession('{files.model}')",
+            f"outputs = session.run(None, {{'data': np.zeros({shape}, '{dtype}')}})",
         ]
-    lines += ["Load it in stock MXNet:", "  import mxnet as mx"]
-    if is_native(metadata.target):
-        lines.append(f"  mx.library.load('{files.library.resolve()}')")
-    return [
-        *lines,
-        f"  net = mx.gluon.SymbolBlock.imports('{files.symbol}', ['data'], '{files.params}')",
-        f"  outputs = net(mx.nd.zeros({shape}{argument}))",
-    ]
+    else:
+        code = [
+            "import mxnet as mx",
+            f"net = mx.gluon.SymbolBlock.imports('{files.symbol}', ['data'], '{files.params}')",
+            f"outputs = net(mx.nd.zeros({shape}{argument}))",
+        ]
+        if is_native(metadata.target):
+            code.insert(1, f"mx.library.load('{files.library.resolve()}')")
+    runtime = "ONNX Runtime" if isinstance(files, OnnxFiles) else "stock MXNet"
+    return [*lines, f"Load it in {runtime}:", *(f"  {line}" for line in code)]
 
 
 def _quantization_summary(run_folder: str, files: Files, shape: tuple[int, ...]) -> list[str]:

@@ -16,10 +16,6 @@ if TYPE_CHECKING:
 
 def main(argv: Optional[list[str]] = None) -> int:
     """Print the most probable classes of each image; return the exit code."""
-    return call(_run, _parser().parse_args(argv))
-
-
-def _parser() -> Parser:
     parser = Parser(description=__doc__)
     parser.add_argument(
         "model", help="a run's folder, a checkpoint's, or an export (prefix or one of its files)"
@@ -33,7 +29,7 @@ def _parser() -> Parser:
         help="invert the images: they are dark on light, but the network was trained on light on "
         "dark (Fashion-MNIST, digits)",
     )
-    return parser
+    return call(_run, parser.parse_args(argv))
 
 
 def _run(args: argparse.Namespace) -> None:

@@ -16,16 +16,7 @@ from mxnet import gluon
 from ..files import sha256
 from ..graph.trace import INPUT
 from ..native.build import load
-from .artifact_files import (
-    ONNX_SUFFIX,
-    SUFFIXES,
-    ExportedFiles,
-    Files,
-    OnnxFiles,
-    content_files,
-    files_of,
-    is_native,
-)
+from .artifact_files import Files, OnnxFiles, content_files, files_of, is_native, prefix_of
 from .onnx.block import OnnxBlock
 from .serving.unpack import is_archive, unpack
 
@@ -107,10 +98,8 @@ def load_exported(path: str | os.PathLike[str], ctx: mx.Context | None = None) -
 
     Raises
     ------
-    FileNotFoundError
-        If a file is missing.
-    ValueError
-        If a file is damaged or has a newer format.
+    FileNotFoundError, ValueError
+        If a file is missing; if one is damaged or has a newer format.
     """
     if is_archive(path):
         with tempfile.TemporaryDirectory() as folder:
@@ -128,7 +117,7 @@ def load_exported(path: str | os.PathLike[str], ctx: mx.Context | None = None) -
 def open_export(
     path: str | os.PathLike[str], library: bool = False
 ) -> tuple[Files, ExportMetadata]:
-    """Find and verify the files of an export.
+    """Find and verify the files of an export; errors are those of :func:`load_exported`.
 
     Parameters
     ----------
@@ -136,18 +125,9 @@ def open_export(
         The prefix or any of the files.
     library
         Whether to require and verify the library of a native export too.
-
-    Raises
-    ------
-    FileNotFoundError, ValueError
-        As :func:`load_exported`.
     """
-    prefix = os.fspath(path)
-    for suffix in (*SUFFIXES, ONNX_SUFFIX):
-        if prefix.endswith(suffix):
-            prefix = prefix[: -len(suffix)]
-            break
-    described = ExportedFiles.of(prefix).metadata
+    prefix = prefix_of(path)
+    described = files_of("", prefix).metadata  # it is the same for all targets
     _check_exists(prefix, described)
     metadata = read_metadata(described)
     files = files_of(metadata.target, prefix)
@@ -187,13 +167,7 @@ def write_metadata(files: Files, metadata: ExportMetadata) -> None:
 
 
 def read_metadata(path: Path) -> ExportMetadata:
-    """Read the metadata of an export.
-
-    Raises
-    ------
-    ValueError
-        If the file is no metadata or has a newer format.
-    """
+    """Read the metadata of an export; a ValueError tells that it is none or has a newer format."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         written = content.pop("format")

@@ -72,11 +72,15 @@ def files_of(target: str, prefix: str | os.PathLike[str]) -> Files:
     return (OnnxFiles if target.startswith("onnx") else ExportedFiles).of(prefix)
 
 
-def content_files(files: Files, target: str) -> dict[str, Path]:
-    """Return the files whose checksums the metadata records, by their names there.
+def prefix_of(path: str | os.PathLike[str]) -> str:
+    """Return the prefix of an export, of which a path is the prefix or any of the files."""
+    prefix = os.fspath(path)
+    suffix = next((each for each in (*SUFFIXES, ONNX_SUFFIX) if prefix.endswith(each)), "")
+    return prefix.removesuffix(suffix)
 
-    These are all files of the export except the metadata; for native targets also the library.
-    """
+
+def content_files(files: Files, target: str) -> dict[str, Path]:
+    """Return all files but the metadata, which records their checksums, by their names there."""
     if isinstance(files, OnnxFiles):
         return {"model": files.model}
     library = {"library": files.library} if is_native(target) else {}
@@ -100,15 +104,7 @@ def enter_writable(
 
 @contextmanager
 def replacing_export(files: Files, target: str) -> Iterator[Files]:
-    """Give temporary paths for an export, which replaces the old one if the block succeeds.
-
-    Raises
-    ------
-    ValueError
-        If the prefix has no file name.
-    OSError
-        If the folder cannot be written; the old files stay.
-    """
+    """Give temporary paths for an export, which replaces the old one if the block succeeds."""
     parent, name = files.metadata.parent, Path(files.prefix).name
     if files.metadata.name == METADATA_SUFFIX:
         raise ValueError(f"path (={files.prefix!r}) must end with a name, not with a folder.")

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Optional
 
 import mxnet as mx
 import numpy as np
 from mxnet import gluon
+
+Numbers = Optional[Sequence[float]]
 
 
 def check_calibration(target: str, needs_calibration: bool, calibration: Any) -> None:
@@ -22,13 +24,7 @@ def check_calibration(target: str, needs_calibration: bool, calibration: Any) ->
 
 
 def example_input(net: gluon.HybridBlock, shape: Sequence[int]) -> mx.nd.NDArray:
-    """Return a random input of the network's device and dtype.
-
-    Raises
-    ------
-    ValueError
-        If the network is not initialized, or the shape is no shape.
-    """
+    """Return a random input of the network's device and dtype, after a check of both arguments."""
     for name, parameter in net.collect_params().items():
         if parameter._data is None and not parameter._deferred_init:
             raise ValueError(
@@ -47,13 +43,7 @@ def example_input(net: gluon.HybridBlock, shape: Sequence[int]) -> mx.nd.NDArray
 def select_class_names(
     net: gluon.HybridBlock, names: Sequence[str] | None, shape: tuple[int, ...]
 ) -> tuple[str, ...] | None:
-    """Return the given class names, or those of the published weights if they fit the output.
-
-    Raises
-    ------
-    ValueError
-        If there is not one given name for each class.
-    """
+    """Return the given class names, or those of the published weights if they fit the output."""
     if names is None:
         names = getattr(net, "classes", None) or ()
         # The user may have replaced the output layer, so that the published labels do not fit.
@@ -67,18 +57,9 @@ def select_class_names(
 
 
 def select_normalization(
-    net: gluon.HybridBlock,
-    mean: Sequence[float] | None,
-    std: Sequence[float] | None,
-    channels: int,
+    net: gluon.HybridBlock, mean: Numbers, std: Numbers, channels: int
 ) -> tuple[tuple[float, ...] | None, tuple[float, ...] | None]:
-    """Return the given mean and std, or those of the published weights.
-
-    Raises
-    ------
-    ValueError
-        If they have not one number per channel, or std is not positive.
-    """
+    """Return the given mean and std, or those of the published weights."""
     published = getattr(net, "preprocessing", None)
     if published is not None and mean is None and std is None:
         mean, std = published.mean, published.std
@@ -88,9 +69,7 @@ def select_normalization(
     return mean, std
 
 
-def _per_channel(
-    name: str, values: Sequence[float] | None, channels: int
-) -> tuple[float, ...] | None:
+def _per_channel(name: str, values: Numbers, channels: int) -> tuple[float, ...] | None:
     if values is None:
         return None
     if len(values) != channels:

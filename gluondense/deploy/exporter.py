@@ -12,25 +12,24 @@ import mxnet as mx
 import numpy as np
 from mxnet import gluon
 
-from ..data.transforms.batch import normalize
 from ..graph.ir import Lowered, Params
 from ..graph.trace import INPUT, trace
 from ..models.network import Network
 from ..native.build import build
 from ..version import versions
 from .artifact import ExportMetadata, import_block, write_metadata
-from .artifact_files import ExportedFiles, Files, OnnxFiles, files_of, is_native, replacing_export
+from .artifact_files import Files, OnnxFiles, files_of, is_native, replacing_export
 from .export_arguments import (
     check_calibration,
     example_input,
     select_class_names,
     select_normalization,
 )
-from .onnx.convert import save, set_metadata
+from .onnx.convert import set_metadata
 from .outputs import all_outputs, outputs_of
 from .pre_post import PrePost
 from .quantization.calibration import Calibration
-from .targets import Target, get_target
+from .targets import get_target, lower_to
 from .verification import TOLERANCE, check_close, check_quantized
 
 
@@ -128,125 +127,63 @@ def export(
     row = get_target(target)
     row.check()
     check_calibration(target, row.needs_calibration, calibration)
-    pre_post = PrePost(preprocess, output, params_dtype)
     example = example_input(net, input_shape)
     shape = outputs_of(net, example)[0].shape  # also infers the shapes of deferred parameters
     names = select_class_names(net, class_names, shape)
     mean, std = select_normalization(net, mean, std, example.shape[1])
-    pre_post.check(target, row.needs_calibration, mean, std)
-    job = _Export(net, target, row, pre_post, example, names, mean or (), std or ())
+    pre_post = PrePost(mean, std, preprocess, output, params_dtype)
+    pre_post.check(target, row.needs_calibration)
+    source, params = pre_post.source(net), parameter_arrays(net)
 
     if row.needs_calibration:
         calibration = Calibration.of(calibration).read(example.shape, mean, std)
-    batches = calibration.batches() if calibration is not None else [job.example_batch()]
-    expected = job.expected_outputs(batches)
-    lowered = job.lower(calibration)
-    metadata = job.metadata(lowered, expected)
+        batches = calibration.batches()
+    else:
+        batches = [pre_post.round_to_pixels(example.asnumpy())]
+    expected = pre_post.graph_outputs(all_outputs(source, batches, example.ctx, example.dtype))
+    lowered = lower_to(target, trace(source), params, example.shape, calibration)
+    lowered = pre_post.attach(lowered, portable=target == "portable")
+    metadata = ExportMetadata(
+        **_registry_row(net),
+        target=target,
+        input_name=INPUT,
+        input_shape=example.shape,
+        outputs=_output_names(lowered.graph),
+        class_names=None if output == "features" else names,
+        versions=versions(),
+        sha256={},  # known when the files are written
+        quantization=lowered.quantization,
+        output_shapes=tuple((example.shape[0], *array.shape[1:]) for array in expected),
+        **dataclasses.asdict(pre_post),
+    )
+
     files = files_of(target, path)
     with replacing_export(files, target) as new:
         _write(new, lowered, metadata)
-        error = job.verify(new, batches, expected, calibration)
-        if error:
-            record = {**(metadata.quantization or {}), **error}
+        ctx = example.ctx if target == "portable" else mx.cpu()
+        inputs = map(pre_post.graph_input, batches)
+        dtype = np.uint8 if preprocess else example.dtype
+        outputs = all_outputs(import_block(new, ctx), inputs, ctx, dtype)
+        if row.needs_calibration:
+            metrics = check_quantized(outputs, expected, calibration, row.excludes_layers)
+            record = {**(lowered.quantization or {}), **dataclasses.asdict(metrics)}
             metadata = dataclasses.replace(metadata, quantization=record)
+        else:
+            stored = example.dtype if params_dtype == "float32" else params_dtype
+            check_close(outputs, expected, row.tolerance or TOLERANCE[np.dtype(stored).name])
         write_metadata(new, metadata)
     return files
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class _Export:
-    """The validated arguments of an export, and the steps that depend on them.
-
-    Parameters
-    ----------
-    net
-        The network.
-    target, row
-        Name and row of the target.
-    pre_post
-        Pre- and post-processing in the graph.
-    example
-        A random input (N, C, H, W) on the network's device.
-    class_names
-        A label for each output, if known.
-    mean, std
-        A number per channel; empty if unknown.
-    """
-
-    net: gluon.HybridBlock
-    target: str
-    row: Target
-    pre_post: PrePost
-    example: mx.nd.NDArray
-    class_names: tuple[str, ...] | None
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-
-    def example_batch(self) -> np.ndarray:
-        """Return the example input, rounded to values that pixels can have with ``preprocess``."""
-        batch = self.example.asnumpy()
-        if self.pre_post.preprocess:
-            pixels = self.pre_post.graph_input(batch, self.mean, self.std)
-            batch = normalize(pixels, self.mean, self.std)
-        return batch
-
-    def expected_outputs(self, batches: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """Compute the outputs that the graph has to give."""
-        source, x = self.pre_post.source(self.net), self.example
-        return self.pre_post.graph_outputs(all_outputs(source, batches, x.ctx, x.dtype))
-
-    def lower(self, calibration: Calibration | None) -> Lowered:
-        """Lower the network to the target and attach the pre- and post-processing."""
-        symbol = trace(self.pre_post.source(self.net))
-        params = parameter_arrays(self.net)
-        arguments = () if calibration is None else (calibration,)
-        lowered = self.row.lower(symbol, params, self.example.shape, *arguments)
-        return self.pre_post.attach(lowered, self.mean, self.std, self.target == "portable")
-
-    def metadata(self, lowered: Lowered, expected: Sequence[np.ndarray]) -> ExportMetadata:
-        """Describe the export; checksums are added when the files are written."""
-        known, shape = isinstance(self.net, Network), self.example.shape
-        return ExportMetadata(
-            model=self.net.model_name if known else None,
-            spec=dataclasses.asdict(self.net.spec) if known else None,
-            target=self.target,
-            input_name=INPUT,
-            input_shape=shape,
-            outputs=_output_names(lowered.graph),
-            class_names=None if self.pre_post.output == "features" else self.class_names,
-            mean=self.mean or None,
-            std=self.std or None,
-            versions=versions(),
-            sha256={},
-            quantization=lowered.quantization,
-            output_shapes=tuple((shape[0], *array.shape[1:]) for array in expected),
-            **dataclasses.asdict(self.pre_post),
-        )
-
-    def verify(
-        self,
-        files: Files,
-        batches: Sequence[np.ndarray],
-        expected: Sequence[np.ndarray],
-        calibration: Calibration | None,
-    ) -> dict[str, Any]:
-        """Load the files, compare their outputs, and return the quantization error, if any."""
-        ctx = self.example.ctx if self.target == "portable" else mx.cpu()
-        inputs = [self.pre_post.graph_input(batch, self.mean, self.std) for batch in batches]
-        dtype = inputs[0].dtype if self.pre_post.preprocess else self.example.dtype
-        outputs = all_outputs(import_block(files, ctx), inputs, ctx, dtype)
-        if calibration is not None:
-            excludes = self.row.excludes_layers
-            return dataclasses.asdict(check_quantized(outputs, expected, calibration, excludes))
-        stored = self.pre_post.params_dtype
-        stored = self.example.dtype if stored == "float32" else stored
-        check_close(outputs, expected, self.row.tolerance or TOLERANCE[np.dtype(stored).name])
-        return {}
 
 
 def parameter_arrays(net: gluon.HybridBlock) -> Params:
     """Return the values of all parameters by name, averaged over the devices."""
     return {name: value._reduce().asnumpy() for name, value in net.collect_params().items()}
+
+
+def _registry_row(net: gluon.HybridBlock) -> dict[str, Any]:
+    if not isinstance(net, Network):
+        return {"model": None, "spec": None}
+    return {"model": net.model_name, "spec": dataclasses.asdict(net.spec)}
 
 
 def _output_names(graph: Any) -> tuple[str, ...]:
@@ -256,25 +193,18 @@ def _output_names(graph: Any) -> tuple[str, ...]:
 
 
 def _write(files: Files, lowered: Lowered, metadata: ExportMetadata) -> None:
+    """Write all files except the metadata."""
     if isinstance(files, OnnxFiles):
         set_metadata(lowered.graph, metadata)
-        save(lowered.graph, files.model)
-    else:
-        _write_mxnet(files, lowered)
-        if is_native(metadata.target):
-            shutil.copy2(build(), files.library)
-
-
-def _write_mxnet(files: ExportedFiles, lowered: Lowered) -> None:
+        # Equal models give equal bytes.
+        files.model.write_bytes(lowered.graph.SerializeToString(deterministic=True))
+        return
     files.symbol.write_text(lowered.graph, encoding="utf-8")
     symbol = mx.sym.load_json(lowered.graph)
-    kinds = {"arg": symbol.list_arguments(), "aux": symbol.list_auxiliary_states()}
-    arrays = {
-        f"{kind}:{name}": mx.nd.array(
-            lowered.params[name], ctx=mx.cpu(), dtype=lowered.params[name].dtype
-        )
-        for kind, names in kinds.items()
-        for name in names
-        if name != INPUT
-    }
+    names = {f"arg:{name}": name for name in symbol.list_arguments() if name != INPUT}
+    names |= {f"aux:{name}": name for name in symbol.list_auxiliary_states()}
+    stored = {key: lowered.params[name] for key, name in names.items()}
+    arrays = {k: mx.nd.array(a, ctx=mx.cpu(), dtype=a.dtype) for k, a in stored.items()}
     mx.nd.save(str(files.params), arrays)
+    if is_native(metadata.target):
+        shutil.copy2(build(), files.library)

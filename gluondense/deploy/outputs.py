@@ -25,16 +25,8 @@ def all_outputs(
 ) -> list[np.ndarray]:
     """Return the outputs for all batches, concatenated along the batch axis.
 
-    Parameters
-    ----------
-    net
-        The block.
-    batches
-        Inputs with the batch axis first.
-    ctx, dtype
-        Device, the CPU by default, and type of the input.
-    count
-        Stop after the batch that contains the image of this number.
+    The inputs get a device, the CPU by default, and a dtype. With ``count``, the last batch is the
+    one that contains the image of this number.
     """
     parts: list[list[np.ndarray]] = []
     seen = 0

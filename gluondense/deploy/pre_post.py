@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import mxnet as mx
 import numpy as np
 from mxnet import gluon
 
-from ..data.transforms.batch import scale_and_shift
+from ..data.transforms.batch import normalize, scale_and_shift
 from ..errors import check_known
 from ..graph.ir import Lowered
 from ..graph.trace import INPUT, indented_json, portable_json
 from .onnx.pre_post import add_normalization, add_softmax
 
-# Arrays of the graph that are constants of the normalization, not weights.
-SCALE, SHIFT = f"{INPUT}_scale", f"{INPUT}_shift"
 OUTPUTS = ("logits", "probabilities", "features")
 PARAMS_DTYPES = ("float32", "float16")
 
@@ -27,6 +25,8 @@ class PrePost:
 
     Parameters
     ----------
+    mean, std
+        Normalization of pixels scaled to [0, 1], a number per channel, if known.
     preprocess
         Whether the graph takes pixels (N, H, W, C) and normalizes them. ONNX models take uint8,
         MXNet graphs any type.
@@ -42,6 +42,8 @@ class PrePost:
         If ``output`` or ``params_dtype`` is unknown.
     """
 
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
     preprocess: bool = False
     output: str = "logits"
     params_dtype: str = "float32"
@@ -50,9 +52,9 @@ class PrePost:
         check_known("output", self.output, OUTPUTS)
         check_known("params_dtype", self.params_dtype, PARAMS_DTYPES)
 
-    def check(self, target: str, quantized: bool, mean: object, std: object) -> None:
-        """Raise a ValueError if a target does not support these options, or mean and std lack."""
-        if self.preprocess and (mean is None or std is None):
+    def check(self, target: str, quantized: bool) -> None:
+        """Raise a ValueError if mean or std is missing or the target lacks an option."""
+        if self.preprocess and (self.mean is None or self.std is None):
             raise ValueError("preprocess=True normalizes with mean and std: give them too.")
         if self.params_dtype != "float32" and target != "portable":
             raise ValueError(
@@ -65,13 +67,7 @@ class PrePost:
             )
 
     def source(self, net: gluon.HybridBlock) -> Callable:
-        """Return the block to trace: the network, or its ``features`` if they are the output.
-
-        Raises
-        ------
-        ValueError
-            If the network has no ``features`` and ``output``.
-        """
+        """Return the block to trace: the network, or its ``features`` if they are the output."""
         if self.output != "features":
             return net
         if not (hasattr(net, "features") and hasattr(net, "output")):
@@ -81,27 +77,28 @@ class PrePost:
             )
         return net.features
 
-    def graph_input(
-        self, batch: np.ndarray, mean: Sequence[float], std: Sequence[float]
-    ) -> np.ndarray:
+    def graph_input(self, batch: np.ndarray) -> np.ndarray:
         """Convert a normalized batch (N, C, H, W) to the input of the graph.
 
         With ``preprocess`` these are the nearest pixels, uint8 (N, H, W, C).
         """
         if not self.preprocess:
             return batch
-        scale, shift = scale_and_shift(mean, std)
+        scale, shift = self._scale_and_shift()
         pixels = (batch - shift[:, None, None]) / scale[:, None, None]
         return np.rint(pixels).clip(0, 255).astype(np.uint8).transpose(0, 2, 3, 1)
 
-    def graph_outputs(self, outputs: list[np.ndarray]) -> list[np.ndarray]:
-        """Convert the outputs of :meth:`source` to those of the graph.
+    def round_to_pixels(self, batch: np.ndarray) -> np.ndarray:
+        """Round a normalized batch (N, C, H, W) to values that the graph's input can represent."""
+        if not self.preprocess:
+            return batch
+        return normalize(self.graph_input(batch), self.mean or (), self.std or ())
 
-        Raises
-        ------
-        ValueError
-            If probabilities are requested and the outputs are not logits (N, classes).
-        """
+    def _scale_and_shift(self) -> tuple[np.ndarray, np.ndarray]:
+        return scale_and_shift(self.mean or (), self.std or ())
+
+    def graph_outputs(self, outputs: list[np.ndarray]) -> list[np.ndarray]:
+        """Convert the outputs of :meth:`source` to those of the graph."""
         if self.output != "probabilities":
             return outputs
         if len(outputs) != 1 or outputs[0].ndim != 2:
@@ -110,45 +107,34 @@ class PrePost:
         powers = np.exp(outputs[0] - outputs[0].max(axis=1, keepdims=True))
         return [powers / powers.sum(axis=1, keepdims=True)]
 
-    def attach(
-        self, lowered: Lowered, mean: Sequence[float], std: Sequence[float], portable: bool
-    ) -> Lowered:
-        """Add the pre- and post-processing to a lowered network.
-
-        Parameters
-        ----------
-        lowered
-            The graph for a target.
-        mean, std
-            Normalization of pixels scaled to [0, 1], a number per channel.
-        portable
-            Whether MXNet 1.4 has to load the graph.
-        """
-        if self in (PrePost(), PrePost(output="features")):
+    def attach(self, lowered: Lowered, portable: bool) -> Lowered:
+        """Add the pre- and post-processing to a graph; MXNet 1.4 loads it if ``portable``."""
+        softmax = self.output == "probabilities"
+        if not self.preprocess and not softmax and self.params_dtype == "float32":
             return lowered
         if not isinstance(lowered.graph, str):
             if self.preprocess:
-                add_normalization(lowered.graph, *scale_and_shift(mean, std))
-            if self.output == "probabilities":
+                add_normalization(lowered.graph, *self._scale_and_shift())
+            if softmax:
                 add_softmax(lowered.graph)
             return lowered
         symbol, params = mx.sym.load_json(lowered.graph), dict(lowered.params)
         if self.params_dtype == "float16":
             symbol = _store_float16(symbol, params)
         if self.preprocess:
-            symbol = symbol(**{INPUT: _normalized(params, mean, std)})
-        if self.output == "probabilities":
+            symbol = symbol(**{INPUT: _normalized(params, *self._scale_and_shift())})
+        if softmax:
             symbol = mx.sym.softmax(symbol, axis=-1, name="probabilities")
         written = portable_json(symbol) if portable else indented_json(symbol)
         return lowered._replace(graph=written, params=params)
 
 
 def _normalized(
-    params: dict[str, np.ndarray], mean: Sequence[float], std: Sequence[float]
+    params: dict[str, np.ndarray], scale: np.ndarray, shift: np.ndarray
 ) -> mx.sym.Symbol:
     """Build the operations of ``data.transforms.batch.normalize``, in the same order."""
     constants = []
-    for name, values in zip((SCALE, SHIFT), scale_and_shift(mean, std)):
+    for name, values in ((f"{INPUT}_scale", scale), (f"{INPUT}_shift", shift)):
         params[name] = values.reshape(1, -1, 1, 1)
         # Shape inference cannot derive the shape of a broadcast operand.
         constants.append(mx.sym.var(name, shape=params[name].shape))

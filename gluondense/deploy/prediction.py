@@ -68,7 +68,7 @@ def predict(
     --------
     >>> import gluondense, tempfile
     >>> from PIL import Image
-    >>> net = gluondense.get_model("densenet_tutorial")
+    >>> net = gluondense.get_model("densenet_tutorial", classes=7)
     >>> net.initialize()
     >>> with tempfile.NamedTemporaryFile(suffix=".png") as file:
     ...     Image.new("L", (40, 30)).save(file.name)
@@ -107,8 +107,5 @@ def _top_classes(
     file: str, probabilities: np.ndarray, class_names: Sequence[str] | None, top: int
 ) -> Prediction:
     order = np.argsort(-probabilities, kind="stable")[:top].tolist()
-    return Prediction(
-        image=file,
-        labels=tuple(class_names[index] if class_names else str(index) for index in order),
-        probabilities=tuple(float(probabilities[index]) for index in order),
-    )
+    labels = tuple(class_names[index] if class_names else str(index) for index in order)
+    return Prediction(file, labels, tuple(float(probabilities[index]) for index in order))

@@ -31,10 +31,9 @@ class Target:
     Parameters
     ----------
     lower
-        Lowers a network. Its arguments are the network's graph, its arrays, the input's shape and,
-        if ``needs_calibration``, a calibration whose images have been read. It raises a ValueError
-        if the arrays have another dtype, the graph an unsupported operator, or the calibration
-        an unsupported option.
+        Lowers a network's graph and arrays. The third argument is the shape of the input, or, if
+        ``needs_calibration``, a calibration whose images have been read. It raises a ValueError if
+        the graph has an unsupported operator or the calibration an unsupported option.
     needs_calibration
         Whether the target is int8. The export is then verified on the calibration's images.
     check
@@ -60,70 +59,61 @@ def portable(symbol: mx.sym.Symbol, params: Params, shape: Shape) -> Lowered:
 
 def onednn(symbol: mx.sym.Symbol, params: Params, shape: Shape) -> Lowered:
     """Lower to oneDNN's fused operators."""
-    _check_onednn("onednn", params)
     symbol, params = optimize(Graph(symbol, params)).to_symbol()
     # MXNet's oneDNN pass fuses convolution with ReLU and with addition.
     return Lowered(indented_json(symbol.get_backend_symbol("MKLDNN")), params)
 
 
-def int8(symbol: mx.sym.Symbol, params: Params, shape: Shape, calibration: Calibration) -> Lowered:
+def int8(symbol: mx.sym.Symbol, params: Params, calibration: Calibration) -> Lowered:
     """Lower to oneDNN's int8 operators."""
-    _check_onednn("int8", params)
     return quantize_onednn(_without_fused_relu(symbol, params), calibration)
 
 
-def native(
-    symbol: mx.sym.Symbol, params: Params, shape: Shape, name: str = "native", bf16: bool = False
-) -> Lowered:
-    """Lower to one node: the operator of :mod:`gluondense.native`.
-
-    With ``bf16``, 1x1 convolutions multiply in bfloat16.
-    """
-    _check_float32(name, params)
+def native(symbol: mx.sym.Symbol, params: Params, shape: Shape, bf16: bool = False) -> Lowered:
+    """Lower to one native operator; with ``bf16``, 1x1 convolutions multiply in bfloat16."""
     load()
     return Lowered(*to_program(optimize(Graph(symbol, params)), bf16=bf16))
 
 
-def native_int8(
-    symbol: mx.sym.Symbol, params: Params, shape: Shape, calibration: Calibration
-) -> Lowered:
-    """Lower to one node that computes all layers in int8."""
-    _check_float32("native_int8", params)
+def native_int8(symbol: mx.sym.Symbol, params: Params, calibration: Calibration) -> Lowered:
+    """Lower to one native operator that computes all layers in int8."""
     load()
     if calibration.exclude:
         raise ValueError(
             f"exclude (={calibration.exclude}): target='native_int8' quantizes all layers; use "
             "target='int8'."
         )
-    return to_int8_program(
-        optimize(Graph(symbol, params)),
-        calibration.batches(),
-        calibration.method,
-        calibration.percentile,
-    )
+    graph, batches = optimize(Graph(symbol, params)), calibration.batches()
+    return to_int8_program(graph, batches, calibration.method, calibration.percentile)
 
 
 def onnx(symbol: mx.sym.Symbol, params: Params, shape: Shape) -> Lowered:
     """Lower to an ONNX model with dynamic N, H and W."""
-    _check_float32("onnx", params)
     return Lowered(to_onnx(_without_fused_relu(symbol, params), open_shape(shape)), {})
 
 
-def onnx_int8(
-    symbol: mx.sym.Symbol, params: Params, shape: Shape, calibration: Calibration
-) -> Lowered:
+def onnx_int8(symbol: mx.sym.Symbol, params: Params, calibration: Calibration) -> Lowered:
     """Lower to an ONNX model with int8 layers."""
-    _check_float32("onnx_int8", params)
     return quantize_onnx(_without_fused_relu(symbol, params), calibration)
+
+
+def _without_fused_relu(symbol: mx.sym.Symbol, params: Params) -> Graph:
+    """Optimize for targets that convert batch normalization and fuse the ReLU themselves."""
+    return optimize(Graph(symbol, params), skip="fuse_batch_norm_relu")
+
+
+def _check_onednn(target: str) -> None:
+    if not mx.runtime.Features().is_enabled("MKLDNN"):
+        raise ValueError(f"target={target!r} needs an MXNet with oneDNN: install mxnet==1.9.1.")
 
 
 TARGETS: dict[str, Target] = {
     "portable": Target(portable),
-    "onednn": Target(onednn),
+    "onednn": Target(onednn, check=partial(_check_onednn, "onednn")),
     "native": Target(native),
-    "native_bf16": Target(partial(native, name="native_bf16", bf16=True), tolerance=0.05),
-    "int8": Target(int8, needs_calibration=True),
-    "native_int8": Target(native_int8, needs_calibration=True, excludes_layers=False),
+    "native_bf16": Target(partial(native, bf16=True), tolerance=0.05),
+    "int8": Target(int8, True, partial(_check_onednn, "int8")),
+    "native_int8": Target(native_int8, True, excludes_layers=False),
     "onnx": Target(onnx, check=partial(check_installed, "onnx")),
     "onnx_int8": Target(onnx_int8, True, partial(check_installed, "onnx_int8")),
 }
@@ -135,21 +125,22 @@ def get_target(name: str) -> Target:
     return TARGETS[name]
 
 
-def _check_onednn(target: str, params: Params) -> None:
-    if not mx.runtime.Features().is_enabled("MKLDNN"):
-        raise ValueError(f"target={target!r} needs an MXNet with oneDNN: install mxnet==1.9.1.")
-    _check_float32(target, params)
+def lower_to(
+    target: str,
+    symbol: mx.sym.Symbol,
+    params: Params,
+    shape: Shape,
+    calibration: Calibration | None = None,
+) -> Lowered:
+    """Lower a network's graph and arrays; raise a ValueError if the target does not support them.
 
-
-def _check_float32(target: str, params: Params) -> None:
+    Only ``"portable"`` supports other dtypes than float32.
+    """
     dtypes = {array.dtype for array in params.values()} - {np.dtype("float32")}
-    if dtypes:
+    if dtypes and target != "portable":
         raise ValueError(
             f"target={target!r} is for float32 networks, not {', '.join(map(str, dtypes))}: "
             "call net.cast('float32') first."
         )
-
-
-def _without_fused_relu(symbol: mx.sym.Symbol, params: Params) -> Graph:
-    """Optimize for targets that convert batch normalization and fuse the ReLU themselves."""
-    return optimize(Graph(symbol, params), skip="fuse_batch_norm_relu")
+    row = TARGETS[target]
+    return row.lower(symbol, params, calibration if row.needs_calibration else shape)

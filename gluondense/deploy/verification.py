@@ -9,19 +9,19 @@ import numpy as np
 from .quantization.calibration import Calibration
 from .quantization.metrics import QuantizationMetrics
 
+Outputs = Sequence[np.ndarray]
+
 # Largest difference of the loaded graph's outputs, relative to the largest output. The difference
 # comes from another order of summation.
 TOLERANCE = {"float16": 1e-2, "float32": 1e-4, "float64": 1e-6}
 
 
-def _check_finite(expected: Sequence[np.ndarray]) -> None:
+def _check_finite(expected: Outputs) -> None:
     if not all(np.isfinite(array).all() for array in expected):
         raise RuntimeError("the network's own outputs are not finite: nothing was written.")
 
 
-def check_close(
-    outputs: Sequence[np.ndarray], expected: Sequence[np.ndarray], tolerance: float
-) -> None:
+def check_close(outputs: Outputs, expected: Outputs, tolerance: float) -> None:
     """Raise a RuntimeError if outputs differ by more than a part of the largest output."""
     _check_finite(expected)
     for got, wanted in zip(outputs, expected):
@@ -35,19 +35,12 @@ def check_close(
 
 
 def check_quantized(
-    outputs: Sequence[np.ndarray],
-    expected: Sequence[np.ndarray],
-    calibration: Calibration,
-    excludes_layers: bool,
+    outputs: Outputs, expected: Outputs, calibration: Calibration, excludes_layers: bool
 ) -> QuantizationMetrics:
     """Return the quantization error, and check that it is as small as the calibration demands.
 
-    Raises
-    ------
-    ValueError
-        If it is larger and the target cannot exclude layers.
-    RuntimeError
-        If it is larger although layers were excluded, or the network's outputs are not finite.
+    A larger one is the user's ValueError if the target cannot exclude layers; otherwise the export
+    is wrong, a RuntimeError.
     """
     _check_finite(expected)
     metrics = QuantizationMetrics.compare(outputs, expected)

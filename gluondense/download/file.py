@@ -54,15 +54,8 @@ def has_sha256(path: Path, sha256: str) -> bool:
 
     Parameters
     ----------
-    path
-        The file.
-    sha256
-        All 64 digits or at least the first 8, as in publishers' file names.
-
-    Raises
-    ------
-    ValueError
-        If there are fewer digits.
+    path, sha256
+        The file, and all 64 digits or at least the first 8, as in publishers' file names.
 
     Examples
     --------

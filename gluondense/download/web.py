@@ -24,17 +24,8 @@ CHUNK = 1 << 14
 def receive(url: str, part: BinaryIO) -> str:
     """Append the missing bytes of a file, resuming after broken connections.
 
-    Parameters
-    ----------
-    url
-        The URL of the whole file; redirects are followed.
-    part
-        The file, opened for appending. It is emptied if the server cannot resume at its end.
-
-    Returns
-    -------
-    str
-        The reason of a failure, or an empty string.
+    Redirects are followed. The file is emptied if the server cannot resume at its end. Return the
+    reason of a failure, or an empty string.
     """
     tries, longest = 0, part.tell()
     while True:
@@ -85,15 +76,9 @@ def _store(response: requests.Response, part: BinaryIO) -> None:
     # The length of compressed content is not the length of the file.
     if "Content-Length" in response.headers and "Content-Encoding" not in response.headers:
         end = part.tell() + int(response.headers["Content-Length"])
+    start, name = part.tell(), Path(part.name).stem
     # disable=None: no progress bar if stderr is not a terminal.
-    with tqdm(
-        total=end,
-        initial=part.tell(),
-        unit="B",
-        unit_scale=True,
-        desc=Path(part.name).stem,
-        disable=None,
-    ) as bar:
+    with tqdm(total=end, initial=start, unit="B", unit_scale=True, desc=name, disable=None) as bar:
         for chunk in response.iter_content(CHUNK):
             part.write(chunk)
             bar.update(len(chunk))

@@ -21,7 +21,7 @@ from support.native_programs import (
 )
 
 import gluondense
-from gluondense.deploy.targets import TARGETS
+from gluondense.deploy.targets import lower_to
 from gluondense.graph.trace import trace
 from gluondense.native import program as native
 from gluondense.native.program import lower, packing
@@ -296,7 +296,7 @@ def test_networks_of_other_data_types_are_refused():
     net = build()
     net.cast("float16")
     with pytest.raises(ValueError, match=r"'native' is for float32 networks, not float16"):
-        TARGETS["native"].lower(trace(net), {"a": np.zeros(1, "float16")}, (1, 3, 32, 32))
+        lower_to("native", trace(net), {"a": np.zeros(1, "float16")}, (1, 3, 32, 32))
 
 
 def test_unknown_instruction_sets_are_refused(folder):

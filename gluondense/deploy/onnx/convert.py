@@ -10,7 +10,6 @@ import dataclasses
 import importlib.util
 import json
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from ...graph.ir import Graph
@@ -23,7 +22,9 @@ IR_VERSION = 8  # supported since ONNX 1.10
 
 
 def to_onnx(graph: Graph, input_shape: Sequence[int | str]) -> Any:
-    """Convert a graph to an ONNX model with one input, ``data``.
+    """Convert a graph to an ``onnx.ModelProto`` with one input, ``data``.
+
+    A ValueError is raised if an operator cannot be translated.
 
     Parameters
     ----------
@@ -31,15 +32,6 @@ def to_onnx(graph: Graph, input_shape: Sequence[int | str]) -> Any:
         A graph of the portable operators, with all its arrays.
     input_shape
         Shape of the input. A string names a dynamic dimension, as in ``("N", 3, 224, 224)``.
-
-    Returns
-    -------
-    onnx.ModelProto
-
-    Raises
-    ------
-    ValueError
-        If an operator cannot be translated.
     """
     return convert(Writer(graph), input_shape)
 
@@ -53,21 +45,16 @@ def convert(writer: Writer, input_shape: Sequence[int | str]) -> Any:
     for node in graph.nodes():
         writer.write(node)
     names = [writer.name_of(entry) for entry in graph.heads]
+    shapes: list[Any] = [list(input_shape), *_output_shapes(graph, input_shape)]
     dtype = helper.np_dtype_to_tensor_dtype(writer.dtype)
+    source, *outputs = (
+        helper.make_tensor_value_info(name, dtype, shape)
+        for name, shape in zip([INPUT, *names], shapes)
+    )
+    name, opset = "gluondense", helper.make_opsetid("", OPSET)
+    made = helper.make_graph(writer.nodes, name, [source], outputs, writer.constants)
     model = helper.make_model(
-        helper.make_graph(
-            writer.nodes,
-            "gluondense",
-            [helper.make_tensor_value_info(INPUT, dtype, list(input_shape))],
-            [
-                helper.make_tensor_value_info(name, dtype, shape)
-                for name, shape in zip(names, _output_shapes(graph, input_shape))
-            ],
-            writer.constants,
-        ),
-        opset_imports=[helper.make_opsetid("", OPSET)],
-        ir_version=IR_VERSION,
-        producer_name="gluondense",
+        made, opset_imports=[opset], ir_version=IR_VERSION, producer_name=name
     )
     onnx.checker.check_model(model, full_check=True)
     return model
@@ -85,11 +72,7 @@ def open_shape(shape: Sequence[int]) -> tuple[int | str, ...]:
 
 
 def set_metadata(model: Any, metadata: ExportMetadata) -> None:
-    """Store the metadata in a model, for readers without gluondense.
-
-    Each key of the model's ``metadata_props`` is a field of the metadata as JSON. Fields that are
-    None are omitted.
-    """
+    """Store the metadata in a model's ``metadata_props``, each field as JSON unless it is None."""
     from onnx import helper
 
     fields = dataclasses.asdict(metadata)
@@ -104,11 +87,6 @@ def set_metadata(model: Any, metadata: ExportMetadata) -> None:
             f"{list(metadata.std)}, one a channel, in shape (N, C, H, W)."
         )
     model.producer_version = metadata.versions["gluondense"]
-
-
-def save(model: Any, path: Path) -> None:
-    """Write a model to a file; equal models give equal bytes."""
-    path.write_bytes(model.SerializeToString(deterministic=True))
 
 
 def check_installed(target: str) -> None:

@@ -14,12 +14,11 @@ from typing import Any
 import numpy as np
 
 from ...graph.ir import Graph, Lowered, Node
-from ...graph.ranges import as_block, collect_ranges, tensor_names
+from ...graph.ranges import Range, as_block, collect_ranges, tensor_names
 from ..outputs import all_outputs
 from ..quantization.calibration import Calibration
 from ..quantization.equalize import convolve_batch_norms, equalize_channels, tensor_name
-from ..quantization.metrics import QuantizationMetrics
-from ..quantization.sensitivity import quantization_record, select_excluded
+from ..quantization.sensitivity import select_excluded
 from .block import OnnxBlock
 from .convert import convert, open_shape
 from .operators import Writer
@@ -63,8 +62,8 @@ class QuantParams:
 def quantize_onnx(graph: Graph, calibration: Calibration) -> Lowered:
     """Lower a graph to an ONNX model with int8 layers.
 
-    The arguments are those of :func:`..quantization.onednn_int8.quantize_onednn`. A ValueError is
-    raised for a pattern of ``exclude`` that matches no layer and for unsupported operators.
+    Arguments and errors are those of :func:`..quantization.onednn_int8.quantize_onednn`; a
+    ValueError is raised for unsupported operators, too.
     """
     graph.rename_duplicates()
     batches = calibration.batches()
@@ -76,13 +75,10 @@ def quantize_onnx(graph: Graph, calibration: Calibration) -> Lowered:
     def model(excluded: set[str]) -> Any:
         return convert(_QdqWriter(graph, ranges, excluded), open_shape(calibration.images.shape))
 
-    def measure(excluded: set[str], count: int | None = None) -> QuantizationMetrics:
-        block = OnnxBlock(model(excluded).SerializeToString())
-        outputs = all_outputs(block, batches, count=count)
-        return QuantizationMetrics.compare(outputs, [a[: len(outputs[0])] for a in expected])
+    def build(excluded: set[str]) -> OnnxBlock:
+        return OnnxBlock(model(excluded).SerializeToString())
 
-    excluded, metrics = select_excluded(layers, calibration, measure)
-    record = quantization_record(calibration, layers, excluded, metrics)
+    excluded, record = select_excluded(layers, calibration, build, expected)
     return Lowered(model(excluded), {}, record)
 
 
@@ -90,12 +86,14 @@ def _equalized_ranges(
     graph: Graph, calibration: Calibration, batches: Sequence[np.ndarray]
 ) -> Limits:
     """Equalize the channels of a graph and return the ranges of its tensors."""
-    symbol, params = graph.to_symbol()
-    before = collect_ranges(symbol, params, tensor_names(symbol, params), batches, "minmax")
-    exact = equalize_channels(graph, before)
-    symbol, params = graph.to_symbol()
-    method = calibration.method, calibration.percentile
-    found = collect_ranges(symbol, params, tensor_names(symbol, params), batches, *method)
+
+    def collect(method: str) -> dict[str, Range]:
+        symbol, params = graph.to_symbol()
+        names = tensor_names(symbol, params)
+        return collect_ranges(symbol, params, names, batches, method, calibration.percentile)
+
+    exact = equalize_channels(graph, collect("minmax"))
+    found = collect(calibration.method)
     return {**{name: (range.low, range.high) for name, range in found.items()}, **exact}
 
 
@@ -107,14 +105,8 @@ def _has_int8_kernel(node: Node) -> bool:
 class _QdqWriter(Writer):
     """Writes a graph with QuantizeLinear and DequantizeLinear pairs around its layers.
 
-    Parameters
-    ----------
-    graph
-        The network.
-    ranges
-        Smallest and largest value of each tensor.
-    excluded
-        Names of the layers that stay in float32.
+    ``ranges`` are the smallest and largest value of each tensor; ``excluded`` are the names of the
+    layers that stay in float32.
     """
 
     def __init__(self, graph: Graph, ranges: Limits, excluded: set[str]) -> None:
@@ -142,8 +134,7 @@ class _QdqWriter(Writer):
     def _gives_int8(self, node: Node) -> bool:
         if self._before_relu(node) or (node.op == "FullyConnected" and id(node) in self.heads):
             return False
-        whole = node.op == "Pooling" and node.is_like("Pooling", global_pool="True")
-        return not whole and self._could_give_int8(node)
+        return not node.is_like("Pooling", global_pool="True") and self._could_give_int8(node)
 
     def _could_give_int8(self, node: Node) -> bool:
         if _has_int8_kernel(node):
@@ -151,9 +142,8 @@ class _QdqWriter(Writer):
         return self._is_int8(node)
 
     def _has_int8(self, node: Node) -> bool:
-        return id(node) in self.quantized or (
-            self._before_relu(node) and self._could_give_int8(node)
-        )
+        before_relu = self._before_relu(node) and self._could_give_int8(node)
+        return before_relu or id(node) in self.quantized
 
     def _before_relu(self, node: Node) -> bool:
         """Return whether only a ReLU reads a node; quantization to uint8 includes the ReLU."""

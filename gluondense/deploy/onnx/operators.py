@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Callable
 
 import numpy as np
@@ -16,13 +16,7 @@ Translator = Callable[..., str]
 
 
 class Writer:
-    """Builds the ONNX nodes and constants of a graph, node by node.
-
-    Parameters
-    ----------
-    graph
-        The graph to translate.
-    """
+    """Builds the ONNX nodes and constants of a graph, node by node."""
 
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
@@ -88,14 +82,18 @@ def _require(node: Node, **attrs: str) -> None:
             raise _unsupported(node, f" with {key}={node.attrs[key]}")
 
 
+def _choose(node: Node, key: str, ops: Mapping[str, str], default: str = "") -> str:
+    """Return the operator for the value of an attribute; raise a ValueError if there is none."""
+    value = node.attrs.get(key, default)
+    if value not in ops:
+        raise _unsupported(node, f" with {key}={value}")
+    return ops[value]
+
+
 def _window(node: Node) -> dict[str, Any]:
     kernel = node.value("kernel", ())
     ones, pad = (1,) * len(kernel), node.value("pad", (0,) * len(kernel))
-    return {
-        "kernel_shape": kernel,
-        "strides": node.value("stride", ones),
-        "pads": (*pad, *pad),
-    }
+    return {"kernel_shape": kernel, "strides": node.value("stride", ones), "pads": (*pad, *pad)}
 
 
 def _convolution(to: Writer, node: Node, *inputs: str) -> str:
@@ -116,20 +114,17 @@ def _batch_norm(to: Writer, node: Node, x: str, gamma: str, *rest: str) -> str:
 
 def _pooling(to: Writer, node: Node, x: str) -> str:
     _require(node, layout="NCHW")
-    kinds = {"avg": "Average", "max": "Max"}
-    kind = node.attrs.get("pool_type", "max")
-    if kind not in kinds:
-        raise _unsupported(node, f" with pool_type={kind}")
+    kind = _choose(node, "pool_type", {"avg": "Average", "max": "Max"}, "max")
     if node.value("global_pool", False):
-        return to.add(f"Global{kinds[kind]}Pool", node.name, x)
+        return to.add(f"Global{kind}Pool", node.name, x)
     window, convention = _window(node), node.attrs.get("pooling_convention", "valid")
     if (convention == "full" and any(window["pads"])) or convention == "same":
         # Runtimes disagree on windows that extend beyond a padded edge.
         raise _unsupported(node, f" with pad and pooling_convention={convention}")
     options = {**window, "ceil_mode": int(convention == "full")}
-    if kind == "avg" and any(window["pads"]):
+    if kind == "Average" and any(window["pads"]):
         options["count_include_pad"] = int(node.value("count_include_pad", True))
-    return to.add(f"{kinds[kind]}Pool", node.name, x, **options)
+    return to.add(f"{kind}Pool", node.name, x, **options)
 
 
 def _fully_connected(to: Writer, node: Node, x: str, weight: str, *bias: str) -> str:
@@ -144,18 +139,12 @@ def _fully_connected(to: Writer, node: Node, x: str, weight: str, *bias: str) ->
 
 def _activation(to: Writer, node: Node, x: str) -> str:
     ops = {"relu": "Relu", "sigmoid": "Sigmoid", "tanh": "Tanh", "softrelu": "Softplus"}
-    kind = node.attrs["act_type"]
-    if kind not in ops:
-        raise _unsupported(node, f" with act_type={kind}")
-    return to.add(ops[kind], node.name, x)
+    return to.add(_choose(node, "act_type", ops), node.name, x)
 
 
 def _leaky_relu(to: Writer, node: Node, x: str, *slope: str) -> str:
-    ops = {"leaky": "LeakyRelu", "elu": "Elu"}
-    kind = node.attrs.get("act_type", "leaky")
-    if kind not in ops:
-        raise _unsupported(node, f" with act_type={kind}")
-    return to.add(ops[kind], node.name, x, alpha=node.value("slope", 0.25))
+    op = _choose(node, "act_type", {"leaky": "LeakyRelu", "elu": "Elu"}, "leaky")
+    return to.add(op, node.name, x, alpha=node.value("slope", 0.25))
 
 
 def _dropout(to: Writer, node: Node, x: str) -> str:
@@ -191,8 +180,7 @@ def _reshape(to: Writer, node: Node, x: str) -> str:
     first = -len(target) if node.value("reverse", False) else 0
     parts = []
     for axis, length in enumerate(target, first):
-        end = END if axis == -1 else axis + 1
-        copied = length == 0
+        end, copied = END if axis == -1 else axis + 1, length == 0
         part = _shape(to, node, x, axis, end) if copied else to.integers(f"{node.name}_n", length)
         parts.append(part)
     return _reshape_to(to, node, x, parts)

@@ -11,14 +11,9 @@ from ...graph.trace import INPUT
 
 
 def add_normalization(model: Any, scale: np.ndarray, shift: np.ndarray) -> None:
-    """Change a model's input to pixels, uint8 (N, H, W, C), and normalize them.
+    """Change a model's input to pixels, uint8 (N, H, W, C), and normalize them in the model.
 
-    Parameters
-    ----------
-    model
-        Modified in place.
-    scale, shift
-        A number per channel, (C,).
+    ``scale`` and ``shift`` have a number per channel, (C,).
     """
     from onnx import TensorProto, helper, numpy_helper
 
@@ -36,14 +31,13 @@ def add_normalization(model: Any, scale: np.ndarray, shift: np.ndarray) -> None:
         constants.append(free_name(f"{INPUT}_{suffix}", taken))
         array = values.astype(np.float32).reshape(1, -1, 1, 1)
         graph.initializer.append(numpy_helper.from_array(array, constants[-1]))
-    nodes = [
-        helper.make_node("Cast", [INPUT], [floats], floats, to=TensorProto.FLOAT),
-        helper.make_node(
-            "Transpose", [floats], [channels_first], channels_first, perm=(0, 3, 1, 2)
-        ),
-        helper.make_node("Mul", [channels_first, constants[0]], [scaled], scaled),
-        helper.make_node("Add", [scaled, constants[1]], [normalized], normalized),
+    rows: list[tuple[str, list[str], str, dict[str, Any]]] = [
+        ("Cast", [INPUT], floats, {"to": TensorProto.FLOAT}),
+        ("Transpose", [floats], channels_first, {"perm": (0, 3, 1, 2)}),
+        ("Mul", [channels_first, constants[0]], scaled, {}),
+        ("Add", [scaled, constants[1]], normalized, {}),
     ]
+    nodes = [helper.make_node(op, x, [name], name, **attrs) for op, x, name, attrs in rows]
     nodes += graph.node  # in topological order
     del graph.node[:]
     graph.node.extend(nodes)

@@ -78,27 +78,20 @@ class Calibration:
     ) -> Calibration:
         """Return a copy whose images are one float32 array (N, C, H, W).
 
+        A ValueError is raised if there are none, or their shape, dtype or values are invalid.
+
         Parameters
         ----------
         shape
             Input shape (N, C, H, W) of the network; N is ignored.
         mean, std
             For image files: normalization of pixels scaled to [0, 1], a number per channel.
-
-        Raises
-        ------
-        FileNotFoundError
-            If the path does not exist.
-        ValueError
-            If there are no images, or their shape, dtype or values are invalid.
         """
         _, channels, height, width = shape
         if isinstance(self.images, (str, os.PathLike)):
             if mean is None or std is None:
-                raise ValueError(
-                    f"images in files ({self.images}) are normalized with mean and std: give them "
-                    "too."
-                )
+                files = f"images in files ({self.images})"
+                raise ValueError(f"{files} are normalized with mean and std: give them too.")
             pixels = read_images(self.images, channels, (height, width), self.count)
             images = normalize(pixels, mean, std)
         elif hasattr(self.images, "shape"):
@@ -133,8 +126,7 @@ def _float_array(values: Any) -> np.ndarray:
 
 def _take(batches: Iterable[Any], count: int) -> np.ndarray:
     """Concatenate the first ``count`` images of an iterable of batches."""
-    parts: list[np.ndarray] = []
-    missing = count
+    parts, missing = [], count
     if isinstance(batches, mx.io.DataIter):
         batches.reset()
     for batch in _batch_arrays(batches):

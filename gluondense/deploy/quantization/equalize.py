@@ -58,12 +58,8 @@ def equalize_grouped_filters(graph: Graph) -> set[str]:
 
     MXNet 1.9.1 indexes the filters' scales by the group instead of the filter, which is harmless
     only if all filters of the convolution have one scale. The following convolutions invert the
-    scaling.
-
-    Returns
-    -------
-    set
-        Names of the grouped convolutions that cannot be scaled; their int8 results are wrong.
+    scaling. Returns the names of the grouped convolutions that cannot be scaled, whose int8 results
+    are wrong.
     """
     wrong, readers = set(), graph.readers()
     outputs = {id(node) for node, _ in graph.heads}
@@ -109,17 +105,8 @@ def equalize_channels(graph: Graph, ranges: Mapping[str, Range]) -> dict[str, tu
     not negative, makes oneDNN write uint8. All parts of a concatenation get one scale, so that it
     copies only. If another part cannot be rescaled, its range is used.
 
-    Parameters
-    ----------
-    graph
-        Modified in place.
-    ranges
-        Ranges of all tensors of the graph.
-
-    Returns
-    -------
-    dict
-        The new ranges of the rescaled tensors by name.
+    ``graph`` is modified in place. ``ranges`` are those of all its tensors by name. The new ranges
+    of the rescaled tensors are returned.
     """
     equalizer = _Equalizer(graph, ranges)
     chosen = [node for node in graph.operators() if equalizer.is_eligible(node)]
@@ -157,10 +144,7 @@ class _Equalizer:
         readers = self.readers[id(node)]
         if not readers or id(node) in self.outputs:
             return False
-        return all(
-            is_affine(reader) or (_keeps_channels(reader) and self._is_inverted(reader))
-            for reader in readers
-        )
+        return all(is_affine(r) or (_keeps_channels(r) and self._is_inverted(r)) for r in readers)
 
     def rescale(self, conv: Node, rescaled: set[int]) -> None:
         """Divide the channels of a convolution by their ranges, after a shift to zero."""
@@ -176,8 +160,7 @@ class _Equalizer:
             low = found.channel_low if output is conv else np.zeros_like(found.channel_low)
             scale = found.channel_high - low
         scale = np.where(scale > 0, scale, 1).astype(np.float32)
-        weight = self.graph.array(conv, 1)
-        bias = self.graph.array(conv, 2) if len(conv.inputs) > 2 else np.float32(0)
+        weight, bias = self._weights(conv)
         set_weights(self.graph, conv, (weight.T / scale).T, (bias - low) / scale)
         if output is conv and not others:
             output = Node("Activation", f"{conv.name}_positive", {"act_type": "relu"}, [(conv, 0)])
@@ -206,11 +189,13 @@ class _Equalizer:
     def invert(self, affine: Node) -> None:
         """Let an affine operator invert the rescaling of its input."""
         scale, low = self._affine(affine.inputs[0])
-        weight = self.graph.array(affine, 1)
-        bias = self.graph.array(affine, 2) if len(affine.inputs) > 2 else np.float32(0)
-        set_weights(
-            self.graph, affine, weight * scale.reshape(-1, 1, 1, 1), bias + weight.ravel() * low
-        )
+        weight, bias = self._weights(affine)
+        scaled = weight * scale.reshape(-1, 1, 1, 1)
+        set_weights(self.graph, affine, scaled, bias + weight.ravel() * low)
+
+    def _weights(self, conv: Node) -> tuple[np.ndarray, np.ndarray | np.float32]:
+        bias = self.graph.array(conv, 2) if len(conv.inputs) > 2 else np.float32(0)
+        return self.graph.array(conv, 1), bias
 
     def _affine(self, entry: tuple[Node, int]) -> tuple[np.ndarray, np.ndarray]:
         """Return the scale and zero point of each channel of a tensor."""
@@ -226,13 +211,10 @@ class _Equalizer:
 
 def _keeps_channels(node: Node) -> bool:
     """Return whether a node preserves the scale and zero point of each channel."""
-    if node.op == "Pooling":
-        unpadded = node.attrs.get("pad", "(0, 0)") in ("()", "(0, 0)")
-        inside = unpadded and node.is_like("Pooling", pooling_convention="valid")
-        return node.is_like("Pooling", pool_type="max") or (
-            node.is_like("Pooling", pool_type="avg") and inside
-        )
-    return node.is_like("Concat", dim="1")
+    if node.is_like("Concat", dim="1") or node.is_like("Pooling", pool_type="max"):
+        return True
+    inside = node.is_like("Pooling", pool_type="avg", pooling_convention="valid")
+    return inside and node.attrs.get("pad", "(0, 0)") in ("()", "(0, 0)")
 
 
 def _concatenated_parts(node: Node) -> list[tuple[Node, int]]:

@@ -6,6 +6,7 @@ import json
 
 import mxnet as mx
 import numpy as np
+from mxnet import gluon
 from mxnet.contrib import quantization as mxnet_quantization
 
 from ...graph.ir import Graph, Lowered, Params
@@ -14,8 +15,7 @@ from ...graph.trace import INPUT, indented_json
 from ..outputs import all_outputs
 from .calibration import Calibration
 from .equalize import convolve_batch_norms, equalize_channels, equalize_grouped_filters, is_affine
-from .metrics import QuantizationMetrics
-from .sensitivity import quantization_record, select_excluded
+from .sensitivity import select_excluded
 
 
 def quantize_onednn(graph: Graph, calibration: Calibration) -> Lowered:
@@ -26,12 +26,8 @@ def quantize_onednn(graph: Graph, calibration: Calibration) -> Lowered:
     graph
         The float32 network after the inference passes except ``fuse_batch_norm_relu``.
     calibration
-        Calibration whose images have been read.
-
-    Raises
-    ------
-    ValueError
-        If a pattern of the calibration's ``exclude`` matches no layer.
+        Calibration whose images have been read. If a pattern of its ``exclude`` matches no layer, a
+        ValueError is raised.
     """
     graph.rename_duplicates()
     for node in graph.operators():
@@ -58,13 +54,9 @@ class _Quantizer:
         symbol, self.params = graph.to_symbol()
         # Fuses convolution with ReLU and addition; MXNet names the new nodes by number.
         self.symbol = symbol.get_backend_symbol("MKLDNN_QUANTIZE")
+        names, method = tensor_names(self.symbol, self.params), calibration.method
         found = collect_ranges(
-            self.symbol,
-            self.params,
-            tensor_names(self.symbol, self.params),
-            batches,
-            calibration.method,
-            calibration.percentile,
+            self.symbol, self.params, names, batches, method, calibration.percentile
         )
         self.thresholds = {name: (range.low, range.high) for name, range in found.items()}
         self.layers: list[str] = []
@@ -76,18 +68,14 @@ class _Quantizer:
                     self.thresholds[f"{node['name']}_output"] = exact[f"{row['name']}_output"]
 
     def lower(self) -> Lowered:
-        excluded, metrics = select_excluded(
-            self.layers, self.calibration, self._measure, self.required
+        def build(excluded: set[str]) -> gluon.SymbolBlock:
+            return as_block(*self._quantize(excluded))
+
+        excluded, record = select_excluded(
+            self.layers, self.calibration, build, self.expected, self.required
         )
         symbol, params = self._quantize(excluded)
-        record = quantization_record(self.calibration, self.layers, excluded, metrics)
         return Lowered(indented_json(symbol), params, record)
-
-    def _measure(self, excluded: set[str], count: int | None = None) -> QuantizationMetrics:
-        block = as_block(*self._quantize(excluded))
-        outputs = all_outputs(block, self.calibration.batches(), count=count)
-        expected = [array[: len(outputs[0])] for array in self.expected]
-        return QuantizationMetrics.compare(outputs, expected)
 
     def _quantize(self, excluded: set[str]) -> tuple[mx.sym.Symbol, Params]:
         quantized, _ = mxnet_quantization._quantize_symbol(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 import fnmatch
 from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any
 
+import numpy as np
+
+from ..outputs import all_outputs
 from .calibration import Calibration
 from .metrics import QuantizationMetrics
 
@@ -17,9 +19,10 @@ _TRIAL_IMAGES = 64
 def select_excluded(
     layers: Sequence[str],
     calibration: Calibration,
-    measure: Callable[..., QuantizationMetrics],
+    build: Callable[[set[str]], Callable],
+    expected: Sequence[np.ndarray],
     required: Collection[str] = (),
-) -> tuple[set[str], QuantizationMetrics]:
+) -> tuple[set[str], dict[str, Any]]:
     """Exclude layers from quantization until the quantization error is small enough.
 
     Parameters
@@ -28,9 +31,10 @@ def select_excluded(
         Names of all layers.
     calibration
         Specifies layers to exclude and the acceptable error.
-    measure
-        Measures the quantization error if a set of layers is excluded. An optional second argument
-        limits the number of images.
+    build
+        Builds the quantized network in which a set of layers is excluded.
+    expected
+        The float network's outputs for the calibration's images.
     required
         Layers that must be excluded.
 
@@ -38,14 +42,19 @@ def select_excluded(
     -------
     excluded
         Names of the excluded layers.
-    metrics
-        The quantization error with these.
+    record
+        Record of the quantization for the export's metadata.
 
     Raises
     ------
     ValueError
         If a pattern of the calibration's ``exclude`` matches no layer.
     """
+
+    def measure(excluded: set[str], count: int | None = None) -> QuantizationMetrics:
+        outputs = all_outputs(build(excluded), calibration.batches(), count=count)
+        return QuantizationMetrics.compare(outputs, [a[: len(outputs[0])] for a in expected])
+
     excluded = set(required)
     for pattern in calibration.exclude:
         found = fnmatch.filter(layers, pattern)
@@ -54,18 +63,24 @@ def select_excluded(
                 f"exclude (={pattern!r}) is the name of no layer; some are {', '.join(layers[:3])}."
             )
         excluded.update(found)
-    metrics = measure(excluded)
-    if metrics.within(calibration.max_changed):
-        return excluded, metrics
-    blocks = group_by_block(name for name in layers if name not in excluded)
-    errors = {n: measure(excluded | block, _TRIAL_IMAGES).error for n, block in blocks.items()}
-    ranked, count, more = sorted(blocks, key=lambda name: errors[name]), 1, set[str]()
-    # Exclude the most sensitive blocks: 1, 2, 4, ...
-    while not metrics.within(calibration.max_changed) and count < 2 * len(ranked):
-        more = set().union(*(blocks[name] for name in ranked[:count]))
-        metrics = measure(excluded | more)
-        count *= 2
-    return excluded | more, metrics
+    most = calibration.max_changed
+    within = measure(excluded).within(most)
+    if not within:
+        blocks = group_by_block(name for name in layers if name not in excluded)
+        errors = {n: measure(excluded | block, _TRIAL_IMAGES).error for n, block in blocks.items()}
+        ranked, count, more = sorted(blocks, key=lambda name: errors[name]), 1, set[str]()
+        # Exclude the most sensitive blocks: 1, 2, 4, ...
+        while not within and count < 2 * len(ranked):
+            more = set().union(*(blocks[name] for name in ranked[:count]))
+            within = measure(excluded | more).within(most)
+            count *= 2
+        excluded |= more
+    return excluded, {
+        "method": calibration.method,
+        "images": len(calibration.images),
+        "layers": len(layers),
+        "kept": [name for name in layers if name in excluded],
+    }
 
 
 def group_by_block(layers: Iterable[str]) -> dict[str, set[str]]:
@@ -76,19 +91,3 @@ def group_by_block(layers: Iterable[str]) -> dict[str, set[str]]:
         blocks.setdefault(layer.rpartition("_")[0] or name, set()).add(name)
     # A single group of all layers offers no choice: take each layer by itself.
     return blocks if len(blocks) > 1 else {name: {name} for name in next(iter(blocks.values()), ())}
-
-
-def quantization_record(
-    calibration: Calibration,
-    layers: Sequence[str],
-    excluded: Collection[str],
-    metrics: QuantizationMetrics,
-) -> dict[str, Any]:
-    """Return the record of a quantization for the export's metadata."""
-    return {
-        "method": calibration.method,
-        "images": len(calibration.images),
-        "layers": len(layers),
-        "kept": [name for name in layers if name in excluded],
-        **dataclasses.asdict(metrics),
-    }

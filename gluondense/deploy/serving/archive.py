@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Union
 
 from ...errors import closest
-from ...files import sha256, stream_sha256, temporary_folder
+from ...files import stream_sha256, temporary_folder
 from ..artifact import ExportMetadata, open_export
 from ..artifact_files import ExportedFiles, content_files, enter_writable, is_native
 from .unpack import MANIFEST
@@ -56,15 +56,13 @@ class ArchiveKind:
 
     Parameters
     ----------
-    server
-        Name of the server.
+    server, takes_native
+        Name of the server, and whether it can load the library of a native export.
     extra_members
         Returns the members in addition to the export's files, as texts or paths, for the prefix of
         the export in the archive and its metadata.
     prefix
         Prefix of the export's files in the archive; None for the archive's name.
-    takes_native
-        Whether the server can load the library of a native export.
     """
 
     server: str
@@ -95,12 +93,10 @@ def archive(exported: str | os.PathLike[str], path: str | os.PathLike[str]) -> P
 
     Raises
     ------
-    FileNotFoundError
-        If a file of the export is missing.
     ValueError
         If the export is damaged or not supported by the server, or the archive's name is invalid.
     OSError
-        If the archive cannot be written.
+        If a file of the export is missing, or the archive cannot be written.
     """
     path = Path(path)
     suffix = next((suffix for suffix in ARCHIVES if path.name.endswith(suffix)), None)
@@ -117,20 +113,16 @@ def archive(exported: str | os.PathLike[str], path: str | os.PathLike[str]) -> P
         )
     kind = ARCHIVES[suffix]
     files, metadata = open_export(exported, library=kind.takes_native)
+    problem = ""
     if not isinstance(files, ExportedFiles):
-        raise ValueError(
-            f"target={metadata.target!r} is no MXNet graph, which {kind.server} needs: export "
-            "another target."
-        )
-    if is_native(metadata.target) and not kind.takes_native:
-        raise ValueError(
-            f"target={metadata.target!r} needs mx.library.load, which {kind.server} does not call: "
-            "export another target."
-        )
+        problem = f"is no MXNet graph, which {kind.server} needs"
+    elif is_native(metadata.target) and not kind.takes_native:
+        problem = f"needs mx.library.load, which {kind.server} does not call"
+    if problem:
+        raise ValueError(f"target={metadata.target!r} {problem}: export another target.")
     prefix = kind.prefix or name
-    members: Members = {}
-    for source in (*content_files(files, metadata.target).values(), files.metadata):
-        members[f"{prefix}{str(source)[len(files.prefix) :]}"] = source
+    sources = (*content_files(files, metadata.target).values(), files.metadata)
+    members: Members = {f"{prefix}{str(file)[len(files.prefix) :]}": file for file in sources}
     members |= kind.extra_members(prefix, metadata)
     if suffix == ".mar":
         members[MANIFEST] = _mms_manifest(name, members)
@@ -148,8 +140,7 @@ def _mms(name: str, metadata: ExportMetadata) -> Members:
     served: Members = {f"{SERVED_AS}/{file}": PACKAGE / file for file in SERVED}
     served |= {f"{SERVED_AS}/{package}/__init__.py": "" for package in EMPTY}
     return {
-        "signature.json": _signature(metadata),
-        "synset.txt": _synset(metadata),
+        **_djl(name, metadata),
         "mms_service.py": f"from {SERVED_AS}.deploy.serving.service import handle  # noqa: F401\n",
         f"{SERVED_AS}/__init__.py": PREPARE,
         **served,
@@ -195,14 +186,9 @@ def _signature(metadata: ExportMetadata) -> str:
         {"data_name": name, "data_shape": [0, *shape[1:]]}
         for name, shape in zip(metadata.outputs, metadata.output_shapes)
     ]
-    return _json(
-        {
-            "inputs": [{"data_name": metadata.input_name, "data_shape": _shape(metadata, batch=0)}],
-            "input_type": "image/jpeg",
-            "outputs": outputs,
-            "output_type": "application/json",
-        }
-    )
+    inputs = [{"data_name": metadata.input_name, "data_shape": _shape(metadata, batch=0)}]
+    content = {"inputs": inputs, "input_type": "image/jpeg", "outputs": outputs}
+    return _json({**content, "output_type": "application/json"})
 
 
 def _synset(metadata: ExportMetadata) -> str:
@@ -213,27 +199,22 @@ def _synset(metadata: ExportMetadata) -> str:
 
 
 def _mms_manifest(name: str, members: Mapping[str, str | Path]) -> str:
-    return _json(
-        {
-            "specificationVersion": "1.0",
-            "implementationVersion": "1.0",
-            "modelServerVersion": "1.0",
-            "runtime": "python",
-            "engine": {"engineName": "MXNet"},
-            "model": {"modelName": name, "handler": "mms_service.py:handle"},
-            "sha256": {member: _checksum(content) for member, content in sorted(members.items())},
-        }
-    )
+    versions = ("specificationVersion", "implementationVersion", "modelServerVersion")
+    content = {
+        **dict.fromkeys(versions, "1.0"),
+        "runtime": "python",
+        "engine": {"engineName": "MXNet"},
+        "model": {"modelName": name, "handler": "mms_service.py:handle"},
+        "sha256": {
+            member: stream_sha256(io.BytesIO(_bytes(content)))
+            for member, content in sorted(members.items())
+        },
+    }
+    return _json(content)
 
 
 def _json(content: object) -> str:
     return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
-
-
-def _checksum(content: str | Path) -> str:
-    if isinstance(content, Path):
-        return sha256(content)
-    return stream_sha256(io.BytesIO(content.encode()))
 
 
 def _bytes(content: str | Path) -> bytes:

@@ -55,18 +55,11 @@ class Service:
 
     Parameters
     ----------
-    folder
-        Folder of the files of one export, which are verified.
-    ctx
-        Device.
+    folder, ctx
+        Folder of the files of one export, which are verified, and the device.
     batch_size
         Size of the largest batch. A single image and such a batch are run on construction, as the
         first inference of a process takes longer.
-
-    Raises
-    ------
-    ValueError
-        If the folder does not contain one export, or a file is damaged.
     """
 
     def __init__(self, folder: str | os.PathLike[str], ctx: mx.Context, batch_size: int) -> None:
@@ -107,18 +100,10 @@ class Service:
         return outputs.asnumpy()
 
     def answer(self, requests: Sequence[Mapping[str, Any]]) -> list[Any]:
-        """Answer a batch of requests.
+        """Return an object to encode as JSON, or a :class:`RefusedError`, for each request.
 
-        Parameters
-        ----------
-        requests
-            Each contains the bytes of an image as ``body``, ``data`` or a field of a form; its
-            ``content-type`` or None; and optionally ``top``, the number of classes to return.
-
-        Returns
-        -------
-        list
-            An object to encode as JSON, or a :class:`RefusedError`, for each request.
+        A request contains the bytes of an image as ``body``, ``data`` or a field of a form; its
+        ``content-type`` or None; and optionally ``top``, the number of classes to return.
         """
         answers: list[Any] = list(self.decoders.map(self._read_or_refuse, requests))
         valid = [i for i, found in enumerate(answers) if not isinstance(found, RefusedError)]
@@ -208,14 +193,10 @@ def handle(requests: Sequence[dict[str, Any]] | None, context: Any) -> list[str]
         context.get_response_content_type = _json_content_type
     if requests is None:
         return []
-    answers = _service.answer(
-        [
-            {**request, "content-type": _content_type(context.get_all_request_header(index))}
-            for index, request in enumerate(requests)
-        ]
-    )
+    types = (_content_type(context.get_all_request_header(i)) for i in range(len(requests)))
+    typed = [{**request, "content-type": found} for request, found in zip(requests, types)]
     texts = []
-    for index, answer in enumerate(answers):
+    for index, answer in enumerate(_service.answer(typed)):
         refused = isinstance(answer, RefusedError)
         phrase = answer.kind if refused else ""
         if refused:

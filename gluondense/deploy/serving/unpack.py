@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO, Protocol
+from typing import BinaryIO, Union
 
 from ...files import stream_sha256
 from ..artifact_files import SUFFIXES, ExportedFiles
@@ -22,22 +22,14 @@ MANIFEST = "MAR-INF/MANIFEST.json"
 MAX_BYTES = 4 << 30
 
 
-class _Reader(Protocol):
-    def members(self) -> Iterator[Member]: ...
-
-    def open(self, member: Member) -> BinaryIO: ...
-
-
 @dataclasses.dataclass(frozen=True)
 class Member:
     """A file in an archive.
 
     Parameters
     ----------
-    name
-        Path in the archive.
-    size
-        Declared size after decompression, in bytes.
+    name, size
+        Path in the archive, and declared size after decompression in bytes.
     plain
         Whether it is a regular file, not a link or a device.
     handle
@@ -71,10 +63,8 @@ def unpack(path: str | os.PathLike[str], folder: str | os.PathLike[str]) -> Expo
 
     Raises
     ------
-    FileNotFoundError
-        If the archive does not exist.
-    ValueError
-        If it is damaged, unsafe, or contains no export.
+    FileNotFoundError, ValueError
+        If the archive does not exist, or is damaged, unsafe, or contains no export.
     """
     path = Path(path)
     if not path.is_file():
@@ -91,16 +81,6 @@ def unpack(path: str | os.PathLike[str], folder: str | os.PathLike[str]) -> Expo
         raise ValueError(f"{path} is not a sound archive ({reason}): copy it again.") from None
     except (ValueError, NotImplementedError, RuntimeError) as error:
         raise ValueError(f"{path} is refused: {error}") from None
-
-
-@contextmanager
-def _open(path: Path) -> Iterator[_Reader]:
-    if path.name.endswith(".tar.gz"):
-        with tarfile.open(path, "r:gz") as tar:
-            yield _Tar(tar)
-    else:
-        with zipfile.ZipFile(path) as packed:
-            yield _Zip(packed)
 
 
 class _Zip:
@@ -133,6 +113,19 @@ class _Tar:
         return found  # type: ignore[return-value]
 
 
+_Reader = Union[_Zip, _Tar]
+
+
+@contextmanager
+def _open(path: Path) -> Iterator[_Reader]:
+    if path.name.endswith(".tar.gz"):
+        with tarfile.open(path, "r:gz") as tar:
+            yield _Tar(tar)
+    else:
+        with zipfile.ZipFile(path) as packed:
+            yield _Zip(packed)
+
+
 def _check_members(members: list[Member]) -> dict[str, Member]:
     known: dict[str, Member] = {}
     for member in members:
@@ -151,20 +144,17 @@ def _check_members(members: list[Member]) -> dict[str, Member]:
 
 def _is_inside(name: str) -> bool:
     parts = PurePosixPath(name).parts
-    return bool(parts) and not (
-        name.startswith("/")
-        or ".." in parts
-        or "\\" in name
-        or "\0" in name
-        or ":" in parts[0]  # a Windows drive
-    )
+    if not parts or ":" in parts[0]:  # a Windows drive
+        return False
+    return not (name.startswith("/") or ".." in parts or "\\" in name or "\0" in name)
 
 
 def _verify(reader: _Reader, members: dict[str, Member]) -> None:
     """Compare all members with the checksums of the manifest, if there is one."""
     if MANIFEST not in members:
         return
-    content = json.loads(_text(reader, members[MANIFEST]))
+    with reader.open(members[MANIFEST]) as file:
+        content = json.loads(file.read(16 << 20).decode("utf-8"))
     sums = content.get("sha256") if isinstance(content, dict) else None
     if not isinstance(sums, dict):
         raise ValueError("its manifest has no checksums: gluondense did not write it.")
@@ -176,11 +166,6 @@ def _verify(reader: _Reader, members: dict[str, Member]) -> None:
             found = stream_sha256(file)
         if found != expected:
             raise ValueError(f"its member {name} is damaged (other SHA-256 than in the manifest).")
-
-
-def _text(reader: _Reader, member: Member, limit: int = 16 << 20) -> str:
-    with reader.open(member) as file:
-        return file.read(limit).decode("utf-8")
 
 
 def _copy(reader: _Reader, members: dict[str, Member], folder: Path) -> ExportedFiles:

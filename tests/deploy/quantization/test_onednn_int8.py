@@ -19,7 +19,7 @@ from gluondense.deploy.quantization.equalize import (
 )
 from gluondense.deploy.quantization.metrics import QuantizationMetrics
 from gluondense.deploy.quantization.sensitivity import group_by_block
-from gluondense.deploy.targets import TARGETS
+from gluondense.deploy.targets import lower_to
 from gluondense.graph.inference_passes import optimize
 from gluondense.graph.ir import Graph
 from gluondense.graph.ranges import as_block, collect_ranges, tensor_names
@@ -71,9 +71,9 @@ def plain(tmp_path_factory):
     return expected, in_stock_mxnet(folder, inputs)
 
 
-@pytest.mark.parametrize("api", ["block", "module"])
-@pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("api", ["block", "module"])
 def test_stock_mxnet_gives_nearly_the_same_outputs(plain, variant, size, api):
     expected, found = plain
     wanted, got = of_case(expected, variant, size), of_case(found, variant, f"{size}|{api}")
@@ -178,7 +178,7 @@ def test_small_filters_keep_their_precision():
     params = {key: value.data().asnumpy() for key, value in net.collect_params().items()}
     # The convolution's output has one scale, so each filter is compared separately.
     calibration = Calibration(x).read(x.shape, None, None)
-    lowered = TARGETS["int8"].lower(symbol, params, x.shape, calibration)
+    lowered = lower_to("int8", symbol, params, x.shape, calibration)
     got = as_block(mx.sym.load_json(lowered.graph), lowered.params)(mx.nd.array(x)).asnumpy()
     step = np.abs(wanted).max() / 127
     error = np.abs(got - wanted).max(axis=(0, 2, 3))

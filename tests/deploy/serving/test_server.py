@@ -222,9 +222,9 @@ def test_the_five_commands_of_the_page(root, tmp_path, image_files):
         ["bash", "-c", script],
         cwd=tmp_path,
         env=environment,
+        text=True,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        text=True,
         start_new_session=True,
     )
     try:
