@@ -18,6 +18,7 @@ from .data.loaders.array import ArrayLoader
 from .data.loaders.stream import StreamLoader
 from .data.transforms.image import EvalTransform
 from .deploy.artifact import load_exported
+from .deploy.artifact_files import ONNX_SUFFIX, SUFFIXES
 from .errors import check_known
 from .training.checkpoint import load
 from .training.config import TrainConfig
@@ -85,7 +86,7 @@ def open_model(name: str, devices: Sequence[mx.Context]) -> EvaluatedModel:
     """
     if Path(name).is_dir():
         return _open_run(name, devices)
-    if Path(f"{name}-symbol.json").is_file() or Path(name).is_file():
+    if any(Path(f"{name}{suffix}").is_file() for suffix in ("", *SUFFIXES, ONNX_SUFFIX)):
         return _open_export(name, devices[0])
     return _open_weights(name, devices)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import sys
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Optional
 
 from .arguments import Parser, call
@@ -41,12 +40,23 @@ def main(argv: Optional[list[str]] = None) -> int:
     add("--input-shape", type=shape, metavar="N,C,H,W", help="to verify with; default: the run's")
     add("--preprocess", action="store_true", help="the graph normalizes uint8 pixels (N, H, W, C)")
     add("--output", default="logits", help="logits (default), probabilities or features")
-    add("--params-dtype", default="float32", help="float32 or float16 (half size; portable)")
+    add("--params-dtype", default="float32", help="float32, or float16 (half the size, portable)")
     add = parser.add_argument_group("calibration of int8 targets").add_argument
-    add("--calibrate", type=Path, metavar="FOLDER|FILE.rec", help="default: the run's images")
+    add("--calibrate", metavar="FOLDER|FILE.rec", help="default: the run's training images")
     add("--calibration-method", dest="method", help="minmax (default), percentile or entropy")
-    add("--calibration-images", dest="count", type=int, metavar="N", help="at most; default: 256")
-    add("--max-changed", type=float, help="share of images whose class may change; default: 0.01")
+    add(
+        "--calibration-images",
+        dest="count",
+        type=int,
+        metavar="N",
+        help="largest number of calibration images (default: 256)",
+    )
+    add(
+        "--max-changed",
+        type=float,
+        metavar="SHARE",
+        help="largest share of them whose predicted class int8 may change (default: 0.01)",
+    )
     return call(_run, parser.parse_args(argv))
 
 

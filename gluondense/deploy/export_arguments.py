@@ -9,6 +9,8 @@ import mxnet as mx
 import numpy as np
 from mxnet import gluon
 
+from ..errors import check
+
 Numbers = Optional[Sequence[float]]
 
 
@@ -32,8 +34,8 @@ def example_input(net: gluon.HybridBlock, shape: Sequence[int]) -> mx.nd.NDArray
                 "net.load_parameters(file) first."
             )
     shape = tuple(shape)
-    if len(shape) < 2 or not all(isinstance(n, (int, np.integer)) and n > 0 for n in shape):
-        raise ValueError(f"input_shape (={shape}) must be positive integers (N, C, H, W).")
+    holds = len(shape) > 1 and all(isinstance(n, (int, np.integer)) and n > 0 for n in shape)
+    check("input_shape", shape, "positive integers (N, C, H, W)", holds)
     first = next(iter(net.collect_params().values()))
     # A local generator leaves the user's random state unchanged.
     values = np.random.default_rng(0).standard_normal(shape)
@@ -64,8 +66,7 @@ def select_normalization(
     if published is not None and mean is None and std is None:
         mean, std = published.mean, published.std
     mean, std = _per_channel("mean", mean, channels), _per_channel("std", std, channels)
-    if std is not None and min(std) <= 0:
-        raise ValueError(f"std (={std}) must be positive.")
+    check("std", std, "positive", std is None or min(std) > 0)
     return mean, std
 
 

@@ -12,6 +12,7 @@ from mxnet import gluon
 
 from ..data.files.image import read_image
 from ..data.transforms.batch import normalize
+from ..errors import check
 
 
 @dataclass(frozen=True)
@@ -76,8 +77,7 @@ def predict(
     >>> len(result[0].labels)
     3
     """
-    if top < 1:
-        raise ValueError(f"top (={top}) must be at least 1.")
+    check("top", top, "at least 1", top >= 1)
     files = [os.fspath(image) for image in images]
     _, channels, height, width = input_shape
     pixels = [read_image(file, channels, (height, width)) for file in files]

@@ -10,16 +10,3 @@
 Proxies are set by the usual variables, such as ``HTTPS_PROXY``. MXNet's ``MXNET_GLUON_REPO`` is
 ignored: it points to MXNet's own archives, which are not a source here.
 """
-
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
-from ..lazy import attach
-
-if TYPE_CHECKING:
-    from .file import cache_folder, download_file, has_sha256
-else:
-    __getattr__, __dir__ = attach(__name__)
-
-__all__ = ["cache_folder", "download_file", "has_sha256"]

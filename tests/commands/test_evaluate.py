@@ -58,13 +58,17 @@ def test_a_run_has_the_accuracy_of_its_log(script, run, tmp_path, capsys):
     assert "evaluation of 24 images" in page
 
 
-def test_an_export_equals_its_run(script, run, tmp_path):
+@pytest.mark.parametrize("target", ["portable", "onnx"])
+def test_an_export_equals_its_run(script, run, tmp_path, target):
+    if target == "onnx":
+        pytest.importorskip("onnxruntime")
     net = checkpoint.load(run[0]).network()
     saved = checkpoint.load(run[0])
     gluondense.export(
         net,
         tmp_path / "net",
         input_shape=saved.input_shape,
+        target=target,
         class_names=saved.class_names,
         mean=saved.mean,
         std=saved.std,

@@ -17,8 +17,8 @@ import pytest
 from support import local_server as answers
 from support.paths import ROOT
 
-from gluondense.download import cache_folder, download_file, has_sha256
 from gluondense.download import file as download
+from gluondense.download.file import cache_folder, download_file, has_sha256
 
 # Several chunks.
 GOOD = bytes(range(251)) * 1000
@@ -415,7 +415,7 @@ import sys, types
 from pathlib import Path
 sys.modules["gluondense"] = package = types.ModuleType("gluondense")
 package.__path__ = ["{ROOT / "gluondense"}"]
-from gluondense.download import download_file, has_sha256
+from gluondense.download.file import download_file, has_sha256
 
 print("ready", flush=True)
 download_file(

@@ -12,7 +12,7 @@ import numpy as np
 
 from ...data.files.image_set import evenly_spaced, read_images
 from ...data.transforms.batch import normalize
-from ...errors import check_count, check_range
+from ...errors import check, check_count, check_range
 from ...graph.ranges import check_method
 
 # Pixels per channel and batch. The memory of the tensors of a batch is proportional to it.
@@ -65,8 +65,7 @@ class Calibration:
         check_method(self.method, self.percentile)
         check_count("count", self.count)
         check_range("max_changed", self.max_changed, 0, 1)
-        if isinstance(self.exclude, str):
-            raise ValueError(f"exclude (={self.exclude!r}) must be a tuple of patterns.")
+        check("exclude", self.exclude, "a tuple of patterns", not isinstance(self.exclude, str))
 
     @classmethod
     def of(cls, value: Any) -> Calibration:

@@ -9,10 +9,11 @@ import stat
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO, Union
+from typing import Any
 
 from ...files import stream_sha256
 from ..artifact_files import SUFFIXES, ExportedFiles
@@ -20,6 +21,7 @@ from ..artifact_files import SUFFIXES, ExportedFiles
 MANIFEST = "MAR-INF/MANIFEST.json"
 # Largest size of an extracted member. Extraction stops there, whatever the header declares.
 MAX_BYTES = 4 << 30
+MAX_MANIFEST_BYTES = 16 << 20
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,14 +34,14 @@ class Member:
         Path in the archive, and declared size after decompression in bytes.
     plain
         Whether it is a regular file, not a link or a device.
-    handle
-        The reader's entry.
+    open
+        Opens it for reading in binary mode; links and devices cannot be opened.
     """
 
     name: str
     size: int
     plain: bool
-    handle: object
+    open: Callable[[], Any]
 
 
 def is_archive(path: str | os.PathLike[str]) -> bool:
@@ -70,10 +72,10 @@ def unpack(path: str | os.PathLike[str], folder: str | os.PathLike[str]) -> Expo
     if not path.is_file():
         raise FileNotFoundError(f"there is no archive {path}: check the path.")
     try:
-        with _open(path) as reader:
-            members = _check_members(list(reader.members()))
-            _verify(reader, members)
-            return _copy(reader, members, Path(folder))
+        with _open(path) as found:
+            members = _check_members(found)
+            _verify(members)
+            return _copy(members, Path(folder))
     except (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, OSError) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise  # an error of the disk, not of the archive
@@ -83,50 +85,33 @@ def unpack(path: str | os.PathLike[str], folder: str | os.PathLike[str]) -> Expo
         raise ValueError(f"{path} is refused: {error}") from None
 
 
-class _Zip:
-    def __init__(self, packed: zipfile.ZipFile) -> None:
-        self.packed = packed
-
-    def members(self) -> Iterator[Member]:
-        for row in self.packed.infolist():
-            if not row.is_dir():
-                kind = stat.S_IFMT(row.external_attr >> 16)
-                # orig_filename: zipfile cuts names at a NUL.
-                yield Member(row.orig_filename, row.file_size, kind in (0, stat.S_IFREG), row)
-
-    def open(self, member: Member) -> BinaryIO:
-        return self.packed.open(member.handle)  # type: ignore[arg-type, return-value]
-
-
-class _Tar:
-    def __init__(self, packed: tarfile.TarFile) -> None:
-        self.packed = packed
-
-    def members(self) -> Iterator[Member]:
-        for row in self.packed:
-            if not row.isdir():
-                yield Member(row.name, row.size, row.isreg() and not row.issparse(), row)
-
-    def open(self, member: Member) -> BinaryIO:
-        found = self.packed.extractfile(member.handle)  # type: ignore[arg-type]
-        assert found is not None  # None is for links and devices only
-        return found  # type: ignore[return-value]
-
-
-_Reader = Union[_Zip, _Tar]
-
-
 @contextmanager
-def _open(path: Path) -> Iterator[_Reader]:
+def _open(path: Path) -> Iterator[Iterator[Member]]:
+    """Open an archive for reading and give its members, except folders."""
     if path.name.endswith(".tar.gz"):
         with tarfile.open(path, "r:gz") as tar:
-            yield _Tar(tar)
+            yield _tar_members(tar)
     else:
         with zipfile.ZipFile(path) as packed:
-            yield _Zip(packed)
+            yield _zip_members(packed)
 
 
-def _check_members(members: list[Member]) -> dict[str, Member]:
+def _zip_members(packed: zipfile.ZipFile) -> Iterator[Member]:
+    for row in packed.infolist():
+        if not row.is_dir():
+            plain = stat.S_IFMT(row.external_attr >> 16) in (0, stat.S_IFREG)
+            # orig_filename: zipfile cuts names at a NUL.
+            yield Member(row.orig_filename, row.file_size, plain, partial(packed.open, row))
+
+
+def _tar_members(tar: tarfile.TarFile) -> Iterator[Member]:
+    for row in tar:
+        if not row.isdir():
+            plain = row.isreg() and not row.issparse()
+            yield Member(row.name, row.size, plain, partial(tar.extractfile, row))
+
+
+def _check_members(members: Iterable[Member]) -> dict[str, Member]:
     known: dict[str, Member] = {}
     for member in members:
         name = member.name
@@ -149,12 +134,12 @@ def _is_inside(name: str) -> bool:
     return not (name.startswith("/") or ".." in parts or "\\" in name or "\0" in name)
 
 
-def _verify(reader: _Reader, members: dict[str, Member]) -> None:
+def _verify(members: dict[str, Member]) -> None:
     """Compare all members with the checksums of the manifest, if there is one."""
     if MANIFEST not in members:
         return
-    with reader.open(members[MANIFEST]) as file:
-        content = json.loads(file.read(16 << 20).decode("utf-8"))
+    with members[MANIFEST].open() as file:
+        content = json.loads(file.read(MAX_MANIFEST_BYTES).decode("utf-8"))
     sums = content.get("sha256") if isinstance(content, dict) else None
     if not isinstance(sums, dict):
         raise ValueError("its manifest has no checksums: gluondense did not write it.")
@@ -162,13 +147,13 @@ def _verify(reader: _Reader, members: dict[str, Member]) -> None:
         odd = sorted(sums.keys() ^ (members.keys() - {MANIFEST}))
         raise ValueError(f"its manifest and its members differ in {', '.join(odd[:4])}.")
     for name, expected in sums.items():
-        with reader.open(members[name]) as file:
+        with members[name].open() as file:
             found = stream_sha256(file)
         if found != expected:
             raise ValueError(f"its member {name} is damaged (other SHA-256 than in the manifest).")
 
 
-def _copy(reader: _Reader, members: dict[str, Member], folder: Path) -> ExportedFiles:
+def _copy(members: dict[str, Member], folder: Path) -> ExportedFiles:
     prefixes = [name[: -len(SUFFIXES[0])] for name in members if name.endswith(SUFFIXES[0])]
     if len(prefixes) != 1 or "/" in prefixes[0]:
         raise ValueError(f"it must hold the graph of one export, not of {len(prefixes)}.")
@@ -176,7 +161,7 @@ def _copy(reader: _Reader, members: dict[str, Member], folder: Path) -> Exported
         name = f"{prefixes[0]}{suffix}"
         if name not in members:
             raise ValueError(f"it has no member {name}.")
-        with reader.open(members[name]) as source, open(folder / name, "wb") as goal:
+        with members[name].open() as source, open(folder / name, "wb") as goal:
             left = members[name].size + 1
             while chunk := source.read(min(left, 1 << 20)):
                 goal.write(chunk)
