@@ -23,16 +23,8 @@ def closest(word: str, known: Iterable[str]) -> str:
 def check_known(kind: str, name: Any, known: Iterable[str], hint: str = "") -> None:
     """Raise a ValueError that suggests similar names, unless the name is known.
 
-    Parameters
-    ----------
-    kind
-        What the name stands for, such as ``"model"``.
-    name
-        The name to look up.
-    known
-        All valid names.
-    hint
-        Where to find the valid names; by default the message lists them.
+    ``kind`` is what the name stands for, such as ``"model"``. ``hint`` says where to find the valid
+    names; by default the message lists them.
 
     Examples
     --------
@@ -80,14 +72,8 @@ def check_range(
 ) -> None:
     """Raise a ValueError unless the value is a real number between two bounds, which NaN never is.
 
-    Parameters
-    ----------
-    name, value
-        The argument.
-    low, high
-        The bounds. An infinite ``high`` admits every finite number from ``low`` on.
-    closed
-        The bounds that are themselves valid: ``"both"``, ``"left"``, ``"right"`` or ``"neither"``.
+    An infinite ``high`` admits every finite number from ``low`` on. ``closed`` says which bounds
+    are themselves valid: ``"both"``, ``"left"``, ``"right"`` or ``"neither"``.
 
     Examples
     --------

@@ -116,17 +116,9 @@ def evaluate(
 ) -> Predictions:
     """Run a network on all batches; average the probabilities over the crops of an image.
 
-    Parameters
-    ----------
-    net
-        Network that returns logits.
-    batches
-        Pairs of images (N, C, H, W), or (N, crops, C, H, W), and labels (N,).
-    batch_size
-        Images per batch. Smaller batches are padded to it, so that the static graph keeps one
-        shape.
-    devices
-        Devices among which each batch is split.
+    The network returns logits. Each batch of images (N, C, H, W), or (N, crops, C, H, W), and
+    labels (N,) is split among the devices. A batch smaller than ``batch_size`` is padded to it, so
+    that the static graph keeps one shape.
     """
     parts: list[Predictions] = []
     pending = None

@@ -80,9 +80,7 @@ def _count(name: str, size: tuple[int, int] | None, fields: dict[str, Any]) -> S
     from ..models.registry import get_spec
 
     spec = get_spec(name, **fields)
-    if size is None:
-        return summary(name, **fields)
-    return summary(name, (1, spec.in_channels, *size), **fields)
+    return summary(name, size and (1, spec.in_channels, *size), **fields)
 
 
 def _write(costs: list[Summary], options: argparse.Namespace) -> None:

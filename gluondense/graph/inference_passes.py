@@ -99,12 +99,8 @@ def _is_average_pool(node: Node) -> bool:
 
 def _is_pointwise(node: Node) -> bool:
     """Return whether this is a 1x1 convolution of stride 1."""
-    return (
-        node.op == "Convolution"
-        and node.pair("kernel") == (1, 1)
-        and node.pair("stride") == (1, 1)
-        and node.pair("pad", 0) == (0, 0)
-    )
+    window = node.pair("kernel"), node.pair("stride"), node.pair("pad", 0)
+    return node.op == "Convolution" and window == ((1, 1), (1, 1), (0, 0))
 
 
 def fold_batch_norms(graph: Graph) -> int:

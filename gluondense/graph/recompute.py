@@ -89,15 +89,8 @@ def find_policy(memory_efficient: bool | str) -> CheckpointingPolicy:
 def mark_recomputed(graph: Graph, shapes: Shapes, policy: CheckpointingPolicy) -> None:
     """Mark the nodes that the executor recomputes in backward; the function stays the same.
 
-    Parameters
-    ----------
-    graph
-        Modified in place. Outputs of unknown operators, including those of libraries, are stored.
-        MXNet always stores Dropout, so its mask is drawn once.
-    shapes
-        Shapes of the feature maps by node, see :func:`feature_map_shapes`.
-    policy
-        What to recompute.
+    ``shapes`` are those of :func:`feature_map_shapes`. Outputs of unknown operators, including
+    those of libraries, are stored. MXNet always stores Dropout, so its mask is drawn once.
     """
     marked = _select_nodes(graph, shapes, policy)
     _widen_concats(graph, marked)

@@ -8,15 +8,10 @@ SHARED_ATTRIBUTES = ("eps", "momentum", "fix_gamma", "use_global_stats", "output
 
 
 def use_sync_batch_norm(graph: Graph, devices: int) -> None:
-    """Replace each ``BatchNorm`` by MXNet's ``SyncBatchNorm``.
+    """Replace each ``BatchNorm`` by MXNet's ``SyncBatchNorm`` for a number of devices.
 
-    Parameters
-    ----------
-    graph
-        The graph to change. Apply this pass before those that mark nodes for recomputation: the
-        outputs of the new operators are stored, as devices wait for each other in them.
-    devices
-        Number of devices that run the graph at the same time; each waits for the others.
+    The devices wait for each other in the new operators. Apply this pass before those that mark
+    nodes for recomputation, so that the outputs of the new operators are stored.
     """
     for node in graph.operators():
         if node.op == "BatchNorm":

@@ -62,7 +62,6 @@ class CSPDenseNetSpec(DenseSpec):
     downsample: bool = True
 
     def __post_init__(self) -> None:
-        """Check the fields."""
         super().__post_init__()
         check_choice("fusion", self.fusion, FUSIONS)
         check_range("partial_ratio", self.partial_ratio, 0, 1, closed="neither")

@@ -54,7 +54,6 @@ class CSPResNetSpec(NetworkSpec):
     slope: float = 0.01
 
     def __post_init__(self) -> None:
-        """Check the fields."""
         super().__post_init__()
         check_counts("num_blocks", self.num_blocks)
         check_counts("widths", self.widths)

@@ -42,7 +42,6 @@ class DPNSpec(NetworkSpec):
     groups: int = 32
 
     def __post_init__(self) -> None:
-        """Check the fields."""
         super().__post_init__()
         for name in ("num_blocks", "increments"):
             check_counts(name, getattr(self, name))

@@ -101,7 +101,6 @@ class DenseSpec(NetworkSpec):
     use_bias: bool = False
 
     def __post_init__(self) -> None:
-        """Check the fields."""
         super().__post_init__()
         check_count("growth_rate", self.growth_rate)
         check_counts("block_config", self.block_config)

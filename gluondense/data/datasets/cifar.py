@@ -71,14 +71,8 @@ def load(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Return images uint8 (N, 32, 32, 3) and labels int32 (N,): training, then test.
 
-    Parameters
-    ----------
-    files
-        ``CIFAR10`` or ``CIFAR100``.
-    data_dir
-        Folder that contains the ``.bin`` files, their folder, or its archive.
-    root
-        As in :func:`gluondense.data.load_dataset`, which lists the errors too.
+    ``data_dir`` contains the ``.bin`` files, their folder, or its archive; ``root`` is that of
+    :func:`gluondense.data.load_dataset`, which lists the errors too.
     """
     if data_dir is None:
         data_dir = cache_folder("datasets", root) / files.name.lower().replace("-", "")

@@ -24,14 +24,8 @@ def load(
     """Return images uint8 (N, 32, 32, 3) and labels int32 (N,): training, then test.
 
     If the file of the 531,131 additional training images exists, they are included, as in the
-    papers' results. The arrays then need 2 GB.
-
-    Parameters
-    ----------
-    data_dir
-        Folder with the ``.mat`` files.
-    root
-        As in :func:`gluondense.data.load_dataset`, which lists the errors too.
+    papers' results. The arrays then need 2 GB. ``data_dir`` contains the ``.mat`` files; ``root``
+    is that of :func:`gluondense.data.load_dataset`, which lists the errors too.
     """
     if data_dir is None:
         data_dir = cache_folder("datasets", root) / "svhn"

@@ -40,11 +40,8 @@ def write_record(file: BinaryIO, record: Record) -> None:
     if len(content) > _LENGTH:
         raise ValueError(f"record {record.key} has {len(content)} bytes, RecordIO's limit is 2^29")
     parts = _split_at_magic(content)
-    for number, part in enumerate(parts):
-        if len(parts) == 1:
-            flag = WHOLE
-        else:
-            flag = FIRST if number == 0 else LAST if number == len(parts) - 1 else MIDDLE
+    flags = [WHOLE] if len(parts) == 1 else [FIRST, *[MIDDLE] * (len(parts) - 2), LAST]
+    for flag, part in zip(flags, parts):
         file.write(MAGIC + struct.pack("<I", flag << 29 | len(part)) + part)
         file.write(b"\0" * (-len(part) % 4))
 

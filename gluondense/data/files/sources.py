@@ -27,7 +27,6 @@ class Source(Protocol):
 
     def read(self, index: int) -> EncodedImage:
         """Read one image; raises an OSError or a ValueError if it cannot be read."""
-        ...
 
 
 class FolderSource:

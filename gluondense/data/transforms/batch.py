@@ -84,17 +84,11 @@ AUGMENTATIONS: Mapping[str, Augmentation] = {"flip": flip, "crop": crop, "erase"
 
 
 def resize(batch: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Resize bilinearly; the result has the same bytes as MXNet's ``transforms.Resize``.
+    """Resize uint8 images (N, H, W, C) bilinearly to ``size``, their new height and width.
 
+    The result has the same bytes as MXNet's ``transforms.Resize`` (which takes width and height).
     This reproduces OpenCV's arithmetic: half-pixel centres, 11-bit fixed-point weights, columns
     first, then rows with both terms truncated to 2 fractional bits before the sum is rounded.
-
-    Parameters
-    ----------
-    batch
-        uint8 images (N, H, W, C).
-    size
-        Height and width of the result (MXNet's transform takes width and height).
 
     Examples
     --------
@@ -128,14 +122,9 @@ def _taps(source: int, target: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
 def normalize(batch: np.ndarray, mean: Sequence[float], std: Sequence[float]) -> np.ndarray:
-    """Normalize images: ``(pixel / 255 - mean) / std`` as float32 (N, C, H, W).
+    """Normalize uint8 images (N, H, W, C): ``(pixel / 255 - mean) / std`` as float32 (N, C, H, W).
 
-    Parameters
-    ----------
-    batch
-        uint8 images (N, H, W, C).
-    mean, std
-        Values per channel, for pixels scaled to [0, 1].
+    ``mean`` and ``std`` are values per channel, for pixels scaled to [0, 1].
 
     Examples
     --------

@@ -38,11 +38,9 @@ class Transform(Protocol):
     @property
     def shape(self) -> tuple[int, ...]:
         """Shape of the result."""
-        ...
 
     def __call__(self, data: bytes, name: str, rng: np.random.Generator, out: np.ndarray) -> None:
         """Write the input made from an image into ``out``, float32 of ``shape``."""
-        ...
 
 
 Box = tuple[int, int, int, int]  # top, left, height, width

@@ -94,14 +94,7 @@ _NAMES = tuple(_TABLE)
 
 
 def rand_augment(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Apply two operations, drawn with replacement.
-
-    Parameters
-    ----------
-    image
-        uint8 (H, W, 3); not modified.
-    rng
-        Source of the random choices.
+    """Apply two operations, drawn with replacement, to a copy of an image uint8 (H, W, 3).
 
     Examples
     --------
