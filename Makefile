@@ -90,6 +90,7 @@ test-package: $(VENV)/.installed-test ## the wheel and the sdist in an empty env
 
 docs-check: $(VENV)/.installed-test ## run the examples of the docs; show what is stale in the generated pages
 	@mkdir -p build
+	cp docs/models.md build
 	$(BIN)/python scripts/dev/models_page.py build/models.md
 	diff -u docs/models.md build/models.md
 	$(BIN)/python scripts/dev/docs_check.py

@@ -66,15 +66,10 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
 def _help(group: str) -> str:
     rows = {name: row.help for name, row in COMMANDS.items() if name.startswith(group)}
     width = max(map(len, rows))
-    lines = (f"  {name:<{width}}  {text}" for name, text in rows.items())
-    return "\n".join(
-        [
-            f"usage: gluondense {group}COMMAND [argument ...]",
-            "",
-            *lines,
-            "",
-            "gluondense COMMAND --help lists the arguments of a command.",
-        ]
+    lines = "\n".join(f"  {name:<{width}}  {text}" for name, text in rows.items())
+    return (
+        f"usage: gluondense {group}COMMAND [argument ...]\n\n{lines}\n\n"
+        "gluondense COMMAND --help lists the arguments of a command."
     )
 
 
@@ -83,9 +78,8 @@ def _call(name: str, arguments: list[str]) -> int:
     program = sys.argv[0]
     sys.argv[0] = f"gluondense {name}"
     try:
-        return importlib.import_module(f"gluondense.commands.{COMMANDS[name].module}").main(
-            arguments
-        )
+        module = importlib.import_module(f"gluondense.commands.{COMMANDS[name].module}")
+        return module.main(arguments)
     except ImportError as error:
         if error.name != "mxnet":
             raise

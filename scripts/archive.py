@@ -1,8 +1,6 @@
-"""`gluondense` from a checkout: see gluondense/commands/archive.py."""
-
-import sys
+"""`gluondense archive` from a checkout."""
 
 from gluondense.commands.archive import main
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

@@ -1,8 +1,6 @@
-"""`gluondense` from a checkout: see gluondense/commands/convert_weights.py."""
-
-import sys
+"""`gluondense convert` from a checkout."""
 
 from gluondense.commands.convert_weights import main
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

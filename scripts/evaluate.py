@@ -1,8 +1,6 @@
-"""`gluondense` from a checkout: see gluondense/commands/evaluate.py."""
-
-import sys
+"""`gluondense evaluate` from a checkout."""
 
 from gluondense.commands.evaluate import main
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

@@ -1,8 +1,6 @@
-"""`gluondense` from a checkout: see gluondense/commands/export.py."""
-
-import sys
+"""`gluondense export` from a checkout."""
 
 from gluondense.commands.export import main
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

@@ -1,8 +1,6 @@
-"""`gluondense` from a checkout: see gluondense/commands/launch.py."""
-
-import sys
+"""`gluondense launch` from a checkout."""
 
 from gluondense.commands.launch import main
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

@@ -1,8 +1,6 @@
-"""`gluondense` from a checkout: see gluondense/commands/make_recordio.py."""
-
-import sys
+"""`gluondense make-recordio` from a checkout."""
 
 from gluondense.commands.make_recordio import main
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

@@ -1,8 +1,6 @@
-"""`gluondense` from a checkout: see gluondense/commands/model_stats.py."""
-
-import sys
+"""`gluondense stats` from a checkout."""
 
 from gluondense.commands.model_stats import main
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

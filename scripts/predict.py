@@ -1,8 +1,6 @@
-"""`gluondense` from a checkout: see gluondense/commands/predict.py."""
-
-import sys
+"""`gluondense predict` from a checkout."""
 
 from gluondense.commands.predict import main
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

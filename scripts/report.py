@@ -1,8 +1,6 @@
-"""`gluondense` from a checkout: see gluondense/commands/report.py."""
-
-import sys
+"""`gluondense report` from a checkout."""
 
 from gluondense.commands.report import main
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

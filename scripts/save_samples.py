@@ -1,8 +1,6 @@
-"""`gluondense` from a checkout: see gluondense/commands/save_samples.py."""
-
-import sys
+"""`gluondense save-samples` from a checkout."""
 
 from gluondense.commands.save_samples import main
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

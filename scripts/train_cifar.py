@@ -1,8 +1,6 @@
-"""`gluondense` from a checkout: see gluondense/commands/train/cifar.py."""
-
-import sys
+"""`gluondense train cifar` from a checkout."""
 
 from gluondense.commands.train.cifar import main
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

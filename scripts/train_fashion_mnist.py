@@ -1,8 +1,6 @@
-"""`gluondense` from a checkout: see gluondense/commands/train/fashion_mnist.py."""
-
-import sys
+"""`gluondense train fashion-mnist` from a checkout."""
 
 from gluondense.commands.train.fashion_mnist import main
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

@@ -1,8 +1,6 @@
-"""`gluondense` from a checkout: see gluondense/commands/train/imagenet.py."""
-
-import sys
+"""`gluondense train imagenet` from a checkout."""
 
 from gluondense.commands.train.imagenet import main
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

@@ -24,6 +24,7 @@ from ..download.file import cache_folder, download_file, has_sha256
 from ..errors import closest
 
 BICUBIC = dataclasses.replace(IMAGENET, interpolation="bicubic")
+BICUBIC_95 = dataclasses.replace(BICUBIC, crop_ratio=0.95)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,24 +33,18 @@ class Weights:
 
     Parameters
     ----------
-    model
-        The network's name.
-    tag
-        Distinguishes the weights of a network as timm does: author or recipe, and training data.
+    model, tag
+        The network's name; its weights' author or recipe, and training data, as timm has it.
     urls
         URLs of the file, tried in this order.
     sha256
         The file's SHA-256: 64 digits, or the first ones if the publisher gives no more.
     top1, top5
         Published accuracies in %.
-    preprocessing
-        The preprocessing of the images.
-    license
-        The license of the publisher's repository.
-    eps
-        The eps of the batch normalizations in training.
-    classes
-        Number of outputs.
+    preprocessing, license
+        The preprocessing of the images; the license of the publisher's repository.
+    eps, classes
+        The eps of the batch normalizations in training; the number of outputs.
     """
 
     model: str
@@ -121,12 +116,7 @@ WEIGHTS = {
         # "extra": pretrained on ImageNet-5k.
         _dpn("dpn68b", "dpn68b_extra-84854c156.pth", 77.494, 93.834),
         _timm(
-            "dpn68b",
-            "dpn68b_ra-a31ca160.pth",
-            78.546,
-            93.982,
-            preprocessing=dataclasses.replace(BICUBIC, crop_ratio=0.95),
-            eps=1e-3,
+            "dpn68b", "dpn68b_ra-a31ca160.pth", 78.546, 93.982, preprocessing=BICUBIC_95, eps=1e-3
         ),
         _dpn("dpn92", "dpn92_extra-b040e4a9b.pth", 80.032, 94.876),
         _dpn("dpn98", "dpn98-5b90dec4d.pth", 79.664, 94.644),

@@ -142,24 +142,15 @@ def load_weights(
     if plan.fresh:
         _initialize_head(net, plan, devices)
     if plan.adapted:
-        logger.warning(
-            "%s: converted the stem's filters from %d channels to %d.",
-            net.model_name,
-            file.shapes[plan.keys[STEM][0]][1],
-            net.spec.in_channels,
-        )
+        message = "%s: converted the stem's filters from %d channels to %d."
+        channels = file.shapes[plan.keys[STEM][0]][1], net.spec.in_channels
+        logger.warning(message, net.model_name, *channels)
     if preprocessing is not None:
         net.preprocessing = preprocessing = preprocessing.for_channels(net.spec.in_channels)
-    return LoadReport(
-        path=os.fspath(path),
-        format=file.format,
-        naming=scheme.name,
-        loaded=tuple(plan.loads),
-        fresh=tuple(plan.fresh),
-        adapted=tuple(plan.adapted),
-        ignored=tuple(plan.ignored),
-        preprocessing=preprocessing,
-    )
+    loaded, fresh = tuple(plan.loads), tuple(plan.fresh)
+    adapted, ignored = tuple(plan.adapted), tuple(plan.ignored)
+    about = os.fspath(path), file.format, scheme.name
+    return LoadReport(*about, loaded, fresh, adapted, ignored, preprocessing)
 
 
 def _preprocessing(file: WeightsFile, scheme: NamingScheme) -> Preprocessing | None:
@@ -174,14 +165,7 @@ def _preprocessing(file: WeightsFile, scheme: NamingScheme) -> Preprocessing | N
 
 
 def fit_channels(filters: np.ndarray, channels: int) -> np.ndarray:
-    """Convert filters to other input channels: sum them for one, else repeat and scale them.
-
-    Parameters
-    ----------
-    filters
-        (out_channels, in_channels, H, W)
-    channels
-        The new ``in_channels``.
+    """Convert (out_channels, in_channels, H, W) to other input channels; see `load_weights`.
 
     Examples
     --------
@@ -206,9 +190,8 @@ def _read(plan: Plan, name: str, dtype: np.dtype) -> mx.nd.NDArray:
         plan.file.read_into(keys[0], memory)
     else:
         value = np.concatenate([plan.file[key] for key in keys])
-        memory[...] = (
-            fit_channels(value, shape[1]) if name in plan.adapted else value.reshape(shape)
-        )
+        adapted = name in plan.adapted
+        memory[...] = fit_channels(value, shape[1]) if adapted else value.reshape(shape)
     return array
 
 
@@ -261,11 +244,7 @@ def _initialize_head(net: Network, plan: Plan, devices: list[mx.Context]) -> Non
     initialized = net.output.weight._data is not None
     if not initialized:
         net.output.initialize(HeFanOut(), ctx=devices)
-    logger.warning(
-        "%s: %s has %d classes; the output for %d %s.",
-        net.model_name,
-        plan.file.path,
-        plan.file.shapes[plan.keys[HEAD + "bias"][0]][0],
-        net.spec.classes,
-        "keeps its values" if initialized else "is initialized",
-    )
+    stored = plan.file.shapes[plan.keys[HEAD + "bias"][0]][0]
+    outcome = "keeps its values" if initialized else "is initialized"
+    message = "%s: %s has %d classes; the output for %d %s."
+    logger.warning(message, net.model_name, plan.file.path, stored, net.spec.classes, outcome)

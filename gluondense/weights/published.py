@@ -51,7 +51,9 @@ CIFAR: dict[str, tuple[Optional[float], ...]] = {
     "densenet250_k24_bc": (5.19, 3.62, 19.64, 17.60, 1.74),
     "densenet190_k40_bc": (None, 3.46, None, 17.18, None),
 }
-_COLUMNS = (("cifar10", False), ("cifar10", True), ("cifar100", False), ("cifar100", True))
+_COLUMNS = (
+    ("cifar10", False), ("cifar10", True), ("cifar100", False), ("cifar100", True), ("svhn", False),
+)  # fmt: skip
 
 
 def published_errors(
@@ -77,8 +79,8 @@ def published_errors(
     >>> published_errors("densenet40_k12_svhn", "svhn")[0].top1
     1.79
     """
-    found = []
     if dataset == "imagenet":
+        found = []
         if weights in WEIGHTS and crops == 1:
             row = WEIGHTS[weights]
             errors = round(100 - row.top1, 3), round(100 - row.top5, 3)
@@ -86,11 +88,9 @@ def published_errors(
         if (model, crops) in IMAGENET:
             found.append(IMAGENET[model, crops])
         return found
+    column = dataset, augmented and dataset != "svhn"
     row_of_model = CIFAR.get(model.removesuffix(f"_{dataset}"))
-    column = 4 if dataset == "svhn" else None
-    if (dataset, augmented) in _COLUMNS:
-        column = _COLUMNS.index((dataset, augmented))
-    if row_of_model is None or column is None or crops != 1:
-        return found
-    value = row_of_model[column]
+    if row_of_model is None or column not in _COLUMNS or crops != 1:
+        return []
+    value = row_of_model[_COLUMNS.index(column)]
     return [] if value is None else [PublishedError(_CIFAR, value)]

@@ -62,22 +62,18 @@ def save_weights(
     arrays = named_arrays(net, scheme)
     with replacing(path) as file:
         if path.suffix == ".safetensors":
-            save_file(arrays, file, metadata=_metadata(net, scheme))
+            metadata = {"format": "pt", "model": net.model_name, "layout": scheme.name}
+            if net.preprocessing is not None:
+                metadata["preprocessing"] = net.preprocessing.to_json()
+            save_file(arrays, file, metadata=metadata)
         else:
-            mx.nd.save(
-                str(file), {name: mx.nd.array(a, dtype=a.dtype) for name, a in arrays.items()}
-            )
+            copies = {name: mx.nd.array(a, dtype=a.dtype) for name, a in arrays.items()}
+            mx.nd.save(str(file), copies)
     return scheme
 
 
 def named_arrays(net: Network, scheme: NamingScheme) -> dict[str, np.ndarray]:
-    """Return a network's values by their names in a naming scheme.
-
-    Raises
-    ------
-    ValueError
-        If the scheme lacks names for some parameters, or the network is not initialized.
-    """
+    """Return a network's values by their names in a naming scheme."""
     parameters = net._collect_params_with_prefix()
     names = scheme.names(parameters)
     for name, parameter in parameters.items():
@@ -117,10 +113,3 @@ def _default(net: Network, suffix: str) -> NamingScheme:
         f"no PyTorch library has {net.model_name} with these fields: write {SUFFIXES[0]}, or "
         f"choose a naming scheme: {', '.join(NAMING_SCHEMES)}."
     )
-
-
-def _metadata(net: Network, scheme: NamingScheme) -> dict[str, str]:
-    metadata = {"format": "pt", "model": net.model_name, "layout": scheme.name}
-    if net.preprocessing is not None:
-        metadata["preprocessing"] = net.preprocessing.to_json()
-    return metadata

@@ -105,14 +105,9 @@ def run(block: Block, folder: Path, timeout: float) -> str:
     }
     try:
         done = subprocess.run(
-            [*shell[block.language], block.text],
-            cwd=folder,
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=timeout,
-        )
+            [*shell[block.language], block.text], cwd=folder, env=environment, timeout=timeout,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        )  # fmt: skip
     except subprocess.TimeoutExpired:
         return f"not finished after {timeout:g} s"
     return f"{done.stdout}\nexit code {done.returncode}" if done.returncode else ""
@@ -176,12 +171,8 @@ def complaint(words: list[str]) -> str:
     'make has no target tests'
     """
     name, *arguments = words
-    checks: dict[str, Any] = {
-        "gluondense": _gluondense,
-        "python": _python,
-        "make": _make,
-        "pip": _pip,
-    }
+    checks: dict[str, Any] = {"gluondense": _gluondense, "python": _python}
+    checks.update(make=_make, pip=_pip)
     base = Path(name).name
     if base in checks:
         return checks[base](arguments)

@@ -14,9 +14,7 @@ ROLE = re.compile(r":(?:class|data|exc|func|meth|mod):`~?([\w.]+)`")
 SHAPES = re.compile(r"^(Inputs(?: / Outputs)?|Outputs)\n((?: {4}.*\n?)+)", re.MULTILINE)
 SECTION = re.compile(r"^\w+\n-{3,}$", re.MULTILINE)
 # Public name -> the object that Griffe finds, for packages that export a name lazily.
-HIDDEN = {
-    "gluondense.export": "gluondense.deploy.export",
-}
+HIDDEN = {"gluondense.export": "gluondense.deploy.export"}
 LINK = re.compile(r"`([^`<]+?)\s*<(\S+?)>`__?")
 
 
@@ -31,11 +29,8 @@ def as_markdown(text: str) -> str:
 
     def role(found: re.Match[str]) -> str:
         name = found[1]
-        return (
-            f"[`{name}`][{HIDDEN.get(name, name)}]"
-            if name.startswith("gluondense.")
-            else f"`{name}`"
-        )
+        link = f"[{HIDDEN.get(name, name)}]" if name.startswith("gluondense.") else ""
+        return f"[`{name}`]{link}" if link else f"`{name}`"
 
     return LINK.sub(r"[\1](\2)", ROLE.sub(role, text))
 

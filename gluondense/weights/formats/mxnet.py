@@ -34,15 +34,7 @@ _DTYPES = tuple(
 
 
 def read_index(source: Source) -> Index:
-    """Index a ``.params`` file.
-
-    The prefixes ``arg:`` and ``aux:``, which Module and Gluon's exports write, are removed.
-
-    Raises
-    ------
-    BadFile
-        If the file is truncated or damaged, or holds anything but named dense arrays.
-    """
+    """Index a file; remove the prefixes ``arg:`` and ``aux:`` of Module and Gluon's exports."""
     count, at = _read_count(source, len(MAGIC))
     arrays = []
     for _ in range(count):
@@ -111,9 +103,8 @@ def _parse_shape(header: bytes) -> tuple[tuple[int, ...], int]:
         (storage,) = struct.unpack_from("<i", header, at)
         if storage != 0:
             kind = _SPARSE.get(storage, "unknown")
-            raise BadFile(
-                f'holds an array of {kind} storage; make it dense: array.tostype("default")'
-            )
+            advice = 'make it dense: array.tostype("default")'
+            raise BadFile(f"holds an array of {kind} storage; {advice}")
         at += 4
     if magic in (_V1, _V2, _V3):
         (dimensions,) = struct.unpack_from("<i", header, at)

@@ -8,21 +8,14 @@ from safetensors import SafetensorError, safe_open
 
 from .tensor_index import DTYPES, BadFile, Index, Source, StoredArray, count_elements, quote
 
+_KINDS = {"F": "float", "BF": "bfloat", "I": "int", "U": "uint"}
 _DTYPES = {
-    "F64": "float64",
-    "F32": "float32",
-    "F16": "float16",
-    "BF16": "bfloat16",
-    "I64": "int64",
-    "I32": "int32",
-    "I16": "int16",
-    "I8": "int8",
-    "U64": "uint64",
-    "U32": "uint32",
-    "U16": "uint16",
-    "U8": "uint8",
-    "BOOL": "bool",
+    f"{code}{bits}": DTYPES[f"{kind}{bits}"]
+    for code, kind in _KINDS.items()
+    for bits in (8, 16, 32, 64)
+    if f"{kind}{bits}" in DTYPES
 }
+_DTYPES["BOOL"] = DTYPES["bool"]
 
 
 def is_safetensors(start: bytes) -> bool:
@@ -31,13 +24,7 @@ def is_safetensors(start: bytes) -> bool:
 
 
 def read_index(source: Source) -> Index:
-    """Index a safetensors file.
-
-    Raises
-    ------
-    BadFile
-        If the file is truncated or damaged, or has a dtype that NumPy lacks.
-    """
+    """Index a safetensors file."""
     try:
         with safe_open(source.path, framework="numpy") as content:
             # The library has checked that the arrays are contiguous in this order, without gaps.
@@ -53,6 +40,6 @@ def read_index(source: Source) -> Index:
     for key, code, shape in described:
         if code not in _DTYPES:
             raise BadFile(f"holds {quote(key)} in the type {code}; save it as float32")
-        array = arrays[key] = StoredArray(offset, DTYPES[_DTYPES[code]], shape)
+        array = arrays[key] = StoredArray(offset, _DTYPES[code], shape)
         offset += count_elements(shape) * array.dtype.itemsize
     return Index(arrays, metadata)

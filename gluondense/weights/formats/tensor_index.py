@@ -1,6 +1,7 @@
 """The tensor index: which arrays a weights file holds and at which offsets.
 
-Every reader returns an :class:`Index`; :class:`~.open.WeightsFile` reads the values.
+Every reader returns an :class:`Index`, or raises :class:`BadFile` if the file is truncated, damaged
+or hostile, or holds anything but named dense arrays. :class:`~.open.WeightsFile` reads the values.
 """
 
 from __future__ import annotations
@@ -18,19 +19,13 @@ _MAX_ELEMENTS = 2**59
 
 # NumPy has no bfloat16; this is also MXNet's dtype for it. Values are widened to float32.
 BFLOAT16 = np.dtype([("bfloat16", "<u2")])
+_NUMBERS = (
+    "float64", "float32", "float16", "int64", "int32", "int16", "int8", "uint64", "uint32",
+    "uint16", "uint8",
+)  # fmt: skip
 DTYPES: dict[str, np.dtype] = {
-    "float64": np.dtype("<f8"),
-    "float32": np.dtype("<f4"),
-    "float16": np.dtype("<f2"),
+    **{name: np.dtype(name).newbyteorder("<") for name in _NUMBERS},
     "bfloat16": BFLOAT16,
-    "int64": np.dtype("<i8"),
-    "int32": np.dtype("<i4"),
-    "int16": np.dtype("<i2"),
-    "int8": np.dtype("i1"),
-    "uint64": np.dtype("<u8"),
-    "uint32": np.dtype("<u4"),
-    "uint16": np.dtype("<u2"),
-    "uint8": np.dtype("u1"),
     "bool": np.dtype("?"),
 }
 
@@ -58,13 +53,7 @@ class Source:
         return self.peek(size, offset)
 
     def read_array(self, offset: int, array: np.ndarray) -> np.ndarray:
-        """Fill a contiguous array with the bytes from an offset on, and return it.
-
-        Raises
-        ------
-        ValueError
-            If the file is closed, or became shorter after it was opened.
-        """
+        """Fill a contiguous array with the bytes from an offset on, and return it."""
         if self.file.closed:
             raise ValueError(f"{self.path} is closed; read it inside its with statement")
         rest = array.reshape(-1).view(np.uint8).data
@@ -83,16 +72,8 @@ class Source:
 class StoredArray(NamedTuple):
     """An array in a file; the reader has checked that it is inside the file.
 
-    Parameters
-    ----------
-    offset
-        Offset of the first element in bytes from the start of the file.
-    dtype
-        Type of the stored elements, one of ``DTYPES``.
-    shape
-        Shape of the array.
-    strides
-        In elements; None for a contiguous array.
+    ``offset`` is that of the first element, in bytes from the start of the file; ``dtype`` is one
+    of ``DTYPES``; ``strides`` are in elements, None for a contiguous array.
     """
 
     offset: int

@@ -22,10 +22,7 @@ _SHOWN = 4
 def find_naming_scheme(parameters: Iterable[str], file: WeightsFile) -> NamingScheme:
     """Return the scheme that names most of the parameters as the file does.
 
-    Raises
-    ------
-    ValueError
-        If no scheme names half of the sampled parameters.
+    Raises a ValueError if none names half of the sampled parameters.
     """
     scheme = _best_scheme(list(parameters), file)
     if scheme is None:
@@ -78,10 +75,8 @@ class Plan:
 
     Parameters
     ----------
-    shapes
-        Shape of each parameter of the network by name.
-    spec
-        The network's spec.
+    shapes, spec
+        Shape of each parameter of the network by name; the network's spec.
     file, scheme
         The file and its naming scheme.
     features_only
@@ -89,10 +84,8 @@ class Plan:
 
     Attributes
     ----------
-    keys
-        The file's names of each parameter; an empty one is missing.
-    loads
-        Those of the parameters that can be loaded.
+    keys, loads
+        The file's names of each parameter, empty if missing; those of the loadable parameters.
     missing, unexpected, misshapen
         What does not fit; ``misshapen`` includes the shapes.
     fresh, adapted, ignored
@@ -164,10 +157,8 @@ class Plan:
             if (names := getattr(self, word))
         ]
         if not parts and eps not in (None, spec.eps):
-            parts = [
-                f"its batch normalizations were trained with eps={eps:g}, and eps={spec.eps:g} "
-                f"would give other results"
-            ]
+            trained = f"its batch normalizations were trained with eps={eps:g}"
+            return f"{trained}, and eps={spec.eps:g} would give other results"
         return "; ".join(parts)
 
     def check(self, model: str) -> None:

@@ -2,8 +2,8 @@
 
 A scheme maps each of our modules to the other library's module, in both directions, so that it
 reads and writes files. The pattern ``features.stage{i}.layer{j}.{unit}`` matches
-``features.stage3.layer12.conv1`` with i = 3, j = 12 and unit = "conv1"; the target is a template,
-or a function of these values where the other library counts differently.
+``features.stage3.layer12.conv1`` with i = 3, j = 12 and unit = "conv1". The target is a template of
+these values, where indices can be scaled and shifted (``{2i+3}``), or a function of them.
 """
 
 from __future__ import annotations
@@ -16,12 +16,11 @@ from typing import Callable, Union
 
 from ...data.preprocessing import IMAGENET, Preprocessing
 
-Target = Union[str, Callable[..., Union[str, tuple[str, ...]]]]
+Target = Union[str, tuple[str, ...], Callable[..., str]]
 Rule = tuple[str, Target]
 Rules = tuple[Rule, ...]
 
-# The last parts of parameter names that differ from ours.
-GLUON: Mapping[str, str] = {}
+# The last parts of parameter names that differ from ours; Gluon's are ours.
 TORCH = {"gamma": "weight", "beta": "bias"}
 MODULE = {"running_mean": "moving_mean", "running_var": "moving_var"}
 
@@ -41,6 +40,8 @@ class NamingScheme:
         filters that are concatenated along the first axis.
     suffixes
         Differences in the last part of a name: our ``gamma`` is torch's ``weight``.
+    words
+        Differences in the matched values: most libraries call our unit ``norm`` ``bn``.
     separator
         The separator between module and suffix.
     aliases
@@ -61,6 +62,7 @@ class NamingScheme:
     writer: str
     rules: Rules
     suffixes: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    words: Mapping[str, str] = dataclasses.field(default_factory=dict)
     separator: str = "."
     aliases: tuple[tuple[str, str], ...] = ()
     prefixed: bool = False
@@ -86,9 +88,11 @@ class NamingScheme:
         for pattern, target in self.rules:
             match = _compiled(pattern).fullmatch(module)
             if match:
-                values = {k: int(v) if k in "ij" else v for k, v in match.groupdict().items()}
-                names = target(**values) if callable(target) else target.format(**values)
-                return (names,) if isinstance(names, str) else names
+                values = {name: self.words.get(v, v) for name, v in match.groupdict().items()}
+                if callable(target):
+                    return (target(**values),)
+                templates = (target,) if isinstance(target, str) else target
+                return tuple(_fill(template, values) for template in templates)
         return ()
 
     def keys(self, file: Iterable[str]) -> dict[str, str]:
@@ -115,6 +119,20 @@ def _compiled(pattern: str) -> re.Pattern:
     return re.compile(re.sub(r"\{(\w+)\}", r"(?P<\1>[^.]+)", regex))
 
 
-def norm_as_bn(unit: str) -> str:
-    """Rename our ``norm`` to ``bn``, as most libraries call it."""
-    return "bn" if unit == "norm" else unit
+def _fill(template: str, values: Mapping[str, str]) -> str:
+    def index(match: re.Match[str]) -> str:
+        scale, name, shift = match.groups()
+        return str(int(scale or 1) * int(values[name]) + int(shift or 0))
+
+    return re.sub(r"\{(\d*)([ij])([+-]\d+)?\}", index, template).format(**values)
+
+
+def for_dpn68b(
+    scheme: NamingScheme, writer: str, norm: str, *convolutions: str, model: str | None = None
+) -> NamingScheme:
+    """Return the variant for DPN-68b, which has two convolutions where ours has one."""
+    conv_c = "features.stage{i}.block{j}.conv_c"
+    split: Rules = (f"{conv_c}.norm", norm), (f"{conv_c}.conv", convolutions)
+    return dataclasses.replace(
+        scheme, name=f"{scheme.name}-b", writer=writer, rules=split + scheme.rules, model=model
+    )

@@ -13,17 +13,6 @@ NAMING_SCHEMES: dict[str, NamingScheme] = {
 
 
 def get_naming_scheme(name: str) -> NamingScheme:
-    """Return a naming scheme.
-
-    Raises
-    ------
-    ValueError
-        If the name is unknown.
-
-    Examples
-    --------
-    >>> get_naming_scheme("torchvision").writer
-    'torchvision, timm, seed 000'
-    """
+    """Return a naming scheme; raise a ValueError that suggests names if it is unknown."""
     check_known("naming scheme", name, NAMING_SCHEMES)
     return NAMING_SCHEMES[name]

@@ -134,6 +134,14 @@ def test_parameters_that_a_scheme_lacks_have_no_names():
     assert NAMING_SCHEMES["d2l"].names(["features.stage1.block2.conv_a.conv.weight"]) == {}
 
 
+@pytest.mark.parametrize("naming", ["d2l", "gluoncv2-cifar"])
+def test_a_scheme_without_bottlenecks_has_no_names_for_them(naming):
+    names = NAMING_SCHEMES[naming].names(parameters("densenet100_k12_bc_cifar10"))
+    assert "features.stage1.layer1.conv1.weight" in names
+    assert "features.stage1.layer1.conv2.weight" not in names
+    assert len(set(names.values())) == len(names)
+
+
 @pytest.mark.parametrize("depth", [121, 161])
 def test_names_of_the_installed_model_zoo(depth):
     zoo = vision.get_model(f"densenet{depth}", prefix="some_net0_")

@@ -36,13 +36,7 @@ Record = tuple[int, int]
 
 
 def read_zip(source: Source) -> Index:
-    """Index a file of ``torch.save`` in the zip format.
-
-    Raises
-    ------
-    BadFile
-        If the file is truncated, damaged or hostile, or holds no weights.
-    """
+    """Index a file of ``torch.save`` in the zip format."""
     entries = _read_directory(source)
     root = _root(entries)
     if f"{root}constants.pkl" in entries:
@@ -142,13 +136,7 @@ def _check_overlap(records: dict[str, Record]) -> None:
 
 
 def read_legacy(source: Source) -> Index:
-    """Index a file of PyTorch before 1.6, or one that was saved without the zip format.
-
-    Raises
-    ------
-    BadFile
-        If the file is truncated, damaged or hostile, or holds no weights.
-    """
+    """Index a file of PyTorch before 1.6, or one that was saved without the zip format."""
     (_, protocol, system, content, keys), end = _read_legacy_pickles(source)
     if protocol.value != _LEGACY_PROTOCOL or type(system.value) is not dict:
         raise BadFile("is damaged, or of an unknown version of PyTorch's format; get it again")

@@ -34,10 +34,7 @@ class Tensor(NamedTuple):
 def find_global(module: str, name: str) -> Union[np.dtype, Callable[..., Any]]:
     """Return the substitute for a class or function: a dtype, or a function that builds plain data.
 
-    Raises
-    ------
-    BadFile
-        If a state dict does not need the global.
+    Raises :class:`BadFile` for a global that no state dict needs.
     """
     full = f"{module}.{name}"
     if full in _GLOBALS:
@@ -82,10 +79,6 @@ def _counter(counts: dict[Any, Any]) -> dict[Any, Any]:
     return _ordered_dict(list(counts.items()))
 
 
-def _size(sizes: tuple[int, ...]) -> tuple[int, ...]:
-    return sizes
-
-
 def _device(*names: Any) -> tuple[Any, ...]:
     return names
 
@@ -105,36 +98,29 @@ def _typed_tensor(
     return _tensor(storage._replace(dtype=dtype), offset, shape, strides)
 
 
-def _parameter(data: Tensor, *_: Any) -> Tensor:
-    return data
+def _first(value: Any, *_: Any) -> Any:
+    return value
 
 
 _STORAGES = {
-    "DoubleStorage": "float64",
-    "FloatStorage": "float32",
-    "HalfStorage": "float16",
-    "BFloat16Storage": "bfloat16",
-    "LongStorage": "int64",
-    "IntStorage": "int32",
-    "ShortStorage": "int16",
-    "CharStorage": "int8",
-    "ByteStorage": "uint8",
-    "BoolStorage": "bool",
-}
+    "Double": "float64", "Float": "float32", "Half": "float16", "BFloat16": "bfloat16",
+    "Long": "int64", "Int": "int32", "Short": "int16", "Char": "int8", "Byte": "uint8",
+    "Bool": "bool",
+}  # fmt: skip
 _GLOBALS: dict[str, Union[np.dtype, Callable[..., Any]]] = {
     "collections.OrderedDict": _ordered_dict,
     "collections.Counter": _counter,  # in the state of learning rate schedules
-    "torch.Size": _size,
+    "torch.Size": _first,
     "torch.device": _device,
     "torch.storage.UntypedStorage": DTYPES["uint8"],
     "torch._utils._rebuild_tensor": _tensor,
     "torch._utils._rebuild_tensor_v2": _tensor,
     "torch._utils._rebuild_tensor_v3": _typed_tensor,
-    "torch._utils._rebuild_parameter": _parameter,
-    "torch._utils._rebuild_parameter_with_state": _parameter,
+    "torch._utils._rebuild_parameter": _first,
+    "torch._utils._rebuild_parameter_with_state": _first,
     **{f"torch.{name}": dtype for name, dtype in DTYPES.items()},
     **{
-        f"{module}.{name}": DTYPES[dtype]
+        f"{module}.{name}Storage": DTYPES[dtype]
         for module in ("torch", "torch.cuda")
         for name, dtype in _STORAGES.items()
     },

@@ -24,25 +24,11 @@ class Loaded(NamedTuple):
 
 
 def load(file: BinaryIO) -> Loaded:
-    """Interpret one pickle, and leave the file behind its end.
+    """Interpret one pickle, and leave the file position after its end.
 
-    Parameters
-    ----------
-    file
-        A file in memory, at the start of the pickle. (Of a file on disk, ``read`` would allocate
-        as many bytes as a hostile pickle announces.)
-
-    Returns
-    -------
-    Loaded
-        The object consists of dict, list, tuple, str, bytes, numbers, dtypes and ``Tensor``;
-        integers of more than 8 bytes stay bytes.
-
-    Raises
-    ------
-    BadFile
-        If the pickle is truncated or damaged, or names a class or function that no state dict
-        needs.
+    The file must be in memory: ``read`` on a file on disk would allocate as many bytes as a hostile
+    pickle announces. The result consists of dict, list, tuple, str, bytes, numbers, dtypes and
+    ``Tensor``; integers of more than 8 bytes stay bytes.
     """
     try:
         return _Interpreter(file).run()

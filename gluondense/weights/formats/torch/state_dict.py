@@ -10,18 +10,9 @@ from .globals import SAVE_AGAIN, Tensor
 
 # Averaged weights come first, as in timm: training scripts evaluate and publish these.
 NAMES = (
-    "state_dict_ema",
-    "model_ema",
-    "state_dict",
-    "model_state_dict",
-    "model_state",
-    "model",
-    "network",
-    "net",
-    "module",
-    "weights",
-    "params",
-)
+    "state_dict_ema", "model_ema", "state_dict", "model_state_dict", "model_state", "model",
+    "network", "net", "module", "weights", "params",
+)  # fmt: skip
 _MAX_DEPTH = 3
 
 # torch.compile may be outside or inside DataParallel or AveragedModel.
@@ -34,12 +25,7 @@ def find_state_dict(content: Any) -> dict[str, Tensor]:
 
     The first match wins: a dictionary under one of ``NAMES``, in their order, searched recursively;
     the outermost dictionary; the only dictionary in it that holds tensors. A wrapper's prefix that
-    all keys share is removed.
-
-    Raises
-    ------
-    BadFile
-        If there are no named tensors, or several dictionaries qualify.
+    all keys share is removed. No named tensors, or several such dictionaries, are an error.
     """
     tensors = next(_named(content, _MAX_DEPTH), None) or _only_one(content)
     for prefix in _PREFIXES:
