@@ -73,27 +73,18 @@ def get_model(
     >>> get_model("dpn92", features_only=True).feature_info[1]
     FeatureInfo(name='stage2', channels=704, stride=8)
     """
-    net = build_model(
-        name,
-        features_only=features_only,
-        prefix=prefix,
-        memory_efficient=memory_efficient,
-        **fields,
-    )
-    if pretrained:
-        _load(net, pretrained, root, ctx)
-    return net
-
-
-def _load(net: Network, pretrained: Any, root: Any, ctx: Any) -> None:
+    fields.update(features_only=features_only, prefix=prefix, memory_efficient=memory_efficient)
+    net = build_model(name, **fields)
     if pretrained is True or _is_tag(pretrained):
-        weights = find_weights(net.model_name, None if pretrained is True else pretrained)
+        tag = pretrained if isinstance(pretrained, str) else None
+        weights = find_weights(net.model_name, tag)
         load_weights(net, fetch_weights(weights, root), ctx=ctx)
         net.preprocessing = weights.preprocessing.for_channels(net.spec.in_channels)
         if net.spec.classes == weights.classes and not net.features_only:
             _name_classes(net)
-    else:
+    elif pretrained:
         load_weights(net, pretrained, ctx=ctx)
+    return net
 
 
 def _name_classes(net: Network) -> None:
@@ -104,12 +95,10 @@ def _name_classes(net: Network) -> None:
 
 def _is_tag(pretrained: Any) -> bool:
     """Return whether this is a tag such as ``ra_in1k``, not a path."""
-    return (
-        isinstance(pretrained, str)
-        and Path(pretrained).name == pretrained
-        and not Path(pretrained).suffix
-        and not Path(pretrained).exists()
-    )
+    if not isinstance(pretrained, str):
+        return False
+    path = Path(pretrained)
+    return path.name == pretrained and not path.suffix and not path.exists()
 
 
 def model_functions() -> dict[str, Callable[..., Network]]:

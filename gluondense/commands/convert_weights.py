@@ -27,18 +27,14 @@ def _run(args: argparse.Namespace) -> None:
             f"{args.source} is for {args.model} with other classes or in_channels: set them, "
             "such as --set classes=10."
         )
-    _check_not_source(args.source, args.out)
+    if args.out.exists() and args.out.samefile(args.source):
+        raise ValueError(f"{args.out} is the input file: write to another one.")
     scheme = save_weights(net, args.out, args.naming)
     print(f"read {report}")
     if net.preprocessing is not None and args.out.suffix == ".params":
         print(f".params does not store the preprocessing: {net.preprocessing}")
     size = args.out.stat().st_size
     print(f"wrote {args.out} ({size:,} bytes, {scheme.name} names: {scheme.writer})")
-
-
-def _check_not_source(source: Path, out: Path) -> None:
-    if out.exists() and out.samefile(source):
-        raise ValueError(f"{out} is the input file: write to another one.")
 
 
 def _parser() -> Parser:
@@ -48,18 +44,9 @@ def _parser() -> Parser:
     add("out", type=Path, metavar="OUT", help=".params (MXNet) or .safetensors (PyTorch)")
     add("--model", required=True, help="a name from `gluondense models`")
     parser.add_fields()
-    add(
-        "--naming",
-        "--layout",  # its name before 1.0
-        choices=NAMING_SCHEMES,
-        metavar="NAME",
-        help=f"naming scheme of OUT, default by its suffix: {', '.join(NAMING_SCHEMES)}",
-    )
-    add(
-        "--source-naming",
-        "--source-layout",
-        choices=NAMING_SCHEMES,
-        metavar="NAME",
-        help="naming scheme of IN; default: detected",
-    )
+    out = f"naming scheme of OUT, default by its suffix: {', '.join(NAMING_SCHEMES)}"
+    # --layout and --source-layout are the names of earlier versions.
+    add("--naming", "--layout", choices=NAMING_SCHEMES, metavar="NAME", help=out)
+    source = "naming scheme of IN; default: detected"
+    add("--source-naming", "--source-layout", choices=NAMING_SCHEMES, metavar="NAME", help=source)
     return parser

@@ -25,10 +25,10 @@ applied: list[str] = []
 
 
 def _removed(name: str) -> Any:
+    message = f"numpy.{name} was removed from NumPy: use the package numpy_financial"
+
     def removed(*args: Any, **kwargs: Any) -> Any:
-        raise NotImplementedError(
-            f"numpy.{name} was removed from NumPy: use the package numpy_financial"
-        )
+        raise NotImplementedError(message)
 
     return removed
 
@@ -96,10 +96,8 @@ class _Version:
 
     def __init__(self, text: str) -> None:
         self.vstring = text
-        match = re.match(r"[\d.]*", text)
-        self.version = [
-            int(number) for number in re.findall(r"\d+", match.group() if match else "")
-        ]
+        release = re.match(r"[\d.]*", text)
+        self.version = [int(number) for number in re.findall(r"\d+", release[0] if release else "")]
 
     def __eq__(self, other: object) -> bool:
         return self.version == _Version(str(other)).version
@@ -135,20 +133,13 @@ def replace_recordio(mxnet: Any) -> None:
         if isinstance(header.label, Number):
             return struct.pack(recordio._IR_FORMAT, *header._replace(flag=0)) + s
         label = numpy.asarray(header.label, dtype=numpy.float32)
-        return (
-            struct.pack(recordio._IR_FORMAT, *header._replace(flag=label.size, label=0))
-            + label.tobytes()
-            + s
-        )
+        header = header._replace(flag=label.size, label=0)
+        return struct.pack(recordio._IR_FORMAT, *header) + label.tobytes() + s
 
     def pack_img(header: Any, img: Any, quality: int = 95, img_fmt: str = ".jpg") -> bytes:
         cv2 = importlib.import_module("cv2")
-        flags = {
-            ".JPG": cv2.IMWRITE_JPEG_QUALITY,
-            ".JPEG": cv2.IMWRITE_JPEG_QUALITY,
-            ".PNG": cv2.IMWRITE_PNG_COMPRESSION,
-        }
-        flag = flags.get(img_fmt.upper())
+        jpeg, png = cv2.IMWRITE_JPEG_QUALITY, cv2.IMWRITE_PNG_COMPRESSION
+        flag = {".JPG": jpeg, ".JPEG": jpeg, ".PNG": png}.get(img_fmt.upper())
         encoded, buffer = cv2.imencode(img_fmt, img, None if flag is None else [flag, quality])
         if not encoded:
             raise ValueError(

@@ -22,7 +22,7 @@ import sys
 import types
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from typing import Any, Callable, Optional
 
@@ -64,19 +64,22 @@ def compat_wanted() -> bool:
     return os.environ.get("GLUONDENSE_COMPAT", "1") != "0"
 
 
-def check(mxnet: types.ModuleType) -> None:
-    """Check MXNet's version and replace its broken functions.
+def _add_names() -> bool:
+    """Add the missing names to other packages, if that is wanted; return whether it is."""
+    wanted = compat_wanted()
+    if wanted:
+        from . import compat
 
-    Raises
-    ------
-    ImportError
-        If it is not MXNet 1.9.
-    """
+        compat.add_names()
+    return wanted
+
+
+def check(mxnet: types.ModuleType) -> None:
+    """Check that this is MXNet 1.9, and replace its broken functions."""
     if not getattr(mxnet, "__version__", "").startswith("1.9."):
         version = getattr(mxnet, "__version__", "without a version, perhaps a folder named mxnet")
-        raise ImportError(
-            f"gluondense needs MXNet 1.9.1, this is {version}: {INSTALL}", name="mxnet"
-        )
+        message = f"gluondense needs MXNet 1.9.1, this is {version}: {INSTALL}"
+        raise ImportError(message, name="mxnet")
     if compat_wanted():
         from . import compat
 
@@ -98,10 +101,8 @@ class _Finder:
     def find_spec(
         self, name: str, path: Any = None, target: Any = None
     ) -> Optional[importlib.machinery.ModuleSpec]:
-        if name == "gluoncv" and compat_wanted():  # it reads the same names before it imports MXNet
-            from . import compat
-
-            compat.add_names()
+        if name == "gluoncv":  # it reads the same names before it imports MXNet
+            _add_names()
         if name != "mxnet":
             return None
         others = (finder for finder in sys.meta_path if not isinstance(finder, _Finder))
@@ -120,28 +121,20 @@ class _Missing(importlib.abc.Loader):
         return None
 
     def exec_module(self, module: types.ModuleType) -> None:
+        reason = f"MXNet is not installed: {INSTALL}"
         if (sys.platform, platform.machine()) not in PLATFORMS:
             reason = (
                 f"MXNet 1.9.1 has no package for {sys.platform} on {platform.machine()}: "
                 "use Linux on x86-64, in a container or WSL if need be"
             )
-        else:
-            reason = f"MXNet is not installed: {INSTALL}"
         raise ModuleNotFoundError(reason, name="mxnet")
 
 
 def _execute(exec_module: Callable[[types.ModuleType], None], module: types.ModuleType) -> None:
     """Execute MXNet's package with everything that it needs."""
     try:
-        with quiet_imports():
-            if compat_wanted():
-                from . import compat
-
-                compat.add_names()
-                with _deferred_imports():
-                    exec_module(module)
-            else:
-                exec_module(module)
+        with quiet_imports(), _deferred_imports() if _add_names() else nullcontext():
+            exec_module(module)
     except (ImportError, OSError, RuntimeError, AttributeError) as error:
         raise ImportError(_reason(error), name="mxnet") from None  # the message has all of it
     check(module)
@@ -196,6 +189,5 @@ def _reason(error: Exception) -> str:
             f"{platform.python_version()} ({error}): unset GLUONDENSE_COMPAT, or use Python 3.11 "
             "with 'numpy<1.24'"
         )
-    return (
-        f"MXNet cannot be imported ({type(error).__name__}: {error}): reinstall it with {INSTALL}"
-    )
+    kind = type(error).__name__
+    return f"MXNet cannot be imported ({kind}: {error}): reinstall it with {INSTALL}"

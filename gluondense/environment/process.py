@@ -33,10 +33,8 @@ class MXNetImportedFirstWarning(UserWarning):
 def prepare() -> None:
     """Set the threads and install the import hook for MXNet.
 
-    Raises
-    ------
-    ImportError
-        If MXNet 1.9.1 does not run on this Python, or another MXNet has been imported before.
+    Raises an ImportError if MXNet 1.9.1 does not run on this Python, or another MXNet has been
+    imported before.
     """
     if not OLDEST_PYTHON <= sys.version_info[:2] <= NEWEST_PYTHON:
         raise ImportError(

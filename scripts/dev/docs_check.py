@@ -171,12 +171,14 @@ def complaint(words: list[str]) -> str:
     'make has no target tests'
     """
     name, *arguments = words
-    checks: dict[str, Any] = {"gluondense": _gluondense, "python": _python}
-    checks.update(make=_make, pip=_pip)
-    base = Path(name).name
-    if base in checks:
-        return checks[base](arguments)
-    return "" if base in TOOLS else f"unknown command {name}: if it is right, add it to TOOLS"
+    check = _CHECKS.get(Path(name).name)
+    if check:
+        return check(arguments)
+    return (
+        ""
+        if Path(name).name in TOOLS
+        else f"unknown command {name}: if it is right, add it to TOOLS"
+    )
 
 
 def _gluondense(arguments: list[str]) -> str:
@@ -245,6 +247,8 @@ def _pip(arguments: list[str]) -> str:
                 return f"pyproject.toml has no extra {extra}"
     return ""
 
+
+_CHECKS = {"gluondense": _gluondense, "python": _python, "make": _make, "pip": _pip}
 
 if __name__ == "__main__":
     sys.exit(main())
