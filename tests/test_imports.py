@@ -1,4 +1,4 @@
-"""Imports run one way; DESIGN's order of rooms is kept here."""
+"""Imports run one way, in the order of docs/architecture.md."""
 
 from __future__ import annotations
 

@@ -59,10 +59,10 @@ class Summary:
     layers
         The operators in the order of execution.
     block_cio
-        ``(name, CIO)`` of each dense block by seed 003's formula, c m + (m² + m) d / 2 for m layers
+        ``(name, CIO)`` of each dense block by CSPNet's formula, c m + (m² + m) d / 2 for m layers
         of growth rate d after c channels: the channels that each layer reads and adds, regardless
         of the size of the feature maps and of the bottleneck. In CSP-DenseNet c is c'', the part
-        that enters the block; c'' = c / 2 gives the seed's formula of a partial block,
+        that enters the block; c'' = c / 2 gives its formula of a partial block,
         (c m + (m² + m) d) / 2.
     """
 

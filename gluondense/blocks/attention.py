@@ -1,4 +1,4 @@
-"""Attention blocks: weights for channels and for paths, the ideas at the end of seed 001."""
+"""Attention blocks: weights for channels and for paths."""
 
 from __future__ import annotations
 

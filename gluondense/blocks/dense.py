@@ -68,7 +68,7 @@ class DenseBlock(Chain):
     num_layers
         L, the number of layers.
     keep_input
-        False excludes the block's input from its output, as in seed 003's listing but no paper.
+        False excludes the block's input from its output, as Knight825/models-pytorch but no paper.
 
     Inputs / Outputs
         ``(N, in_channels, H, W)`` to ``(N, in_channels + L k, H, W)``, or to ``(N, L k, H, W)``.

@@ -47,12 +47,12 @@ class CSPDenseNetSpec(DenseSpec):
     partial_ratio
         gamma in (0, 1), the ratio of channels that bypass the dense layers.
     transition_widths
-        ``"densenet"`` for the table of this module; ``"halved"`` for seed 003's listing, in which
+        ``"densenet"`` for the table of this module; ``"halved"`` for the listing, in which
         each transition halves the width of its input.
     keep_input
-        Whether x0'' is an input of T, as in eq. 3; False in seed 003's listing.
+        Whether x0'' is an input of T, as in eq. 3; False in the listing.
     downsample
-        Whether a stage of ``fusion="last"`` ends with pooling; False in seed 003's listing.
+        Whether a stage of ``fusion="last"`` ends with pooling; False in the listing.
     """
 
     fusion: str = "last"
@@ -75,7 +75,8 @@ class CSPDenseNet(Network):
 
     References
     ----------
-    Paper, section 3.1, eq. 3 and 7, Fig. 3; seed 003's listing for the ``_listing`` rows.
+    Paper, section 3.1, eq. 3 and 7, Fig. 3; Knight825/models-pytorch, "the listing", for the
+    ``_listing`` rows.
     """
 
     spec: CSPDenseNetSpec

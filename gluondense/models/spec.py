@@ -91,7 +91,7 @@ class DenseSpec(NetworkSpec):
     compression
         theta in (0, 1], the ratio of channels that a transition keeps (1: DenseNet without the C).
     use_bias
-        Whether the convolutions have a bias (seed 002's tutorial only).
+        Whether the convolutions have a bias (the d2l.ai tutorial's network only).
     """
 
     growth_rate: int = 32

@@ -34,7 +34,7 @@ PUBLISHED = {
     "csp_resnet50": (21_616_168, "3458.75"),
     "csp_resnext50": (20_569_896, "3074.42"),
 }
-# Counts of DESIGN.md's definition of CSP-DenseNet, computed without MXNet.
+# Counts of the definition in gluondense/models/csp_densenet.py, computed without MXNet.
 CSP = {
     (121, "both"): (7_061_256, "2692.5"),
     (121, "first"): (6_922_216, "2577.3"),

@@ -78,7 +78,7 @@ def stem_and_head(run_stages):
 
 @stem_and_head
 def csp_densenet(x, features, spec):
-    """Run the stages by the table of `gluondense.models.csp_densenet` and seed 003's listing."""
+    """Run the stages by the table of `gluondense.models.csp_densenet` and the listing."""
     theta, gamma, listing = spec.compression, spec.partial_ratio, not spec.keep_input
     for index, num_layers in enumerate(spec.block_config, start=1):
         last = index == len(spec.block_config)

@@ -1,4 +1,4 @@
-"""The same networks by others: torchvision, timm, and the listings of seeds 001 and 003."""
+"""The same networks by others: torchvision, timm, listings of DPN and CSP-DenseNet."""
 
 from __future__ import annotations
 

@@ -71,7 +71,7 @@ MXNET_ZOO_EXPORT = NamingScheme(
 )
 D2L = NamingScheme(
     "d2l",
-    "seed 002 (d2l.ai): save_parameters",
+    "the d2l.ai tutorial: save_parameters",
     _sequential("", "{2i+2}.net.{j-1}", {"norm1": 0, "conv1": 2}, "14"),
     preprocessing=None,
 )

@@ -18,7 +18,7 @@ def _torchvision(*rules: Rule) -> Rules:
 
 TORCHVISION = NamingScheme(
     "torchvision",
-    "torchvision, timm, seed 000",
+    "torchvision, timm",
     _torchvision(
         ("features.stage{i}.layer{j}.{unit}", "features.denseblock{i}.denselayer{j}.{unit}")
     ),
@@ -28,7 +28,7 @@ TORCHVISION = NamingScheme(
 )
 CSP_LISTING = NamingScheme(
     "csp-listing",
-    "seed 003 (Knight825/models-pytorch)",
+    "Knight825/models-pytorch",
     _torchvision(
         ("features.stage{i}.block.layer{j}.{unit}", "features.denseblock{i}.denselayer{j}.{unit}"),
         ("features.stage{i}.transition.{unit}", "features.denseblock{i}.transition.{unit}"),
@@ -57,7 +57,7 @@ TIMM_DPN = NamingScheme(
 )
 TIMM_DPN_B = for_dpn68b(
     TIMM_DPN,
-    "timm, DPN-68b: two 1x1 convolutions behind one BN-ReLU",
+    "timm, DPN-68b: two 1x1 convolutions after one BN-ReLU",
     "features.conv{i+1}_{j}.c1x1_c.bn",
     "features.conv{i+1}_{j}.c1x1_c1",
     "features.conv{i+1}_{j}.c1x1_c2",
@@ -65,7 +65,7 @@ TIMM_DPN_B = for_dpn68b(
 )
 OYAM_DPN = NamingScheme(
     "oyam-dpn",
-    "seed 001 (oyam/pytorch-DPNs)",
+    "oyam/pytorch-DPNs",
     (
         ("features.stem.conv", "features.conv1.0"),
         ("features.stem.norm", "features.conv1.1"),
