@@ -48,7 +48,7 @@ class LossScale:
     def step(
         self, trainer: gluon.Trainer, batch_size: float, any_rank: Callable[[bool], bool] = bool
     ) -> bool:
-        """Do ``trainer.step(batch_size)`` unless gradients overflow; return whether it was done.
+        """Update as ``trainer.step(batch_size)`` does, unless gradients overflow; return whether.
 
         ``any_rank`` returns whether a condition holds on any worker.
         """

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class ProgressLog(Observer):
-    """Shows a bar if stderr is a terminal; prints a line at each epoch and ``interval`` steps.
+    """Shows a bar on a terminal, and prints a line every ``interval`` steps and each epoch.
 
     An ``interval`` of 0 prints epochs only.
     """
