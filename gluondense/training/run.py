@@ -92,7 +92,8 @@ class Run:
     def columns(self) -> list[str]:
         """Columns of the log."""
         metrics = (*self.task.train_metrics, *self.task.test_metrics)
-        main, details = ([m.column for m in metrics if m.detail == detail] for detail in (0, 1))
+        main = [metric.column for metric in metrics if not metric.detail]
+        details = [metric.column for metric in metrics if metric.detail]
         times = ["images_per_s", "epoch_s", "wall_s", "cpu_s"]
         return ["epoch", "step", "lr", *main, *times, *details]
 
