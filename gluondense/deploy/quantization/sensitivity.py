@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import fnmatch
 from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any
@@ -63,16 +64,15 @@ def select_excluded(
                 f"exclude (={pattern!r}) is the name of no layer; some are {', '.join(layers[:3])}."
             )
         excluded.update(found)
-    most = calibration.max_changed
-    within = measure(excluded).within(most)
-    if not within:
+    metrics, most = measure(excluded), calibration.max_changed
+    if not metrics.within(most):
         blocks = group_by_block(name for name in layers if name not in excluded)
         errors = {n: measure(excluded | block, _TRIAL_IMAGES).error for n, block in blocks.items()}
         ranked, count, more = sorted(blocks, key=lambda name: errors[name]), 1, set[str]()
         # Exclude the most sensitive blocks: 1, 2, 4, ...
-        while not within and count < 2 * len(ranked):
+        while not metrics.within(most) and count < 2 * len(ranked):
             more = set().union(*(blocks[name] for name in ranked[:count]))
-            within = measure(excluded | more).within(most)
+            metrics = measure(excluded | more)
             count *= 2
         excluded |= more
     return excluded, {
@@ -80,6 +80,7 @@ def select_excluded(
         "images": len(calibration.images),
         "layers": len(layers),
         "kept": [name for name in layers if name in excluded],
+        **dataclasses.asdict(metrics),
     }
 
 

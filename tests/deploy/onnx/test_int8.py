@@ -118,6 +118,7 @@ def test_excluded_layers_stay_in_float32(tmp_path):
     assert found["Gemm"] == 1
     inside = {row.key: json.loads(row.value) for row in onnx.load(str(files.model)).metadata_props}
     assert inside["quantization"]["kept"] == about["kept"]
+    assert inside["quantization"].keys() == about.keys()  # the quantization error, too
 
 
 def test_invalid_options_are_refused(tmp_path):
