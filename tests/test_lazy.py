@@ -11,7 +11,7 @@ import pytest
 
 import gluondense
 
-LAZY = ("blocks", "data", "deploy", "download", "models", "training", "weights")
+LAZY = ("blocks", "data", "deploy", "models", "training", "weights")
 OPTIONAL = (
     *("PIL", "cv2", "gluoncv", "h5py", "onnx", "pandas", "plotly", "requests", "scipy", "sklearn"),
 )
