@@ -141,6 +141,7 @@ def _load_weights(args: argparse.Namespace) -> None:
     from benchmarking.process import TRAINING_WORKER, environment
     from tabulate import tabulate
 
+    args.file.stat()  # raises an OSError if there is no file
     worker = TRAINING_WORKER.with_name("load_weights.py")
     samples: dict[str, list[tuple[float, ...]]] = {"torch": [], "gluondense": []}
     for _ in range(args.samples):
