@@ -99,11 +99,10 @@ def collect_ranges(
             for name, values in run(batch):
                 histograms[name].add(values)
         for name, (low, high) in limits.items():
-            clip_low, clip_high = (
-                histograms[name].least_divergence(signed=low < 0)
-                if method == "entropy"
-                else histograms[name].percentile(percentile)
-            )
+            if method == "entropy":
+                clip_low, clip_high = histograms[name].least_divergence(signed=low < 0)
+            else:
+                clip_low, clip_high = histograms[name].percentile(percentile)
             limits[name] = max(low, clip_low), min(high, clip_high)
     return {
         name: Range(float(low), float(high), lows[name], highs[name])

@@ -158,9 +158,8 @@ class Network(NativeTraining):
                 f"reshape them{build}."
             )
         if min(shape[2:]) < self.min_size:
-            build = (
-                "" if self.spec.stem == "cifar" else ", or build it with stem='cifar' (stride 1)"
-            )
+            other = ", or build it with stem='cifar' (stride 1)"
+            build = "" if self.spec.stem == "cifar" else other
             raise ValueError(
                 f"{name} needs images of at least {self.min_size}x{self.min_size}, not "
                 f"{shape[2]}x{shape[3]}: resize them{build}."

@@ -50,14 +50,9 @@ class _Files:
     classes: int
 
 
+_BATCHES = tuple(f"data_batch_{number}.bin" for number in range(1, 6))
 CIFAR10 = _Files(
-    "CIFAR-10",
-    "cifar-10-batches-bin",
-    "cifar-10-binary.tar.gz",
-    tuple(f"data_batch_{number}.bin" for number in range(1, 6)),
-    "test_batch.bin",
-    labels=1,
-    classes=10,
+    "CIFAR-10", "cifar-10-batches-bin", "cifar-10-binary.tar.gz", _BATCHES, "test_batch.bin", 1, 10
 )
 CIFAR100 = _Files(
     "CIFAR-100", "cifar-100-binary", "cifar-100-binary.tar.gz", ("train.bin",), "test.bin", 2, 100

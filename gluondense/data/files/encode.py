@@ -86,9 +86,8 @@ def encode(data: bytes, name: str, options: RecordOptions) -> bytes:
         image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
     png = options.encoding == ".png"
     flag = cv2.IMWRITE_PNG_COMPRESSION if png else cv2.IMWRITE_JPEG_QUALITY
-    done, encoded = cv2.imencode(
-        options.encoding, cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [flag, options.quality]
-    )
+    bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
+    done, encoded = cv2.imencode(options.encoding, bgr, [flag, options.quality])
     if not done:
         raise ValueError(f"{name} cannot be stored as {options.encoding}")
     return encoded.tobytes()

@@ -19,18 +19,9 @@ def read_images(
 ) -> np.ndarray:
     """Read up to ``count`` images as uint8 (N, H, W, C), resized as in :func:`.image.read_image`.
 
-    Parameters
-    ----------
-    path
-        A folder, searched recursively, or a RecordIO file ``*.rec``. The images are selected at
-        equal distances from all of them, sorted by name. Of a RecordIO file without its ``.idx``,
-        the first ones are read.
-    channels
-        1 for grey or 3 for RGB.
-    size
-        Height and width of the result.
-    count
-        Maximum number of images.
+    ``path`` is a folder, searched recursively, or a RecordIO file ``*.rec``. The images are
+    selected at equal distances from all of them, sorted by name. Of a RecordIO file without its
+    ``.idx``, the first ones are read.
 
     Examples
     --------

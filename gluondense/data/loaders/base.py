@@ -18,10 +18,8 @@ class Loader(ABC):
 
     Parameters
     ----------
-    images
-        Number of images in an epoch.
-    batch_size
-        Number of images in a batch.
+    images, batch_size
+        Number of images in an epoch and in a batch.
     last
         Whether an incomplete last batch is yielded: ``"keep"`` or ``"discard"``.
     part

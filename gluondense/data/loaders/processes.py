@@ -41,9 +41,10 @@ def _exit_with(parent: int) -> None:
 
 
 class WorkerPool:
-    """``count`` processes that run ``work`` on tasks in the order of submission; 0: a thread.
+    """A pool of ``count`` processes, or one thread if ``count`` is 0, that runs ``work`` on tasks.
 
-    Results must be small and picklable. A process that has died raises a ChildProcessError.
+    Each worker runs its tasks in the order of submission. Results must be small and picklable. If
+    a process has died, :meth:`submit` and :meth:`collect` raise a ChildProcessError.
     """
 
     def __init__(self, work: Callable[[Any], Any], count: int) -> None:
@@ -104,11 +105,9 @@ class _Process:
     def __init__(self, work: Callable[[Any], Any]) -> None:
         context = multiprocessing.get_context("fork")
         self._pipe, child_pipe = context.Pipe()
+        args = work, child_pipe, os.getpid()
         self._process = context.Process(
-            target=_serve,
-            args=(work, child_pipe, os.getpid()),
-            daemon=True,
-            name="gluondense-loader",
+            target=_serve, args=args, daemon=True, name="gluondense-loader"
         )
         self._process.start()
         child_pipe.close()

@@ -31,10 +31,8 @@ class StreamLoader(Loader):
 
     Parameters
     ----------
-    source
-        The images.
-    transform
-        Makes the network's input from each image.
+    source, transform
+        The images, and the transform from each to the network's input.
     batch_size, last, part
         As in :class:`.base.Loader`.
     shuffle
