@@ -113,7 +113,7 @@ def fashion_mnist_dir(shared: Path) -> Path:
 @pytest.fixture(scope="session")
 def native_operator() -> Path:
     """The compiled operators of ``native``. CI has a compiler; what it refuses fails."""
-    from gluondense.native import program as native
+    from gluondense import native
 
     if not any(map(shutil.which, filter(None, [os.environ.get("CXX"), "g++", "clang++"]))):
         pytest.skip("there is no C++ compiler")

@@ -16,14 +16,8 @@ BATCH_NORM = {"fix_gamma": "False", "use_global_stats": "False", "axis": "1"}
 CONV = {"no_bias": "True", "num_group": "1", "stride": "(1, 1)", "dilate": "(1, 1)"}
 CONV1X1 = {**CONV, "kernel": "(1, 1)", "pad": "(0, 0)"}
 CONV3X3 = {**CONV, "kernel": "(3, 3)", "pad": "(1, 1)"}
-POOL = {
-    "pool_type": "avg",
-    "kernel": "(2, 2)",
-    "stride": "(2, 2)",
-    "pad": "(0, 0)",
-    "global_pool": "False",
-    "pooling_convention": "valid",
-}
+POOL_WINDOW = {"kernel": "(2, 2)", "stride": "(2, 2)", "pad": "(0, 0)", "global_pool": "False"}
+POOL = {**POOL_WINDOW, "pool_type": "avg", "pooling_convention": "valid"}
 
 
 @dataclasses.dataclass(eq=False)
@@ -68,8 +62,8 @@ def fuse_stages(
 ) -> mx.sym.Symbol:
     """Replace dense layers, and the transitions behind them, by the native operator.
 
-    Layers that the operator does not support keep MXNet's operators, with the layouts that suit
-    oneDNN: layers with dropout, groups, biases or attention.
+    Layers with dropout, groups, biases or attention keep MXNet's operators, with the layouts that
+    suit oneDNN.
 
     Parameters
     ----------

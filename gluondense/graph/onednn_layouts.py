@@ -22,13 +22,7 @@ def use_onednn_layouts(graph: Graph) -> None:
 
 
 def unblock_grouped_convs(graph: Graph) -> int:
-    """Insert identity transpositions before and after each grouped convolution.
-
-    Returns
-    -------
-    int
-        Number of grouped convolutions.
-    """
+    """Insert identity transpositions around each grouped convolution; return their number."""
     grouped = [node for node in graph.operators() if node.op == "Convolution" and node.groups > 1]
     uses = graph.uses()
     for conv in grouped:
@@ -44,13 +38,7 @@ def unblock_grouped_convs(graph: Graph) -> int:
 
 
 def use_onednn_slices(graph: Graph) -> int:
-    """Slice channels with ``slice``, which oneDNN supports, instead of ``slice_axis``.
-
-    Returns
-    -------
-    int
-        Number of operators that were replaced.
-    """
+    """Replace each ``slice_axis`` of channels by ``slice``, which oneDNN supports; count them."""
     slices = [node for node in graph.operators() if node.is_like("slice_axis", axis="1")]
     for node in slices:
         node.op = "slice"

@@ -60,7 +60,8 @@ class NativeTraining(nn.HybridBlock):
 
     def is_native(self, x: NDArray) -> bool:
         """Return whether training on an input uses the graph for CPUs."""
-        return self._native and _is_float32_on_cpu(x)
+        is_float32 = isinstance(x, NDArray) and x.dtype is np.float32
+        return self._native and is_float32 and x.context.device_type == "cpu"
 
     def recomputes(self, x: NDArray) -> bool:
         """Return whether the native stages do the recomputation of ``memory_efficient``.
@@ -122,7 +123,3 @@ class NativeTraining(nn.HybridBlock):
 
 def _all_same(now: tuple[tuple[Any, ...], ...], then: tuple[tuple[Any, ...], ...]) -> bool:
     return all(a is b for new, old in zip(now, then) for a, b in zip(new, old))
-
-
-def _is_float32_on_cpu(x: Any) -> bool:
-    return isinstance(x, NDArray) and x.context.device_type == "cpu" and x.dtype is np.float32

@@ -21,32 +21,18 @@ SOURCES = Path(__file__).with_name("src")
 # Compiled once for each instruction set; the library chooses one when it is first used.
 PER_ISA = SOURCES / "kernels" / "per_isa"
 OPERATOR = "gluondense_program"
-FLAGS = (
-    "-O3",
-    "-std=c++17",
-    "-fPIC",
-    "-fopenmp",
-    "-fvisibility=hidden",
-    "-ffp-contract=fast",
-    "-fno-math-errno",
-)
-AVX512 = (
-    "-mavx512f",
-    "-mavx512bw",
-    "-mavx512dq",
-    "-mavx512vl",
-    "-mfma",
-    "-mprefer-vector-width=512",
-)
-INSTRUCTION_SETS: dict[str, dict[str, tuple[str, ...]]] = {
-    "x86_64": {
-        "base": (),
-        "avx2": ("-mavx2", "-mfma"),
-        "avx512": AVX512,
-        "avx512vnni": (*AVX512, "-mavx512vnni"),
-        "avx512bf16": (*AVX512, "-mavx512vnni", "-mavx512bf16"),
-    },
+FLAGS: tuple[str, ...] = ("-O3", "-ffp-contract=fast", "-fno-math-errno")
+FLAGS += ("-std=c++17", "-fPIC", "-fopenmp", "-fvisibility=hidden")
+AVX512: tuple[str, ...] = ("-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl")
+AVX512 += ("-mfma", "-mprefer-vector-width=512")
+X86_64: dict[str, tuple[str, ...]] = {
+    "base": (),
+    "avx2": ("-mavx2", "-mfma"),
+    "avx512": AVX512,
+    "avx512vnni": (*AVX512, "-mavx512vnni"),
+    "avx512bf16": (*AVX512, "-mavx512vnni", "-mavx512bf16"),
 }
+INSTRUCTION_SETS = X86_64 if platform.machine() == "x86_64" else {"base": ()}
 # Each probe uses an instruction: a compiler may have the flag and no assembler that knows it.
 PROBES = {
     "avx512vnni": 'void f() { asm("vpdpbusd %zmm0, %zmm1, %zmm2"); }',
@@ -145,17 +131,11 @@ def _fingerprint() -> str:
 def _compile(compiler: list[str], work: Path) -> Path:
     mxnet = Path(mx.__file__).parent
     include = ("-I", str(SOURCES), "-isystem", str(mxnet / "include"))
-    sets = {
-        name: flags
-        for name, flags in INSTRUCTION_SETS.get(platform.machine(), {"base": ()}).items()
-        if _knows(compiler, name, flags)
-    }
+    sets = {k: flags for k, flags in INSTRUCTION_SETS.items() if _knows(compiler, k, flags)}
     has = tuple(f"-DGLUONDENSE_HAS_{name}" for name in sets)
     sources = set(SOURCES.rglob("*.cc"))
     kernels = {file for file in sources if file.parent == PER_ISA}
-    units: list[tuple[Path, str, tuple[str, ...]]] = [
-        (file, file.stem, has) for file in sources - kernels
-    ]
+    units = [(file, file.stem, has) for file in sources - kernels]
     units.append((mxnet / "src/lib_api.cc", "lib_api", LIB_API_FLAGS))
     for name, flags in sets.items():
         names = (f"-DGLUONDENSE_ISA_NAMESPACE={name}", f'-DGLUONDENSE_ISA_NAME="{name}"')

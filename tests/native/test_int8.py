@@ -14,7 +14,8 @@ from support.native_programs import BLOCKS, SHAPES, block, optimized, outputs
 import gluondense
 from gluondense.deploy import Calibration
 from gluondense.deploy.quantization.metrics import QuantizationMetrics
-from gluondense.native.program import OPERATOR, lower_int8, packing
+from gluondense.native.build import OPERATOR
+from gluondense.native.program import lower_int8, packing
 
 pytestmark = pytest.mark.usefixtures("native_operator")
 

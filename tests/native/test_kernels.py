@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import importlib
 import os
-import platform
 import subprocess
 from pathlib import Path
 
 import pytest
 
 build = importlib.import_module("gluondense.native.build")  # native.build is a function
-ISAS = build.INSTRUCTION_SETS.get(platform.machine(), {"base": ()})
+ISAS = build.INSTRUCTION_SETS
 
 
 @pytest.fixture(scope="module")

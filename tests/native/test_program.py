@@ -21,9 +21,9 @@ from support.native_programs import (
 )
 
 import gluondense
+from gluondense import native
 from gluondense.deploy.targets import lower_to
 from gluondense.graph.trace import trace
-from gluondense.native import program as native
 from gluondense.native.program import lower, packing
 from gluondense.native.program.memory_plan import MemoryPlan
 

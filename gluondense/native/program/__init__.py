@@ -5,20 +5,7 @@ normalizations and concatenations are passes over memory that oneDNN cannot fuse
 (measurements in docs/benchmarks.md). In a program, a concatenation is a range of channels in a
 wider map, and a normalization is computed while the next convolution reads its input.
 
-``memory_plan.py`` assigns tensors to slices of feature maps; ``lower.py`` emits programs over
-float32, and ``lower_int8.py`` over bytes.
+``lower.py`` emits programs over float32, and ``lower_int8.py`` over bytes, from a memory plan
+(``memory_plan.py``), packed weights (``packing.py``) and quantization parameters
+(``channel_quantization.py``). ``operators.py`` decides which graphs can be lowered.
 """
-
-from ..build import OPERATOR, CompilerError, build, load, loaded
-from .lower import to_program
-from .lower_int8 import to_int8_program
-
-__all__ = [
-    "OPERATOR",
-    "CompilerError",
-    "build",
-    "load",
-    "loaded",
-    "to_int8_program",
-    "to_program",
-]

@@ -25,13 +25,7 @@ def nodes_in_float(operators: Iterable[Node]) -> set[int]:
 
 
 def set_types(plan: MemoryPlan, nodes: Iterable[Node], in_float: set[int]) -> None:
-    """Make the maps of all nodes but those ``in_float`` uint8.
-
-    Raises
-    ------
-    ValueError
-        If a map has nodes of both types.
-    """
+    """Make the maps of all nodes but those ``in_float`` uint8; a map cannot have both types."""
     types: dict[int, bool] = {}
     for node in nodes:
         index, is_u8 = plan.slice_of(node).map, id(node) not in in_float
@@ -58,13 +52,7 @@ def nodes_with_zero(plan: MemoryPlan, nodes: Sequence[Node]) -> set[int]:
 
 
 class ChannelQuantization:
-    """The scale and offset of each channel of a program's maps; 1 and 0 at first.
-
-    Parameters
-    ----------
-    channels
-        Number of channels of each map.
-    """
+    """The scale and offset of each channel of a program's maps; 1 and 0 at first."""
 
     def __init__(self, channels: Iterable[int]) -> None:
         self._params = [np.stack([np.ones(count), np.zeros(count)]) for count in channels]
@@ -85,14 +73,10 @@ class ChannelQuantization:
 
 
 def quantize_range(found: Range, include_zero: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Return scales and offsets with which 256 values cover each channel's range.
+    """Return scales and offsets with which 256 values cover each channel's calibrated range.
 
-    Parameters
-    ----------
-    found
-        The calibrated range. Its clipping applies to all channels, except those that lie beyond it.
-    include_zero
-        Whether a byte must represent 0.
+    The range's clipping applies to all channels, except those that are outside of it. With
+    ``include_zero``, a byte represents 0.
     """
     low, high = np.asarray(found.channel_low, "float64"), np.asarray(found.channel_high, "float64")
     clipped_low, clipped_high = np.maximum(low, found.low), np.minimum(high, found.high)

@@ -10,7 +10,7 @@ import numpy as np
 from ...graph.inference_passes import batch_norm_affine
 from ...graph.ir import Graph, Node, Params
 from ..build import OPERATOR
-from .memory_plan import MemoryPlan
+from .memory_plan import ChannelSlice, MemoryPlan
 from .operators import check_operators, count_channels, negative_slope
 from .packing import pack_filters
 
@@ -20,7 +20,7 @@ ALIGNMENT = 16  # floats of a cache line
 
 
 def to_program(graph: Graph, bf16: bool = False) -> tuple[str, Params]:
-    """Lower a graph to one native operator.
+    """Lower a graph to one native operator; return the JSON of the operator's graph and its array.
 
     Parameters
     ----------
@@ -28,13 +28,6 @@ def to_program(graph: Graph, bf16: bool = False) -> tuple[str, Params]:
         A graph after the passes of :mod:`gluondense.graph.inference_passes`.
     bf16
         Whether 1x1 convolutions multiply in bfloat16 on processors that can.
-
-    Returns
-    -------
-    graph
-        JSON of a graph with the operator only.
-    params
-        Its array.
 
     Raises
     ------
@@ -46,16 +39,10 @@ def to_program(graph: Graph, bf16: bool = False) -> tuple[str, Params]:
 
 
 def single_operator(graph: Graph, program: str, params: Params) -> tuple[str, Params]:
-    """Return a graph of one operator that runs a program, and its arrays.
+    """Return the JSON of a graph of one operator that runs a program, and its arrays.
 
-    Parameters
-    ----------
-    graph
-        The graph that the program computes; the result has its input and outputs.
-    program
-        The program's text.
-    params
-        The program's arrays, in the order of the operator's inputs.
+    The result has the input and the outputs of ``graph``. The arrays in ``params`` are in the order
+    of the operator's inputs.
     """
     names = (node.name for node in graph.nodes() if node.op == "null")
     (image,) = (name for name in names if name not in graph.params)
@@ -70,17 +57,7 @@ class Lowering:
     """Lowers a graph to a program.
 
     Operators are fused first. Each tensor is then assigned a slice of a map, and each operator that
-    is left becomes a step.
-
-    Parameters
-    ----------
-    graph, bf16
-        As in :func:`to_program`.
-
-    Raises
-    ------
-    ValueError
-        If an operator has no step.
+    is left becomes a step. The arguments are those of :func:`to_program`.
     """
 
     def __init__(self, graph: Graph, bf16: bool = False) -> None:
@@ -120,15 +97,16 @@ class Lowering:
     def _emit(self) -> None:
         for node in self.graph.nodes():
             if node.op == "null" and node.name not in self.graph.params:
-                self.load(node)
+                self._load(node)
         for node in self.operators:
             if id(node) not in self.fused:
                 self._emit_node(node)
         for index, (node, _) in enumerate(self.graph.heads):
-            self.store(node, index)
+            self._store(node, index)
 
     def _emit_node(self, node: Node) -> None:
-        getattr(self, EMIT[node.op])(node)
+        if node.op in EMIT:  # otherwise the output is a slice of the input
+            getattr(self, EMIT[node.op])(node)
 
     def _fuse(self, node: Node) -> None:
         if node.op == "Flatten":
@@ -180,16 +158,14 @@ class Lowering:
         self.float_count += self.floats[-1].size
         return offset
 
-    def load(self, node: Node) -> None:
-        """Emit the step that reads the images."""
+    def _load(self, node: Node) -> None:
         self._step("load", out=self.plan.slice_of(node))
 
-    def store(self, node: Node, index: int, **words: Any) -> None:
-        """Emit the step that writes an output."""
+    def _store(self, node: Node, index: int, **words: Any) -> None:
         flat = int(node.op in ("FullyConnected", "Flatten"))
         self._step("store", in_=self.plan.slice_of(node), output=index, flat=flat, **words)
 
-    def convolution(self, node: Node) -> None:
+    def _convolution(self, node: Node) -> None:
         """Emit a convolution or dense layer with what is fused into it."""
         weight = self.graph.array(node, 1)
         weight = weight.reshape(weight.shape + (1,) * (4 - weight.ndim))
@@ -217,15 +193,14 @@ class Lowering:
             shift=shift,
         )
 
-    def normalization(self, node: Node) -> None:
+    def _normalization(self, node: Node) -> None:
         """Emit a batch normalization that is not a prologue."""
         scale, shift = map(self._add_floats, batch_norm_affine(self.graph, node))
         slope = 0 if node.op == "_contrib_BatchNormWithReLU" else 1
         in_, out = self.plan.slice_of(node.source()), self.plan.slice_of(node)
         self._step("affine", in_=in_, out=out, scale=scale, shift=shift, slope=slope)
 
-    def pooling(self, node: Node, **words: Any) -> None:
-        """Emit a pooling."""
+    def _pooling(self, node: Node, **words: Any) -> None:
         in_, out = self.plan.slice_of(node.source()), self.plan.slice_of(node)
         is_max = int(node.attrs.get("pool_type", "max") == "max")
         if node.flag("global_pool"):
@@ -235,42 +210,40 @@ class Lowering:
         count_pad = int(node.flag("count_include_pad", True))
         self._step("pool", in_=in_, out=out, **window, max=is_max, whole=count_pad)
 
-    def concatenation(self, node: Node) -> None:
+    def _concatenation(self, node: Node) -> None:
         """Copy the inputs that are not placed in the output."""
         whole, channel = self.plan.slice_of(node), 0
         for index, (source, _) in enumerate(node.inputs):
             part = self.plan.slice_of(source)
             if index in self.plan.copies[id(node)]:
-                self._step("copy", in_=part, out=whole.part(channel, part.channels))
+                self._copy(part, whole.part(channel, part.channels))
             channel += part.channels
 
-    def addition(self, node: Node) -> None:
+    def _copy(self, source: ChannelSlice, target: ChannelSlice) -> None:
+        self._step("copy", in_=source, out=target)
+
+    def _addition(self, node: Node) -> None:
         """Emit an addition that no convolution computes."""
         first, second = (self.plan.slice_of(source) for source, _ in node.inputs)
         self._step("copy", in_=first, add=second, out=self.plan.slice_of(node))
 
-    def activation(self, node: Node) -> None:
+    def _activation(self, node: Node) -> None:
         """Emit an activation that no convolution computes."""
         in_, out = self.plan.slice_of(node.source()), self.plan.slice_of(node)
         self._step("copy", in_=in_, out=out, slope=negative_slope(node))
 
-    def nothing(self, node: Node) -> None:
-        """Emit nothing: the output is a slice of the input."""
-
 
 # The method of Lowering for each operator.
 EMIT = {
-    "Activation": "activation",
-    "BatchNorm": "normalization",
-    "Concat": "concatenation",
-    "Convolution": "convolution",
-    "Flatten": "nothing",
-    "FullyConnected": "convolution",
-    "LeakyReLU": "activation",
-    "Pooling": "pooling",
-    "_contrib_BatchNormWithReLU": "normalization",
-    "elemwise_add": "addition",
-    "slice_axis": "nothing",
+    "Activation": "_activation",
+    "BatchNorm": "_normalization",
+    "Concat": "_concatenation",
+    "Convolution": "_convolution",
+    "FullyConnected": "_convolution",
+    "LeakyReLU": "_activation",
+    "Pooling": "_pooling",
+    "_contrib_BatchNormWithReLU": "_normalization",
+    "elemwise_add": "_addition",
 }
 
 

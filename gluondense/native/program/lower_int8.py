@@ -72,12 +72,8 @@ def to_int8_program(
 class Int8Lowering(Lowering):
     """Lowers a graph to a program over bytes.
 
-    Parameters
-    ----------
-    graph
-        As in :func:`to_int8_program`.
-    ranges
-        Calibrated ranges of the tensors that :meth:`tensors` lists. Needed to lower.
+    Without ``ranges``, the calibrated ranges of the tensors that :meth:`tensors` lists, it only
+    lists these tensors.
     """
 
     def __init__(self, graph: Graph, ranges: Mapping[str, Range] | None = None) -> None:
@@ -87,11 +83,8 @@ class Int8Lowering(Lowering):
         self.ranges = ranges or {}
         self.in_float = nodes_in_float(self.operators)
         # The nodes whose outputs are in maps: the image and what is computed from it.
-        self.stored = [
-            node
-            for node in self.graph.nodes()
-            if node.name not in self.graph.params and id(node) not in self.skipped
-        ]
+        nodes = (node for node in graph.nodes() if node.name not in graph.params)
+        self.stored = [node for node in nodes if id(node) not in self.skipped]
         set_types(self.plan, self.stored, self.in_float)
         self.with_zero = nodes_with_zero(self.plan, self.stored)
         self.quantization = ChannelQuantization(entry.channels for entry in self.plan.maps)
@@ -127,10 +120,11 @@ class Int8Lowering(Lowering):
 
     def _emit_node(self, node: Node) -> None:
         sources = [id(source) for source, _ in node.inputs if source.name not in self.graph.params]
-        if self.in_float.issuperset([id(node), *sources]):
-            getattr(super(), EMIT[node.op])(node)
-        else:
+        in_float = self.in_float.issuperset([id(node), *sources])
+        if not in_float:
             super()._emit_node(node)
+        elif node.op in EMIT:
+            getattr(super(), EMIT[node.op])(node)
 
     def _add_bytes(self, array: np.ndarray) -> int:
         """Append to the program's bytes; return the offset."""
@@ -158,17 +152,16 @@ class Int8Lowering(Lowering):
         self.quantization.set(self.plan.slice_of(node), *params)
         return params
 
-    def load(self, node: Node) -> None:
+    def _load(self, node: Node) -> None:
         """Emit the step that reads and quantizes the images."""
         scale, offset = self._calibrate(node, False, node.name)
         quantize = self._add_arrays(scale=1 / scale, shift=-offset / scale)
         self._step("load", out=self.plan.slice_of(node), **quantize)
 
-    def store(self, node: Node, index: int, **words: Any) -> None:
-        """Emit the step that writes an output."""
-        super().store(node, index, **self._dequantization(self.plan.slice_of(node)))
+    def _store(self, node: Node, index: int, **words: Any) -> None:
+        super()._store(node, index, **self._dequantization(self.plan.slice_of(node)))
 
-    def convolution(self, node: Node) -> None:
+    def _convolution(self, node: Node) -> None:
         """Emit a convolution with what is fused into it."""
         weight = self.graph.array(node, 1).astype("float64")
         bias = self.graph.array(node, 2) if len(node.inputs) > 2 else np.zeros(len(weight))
@@ -226,7 +219,7 @@ class Int8Lowering(Lowering):
         arrays.update(bias=bias, out_scale=1 / out_scale, out_shift=-offset / out_scale)
         return arrays
 
-    def normalization(self, node: Node) -> None:
+    def _normalization(self, node: Node) -> None:
         """Emit a batch normalization that is not a prologue."""
         in_, out = self.plan.slice_of(node.source()), self.plan.slice_of(node)
         bn_scale, bn_shift = batch_norm_affine(self.graph, node)
@@ -256,11 +249,10 @@ class Int8Lowering(Lowering):
         words = self._add_arrays(**arrays, out_scale=1 / scale, out_shift=-offset / scale)
         self._step("copy", in_=in_, out=out, add=residual, slope=slope, **words)
 
-    def pooling(self, node: Node, **words: Any) -> None:
-        """Emit a pooling."""
+    def _pooling(self, node: Node, **words: Any) -> None:
         in_, out = self.plan.slice_of(node.source()), self.plan.slice_of(node)
         if id(node) in self.in_float:
-            super().pooling(node, **self._dequantization(in_))
+            super()._pooling(node, **self._dequantization(in_))
             return
         is_mean = node.attrs.get("pool_type") == "avg"
         if is_mean and (any(node.pair("pad", 0)) or np.prod(node.pair("kernel")) > MAX_AVERAGED):
@@ -268,21 +260,14 @@ class Int8Lowering(Lowering):
                 "target='native_int8' has no step for an average with padding or of more than "
                 f"{MAX_AVERAGED} pixels (node {node.name}): use target='native'."
             )
-        super().pooling(node)
+        super()._pooling(node)
         self.quantization.set(out, *self.quantization.get(in_))
 
-    def concatenation(self, node: Node) -> None:
-        """Copy the inputs that are not placed in the output."""
-        super().concatenation(node)
-        whole, channel = self.plan.slice_of(node), 0
-        for index, (source, _) in enumerate(node.inputs):
-            part = self.plan.slice_of(source)
-            if index in self.plan.copies[id(node)]:
-                target = whole.part(channel, part.channels)
-                self.quantization.set(target, *self.quantization.get(part))
-            channel += part.channels
+    def _copy(self, source: ChannelSlice, target: ChannelSlice) -> None:
+        super()._copy(source, target)
+        self.quantization.set(target, *self.quantization.get(source))
 
-    def addition(self, node: Node) -> None:
+    def _addition(self, node: Node) -> None:
         """Emit an addition that no convolution computes."""
         first, second = (self.plan.slice_of(source) for source, _ in node.inputs)
         (scale, offset), (other, other_offset) = map(self.quantization.get, (first, second))
@@ -290,11 +275,10 @@ class Int8Lowering(Lowering):
         out = self.plan.slice_of(node)
         self._requantize(first, out, arrays, 1, self._calibrate(node, False), residual=second)
 
-    def activation(self, node: Node) -> None:
+    def _activation(self, node: Node) -> None:
         """Emit an activation that no convolution computes."""
         in_, out = self.plan.slice_of(node.source()), self.plan.slice_of(node)
         scale, offset = self.quantization.get(in_)
         slope = negative_slope(node)
-        self._requantize(
-            in_, out, {"scale": scale, "shift": offset}, slope, self._calibrate(node, slope == 0)
-        )
+        arrays = {"scale": scale, "shift": offset}
+        self._requantize(in_, out, arrays, slope, self._calibrate(node, slope == 0))

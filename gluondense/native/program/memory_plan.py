@@ -10,24 +10,12 @@ from ...graph.ir import Node
 
 @dataclasses.dataclass
 class FeatureMap:
-    """A map of a program, with padding around the image.
-
-    Parameters
-    ----------
-    channels
-        Number of channels.
-    pad
-        Pixels of padding on each side.
-    is_u8
-        Whether the elements are uint8; float32 otherwise.
-    pad_values
-        Offset of the padding's value of each channel among the program's bytes; None if all are 0.
-    """
+    """A map of a program, with padding around the image."""
 
     channels: int
-    pad: int = 0
-    is_u8: bool = False
-    pad_values: int | None = None
+    pad: int = 0  # pixels on each side
+    is_u8: bool = False  # otherwise float32
+    pad_values: int | None = None  # offset of each channel's byte in the padding; None if all are 0
 
     def __str__(self) -> str:
         words = [f"map channels={self.channels} border={self.pad}"]
@@ -38,21 +26,11 @@ class FeatureMap:
 
 @dataclasses.dataclass(frozen=True)
 class ChannelSlice:
-    """A range of channels of a map.
+    """A range of channels of a map."""
 
-    Parameters
-    ----------
-    map
-        Index of the map.
-    channel
-        First channel.
-    channels
-        Number of channels.
-    """
-
-    map: int
-    channel: int
-    channels: int
+    map: int  # index
+    channel: int  # the first
+    channels: int  # their number
 
     def __str__(self) -> str:
         return f"{self.map},{self.channel},{self.channels}"
@@ -100,10 +78,10 @@ class MemoryPlan:
         if id(node) not in self._slices:
             if node.op == "slice_axis":
                 taken = channel_range(node, self._channels)
-                found = self.slice_of(node.source()).part(taken.start, len(taken))
+                part = self.slice_of(node.source()).part(taken.start, len(taken))
             else:
-                found = self._new_map(self._channels[id(node)])
-            self._slices[id(node)] = found
+                part = self._new_map(self._channels[id(node)])
+            self._slices[id(node)] = part
         return self._slices[id(node)]
 
     def owner(self, node: Node) -> Node:
@@ -128,11 +106,8 @@ class MemoryPlan:
             return
         whole, taken = self.owner(first.source()), channel_range(first, self._channels)
         channels = self._channels[id(whole)]
-        if (
-            taken.stop != channels
-            or id(whole) in self._slices
-            or whole.op in ("null", "slice_axis")
-        ):
+        is_placed = id(whole) in self._slices or whole.op in ("null", "slice_axis")
+        if taken.stop != channels or is_placed:
             return
         total = taken.start + self._channels[id(concat)]
         extended = self._new_map(total)

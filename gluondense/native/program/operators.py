@@ -7,20 +7,17 @@ import numpy as np
 from ...graph.ir import Graph, Node
 from .memory_plan import channel_range
 
+LAYOUT = {"layout": ("NCHW", "None")}
 # Supported operators, and the values of attributes that have unsupported ones; defaults are first.
 LIMITS: dict[str, dict[str, tuple[str, ...]]] = {
     "Activation": {"act_type": ("relu",)},
     "BatchNorm": {"axis": ("1",)},
     "Concat": {"dim": ("1",)},
     "Flatten": {},
-    "Convolution": {"dilate": ("(1, 1)", "()"), "layout": ("NCHW", "None")},
+    "Convolution": {"dilate": ("(1, 1)", "()"), **LAYOUT},
     "FullyConnected": {"flatten": ("True", "1")},
     "LeakyReLU": {"act_type": ("leaky",)},
-    "Pooling": {
-        "pool_type": ("avg", "max"),
-        "pooling_convention": ("valid",),
-        "layout": ("NCHW", "None"),
-    },
+    "Pooling": {"pool_type": ("avg", "max"), "pooling_convention": ("valid",), **LAYOUT},
     "_contrib_BatchNormWithReLU": {"axis": ("1",)},
     "elemwise_add": {},
     "slice_axis": {"axis": ("1",)},
@@ -29,26 +26,20 @@ MAX_TAPS = 1024  # kMaxTaps of src/kernels/inference_kernels.h
 
 
 def check_operators(graph: Graph) -> None:
-    """Check that each operator of a graph has a step.
-
-    Raises
-    ------
-    ValueError
-        If one has not; the message names the first one.
-    """
+    """Raise a ValueError that names the first operator without a step, if there is one."""
     one_pixel: set[int] = set()  # nodes whose outputs are 1x1 pixels
     for node in graph.operators():
         is_global = _is_global_pool(node)
-        beyond = _unsupported(node)
+        unsupported = _unsupported(node)
         sources = [source for source, _ in node.inputs if source.op != "null"]
         pixel = bool(sources) and all(id(source) in one_pixel for source in sources)
         if is_global or (pixel and node.op not in ("Convolution", "Pooling")):
             one_pixel.add(id(node))
         elif node.op in ("Flatten", "FullyConnected"):
-            beyond.append("of more than one pixel")
-        if node.op not in LIMITS or beyond:
+            unsupported.append("of more than one pixel")
+        if node.op not in LIMITS or unsupported:
             raise ValueError(
-                f"target='native' has no step for {node.op}({', '.join(beyond)}) (node "
+                f"target='native' has no step for {node.op}({', '.join(unsupported)}) (node "
                 f"{node.name}): use target='onednn'."
             )
 
@@ -58,7 +49,7 @@ def _unsupported(node: Node) -> list[str]:
     limits = LIMITS.get(node.op, {})
     if _is_global_pool(node):
         limits = {key: limits[key] for key in ("pool_type", "layout")}
-    beyond = [
+    unsupported = [
         f"{key}={node.attrs[key]}"
         for key, values in limits.items()
         if node.attrs.get(key, values[0]) not in values
@@ -66,10 +57,10 @@ def _unsupported(node: Node) -> list[str]:
     if node.op in ("Convolution", "Pooling") and not _is_global_pool(node):
         kernel = node.value("kernel")
         if len(kernel) != 2 or np.prod(kernel) > MAX_TAPS:
-            beyond.append(f"kernel={node.attrs['kernel']}")
+            unsupported.append(f"kernel={node.attrs['kernel']}")
     if node.op == "LeakyReLU" and negative_slope(node) > 1:
-        beyond.append(f"slope={node.attrs['slope']}")
-    return beyond
+        unsupported.append(f"slope={node.attrs['slope']}")
+    return unsupported
 
 
 def _is_global_pool(node: Node) -> bool:
@@ -82,13 +73,7 @@ def negative_slope(node: Node) -> float:
 
 
 def count_channels(graph: Graph) -> dict[int, int]:
-    """Return the number of channels of each node's output, by the node's id.
-
-    Raises
-    ------
-    ValueError
-        If the network does not begin with a convolution.
-    """
+    """Return the number of channels of each node's output, by the node's id."""
     channels: dict[int, int] = {}
     for node in graph.operators():
         source = node.source()

@@ -15,22 +15,8 @@ def pack_filters(
     """Pack filters into panels of output channels.
 
     A panel has as many whole groups as fit into 16 output channels, or an equal part of a group.
-
-    Parameters
-    ----------
-    weight
-        Filters, (N, C, KH, KW).
-    bias
-        Biases, (N,).
-    groups
-        Number of groups of the convolution.
-
-    Returns
-    -------
-    words
-        The panels' sizes as words of a program.
-    arrays
-        Filters, (panels, KH, KW, C, 32), and biases, (panels, 32).
+    Filters (N, C, KH, KW) and biases (N,) become (panels, KH, KW, C, 32) and (panels, 32), behind
+    the panels' sizes as words of a program.
 
     Examples
     --------
@@ -52,11 +38,8 @@ def pack_filters(
         groups_per_panel = max(n for n in fitting if groups % n == 0)
         width, panels = groups_per_panel * group_outputs, groups // groups_per_panel
     else:
-        panels_per_group = next(
-            n
-            for n in range(1, group_outputs + 1)
-            if group_outputs % n == 0 and group_outputs // n <= PANEL_WIDTH
-        )
+        parts = (n for n in range(1, group_outputs + 1) if group_outputs % n == 0)
+        panels_per_group = next(n for n in parts if group_outputs // n <= PANEL_WIDTH)
         width, panels = group_outputs // panels_per_group, groups * panels_per_group
     panel_in = depth * groups_per_panel
     filters = np.zeros((panels, *weight.shape[2:], panel_in, PANEL_WIDTH), "float32")
@@ -66,32 +49,17 @@ def pack_filters(
         first = channel // group_outputs % groups_per_panel * depth
         filters[panel, :, :, first : first + depth, lane] = weight[channel].transpose(1, 2, 0)
         biases[panel, lane] = bias[channel]
-    words = {
-        "blocks": panels,
-        "block_in": panel_in,
-        "block_step": 0 if groups == 1 else panel_in,
-        "block_share": panels_per_group,
-        "block_out": width,
-        "block_groups": groups_per_panel,
-    }
+    words = {"blocks": panels, "block_in": panel_in, "block_step": 0 if groups == 1 else panel_in}
+    words.update(block_share=panels_per_group, block_out=width, block_groups=groups_per_panel)
     return words, (filters, biases)
 
 
 def pack_int8_filters(filters: np.ndarray, joined: bool) -> np.ndarray:
     """Pack panels of integer filters for sums of four products at a time.
 
-    Parameters
-    ----------
-    filters
-        As ``pack_filters`` returns them, (panels, KH, KW, C, 32), integers from -127 to 127.
-    joined
-        Whether the inputs of a row of taps are contiguous, so that the row is one segment.
-
-    Returns
-    -------
-    np.ndarray
-        int8, (panels, segments, length / 4, 32, 4); the length is padded to a multiple of 4 with
-        zeros.
+    ``filters`` are integers from -127 to 127, (panels, KH, KW, C, 32), as ``pack_filters`` returns
+    them. If the inputs of a row of taps are contiguous (``joined``), the row is one segment. The
+    result is int8, (panels, segments, length / 4, 32, 4), with zeros up to a multiple of 4.
     """
     panels, height, width = filters.shape[:3]
     segments = filters.reshape(panels, height if joined else height * width, -1, PANEL_WIDTH)
@@ -101,19 +69,9 @@ def pack_int8_filters(filters: np.ndarray, joined: bool) -> np.ndarray:
 
 
 def pack_lanes(values: np.ndarray, width: int) -> np.ndarray:
-    """Pack one number for each output channel in the order of the sums over bytes.
+    """Pack a number for each output channel, (N,), in the order of the sums over bytes.
 
-    Parameters
-    ----------
-    values
-        Numbers, (N,).
-    width
-        Output channels of a panel.
-
-    Returns
-    -------
-    np.ndarray
-        (panels, 32)
+    The result is (panels, 32); a panel has ``width`` output channels.
     """
     panels = -(-len(values) // width)
     lanes = np.zeros((panels, PANEL_WIDTH))
@@ -131,21 +89,10 @@ def fold_bn_relu(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Express batch normalization and ReLU of bytes as ``max(0, (q ^ xor_mask) - zero_point)``.
 
-    Parameters
-    ----------
-    bn_scale, bn_shift
-        The normalization, bn_scale * x + bn_shift, of each channel.
-    scale, offset
-        What the bytes represent, x = scale * q + offset.
-    relu
-        Whether a ReLU follows the normalization. Without one, the zero points are 0.
-
-    Returns
-    -------
-    xor_mask, zero_point
-        uint8. The mask is 255, which reverses the bytes, where ``bn_scale`` is negative.
-    scale, offset
-        What the resulting bytes represent.
+    The normalization is bn_scale * x + bn_shift of bytes that represent x = scale * q + offset.
+    Without a ReLU behind it, the zero points are 0. Returns the masks and the zero points, uint8,
+    and the scales and offsets of the resulting bytes. A mask is 255, which reverses the bytes,
+    where ``bn_scale`` is negative.
 
     Examples
     --------

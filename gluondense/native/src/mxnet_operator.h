@@ -7,6 +7,7 @@
 #include <stdexcept>
 #include <string>
 #include <unordered_map>
+#include <vector>
 
 #include "numbers.h"
 
@@ -36,9 +37,8 @@ inline const std::string& attribute(const Attributes& attributes, const char* ke
 inline int count_attribute(const Attributes& attributes, const char* key,
                            int most = std::numeric_limits<int>::max()) {
   const std::string& text = attribute(attributes, key);
-  char* end = nullptr;
-  const double value = parse_double(text.c_str(), &end);
-  if (text.empty() || *end || !(value >= 0 && value <= most) || value != static_cast<int>(value)) {
+  const double value = parse_number(text).value_or(-1);
+  if (!(value >= 0 && value <= most) || value != static_cast<int>(value)) {
     throw std::invalid_argument(std::string(key) + " must be an integer from 0 to " +
                                 std::to_string(most) + ", not " + text);
   }
@@ -47,12 +47,20 @@ inline int count_attribute(const Attributes& attributes, const char* key,
 
 inline float float_attribute(const Attributes& attributes, const char* key) {
   const std::string& text = attribute(attributes, key);
-  char* end = nullptr;
-  const float value = parse_float(text.c_str(), &end);
-  if (text.empty() || *end) {
-    throw std::invalid_argument(std::string(key) + " must be a number, not " + text);
-  }
-  return value;
+  const std::optional<double> value = parse_number(text);
+  if (!value) throw std::invalid_argument(std::string(key) + " must be a number, not " + text);
+  return static_cast<float>(*value);
+}
+
+// MXNet's function that creates a stateful operator, which is constructed from its attributes.
+template <class Operator>
+mxnet::ext::MXReturnValue create(const Attributes& attributes, const mxnet::ext::MXContext&,
+                                 const std::vector<std::vector<unsigned int>>&,
+                                 const std::vector<int>, mxnet::ext::CustomStatefulOp** op) {
+  return guarded(Operator::kMessagePrefix, [&] {
+    *op = new Operator(attributes);
+    (*op)->ignore_warn = true;
+  });
 }
 
 // A dimension in the type of MXNet's shapes.

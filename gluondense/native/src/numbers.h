@@ -5,15 +5,18 @@
 #include <locale.h>
 #include <stdlib.h>
 
+#include <optional>
+#include <string>
+
 namespace gluondense {
 
-inline locale_t c_locale() {
-  static const locale_t locale = newlocale(LC_ALL_MASK, "C", nullptr);
-  return locale;
+// The number that the whole text is, or nothing.
+inline std::optional<double> parse_number(const std::string& text) {
+  static const locale_t c_locale = newlocale(LC_ALL_MASK, "C", nullptr);
+  char* end = nullptr;
+  const double value = strtod_l(text.c_str(), &end, c_locale);
+  if (text.empty() || *end) return std::nullopt;
+  return value;
 }
-
-// As strtod and strtof: `end` is set behind the number.
-inline double parse_double(const char* text, char** end) { return strtod_l(text, end, c_locale()); }
-inline float parse_float(const char* text, char** end) { return strtof_l(text, end, c_locale()); }
 
 }  // namespace gluondense

@@ -6,13 +6,21 @@
 
 #include <atomic>
 #include <cstdint>
+#include <cstdlib>
 #include <utility>
 
 namespace gluondense {
 
 // OMP_NUM_THREADS, or all processors that this process may use. MXNet's own default is half of
 // them.
-int num_threads();
+inline int num_threads() {
+  static const int count = [] {
+    const char* const variable = std::getenv("OMP_NUM_THREADS");
+    const int number = variable ? std::atoi(variable) : 0;
+    return number > 0 ? number : omp_get_num_procs();
+  }();
+  return count;
+}
 
 // A spinning barrier: between two steps it is faster than OpenMP's.
 class Barrier {

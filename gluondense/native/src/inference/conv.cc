@@ -63,10 +63,10 @@ void InferenceWorker::conv_tile(const ConvStep& s, const float* bf16_filters, in
   ConvTile<T> tile;
   tile.pixels = pixels;
   tile.negative_slope = s.negative_slope;
-  tile.src_stride = static_cast<std::ptrdiff_t>(w.stride[1]) * in.pixel_stride;
+  tile.src_stride = std::ptrdiff_t{w.stride[1]} * in.pixel_stride;
   const T* src = map_ptr<T>(s.in) + s.in.channel;
   if (has_contiguous_rows(s, in)) {
-    src += (static_cast<std::ptrdiff_t>(y) * in.width + x) * in.pixel_stride;
+    src += (std::ptrdiff_t{y} * in.width + x) * in.pixel_stride;
   } else {
     src += in.index(y * w.stride[0] - w.pad[0], x * w.stride[1] - w.pad[1]);
   }
@@ -78,15 +78,14 @@ void InferenceWorker::conv_tile(const ConvStep& s, const float* bf16_filters, in
   tile.segments = 0;
   for (int ky = 0; ky < w.kernel[0]; ++ky) {
     for (int kx = 0; kx < (joined ? 1 : w.kernel[1]); ++kx) {
-      offsets[tile.segments++] =
-          (static_cast<std::ptrdiff_t>(ky) * in.row_pixels() + kx) * in.pixel_stride;
+      offsets[tile.segments++] = (std::ptrdiff_t{ky} * in.row_pixels() + kx) * in.pixel_stride;
     }
   }
   tile.segment_offsets = offsets;
   if (bf16_filters) tile.segment_length = div_up(tile.segment_length, 2);
   if (std::is_same_v<T, std::uint8_t>) tile.segment_length = round_up(tile.segment_length, 4);
   const std::ptrdiff_t panel_size =
-      static_cast<std::ptrdiff_t>(tile.segments) * tile.segment_length * kPanelWidth;
+      std::ptrdiff_t{tile.segments} * tile.segment_length * kPanelWidth;
   for (; panel < end; ++panel) {
     const int channel = panel * s.panel_out;
     T* panel_dst[kMaxPixels];
@@ -99,8 +98,8 @@ void InferenceWorker::conv_tile(const ConvStep& s, const float* bf16_filters, in
       }
       if (s.residual.valid()) panel_residual[i] = residual[i] + channel;
     }
-    tile.src = src + static_cast<std::ptrdiff_t>(panel / s.panels_per_input) * s.panel_in_stride;
-    const std::ptrdiff_t lane = static_cast<std::ptrdiff_t>(panel) * kPanelWidth;
+    tile.src = src + std::ptrdiff_t{panel / s.panels_per_input} * s.panel_in_stride;
+    const std::ptrdiff_t lane = std::ptrdiff_t{panel} * kPanelWidth;
     tile.bias = floats_ + s.bias + lane;
     tile.dst = panel_dst;
     tile.residual = s.residual.valid() ? panel_residual : nullptr;

@@ -57,19 +57,18 @@ void Engine::run(const ImageBatch& images, const Weights& weights,
   const RunContext context = {program_, plan_, convs_, weights.floats, weights.bytes};
   parallel(threads, [&](Barrier& barrier, int rank) {
     std::uint8_t* const own_scratch = arena + arenas * image_bytes + rank * scratch;
-    if (whole) {
-      Barrier none;
-      InferenceWorker worker(context, arena + image_bytes * rank, own_scratch, none, 0);
-      for (int i = rank; i < whole; i += barrier.size()) {
+    const auto run = [&](InferenceWorker worker, int first, int last, int step) {
+      for (int i = first; i < last; i += step) {
         worker.run(images.data + i * image_size, i, outputs);
       }
+    };
+    if (whole) {
+      Barrier none;
+      run({context, arena + image_bytes * rank, own_scratch, none, 0}, rank, whole, barrier.size());
     }
     if (whole < images.batch) {
       barrier.wait();
-      InferenceWorker worker(context, arena, own_scratch, barrier, rank);
-      for (int i = whole; i < images.batch; ++i) {
-        worker.run(images.data + i * image_size, i, outputs);
-      }
+      run({context, arena, own_scratch, barrier, rank}, whole, images.batch, 1);
     }
   });
 }

@@ -25,8 +25,7 @@ void InferenceWorker::grouped_conv(const ConvStep& s, const float* filters) {
   tile.dst_stride = out.pixel_stride;
   tile.residual_stride = s.residual.valid() ? placement(s.residual).pixel_stride : 0;
   tile.negative_slope = s.negative_slope;
-  const std::ptrdiff_t panel_size =
-      static_cast<std::ptrdiff_t>(w.taps()) * group_channels * kGroupedWidth;
+  const std::ptrdiff_t panel_size = std::ptrdiff_t{w.taps()} * group_channels * kGroupedWidth;
   fill_padding<float>(s.out);
   const auto [first, last] = partition(out.height * tiles * s.panels);
   for (std::int64_t item = first; item < last; ++item) {
@@ -35,9 +34,9 @@ void InferenceWorker::grouped_conv(const ConvStep& s, const float* filters) {
     const int x = out.width * column / tiles, channel = panel * s.panel_out;
     tile.pixels = out.width * (column + 1) / tiles - x;
     tile.src = pixel_ptr<float>(s.in, y * w.stride[0] - w.pad[0], x * w.stride[1] - w.pad[1]) +
-               static_cast<std::ptrdiff_t>(panel) * s.panel_in_stride;
+               std::ptrdiff_t{panel} * s.panel_in_stride;
     tile.weights = filters + panel * panel_size;
-    tile.bias = floats_ + s.bias + static_cast<std::ptrdiff_t>(panel) * kPanelWidth;
+    tile.bias = floats_ + s.bias + std::ptrdiff_t{panel} * kPanelWidth;
     tile.dst = pixel_ptr<float>(s.out, y, x) + channel;
     tile.residual = s.residual.valid() ? pixel_ptr<float>(s.residual, y, x) + channel : nullptr;
     tile.channels = std::min(s.panel_out, s.out.channels - channel);

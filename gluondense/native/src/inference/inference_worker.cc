@@ -6,18 +6,10 @@
 #include <limits>
 #include <type_traits>
 
-#include "inference/winograd_scratch.h"
 #include "memory.h"
 
 namespace gluondense {
 namespace {
-
-template <class... Functions>
-struct Overloaded : Functions... {
-  using Functions::operator()...;
-};
-template <class... Functions>
-Overloaded(Functions...) -> Overloaded<Functions...>;
 
 // The packed pixels of a tile, see packed_stride.
 std::size_t packed_tile_bytes(int channels, int pixels) {
@@ -42,30 +34,23 @@ std::size_t scratch_bytes(const Program& program, const MemoryPlan& plan) {
 }
 
 void InferenceWorker::run(const float* image, int index, const std::vector<float*>& outputs) {
-  typedef std::uint8_t U8;
-  const auto u8 = [this](const ChannelSlice& slice) { return program_.is_u8(slice); };
+  image_ = image, image_index_ = index, outputs_ = &outputs;
   for (std::size_t i = 0; i < program_.steps.size(); ++i) {
     if (plan_.barrier_before[i]) barrier_.wait();
+    conv_ = &convs_[i];
     std::visit(
-        Overloaded{
-            [&](const LoadStep& s) {
-              u8(s.out) ? load_nchw<U8>(s, image) : load_nchw<float>(s, image);
-            },
-            [&](const ConvStep& s) {
-              (this->*convs_[i].algorithm->run)(s, convs_[i].filters.data());
-            },
-            [&](const AffineStep& s) { u8(s.in) ? affine<U8>(s) : affine<float>(s); },
-            [&](const PoolStep& s) { u8(s.in) ? pool<U8>(s) : pool<float>(s); },
-            [&](const GlobalPoolStep& s) { u8(s.in) ? global_pool<U8>(s) : global_pool<float>(s); },
-            [&](const CopyStep& s) { u8(s.in) ? copy<U8>(s) : copy<float>(s); },
-            [&](const StoreStep& s) {
-              float* const output = outputs[s.output_index];
-              u8(s.in) ? store_nchw<U8>(s, index, output) : store_nchw<float>(s, index, output);
-            },
+        [this](const auto& s) {
+          const bool is_u8 = program_.is_u8(s.in.valid() ? s.in : s.out);
+          is_u8 ? run_step<std::uint8_t>(s) : run_step<float>(s);
         },
         program_.steps[i]);
   }
   barrier_.wait();  // the next image uses the same memory
+}
+
+template <class T>
+void InferenceWorker::run_step(const ConvStep& s) {
+  (this->*conv_->algorithm->run)(s, conv_->filters.data());
 }
 
 template <class T>
@@ -99,7 +84,7 @@ template void InferenceWorker::fill_padding<float>(const ChannelSlice&) const;
 template void InferenceWorker::fill_padding<std::uint8_t>(const ChannelSlice&) const;
 
 template <class T>
-void InferenceWorker::load_nchw(const LoadStep& s, const float* image) {
+void InferenceWorker::run_step(const LoadStep& s) {
   const Placement& p = placement(s.out);
   const std::size_t plane = static_cast<std::size_t>(p.height) * p.width;
   fill_padding<T>(s.out);
@@ -107,7 +92,7 @@ void InferenceWorker::load_nchw(const LoadStep& s, const float* image) {
   for (int y = first; y < last; ++y) {
     T* const dst = pixel_ptr<T>(s.out, y, 0);
     for (int c = 0; c < s.out.channels; ++c) {
-      const float* const src = image + c * plane + static_cast<std::size_t>(y) * p.width;
+      const float* const src = image_ + c * plane + static_cast<std::size_t>(y) * p.width;
       if constexpr (std::is_same_v<T, std::uint8_t>) {
         inference_kernels().quantize_u8(src, floats_[s.scale + c], floats_[s.shift + c], scratch_,
                                         p.width);
@@ -120,10 +105,10 @@ void InferenceWorker::load_nchw(const LoadStep& s, const float* image) {
 }
 
 template <class T>
-void InferenceWorker::store_nchw(const StoreStep& s, int index, float* output) const {
+void InferenceWorker::run_step(const StoreStep& s) {
   const Placement& p = placement(s.in);
   const std::size_t plane = static_cast<std::size_t>(p.height) * p.width;
-  output += index * plane * s.in.channels;
+  float* const output = (*outputs_)[s.output_index] + image_index_ * plane * s.in.channels;
   const auto [first, last] = partition(p.height);
   for (int y = first; y < last; ++y) {
     for (int x = 0; x < p.width; ++x) {
@@ -140,7 +125,7 @@ void InferenceWorker::store_nchw(const StoreStep& s, int index, float* output) c
 }
 
 template <class T>
-void InferenceWorker::affine(const AffineStep& s) const {
+void InferenceWorker::run_step(const AffineStep& s) {
   const Placement& p = placement(s.out);
   fill_padding<T>(s.out);
   const auto [first, last] = partition(p.height);
@@ -160,7 +145,7 @@ void InferenceWorker::affine(const AffineStep& s) const {
 }
 
 template <class T>
-void InferenceWorker::pool(const PoolStep& s) const {
+void InferenceWorker::run_step(const PoolStep& s) {
   const Placement &in = placement(s.in), &out = placement(s.out);
   const Window& w = s.window;
   fill_padding<T>(s.out);
@@ -188,7 +173,7 @@ void InferenceWorker::pool(const PoolStep& s) const {
 }
 
 template <class T>
-void InferenceWorker::global_pool(const GlobalPoolStep& s) const {
+void InferenceWorker::run_step(const GlobalPoolStep& s) {
   fill_padding<float>(s.out);
   if (rank_ != 0) return;
   const Placement& in = placement(s.in);
@@ -212,7 +197,7 @@ void InferenceWorker::global_pool(const GlobalPoolStep& s) const {
 }
 
 template <class T>
-void InferenceWorker::copy(const CopyStep& s) const {
+void InferenceWorker::run_step(const CopyStep& s) {
   constexpr bool kIsU8 = std::is_same_v<T, std::uint8_t>;
   const Placement& p = placement(s.out);
   fill_padding<T>(s.out);

@@ -5,13 +5,28 @@
 #include <utility>
 #include <vector>
 
-#include "inference/algorithms.h"
 #include "inference/memory_plan.h"
 #include "inference/program.h"
 #include "kernels/inference_kernels.h"
 #include "threads.h"
 
 namespace gluondense {
+
+class InferenceWorker;
+
+// How convolutions are computed, and their filters in the layout that this needs.
+struct ConvAlgorithm {
+  // Whether it is possible and worthwhile.
+  bool (*accepts)(const ConvStep& step, const Program& program, const MemoryPlan& plan);
+  // Null for an algorithm that reads the filters of the program.
+  std::vector<float> (*pack_filters)(const ConvStep& step, const float* floats);
+  // `filters` are the packed ones, or null.
+  void (InferenceWorker::*run)(const ConvStep& step, const float* filters);
+};
+
+// The first algorithm that accepts a convolution.
+const ConvAlgorithm& choose_algorithm(const ConvStep& step, const Program& program,
+                                      const MemoryPlan& plan);
 
 // A convolution's algorithm and its packed filters. Empty for other steps.
 struct PreparedConv {
@@ -26,6 +41,30 @@ struct RunContext {
   const std::vector<PreparedConv>& convs;  // by step
   const float* floats;
   const std::int8_t* bytes;
+};
+
+// Scratch memory of a batch of Winograd's tiles.
+struct WinogradScratch {
+  float* planes;  // (36, tiles, channels): the transformed input
+  float* sums;    // (36, tiles, kPanelWidth): the products of a panel
+  float* patch;   // (36, channels): an input tile at the edge of the image
+  std::ptrdiff_t planes_stride, sums_stride;
+
+  WinogradScratch(float* memory, int channels, int tiles)
+      : planes(memory),
+        sums(planes + floats_of(channels, tiles)),
+        patch(sums + floats_of(kPanelWidth, tiles)),
+        planes_stride(std::ptrdiff_t{tiles} * channels),
+        sums_stride(std::ptrdiff_t{tiles} * kPanelWidth) {}
+
+  static std::size_t floats(int channels, int tiles) {
+    return floats_of(channels, tiles) + floats_of(kPanelWidth, tiles) + floats_of(channels, 1);
+  }
+
+ private:
+  static std::size_t floats_of(int channels, int tiles) {
+    return static_cast<std::size_t>(kWinogradPlanes) * tiles * channels;
+  }
 };
 
 // Scratch memory of one thread for any step of a program. Workers do not allocate: an exception
@@ -66,20 +105,27 @@ class InferenceWorker {
   std::uint8_t* const scratch_;
   Barrier& barrier_;
   const int rank_;
+  // Of the current run and step.
+  const float* image_ = nullptr;
+  std::ptrdiff_t image_index_ = 0;
+  const std::vector<float*>* outputs_ = nullptr;
+  const PreparedConv* conv_ = nullptr;
 
-  // T is the type of the step's maps, float or std::uint8_t.
+  // T is the type of the step's input (of a load's output), float or std::uint8_t.
   template <class T>
-  void load_nchw(const LoadStep& s, const float* image);
+  void run_step(const LoadStep& s);
   template <class T>
-  void store_nchw(const StoreStep& s, int index, float* output) const;
+  void run_step(const ConvStep& s);
   template <class T>
-  void affine(const AffineStep& s) const;
+  void run_step(const AffineStep& s);
   template <class T>
-  void pool(const PoolStep& s) const;
+  void run_step(const PoolStep& s);
   template <class T>
-  void global_pool(const GlobalPoolStep& s) const;
+  void run_step(const GlobalPoolStep& s);
   template <class T>
-  void copy(const CopyStep& s) const;
+  void run_step(const CopyStep& s);
+  template <class T>
+  void run_step(const StoreStep& s);
 
   // conv.cc; with `bf16_filters`, in bfloat16.
   template <class T>

@@ -27,11 +27,9 @@ class Words {
       if (!entry.numbers.empty()) throw_invalid("'" + word + "' repeats a word");
       std::istringstream numbers(word.substr(equals + 1));
       for (std::string number; std::getline(numbers, number, ',');) {
-        char* end = nullptr;
-        entry.numbers.push_back(parse_double(number.c_str(), &end));
-        if (number.empty() || *end || !std::isfinite(entry.numbers.back())) {
-          throw_invalid("'" + word + "' is not name=numbers");
-        }
+        const std::optional<double> value = parse_number(number);
+        if (!value || !std::isfinite(*value)) throw_invalid("'" + word + "' is not name=numbers");
+        entry.numbers.push_back(*value);
       }
     }
   }

@@ -80,7 +80,9 @@ void check_size(const MXTensor& tensor, std::size_t expected) {
 
 class ProgramOperator : public CustomStatefulOp {
  public:
-  explicit ProgramOperator(Program program) : engine_(std::move(program)) {}
+  static constexpr const char* kMessagePrefix = "";  // messages name the program already
+
+  explicit ProgramOperator(const Attributes& attributes) : engine_(*find_program(attributes)) {}
 
   MXReturnValue Forward(std::vector<MXTensor>* inputs, std::vector<MXTensor>* outputs,
                         const OpResource&) override {
@@ -103,15 +105,6 @@ class ProgramOperator : public CustomStatefulOp {
  private:
   Engine engine_;
 };
-
-MXReturnValue create(const Attributes& attributes, const MXContext&,
-                     const std::vector<std::vector<unsigned int>>&, const std::vector<int>,
-                     CustomStatefulOp** op) {
-  return guarded([&] {
-    *op = new ProgramOperator(*find_program(attributes));
-    (*op)->ignore_warn = true;
-  });
-}
 
 // An id of the process: the kernel's 16 random bytes, which a fork keeps and an exec changes.
 std::string process_id() {
@@ -137,7 +130,7 @@ REGISTER_OP(gluondense_program)
     .setParseAttrs(gluondense::parse_attributes)
     .setInferType(gluondense::infer_type)
     .setInferShape(gluondense::infer_shape)
-    .setCreateOpState(gluondense::create, "cpu");
+    .setCreateOpState(gluondense::create<gluondense::ProgramOperator>, "cpu");
 
 #define VISIBLE __attribute__((visibility("default")))
 

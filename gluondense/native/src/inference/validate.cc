@@ -116,7 +116,7 @@ class Validator {
     }
     slope(s.negative_slope);
     panels(s);
-    const std::ptrdiff_t lanes = static_cast<std::ptrdiff_t>(s.panels) * kPanelWidth;
+    const std::ptrdiff_t lanes = std::ptrdiff_t{s.panels} * kPanelWidth;
     floats(s.bias, lanes);
     if (s.has_prologue()) {
       require(

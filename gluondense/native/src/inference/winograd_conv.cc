@@ -3,7 +3,6 @@
 #include <cstring>
 
 #include "inference/inference_worker.h"
-#include "inference/winograd_scratch.h"
 #include "memory.h"
 #include "tile_grid.h"
 
@@ -45,15 +44,13 @@ void InferenceWorker::winograd_tile_batch(const ConvStep& s, const float* filter
   tile.residual = nullptr;
   tile.pixels = tiles;
   tile.negative_slope = 1;
-  const std::ptrdiff_t plane_size = static_cast<std::ptrdiff_t>(s.panel_in) * kPanelWidth;
+  const std::ptrdiff_t plane_size = std::ptrdiff_t{s.panel_in} * kPanelWidth;
   for (int panel = 0; panel < s.panels; ++panel) {
     tile.channels = std::min(s.panel_out, s.out.channels - panel * s.panel_out);
-    const std::ptrdiff_t input =
-        static_cast<std::ptrdiff_t>(panel / s.panels_per_input) * s.panel_in_stride;
+    const std::ptrdiff_t input = std::ptrdiff_t{panel / s.panels_per_input} * s.panel_in_stride;
     for (int plane = 0; plane < kWinogradPlanes; ++plane) {
       tile.src = scratch.planes + plane * scratch.planes_stride + input;
-      tile.weights =
-          filters + (static_cast<std::ptrdiff_t>(panel) * kWinogradPlanes + plane) * plane_size;
+      tile.weights = filters + (std::ptrdiff_t{panel} * kWinogradPlanes + plane) * plane_size;
       for (int i = 0; i < tiles; ++i) {
         dst[i] = scratch.sums + plane * scratch.sums_stride + i * kPanelWidth;
       }
@@ -81,11 +78,11 @@ void InferenceWorker::winograd_input_transform(const ConvStep& s, int y, int x, 
     return;
   }
   // The pixels below and to the right of the padding are zeros.
-  std::fill_n(patch, static_cast<std::ptrdiff_t>(kWinogradPlanes) * channels, 0.0f);
-  const std::ptrdiff_t row_stride = static_cast<std::ptrdiff_t>(kWinogradInputTile) * channels;
+  std::fill_n(patch, std::ptrdiff_t{kWinogradPlanes} * channels, 0.0f);
+  const std::ptrdiff_t row_stride = std::ptrdiff_t{kWinogradInputTile} * channels;
   for (int v = 0; v < std::min(kWinogradInputTile, in.height + 2 - y); ++v) {
     for (int u = 0; u < std::min(kWinogradInputTile, in.width + 2 - x); ++u) {
-      std::memcpy(patch + v * row_stride + static_cast<std::ptrdiff_t>(u) * channels,
+      std::memcpy(patch + v * row_stride + std::ptrdiff_t{u} * channels,
                   pixel_ptr<float>(s.in, y - 1 + v, x - 1 + u), channels * sizeof(float));
     }
   }
@@ -110,7 +107,7 @@ void InferenceWorker::winograd_output_transform(const ConvStep& s, int panel, in
   WinogradOutputTile tile;
   tile.src = sums;
   tile.plane_stride = plane_stride;
-  tile.bias = floats_ + s.bias + static_cast<std::ptrdiff_t>(panel) * kPanelWidth;
+  tile.bias = floats_ + s.bias + std::ptrdiff_t{panel} * kPanelWidth;
   tile.dst = dst;
   tile.residual = s.residual.valid() ? residual : nullptr;
   tile.channels = std::min(s.panel_out, s.out.channels - channel);

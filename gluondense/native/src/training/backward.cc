@@ -52,8 +52,8 @@ void StageWorker::layer_backward(int layer, const DenseStageArrays::Layer& gradi
   }
   const bool bottleneck = config_.bottleneck > 0;
   finish_bn_backward(kMaps, bottleneck ? arrays.bn1 : arrays.bn2,
-                     bottleneck ? gradients.bn1 : gradients.bn2, in_channels,
-                     saved.inv_std.data(), &map_correction_);
+                     bottleneck ? gradients.bn1 : gradients.bn2, in_channels, saved.inv_std.data(),
+                     &map_correction_);
 }
 
 // Propagates the gradient of a layer's new maps through both convolutions.
@@ -61,7 +61,7 @@ void StageWorker::bottleneck_backward(int layer, const DenseStageArrays::Layer& 
   const SavedForBackward& saved = buffers_.saved;
   const auto& arrays = buffers_.arrays.layers[layer];
   const int in_channels = config_.layer_in_channels(layer), channels = config_.bottleneck;
-  const std::ptrdiff_t offset = static_cast<std::ptrdiff_t>(layer) * layout_.bottleneck_stride;
+  const std::ptrdiff_t offset = std::ptrdiff_t{layer} * layout_.bottleneck_stride;
   const float* const mean = saved.bottleneck_mean.data() + offset;
   const float* const inv_std = saved.bottleneck_inv_std.data() + offset;
   set_affine(arrays.bn2, mean, inv_std, channels);

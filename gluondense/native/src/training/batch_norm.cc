@@ -12,18 +12,24 @@ ChannelSums StageWorker::channel_sums(int thread, int layer) const {
   return {bottleneck, bottleneck + layout_.bottleneck_sums};
 }
 
-// Computes the statistics of channels [first, last) from the sums of all threads. The order of the
-// additions is fixed, so that runs with the same number of threads are bitwise equal.
+// Returns both sums of a channel over all threads. The order of the additions is fixed, so that
+// runs with the same number of threads are bitwise equal.
+std::pair<double, double> StageWorker::total_sums(int layer, int channel) const {
+  double first = 0, second = 0;
+  for (int t = 0; t < threads(); ++t) {
+    const ChannelSums sums = channel_sums(t, layer);
+    first += sums.first[channel];
+    second += sums.second[channel];
+  }
+  return {first, second};
+}
+
+// Computes the statistics of channels [first, last).
 void StageWorker::finish_statistics(int layer, int first, int last,
                                     BatchStatistics* statistics) const {
   const double pixels = static_cast<double>(config_.pixels());
   for (int c = first; c < last; ++c) {
-    double sum = 0, square = 0;
-    for (int t = 0; t < threads(); ++t) {
-      const ChannelSums sums = channel_sums(t, layer);
-      sum += sums.first[c];
-      square += sums.second[c];
-    }
+    const auto [sum, square] = total_sums(layer, c);
     const double mean = sum / pixels;
     const double var = std::max(0.0, square / pixels - mean * mean);
     statistics->var[c] = var;
@@ -41,14 +47,13 @@ void StageWorker::set_affine(const BatchNormArrays& bn, const float* mean, const
   }
 }
 
-void StageWorker::update_running_stats(const BatchNormArrays& bn,
-                                       const BatchStatistics& statistics, int channels) const {
+void StageWorker::update_running_stats(const BatchNormArrays& bn, const BatchStatistics& statistics,
+                                       int channels) const {
   if (rank_ != 0) return;
   const float old = config_.momentum, update = 1 - config_.momentum;
   for (int c = 0; c < channels; ++c) {
     bn.running_mean[c] = bn.running_mean[c] * old + statistics.mean[c] * update;
-    bn.running_var[c] =
-        bn.running_var[c] * old + static_cast<float>(statistics.var[c]) * update;
+    bn.running_var[c] = bn.running_var[c] * old + static_cast<float>(statistics.var[c]) * update;
   }
 }
 
@@ -60,12 +65,7 @@ void StageWorker::finish_bn_backward(int layer, const BatchNormArrays& bn,
                                      const float* inv_std, BnCorrection* correction) const {
   const double pixels = static_cast<double>(config_.pixels());
   for (int c = 0; c < channels; ++c) {
-    double sum_dy = 0, sum_dy_xmu = 0;
-    for (int t = 0; t < threads(); ++t) {
-      const ChannelSums sums = channel_sums(t, layer);
-      sum_dy += sums.first[c];
-      sum_dy_xmu += sums.second[c];
-    }
+    const auto [sum_dy, sum_dy_xmu] = total_sums(layer, c);
     if (rank_ == 0) {
       gradient.beta[c] = static_cast<float>(sum_dy);
       gradient.gamma[c] = static_cast<float>(sum_dy_xmu * inv_std[c]);

@@ -8,8 +8,7 @@ namespace gluondense {
 // Packs filters (out_channels, in_channels) into (out panels, in_channels, kPanelWidth).
 void StageWorker::pack_conv1x1(const float* weight, int in_channels, int out_channels,
                                float* panels) const {
-  const auto [first, last] =
-      share(static_cast<std::int64_t>(panel_count(out_channels)) * in_channels);
+  const auto [first, last] = share(std::int64_t{panel_count(out_channels)} * in_channels);
   for (std::int64_t i = first; i < last; ++i) {
     const std::int64_t panel = i / in_channels, k = i % in_channels;
     for (int lane = 0; lane < kPanelWidth; ++lane) {
@@ -22,8 +21,7 @@ void StageWorker::pack_conv1x1(const float* weight, int in_channels, int out_cha
 // Packs the transposed filters into (in panels, out_channels, kPanelWidth).
 void StageWorker::pack_conv1x1_t(const float* weight, int in_channels, int out_channels,
                                  float* panels) const {
-  const auto [first, last] =
-      share(static_cast<std::int64_t>(panel_count(in_channels)) * out_channels);
+  const auto [first, last] = share(std::int64_t{panel_count(in_channels)} * out_channels);
   for (std::int64_t i = first; i < last; ++i) {
     const int k = static_cast<int>(i / out_channels) * kPanelWidth;
     const int valid = std::min(kPanelWidth, in_channels - k);
@@ -38,17 +36,17 @@ void StageWorker::conv1x1_forward(int layer, bool with_sums) const {
   const BnReluInput input = maps_input(config_.layer_in_channels(layer));
   const auto buffer = scratch<Conv1x1Scratch>(input.channels, 0);
   const ChannelSums sums = channel_sums(rank_, layer);
-  for_each_block(
-      config_.pixels(), inference_kernels().max_tile_pixels, [&](std::int64_t pixel, int count) {
-        float* const y = bottleneck(layer) + pixel * layout_.bottleneck_stride;
-        pack_bn_relu(input, pixel, count, buffer.x_stride, buffer.x);
-        gemm_panels(buffer.x, buffer.x_stride, input.channels, conv1x1_panels(layer), count,
-                    config_.bottleneck, y, layout_.bottleneck_stride);
-        if (with_sums) {
-          training_kernels().channel_sums(y, layout_.bottleneck_stride, count, config_.bottleneck,
-                                          sums.first, sums.second);
-        }
-      });
+  for_each_block(config_.pixels(), inference_kernels().max_tile_pixels,
+                 [&](std::int64_t pixel, int count) {
+                   float* const y = bottleneck(layer) + pixel * layout_.bottleneck_stride;
+                   pack_bn_relu(input, pixel, count, buffer.x_stride, buffer.x);
+                   gemm_panels(buffer.x, buffer.x_stride, input.channels, conv1x1_panels(layer),
+                               count, config_.bottleneck, y, layout_.bottleneck_stride);
+                   if (with_sums) {
+                     training_kernels().channel_sums(y, layout_.bottleneck_stride, count,
+                                                     config_.bottleneck, sums.first, sums.second);
+                   }
+                 });
 }
 
 // Computes the gradients of a layer's 1x1 convolution, of its filters in d_conv1x1 and of its input
@@ -59,7 +57,7 @@ void StageWorker::conv1x1_backward(int layer) const {
   const auto buffer = scratch<Conv1x1GradScratch>(kConv1x1GradChannels, out_channels);
   const ChannelSums sums = channel_sums(rank_, kMaps);
   std::fill_n(buffer.dy, kConv1x1GradPixels * buffer.dy_stride, 0.0f);
-  std::fill_n(d_conv1x1(rank_), static_cast<std::ptrdiff_t>(in_channels) * columns, 0.0f);
+  std::fill_n(d_conv1x1(rank_), std::ptrdiff_t{in_channels} * columns, 0.0f);
   std::fill_n(sums.first, 2 * layout_.map_sums, 0.0);
   for (int c = 0; c < in_channels; c += kConv1x1GradChannels) {
     const int channels = std::min(kConv1x1GradChannels, in_channels - c);
@@ -73,8 +71,8 @@ void StageWorker::conv1x1_backward(int layer) const {
                                       buffer.dy + i * buffer.dy_stride, out_channels);
       }
       training_kernels().gemm_tn(buffer.x, buffer.x_stride, buffer.dy, buffer.dy_stride, count,
-                                 d_conv1x1(rank_) + static_cast<std::ptrdiff_t>(c) * columns,
-                                 columns, channels, columns);
+                                 d_conv1x1(rank_) + std::ptrdiff_t{c} * columns, columns, channels,
+                                 columns);
       conv1x1_backward_data<1, true>(buffer, count, c, c + channels, out_channels,
                                      [=](int i, int) { return first + i; });
     });
@@ -97,7 +95,7 @@ void StageWorker::reduce_d_conv1x1(int in_channels, int out_channels, float* wei
     }
     for (int n = 0; n < out_channels; ++n) {
       for (int k = begin; k < end; ++k) {
-        weight[static_cast<std::ptrdiff_t>(n) * in_channels + k] = d_conv1x1(0)[k * stride + n];
+        weight[std::ptrdiff_t{n} * in_channels + k] = d_conv1x1(0)[k * stride + n];
       }
     }
   }

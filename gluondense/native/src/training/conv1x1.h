@@ -13,17 +13,15 @@ inline void pack_bn_relu(const BnReluInput& input, std::int64_t first, int count
   const float* const x = input.data + first * input.stride;
   training_kernels().affine_relu(x, input.stride, input.scale, input.shift, packed, stride, count,
                                  input.channels);
-  prefetch_rows(x + static_cast<std::ptrdiff_t>(count) * input.stride, input.stride, count,
-                input.channels);
+  prefetch_rows(x + std::ptrdiff_t{count} * input.stride, input.stride, count, input.channels);
 }
 
 // Multiplies (pixels, in_channels) by panels of filters. Writes whole panels of output channels.
 inline void gemm_panels(const float* x, int x_stride, int in_channels, const float* panels,
                         int pixels, int out_channels, float* y, int y_stride) {
   for (int c = 0; c < out_channels; c += kPanelWidth) {
-    training_kernels().gemm(x, x_stride, in_channels,
-                            panels + static_cast<std::ptrdiff_t>(c) * in_channels, y + c, y_stride,
-                            pixels);
+    training_kernels().gemm(x, x_stride, in_channels, panels + std::ptrdiff_t{c} * in_channels,
+                            y + c, y_stride, pixels);
   }
 }
 
@@ -53,8 +51,8 @@ void StageWorker::conv1x1_backward_data(const Conv1x1GradScratch& scratch, int c
         }
       }
       gemm_panels(scratch.dy + i * scratch.dy_stride, scratch.dy_stride, out_channels,
-                  conv1x1_panels_t() + static_cast<std::ptrdiff_t>(c) * out_channels, args.pixels,
-                  kPanelWidth, scratch.dx, kPanelWidth);
+                  conv1x1_panels_t() + std::ptrdiff_t{c} * out_channels, args.pixels, kPanelWidth,
+                  scratch.dx, kPanelWidth);
       for (int part = 0; part < kParts; ++part) {
         args.x = x[part];
         args.dx = dx[part];

@@ -10,8 +10,8 @@ namespace {
 constexpr float kZeros[kPanelWidth] = {};
 
 // Multiplies 36 planes (tiles, in_channels) by one panel of filters (36, in_channels, kPanelWidth).
-void winograd_gemm(const float* planes, int tiles, int in_channels, int stride,
-                   const float* panel, float* products) {
+void winograd_gemm(const float* planes, int tiles, int in_channels, int stride, const float* panel,
+                   float* products) {
   for (int i = 0; i < kWinogradPlanes; ++i) {
     const std::ptrdiff_t plane = i;
     training_kernels().gemm(planes + plane * tiles * stride, stride, in_channels,
@@ -42,8 +42,8 @@ void StageWorker::pack_conv3x3(const float* weight, int in_channels, int out_cha
                                bool transposed, float* panels) const {
   const int from = transposed ? out_channels : in_channels;
   const int to = transposed ? in_channels : out_channels;
-  const std::ptrdiff_t plane_stride = static_cast<std::ptrdiff_t>(from) * kPanelWidth;
-  const auto [first, last] = share(static_cast<std::int64_t>(panel_count(to)) * from);
+  const std::ptrdiff_t plane_stride = std::ptrdiff_t{from} * kPanelWidth;
+  const auto [first, last] = share(std::int64_t{panel_count(to)} * from);
   float taps[9 * kPanelWidth] = {};
   for (std::int64_t i = first; i < last; ++i) {
     const std::int64_t panel = i / from, k = i % from;
@@ -71,7 +71,7 @@ const float* StageWorker::padded_tile(PaddedStrip* strip, const BnReluInput& inp
     strip->stride = pad_to_cache_line(channels);
     fill_padded_strip(*strip, input, channels);
   }
-  return strip->data + static_cast<std::ptrdiff_t>(grid_.x(tile)) * strip->stride;
+  return strip->data + std::ptrdiff_t{grid_.x(tile)} * strip->stride;
 }
 
 void StageWorker::fill_padded_strip(const PaddedStrip& strip, const BnReluInput& input,
@@ -79,26 +79,25 @@ void StageWorker::fill_padded_strip(const PaddedStrip& strip, const BnReluInput&
   const int stride = strip.stride, first = strip.first_channel, width = config_.width;
   const std::int64_t image = grid_.image(strip.row);
   for (int v = 0; v < kWinogradInputTile; ++v) {
-    float* const row = strip.data + static_cast<std::ptrdiff_t>(v) * layout_.strip_width * stride;
+    float* const row = strip.data + std::ptrdiff_t{v} * layout_.strip_width * stride;
     const int y = grid_.y(strip.row) - 1 + v;
     if (y < 0 || y >= config_.height) {
-      std::fill_n(row, static_cast<std::ptrdiff_t>(layout_.strip_width) * stride, 0.0f);
+      std::fill_n(row, std::ptrdiff_t{layout_.strip_width} * stride, 0.0f);
       continue;
     }
     const float* const src =
         input.data + (image * config_.height + y) * width * input.stride + first;
     std::fill_n(row, stride, 0.0f);
-    std::fill_n(row + static_cast<std::ptrdiff_t>(width + 1) * stride,
-                static_cast<std::ptrdiff_t>(layout_.strip_width - width - 1) * stride, 0.0f);
+    std::fill_n(row + std::ptrdiff_t{width + 1} * stride,
+                std::ptrdiff_t{layout_.strip_width - width - 1} * stride, 0.0f);
     if (input.scale) {
       training_kernels().affine_relu(src, input.stride, input.scale + first, input.shift + first,
                                      row + stride, stride, width, channels);
     }
     for (int x = 0; x < width && (!input.scale || channels < stride); ++x) {
-      float* const pixel = row + static_cast<std::ptrdiff_t>(x + 1) * stride;
+      float* const pixel = row + std::ptrdiff_t{x + 1} * stride;
       if (!input.scale) {
-        std::memcpy(pixel, src + static_cast<std::ptrdiff_t>(x) * input.stride,
-                    channels * sizeof(float));
+        std::memcpy(pixel, src + std::ptrdiff_t{x} * input.stride, channels * sizeof(float));
       }
       std::fill(pixel + channels, pixel + stride, 0.0f);
     }
@@ -115,26 +114,26 @@ void StageWorker::winograd_conv3x3(const BnReluInput& input, const float* panels
   const int stride = scratch.stride, most = inference_kernels().max_tile_pixels;
   PaddedStrip strip = {scratch.strip};
   const auto [first_row, last_row] = share(grid_.rows());
-  for_each_tile_batch(
-      first_row * grid_.columns(), last_row * grid_.columns(), most,
-      [&](std::int64_t first, int tiles) {
-        for (int i = 0; i < tiles; ++i) {
-          inference_kernels().winograd_input_transform(
-              padded_tile(&strip, input, first + i, 0, input.channels),
-              static_cast<std::ptrdiff_t>(layout_.strip_width) * stride, stride,
-              scratch.planes + i * stride, static_cast<std::ptrdiff_t>(tiles) * stride, stride);
-        }
-        for (int c = 0; c < out_channels; c += kPanelWidth) {
-          prefetch(first, tiles, c);
-          winograd_gemm(scratch.planes, tiles, input.channels, stride,
-                        panels + static_cast<std::ptrdiff_t>(c) * kWinogradPlanes * input.channels,
-                        scratch.products);
-          for (int i = 0; i < tiles; ++i) {
-            store(grid_[first + i], c, scratch.products + i * kPanelWidth,
-                  static_cast<std::ptrdiff_t>(tiles) * kPanelWidth);
-          }
-        }
-      });
+  for_each_tile_batch(first_row * grid_.columns(), last_row * grid_.columns(), most,
+                      [&](std::int64_t first, int tiles) {
+                        for (int i = 0; i < tiles; ++i) {
+                          inference_kernels().winograd_input_transform(
+                              padded_tile(&strip, input, first + i, 0, input.channels),
+                              std::ptrdiff_t{layout_.strip_width} * stride, stride,
+                              scratch.planes + i * stride, std::ptrdiff_t{tiles} * stride, stride);
+                        }
+                        for (int c = 0; c < out_channels; c += kPanelWidth) {
+                          prefetch(first, tiles, c);
+                          winograd_gemm(
+                              scratch.planes, tiles, input.channels, stride,
+                              panels + std::ptrdiff_t{c} * kWinogradPlanes * input.channels,
+                              scratch.products);
+                          for (int i = 0; i < tiles; ++i) {
+                            store(grid_[first + i], c, scratch.products + i * kPanelWidth,
+                                  std::ptrdiff_t{tiles} * kPanelWidth);
+                          }
+                        }
+                      });
 }
 
 // Computes BN-ReLU-Conv3x3 of a layer, and the sums for the batch statistics of its new maps.
@@ -144,8 +143,7 @@ void StageWorker::conv3x3_forward(int layer, const BnReluInput& input) const {
   float* dst[TileGrid::kPixels];
   winograd_conv3x3(
       input, conv3x3_panels(layer), growth_rate,
-      scratch<Conv3x3Scratch>(layout_.strip_width, input.channels),
-      [](std::int64_t, int, int) {},
+      scratch<Conv3x3Scratch>(layout_.strip_width, input.channels), [](std::int64_t, int, int) {},
       [&](const TileGrid::Tile& tile, int c, const float* products, std::ptrdiff_t plane_stride) {
         const int channel = in_channels + c, channels = std::min(kPanelWidth, growth_rate - c);
         grid_.for_each_pixel(tile, [&](int i, std::int64_t pixel) {
@@ -154,8 +152,8 @@ void StageWorker::conv3x3_forward(int layer, const BnReluInput& input) const {
         transform_output(products, plane_stride, channels, dst);
         for (int v = 0; v < grid_.height_inside(tile); ++v) {
           training_kernels().channel_sums(dst[v * TileGrid::kSize], layout_.map_stride,
-                                          grid_.width_inside(tile), channels,
-                                          sums.first + channel, sums.second + channel);
+                                          grid_.width_inside(tile), channels, sums.first + channel,
+                                          sums.second + channel);
         }
       });
 }
@@ -201,7 +199,7 @@ void StageWorker::conv3x3_backward_data(const BnReluInput& input, const float* m
 // together with their sums.
 void StageWorker::conv3x3_backward_filter(const BnReluInput& input) const {
   const int dy_stride = layout_.growth_stride, columns = pad_to_panel(config_.growth_rate);
-  const std::ptrdiff_t plane_stride = static_cast<std::ptrdiff_t>(input.channels) * columns;
+  const std::ptrdiff_t plane_stride = std::ptrdiff_t{input.channels} * columns;
   const std::ptrdiff_t strip_width = layout_.strip_width;
   std::fill_n(d_conv3x3(rank_), kWinogradPlanes * plane_stride, 0.0f);
   const auto buffer = scratch<Conv3x3GradScratch>(layout_.strip_width, dy_stride);
@@ -215,8 +213,7 @@ void StageWorker::conv3x3_backward_filter(const BnReluInput& input) const {
               padded_tile(&dy_strip, d_new_maps_input(), first + i, 0, config_.growth_rate);
           training_kernels().winograd_output_transform_adjoint(
               dy + (strip_width + 1) * dy_stride, strip_width * dy_stride, dy_stride,
-              buffer.dy_planes + i * dy_stride, static_cast<std::ptrdiff_t>(tiles) * dy_stride,
-              dy_stride);
+              buffer.dy_planes + i * dy_stride, std::ptrdiff_t{tiles} * dy_stride, dy_stride);
         }
         for (int c = 0; c < input.channels; c += kConv3x3GradChannels) {
           const int channels = std::min(kConv3x3GradChannels, input.channels - c);
@@ -229,10 +226,9 @@ void StageWorker::conv3x3_backward_filter(const BnReluInput& input) const {
           for (int plane = 0; plane < kWinogradPlanes; ++plane) {
             training_kernels().gemm_tn(
                 buffer.x_planes + plane * tiles * stride, stride,
-                buffer.dy_planes + static_cast<std::ptrdiff_t>(plane) * tiles * dy_stride,
-                dy_stride, tiles,
-                d_conv3x3(rank_) + plane * plane_stride + static_cast<std::ptrdiff_t>(c) * columns,
-                columns, channels, dy_stride);
+                buffer.dy_planes + std::ptrdiff_t{plane} * tiles * dy_stride, dy_stride, tiles,
+                d_conv3x3(rank_) + plane * plane_stride + std::ptrdiff_t{c} * columns, columns,
+                channels, dy_stride);
           }
         }
       });
@@ -244,7 +240,7 @@ void StageWorker::reduce_d_conv3x3(int in_channels, int out_channels, float* wei
   const std::ptrdiff_t stride = pad_to_panel(out_channels), plane_stride = in_channels * stride;
   const int panels = panel_count(out_channels);
   float sums[kWinogradPlanes * kPanelWidth], taps[9 * kPanelWidth];
-  const auto [first, last] = share(static_cast<std::int64_t>(in_channels) * panels);
+  const auto [first, last] = share(std::int64_t{in_channels} * panels);
   for (std::int64_t i = first; i < last; ++i) {
     const std::int64_t k = i / panels;
     const int n = static_cast<int>(i % panels) * kPanelWidth;
@@ -259,7 +255,7 @@ void StageWorker::reduce_d_conv3x3(int in_channels, int out_channels, float* wei
     }
     training_kernels().winograd_filter_transform_adjoint(sums, kPanelWidth, taps);
     for (int lane = 0; lane < std::min(kPanelWidth, out_channels - n); ++lane) {
-      float* const filter = weight + ((n + lane) * static_cast<std::int64_t>(in_channels) + k) * 9;
+      float* const filter = weight + ((n + lane) * std::int64_t{in_channels} + k) * 9;
       for (int tap = 0; tap < 9; ++tap) filter[tap] = taps[tap * kPanelWidth + lane];
     }
   }

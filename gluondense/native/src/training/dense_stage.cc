@@ -45,25 +45,26 @@ class WorkspaceLease {
 // Returns the buffers that both passes use. In backward, those of `saved` keep their contents.
 StageBuffers forward_buffers(const DenseStageConfig& config, const StageLayout& layout,
                              const DenseStageArrays& arrays, SavedForBackward& saved,
-                             const WorkspaceLease& work, int threads) {
+                             const WorkspaceLease& work) {
   const std::size_t bottleneck = config.pixels() * layout.bottleneck_stride;
   StageBuffers buffers = {config, layout, arrays, saved};
   buffers.maps = saved.maps.reserve<float>(config.pixels() * layout.map_stride);
   buffers.bottlenecks = config.recompute_bottleneck
                             ? work->bottleneck.reserve<float>(bottleneck)
                             : saved.bottlenecks.reserve<float>(bottleneck * config.layers);
-  buffers.thread_sums = work->thread_sums.reserve<double>(threads * layout.thread_sums);
-  buffers.scratch = work->scratch.reserve<float>(threads * layout.scratch);
-  buffers.panels =
-      work->panels.reserve<float>(2 * (layout.conv1x1_panels + layout.conv3x3_panels));
+  buffers.thread_sums = work->thread_sums.reserve<double>(num_threads() * layout.thread_sums);
+  buffers.scratch = work->scratch.reserve<float>(num_threads() * layout.scratch);
+  buffers.panels = work->panels.reserve<float>(2 * (layout.conv1x1_panels + layout.conv3x3_panels));
   return buffers;
 }
 
-std::vector<StageWorker> make_workers(const StageBuffers& buffers, int threads) {
+// Calls pass(worker, barrier) in each thread.
+template <class Pass>
+void run_workers(const StageBuffers& buffers, Pass pass) {
   std::vector<StageWorker> workers;
-  workers.reserve(threads);
-  for (int rank = 0; rank < threads; ++rank) workers.emplace_back(buffers, rank);
-  return workers;
+  workers.reserve(num_threads());
+  for (int rank = 0; rank < num_threads(); ++rank) workers.emplace_back(buffers, rank);
+  parallel(num_threads(), [&](Barrier& barrier, int rank) { pass(workers[rank], barrier); });
 }
 
 }  // namespace
@@ -81,11 +82,9 @@ void DenseStage::forward(const DenseStageConfig& config, const float* x,
   saved_.inv_std.resize(config_.total_channels());
   saved_.bottleneck_mean.resize(config_.layers * layout.bottleneck_stride);
   saved_.bottleneck_inv_std.resize(config_.layers * layout.bottleneck_stride);
-  const StageBuffers buffers =
-      forward_buffers(config_, layout, arrays, saved_, work, num_threads());
-  std::vector<StageWorker> workers = make_workers(buffers, num_threads());
-  parallel(num_threads(),
-           [&](Barrier& barrier, int rank) { workers[rank].forward(barrier, x, y); });
+  const StageBuffers buffers = forward_buffers(config_, layout, arrays, saved_, work);
+  run_workers(buffers,
+              [&](StageWorker& worker, Barrier& barrier) { worker.forward(barrier, x, y); });
   has_forward_ = true;
 }
 
@@ -95,15 +94,14 @@ void DenseStage::backward(const float* dy, const DenseStageArrays& arrays, float
   const StageLayout layout(config_);
   const WorkspaceLease work;
   const std::size_t pixels = config_.pixels();
-  StageBuffers buffers = forward_buffers(config_, layout, arrays, saved_, work, num_threads());
+  StageBuffers buffers = forward_buffers(config_, layout, arrays, saved_, work);
   buffers.d_maps = work->d_maps.reserve<float>(pixels * layout.map_stride);
   buffers.d_bottleneck = work->d_bottleneck.reserve<float>(pixels * layout.bottleneck_stride);
   buffers.d_new_maps = work->d_new_maps.reserve<float>(pixels * layout.growth_stride);
   buffers.d_filters =
       work->d_filters.reserve<float>(num_threads() * layout.d_filters + layout.conv1x1_panels);
-  std::vector<StageWorker> workers = make_workers(buffers, num_threads());
-  parallel(num_threads(), [&](Barrier& barrier, int rank) {
-    workers[rank].backward(barrier, dy, dx, gradients);
+  run_workers(buffers, [&](StageWorker& worker, Barrier& barrier) {
+    worker.backward(barrier, dy, dx, gradients);
   });
 }
 

@@ -27,10 +27,8 @@ struct DenseStageConfig {
   bool recompute_bottleneck = false;  // in backward, instead of saving it
   float eps = 1e-5f, momentum = 0.9f;
 
-  std::int64_t pixels() const { return static_cast<std::int64_t>(batch) * height * width; }
-  std::int64_t out_pixels() const {
-    return static_cast<std::int64_t>(batch) * out_height() * out_width();
-  }
+  std::int64_t pixels() const { return std::int64_t{batch} * height * width; }
+  std::int64_t out_pixels() const { return std::int64_t{batch} * out_height() * out_width(); }
   int layer_in_channels(int layer) const { return in_channels + layer * growth_rate; }
   int conv3x3_in_channels(int layer) const {
     return bottleneck ? bottleneck : layer_in_channels(layer);

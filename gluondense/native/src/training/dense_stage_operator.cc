@@ -13,10 +13,7 @@ namespace {
 
 constexpr int kMaxLayers = 1 << 12, kMaxChannels = 1 << 16;  // products and sums fit into an int
 
-template <class Function>
-MXReturnValue guarded_stage(Function function) {
-  return guarded("gluondense dense stage: ", function);
-}
+constexpr char kMessagePrefix[] = "gluondense dense stage: ";
 
 DenseStageConfig::Tail parse_tail(const std::string& word) {
   if (word == "maps") return DenseStageConfig::kFeatures;
@@ -55,11 +52,25 @@ void set_input_shape(DenseStageConfig* config, const Shape& shape) {
   config->height = dim(2), config->width = dim(3);
 }
 
-// Calls bn(arrays, channels) and conv(array, out_channels, in_channels, kernel) for each parameter,
-// in the order of the operator's inputs.
-template <class Bn, class Conv>
-void for_each_parameter(const DenseStageConfig& config, DenseStageArrays* arrays, Bn bn,
-                        Conv conv) {
+struct Parameter {
+  float** array;
+  std::vector<unsigned int> shape;
+  bool is_statistic;  // a running statistic, which the operator modifies
+};
+
+// The parameters in the order of the operator's inputs, as members of `arrays`.
+std::vector<Parameter> list_parameters(const DenseStageConfig& config, DenseStageArrays* arrays) {
+  std::vector<Parameter> parameters;
+  const auto bn = [&](BatchNormArrays* bn, int channels) {
+    for (float** array : {&bn->gamma, &bn->beta, &bn->running_mean, &bn->running_var}) {
+      const bool is_statistic = array == &bn->running_mean || array == &bn->running_var;
+      parameters.push_back({array, {checked_dim(channels)}, is_statistic});
+    }
+  };
+  const auto conv = [&](float** array, unsigned int out_channels, unsigned int in_channels,
+                        unsigned int kernel) {
+    parameters.push_back({array, {out_channels, in_channels, kernel, kernel}, false});
+  };
   arrays->layers.resize(config.layers);
   for (int l = 0; l < config.layers; ++l) {
     auto& layer = arrays->layers[l];
@@ -71,36 +82,27 @@ void for_each_parameter(const DenseStageConfig& config, DenseStageArrays* arrays
     bn(&layer.bn2, config.conv3x3_in_channels(l));
     conv(&layer.conv3x3, config.growth_rate, config.conv3x3_in_channels(l), 3);
   }
-  if (config.tail == DenseStageConfig::kFeatures) return;
-  bn(&arrays->tail_bn, config.total_channels());
+  if (config.tail != DenseStageConfig::kFeatures) bn(&arrays->tail_bn, config.total_channels());
   if (config.tail == DenseStageConfig::kTransition) {
     conv(&arrays->tail_conv, config.out_channels, config.total_channels(), 1);
   }
+  return parameters;
 }
 
 // Returns the arrays of MXNet's tensors, starting with tensor `next`.
 DenseStageArrays bind_arrays(const DenseStageConfig& config, std::vector<MXTensor>* tensors,
                              std::size_t next) {
   DenseStageArrays arrays;
-  const auto data = [&] { return tensors->at(next++).data<float>(); };
-  for_each_parameter(
-      config, &arrays,
-      [&](BatchNormArrays* bn, int) {
-        bn->gamma = data(), bn->beta = data();
-        bn->running_mean = data(), bn->running_var = data();
-      },
-      [&](float** weight, int, int, int) { *weight = data(); });
+  for (const Parameter& parameter : list_parameters(config, &arrays)) {
+    *parameter.array = tensors->at(next++).data<float>();
+  }
   return arrays;
 }
 
 MXReturnValue parse_attributes(const Attributes& attributes, int* inputs, int* outputs) {
-  return guarded_stage([&] {
+  return guarded(kMessagePrefix, [&] {
     DenseStageArrays arrays;
-    int count = 1;
-    for_each_parameter(
-        parse_config(attributes), &arrays, [&](BatchNormArrays*, int) { count += 4; },
-        [&](float**, int, int, int) { ++count; });
-    *inputs = count;
+    *inputs = 1 + static_cast<int>(list_parameters(parse_config(attributes), &arrays).size());
     *outputs = 1;
   });
 }
@@ -111,23 +113,16 @@ MXReturnValue infer_type(const Attributes&, std::vector<int>* in, std::vector<in
   return MX_SUCCESS;
 }
 
-MXReturnValue infer_shape(const Attributes& attributes,
-                          std::vector<std::vector<unsigned int>>* in,
+MXReturnValue infer_shape(const Attributes& attributes, std::vector<std::vector<unsigned int>>* in,
                           std::vector<std::vector<unsigned int>>* out) {
-  return guarded_stage([&] {
+  return guarded(kMessagePrefix, [&] {
     DenseStageConfig config = parse_config(attributes);
     set_input_shape(&config, in->at(0));
     DenseStageArrays arrays;
     std::size_t next = 1;
-    for_each_parameter(
-        config, &arrays,
-        [&](BatchNormArrays*, int channels) {
-          for (int i = 0; i < 4; ++i) in->at(next++) = {checked_dim(channels)};
-        },
-        [&](float**, int out_channels, int in_channels, int kernel) {
-          in->at(next++) = {checked_dim(out_channels), checked_dim(in_channels),
-                            checked_dim(kernel), checked_dim(kernel)};
-        });
+    for (const Parameter& parameter : list_parameters(config, &arrays)) {
+      in->at(next++) = parameter.shape;
+    }
     const bool transition = config.tail == DenseStageConfig::kTransition;
     out->at(0) = {checked_dim(config.batch),
                   checked_dim(transition ? config.out_channels : config.total_channels()),
@@ -135,28 +130,26 @@ MXReturnValue infer_shape(const Attributes& attributes,
   });
 }
 
-// The operator modifies the running statistics.
 MXReturnValue mutable_inputs(const Attributes& attributes, std::vector<int>* indices) {
-  return guarded_stage([&] {
+  return guarded(kMessagePrefix, [&] {
     DenseStageArrays arrays;
-    int next = 1;
-    for_each_parameter(
-        parse_config(attributes), &arrays,
-        [&](BatchNormArrays*, int) {
-          indices->insert(indices->end(), {next + 2, next + 3});
-          next += 4;
-        },
-        [&](float**, int, int, int) { ++next; });
+    int index = 0;
+    for (const Parameter& parameter : list_parameters(parse_config(attributes), &arrays)) {
+      ++index;  // input 0 is the stage's
+      if (parameter.is_statistic) indices->push_back(index);
+    }
   });
 }
 
 class DenseStageOperator : public CustomStatefulOp {
  public:
-  explicit DenseStageOperator(const DenseStageConfig& config) : config_(config) {}
+  static constexpr const char* kMessagePrefix = gluondense::kMessagePrefix;
+
+  explicit DenseStageOperator(const Attributes& attributes) : config_(parse_config(attributes)) {}
 
   MXReturnValue Forward(std::vector<MXTensor>* inputs, std::vector<MXTensor>* outputs,
                         const OpResource&) override {
-    return guarded_stage([&] {
+    return guarded(kMessagePrefix, [&] {
       set_input_shape(&config_, inputs->at(0).shape);
       stage_.forward(config_, inputs->at(0).data<float>(), bind_arrays(config_, inputs, 1),
                      outputs->at(0).data<float>());
@@ -166,7 +159,7 @@ class DenseStageOperator : public CustomStatefulOp {
   // Inputs: the gradient of the output, all inputs, the output.
   MXReturnValue Backward(std::vector<MXTensor>* inputs, std::vector<MXTensor>* outputs,
                          const OpResource&) override {
-    return guarded_stage([&] {
+    return guarded(kMessagePrefix, [&] {
       stage_.backward(inputs->at(0).data<float>(), bind_arrays(config_, inputs, 2),
                       outputs->at(0).data<float>(), bind_arrays(config_, outputs, 1));
     });
@@ -176,15 +169,6 @@ class DenseStageOperator : public CustomStatefulOp {
   DenseStageConfig config_;
   DenseStage stage_;
 };
-
-MXReturnValue create(const Attributes& attributes, const MXContext&,
-                     const std::vector<std::vector<unsigned int>>&, const std::vector<int>,
-                     CustomStatefulOp** op) {
-  return guarded_stage([&] {
-    *op = new DenseStageOperator(parse_config(attributes));
-    (*op)->ignore_warn = true;
-  });
-}
 
 }  // namespace
 }  // namespace gluondense
@@ -197,4 +181,4 @@ REGISTER_OP(gluondense_dense_stage)
     .setInferType(infer_type)
     .setInferShape(infer_shape)
     .setMutateInputs(mutable_inputs)
-    .setCreateOpState(create, "cpu");
+    .setCreateOpState(create<DenseStageOperator>, "cpu");

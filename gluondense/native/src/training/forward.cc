@@ -29,7 +29,7 @@ void StageWorker::forward(Barrier& barrier, const float* x, float* y) {
   const ChannelSums sums = channel_sums(rank_, kMaps);
   std::fill_n(sums.first, layout_.thread_sums, 0.0);
   const int plane = config_.height * config_.width;
-  const auto [first, last] = share(static_cast<std::int64_t>(config_.batch) * config_.height);
+  const auto [first, last] = share(std::int64_t{config_.batch} * config_.height);
   for (std::int64_t row = first; row < last; ++row) {
     const std::int64_t pixel = row * config_.width;
     nchw_to_nhwc(x, config_.in_channels, pixel, config_.width, plane, map(pixel),
@@ -92,7 +92,7 @@ void StageWorker::layer_forward(int layer) {
   set_affine(arrays.bn2, statistics.mean.data(), statistics.inv_std.data(), config_.bottleneck);
   update_running_stats(arrays.bn2, statistics, config_.bottleneck);
   if (rank_ == 0) {
-    const std::ptrdiff_t offset = static_cast<std::ptrdiff_t>(layer) * layout_.bottleneck_stride;
+    const std::ptrdiff_t offset = std::ptrdiff_t{layer} * layout_.bottleneck_stride;
     std::copy_n(statistics.mean.data(), config_.bottleneck,
                 buffers_.saved.bottleneck_mean.data() + offset);
     std::copy_n(statistics.inv_std.data(), config_.bottleneck,

@@ -115,6 +115,7 @@ class StageWorker {
 
   // `layer` is a layer with a bottleneck, or kMaps.
   ChannelSums channel_sums(int thread, int layer) const;
+  std::pair<double, double> total_sums(int layer, int channel) const;
   BnReluInput maps_input(int channels) const {
     return {buffers_.maps, layout_.map_stride, channels, scale_.data(), shift_.data()};
   }

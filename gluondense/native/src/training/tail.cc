@@ -36,15 +36,14 @@ void StageWorker::bn_relu_forward(float* y) const {
 void StageWorker::transition_forward(float* y) const {
   const int total = config_.total_channels(), out_channels = config_.out_channels;
   const auto buffer = scratch<Conv1x1Scratch>(total, out_channels);
-  for_each_block(
-      config_.out_pixels(), inference_kernels().max_tile_pixels,
-      [&](std::int64_t pixel, int count) {
-        pack_transition_input(pixel, count, buffer.x_stride, buffer.x);
-        gemm_panels(buffer.x, buffer.x_stride, total, conv1x1_panels(config_.layers), count,
-                    out_channels, buffer.y, buffer.y_stride);
-        nhwc_to_nchw(buffer.y, buffer.y_stride, out_channels, pixel, count,
-                     config_.out_height() * config_.out_width(), y);
-      });
+  for_each_block(config_.out_pixels(), inference_kernels().max_tile_pixels,
+                 [&](std::int64_t pixel, int count) {
+                   pack_transition_input(pixel, count, buffer.x_stride, buffer.x);
+                   gemm_panels(buffer.x, buffer.x_stride, total, conv1x1_panels(config_.layers),
+                               count, out_channels, buffer.y, buffer.y_stride);
+                   nhwc_to_nchw(buffer.y, buffer.y_stride, out_channels, pixel, count,
+                                config_.out_height() * config_.out_width(), y);
+                 });
 }
 
 // Returns the pixel of the maps at (part / 2, part % 2) of an output pixel's 2x2 window.
@@ -61,7 +60,7 @@ void StageWorker::pack_transition_input(std::int64_t first, int count, int strid
   const BnReluInput input = maps_input(config_.total_channels());
   if (!config_.pool) return pack_bn_relu(input, first, count, stride, packed);
   for (int i = 0; i < count; ++i) {
-    float* const mean = packed + static_cast<std::ptrdiff_t>(i) * stride;
+    float* const mean = packed + std::ptrdiff_t{i} * stride;
     std::fill_n(mean, input.channels, 0.0f);
     for (int part = 0; part < 4; ++part) {
       training_kernels().accumulate_affine_relu(map(pooled_pixel(first + i, part)), input.scale,
@@ -111,26 +110,24 @@ void StageWorker::transition_backward(const float* dy) const {
     const auto [first, last] = share(config_.pixels());  // pooling ignores the last row or column
     std::fill(d_map(first), d_map(last), 0.0f);
   }
-  std::fill_n(d_conv1x1(rank_), static_cast<std::ptrdiff_t>(total) * columns, 0.0f);
+  std::fill_n(d_conv1x1(rank_), std::ptrdiff_t{total} * columns, 0.0f);
   barrier_->wait();
   const auto buffer = scratch<Conv1x1GradScratch>(total, out_channels);
   std::fill_n(buffer.dy, kConv1x1GradPixels * buffer.dy_stride, 0.0f);
-  for_each_block(
-      config_.out_pixels(), kConv1x1GradPixels, [&](std::int64_t first, int count) {
-        pack_transition_input(first, count, buffer.x_stride, buffer.x);
-        nchw_to_nhwc(dy, out_channels, first, count, plane, buffer.dy, buffer.dy_stride);
-        training_kernels().gemm_tn(buffer.x, buffer.x_stride, buffer.dy, buffer.dy_stride, count,
-                                   d_conv1x1(rank_), columns, total, columns);
-        if (config_.pool) {
-          conv1x1_backward_data<4, false>(buffer, count, 0, total, out_channels,
-                                          [&](int i, int part) {
-                                            return pooled_pixel(first + i, part);
-                                          });
-        } else {
-          conv1x1_backward_data<1, false>(buffer, count, 0, total, out_channels,
-                                          [&](int i, int) { return first + i; });
-        }
+  for_each_block(config_.out_pixels(), kConv1x1GradPixels, [&](std::int64_t first, int count) {
+    pack_transition_input(first, count, buffer.x_stride, buffer.x);
+    nchw_to_nhwc(dy, out_channels, first, count, plane, buffer.dy, buffer.dy_stride);
+    training_kernels().gemm_tn(buffer.x, buffer.x_stride, buffer.dy, buffer.dy_stride, count,
+                               d_conv1x1(rank_), columns, total, columns);
+    if (config_.pool) {
+      conv1x1_backward_data<4, false>(buffer, count, 0, total, out_channels, [&](int i, int part) {
+        return pooled_pixel(first + i, part);
       });
+    } else {
+      conv1x1_backward_data<1, false>(buffer, count, 0, total, out_channels,
+                                      [&](int i, int) { return first + i; });
+    }
+  });
 }
 
 }  // namespace gluondense

@@ -28,7 +28,7 @@ void nchw_to_nhwc(const float* nchw, int channels, std::int64_t first, std::int6
       const int end = std::min(channels, c + kCacheLineFloats);
       for (std::int64_t p = 0; p < pixels; ++p) {
         float* const dst = nhwc + (done + p) * stride;
-        for (int k = c; k < end; ++k) dst[k] = src[static_cast<std::int64_t>(k) * plane + p];
+        for (int k = c; k < end; ++k) dst[k] = src[std::int64_t{k} * plane + p];
       }
     }
   });
@@ -40,7 +40,7 @@ void nhwc_to_nchw(const float* nhwc, int stride, int channels, std::int64_t firs
                  [&](std::int64_t offset, std::int64_t done, std::int64_t pixels) {
     const float* const src = nhwc + done * stride;
     for (int c = 0; c < channels; ++c) {
-      float* const dst = nchw + offset + static_cast<std::int64_t>(c) * plane;
+      float* const dst = nchw + offset + std::int64_t{c} * plane;
       for (std::int64_t p = 0; p < pixels; ++p) dst[p] = src[p * stride + c];
     }
   });

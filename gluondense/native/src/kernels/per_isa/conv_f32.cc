@@ -5,8 +5,7 @@
 #include <immintrin.h>
 #endif
 
-namespace gluondense {
-namespace GLUONDENSE_ISA_NAMESPACE {
+namespace gluondense::GLUONDENSE_ISA_NAMESPACE {
 namespace {
 
 // M pixels and V vectors of output channels, from channel `first` of the panel.
@@ -111,5 +110,4 @@ void affine_relu_bf16(const float* src, const float* scale, const float* shift, 
 
 #endif
 
-}  // namespace GLUONDENSE_ISA_NAMESPACE
-}  // namespace gluondense
+}  // namespace gluondense::GLUONDENSE_ISA_NAMESPACE

@@ -5,8 +5,7 @@
 #include <immintrin.h>
 #endif
 
-namespace gluondense {
-namespace GLUONDENSE_ISA_NAMESPACE {
+namespace gluondense::GLUONDENSE_ISA_NAMESPACE {
 namespace {
 
 // The output channel of a lane: in this order, packing 32-bit sums to bytes gives the natural one.
@@ -143,5 +142,4 @@ void quantize_u8(const float* __restrict src, float scale, float shift,
   for (int i = 0; i < count; ++i) dst[i] = to_u8(src[i] * scale + shift);
 }
 
-}  // namespace GLUONDENSE_ISA_NAMESPACE
-}  // namespace gluondense
+}  // namespace gluondense::GLUONDENSE_ISA_NAMESPACE

@@ -5,8 +5,7 @@
 
 #include "kernels/per_isa/simd.h"
 
-namespace gluondense {
-namespace GLUONDENSE_ISA_NAMESPACE {
+namespace gluondense::GLUONDENSE_ISA_NAMESPACE {
 namespace {
 
 // Instances of a kernel by their number of rows: rows[m - 1] is Kernel<m>::run.
@@ -50,5 +49,4 @@ inline __attribute__((always_inline)) const float* multiply_add(const float* a,
 }
 
 }  // namespace
-}  // namespace GLUONDENSE_ISA_NAMESPACE
-}  // namespace gluondense
+}  // namespace gluondense::GLUONDENSE_ISA_NAMESPACE

@@ -3,8 +3,7 @@
 #if defined(__AVX512F__)  // elsewhere a permutation of 16 lanes is too slow
 #include <immintrin.h>
 
-namespace gluondense {
-namespace GLUONDENSE_ISA_NAMESPACE {
+namespace gluondense::GLUONDENSE_ISA_NAMESPACE {
 namespace {
 
 // S is the stride.
@@ -53,7 +52,6 @@ void grouped_conv3x3_f32(const GroupedConvTile& t) {
                  : ByRows<Strided<2>::Kernel>::rows)[t.pixels - 1](t);
 }
 
-}  // namespace GLUONDENSE_ISA_NAMESPACE
-}  // namespace gluondense
+}  // namespace gluondense::GLUONDENSE_ISA_NAMESPACE
 
 #endif

@@ -1,7 +1,6 @@
 #include "kernels/per_isa/simd.h"
 
-namespace gluondense {
-namespace GLUONDENSE_ISA_NAMESPACE {
+namespace gluondense::GLUONDENSE_ISA_NAMESPACE {
 
 void pool_f32(const float* const* pixels, int count, bool is_max, float factor, float* dst,
               int channels) {
@@ -48,5 +47,4 @@ void pool_u8(const std::uint8_t* const* pixels, int count, bool is_max,
   }
 }
 
-}  // namespace GLUONDENSE_ISA_NAMESPACE
-}  // namespace gluondense
+}  // namespace gluondense::GLUONDENSE_ISA_NAMESPACE

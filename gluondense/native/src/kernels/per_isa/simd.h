@@ -12,8 +12,7 @@
 
 #include "kernels/inference_kernels.h"
 
-namespace gluondense {
-namespace GLUONDENSE_ISA_NAMESPACE {
+namespace gluondense::GLUONDENSE_ISA_NAMESPACE {
 namespace {
 
 // Floats of a vector, and rows of a register tile: 2 vectors a row are sums, and the rest holds two
@@ -66,5 +65,4 @@ inline std::uint8_t to_u8(float value) {
 }
 
 }  // namespace
-}  // namespace GLUONDENSE_ISA_NAMESPACE
-}  // namespace gluondense
+}  // namespace gluondense::GLUONDENSE_ISA_NAMESPACE

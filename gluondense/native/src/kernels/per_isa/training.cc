@@ -4,8 +4,7 @@
 #include "kernels/per_isa/gemm_tile.h"
 #include "kernels/per_isa/winograd_transforms.h"
 
-namespace gluondense {
-namespace GLUONDENSE_ISA_NAMESPACE {
+namespace gluondense::GLUONDENSE_ISA_NAMESPACE {
 namespace {
 
 typedef float Half __attribute__((vector_size(kWidth * 2), aligned(4), may_alias));
@@ -45,23 +44,15 @@ void channel_sums(const float* x, std::ptrdiff_t stride, int pixels, int channel
 }
 
 // C = A B, one panel of B at a time.
-struct GemmArgs {
-  const float* a;
-  std::ptrdiff_t a_stride;
-  int depth;
-  const float* b;
-  float* c;
-  std::ptrdiff_t c_stride;
-};
-
 template <int M>
 struct GemmTile {
-  static void run(const GemmArgs& g) {
+  static void run(const float* a, std::ptrdiff_t a_stride, int depth, const float* b, float* c,
+                  std::ptrdiff_t c_stride) {
     for (int n = 0; n < kPanelWidth; n += 2 * kWidth) {
       Vector sum[M][2] = {};
-      multiply_add<MultiplyF32>(g.a, g.a_stride, g.depth, g.b + n, sum);
+      multiply_add<MultiplyF32>(a, a_stride, depth, b + n, sum);
       for (int m = 0; m < M; ++m) {
-        for (int v = 0; v < 2; ++v) at(g.c + m * g.c_stride + n + v * kWidth) = sum[m][v];
+        for (int v = 0; v < 2; ++v) at(c + m * c_stride + n + v * kWidth) = sum[m][v];
       }
     }
   }
@@ -69,38 +60,28 @@ struct GemmTile {
 
 void gemm(const float* a, std::ptrdiff_t a_stride, int depth, const float* b, float* c,
           std::ptrdiff_t c_stride, int rows) {
-  ByRows<GemmTile>::rows[rows - 1]({a, a_stride, depth, b, c, c_stride});
+  ByRows<GemmTile>::rows[rows - 1](a, a_stride, depth, b, c, c_stride);
 }
 
 // C += A^T B, in tiles of M rows and V vectors of columns.
-struct GemmTnArgs {
-  const float* a;
-  std::ptrdiff_t a_stride;
-  const float* b;
-  std::ptrdiff_t b_stride;
-  int pixels;
-  float* c;
-  std::ptrdiff_t c_stride;
-};
-
 template <int V>
 struct GemmTn {
   template <int M>
   struct Tile {
-    static void run(const GemmTnArgs& g) {
+    static void run(const float* a, std::ptrdiff_t a_stride, const float* b,
+                    std::ptrdiff_t b_stride, int pixels, float* c, std::ptrdiff_t c_stride) {
       Vector sum[M][V];
       for (int m = 0; m < M; ++m) {
-        for (int v = 0; v < V; ++v) sum[m][v] = at(g.c + m * g.c_stride + v * kWidth);
+        for (int v = 0; v < V; ++v) sum[m][v] = at(c + m * c_stride + v * kWidth);
       }
-      const float *a = g.a, *b = g.b;
-      for (int p = 0; p < g.pixels; ++p, a += g.a_stride, b += g.b_stride) {
+      for (int p = 0; p < pixels; ++p, a += a_stride, b += b_stride) {
         Vector r[V];
         for (int v = 0; v < V; ++v) r[v] = at(b + v * kWidth);
 #pragma GCC unroll 14
         for (int m = 0; m < M; ++m) MultiplyF32::add<V>(a[m], r, sum[m]);
       }
       for (int m = 0; m < M; ++m) {
-        for (int v = 0; v < V; ++v) at(g.c + m * g.c_stride + v * kWidth) = sum[m][v];
+        for (int v = 0; v < V; ++v) at(c + m * c_stride + v * kWidth) = sum[m][v];
       }
     }
   };
@@ -114,7 +95,7 @@ void gemm_tn(const float* a, std::ptrdiff_t a_stride, const float* b, std::ptrdi
     for (int n = 0; n < columns; n += 2 * kWidth) {
       const auto& run = columns - n > kWidth ? ByRows<GemmTn<2>::Tile>::rows[count - 1]
                                              : ByRows<GemmTn<1>::Tile>::rows[count - 1];
-      run({a + m, a_stride, b + n, b_stride, pixels, c + m * c_stride + n, c_stride});
+      run(a + m, a_stride, b + n, b_stride, pixels, c + m * c_stride + n, c_stride);
     }
   }
 }
@@ -204,16 +185,6 @@ void winograd_filter_transform_adjoint(const float* planes, std::ptrdiff_t plane
   }
 }
 
-void winograd_output_transform_adjoint(const float* dy, std::ptrdiff_t row_stride,
-                                       std::ptrdiff_t pixel_stride, float* planes,
-                                       std::ptrdiff_t plane_stride, int channels) {
-  for (int c = 0; c < channels; c += kWidth) {
-    transform_2d<OutputTransformAdjoint>(
-        [&](int y, int x) { return at(dy + y * row_stride + x * pixel_stride + c); },
-        [&](int y, int x, Vector t) { at(planes + (y * 6 + x) * plane_stride + c) = t; });
-  }
-}
-
 }  // namespace
 
 extern const TrainingKernels training_table;
@@ -227,7 +198,6 @@ const TrainingKernels training_table = {GLUONDENSE_ISA_NAME,
                                         accumulate_affine_relu,
                                         winograd_filter_transform,
                                         winograd_filter_transform_adjoint,
-                                        winograd_output_transform_adjoint};
+                                        pixels_to_planes<OutputTransformAdjoint>};
 
-}  // namespace GLUONDENSE_ISA_NAMESPACE
-}  // namespace gluondense
+}  // namespace gluondense::GLUONDENSE_ISA_NAMESPACE

@@ -3,8 +3,7 @@
 
 #include "kernels/per_isa/simd.h"
 
-namespace gluondense {
-namespace GLUONDENSE_ISA_NAMESPACE {
+namespace gluondense::GLUONDENSE_ISA_NAMESPACE {
 namespace {
 
 // One dimension of a transform, on `from` elements to `to`.
@@ -90,6 +89,16 @@ inline __attribute__((always_inline)) void transform_2d(Load load, Store store) 
   }
 }
 
+// Transforms pixels into 36 planes, for whole vectors of channels.
+template <class Transform>
+void pixels_to_planes(const float* pixels, std::ptrdiff_t row_stride, std::ptrdiff_t pixel_stride,
+                      float* planes, std::ptrdiff_t plane_stride, int channels) {
+  for (int c = 0; c < channels; c += kWidth) {
+    transform_2d<Transform>(
+        [&](int y, int x) { return at(pixels + y * row_stride + x * pixel_stride + c); },
+        [&](int y, int x, Vector t) { at(planes + (y * 6 + x) * plane_stride + c) = t; });
+  }
+}
+
 }  // namespace
-}  // namespace GLUONDENSE_ISA_NAMESPACE
-}  // namespace gluondense
+}  // namespace gluondense::GLUONDENSE_ISA_NAMESPACE
