@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import Any
 
 import mxnet as mx
@@ -98,7 +99,8 @@ class NativeTraining(nn.HybridBlock):
         arrays = tuple((of.grad_req, of._data, of._grad) for of in parameters)
         # If only a parameter's arrays change, as in `reset_ctx`, the backward pass of MXNet's
         # static graphs continues with the old ones.
-        if self._training is None or not _all_same(arrays, self._training_arrays):
+        pairs = zip(chain(*arrays), chain(*self._training_arrays))
+        if self._training is None or not all(new is old for new, old in pairs):
             self._training, self._training_arrays = self._make_training_op(), arrays
         return self._training
 
@@ -119,7 +121,3 @@ class NativeTraining(nn.HybridBlock):
             ("param_indices", [i for i, (is_input, _) in enumerate(ordered) if not is_input]),
         ]
         return mx.nd.CachedOp(graph, flags + self._flags), ordered
-
-
-def _all_same(now: tuple[tuple[Any, ...], ...], then: tuple[tuple[Any, ...], ...]) -> bool:
-    return all(a is b for new, old in zip(now, then) for a, b in zip(new, old))

@@ -228,7 +228,7 @@ class Int8Lowering(Lowering):
         if id(node) in self.with_zero:
             # fold_bn_relu has no byte for 0 where the ReLU's input is always positive.
             arrays = {"scale": scale * bn_scale, "shift": offset * bn_scale + bn_shift}
-            self._requantize(in_, out, arrays, 0 if relu else 1, self._calibrate(node, relu))
+            self._requantize(node, arrays, 0 if relu else 1, in_)
             return
         xor_mask, zero_point, scale, offset = fold_bn_relu(bn_scale, bn_shift, scale, offset, relu)
         words = {"flip": self._add_bytes(xor_mask), "zero": self._add_bytes(zero_point)}
@@ -236,18 +236,13 @@ class Int8Lowering(Lowering):
         self.quantization.set(out, scale, offset)
 
     def _requantize(
-        self,
-        in_: ChannelSlice,
-        out: ChannelSlice,
-        arrays: dict[str, np.ndarray],
-        slope: float,
-        out_params: tuple[np.ndarray, np.ndarray],
-        residual: ChannelSlice | None = None,
+        self, node: Node, arrays: dict[str, np.ndarray], slope: float, *inputs: ChannelSlice
     ) -> None:
         """Emit a copy that computes in floats and quantizes its output again."""
-        scale, offset = out_params
+        out, add = self.plan.slice_of(node), inputs[1] if len(inputs) > 1 else None
+        scale, offset = self._calibrate(node, slope == 0)
         words = self._add_arrays(**arrays, out_scale=1 / scale, out_shift=-offset / scale)
-        self._step("copy", in_=in_, out=out, add=residual, slope=slope, **words)
+        self._step("copy", in_=inputs[0], out=out, add=add, slope=slope, **words)
 
     def _pooling(self, node: Node, **words: Any) -> None:
         in_, out = self.plan.slice_of(node.source()), self.plan.slice_of(node)
@@ -272,13 +267,10 @@ class Int8Lowering(Lowering):
         first, second = (self.plan.slice_of(source) for source, _ in node.inputs)
         (scale, offset), (other, other_offset) = map(self.quantization.get, (first, second))
         arrays = {"scale": scale, "shift": offset + other_offset, "add_scale": other}
-        out = self.plan.slice_of(node)
-        self._requantize(first, out, arrays, 1, self._calibrate(node, False), residual=second)
+        self._requantize(node, arrays, 1, first, second)
 
     def _activation(self, node: Node) -> None:
         """Emit an activation that no convolution computes."""
-        in_, out = self.plan.slice_of(node.source()), self.plan.slice_of(node)
+        in_ = self.plan.slice_of(node.source())
         scale, offset = self.quantization.get(in_)
-        slope = negative_slope(node)
-        arrays = {"scale": scale, "shift": offset}
-        self._requantize(in_, out, arrays, slope, self._calibrate(node, slope == 0))
+        self._requantize(node, {"scale": scale, "shift": offset}, negative_slope(node), in_)
