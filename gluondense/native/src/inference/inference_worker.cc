@@ -49,11 +49,6 @@ void InferenceWorker::run(const float* image, int index, const std::vector<float
 }
 
 template <class T>
-void InferenceWorker::run_step(const ConvStep& s) {
-  (this->*conv_->algorithm->run)(s, conv_->filters.data());
-}
-
-template <class T>
 void InferenceWorker::fill_padding(const ChannelSlice& slice) const {
   const Placement& p = placement(slice);
   if (p.pad == 0) return;

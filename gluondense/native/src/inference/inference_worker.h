@@ -115,17 +115,22 @@ class InferenceWorker {
   template <class T>
   void run_step(const LoadStep& s);
   template <class T>
-  void run_step(const ConvStep& s);
+  void run_step(const StoreStep& s);
+  // With the algorithm that was chosen for the step.
+  template <class T>
+  void run_step(const ConvStep& s) {
+    (this->*conv_->algorithm->run)(s, conv_->filters.data());
+  }
+  // Pixel by pixel.
   template <class T>
   void run_step(const AffineStep& s);
+  template <class T>
+  void run_step(const CopyStep& s);
+  // Window by window; the global pooling, in one thread.
   template <class T>
   void run_step(const PoolStep& s);
   template <class T>
   void run_step(const GlobalPoolStep& s);
-  template <class T>
-  void run_step(const CopyStep& s);
-  template <class T>
-  void run_step(const StoreStep& s);
 
   // conv.cc; with `bf16_filters`, in bfloat16.
   template <class T>
