@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The DenseNet family for Apache MXNet: DenseNet, CSPNets and DPN as Gluon networks.
 
 The import sets up the process for MXNet but does not import it; public names are loaded on first

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The ``gluondense`` command: finds the module of a command and calls its ``main``."""
 
 from __future__ import annotations

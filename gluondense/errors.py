@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Argument checks whose messages give the argument's name, its value and the rule."""
 
 from __future__ import annotations

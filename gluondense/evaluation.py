@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Evaluation of a run, an export or published weights on the test images of a data set."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Atomic writes and checksums: a reader finds the old file or the new one, never half of one."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Lazy names of packages (PEP 562): a package imports a module when one of its names is read."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The version of gluondense, and of the software that its numbers depend on."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Build networks by name, optionally with pretrained weights."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`gluondense archive` from a checkout."""
 
 from gluondense.commands.archive import main

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Benchmarks of inference, training, image loading, serving and loading of weights."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`gluondense convert` from a checkout."""
 
 from gluondense.commands.convert_weights import main

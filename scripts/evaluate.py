@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`gluondense evaluate` from a checkout."""
 
 from gluondense.commands.evaluate import main

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`gluondense export` from a checkout."""
 
 from gluondense.commands.export import main

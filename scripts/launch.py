@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`gluondense launch` from a checkout."""
 
 from gluondense.commands.launch import main

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`gluondense make-recordio` from a checkout."""
 
 from gluondense.commands.make_recordio import main

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`gluondense stats` from a checkout."""
 
 from gluondense.commands.model_stats import main

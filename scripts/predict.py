@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`gluondense predict` from a checkout."""
 
 from gluondense.commands.predict import main

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`gluondense report` from a checkout."""
 
 from gluondense.commands.report import main

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`gluondense save-samples` from a checkout."""
 
 from gluondense.commands.save_samples import main

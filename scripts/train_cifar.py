@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`gluondense train cifar` from a checkout."""
 
 from gluondense.commands.train.cifar import main

@@ -140,3 +140,12 @@ def test_the_environment_is_prepared_before_anything_else():
     first, second = statements[1:3]  # the docstring is the first
     assert ast.unparse(first) == "from .environment.process import prepare"
     assert ast.unparse(second) == "prepare()"
+
+
+@pytest.mark.parametrize("folder", ["gluondense", "scripts"])
+def test_sources_name_their_license(folder):
+    sources = [path for path in (ROOT / folder).rglob("*") if path.suffix in (".py", ".cc", ".h")]
+    assert sources
+    for path in sources:
+        head = path.read_text(encoding="utf-8")[:100]
+        assert "SPDX-License-Identifier: Apache-2.0" in head, path

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Tables that compare the costs of networks."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The costs of a network, from its graph: parameters, multiply-adds, activations, memory, CIO.
 
 The network is not run. It is traced into a symbol, MXNet infers all shapes, and one pass over the

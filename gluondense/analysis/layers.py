@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The cost of each operator of a graph, from its shapes; the graph is not run."""
 
 from __future__ import annotations

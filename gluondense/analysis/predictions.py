@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Predictions of a classifier for a whole data set, and the metrics computed from them."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Building blocks of the networks; each takes ``in_channels`` and has ``out_channels``."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Attention blocks: weights for channels and for paths."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Building blocks of all networks: named sequences, BN-ReLU-Conv and Conv-BN-ReLU."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The cross-stage partial connection (Wang et al., "CSPNet", section 3.1)."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Blocks of DenseNet (Huang et al., "Densely Connected Convolutional Networks", section 3)."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Blocks of DPN (Chen et al., "Dual Path Networks", section 4)."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The pooling after the last stage: of feature maps, or of logits."""
 
 from __future__ import annotations

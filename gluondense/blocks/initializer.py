@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Parameter initialization of the DenseNet authors' code."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Blocks of ResNet and CSPResNe(X)t (Wang et al., "CSPNet", section 3.1, Fig. 5)."""
 
 from __future__ import annotations

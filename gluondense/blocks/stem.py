@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The layers before the first stage."""
 
 from __future__ import annotations

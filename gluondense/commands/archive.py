@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Pack an export into the one file that a server takes: NAME.mar, NAME.tar.gz or NAME.zip."""
 
 from __future__ import annotations

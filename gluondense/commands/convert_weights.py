@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Convert weights between MXNet and PyTorch, and between libraries' parameter names."""
 
 from __future__ import annotations

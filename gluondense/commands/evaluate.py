@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Measure the accuracy of a run, an export or published weights on a data set's test images."""
 
 from __future__ import annotations

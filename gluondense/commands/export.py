@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Export the best network of a run to files for MXNet or ONNX runtimes."""
 
 from __future__ import annotations

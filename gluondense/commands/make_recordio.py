@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Pack images into a RecordIO file (.rec, .idx) as im2rec does, in parallel and resumable."""
 
 from __future__ import annotations

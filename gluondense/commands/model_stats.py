@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Count parameters, multiply-adds, activations, memory and CIO of networks.
 
 gluondense stats densenet121 'csp*' dpn92 --html costs.html

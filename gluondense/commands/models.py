@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """List the names of the networks, one a line."""
 
 from __future__ import annotations

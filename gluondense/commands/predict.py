@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Classify images with a trained run or an exported network."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Write the HTML report of a run from the files in its folder."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Write test images of a run's data set as PNG files, to try ``gluondense predict`` on."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Data sets, image files, transforms and the loaders that make batches of them."""
 
 from __future__ import annotations

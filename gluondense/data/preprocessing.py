@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The preprocessing that turns an image into a network's input."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Deployment: export of networks, quantization, archives for servers, and prediction."""
 
 from __future__ import annotations

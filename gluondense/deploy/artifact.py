@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Exports on disk: metadata, verification and loading as a block."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Paths of the files of an export."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Checks and defaults of the arguments of :func:`gluondense.export`."""
 
 from __future__ import annotations

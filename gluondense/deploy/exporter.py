@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Export of networks to files that MXNet or ONNX runtimes load without gluondense."""
 
 from __future__ import annotations

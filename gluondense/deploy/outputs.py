@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Outputs of a block for batches of images."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Pre- and post-processing in the exported graph: pixel normalization, softmax, float16 weights."""
 
 from __future__ import annotations

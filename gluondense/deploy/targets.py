@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Export targets: a table of the ways to lower a network's graph."""
 
 from __future__ import annotations

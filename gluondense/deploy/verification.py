@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Comparison of an exported graph with the network."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Download files: verified, resumable, and one process at a time.
 
 ``GLUONDENSE_MIRROR``

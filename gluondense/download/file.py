@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Download one file from the first source that has the right content.
 
 Bytes are appended to ``NAME.part`` in the target's folder, which is renamed once its content is

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Receive the missing bytes of a file from a URL."""
 
 from __future__ import annotations

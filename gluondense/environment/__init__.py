@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Prepare the process for MXNet 1.9.1: threads, removed NumPy and Python names, clear errors."""
 
 from .process import (

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Names that NumPy and Python have removed and MXNet 1.9.1 or GluonCV 0.10.5 still read.
 
 :mod:`gluondense.environment.mxnet_import` adds them to the process; `applied` lists them. A name is

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """An import hook for MXNet 1.9.1: old names, deferred optional imports, errors that name the fix.
 
 :func:`install` puts the hook into ``sys.meta_path``. It acts once, when anything imports ``mxnet``:

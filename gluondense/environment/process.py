@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Prepare a process for MXNet 1.9.1.
 
 ``import gluondense`` calls :func:`prepare`. It does two things and imports neither MXNet nor NumPy:

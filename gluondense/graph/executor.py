@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """MXNet's executor of a graph, bound to the arrays of a network's parameters on one device."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Fuse the dense stages of a training graph into one native operator each."""
 
 from __future__ import annotations

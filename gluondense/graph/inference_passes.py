@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Graph passes for inference: each reduces the cost of a graph and preserves its outputs.
 
 A pass returns the number of nodes that it changed. The passes assume inference: batch

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """An editable graph: the intermediate representation between two graph passes."""
 
 from __future__ import annotations

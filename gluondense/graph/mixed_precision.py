@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Mixed precision: casts that let a graph compute in float16 or bfloat16.
 
 The casts are those of MXNet AMP, restricted to its lists' operators that occur here.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Memory layouts for oneDNN when a network trains on a CPU.
 
 For groups of 4 or 8 channels, the convolution of oneDNN returns activations and gradients in

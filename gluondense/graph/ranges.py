@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Calibration ranges: the values of a graph's tensors over a set of images."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Activation checkpointing: mark the operators that MXNet's executor recomputes in backward.
 
 The backward pass of a dense stage reads every concatenation, normalization and bottleneck. Their

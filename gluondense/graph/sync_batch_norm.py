@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Synchronized batch normalization: statistics over the batches of all devices."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Networks traced to symbol graphs, and graphs that MXNet 1.4 and later can load."""
 
 from __future__ import annotations

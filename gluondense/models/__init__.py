@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The networks, one file a family; each family is a Spec, a trunk and a table of rows."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """CSP-DenseNet (Wang et al., 2019, "CSPNet: A New Backbone that can Enhance Learning Capability").
 
 The widths of the two transitions of CSPDenseNet are not published, so gluondense defines them. With

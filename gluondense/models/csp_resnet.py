@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """CSPResNet and CSPResNeXt (Wang et al., 2019, "CSPNet: A New Backbone …", section 3.1, Fig. 5)."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """DenseNet (Huang et al., 2017, "Densely Connected Convolutional Networks")."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """DPN (Chen et al., 2017, "Dual Path Networks")."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The base class of all networks: features, output, and the feature maps of each stage."""
 
 from __future__ import annotations

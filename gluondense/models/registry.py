@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The table of all networks, and the functions that look up and build them by name."""
 
 from __future__ import annotations

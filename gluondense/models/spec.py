@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The fields that the specs of several families share."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """MXNet operators in C++, compiled on the user's machine.
 
 :func:`build` compiles ``src/`` once and caches the library. Without a C++ compiler, features that

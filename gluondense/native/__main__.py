@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Build the native operator: ``python -m gluondense.native``."""
 
 import sys

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """``hybridize(backend="native")``: a CPU trains a Gluon network with the native operator."""
 
 from __future__ import annotations

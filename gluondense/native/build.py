@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Compilation of the native operators, once on each machine, with its C++ compiler."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Plotly figures of the reports."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Self-contained HTML pages with the project's style sheet, and their building blocks."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Training: recipes, the loop, checkpoints and the report."""
 
 from __future__ import annotations

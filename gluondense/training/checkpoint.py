@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Checkpoints: folders with a network's weights, its description and the training state."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The configuration of a training run, made of sections; imports neither MXNet nor NumPy."""
 
 from __future__ import annotations

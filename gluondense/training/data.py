@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The data set of a run and its loaders, from arrays in memory or from encoded image files."""
 
 from __future__ import annotations

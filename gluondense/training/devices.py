@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The devices of this process, and its random streams."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Training from a configuration to a run folder: build the parts, loop over epochs, report."""
 
 from __future__ import annotations

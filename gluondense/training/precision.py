@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Mixed precision: devices that support it, and the loss scale that keeps gradients in range.
 
 Parameters, gradients, momenta and running statistics stay in float32; the graph casts the inputs of

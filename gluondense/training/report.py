@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The report of a run: a self-contained HTML page."""
 
 from __future__ import annotations

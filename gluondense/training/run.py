@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The parts of a training run, each built once from its section of the configuration."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The files of a run besides its checkpoints: configuration, log and best predictions."""
 
 from __future__ import annotations

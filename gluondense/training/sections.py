@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The sections of a training run's configuration: every field with default, help and valid values.
 
 Each part of a run is built from one section. The help text of a field is its documentation, which

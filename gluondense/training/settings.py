@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Declared fields of a configuration: default, help, check and command-line flags in one place.
 
 This module imports neither MXNet nor NumPy, so that a command line is built in milliseconds.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The progress of a run: position, running means, clocks and log."""
 
 from __future__ import annotations

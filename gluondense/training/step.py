@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """One training step: forward, loss and backward, with stored or recomputed activations."""
 
 from __future__ import annotations

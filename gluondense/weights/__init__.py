@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Load and save weights: file formats, naming schemes, and the catalog of published weights."""
 
 from __future__ import annotations

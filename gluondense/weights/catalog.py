@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The catalog of published weights: URLs, checksums, preprocessing and accuracies.
 
 The sources are those with a checksum: torchvision's server, and the GitHub releases that timm used

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Load weights files in any known naming scheme into networks."""
 
 from __future__ import annotations

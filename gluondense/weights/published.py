@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Published error rates, for comparison with those of an evaluation.
 
 They are of networks that the papers' authors and other publishers trained; docs/models.md cites

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Save a network's weights in any naming scheme."""
 
 from __future__ import annotations

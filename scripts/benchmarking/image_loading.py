@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Throughput of image loading on one core, beside ImageRecordIter and torchvision with Pillow.
 
 Each loader decodes the images of a RecordIO file, and randomly crops, resizes, flips and normalizes

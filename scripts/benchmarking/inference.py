@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The inference benchmark: measures what a plan asks for and returns the JSON file's content."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Interleaved measurements: backends in separate processes predict in alternating rounds."""
 
 from __future__ import annotations

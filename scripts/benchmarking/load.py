@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Clients that put a server under load, and their measurements."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Description of the machine and the software that results were measured with."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Write one network, with the same weights, in the formats that the backends read."""
 
 from __future__ import annotations

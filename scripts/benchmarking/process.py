@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Worker processes, seen from the benchmark that starts them."""
 
 from __future__ import annotations

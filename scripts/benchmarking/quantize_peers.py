@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Post-training quantization with the peers' tools, with their default or recommended settings."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Roofline: lower bounds of a network's time from the CPU's peak throughput and bandwidth."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """HTTP servers on this machine: multi-model-server and ONNX Runtime in a plain process."""
 
 from __future__ import annotations

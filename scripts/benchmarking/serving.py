@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The serving benchmark: multi-model-server beside ONNX Runtime, under the same load."""
 
 from __future__ import annotations

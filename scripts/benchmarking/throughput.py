@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Throughput of several processes at once, each with one thread and pinned to one CPU."""
 
 from __future__ import annotations

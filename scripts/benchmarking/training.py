@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The training benchmark: time and memory of the steps of interleaved backends."""
 
 from __future__ import annotations

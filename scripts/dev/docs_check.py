@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Run the marked examples of the docs.
 
 A fenced block of sh or Python after a line <!-- docs-check: run --> is run. The blocks of a page

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Griffe extension for mkdocs.yml that turns Sphinx roles in docstrings into links."""
 
 from __future__ import annotations

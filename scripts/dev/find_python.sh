@@ -1,4 +1,5 @@
 #!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
 # Print the path of the first usable interpreter among the versions given, in their order.
 #
 #   sh scripts/dev/find_python.sh [VERSION...]     default: the versions MXNet 1.9.1 runs on, best first

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Update the computed tables in the documentation's page of all networks, docs/models.md.
 
 The rest of the page, such as the results of papers and repositories, is edited by hand.

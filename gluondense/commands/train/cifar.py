@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Train a network on CIFAR-10, CIFAR-100 or SVHN as in the DenseNet paper.
 
 Recipes ending in + augment the images. The data set follows from the recipe.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The parts that the training commands share: flags, configuration, messages and exit codes."""
 
 from __future__ import annotations

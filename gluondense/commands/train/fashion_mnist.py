@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Train a network on Fashion-MNIST and write a run folder with checkpoints, log and report."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Train a network on ImageNet or other labelled image files, with the flags of GluonCV's script.
 
 --batch-size counts the images of each device, and the learning rate is scaled linearly with the

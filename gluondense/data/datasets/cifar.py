@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Read CIFAR-10 and CIFAR-100 from the files of their binary versions.
 
 References

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Read scikit-learn's embedded digits, a real data set that needs no download."""
 
 from __future__ import annotations

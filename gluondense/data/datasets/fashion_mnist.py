@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Find, download, verify and read the four idx files of Fashion-MNIST.
 
 References

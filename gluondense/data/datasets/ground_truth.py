@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Ground truth files of ImageNet's flat validation folder, in the forms that are in use."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """ImageNet, or any labelled images in its layout: class folders or RecordIO files."""
 
 from __future__ import annotations

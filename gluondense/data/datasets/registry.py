@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The table of known data sets, and the function that loads their arrays."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Read SVHN, digits of house numbers, from the .mat files of its cropped digits.
 
 References

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Generate a tiny, learnable, deterministic data set for tests and dry runs."""
 
 from __future__ import annotations

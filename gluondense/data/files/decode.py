@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Decode encoded images quickly: OpenCV for common JPEG and PNG files, Pillow for all others.
 
 OpenCV decodes grey and RGB JPEG twice as fast as Pillow. It also decodes 8-bit PNG without

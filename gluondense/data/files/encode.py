@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Re-encode the images of a list, in several processes, for storage in a RecordIO file."""
 
 from __future__ import annotations

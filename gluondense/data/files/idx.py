@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Read the idx format of the MNIST family: a header with dtype and shape, then the values."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Read single images with Pillow: upright, 8 bits per channel, no transparency.
 
 Model archives contain a copy of this module, so it imports nothing of gluondense.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Lists of image files and their labels: from class folders, a flat folder or an im2rec list."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Read the images of a folder or a RecordIO file into one array."""
 
 from __future__ import annotations

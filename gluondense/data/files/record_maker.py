@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Convert a list of images to a RecordIO file; an interrupted conversion can be resumed."""
 
 from __future__ import annotations

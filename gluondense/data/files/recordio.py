@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Read and write RecordIO files, MXNet's container of images: ``NAME.rec``, index ``NAME.idx``.
 
 ``mxnet.recordio`` cannot append to a file, which an interrupted conversion needs in order to

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """One interface to the encoded images of a folder and of a RecordIO file."""
 
 from __future__ import annotations

@@ -1,1 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
 """Loaders: batches from arrays in memory, or from encoded images decoded by processes."""

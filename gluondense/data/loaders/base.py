@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The interface of loaders, and the arithmetic of batches that they share."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Worker processes that prepare data during training; they are forked, so that nothing is copied.
 
 They run NumPy, OpenCV and Pillow, never MXNet. Fork them before MXNet has pending work if possible.

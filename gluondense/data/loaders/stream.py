@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Batches from encoded images, which worker processes decode and augment."""
 
 from __future__ import annotations

@@ -1,1 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
 """Transforms of images, one at a time or a whole batch."""

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Vectorized NumPy transforms of batches of images.
 
 Model archives contain a copy of this module, so it imports nothing of gluondense.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Transforms from one encoded image to the network's input.
 
 All linear colour operations (brightness, contrast, saturation, lighting and normalization) are

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """RandAugment: two random operations of the same magnitude on each image.
 
 References

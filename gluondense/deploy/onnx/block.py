@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """ONNX models as Gluon blocks."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Conversion of graphs to ONNX models of opset 13.
 
 MXNet's own exporter also lists all parameters as inputs, which prevents runtimes from folding

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Target "onnx_int8": ONNX models with int8 layers in QDQ format.
 
 Activations are uint8 with a zero point, weights int8 with a scale per filter. A runtime fuses each

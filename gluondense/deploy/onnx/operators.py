@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Translations of MXNet operators to ONNX operators of opset 13."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Pre- and post-processing in ONNX models, as ``deploy.pre_post`` adds to MXNet graphs."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Calibration of int8 targets: the images and the options of the quantization."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Channel range equalization: graph passes that give all channels of a tensor one range.
 
 An int8 tensor of oneDNN has one scale for all its channels. Where only affine operators read a

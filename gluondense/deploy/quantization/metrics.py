@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Quantization error of a network's outputs."""
 
 from __future__ import annotations

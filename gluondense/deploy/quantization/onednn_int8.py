@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Target "int8": graphs of oneDNN's int8 operators, which stock MXNet runs."""
 
 from __future__ import annotations

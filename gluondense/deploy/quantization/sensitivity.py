@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Selection of the layers that are excluded from quantization, by their sensitivity."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Archives of exports for model servers."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Service for multi-model-server: takes images, returns the most probable classes as JSON.
 
 An archive contains this module and the modules of ``archive.SERVED``; it must not import anything

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Extraction of exports from archives, which may be untrusted."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Lowering of whole networks to programs that the native operator runs.
 
 MXNet spends up to 16 microseconds on each of hundreds of operators, and in a DenseNet the

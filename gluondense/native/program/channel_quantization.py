@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Which tensors are bytes, and what they represent: scale * q + offset, by channel."""
 
 from __future__ import annotations

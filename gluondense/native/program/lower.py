@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Lowering of a graph to a program: steps over feature maps, and an array of packed weights."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Lowering of a graph to a program over bytes, with a scale and an offset for each channel.
 
 A byte q represents scale * q + offset. The batch normalization and ReLU in front of a convolution,

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Feature maps of a program, in which concatenations need no copies."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The operators of a graph that programs have steps for."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Weights in the layouts that the kernels read: see src/kernels/inference_kernels.h."""
 
 from __future__ import annotations

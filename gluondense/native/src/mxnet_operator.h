@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What the operators share of MXNet's extension interface.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Numbers in text, read in the C locale. std::stof and std::strtod follow the locale that the
 // process has set: in one with a decimal comma, they read "0.9" as 0.
 #pragma once

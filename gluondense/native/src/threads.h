@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // OpenMP threads that work on one problem together.
 #pragma once
 

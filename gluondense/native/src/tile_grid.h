@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The 4x4 output tiles of Winograd's F(4x4, 3x3) in a batch of images.
 #pragma once
 

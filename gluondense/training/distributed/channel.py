@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Small messages between the workers of a distributed run, beside MXNet's parameter server.
 
 The parameter server only sums gradients: values under other keys are compressed with them, and

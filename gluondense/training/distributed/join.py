@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Joining and leaving the workers of a run."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Workers that train together through MXNet's parameter server (``kvstore="dist_..."``)."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The rank of this process, from the environment variables that the launcher sets."""
 
 from __future__ import annotations

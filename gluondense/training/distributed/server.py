@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A server or the scheduler of a distributed run.
 
 MXNet's own servers serve from inside ``import mxnet``, where unpickling an optimizer that a worker

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Communication between the workers of a run; this module has the single-process case."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The hooks that the training loop calls on each of its observers, in the order of the list."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The files of a run: configuration, log, checkpoints, the best predictions and the report."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Progress on the terminal: a bar, a line at some steps and a line at each epoch."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """SIGINT and SIGTERM as requests to stop, which the training loop polls between steps."""
 
 from __future__ import annotations

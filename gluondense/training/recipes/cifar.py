@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Recipes for CIFAR and SVHN, from section 4.2 of the DenseNet paper (Huang et al. 2017).
 
 SGD with Nesterov momentum 0.9, weight decay 1e-4, batch size 64, and a learning rate of 0.1 that is

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Recipes for small data sets of grey images."""
 
 from __future__ import annotations

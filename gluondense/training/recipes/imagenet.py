@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Recipes for ImageNet; docs/imagenet.md lists the networks that gluondense has trained.
 
 Learning rates belong to the batch size of the same recipe; ``gluondense train imagenet`` scales

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The interface between a task, which says what is learned, and the training loop."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Classification: one class an image, learned by cross-entropy or from a teacher."""
 
 from __future__ import annotations

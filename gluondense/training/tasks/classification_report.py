@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The part of a run's report that shows a classifier's predictions."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Knowledge distillation: learning from another network's outputs (Hinton et al. 2015)."""
 
 from __future__ import annotations

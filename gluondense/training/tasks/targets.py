@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Classification targets: a distribution over the classes for each image."""
 
 from __future__ import annotations

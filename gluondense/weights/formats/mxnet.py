@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """MXNet's ``.params`` files, as Gluon and Module write them."""
 
 from __future__ import annotations

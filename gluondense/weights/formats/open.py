@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Open weights files of any supported format."""
 
 from __future__ import annotations

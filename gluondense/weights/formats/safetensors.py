@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Safetensors files; the safetensors library parses and checks their headers."""
 
 from __future__ import annotations

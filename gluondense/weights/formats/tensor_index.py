@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The tensor index: which arrays a weights file holds and at which offsets.
 
 Every reader returns an :class:`Index`, or raises :class:`BadFile` if the file is truncated, damaged

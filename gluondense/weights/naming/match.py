@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Match the arrays of a file with the parameters of a network."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Naming schemes of MXNet's files."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Naming schemes: how other libraries name the parameters of the same networks.
 
 A scheme maps each of our modules to the other library's module, in both directions, so that it

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The HTML page of the inference benchmark."""
 
 from __future__ import annotations

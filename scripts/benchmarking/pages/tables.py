@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Tables of the inference benchmark, for the terminal and for Markdown pages."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Tables and the HTML page of the training benchmark."""
 
 from __future__ import annotations

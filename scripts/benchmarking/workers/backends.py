@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Inference backends of the benchmark: this project's export targets and their peers.
 
 A backend is built in a worker process, from a folder with the network in the format that the

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Worker process of one inference backend, run by path: it does not import gluondense.
 
 It prints one line of JSON after the first prediction, and then one line per line of its input,

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Loads a file of weights once: ``python load_weights.py torch|gluondense FILE MODEL``.
 
 Before, the file is read into the page cache, all is imported and the network is built. It prints

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """ONNX Runtime behind Python's HTTP server, the baseline for model servers.
 
 ``python onnx_server.py EXPORT PORT THREADS`` serves ``EXPORT.onnx``. A request has one image;

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Measures this CPU's peak throughput of multiply-adds and its memory bandwidth; run by path."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The same networks in torchvision or timm."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Worker process of one training backend, run by path.
 
 It prints one line of JSON with its memory after two steps, and then one line per line of its

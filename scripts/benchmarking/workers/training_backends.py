@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Training backends of the benchmark: this project's settings and their peers.
 
 A backend is built in a worker process. It is a function that runs one step with its update and

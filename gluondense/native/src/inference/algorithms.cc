@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The algorithms of convolutions: when each pays, and its filters in the layout that it reads.
 #include <algorithm>
 #include <cstring>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Convolutions without a transform, as an implicit gemm: see ConvTile.
 #include <algorithm>
 #include <type_traits>

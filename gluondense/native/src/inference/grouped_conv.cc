@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // 3x3 convolutions with groups of few channels, without the zeros of a panel of several groups.
 #include <algorithm>
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Sizes and memory of a program's feature maps for one size of images.
 #pragma once
 

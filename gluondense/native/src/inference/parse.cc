@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The text of a program: a step or map a line, as words `name=number,...`.
 #include <cmath>
 #include <map>

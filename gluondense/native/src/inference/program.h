@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // A network as a list of steps over feature maps.
 //
 // The words that each step has in a program's text are in parse.cc; the rules that a program must

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // MXNet's operator that runs a program, and the library's entry points for mx.library.load.
 #include <sys/auxv.h>
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "inference/program.h"
 #include "kernels/inference_kernels.h"
 #include "memory.h"

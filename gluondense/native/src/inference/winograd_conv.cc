@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // 3x3 convolutions with Winograd's F(4x4, 3x3): see kernels/inference_kernels.h.
 #include <algorithm>
 #include <cstring>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The kernels of inference: one table of functions for each instruction set.
 //
 // Feature maps are stored as (N, H, W, C): the channels of a pixel are contiguous, and a

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The inner loops that only training uses: one table of them for each instruction set.
 //
 // Strides are in floats. "No over-read" means that a kernel touches nothing but the elements that

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "training/conv1x1.h"
 
 #include <algorithm>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The 1x1 convolution functions that layers and transitions share.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The 3x3 convolutions of the layers, with Winograd's F(4x4, 3x3).
 #include <algorithm>
 #include <cstring>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Trains a dense stage: layers that each append feature maps to their input, and an optional tail.
 //
 // All feature maps of a stage share one NHWC buffer: a layer writes its new channels after those of

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The operator gluondense_dense_stage: MXNet's interface to DenseStage.
 #include <stdexcept>
 #include <string>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The forward pass of a dense stage: the sequence of steps.
 #include <algorithm>
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Sizes, strides and scratch memory of a dense stage, in elements.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // One thread's share of the work on a dense stage.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The tail of a stage: none, BN-ReLU, or a transition.
 #include <algorithm>
 

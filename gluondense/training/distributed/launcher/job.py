@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A distributed run: starts all processes, waits for them and stops them together."""
 
 from __future__ import annotations

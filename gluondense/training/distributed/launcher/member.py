@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """One process of a distributed run, on this host or another one."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Supervisor of one command: ``python -c SOURCE COMMAND ...``.
 
 The launcher writes signal numbers to standard input, one per line; 0 is a heartbeat. At the end of

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """PyTorch's files, read without PyTorch: the zip format of 1.6 and later, and the older one."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The classes and functions that a PyTorch file's pickle may name, and their substitutes."""
 
 from __future__ import annotations

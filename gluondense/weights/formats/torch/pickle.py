@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Interpret the part of pickle that PyTorch's files need, without importing or calling anything.
 
 Python's own unpickler is not safe, whatever its ``find_class`` refuses: a few bytes make it

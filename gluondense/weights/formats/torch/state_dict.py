@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Find the state dict in a checkpoint."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Convolutions over floats and bfloat16, and the affine transforms in front of them.
 #include "kernels/per_isa/gemm_tile.h"
 

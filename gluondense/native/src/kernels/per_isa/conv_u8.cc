@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The kernels over bytes.
 #include "kernels/per_isa/gemm_tile.h"
 

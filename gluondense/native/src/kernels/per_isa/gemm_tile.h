@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The register tile: sums of up to kMaxTilePixels rows and two vectors of columns.
 #pragma once
 

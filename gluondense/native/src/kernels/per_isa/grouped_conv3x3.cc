@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "kernels/per_isa/gemm_tile.h"
 
 #if defined(__AVX512F__)  // elsewhere a permutation of 16 lanes is too slow

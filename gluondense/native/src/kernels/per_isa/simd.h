@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Vectors of the instruction set that a file of this folder is compiled for.
 //
 // Each file here is compiled once for each instruction set, with GLUONDENSE_ISA_NAMESPACE naming

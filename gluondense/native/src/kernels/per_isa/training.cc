@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The kernels that only training uses.
 #include "kernels/training_kernels.h"
 

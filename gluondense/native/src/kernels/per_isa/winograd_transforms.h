@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The transforms of Winograd's F(4x4, 3x3) and their adjoints (arXiv:1509.09308, section 4.3).
 #pragma once
 
