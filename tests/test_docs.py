@@ -61,6 +61,14 @@ def test_the_commands_and_names_of_a_page_are_there(check, page):
     assert not found, "\n".join(["a reader could not run this:", *found])
 
 
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", *PAGES])
+def test_the_source_files_that_a_page_names_exist(page):
+    text = (ROOT / page).read_text(encoding="utf-8")
+    paths = re.findall(r"\b(?:gluondense|scripts|tests)/[\w./-]*\.(?:py|cc|h|sh|c)\b", text)
+    missing = {path for path in paths if not (ROOT / path).is_file()} - {"scripts/NAME.py"}
+    assert not missing, f"{page} names files that do not exist: {sorted(missing)}"
+
+
 @pytest.mark.parametrize("page", PAGES)
 def test_a_page_is_in_the_sites_menu(page):
     name = page[len("docs/") :]
