@@ -18,10 +18,8 @@ import pytest
 import gluondense
 
 pytestmark = [pytest.mark.parity, pytest.mark.slow]
-peers = pytest.importorskip(
-    "support.peers", reason="`make test-parity` installs torch, torchvision, timm"
-)
-torch = peers.torch
+torch = pytest.importorskip("torch", reason="`make test-parity` installs torch, torchvision, timm")
+from support import peers  # noqa: E402  # needs torch
 
 SIZES = ((224, 224), (193, 161))
 # MXNet keeps the slope of a leaky ReLU in float32, where 0.01 is off by 2e-8.
