@@ -87,7 +87,7 @@ def load_exported(path: str | os.PathLike[str], ctx: mx.Context | None = None) -
     ----------
     path
         The prefix that was passed to :func:`gluondense.export`, any of the files, or an archive of
-        :func:`gluondense.deploy.serving.archive`. No code in the files is executed.
+        :func:`gluondense.deploy.archive`. No code in the files is executed.
     ctx
         Device; MXNet's current context by default. ONNX models run on the CPU.
 

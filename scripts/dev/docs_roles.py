@@ -15,7 +15,12 @@ ROLE = re.compile(r":(?:class|data|exc|func|meth|mod):`~?([\w.]+)`")
 SHAPES = re.compile(r"^(Inputs(?: / Outputs)?|Outputs)\n((?: {4}.*\n?)+)", re.MULTILINE)
 SECTION = re.compile(r"^\w+\n-{3,}$", re.MULTILINE)
 # Public name -> the object that Griffe finds, for packages that export a name lazily.
-HIDDEN = {"gluondense.export": "gluondense.deploy.export"}
+HIDDEN = {
+    "gluondense.export": "gluondense.deploy.export",
+    "gluondense.fit": "gluondense.training.fit",
+    "gluondense.load_exported": "gluondense.deploy.load_exported",
+    "gluondense.load_weights": "gluondense.weights.load_weights",
+}
 LINK = re.compile(r"`([^`<]+?)\s*<(\S+?)>`__?")
 
 
@@ -25,7 +30,7 @@ def as_markdown(text: str) -> str:
     Examples
     --------
     >>> as_markdown("see :func:`gluondense.fit`, :meth:`stages` and `a page <https://x.org>`_")
-    'see [`gluondense.fit`][gluondense.fit], `stages` and [a page](https://x.org)'
+    'see [`gluondense.fit`][gluondense.training.fit], `stages` and [a page](https://x.org)'
     """
 
     def role(found: re.Match[str]) -> str:

@@ -51,7 +51,7 @@ def is_archive(path: str | os.PathLike[str]) -> bool:
 
 
 def unpack(path: str | os.PathLike[str], folder: str | os.PathLike[str]) -> ExportedFiles:
-    """Extract the three files of an export from an archive of :mod:`gluondense.deploy.serving`.
+    """Extract the three files of an export from an archive of :func:`gluondense.deploy.archive`.
 
     No code of the archive is executed, and no other member is written. An archive is rejected if a
     member's path leads outside the folder or a member is no regular file. If it has a manifest with

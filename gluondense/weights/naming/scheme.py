@@ -33,7 +33,7 @@ class NamingScheme:
     Parameters
     ----------
     name
-        The key in :data:`~gluondense.weights.NAMING_SCHEMES`.
+        The key in ``gluondense.weights.NAMING_SCHEMES``.
     writer
         The library or function that writes such files.
     rules
