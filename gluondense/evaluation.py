@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Optional, Union
@@ -13,8 +13,10 @@ import numpy as np
 from mxnet import gluon
 
 from .analysis.predictions import Predictions, evaluate
+from .data.class_names import match_classes
 from .data.datasets.imagenet import ImageFiles, open_images
 from .data.datasets.registry import DATASETS, load_dataset
+from .data.files.sources import RelabeledSource
 from .data.loaders.array import ArrayLoader
 from .data.loaders.stream import StreamLoader
 from .data.transforms.image import EvalTransform
@@ -192,8 +194,9 @@ def evaluate_model(
     crops: int = 1,
     batch_size: int = 32,
     workers: int = 0,
+    class_map: Optional[Mapping[str, str]] = None,
 ) -> Evaluation:
-    """Classify all test images of a data set.
+    """Classify all test images of a data set, whose classes are matched to the model's by name.
 
     Parameters
     ----------
@@ -207,16 +210,16 @@ def evaluate_model(
         Images per batch over all devices; a batch contains all crops of an image.
     workers
         Processes that decode images from files.
+    class_map
+        The model's name of some classes of the data, by the data's name.
 
     Raises
     ------
     ValueError
         If classes or channels of model and data differ, or ten crops are requested of arrays.
     """
+    data = _with_labels_of(model, data, class_map)
     names = data.info.class_names
-    own = model.class_names
-    if own is not None and len(own) != len(names):
-        raise ValueError(f"{model.name} knows {len(own)} classes, the data has {len(names)}.")
     if len(model.mean) != data.info.in_channels:
         raise ValueError(
             f"{model.name} takes images of {len(model.mean)} channels, "
@@ -232,7 +235,30 @@ def evaluate_model(
     augmented = bool(model.config and model.config.augment)
     dataset = data.info.name
     published = published_errors(model.model, dataset, crops, augmented, weights=model.weights)
-    return Evaluation(model, dataset, crops, own or names, predictions, skipped, published)
+    return Evaluation(model, dataset, crops, names, predictions, skipped, published)
+
+
+def _with_labels_of(
+    model: EvaluatedModel, data: Data, class_map: Optional[Mapping[str, str]]
+) -> Data:
+    """Return the data with the model's labels and class names, if the model has class names."""
+    own = model.class_names
+    if own is None:
+        if class_map:
+            raise ValueError(f"{model.name} has no class names, which a class map needs.")
+        return data
+    try:
+        labels = match_classes(own, data.info.class_names, class_map)
+    except ValueError as error:
+        raise ValueError(
+            f"{model.name} and {data.info.name}: {error} Rename the folders or give --class-map."
+        ) from None
+    info = replace(data.info, class_names=tuple(own))
+    if np.array_equal(labels, np.arange(len(own))):
+        return replace(data, info=info)
+    if isinstance(data, ImageFiles):
+        return replace(data, info=info, test=RelabeledSource(data.test, labels))
+    return replace(data, info=info, test_labels=labels[data.test_labels].astype(np.int32))
 
 
 def _loader(

@@ -25,6 +25,11 @@ def main(argv: Optional[list[str]] = None) -> int:
     add("--data-dir", metavar="FOLDER", help="folder of its files; default: the run's")
     add("--rec-val", metavar="FILE.rec", help="images in a RecordIO file")
     add("--ground-truth", metavar="FILE", help="labels of a flat DATA_DIR/val")
+    add(
+        "--class-map",
+        metavar="FILE.json",
+        help='model\'s class names: {"data\'s name": "its name"}',
+    )
     add("--crops", type=int, choices=(1, 10), default=1)
     add("--input-size", type=int, help="height and width of the network's input; default: its own")
     add("--crop-ratio", type=float, help="default: its own, else 0.875")
@@ -61,7 +66,21 @@ def _evaluate(args: argparse.Namespace) -> Evaluation:
         truth = truth or config.ground_truth
     data = open_test_data(dataset, data_dir, rec_val, truth)
     batch = args.batch_size or (32 if args.crops == 1 else 8)
-    return evaluate_model(model, data, devices, args.crops, batch, args.workers)
+    names = _read_class_map(args.class_map) if args.class_map else None
+    return evaluate_model(model, data, devices, args.crops, batch, args.workers, names)
+
+
+def _read_class_map(path: str) -> dict[str, str]:
+    try:
+        names = json.loads(Path(path).read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"--class-map {path} is not JSON: {error}.") from None
+    if not isinstance(names, dict) or not all(isinstance(name, str) for name in names.values()):
+        raise ValueError(
+            f"--class-map {path} must be a JSON object of names: "
+            '{"class of the data": "class of the model"}.'
+        )
+    return names
 
 
 def _with_flags(model: EvaluatedModel, args: argparse.Namespace) -> EvaluatedModel:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+from dataclasses import replace
 
 import mxnet as mx
 import numpy as np
@@ -10,6 +12,7 @@ from support.images import encoded, make_folders
 from support.training_tiny import TINY
 
 import gluondense
+from gluondense.data import load_dataset
 from gluondense.data.files.image_list import list_folders
 from gluondense.data.files.record_maker import make_recordio
 from gluondense.evaluation import open_model
@@ -153,6 +156,69 @@ def test_errors_are_one_line(script, run, capsys, args, message):
     assert line.startswith("error: ")
     assert line.count("\n") == 1
     assert message in line
+
+
+@pytest.fixture
+def images(run, tmp_path):
+    """The run's images as class folders."""
+    make_folders(tmp_path / "images/val")
+    return tmp_path / "images"
+
+
+def test_classes_are_matched_by_name(script, run, images, tmp_path, capsys):
+    expected = figures(script, tmp_path, run[0], "--data-dir", images)
+    (images / "val/class0").rename(images / "val/zebra")  # all other classes get other labels
+    assert script.main([str(run[0]), "--data-dir", str(images)]) == 2
+    line = capsys.readouterr().err
+    assert "the data lacks 'class0'; the model lacks 'zebra'" in line
+    assert "--class-map" in line
+    assert line.count("\n") == 1
+    (tmp_path / "map.json").write_text('{"zebra": "class0"}')
+    found = figures(
+        script, tmp_path, run[0], "--data-dir", images, "--class-map", tmp_path / "map.json"
+    )
+    assert found["classes"] == expected["classes"]
+    assert found["loss"] == pytest.approx(expected["loss"])
+
+
+def test_a_missing_or_extra_class_is_refused(script, run, images, capsys):
+    shutil.copytree(images / "val/class1", images / "val/class4")
+    assert script.main([str(run[0]), "--data-dir", str(images)]) == 2
+    assert "the model lacks 'class4'" in capsys.readouterr().err
+    shutil.rmtree(images / "val/class4")
+    shutil.rmtree(images / "val/class1")
+    assert script.main([str(run[0]), "--data-dir", str(images)]) == 2
+    assert "knows 4 classes, the data has 3: the data lacks 'class1'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[", "is not JSON"),
+        ('["class0"]', "must be a JSON object of names"),
+        ('{"cat": "class0"}', "renames 'cat', which the data does not have"),
+        ('{"class1": "cat"}', "the model lacks 'cat'"),
+    ],
+)
+def test_class_map_that_does_not_fit(script, run, images, tmp_path, capsys, text, message):
+    (tmp_path / "map.json").write_text(text)
+    args = [str(run[0]), "--data-dir", str(images), "--class-map", str(tmp_path / "map.json")]
+    assert script.main(args) == 2
+    line = capsys.readouterr().err
+    assert message in line
+    assert line.count("\n") == 1
+
+
+def test_labels_of_arrays_are_matched_by_name(script, tmp_path, monkeypatch):
+    result = fit(TINY.with_fields(epochs=1), tmp_path / "run", progress=False)
+    data = load_dataset("synthetic")
+    names = data.info.class_names
+    labels = (len(names) - 1 - data.test_labels).astype(np.int32)
+    other = replace(data, info=replace(data.info, class_names=names[::-1]), test_labels=labels)
+    monkeypatch.setattr("gluondense.evaluation.load_dataset", lambda *args: other)
+    found = figures(script, tmp_path, tmp_path / "run")
+    assert found["top1"] == result.test_accuracy
+    assert tuple(found["classes"]) == names
 
 
 @pytest.mark.parametrize("options", [[], ["--preprocess"]])

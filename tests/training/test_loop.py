@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import signal
+from dataclasses import replace
 
 import mxnet as mx
 import numpy as np
@@ -179,6 +180,43 @@ def test_longer_run_resumes_with_the_new_schedule(tmp_path):
     rows = RunFolder(tmp_path).rows()
     assert [row["epoch"] for row in rows] == [1, 2]
     assert RunFolder(tmp_path).config().optimizer.lr == 0.2
+
+
+def test_changes_of_a_resumed_run_are_said(tmp_path, capsys):
+    fit(TINY.with_fields(epochs=1), tmp_path, progress=False)
+    capsys.readouterr()
+    fit(TINY.with_fields(batch_size=20, resize=6, epochs=2), tmp_path, True, progress=False)
+    lines = [line for line in capsys.readouterr().out.splitlines() if "resuming" in line]
+    assert lines == [
+        f"resuming with batch_size 20, was {TINY.data.batch_size}",
+        f"resuming with input_size (6, 6), was {TINY.data.input_size}",
+        "resuming with epochs 2, was 1",
+    ]
+    fit(TINY.with_fields(batch_size=20, resize=6, epochs=2), tmp_path, True, progress=False)
+    assert "resuming" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("change", [{"batch_size": 20}, {"resize": 6}])
+def test_change_within_an_epoch_is_refused(tmp_path, interrupt_at, change):
+    interrupt_at(2)
+    fit(TINY, tmp_path, progress=False)
+    with pytest.raises(ValueError, match=r"`\w+_size` can't change from .* within an epoch"):
+        fit(TINY.with_fields(**change), tmp_path, resume=True, progress=False)
+
+
+@pytest.mark.parametrize("order", [False, True])
+def test_resume_with_other_classes_is_refused(tmp_path, monkeypatch, order):
+    fit(TINY.with_fields(epochs=1), tmp_path, progress=False)
+    data = load_dataset("synthetic")
+    first, *names = data.info.class_names
+    names = (*names, first) if order else ("cat", *names)
+    other = replace(data, info=replace(data.info, class_names=names))
+    monkeypatch.setattr("gluondense.training.run.open_data", lambda config: other)
+    before = (tmp_path / "checkpoints/last/model.json").read_bytes()
+    message = "the order differs: class 0 is" if order else f"the data lacks '{first}'; the model"
+    with pytest.raises(ValueError, match=message):
+        fit(TINY, tmp_path, resume=True, progress=False)
+    assert (tmp_path / "checkpoints/last/model.json").read_bytes() == before
 
 
 def test_two_devices_train_like_one(tmp_path, monkeypatch):

@@ -116,7 +116,16 @@ def list_validation(
     with os.scandir(root) as entries:
         in_folders = any(entry.is_dir() for entry in entries)
     if in_folders:
-        return list_folders(root, class_names)
+        images = list_folders(root, class_names)
+        missing = set(range(len(images.class_names))) - set(images.labels.tolist())
+        if missing:
+            name = images.class_names[min(missing)]
+            raise ValueError(
+                f"{root} has no images of {len(missing)} of {len(images.class_names)} classes "
+                f"({name}{', …' * (len(missing) > 1)}); training and validation need the same "
+                "classes"
+            )
+        return images
     if ground_truth is None:
         forms = ", ".join(GROUND_TRUTH_FILES[:1] + GROUND_TRUTH_FILES[3:])
         raise FileNotFoundError(

@@ -56,6 +56,8 @@ def decode_image(
 
 def open_image(source: str | os.PathLike[str] | BinaryIO, name: str) -> Image.Image:
     """Open and decode an image: upright, 8 bits per channel, no transparency."""
+    if isinstance(source, (str, os.PathLike)) and _is_special(source):
+        raise ValueError(f"{name} is not a regular file; name an image file")
     try:
         with _reject_truncated_files(), Image.open(source) as opened:
             return _to_8_bits(ImageOps.exif_transpose(opened))
@@ -73,6 +75,11 @@ def open_image(source: str | os.PathLike[str] | BinaryIO, name: str) -> Image.Im
             f"{name} is not a readable image ({reason});"
             " check that it opens elsewhere, or save it as PNG"
         ) from None
+
+
+def _is_special(path: str | os.PathLike[str]) -> bool:
+    """Return whether a path is a FIFO, a device or a socket, which may block a reader forever."""
+    return os.path.exists(path) and not (os.path.isfile(path) or os.path.isdir(path))
 
 
 @contextmanager

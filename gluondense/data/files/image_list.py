@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+import sys
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,7 +44,8 @@ def list_folders(
     Parameters
     ----------
     root
-        The folder. Class folders may have subfolders.
+        The folder. Class folders may have subfolders. Symbolic links are followed, but each real
+        folder of a class is visited once, and only regular files are images.
     class_names
         The classes in the order of their labels. None means the sorted names of the subfolders.
 
@@ -75,12 +77,15 @@ def list_folders(
         )
     names: list[bytes] = []
     labels: list[int] = []
+    real = {os.path.realpath(path) for path in (root, *(root / folder for folder in folders))}
+    skipped: list[str] = []
     for folder in folders:
-        files = sorted(_image_files(root / folder))
+        files = sorted(_image_files(root / folder, real, skipped))
         if not files and class_names is None:
             raise ValueError(f"{root / folder} has no images; remove it or fill it")
         names += [os.fsencode(os.path.join(folder, name)) for name in files]
         labels += [known.index(folder)] * len(files)
+    _report_skipped(skipped)
     return ImageList(root, np.array(names, np.bytes_), np.array(labels, np.int64), known)
 
 
@@ -91,7 +96,9 @@ def list_flat(
 
     ``labels`` has the label of each image by its file name without suffix.
     """
-    names = sorted(_image_files(Path(root)))
+    skipped: list[str] = []
+    names = sorted(_image_files(Path(root), {os.path.realpath(root)}, skipped))
+    _report_skipped(skipped)
     if not names:
         raise ValueError(f"{root} has no images, neither in class folders nor flat")
     stems = [Path(name).stem for name in names]
@@ -144,12 +151,38 @@ def read_list_file(path: str | os.PathLike[str]) -> Iterator[tuple[int, float, s
 SUFFIXES = (".jpeg", ".jpg", ".png", ".bmp", ".gif", ".pgm", ".ppm", ".tif", ".tiff", ".webp")
 
 
-def _image_files(folder: Path) -> list[str]:
-    """Return the paths of all images below a folder, relative to it."""
-    found = []
-    for parent, _, files in os.walk(folder, followlinks=True):
-        relative = os.path.relpath(parent, folder)
-        for file in files:
-            if file.lower().endswith(SUFFIXES):
-                found.append(file if relative == "." else os.path.join(relative, file))
+def _image_files(folder: Path, real: Collection[str], skipped: list[str]) -> list[str]:
+    """Return the paths of all images below a folder, relative to it.
+
+    Each real folder is visited once, real paths before links; links to a folder in ``real`` are not
+    followed. Links to visited folders and files that are not regular are added to ``skipped``.
+    """
+    found, pending, visited = [], [""], set(real)
+    while pending:
+        parent = pending.pop()
+        with os.scandir(os.path.join(folder, parent)) as entries:
+            ordered = sorted(entries, key=lambda entry: (entry.is_symlink(), entry.name))
+        for entry in ordered:
+            name = os.path.join(parent, entry.name)
+            # The type of an entry that is no link is known without a system call.
+            link = entry.is_symlink()
+            if os.path.isdir(entry.path) if link else entry.is_dir():
+                target = os.path.realpath(entry.path)
+                if target in visited:
+                    skipped.append(f"{entry.path} (leads to {target}, already listed)")
+                else:
+                    visited.add(target)
+                    pending.append(name)
+            elif entry.name.lower().endswith(SUFFIXES):
+                special = os.path.exists(entry.path) and not os.path.isfile(entry.path)
+                if special if link else not entry.is_file():
+                    skipped.append(f"{entry.path} (not a regular file)")
+                else:
+                    found.append(name)
     return found
+
+
+def _report_skipped(skipped: list[str]) -> None:
+    if skipped:
+        more = f" and {len(skipped) - 1} more" if len(skipped) > 1 else ""
+        print(f"warning: skipped {skipped[0]}{more}", file=sys.stderr)

@@ -7,6 +7,8 @@ import os
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
+import numpy as np
+
 from .image_list import ImageList, read_list_file
 from .recordio import RecordFile
 
@@ -66,6 +68,23 @@ class RecordSource:
             )
         name = f"{self.file.path} (record {record.key})"
         return EncodedImage(record.data, int(record.label), name)
+
+
+class RelabeledSource:
+    """The images of another source, with the label ``labels[i]`` for each label ``i``."""
+
+    def __init__(self, source: Source, labels: np.ndarray) -> None:
+        self.source, self.labels = source, labels
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def read(self, index: int) -> EncodedImage:
+        """Read one image, see :class:`Source`; a label out of range stays as it is."""
+        image = self.source.read(index)
+        if not 0 <= image.label < len(self.labels):
+            return image
+        return image._replace(label=int(self.labels[image.label]))
 
 
 def record_class_names(path: str | os.PathLike[str]) -> tuple[str, ...] | None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Optional
 
 import numpy as np
 
+from ...data.class_names import describe_difference
 from .. import checkpoint
 from ..config import TrainConfig
 from ..report import write_report
@@ -90,15 +91,39 @@ def restore(run: Run, folder: RunFolder, average: Optional[MovingAverage] = None
         return
     saved = checkpoint.load_newest(folder.last)
     checkpoint.check_same_model(saved, run.net)
-    before, now = TrainConfig.from_dict(saved.config).data.batch_size, run.config.data.batch_size
-    if saved.progress["batch"] and before != now:
-        raise ValueError(
-            f"`batch_size` can't change from {before} to {now} within an epoch: "
-            "resume with the old one."
-        )
+    _check_classes(saved, run)
+    _report_changes(saved, run)
     saved.load_parameters(run.net, run.devices)
     saved.load_states(run.trainer)
     if average is not None and (saved.folder / checkpoint.AVERAGE).is_file():
         average.load(saved.folder / checkpoint.AVERAGE)
     run.loss_scale.restore(saved.progress)
     run.state.restore(saved.epoch, saved.progress)
+
+
+def _check_classes(saved: checkpoint.Checkpoint, run: Run) -> None:
+    """Raise a ValueError unless the data's classes are those of the checkpoint's outputs."""
+    difference = describe_difference(saved.class_names or (), run.data.info.class_names)
+    if difference:
+        raise ValueError(
+            f"{saved.folder} was trained on other classes: {difference}. "
+            "Resume with the same data, or give another --out."
+        )
+
+
+def _report_changes(saved: checkpoint.Checkpoint, run: Run) -> None:
+    """Print each changed field that changes the run; refuse what an epoch needs unchanged."""
+    before, now = TrainConfig.from_dict(saved.config), run.config
+    sizes = before.data.batch_size, now.data.batch_size
+    inputs = tuple(saved.input_shape[2:]), tuple(now.data.input_size)
+    for name, (old, new) in (("batch_size", sizes), ("input_size", inputs)):
+        if saved.progress["batch"] and old != new:
+            raise ValueError(
+                f"`{name}` can't change from {old} to {new} within an epoch: "
+                "resume with the old one."
+            )
+    epochs = before.schedule.epochs, now.schedule.epochs
+    changes = (("batch_size", sizes), ("input_size", inputs), ("epochs", epochs))
+    for name, (old, new) in changes:
+        if old != new and run.workers.is_rank_zero:
+            print(f"resuming with {name} {new}, was {old}", flush=True)

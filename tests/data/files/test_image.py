@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+
 import numpy as np
 import pytest
 from PIL import Image, ImageFile
@@ -80,3 +82,12 @@ def test_bad_files_are_named(tmp_path, monkeypatch, lenient):
 def test_channels_must_be_grey_or_rgb(tmp_path):
     with pytest.raises(ValueError, match="channels=2"):
         read_image(tmp_path / "any.png", 2, (28, 28))
+
+
+def test_fifos_and_devices_are_refused_without_reading_them(tmp_path):
+    os.mkfifo(tmp_path / "pipe.jpg")
+    (tmp_path / "zero.jpg").symlink_to("/dev/zero")
+    for name in ("pipe.jpg", "zero.jpg"):
+        assert error_of(tmp_path / name).endswith(
+            f"{name} is not a regular file; name an image file"
+        )

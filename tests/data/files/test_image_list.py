@@ -1,8 +1,12 @@
 from __future__ import annotations
 
-import pytest
+import os
+from pathlib import Path
 
-from gluondense.data.files.image_list import read_list_file
+import pytest
+from support.images import make_folders
+
+from gluondense.data.files.image_list import list_flat, list_folders, read_list_file
 
 
 def test_read_list_file(tmp_path):
@@ -13,3 +17,38 @@ def test_read_list_file(tmp_path):
         path.write_text(line + "\n")
         with pytest.raises(ValueError, match=r"line 1 of .* is not number, label and path"):
             list(read_list_file(path))
+
+
+def names_of(images):
+    return [images.name(index) for index in range(len(images))]
+
+
+def test_each_real_folder_of_a_class_is_visited_once(tmp_path, capsys):
+    make_folders(tmp_path / "train", classes=2, each=1)
+    make_folders(tmp_path / "elsewhere", classes=1, each=1)
+    class0 = tmp_path / "train/class0"
+    (class0 / "loop").symlink_to(class0)
+    (class0 / "up").symlink_to(tmp_path / "train")  # has the images of other classes
+    (class0 / "more").symlink_to(tmp_path / "elsewhere")
+    images = list_folders(tmp_path / "train")
+    assert names_of(images) == ["class0/0.jpg", "class0/more/class0/0.jpg", "class1/0.jpg"]
+    assert images.labels.tolist() == [0, 0, 1]
+    error = capsys.readouterr().err
+    assert f"skipped {class0}/loop (leads to {class0}, already listed) and 1 more\n" in error
+    assert error.count("\n") == 1
+
+
+def test_only_regular_files_are_images(tmp_path, capsys):
+    make_folders(tmp_path / "train", classes=1, each=1)
+    class0 = tmp_path / "train/class0"
+    os.mkfifo(class0 / "pipe.jpg")
+    (class0 / "null.jpg").symlink_to(os.devnull)
+    (class0 / "linked.jpg").symlink_to("0.jpg")
+    (class0 / "broken.jpg").symlink_to("nowhere")  # listed, so that training names it
+    (class0 / "itself.jpg").symlink_to("itself.jpg")
+    expected = ["0.jpg", "broken.jpg", "itself.jpg", "linked.jpg"]
+    assert [Path(name).name for name in names_of(list_folders(tmp_path / "train"))] == expected
+    stems = {Path(name).stem: 0 for name in expected}
+    assert [os.fsdecode(name) for name in list_flat(class0, stems)[0]] == expected
+    line = f"warning: skipped {class0}/pipe.jpg (not a regular file) and 1 more\n"
+    assert capsys.readouterr().err == 2 * line
