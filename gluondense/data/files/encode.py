@@ -142,9 +142,8 @@ def _run_task(chunk: range) -> list[Encoded]:
 def _encode_chunk(images: ImageList, options: RecordOptions, chunk: range) -> list[Encoded]:
     results = []
     for index in chunk:
-        path = images.path(index)
         try:
-            encoded = encode(path.read_bytes(), str(path), options)
+            encoded = encode(images.read(index), str(images.path(index)), options)
             results.append(Encoded(index, encoded, None))
         except (ValueError, OSError) as error:
             results.append(Encoded(index, b"", " ".join(str(error).split())))

@@ -56,7 +56,7 @@ def decode_image(
 
 def open_image(source: str | os.PathLike[str] | BinaryIO, name: str) -> Image.Image:
     """Open and decode an image: upright, 8 bits per channel, no transparency."""
-    if isinstance(source, (str, os.PathLike)) and _is_special(source):
+    if isinstance(source, (str, os.PathLike)) and is_special(source):
         raise ValueError(f"{name} is not a regular file; name an image file")
     try:
         with _reject_truncated_files(), Image.open(source) as opened:
@@ -77,7 +77,7 @@ def open_image(source: str | os.PathLike[str] | BinaryIO, name: str) -> Image.Im
         ) from None
 
 
-def _is_special(path: str | os.PathLike[str]) -> bool:
+def is_special(path: str | os.PathLike[str]) -> bool:
     """Return whether a path is a FIFO, a device or a socket, which may block a reader forever."""
     return os.path.exists(path) and not (os.path.isfile(path) or os.path.isdir(path))
 

@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from .image import is_special
+
 
 @dataclass(frozen=True)
 class ImageList:
@@ -34,6 +36,13 @@ class ImageList:
     def path(self, index: int) -> Path:
         """Return the path of an image."""
         return self.root / self.name(index)
+
+    def read(self, index: int) -> bytes:
+        """Read the file of an image; raises a ValueError if it is not a regular file."""
+        path = self.path(index)
+        if is_special(path):
+            raise ValueError(f"{path} is not a regular file")
+        return path.read_bytes()
 
 
 def list_folders(
@@ -174,8 +183,7 @@ def _image_files(folder: Path, real: Collection[str], skipped: list[str]) -> lis
                     visited.add(target)
                     pending.append(name)
             elif entry.name.lower().endswith(SUFFIXES):
-                special = os.path.exists(entry.path) and not os.path.isfile(entry.path)
-                if special if link else not entry.is_file():
+                if is_special(entry.path) if link else not entry.is_file():
                     skipped.append(f"{entry.path} (not a regular file)")
                 else:
                     found.append(name)

@@ -43,8 +43,8 @@ class FolderSource:
 
     def read(self, index: int) -> EncodedImage:
         """Read one image, see :class:`Source`."""
-        path = self.images.path(index)
-        return EncodedImage(path.read_bytes(), int(self.images.labels[index]), str(path))
+        images = self.images
+        return EncodedImage(images.read(index), int(images.labels[index]), str(images.path(index)))
 
 
 class RecordSource:

@@ -6,7 +6,13 @@ from pathlib import Path
 import pytest
 from support.images import make_folders
 
-from gluondense.data.files.image_list import list_flat, list_folders, read_list_file
+from gluondense.data.files.image_list import (
+    list_flat,
+    list_folders,
+    list_from_file,
+    read_list_file,
+)
+from gluondense.data.files.sources import FolderSource
 
 
 def test_read_list_file(tmp_path):
@@ -52,3 +58,11 @@ def test_only_regular_files_are_images(tmp_path, capsys):
     assert [os.fsdecode(name) for name in list_flat(class0, stems)[0]] == expected
     line = f"warning: skipped {class0}/pipe.jpg (not a regular file) and 1 more\n"
     assert capsys.readouterr().err == 2 * line
+
+
+def test_a_fifo_in_a_list_file_is_refused_when_read(tmp_path):
+    os.mkfifo(tmp_path / "pipe.jpg")
+    (tmp_path / "a.lst").write_text("0\t0\tpipe.jpg\n")
+    images = list_from_file(tmp_path, tmp_path / "a.lst")
+    with pytest.raises(ValueError, match=r"pipe\.jpg is not a regular file"):
+        FolderSource(images).read(0)
