@@ -79,7 +79,7 @@ def open_image(source: str | os.PathLike[str] | BinaryIO, name: str) -> Image.Im
 
 def is_special(path: str | os.PathLike[str]) -> bool:
     """Return whether a path is a FIFO, a device or a socket, which may block a reader forever."""
-    return os.path.exists(path) and not (os.path.isfile(path) or os.path.isdir(path))
+    return not (os.path.isfile(path) or os.path.isdir(path)) and os.path.exists(path)
 
 
 @contextmanager

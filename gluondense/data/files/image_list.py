@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import heapq
 import os
 import sys
 from collections.abc import Collection, Iterator, Mapping
@@ -163,29 +164,37 @@ SUFFIXES = (".jpeg", ".jpg", ".png", ".bmp", ".gif", ".pgm", ".ppm", ".tif", ".t
 def _image_files(folder: Path, real: Collection[str], skipped: list[str]) -> list[str]:
     """Return the paths of all images below a folder, relative to it.
 
-    Each real folder is visited once, real paths before links; links to a folder in ``real`` are not
-    followed. Links to visited folders and files that are not regular are added to ``skipped``.
+    Each real folder is visited once, by its real path if possible. Other folders in ``real``, links
+    to a folder that contains the link, and files that are not regular are added to ``skipped``.
     """
-    found, pending, visited = [], [""], set(real)
+    found = []
+    visited = set(real) - {os.path.realpath(folder)}
+    pending = [(False, "")]  # a heap: real folders come before links
     while pending:
-        parent = pending.pop()
-        with os.scandir(os.path.join(folder, parent)) as entries:
-            ordered = sorted(entries, key=lambda entry: (entry.is_symlink(), entry.name))
-        for entry in ordered:
-            name = os.path.join(parent, entry.name)
-            # The type of an entry that is no link is known without a system call.
-            link = entry.is_symlink()
-            if os.path.isdir(entry.path) if link else entry.is_dir():
-                target = os.path.realpath(entry.path)
-                if target in visited:
-                    skipped.append(f"{entry.path} (leads to {target}, already listed)")
-                else:
-                    visited.add(target)
-                    pending.append(name)
-            elif entry.name.lower().endswith(SUFFIXES):
-                if is_special(entry.path) if link else not entry.is_file():
+        link, inside = heapq.heappop(pending)
+        path = os.path.join(folder, inside)
+        target = os.path.realpath(path)
+        if target in visited:
+            skipped.append(f"{path} (leads to {target}, already listed)")
+            continue
+        if link and Path(target) in Path(os.path.realpath(os.path.dirname(path))).parents:
+            skipped.append(f"{path} (leads to {target}, which contains it)")
+            continue
+        visited.add(target)
+        with os.scandir(path) as entries:
+            for entry in entries:
+                name = f"{inside}{os.sep}{entry.name}" if inside else entry.name
+                is_image = entry.name.lower().endswith(SUFFIXES)
+                # Only the type of a link's target takes a system call.
+                if is_image and entry.is_file(follow_symlinks=False):
+                    found.append(name)
+                elif entry.is_dir(follow_symlinks=False):
+                    heapq.heappush(pending, (False, name))
+                elif os.path.isdir(entry.path):
+                    heapq.heappush(pending, (True, name))
+                elif is_image and is_special(entry.path):
                     skipped.append(f"{entry.path} (not a regular file)")
-                else:
+                elif is_image:
                     found.append(name)
     return found
 
@@ -193,4 +202,4 @@ def _image_files(folder: Path, real: Collection[str], skipped: list[str]) -> lis
 def _report_skipped(skipped: list[str]) -> None:
     if skipped:
         more = f" and {len(skipped) - 1} more" if len(skipped) > 1 else ""
-        print(f"warning: skipped {skipped[0]}{more}", file=sys.stderr)
+        print(f"warning: skipped {min(skipped)}{more}", file=sys.stderr)

@@ -44,6 +44,41 @@ def test_each_real_folder_of_a_class_is_visited_once(tmp_path, capsys):
     assert error.count("\n") == 1
 
 
+def test_a_link_to_a_folder_that_contains_it_is_not_followed(tmp_path, capsys):
+    make_folders(tmp_path / "train", classes=2, each=1)
+    make_folders(tmp_path / "val", classes=2, each=1)
+    make_folders(tmp_path / "pool", classes=2, each=1)
+    (tmp_path / "train/class0/data").symlink_to(tmp_path)  # would make val training images
+    (tmp_path / "train/class2").symlink_to(tmp_path / "pool/class0")
+    (tmp_path / "pool/class0/pool").symlink_to("..")
+    images = list_folders(tmp_path / "train")
+    assert names_of(images) == ["class0/0.jpg", "class1/0.jpg", "class2/0.jpg"]
+    line = (
+        f"skipped {tmp_path}/train/class0/data (leads to {tmp_path}, which contains it) and 1 more"
+    )
+    assert line in capsys.readouterr().err
+
+
+def test_images_keep_the_real_path_beside_a_link_to_their_folder(tmp_path):
+    make_folders(tmp_path / "train/class0", classes=1, each=1)
+    (tmp_path / "train/class0/a").symlink_to("class0")
+    (tmp_path / "train/class0/b").mkdir()
+    (tmp_path / "train/class0/b/deep").mkdir()
+    (tmp_path / "train/class0/b/deep/1.jpg").touch()
+    (tmp_path / "train/class0/c").symlink_to("b/deep")
+    assert names_of(list_folders(tmp_path / "train")) == [
+        "class0/b/deep/1.jpg",
+        "class0/class0/0.jpg",
+    ]
+
+
+def test_linked_folders_are_listed_as_others(tmp_path):
+    make_folders(tmp_path / "real", classes=1, each=1)
+    (tmp_path / "train").symlink_to("real")
+    (tmp_path / "real/class1").symlink_to("class0")
+    assert names_of(list_folders(tmp_path / "train")) == ["class0/0.jpg", "class1/0.jpg"]
+
+
 def test_only_regular_files_are_images(tmp_path, capsys):
     make_folders(tmp_path / "train", classes=1, each=1)
     class0 = tmp_path / "train/class0"
@@ -56,7 +91,7 @@ def test_only_regular_files_are_images(tmp_path, capsys):
     assert [Path(name).name for name in names_of(list_folders(tmp_path / "train"))] == expected
     stems = {Path(name).stem: 0 for name in expected}
     assert [os.fsdecode(name) for name in list_flat(class0, stems)[0]] == expected
-    line = f"warning: skipped {class0}/pipe.jpg (not a regular file) and 1 more\n"
+    line = f"warning: skipped {class0}/null.jpg (not a regular file) and 1 more\n"
     assert capsys.readouterr().err == 2 * line
 
 
