@@ -35,7 +35,7 @@ section { background: #fff; border: 1px solid var(--line); border-radius: 12px;
 .split { display: grid; grid-template-columns: minmax(0, 1.9fr) minmax(0, 1fr); gap: 16px; }
 .pair { display: grid; grid-template-columns: repeat(2, minmax(0, 1fr)); gap: 0 16px; }
 code { overflow-wrap: anywhere; }
-.pictures { display: grid; grid-template-columns: repeat(auto-fill, minmax(112px, 1fr));
+.images { display: grid; grid-template-columns: repeat(auto-fill, minmax(112px, 1fr));
   gap: 16px 12px; margin-top: 16px; }
 figure { margin: 0; font-size: 13px; line-height: 1.35; }
 figure img { display: block; width: 100%; aspect-ratio: 1; object-fit: contain; background: #000;
@@ -129,7 +129,7 @@ def gallery(images: Iterable[ClassifiedImage]) -> str:
         f'<span class="true">sure to {image.probability:.1%}</span></figcaption></figure>'
         for image in images
     ]
-    return f'<div class="pictures">{"".join(cards)}</div>' if cards else "<p>There are none.</p>"
+    return f'<div class="images">{"".join(cards)}</div>' if cards else "<p>There are none.</p>"
 
 
 def _png(pixels: np.ndarray) -> str:

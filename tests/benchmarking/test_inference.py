@@ -133,11 +133,11 @@ def test_a_backend_that_is_not_installed_has_a_reason(monkeypatch, tmp_path):
 def test_an_image_folder_can_be_predicted(tmp_path):
     from PIL import Image
 
-    folder = tmp_path / "pictures" / "class"
+    folder = tmp_path / "images" / "class"
     folder.mkdir(parents=True)
     for number in range(3):
         Image.new("L", (40, 30), 80 * number).save(folder / f"{number}.png")
-    prepare(MODEL, tmp_path, [64], ["portable"], image_folder=tmp_path / "pictures")
+    prepare(MODEL, tmp_path, [64], ["portable"], image_folder=tmp_path / "images")
     images = np.load(tmp_path / "images-64.npy")
     assert images.shape == (32, 1, 64, 64)
     np.testing.assert_allclose(images[[0, -1], 0, 0, 0], [-1, 160 / 127.5 - 1], rtol=1e-5)

@@ -38,7 +38,7 @@ def fields_of(script, *args):
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    """ILSVRC's layout: training pictures in folders of wnids, a flat validation folder, answers."""
+    """ILSVRC's layout: training images in folders of wnids, a flat validation folder, answers."""
     root = tmp_path_factory.mktemp("ilsvrc")
     make_folders(root / "train", each=10)
     wnids = ("n01440764", "n01443537", "n01484850", "n02012849")
