@@ -19,6 +19,7 @@ from gluondense.training import run as run_module
 from gluondense.training.data import make_test_loader
 from gluondense.training.distributed.workers import Workers
 from gluondense.training.observers.files import RunFiles, restore
+from gluondense.training.observers.moving_average import MovingAverage
 from gluondense.training.precision import DynamicLossScale
 from gluondense.training.run import Run
 from gluondense.training.run_folder import RunFolder
@@ -185,15 +186,24 @@ def test_longer_run_resumes_with_the_new_schedule(tmp_path):
 def test_changes_of_a_resumed_run_are_said(tmp_path, capsys):
     fit(TINY.with_fields(epochs=1), tmp_path, progress=False)
     capsys.readouterr()
-    fit(TINY.with_fields(batch_size=20, resize=6, epochs=2), tmp_path, True, progress=False)
+    config = TINY.with_fields(batch_size=20, resize=6, epochs=2, lr=0.2, seed=3)
+    fit(config, tmp_path, resume=True, progress=False)
     lines = [line for line in capsys.readouterr().out.splitlines() if "resuming" in line]
     assert lines == [
-        f"resuming with batch_size 20, was {TINY.data.batch_size}",
-        f"resuming with input_size (6, 6), was {TINY.data.input_size}",
-        "resuming with epochs 2, was 1",
+        "resuming at step 10, batch_size 20 (was 40), lr 0.2 (was 0.05), epochs 2 (was 1), "
+        "seed 3 (was 0), input_size (6, 6) (was (8, 8))"
     ]
-    fit(TINY.with_fields(batch_size=20, resize=6, epochs=2), tmp_path, True, progress=False)
-    assert "resuming" not in capsys.readouterr().out
+    fit(config, tmp_path, resume=True, progress=False)
+    assert capsys.readouterr().out == "resuming at step 20\n"
+
+
+def test_an_average_that_starts_on_resume_starts_at_the_checkpoint(tmp_path):
+    fit(TINY.with_fields(epochs=1), tmp_path, progress=False)
+    run = Run(TINY.with_fields(ema=0.999), Workers())
+    average = MovingAverage(run.net, 0.999)
+    restore(run, RunFolder(tmp_path), average)
+    for name, value in parameters(tmp_path).items():
+        np.testing.assert_array_equal(average.arrays[name].asnumpy(), value.asnumpy())
 
 
 @pytest.mark.parametrize("change", [{"batch_size": 20}, {"resize": 6}])

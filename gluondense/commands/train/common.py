@@ -13,6 +13,7 @@ from dataclasses import fields
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Callable, Optional
 
+from ...errors import check_count
 from ...training.config import TrainConfig
 from ...training.distributed.rank import is_rank_zero
 from ...training.sections import FIELDS, SECTIONS
@@ -164,6 +165,7 @@ def _given_fields(args: argparse.Namespace, config: TrainConfig) -> Fields:
         count = math.ceil(epochs / args.lr_decay_period)
         drops = [args.lr_decay_period * number for number in range(1, count)]
     if drops is not None:
+        check_count("epochs", epochs)
         given["lr_steps"] = tuple(epoch / epochs for epoch in drops)
     return given
 

@@ -11,6 +11,7 @@ import argparse
 from pathlib import Path
 from typing import Optional
 
+from ...errors import check_known
 from ...training.config import TrainConfig
 from ...training.distributed.rank import launched_world_size
 from ...training.recipes.imagenet import IMAGENET_RECIPES
@@ -57,9 +58,11 @@ def _derive(args: argparse.Namespace, config: TrainConfig, given: common.Fields)
     if args.batch_size is not None:
         devices = max(1, len(given.get("gpus", config.runtime.gpus)))
         size = args.batch_size * devices * launched_world_size()
-    base = IMAGENET_RECIPES[config.recipe]
     if args.no_lr_scaling:
         lr = config.optimizer.lr if args.lr is None else args.lr
     else:
+        hint = "its batch size scales the learning rate, unless --no-lr-scaling"
+        check_known("ImageNet recipe", config.recipe, IMAGENET_RECIPES, hint)
+        base = IMAGENET_RECIPES[config.recipe]
         lr = (base.optimizer.lr if args.lr is None else args.lr) * size / base.data.batch_size
     return {**fields, "batch_size": size, "lr": lr}

@@ -92,13 +92,16 @@ def restore(run: Run, folder: RunFolder, average: Optional[MovingAverage] = None
     saved = checkpoint.load_newest(folder.last)
     checkpoint.check_same_model(saved, run.net)
     _check_classes(saved, run)
-    _report_changes(saved, run)
+    changes = _changes(saved, run)
     saved.load_parameters(run.net, run.devices)
     saved.load_states(run.trainer)
-    if average is not None and (saved.folder / checkpoint.AVERAGE).is_file():
-        average.load(saved.folder / checkpoint.AVERAGE)
+    if average is not None:
+        file = saved.folder / checkpoint.AVERAGE
+        average.load(file) if file.is_file() else average.restart()
     run.loss_scale.restore(saved.progress)
     run.state.restore(saved.epoch, saved.progress)
+    if run.workers.is_rank_zero:
+        print(", ".join((f"resuming at step {run.state.step}", *changes)), flush=True)
 
 
 def _check_classes(saved: checkpoint.Checkpoint, run: Run) -> None:
@@ -111,19 +114,16 @@ def _check_classes(saved: checkpoint.Checkpoint, run: Run) -> None:
         )
 
 
-def _report_changes(saved: checkpoint.Checkpoint, run: Run) -> None:
-    """Print each changed field that changes the run; refuse what an epoch needs unchanged."""
-    before, now = TrainConfig.from_dict(saved.config), run.config
-    sizes = before.data.batch_size, now.data.batch_size
-    inputs = tuple(saved.input_shape[2:]), tuple(now.data.input_size)
-    for name, (old, new) in (("batch_size", sizes), ("input_size", inputs)):
-        if saved.progress["batch"] and old != new:
+def _changes(saved: checkpoint.Checkpoint, run: Run) -> list[str]:
+    """Return the changed fields in words; raise a ValueError for one that an epoch needs."""
+    before, now = TrainConfig.from_dict(saved.config).flat(), run.config.flat()
+    del now["resize"]  # its default depends on the data set
+    before["input_size"], now["input_size"] = saved.input_shape[2:], run.config.data.input_size
+    changed = [name for name in now if now[name] != before[name]]
+    for name in ("batch_size", "input_size"):
+        if saved.progress["batch"] and name in changed:
             raise ValueError(
-                f"`{name}` can't change from {old} to {new} within an epoch: "
+                f"`{name}` can't change from {before[name]} to {now[name]} within an epoch: "
                 "resume with the old one."
             )
-    epochs = before.schedule.epochs, now.schedule.epochs
-    changes = (("batch_size", sizes), ("input_size", inputs), ("epochs", epochs))
-    for name, (old, new) in changes:
-        if old != new and run.workers.is_rank_zero:
-            print(f"resuming with {name} {new}, was {old}", flush=True)
+    return [f"{name} {now[name]} (was {before[name]})" for name in changed]

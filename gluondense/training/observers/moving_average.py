@@ -30,7 +30,11 @@ class MovingAverage(Observer):
     def __init__(self, net: gluon.Block, decay: float) -> None:
         self._parameters = dict(sorted(net._collect_params_with_prefix().items()))
         self._decay = decay
-        self.arrays = {name: p.list_data()[0].copy() for name, p in self._parameters.items()}
+        self.restart()
+
+    def restart(self) -> None:
+        """Begin at the present parameters."""
+        self.arrays = self._weights()
 
     def on_step(self, run: Run) -> None:
         """Include the weights of this step, with one operator for many arrays."""
@@ -55,7 +59,7 @@ class MovingAverage(Observer):
     @contextmanager
     def evaluating(self, run: Run) -> Iterator[None]:
         """Replace the network's parameters by the averages within the context."""
-        weights = {name: p.list_data()[0].copy() for name, p in self._parameters.items()}
+        weights = self._weights()
         self._set(self.arrays)
         try:
             yield
@@ -70,6 +74,9 @@ class MovingAverage(Observer):
         """Read a file that :meth:`save` wrote."""
         for name, array in mx.nd.load(str(path)).items():
             array.copyto(self.arrays[name])
+
+    def _weights(self) -> dict[str, mx.nd.NDArray]:
+        return {name: p.list_data()[0].copy() for name, p in self._parameters.items()}
 
     def _set(self, arrays: dict[str, mx.nd.NDArray]) -> None:
         for name, parameter in self._parameters.items():

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from support.command_line import SMALL, load_script
 from support.images import encoded, make_folders, noisy_image
+from support.training_tiny import TINY
 
 from gluondense.data.files.image_list import list_folders
 from gluondense.data.files.record_maker import make_recordio
@@ -109,6 +110,14 @@ def test_batch_and_learning_rate_follow_each_other(script):
     assert fields_of(script, "--batch-size=64", "--lr=0.4", "--no-lr-scaling").lr == 0.4
 
 
+def test_learning_rate_of_a_foreign_recipe_is_not_scaled(script, tmp_path):
+    RunFolder(tmp_path).start(TINY)
+    resume = ["--resume", str(tmp_path), "--lr=0.4"]
+    with pytest.raises(ValueError, match=r"unknown ImageNet recipe 'default' .*--no-lr-scaling"):
+        fields_of(script, *resume)
+    assert fields_of(script, *resume, "--no-lr-scaling").lr == 0.4
+
+
 def test_flags_of_gluoncv(script):
     config = fields_of(
         script,
@@ -148,6 +157,7 @@ def test_the_papers_recipes():
         (["--model=densnet121"], "did you mean 'densenet121'"),
         (["--augment=blur", "--data-dir={data}"], "unknown augmentation 'blur'"),
         (["--num-gpus=-1"], "--num-gpus -1"),
+        (["--epochs=0", "--lr-decay-epoch=30"], "epochs (=0) must be"),
         (["--gpus=99", "--data-dir={data}"], "GPU 99 doesn't exist"),
         (["--resume={tmp}/none"], "holds no run"),
         (["--resume"], "--resume needs the run's folder"),
