@@ -13,8 +13,8 @@ import numpy as np
 from mxnet import gluon
 
 from .analysis.predictions import Predictions, evaluate
-from .data.class_names import match_classes
-from .data.datasets.imagenet import ImageFiles, open_images
+from .data.class_names import match_classes, warn_of_positions
+from .data.datasets.imagenet import ImageFiles, open_images, unique_names
 from .data.datasets.registry import DATASETS, load_dataset
 from .data.files.sources import RelabeledSource
 from .data.loaders.array import ArrayLoader
@@ -122,7 +122,8 @@ def _open_weights(name: str, devices: Sequence[mx.Context]) -> EvaluatedModel:
     net = get_model(model, pretrained=row.tag, ctx=list(devices))
     images = row.preprocessing
     size, crop_ratio = (images.input_size, images.input_size), images.crop_ratio
-    found = EvaluatedModel(name, net, images.mean, images.std, size, None, model, row.name)
+    classes = tuple(net.classes)
+    found = EvaluatedModel(name, net, images.mean, images.std, size, classes, model, row.name)
     return replace(found, crop_ratio=crop_ratio, interpolation=images.interpolation)
 
 
@@ -242,18 +243,22 @@ def _with_labels_of(
     model: EvaluatedModel, data: Data, class_map: Optional[Mapping[str, str]]
 ) -> Data:
     """Return the data with the model's labels and class names, if the model has class names."""
-    own = model.class_names
+    own, names = model.class_names, data.info.class_names
     if own is None:
         if class_map:
             raise ValueError(f"{model.name} has no class names, which a class map needs.")
+        warn_of_positions(model.name)
         return data
+    own = unique_names(own)
     try:
-        labels = match_classes(own, data.info.class_names, class_map)
+        # The names of arrays are known: "0" to "9" are digits, not numbers of unnamed classes.
+        labels = match_classes(own, names, class_map, isinstance(data, ImageFiles))
     except ValueError as error:
         raise ValueError(
-            f"{model.name} and {data.info.name}: {error} Rename the folders or give --class-map."
+            f"{model.name} and {data.info.name}: {error} Rename the folders, or the lines of "
+            "NAME.classes.txt beside NAME.rec, or map the names with evaluate --class-map."
         ) from None
-    info = replace(data.info, class_names=tuple(own))
+    info = replace(data.info, class_names=own)
     if np.array_equal(labels, np.arange(len(own))):
         return replace(data, info=info)
     if isinstance(data, ImageFiles):

@@ -38,12 +38,19 @@ class Predictions:
     def from_probabilities(cls, probabilities: np.ndarray, labels: np.ndarray) -> Predictions:
         """Select the top classes from the probabilities of all classes, (N, classes).
 
+        A ValueError is raised if a label is not one of the classes.
+
         Examples
         --------
         >>> probabilities = np.array([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4]])
         >>> Predictions.from_probabilities(probabilities, np.array([1, 1, 0])).accuracy
         0.6666666666666666
         """
+        if labels.max() >= probabilities.shape[1]:
+            raise ValueError(
+                f"the data has the class {labels.max()}, but the network has only "
+                f"{probabilities.shape[1]} outputs."
+            )
         order = np.argsort(-probabilities, axis=1, kind="stable")[:, :TOP]
         true = np.take_along_axis(probabilities, np.maximum(labels, 0)[:, None], axis=1)[:, 0]
         chosen = np.take_along_axis(probabilities, order, axis=1)

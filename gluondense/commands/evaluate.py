@@ -54,17 +54,19 @@ def _run(args: argparse.Namespace) -> None:
 
 def _evaluate(args: argparse.Namespace) -> Evaluation:
     from ..evaluation import evaluate_model, open_model, open_test_data
+    from ..training.data import open_data
     from ..training.devices import find_devices
 
     devices = find_devices(tuple(range(args.num_gpus)))
     model = _with_flags(open_model(args.model, devices), args)
     config = model.config
     dataset = args.dataset or (config.dataset if config else "imagenet")
-    data_dir, rec_val, truth = args.data_dir, args.rec_val, args.ground_truth
-    if config is not None and dataset == config.dataset and not (data_dir or rec_val):
-        data_dir, rec_val = config.data_dir, config.rec_val
-        truth = truth or config.ground_truth
-    data = open_test_data(dataset, data_dir, rec_val, truth)
+    truth = args.ground_truth
+    if config is not None and dataset == config.dataset and not (args.data_dir or args.rec_val):
+        own = replace(config, ground_truth=truth or config.ground_truth, download=True)
+        data = open_data(own, training=False)
+    else:
+        data = open_test_data(dataset, args.data_dir, args.rec_val, truth)
     batch = args.batch_size or (32 if args.crops == 1 else 8)
     names = _read_class_map(args.class_map) if args.class_map else None
     return evaluate_model(model, data, devices, args.crops, batch, args.workers, names)

@@ -193,12 +193,12 @@ def _quantization_summary(run_folder: str, files: Files, shape: tuple[int, ...])
     assert model.config is not None  # it is a run
     try:
         data = open_data(replace(model.config, download=False), training=False)
+        height, width = shape[2:]
+        model = replace(model, size=(height, width))
+        before = _accuracy(model, data)
+        after = _accuracy(_with_network(model, block, block.metadata.preprocess), data)
     except (ValueError, OSError) as error:
-        return [*lines, f"No accuracy, as there is no test set: {error}"]
-    height, width = shape[2:]
-    model = replace(model, size=(height, width))
-    before = _accuracy(model, data)
-    after = _accuracy(_with_network(model, block, block.metadata.preprocess), data)
+        return [*lines, f"No accuracy, as the test set can't be used: {error}"]
     return [
         *lines,
         f"Accuracy over all {data.test_count:,} test images of {data.info.name}: "

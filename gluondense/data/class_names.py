@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Optional
 
@@ -39,18 +40,23 @@ def describe_difference(model: Sequence[str], data: Sequence[str]) -> str:
 
 
 def match_classes(
-    model: Sequence[str], data: Sequence[str], class_map: Optional[Mapping[str, str]] = None
+    model: Sequence[str],
+    data: Sequence[str],
+    class_map: Optional[Mapping[str, str]] = None,
+    by_position: bool = True,
 ) -> np.ndarray:
     """Return the model's label of each label of the data, int64 (classes of the data,).
 
     Parameters
     ----------
     model, data
-        Class names in the order of the labels. Names that only number the classes, as those of
-        RecordIO files without names, match by position.
+        Class names in the order of the labels.
     class_map
         The model's name of some classes of the data, by the data's name. Several classes of the
         data may become the same class.
+    by_position
+        Whether names that only number the classes, as those of RecordIO files without names, match
+        by position.
 
     Raises
     ------
@@ -68,8 +74,10 @@ def match_classes(
     unknown = [name for name in class_map if name not in data]
     if unknown:
         raise ValueError(f"the class map renames {_some(unknown)}, which the data does not have.")
-    same_count = len(model) == len(data)
-    if not class_map and same_count and (_unnamed(model) or _unnamed(data)):
+    by_position = by_position and not class_map and len(model) == len(data)
+    if by_position and (_unnamed(model) or _unnamed(data)):
+        if tuple(model) != tuple(data):
+            warn_of_positions("the data" if _unnamed(data) else "the model")
         return np.arange(len(data))
     labels = {name: label for label, name in enumerate(model)}
     names = [class_map.get(name, name) for name in data]
@@ -87,6 +95,12 @@ def match_classes(
     if len(set(names)) < len(names) and not class_map:
         raise ValueError("the data has several classes of the same name.")
     return np.array([labels[name] for name in names], np.int64)
+
+
+def warn_of_positions(nameless: str) -> None:
+    """Warn that classes are matched by position, because one side does not name them."""
+    message = f"warning: classes are matched by position, as {nameless} has no class names"
+    print(message, file=sys.stderr)
 
 
 def _unnamed(names: Sequence[str]) -> bool:

@@ -3,19 +3,21 @@ from __future__ import annotations
 import json
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import mxnet as mx
 import numpy as np
 import pytest
 from support.command_line import SMALL, load_script
-from support.images import encoded, make_folders
+from support.images import encoded, gradient, make_folders
 from support.training_tiny import TINY
 
 import gluondense
 from gluondense.data import load_dataset
 from gluondense.data.files.image_list import list_folders
 from gluondense.data.files.record_maker import make_recordio
-from gluondense.evaluation import open_model
+from gluondense.environment.process import import_gluoncv
+from gluondense.evaluation import EvaluatedModel, evaluate_model, open_model, open_test_data
 from gluondense.training import checkpoint, fit
 from gluondense.training.run_folder import RunFolder
 from gluondense.weights import WEIGHTS, save_weights
@@ -98,8 +100,6 @@ def test_unreadable_images_are_not_counted(script, run, tmp_path, capsys):
 
 
 def encoded_half():
-    from support.images import gradient
-
     data = encoded(gradient())
     return data[: len(data) // 2]
 
@@ -113,6 +113,7 @@ def test_published_weights(script, run, tmp_path, monkeypatch):
     model = open_model("densenet121.tv_in1k", [mx.cpu()])
     assert model.weights == "densenet121.tv_in1k"
     assert model.size == (224, 224)
+    assert model.class_names[:2] == ("tench", "goldfish")
     assert model.mean == WEIGHTS["densenet121.tv_in1k"].preprocessing.mean
     errors = published_errors("densenet121", "imagenet", weights=model.weights)
     assert [error.top1 for error in errors] == [25.566, 25.02]
@@ -209,13 +210,64 @@ def test_class_map_that_does_not_fit(script, run, images, tmp_path, capsys, text
     assert line.count("\n") == 1
 
 
+def test_published_weights_know_their_classes(tmp_path):
+    """They and their exports have GluonCV's names of ImageNet's classes, two of them equal."""
+    known = import_gluoncv().data.ImageNet1kAttr()
+    for wnid in known.synset:
+        (tmp_path / "val" / wnid).mkdir(parents=True)
+        (tmp_path / "val" / wnid / "0.jpg").write_bytes(encoded(gradient()))
+    net = mx.gluon.nn.Dense(1000)
+    net.initialize()
+    model = EvaluatedModel("weights", net, (0,) * 3, (1,) * 3, (8, 8), tuple(known.classes))
+
+    def evaluate():
+        return evaluate_model(model, open_test_data("imagenet", str(tmp_path)), [mx.cpu()])
+
+    assert len(evaluate().to_dict()["classes"]) == 1000
+    (tmp_path / "val" / known.synset[0]).rename(tmp_path / "val/zebrafish")
+    with pytest.raises(ValueError, match="the data lacks 'tench'; the model lacks 'zebrafish'"):
+        evaluate()
+
+
+def test_an_export_without_class_names(script, run, images, tmp_path, capsys):
+    saved = checkpoint.load(run[0])
+    options = {"input_shape": saved.input_shape, "mean": saved.mean, "std": saved.std}
+    gluondense.export(saved.network(), tmp_path / "net", **options)
+    found = figures(script, tmp_path, tmp_path / "net", "--data-dir", images)
+    assert found["top1"] == figures(script, tmp_path, run[0])["top1"]
+    assert "matched by position" in capsys.readouterr().err
+    shutil.copytree(images / "val/class1", images / "val/class4")
+    assert script.main([str(tmp_path / "net"), "--data-dir", str(images)]) == 2
+    assert "the class 4, but the network has only 4 outputs" in capsys.readouterr().err
+
+
+def test_digits_are_names(script, tmp_path, monkeypatch, capsys):
+    """Names "0" to "9" of arrays do not match other names by position."""
+    fit(TINY.with_fields(epochs=1, dataset="digits", augment=()), tmp_path / "run", progress=False)
+    figures(script, tmp_path, tmp_path / "run")
+    data = load_dataset("digits")
+    other = replace(data, info=replace(data.info, class_names=tuple("abcdefghij")))
+    monkeypatch.setattr("gluondense.evaluation.load_dataset", lambda *args: other)
+    assert script.main([str(tmp_path / "run"), "--dataset=fashion_mnist"]) == 2
+    assert "the data lacks '0', '1', '2' and 7 more" in capsys.readouterr().err
+
+
+def test_a_run_takes_the_class_names_of_its_training_records(root, script, run, tmp_path):
+    for suffix in (".rec", ".idx"):  # without names
+        shutil.copy(Path(run[1]).with_suffix(suffix), tmp_path / f"val{suffix}")
+    args = ["--rec-train", run[1], "--rec-val", str(tmp_path / "val.rec"), *SMALL, "--epochs=1"]
+    train = load_script(root, "train.imagenet")
+    assert train.main([*args, "--out", str(tmp_path / "run")]) == 0
+    assert len(figures(script, tmp_path, tmp_path / "run")["classes"]) == 4
+
+
 def test_labels_of_arrays_are_matched_by_name(script, tmp_path, monkeypatch):
     result = fit(TINY.with_fields(epochs=1), tmp_path / "run", progress=False)
     data = load_dataset("synthetic")
     names = data.info.class_names
     labels = (len(names) - 1 - data.test_labels).astype(np.int32)
     other = replace(data, info=replace(data.info, class_names=names[::-1]), test_labels=labels)
-    monkeypatch.setattr("gluondense.evaluation.load_dataset", lambda *args: other)
+    monkeypatch.setattr("gluondense.training.data.load_dataset", lambda *args, **kwargs: other)
     found = figures(script, tmp_path, tmp_path / "run")
     assert found["top1"] == result.test_accuracy
     assert tuple(found["classes"]) == names
@@ -234,3 +286,13 @@ def test_an_int8_export_is_calibrated_and_evaluated_on_the_runs_images(
     assert load_script(root, "export").main(arguments) == 0
     assert words in capsys.readouterr().out
     assert gluondense.load_exported(prefix).metadata.quantization["images"] > 1
+
+
+def test_an_int8_export_is_kept_if_the_test_data_has_other_classes(
+    root, run, tmp_path, monkeypatch, capsys
+):
+    names = "gluondense.data.datasets.imagenet.record_class_names"
+    monkeypatch.setattr(names, lambda path: ("a", "b", "c", "d"))
+    arguments = [str(run[0]), "--target", "int8", "--out", str(tmp_path / "net")]
+    assert load_script(root, "export").main(arguments) == 0
+    assert "No accuracy, as the test set can't be used: " in capsys.readouterr().out

@@ -20,6 +20,17 @@ def test_numbered_classes_match_by_position():
     assert match_classes(("cat", "dog"), numbers, {"0": "dog", "1": "cat"}).tolist() == [1, 0]
     with pytest.raises(ValueError, match="knows 2 classes, the data has 3"):
         match_classes(("cat", "dog"), ("0", "1", "2"))
+    with pytest.raises(ValueError, match="the data lacks 'cat', 'dog'"):
+        match_classes(("cat", "dog"), numbers, by_position=False)
+
+
+def test_a_match_by_position_is_reported(capsys):
+    match_classes(("0", "1"), ("0", "1"))
+    assert capsys.readouterr().err == ""
+    match_classes(("cat", "dog"), ("0", "1"))
+    assert capsys.readouterr().err.endswith("by position, as the data has no class names\n")
+    match_classes(("0", "1"), ("cat", "dog"))
+    assert capsys.readouterr().err.endswith("by position, as the model has no class names\n")
 
 
 def test_repeated_names():

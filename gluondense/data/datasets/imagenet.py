@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ...environment.process import import_gluoncv
 from ..files.image_list import ImageList, list_flat, list_folders
 from ..files.sources import FolderSource, RecordSource, Source, record_class_names
 from ..transforms.image import EvalTransform
@@ -78,7 +79,7 @@ def open_images(
         if rec_val is None or (training and rec_train is None):
             missing = "rec_val" if rec_val is None else "rec_train"
             raise ValueError(f"{missing} is missing: RecordIO files come as a pair")
-        return _open_records(rec_train if training else None, rec_val)
+        return _open_records(rec_train, rec_val, training)
     if data_dir is None:
         raise ValueError("name a data_dir with train and val, or rec_train and rec_val")
     root = Path(data_dir).expanduser()
@@ -156,9 +157,6 @@ def readable(class_names: tuple[str, ...]) -> tuple[str, ...]:
     """
     if not all(name[:1] == "n" and name[1:].isdigit() for name in class_names):
         return class_names
-    # Imported here because importing GluonCV takes seconds.
-    from ...environment.process import import_gluoncv
-
     known = import_gluoncv().data.ImageNet1kAttr()
     words = dict(zip(known.synset, known.classes))
     return tuple(
@@ -171,8 +169,16 @@ def readable(class_names: tuple[str, ...]) -> tuple[str, ...]:
     )
 
 
+def unique_names(class_names: tuple[str, ...]) -> tuple[str, ...]:
+    """Replace GluonCV's names of ImageNet's classes, two of them "crane", as ``readable`` does."""
+    if len(set(class_names)) == len(class_names):
+        return class_names
+    known = import_gluoncv().data.ImageNet1kAttr()
+    return readable(tuple(known.synset)) if list(class_names) == known.classes else class_names
+
+
 def _open_records(
-    rec_train: str | os.PathLike[str] | None, rec_val: str | os.PathLike[str]
+    rec_train: str | os.PathLike[str] | None, rec_val: str | os.PathLike[str], training: bool
 ) -> ImageFiles:
     found = [record_class_names(path) for path in (rec_train, rec_val) if path is not None]
     named = [names for names in found if names and not all(map(str.isdigit, names))]
@@ -185,7 +191,7 @@ def _open_records(
     # data set is ImageNet.
     classes = named[0] if named else max((names for names in found if names), key=len, default=())
     names = readable(classes) if classes else tuple(map(str, range(1000)))
-    train = RecordSource(rec_train) if rec_train is not None else None
+    train = RecordSource(rec_train) if training and rec_train is not None else None
     return ImageFiles(_with_classes(names), train, RecordSource(rec_val))
 
 
