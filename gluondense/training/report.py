@@ -24,6 +24,8 @@ from .tasks.base import Metric, Task
 from .tasks.registry import find_task
 
 MAX_POINTS = 400  # of the learning rate's curve
+# A report may be published, so it has no local paths; model_args repeats the spec.
+HIDDEN = {"data_dir", "rec_train", "rec_val", "ground_truth", "model_args"}
 
 
 @dataclass(frozen=True)
@@ -140,8 +142,7 @@ def _tables(run: _Run) -> str:
         **{f"last {title}": metric.show(last) for title, metric in _metrics(run, "loss")},
         **best.versions,
     }
-    # A report may be published, and data_dir is a local path; model_args repeats the spec.
-    recipe = {key: value for key, value in config.items() if key not in ("data_dir", "model_args")}
+    recipe = {key: value for key, value in config.items() if key not in HIDDEN}
     tables = {"Network": model, "Recipe": recipe, "Run": progress}
     return section("Model and run", columns(tables))
 

@@ -11,14 +11,17 @@ from support.training_tiny import TINY
 from gluondense.training import fit, write_report
 from gluondense.training.run_folder import RunFolder
 
+LOCAL = "/home/somebody"
 EVIL = '<script>console.error("escaped?")</script>'
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """A finished run whose first class has a name that is HTML."""
+    """A finished run whose first class has a name that is HTML, with paths in its configuration."""
     folder = tmp_path_factory.mktemp("runs") / "report"
     fit(TINY, folder, progress=False)
+    names = ("data_dir", "rec_train", "rec_val", "ground_truth")
+    RunFolder(folder).start(TINY.with_fields(**{name: f"{LOCAL}/{name}" for name in names}))
     path = folder / "checkpoints" / "best" / "model.json"
     facts = json.loads(path.read_text())
     facts["class_names"][0] = EVIL
@@ -37,6 +40,7 @@ def test_report_is_one_file_that_needs_nothing_else(run):
     for fact in ("densenet121 on synthetic", "block_config", "best test accuracy", "mxnet"):
         assert fact in body
     assert str(run) not in page
+    assert LOCAL not in page
 
 
 def test_report_renders_in_a_browser_without_a_console_error(run, tmp_path):
