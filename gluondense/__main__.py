@@ -81,11 +81,6 @@ def _call(name: str, arguments: list[str]) -> int:
     try:
         module = importlib.import_module(f"gluondense.commands.{COMMANDS[name].module}")
         return module.main(arguments)
-    except ImportError as error:
-        if error.name != "mxnet":
-            raise
-        print(f"error: {error}", file=sys.stderr)
-        return 1
     finally:
         sys.argv[0] = program
 

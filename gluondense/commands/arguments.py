@@ -34,10 +34,16 @@ class Parser(argparse.ArgumentParser):
 def call(run: Callable[[argparse.Namespace], Optional[int]], args: argparse.Namespace) -> int:
     """Call a command's function and return the exit code.
 
-    A `ValueError` or `OSError` is the user's: it is printed in one line, the exit code is 2.
+    A `ValueError` or `OSError` is the user's: it is printed in one line, the exit code is 2. So is
+    an error of the import of MXNet; its exit code is 1.
     """
     try:
         return run(args) or 0
+    except ImportError as error:
+        if error.name != "mxnet":
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        return 1
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -14,6 +14,7 @@
 
 from __future__ import annotations
 
+import builtins
 import importlib
 import importlib.abc
 import importlib.machinery
@@ -47,7 +48,7 @@ MISSING_LIBRARIES = {
 }
 
 # MXNet imports these at its top but uses them only in single functions.
-DEFERRED = ("cv2", "h5py", "onnx", "requests", "scipy", "scipy.stats")
+DEFERRED = ("cv2", "h5py", "onnx", "requests", "scipy", "scipy.sparse", "scipy.stats")
 # Only the base class of the deprecated ``mxnet.model.FeedForward``; MXNet does without it.
 BLOCKED = ("sklearn",)
 
@@ -136,7 +137,7 @@ def _execute(exec_module: Callable[[types.ModuleType], None], module: types.Modu
     try:
         with quiet_imports(), _deferred_imports() if _add_names() else nullcontext():
             exec_module(module)
-    except (ImportError, OSError, RuntimeError, AttributeError) as error:
+    except Exception as error:
         raise ImportError(_reason(error), name="mxnet") from None  # the message has all of it
     check(module)
 
@@ -145,32 +146,46 @@ class _Deferred(types.ModuleType):
     """Stand-in for a module; imports it when one of its attributes is read."""
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("__"):  # the import system asks for these
+        if name.startswith("__"):  # `from module import name` asks for `__path__`
             raise AttributeError(name)
-        if sys.modules.get(self.__name__) is self:
-            del sys.modules[self.__name__]
+        if (self.__name__, name) == ("scipy.sparse", "csr") and "scipy.sparse" not in sys.modules:
+            # `mx.nd.array` asks whether its argument is a `csr_matrix`: none exists yet.
+            return types.SimpleNamespace(csr_matrix=())
         return getattr(importlib.import_module(self.__name__), name)
 
 
 @contextmanager
 def _deferred_imports() -> Iterator[None]:
-    """Let ``import`` bind stand-ins for the modules of `DEFERRED`, and fail for `BLOCKED`."""
-    added: dict[str, Any] = {}
+    """Give MXNet stand-ins for the modules of `DEFERRED`, and an ImportError for `BLOCKED`.
+
+    Only the import statements of MXNet's modules get them, no other package or thread.
+    """
+    stand_ins: dict[str, Optional[_Deferred]] = {}
     for name in DEFERRED:
         package, _, child = name.partition(".")
-        if child and package in added:
-            added[name] = _Deferred(name)
-            setattr(added[package], child, added[name])
+        if child and package in stand_ins:
+            setattr(stand_ins[package], child, _Deferred(name))
         elif not child and name not in sys.modules and _is_installed(name):
-            added[name] = _Deferred(name)
-    added.update({name: None for name in BLOCKED if name not in sys.modules})
-    sys.modules.update(added)
+            stand_ins[name] = _Deferred(name)
+    stand_ins.update({name: None for name in BLOCKED if name not in sys.modules})
+    original = builtins.__import__
+
+    def import_(
+        name: str, globals: Any = None, locals: Any = None, fromlist: Any = (), level: int = 0
+    ) -> Any:
+        package, importer = name.partition(".")[0], str((globals or {}).get("__name__"))
+        if level or package not in stand_ins or not importer.startswith("mxnet."):
+            return original(name, globals, locals, fromlist, level)
+        stand_in = stand_ins[package]
+        if stand_in is None:
+            raise ModuleNotFoundError(f"{importer} does without {name}", name=name)
+        return stand_in
+
+    builtins.__import__ = import_
     try:
         yield
     finally:
-        for name, stand_in in added.items():
-            if sys.modules.get(name, added) is stand_in:
-                del sys.modules[name]
+        builtins.__import__ = original
 
 
 def _is_installed(name: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import subprocess
 import sys
 
@@ -85,13 +86,17 @@ def test_help_imports_nothing_heavy(name):
     assert done.stderr == "\n"
 
 
-def test_an_error_of_mxnets_import_is_one_line(monkeypatch, capsys):
-    def fail(argv):
-        raise ImportError("MXNet is not installed: pip install it", name="mxnet")
-
-    monkeypatch.setattr("gluondense.commands.models.main", fail)
-    assert main(["models"]) == 1
-    assert capsys.readouterr().err == "error: MXNet is not installed: pip install it\n"
+def test_an_error_of_mxnets_import_is_one_line(tmp_path, root):
+    (tmp_path / "mxnet").mkdir()
+    (tmp_path / "mxnet/__init__.py").write_text("raise ValueError('numpy.dtype size changed')")
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(root)])}
+    for command in (["-m", "gluondense", "models"], ["scripts/train_fashion_mnist.py"]):
+        done = subprocess.run(
+            [sys.executable, *command], cwd=root, env=environment, capture_output=True, text=True
+        )
+        start = "error: MXNet cannot be imported (ValueError: numpy.dtype size changed): reinstall"
+        assert done.stderr.startswith(start)
+        assert (done.returncode, done.stderr.count("\n")) == (1, 1)
 
 
 @pytest.mark.parametrize("row", [row.module for row in COMMANDS.values()])

@@ -286,6 +286,29 @@ def test_mxnets_optional_imports_are_deferred():
     assert done.returncode == 0, done.stderr
 
 
+def test_mxnet_converts_sparse_matrices_of_scipy():
+    done = run(
+        "import sys, gluondense, mxnet, numpy\n"
+        "mxnet.nd.array(numpy.eye(2))\n"
+        "print('scipy' in sys.modules)\n"
+        "import scipy.sparse\n"
+        "array = mxnet.nd.sparse.array(scipy.sparse.csr_matrix(numpy.eye(2)))\n"
+        "print(array.stype, mxnet.nd.array(array.asscipy()).asnumpy().sum())"
+    )
+    assert done.stdout.splitlines() == ["False", "csr 2.0"], done.stderr
+
+
+def test_other_code_imports_as_usual_while_mxnet_is_imported():
+    done = run(
+        "import gluondense\n"
+        "from gluondense.environment import mxnet_import\n"
+        "with mxnet_import._deferred_imports():\n"
+        "    import cv2, requests.adapters, scipy.stats, sklearn\n"
+        "print(cv2.__version__ > '4', requests.__name__, scipy.stats.__name__, sklearn.__name__)"
+    )
+    assert done.stdout.split() == ["True", "requests", "scipy.stats", "sklearn"], done.stderr
+
+
 def test_what_was_imported_before_mxnet_stays():
     done = run(
         "import gluondense, cv2, sklearn.base, mxnet\n"

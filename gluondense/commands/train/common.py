@@ -18,7 +18,7 @@ from ...training.config import TrainConfig
 from ...training.distributed.rank import is_rank_zero
 from ...training.sections import FIELDS, SECTIONS
 from ...training.settings import Setting, comma_separated, unique_name
-from ..arguments import Parser
+from ..arguments import Parser, call
 
 if TYPE_CHECKING:
     from ...training.run import RunResult
@@ -101,12 +101,16 @@ def main(
         The exit code: 0 if trained to the end; 128 plus the number of the signal that stopped the
         run; 1 if the loss stopped being finite; 2 for an error of the user.
     """
-    try:
+
+    def run(args: argparse.Namespace) -> int:
         config, out = configure(args)
         return _train(config, out, args.resume is not None, not args.no_progress)
-    except (FloatingPointError, ValueError, OSError) as error:
+
+    try:
+        return call(run, args)
+    except FloatingPointError as error:
         print(f"error: {error}", file=sys.stderr)
-        return 1 if isinstance(error, FloatingPointError) else 2
+        return 1
 
 
 def make_config(
