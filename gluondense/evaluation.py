@@ -120,11 +120,10 @@ def _open_weights(name: str, devices: Sequence[mx.Context]) -> EvaluatedModel:
     model, _, tag = name.partition(".")
     row = find_weights(model, tag or None)
     net = get_model(model, pretrained=row.tag, ctx=list(devices))
-    images = row.preprocessing
-    size, crop_ratio = (images.input_size, images.input_size), images.crop_ratio
-    classes = tuple(net.classes)
+    images, classes = row.preprocessing, tuple(net.classes)
+    size = images.input_size, images.input_size
     found = EvaluatedModel(name, net, images.mean, images.std, size, classes, model, row.name)
-    return replace(found, crop_ratio=crop_ratio, interpolation=images.interpolation)
+    return replace(found, crop_ratio=images.crop_ratio, interpolation=images.interpolation)
 
 
 @dataclass(frozen=True)

@@ -25,11 +25,7 @@ def main(argv: Optional[list[str]] = None) -> int:
     add("--data-dir", metavar="FOLDER", help="folder of its files; default: the run's")
     add("--rec-val", metavar="FILE.rec", help="images in a RecordIO file")
     add("--ground-truth", metavar="FILE", help="labels of a flat DATA_DIR/val")
-    add(
-        "--class-map",
-        metavar="FILE.json",
-        help='model\'s class names: {"data\'s name": "its name"}',
-    )
+    add("--class-map", metavar="FILE.json", help='{"class of the data": "class of the model"}')
     add("--crops", type=int, choices=(1, 10), default=1)
     add("--input-size", type=int, help="height and width of the network's input; default: its own")
     add("--crop-ratio", type=float, help="default: its own, else 0.875")
