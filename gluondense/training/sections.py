@@ -154,7 +154,7 @@ class ModelConfig(Section):
 class TaskConfig(Section):
     """What is learned from the labels."""
 
-    name: str = setting("classification", "what is learned, a row of TASKS", text(), name="task")
+    name: str = setting("classification", "what is learned", text(), name="task")
     label_smoothing: float = setting(
         0.0, "share of a target that is spread over all classes", number(0, 1), bare=0.1
     )

@@ -97,6 +97,19 @@ def test_same_seed_gives_the_same_run_and_another_seed_another(straight, tmp_pat
         assert_equal_runs(straight[0], tmp_path / "other")
 
 
+def test_each_step_draws_other_random_numbers(tmp_path, monkeypatch):
+    draws, seeds, targets = [], [], Classification.targets
+
+    def draw(self, images, labels, rng, epochs_left):
+        draws.append(rng.random())
+        return targets(self, images, labels, rng, epochs_left)
+
+    monkeypatch.setattr(Classification, "targets", draw)
+    monkeypatch.setattr(loop, "seed_all", lambda *key: seeds.append(key))
+    fit(TINY, tmp_path, progress=False)
+    assert len(set(draws)) == len(set(seeds)) == 10
+
+
 def test_recomputation_changes_no_bit_of_a_run(straight, tmp_path):
     fit(TINY.with_fields(memory_efficient=True), tmp_path, progress=False)
     assert_equal_runs(straight[0], tmp_path)
@@ -227,6 +240,14 @@ def test_resume_with_other_classes_is_refused(tmp_path, monkeypatch, order):
     with pytest.raises(ValueError, match=message):
         fit(TINY, tmp_path, resume=True, progress=False)
     assert (tmp_path / "checkpoints/last/model.json").read_bytes() == before
+
+
+@pytest.mark.parametrize("excluded", [False, True])
+def test_weight_decay_excludes_batch_normalization_and_biases_if_asked(excluded):
+    run = Run(TINY.with_fields(no_decay_bn=excluded), Workers())
+    for name, parameter in run.net.collect_params().items():
+        decays = not (excluded and name.endswith(("gamma", "beta", "bias")))
+        assert parameter.wd_mult == float(decays), name
 
 
 def test_two_devices_train_like_one(tmp_path, monkeypatch):

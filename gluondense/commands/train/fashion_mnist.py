@@ -9,7 +9,7 @@ from typing import Any, Optional
 
 from ...training.config import TrainConfig
 from ...training.recipes.fashion_mnist import RECIPES
-from ..arguments import Parser
+from ..arguments import DATASETS, Parser
 from . import common
 
 # The digits are resized so that the same network fits. They are not mirrored, as mirrored digits
@@ -25,7 +25,8 @@ def main(argv: Optional[list[str]] = None) -> int:
 
 
 def _parser() -> Parser:
-    parser = common.make_parser(__doc__, RECIPES, "default")
+    helps = {"dataset": ", ".join(name for name in DATASETS if name != "imagenet")}
+    parser = common.make_parser(__doc__, RECIPES, "default", helps=helps)
     parser.add_argument(
         "--fallback-digits",
         action="store_true",
