@@ -5,11 +5,13 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <random>
+#include <type_traits>
 #include <vector>
 
 #include "kernels/inference_kernels.h"
@@ -24,7 +26,7 @@ std::mt19937 generator(0);
 
 template <class T>
 T random_value() {
-  if constexpr (std::is_same_v<T, float>) return std::normal_distribution<float>()(generator);
+  if constexpr (std::is_floating_point_v<T>) return std::normal_distribution<T>()(generator);
   return static_cast<T>(generator());
 }
 
@@ -88,25 +90,32 @@ void check_conv_f32(const InferenceKernels& k, int pixels, int channels, int seg
   }
 }
 
-void check_conv_u8s8(const InferenceKernels& k, int pixels, int channels, int length) {
+void check_conv_u8s8(const InferenceKernels& k, int pixels, int channels, int length,
+                     bool with_residual, float slope) {
   const int stride = length + 4, dst_stride = channels + 5;
   const auto* const src = guarded<std::uint8_t>(pixels * stride, true);
   const auto* const weights = guarded<std::int8_t>(length * kPanelWidth);
   const float* const bias = guarded<float>(kPanelWidth);
   float* const scale = guarded<float>(kPanelWidth);
-  for (int i = 0; i < kPanelWidth; ++i) scale[i] *= 1e-3f;
+  const float* const residual_scale = guarded<float>(kPanelWidth);
+  float* const requant_scale = guarded<float>(kPanelWidth);
+  const float* const requant_shift = guarded<float>(kPanelWidth);
+  for (int i = 0; i < kPanelWidth; ++i) scale[i] *= 1e-3f, requant_scale[i] *= 10;
+  const auto* const residual = guarded<std::uint8_t>(pixels * channels, true);
   auto* const dst = guarded<std::uint8_t>(pixels * dst_stride);
   const std::vector<std::uint8_t> before(dst, dst + pixels * dst_stride);
   std::vector<std::uint8_t*> dsts;
+  std::vector<const std::uint8_t*> residuals;
   for (int m = 0; m < pixels; ++m) dsts.push_back(dst + m * dst_stride);
+  for (int m = 0; m < pixels; ++m) residuals.push_back(residual + m * channels);
   const std::ptrdiff_t offset = 0;
   ConvTile<std::uint8_t> tile;
   tile.src = src, tile.src_stride = stride, tile.segment_offsets = &offset;
   tile.segments = 1, tile.segment_length = length, tile.bias = bias;
-  tile.dst = dsts.data(), tile.residual = nullptr;
-  tile.pixels = pixels, tile.channels = channels, tile.negative_slope = 0;
-  tile.weights = weights, tile.scale = scale;
-  tile.residual_scale = tile.requant_scale = tile.requant_shift = nullptr;
+  tile.dst = dsts.data(), tile.residual = with_residual ? residuals.data() : nullptr;
+  tile.pixels = pixels, tile.channels = channels, tile.negative_slope = slope;
+  tile.weights = weights, tile.scale = scale, tile.residual_scale = residual_scale;
+  tile.requant_scale = slope == 0 ? nullptr : requant_scale, tile.requant_shift = requant_shift;
   k.conv_u8s8(tile);
   for (int m = 0; m < pixels; ++m) {
     for (int i = channels; i < dst_stride; ++i) {
@@ -119,8 +128,10 @@ void check_conv_u8s8(const InferenceKernels& k, int pixels, int channels, int le
       for (int c = 0; c < length; ++c) {
         sum += src[m * stride + c] * weights[(c / 4 * kPanelWidth + lane) * 4 + c % 4];
       }
-      const double x = std::rint(static_cast<double>(sum) * scale[lane] + bias[lane]);
-      const double wanted = std::fmin(std::fmax(x, 0), 255), got = dsts[m][channel];
+      double x = static_cast<double>(sum) * scale[lane] + bias[lane];
+      if (with_residual) x += double{residual_scale[lane]} * residuals[m][channel];
+      if (slope != 0) x = activate(x, slope) * requant_scale[lane] + requant_shift[lane];
+      const double wanted = std::fmin(std::fmax(std::rint(x), 0), 255), got = dsts[m][channel];
       expect(std::abs(got - wanted) <= 1 ? wanted : got, wanted, 0, "conv_u8s8");  // ties
     }
   }
@@ -153,6 +164,10 @@ void check_elementwise(const InferenceKernels& k, int channels) {
   const std::uint8_t* const u8[] = {q, p};
   k.pool_u8(u8, 2, true, bytes, channels);
   for (int c = 0; c < channels; ++c) expect(bytes[c], std::max(q[c], p[c]), 0, "pool_u8");
+  k.pool_u8(u8, 2, false, bytes, channels);
+  for (int c = 0; c < channels; ++c) {
+    expect(bytes[c], std::rint((q[c] + p[c]) / 2.0), 0, "pool_u8 average");
+  }
   k.quantize_u8(x, 50, 100, bytes, channels);
   for (int c = 0; c < channels; ++c) {
     const double wanted = std::fmin(std::fmax(std::rint(x[c] * 50 + 100.0), 0), 255);
@@ -201,6 +216,138 @@ void check_gemm(const TrainingKernels& t, int rows, int depth) {
   }
 }
 
+// c += a^T b. b and c have whole vectors of columns.
+void check_gemm_tn(const TrainingKernels& t, int rows, int columns, int pixels) {
+  const int stride = (columns + 15) / 16 * 16;
+  const float* const a = guarded<float>(pixels * rows);
+  const float* const b = guarded<float>(pixels * stride);
+  float* const c = guarded<float>(rows * stride);
+  const std::vector<float> before(c, c + rows * stride);
+  t.gemm_tn(a, rows, b, stride, pixels, c, stride, rows, columns);
+  for (int m = 0; m < rows; ++m) {
+    for (int n = 0; n < columns; ++n) {
+      double sum = before[m * stride + n];
+      for (int p = 0; p < pixels; ++p) sum += double{a[p * rows + m]} * b[p * stride + n];
+      expect(c[m * stride + n], sum, 1e-4, "gemm_tn");
+    }
+  }
+}
+
+// Batch normalization and ReLU of three pixels, of which backward skips the second.
+void check_batch_norm(const TrainingKernels& t, int channels, bool accumulate) {
+  constexpr int kPixels = 3;
+  const float* const x = guarded<float>(kPixels * channels);
+  const float* const dy = guarded<float>(kPixels * channels);
+  const float* const scale = guarded<float>(channels);
+  const float* const shift = guarded<float>(channels);
+  const float* const mean = guarded<float>(channels);
+  float* const out = guarded<float>(kPixels * channels);
+  double* const first = guarded<double>(channels);
+  double* const second = guarded<double>(channels);
+  std::fill_n(first, channels, 1.0), std::fill_n(second, channels, 2.0);
+  t.channel_sums(x, channels, kPixels, channels, first, second);
+  t.affine_relu(x, channels, scale, shift, out, channels, kPixels, channels);
+  for (int c = 0; c < channels; ++c) {
+    double sum = 1, squares = 2;
+    for (int p = 0; p < kPixels; ++p) {
+      const double value = x[p * channels + c];
+      sum += value, squares += value * value;
+      expect(out[p * channels + c], activate(value * scale[c] + shift[c], 0), 1e-5, "affine_relu");
+    }
+    expect(first[c], sum, 1e-12, "channel_sums");
+    expect(second[c], squares, 1e-12, "channel_sums of squares");
+  }
+  t.add_affine(dy, x, scale, shift, out, channels);
+  for (int c = 0; c < channels; ++c) {
+    expect(out[c], dy[c] + (double{x[c]} * scale[c] + shift[c]), 1e-5, "add_affine");
+  }
+  const std::vector<float> before(out, out + kPixels * channels);
+  t.accumulate_affine_relu(x, scale, shift, 0.25f, out + channels, channels);
+  for (int c = 0; c < channels; ++c) {
+    const double y = activate(double{x[c]} * scale[c] + shift[c], 0);
+    expect(out[channels + c], before[channels + c] + y / 4, 1e-5, "accumulate_affine_relu");
+    out[channels + c] = before[channels + c];
+  }
+  const float* const xs[kPixels] = {x, nullptr, x + 2 * channels};
+  float* const outs[kPixels] = {out, nullptr, out + 2 * channels};
+  std::fill_n(first, channels, 1.0), std::fill_n(second, channels, 2.0);
+  t.bn_relu_backward({dy, channels, xs, outs, scale, shift, mean, first, second, 0.5f, kPixels,
+                      channels, accumulate});
+  for (int c = 0; c < channels; ++c) {
+    double sum = 1, sum_xmu = 2;
+    for (int p = 0; p < kPixels; ++p) {
+      const int i = p * channels + c;
+      const double y = double{x[i]} * scale[c] + shift[c], d = y > 0 ? dy[i] * 0.5 : 0;
+      double wanted = before[i];
+      if (xs[p]) {
+        wanted = d * scale[c] + (accumulate ? wanted : 0);
+        sum += d, sum_xmu += d * (double{x[i]} - mean[c]);
+      }
+      expect(out[i], wanted, 1e-5, "bn_relu_backward");
+    }
+    expect(first[c], sum, 1e-5, "bn_relu_backward's sum of dy");
+    expect(second[c], sum_xmu, 1e-5, "bn_relu_backward's sum of dy * (x - mean)");
+  }
+}
+
+// The adjoint F' of a transform F: <F(a), b> = <a, F'(b)>.
+void check_adjoints(const InferenceKernels& k, const TrainingKernels& t) {
+  const int lanes = kPanelWidth;
+  const float* const filters = guarded<float>(9 * lanes);
+  const float* const planes = guarded<float>(36 * lanes);
+  const float* const dy = guarded<float>(16 * lanes);
+  const std::vector<float> zeros(lanes);
+  float* const transformed = guarded<float>(36 * lanes);
+  float* const d_filters = guarded<float>(9 * lanes);
+  float* const d_planes = guarded<float>(36 * lanes);
+  float* const y = guarded<float>(16 * lanes);
+  float* dst[16];
+  for (int i = 0; i < 16; ++i) dst[i] = y + i * lanes;
+  t.winograd_filter_transform(filters, transformed, lanes);
+  t.winograd_filter_transform_adjoint(planes, lanes, d_filters);
+  k.winograd_output_transform({planes, lanes, zeros.data(), dst, nullptr, lanes, 1});
+  t.winograd_output_transform_adjoint(dy, 4 * lanes, lanes, d_planes, lanes, lanes);
+  for (int c = 0; c < lanes; ++c) {
+    const auto dot = [c](const float* a, const float* b, int count) {
+      double sum = 0;
+      for (int i = 0; i < count; ++i) sum += double{a[i * kPanelWidth + c]} * b[i * kPanelWidth + c];
+      return sum;
+    };
+    expect(dot(filters, d_filters, 9), dot(transformed, planes, 36), 1e-4, "filter adjoint");
+    expect(dot(planes, d_planes, 36), dot(y, dy, 16), 1e-3, "output adjoint");
+  }
+}
+
+void check_grouped(const InferenceKernels& k, int stride, int pixels, int group_channels) {
+  const int width = (pixels - 1) * stride + 3, groups = kGroupedWidth / group_channels;
+  const int channels = groups * group_channels;
+  const float* const src = guarded<float>(3 * width * kGroupedWidth);
+  const float* const weights = guarded<float>(9 * group_channels * kGroupedWidth);
+  const float* const bias = guarded<float>(kGroupedWidth);
+  const float* const residual = guarded<float>(pixels * channels);
+  float* const dst = guarded<float>(pixels * channels);
+  GroupedConvTile tile = {src, width * kGroupedWidth, kGroupedWidth, stride, group_channels, {}};
+  for (int lane = 0; lane < kGroupedWidth; ++lane) {
+    tile.channel_of_lane[lane] = std::min(lane / group_channels, groups - 1) * group_channels;
+  }
+  tile.weights = weights, tile.bias = bias, tile.dst = dst, tile.residual = residual;
+  tile.dst_stride = tile.residual_stride = tile.channels = channels;
+  tile.pixels = pixels, tile.negative_slope = 0.1f;
+  k.grouped_conv3x3_f32(tile);
+  for (int m = 0; m < pixels; ++m) {
+    for (int c = 0; c < channels; ++c) {
+      double sum = bias[c] + residual[m * channels + c];
+      for (int i = 0; i < 9 * group_channels; ++i) {
+        const int y = i / 3 / group_channels, g = i / 3 % group_channels, x = i % 3;
+        const int pixel = y * width + m * stride + x;
+        sum += double{src[pixel * kGroupedWidth + c / group_channels * group_channels + g]} *
+               weights[i * kGroupedWidth + c];
+      }
+      expect(dst[m * channels + c], activate(sum, 0.1f), 1e-4, "grouped_conv3x3_f32");
+    }
+  }
+}
+
 }  // namespace
 
 int main() {
@@ -212,12 +359,21 @@ int main() {
         for (int segments : {1, 3}) {
           check_conv_f32(k, pixels, channels, segments, length, channels % 2, length == 5 ? 0 : 1);
         }
-        check_conv_u8s8(k, pixels, channels, 4 * length);
+        check_conv_u8s8(k, pixels, channels, 4 * length, channels % 2, length == 5 ? 0.1f : 0);
       }
     }
     for (int depth : {1, 7, 40}) check_gemm(t, pixels, depth);
+    for (int columns : {1, 16, 17, 40}) check_gemm_tn(t, 2 * pixels - 1, columns, 9);
+    for (int group_channels : {1, 3, 4, 16}) {
+      if (!k.grouped_conv3x3_f32) break;
+      for (int stride : {1, 2}) check_grouped(k, stride, pixels, group_channels);
+    }
   }
-  for (int channels = 1; channels <= 130; ++channels) check_elementwise(k, channels);
+  for (int channels = 1; channels <= 130; ++channels) {
+    check_elementwise(k, channels);
+    check_batch_norm(t, channels, channels % 2);
+  }
+  check_adjoints(k, t);
   for (int channels : {1, 3, 8, 15, 16, 17, 32}) check_winograd(k, t, channels);
   std::printf("%s: %d checks, %d failures\n", k.isa, checks, failures);
   return failures != 0 || checks == 0;

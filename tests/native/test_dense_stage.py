@@ -87,6 +87,18 @@ def test_wrong_attributes_are_refused(attributes, message, capfd):
     assert message in str(raised.value) + "".join(capfd.readouterr())
 
 
+def test_inputs_of_too_many_channels_are_refused(capfd):
+    """Their sum with the layers' channels overflowed an int."""
+    names = ("x", "gamma", "beta", "mean", "var", "weight")
+    shapes = {**dict.fromkeys(names, (1,)), "x": (1, 2**31 - 1, 1, 1)}
+    attributes = {**BN_RELU, "layers": 1, "growth": 65536, "tail": "maps"}
+    stage = mx.sym.gluondense_dense_stage(*map(mx.sym.var, names), **attributes)
+    with pytest.raises(mx.base.MXNetError) as raised:
+        stage.infer_shape(**shapes)
+    found = str(raised.value) + "".join(capfd.readouterr())
+    assert "the input must have at most 65536 channels, not 2147483647" in found
+
+
 # Ends the process with exit code 77 if the operator allocates memory in a parallel region, where an
 # exception would abort the process.
 SHIM = r"""

@@ -173,7 +173,7 @@ def test_too_small_images_are_refused(tmp_path):
         block(mx.nd.zeros((1, 3, 4, 4))).asnumpy()
 
 
-# A valid program, and edits that make it invalid: a row for each rule of parse.cc and validate.cc.
+# Valid programs, and edits that make them invalid: a row for each rule of parse.cc and validate.cc.
 VALID = """gluondense format=1 blob=4096 bytes=4096
 map channels=3 border=1
 map channels=4
@@ -185,6 +185,8 @@ pool in=1,0,4 out=1,0,4 kernel=2,2 stride=2,2
 store in=1,0,4 output=0 flat=0
 """
 POOL = "pool in=1,0,4 out=1,0,4 kernel=2,2 stride=2,2"
+AFFINE = "affine scale=0 shift=0"
+CONV = "conv blocks=1 block_in=4 block_out=4 weight=0 bias=0"
 INVALID = [
     ("output=0", "output=0 output=0", "repeats a word"),
     ("pad=1,1", "pad=1,1,1", "pad has too many numbers"),
@@ -201,6 +203,7 @@ INVALID = [
     ("channels=3", "channels=x", "'channels=x' is not name=numbers"),
     ("channels=3", "channels=nan", "is not name=numbers"),
     ("channels=3", "channels", "is not name=numbers"),
+    ("channels=3", "3", "'3' is not name=numbers"),
     ("channels=3", "channels=0", "no or too many channels"),
     ("channels=3", "channels=-3", "negative, broken or too large"),
     ("channels=3", "channels=2.5", "negative, broken or too large"),
@@ -235,14 +238,59 @@ INVALID = [
     ("bias=0", "", "beyond the blob"),
     ("pool in=1,0,4 out=1,0,4", "pool in=1,0,3 out=1,0,4", "different numbers of channels"),
     ("kernel=2,2", "kernel=2,2 pad=2,2", "window is outside the image"),
-    ("kernel=2,2", "kernel=40000,40000", "kernel is too large"),
+    ("kernel=2,2", "kernel=65536,65536", "kernel is too large"),
     (POOL, "affine in=1,0,4 out=1,0,4", "beyond the blob"),
+    (POOL, "affine in=1,0,4 out=1,0,4 scale=0", "beyond the blob"),
+    (POOL, f"{AFFINE} in=1,0,3 out=1,0,4", "different numbers of channels"),
+    (POOL, f"{AFFINE} in=1,0,4 out=1,0,4 slope=2", "slope is above 1"),
+    (POOL, f"{AFFINE} in=1,0,4 out=1,0,4 flip=0", "array for maps of another data type"),
+    (POOL, f"{CONV} in=1,0,4 out=1,0,4 shift=0", "beyond the blob"),
+    (POOL, f"{CONV} in=1,0,4 out=1,0,4 scale=0", "array for maps of another data type"),
+    (POOL, "copy in=1,0,4 out=1,0,4 slope=2", "slope is above 1"),
+    (POOL, "copy in=1,0,4 out=1,0,4 scale=0", "array for maps of another data type"),
     (POOL, "copy in=1,0,4 out=0,0,3", "different numbers of channels"),
     (POOL, "copy in=1,0,4 out=2,0,4", "different data types"),
     (POOL, "global in=1,0,4 out=2,0,4", "global pooling gives floats"),
     ("output=0", "output=1", "missing or stored twice"),
     ("output=0", "", "missing or stored twice"),
     ("store in=1,0,4 output=0 flat=0\n", "", "there is no output"),
+]
+VALID_INT8 = """gluondense format=1 blob=4096 bytes=4096
+map channels=3 bytes=1
+map channels=4 bytes=1
+map channels=4
+load out=0,0,3 scale=0 shift=0
+conv in=0,0,3 out=1,0,4 blocks=1 block_in=3 block_out=4 weight=0 bias=0 scale=0 flip=0 zero=0
+affine in=1,0,4 out=1,0,4 flip=0 zero=0
+pool in=1,0,4 out=1,0,4 kernel=2,2
+copy in=1,0,4 add=1,0,4 out=1,0,4 scale=0 shift=0 add_scale=0 out_scale=0 out_shift=0
+global in=1,0,4 out=2,0,4 scale=0 shift=0
+store in=2,0,4 output=0
+"""
+LOAD_SCALE, COPY_SCALE = "load out=0,0,3 scale=0", "1,0,4 scale=0"
+INVALID_INT8 = [
+    (LOAD_SCALE, "load out=0,0,3 scale=4094", "beyond the blob"),
+    (LOAD_SCALE, "load out=0,0,3", "beyond the blob"),
+    ("weight=0", "weight=4000", "bytes beyond"),
+    ("bias=0 scale=0", "bias=0 scale=4090", "beyond the blob"),
+    ("bias=0", "bias=0 shift=0", "array for maps of another data type"),
+    ("bias=0", "bias=0 add_scale=0", "array for maps of another data type"),
+    ("out=1,0,4 blocks", "out=1,0,4 add=1,0,4 blocks", "no step before it has written"),
+    ("bias=0", "bias=0 slope=0.1", "beyond the blob"),
+    ("bias=0", "bias=0 out_scale=0 out_shift=4090", "beyond the blob"),
+    ("flip=0", "", "array for maps of another data type"),
+    ("flip=0", "flip=4090", "bytes beyond"),
+    ("zero=0", "zero=4090", "bytes beyond"),
+    ("zero=0\npool", "\npool", "bytes beyond"),
+    ("out=1,0,4 flip=0", "out=1,0,4 flip=0 scale=0", "array for maps of another data type"),
+    ("affine", f"{CONV} in=1,0,4 add=1,0,4 out=1,0,4 scale=0\naffine", "beyond the blob"),
+    ("kernel=2,2", "kernel=2,2 pad=1,0", "no average with padding"),
+    ("kernel=2,2", "kernel=2,129", "kernel is too large"),
+    (COPY_SCALE, "1,0,4 scale=4093", "beyond the blob"),
+    ("add_scale=0 out_scale=0", "out_scale=0", "beyond the blob"),
+    ("add_scale=0 out_scale=0", "add_scale=0", "beyond the blob"),
+    ("add=1,0,4 out=1,0,4 scale=0", "out=1,0,4 scale=0", "array for maps of another data type"),
+    ("2,0,4 scale=0", "2,0,4 scale=4093", "beyond the blob"),
 ]
 
 
@@ -252,12 +300,15 @@ def symbol(program):
     return mx.sym.gluondense_program(*inputs, program=program)
 
 
-@pytest.mark.parametrize(("part", "edit", "message"), INVALID)
-def test_an_invalid_program_is_refused(part, edit, message):
-    assert part in VALID
-    symbol(VALID)
+@pytest.mark.parametrize(
+    ("valid", "part", "edit", "message"),
+    [(VALID, *row) for row in INVALID] + [(VALID_INT8, *row) for row in INVALID_INT8],
+)
+def test_an_invalid_program_is_refused(valid, part, edit, message):
+    assert part in valid
+    symbol(valid)
     with pytest.raises(mx.MXNetError) as error:
-        symbol(VALID.replace(part, edit, 1))
+        symbol(valid.replace(part, edit, 1))
     assert message in last_message(error)
 
 
@@ -290,6 +341,19 @@ def test_too_large_images_are_refused():
     with pytest.raises(mx.MXNetError) as error:
         symbol(VALID).infer_shape(data=(1, 3, 70000, 30681))
     assert "the image is too large" in last_message(error)
+
+
+def test_empty_images_are_refused():
+    """A window in the padding of an empty image has no pixel, and was pooled all the same."""
+    program = VALID.replace("border=1", "border=1 bytes=1").replace("channels=4", "channels=3")
+    program = program.replace("load out=0,0,3", "load out=0,0,3 scale=0 shift=0")
+    lines = [line for line in program.splitlines() if not line.startswith(("conv", "pool"))]
+    lines.insert(-1, "pool in=0,0,3 out=2,0,3 kernel=2,2 pad=1,1 max=1")
+    program = "\n".join(lines).replace("in=1,0,4", "scale=0 shift=0 in=2,0,3")
+    assert symbol(program).infer_shape(data=(1, 3, 8, 8))[1] == [(1, 3, 9, 9)]
+    with mx.util.np_shape(True), pytest.raises(mx.MXNetError) as error:
+        symbol(program).infer_shape(data=(1, 3, 0, 8))
+    assert "too small for this network" in last_message(error)
 
 
 def test_networks_of_other_data_types_are_refused():

@@ -49,11 +49,11 @@ void Engine::run(const ImageBatch& images, const Weights& weights,
   // Each thread takes whole images as long as there is one for every thread; the threads share each
   // of the rest.
   const int whole = images.batch / threads * threads;
+  const std::size_t arenas = whole ? threads : 1;
+  if (plan_.size_bytes > (std::size_t{1} << 46) / arenas) throw_invalid("the image is too large");
   const std::size_t image_bytes =
       round_up<std::size_t>(plan_.size_bytes + kOverreadBytes, kCacheLineBytes);
   const std::size_t scratch = scratch_bytes(program_, plan_);
-  const std::size_t arenas = whole ? threads : 1;
-  if (image_bytes > (std::size_t{1} << 46) / arenas) throw_invalid("the image is too large");
   std::uint8_t* const arena = reserve(arenas * image_bytes + threads * scratch);
   const RunContext context = {program_, plan_, convs_, weights.floats, weights.bytes};
   parallel(threads, [&](Barrier& barrier, int rank) {

@@ -12,7 +12,7 @@ namespace {
 constexpr double kMaxPixels = 1 << 28;
 
 int output_size(int size, int kernel, int stride, int pad) {
-  if (size + 2 * pad < kernel) throw_invalid("the image is too small for this network");
+  if (size < 1 || size + 2 * pad < kernel) throw_invalid("the image is too small for this network");
   return (size + 2 * pad - kernel) / stride + 1;
 }
 

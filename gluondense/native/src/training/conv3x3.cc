@@ -80,17 +80,17 @@ void StageWorker::fill_padded_strip(const PaddedStrip& strip, const BnReluInput&
   const int stride = strip.stride, first = strip.first_channel, width = config_.width;
   const std::int64_t image = grid_.image(strip.row);
   for (int v = 0; v < kWinogradInputTile; ++v) {
-    float* const row = strip.data + std::ptrdiff_t{v} * layout_.strip_width * stride;
+    float* const row = strip.data + v * layout_.strip_width * stride;
     const int y = grid_.y(strip.row) - 1 + v;
     if (y < 0 || y >= config_.height) {
-      std::fill_n(row, std::ptrdiff_t{layout_.strip_width} * stride, 0.0f);
+      std::fill_n(row, layout_.strip_width * stride, 0.0f);
       continue;
     }
     const float* const src =
         input.data + (image * config_.height + y) * width * input.stride + first;
     std::fill_n(row, stride, 0.0f);
     std::fill_n(row + std::ptrdiff_t{width + 1} * stride,
-                std::ptrdiff_t{layout_.strip_width - width - 1} * stride, 0.0f);
+                (layout_.strip_width - width - 1) * stride, 0.0f);
     if (input.scale) {
       training_kernels().affine_relu(src, input.stride, input.scale + first, input.shift + first,
                                      row + stride, stride, width, channels);
@@ -120,7 +120,7 @@ void StageWorker::winograd_conv3x3(const BnReluInput& input, const float* panels
                         for (int i = 0; i < tiles; ++i) {
                           inference_kernels().winograd_input_transform(
                               padded_tile(&strip, input, first + i, 0, input.channels),
-                              std::ptrdiff_t{layout_.strip_width} * stride, stride,
+                              layout_.strip_width * stride, stride,
                               scratch.planes + i * stride, std::ptrdiff_t{tiles} * stride, stride);
                         }
                         for (int c = 0; c < out_channels; c += kPanelWidth) {

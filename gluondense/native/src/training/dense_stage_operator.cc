@@ -49,6 +49,10 @@ void set_input_shape(DenseStageConfig* config, const Shape& shape) {
                                 std::to_string(shape.size()) + " dimensions");
   }
   const auto dim = [&](int axis) { return static_cast<int>(checked_dim(shape[axis])); };
+  if (shape[1] > kMaxChannels) {
+    throw std::invalid_argument("the input must have at most " + std::to_string(kMaxChannels) +
+                                " channels, not " + std::to_string(shape[1]));
+  }
   config->batch = dim(0), config->in_channels = dim(1);
   config->height = dim(2), config->width = dim(3);
 }

@@ -26,7 +26,7 @@ struct StageLayout {
   explicit StageLayout(const DenseStageConfig& config);
 
   int map_stride, bottleneck_stride, growth_stride;  // floats from a pixel to the next
-  int strip_width;                                   // pixels of a row of tiles with its padding
+  std::ptrdiff_t strip_width;                        // pixels of a row of tiles with its padding
   std::size_t map_sums, bottleneck_sums;             // doubles: one sum of each channel
   std::size_t thread_sums;                     // doubles of a thread: two sums of each channel
   std::size_t conv1x1_panels, conv3x3_panels;  // floats of a layer's packed filters
@@ -85,7 +85,7 @@ struct Conv3x3Scratch {
   float* planes;    // (36, tiles, stride): the transformed input of up to max_tile_pixels tiles
   float* products;  // (36, tiles, kPanelWidth)
   float* tile;      // (16, kPanelWidth): an output tile
-  Conv3x3Scratch(ScratchAllocator& memory, int strip_width, int in_channels)
+  Conv3x3Scratch(ScratchAllocator& memory, std::ptrdiff_t strip_width, int in_channels)
       : stride(pad_to_cache_line(in_channels)),
         strip(memory.floats(kWinogradInputTile * strip_width, stride)),
         planes(memory.floats(kWinogradPlanes * kMaxTilePixels, stride)),
@@ -96,7 +96,7 @@ struct Conv3x3Scratch {
 struct Conv3x3GradScratch {
   float *x_strip, *dy_strip;    // (6, strip width, channels)
   float *x_planes, *dy_planes;  // (36, tiles, channels)
-  Conv3x3GradScratch(ScratchAllocator& memory, int strip_width, int growth_stride)
+  Conv3x3GradScratch(ScratchAllocator& memory, std::ptrdiff_t strip_width, int growth_stride)
       : x_strip(memory.floats(kWinogradInputTile * strip_width, kConv3x3GradChannels)),
         dy_strip(memory.floats(kWinogradInputTile * strip_width, growth_stride)),
         x_planes(memory.floats(kWinogradPlanes * kConv3x3GradTiles, kConv3x3GradChannels)),
