@@ -18,9 +18,9 @@ PYTEST := $(BIN)/python -m pytest
 PYTEST_WORKERS ?= auto
 PARALLEL := OMP_NUM_THREADS=1
 # Tests with a target below.
-PLAIN := not package and not parity and not pythons and not serve
+PLAIN := not demo and not package and not parity and not pythons and not serve
 
-.PHONY: help install demo test lint test-fast test-slow test-parity test-pythons test-serve test-package docs-check docs clean
+.PHONY: help install demo test lint test-fast test-slow test-parity test-pythons test-serve test-demo test-package docs-check docs clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -84,6 +84,13 @@ $(VENV)/.installed-serve: $(VENV)/.installed-test
 
 test-serve: $(VENV)/.installed-serve ## exports in multi-model-server, which needs Java
 	$(PYTEST) -m serve $(PYTEST_ARGS)
+
+$(VENV)/.installed-demo: $(VENV)/.installed-test
+	$(PIP) --editable ".[$(EXTRA),test,demo]" playwright
+	@touch $@
+
+test-demo: $(VENV)/.installed-demo ## the page of `gluondense demo` in Chromium
+	$(PYTEST) -m demo $(PYTEST_ARGS)
 
 test-package: $(VENV)/.installed-test ## the wheel and the sdist in an empty environment, by the command only
 	$(PYTEST) -m package $(PYTEST_ARGS)

@@ -28,6 +28,7 @@ COMMANDS = {
     "evaluate": Command("evaluate", "measure accuracy on a test set"),
     "export": Command("export", "export a trained network for MXNet or ONNX"),
     "predict": Command("predict", "classify images"),
+    "demo": Command("demo", "open a page that classifies dropped images"),
     "archive": Command("archive", "pack an export for a model server"),
     "convert": Command("convert_weights", "convert weights between MXNet and PyTorch"),
     "make-recordio": Command("make_recordio", "pack images into a RecordIO file"),

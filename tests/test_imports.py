@@ -24,6 +24,7 @@ ROWS = (
     ("reports",),
     ("training",),
     ("evaluation",),
+    ("demo",),
     ("commands",),
     ("__main__",),
 )
@@ -88,6 +89,7 @@ def test_a_room_imports_only_rooms_to_its_left(module):
 PACKAGES = {"PIL": "pillow", "cv2": "opencv-python", "sklearn": "scikit-learn"}
 # Installed by an extra; imported only where the user asks for what needs it.
 OPTIONAL = {
+    "gradio",
     "mxnet",
     "nncf",
     "onnx",
