@@ -3,8 +3,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Callable
 
 import mxnet as mx
 import numpy as np
@@ -128,7 +129,21 @@ def evaluate(
     labels (N,) is split among the devices. A batch smaller than ``batch_size`` is padded to it, so
     that the static graph keeps one shape.
     """
-    parts: list[Predictions] = []
+    parts = predict_batches(net, batches, batch_size, devices, mx.nd.softmax)
+    return Predictions.concatenate([Predictions.from_probabilities(*part) for part in parts])
+
+
+def predict_batches(
+    net: gluon.HybridBlock,
+    batches: Iterable[tuple[np.ndarray, np.ndarray]],
+    batch_size: int,
+    devices: Sequence[mx.Context],
+    activation: Callable[[mx.nd.NDArray], mx.nd.NDArray],
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield the probabilities (N, classes) and the labels of each batch, see :func:`evaluate`.
+
+    ``activation`` computes probabilities from logits.
+    """
     pending = None
     for images, labels in batches:
         labels = labels.copy()  # a loader may reuse its memory for the next batch
@@ -139,16 +154,15 @@ def evaluate(
         if images.ndim == 5:
             images = images.reshape(-1, *images.shape[2:])
         shares = gluon.utils.split_and_load(images, list(devices), even_split=False)
-        # A static graph may reuse the memory of its output; softmax allocates a new array.
-        outputs = [net(share).astype("float32").softmax(axis=1) for share in shares]
+        # A static graph may reuse the memory of its output; activations allocate a new array.
+        outputs = [activation(net(share).astype("float32")) for share in shares]
         # Fetch the previous batch while the devices compute this one.
         if pending is not None:
-            parts.append(_fetch(*pending))
+            yield _fetch(*pending)
         pending = outputs, labels, crops
     if pending is not None:
-        parts.append(_fetch(*pending))
+        yield _fetch(*pending)
     _restore_layout(net, devices)
-    return Predictions.concatenate(parts)
 
 
 def _restore_layout(net: gluon.HybridBlock, devices: Sequence[mx.Context]) -> None:
@@ -158,7 +172,9 @@ def _restore_layout(net: gluon.HybridBlock, devices: Sequence[mx.Context]) -> No
         net.collect_params().reset_ctx(list(devices))
 
 
-def _fetch(shares: Sequence[mx.nd.NDArray], labels: np.ndarray, crops: int) -> Predictions:
+def _fetch(
+    shares: Sequence[mx.nd.NDArray], labels: np.ndarray, crops: int
+) -> tuple[np.ndarray, np.ndarray]:
     rows = np.concatenate([share.asnumpy() for share in shares])
     rows = rows.reshape(-1, crops, rows.shape[1]).mean(axis=1) if crops > 1 else rows
-    return Predictions.from_probabilities(rows[: len(labels)], labels)
+    return rows[: len(labels)], labels

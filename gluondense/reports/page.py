@@ -44,6 +44,10 @@ figcaption span { display: block; overflow-wrap: anywhere; }
 .true { color: var(--faint); }
 .right { color: var(--good); font-weight: 600; }
 .wrong { color: var(--bad); font-weight: 600; }
+.missed { color: #b54708; font-weight: 600; }
+.wide { overflow-x: auto; margin-top: 12px; }
+th { padding: 5px 0 5px 12px; text-align: right; font-weight: 600; color: var(--faint); }
+th:first-child { padding-left: 0; text-align: left; }
 .columns { display: grid; grid-template-columns: repeat(3, minmax(0, 1fr)); gap: 8px 40px;
   margin-top: 12px; }
 table { width: 100%; border-collapse: collapse; font-size: 13px; }
@@ -121,7 +125,7 @@ class ClassifiedImage:
 def gallery(images: Iterable[ClassifiedImage]) -> str:
     """Return images with their true and predicted classes."""
     cards = [
-        f'<figure><img src="{_png(image.pixels)}" alt="test image {image.index}" '
+        f'<figure><img src="{image_url(image.pixels)}" alt="test image {image.index}" '
         f'title="test image {image.index}">'
         f'<figcaption><span class="true">true: {escape(image.label)}</span>'
         f'<span class="{"right" if image.label == image.prediction else "wrong"}">'
@@ -132,7 +136,8 @@ def gallery(images: Iterable[ClassifiedImage]) -> str:
     return f'<div class="images">{"".join(cards)}</div>' if cards else "<p>There are none.</p>"
 
 
-def _png(pixels: np.ndarray) -> str:
+def image_url(pixels: np.ndarray) -> str:
+    """Return an image, uint8 (H, W, C) with one or three channels, as a data URL."""
     buffer = io.BytesIO()
     Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels).save(buffer, "PNG")
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()

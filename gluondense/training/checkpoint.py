@@ -18,6 +18,7 @@ from mxnet import gluon
 from ..files import previous, replacing_folder, sha256
 from ..models.registry import build_model
 from ..version import versions
+from .config import TrainConfig
 from .observers.moving_average import MovingAverage
 from .settings import tuples
 
@@ -44,6 +45,9 @@ class Checkpoint:
         State for resuming: batch within the epoch, running sums, time spent.
     metrics, versions
         Accuracies and losses at the time of writing, and the software's versions.
+    thresholds
+        Of several labels an image: the probability from which on each label counts as present,
+        chosen on the test set; None for classes and within an epoch.
     """
 
     folder: Path
@@ -59,6 +63,12 @@ class Checkpoint:
     progress: dict[str, Any]
     metrics: dict[str, float]
     versions: dict[str, str]
+    thresholds: Optional[tuple[float, ...]] = None
+
+    @property
+    def task(self) -> str:
+        """Name of what the network has learned, a key of ``TASKS``."""
+        return TrainConfig.from_dict(self.config).task.name
 
     def network(self, ctx: Any = None) -> gluon.HybridBlock:
         """Build the network and load its weights: the moving average if the run kept one.

@@ -154,7 +154,12 @@ class ModelConfig(Section):
 class TaskConfig(Section):
     """What is learned from the labels."""
 
-    name: str = setting("classification", "what is learned", text(), name="task")
+    name: str = setting(
+        "classification",
+        "what is learned: classification, or multi_label, several labels an image",
+        text(),
+        name="task",
+    )
     label_smoothing: float = setting(
         0.0, "share of a target that is spread over all classes", number(0, 1), bare=0.1
     )
@@ -175,6 +180,12 @@ class TaskConfig(Section):
     )
     hard_weight: float = setting(
         0.5, "weight of the labels in the distillation loss", number(0, 1, "both")
+    )
+    max_positive_weight: float = setting(
+        10.0,
+        "of several labels: largest weight of a rare label's positives in the loss, which balances "
+        "positives and negatives; 1 is no weights",
+        number(1),
     )
 
 

@@ -32,6 +32,11 @@ class DatasetInfo:
         Height and width in pixels.
     mean, std
         Statistics per channel over the training pixels, scaled to [0, 1].
+    counts
+        Training images of each class; of several labels an image, those where it is 1. Empty if
+        not counted.
+    known
+        Of several labels an image: training images where the label is known. Else empty.
     """
 
     name: str
@@ -39,6 +44,8 @@ class DatasetInfo:
     image_size: tuple[int, int]
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    counts: tuple[int, ...] = ()
+    known: tuple[int, ...] = ()
 
     @property
     def in_channels(self) -> int:

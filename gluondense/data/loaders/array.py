@@ -28,7 +28,7 @@ class ArrayLoader(Loader):
     images
         uint8 (N, H, W, C).
     labels
-        Integers (N,).
+        Integers (N,), or several labels an image (N, labels), NaN for unknown.
     batch_size, last, part
         As in :class:`.base.Loader`.
     shuffle
@@ -77,7 +77,7 @@ class ArrayLoader(Loader):
             check_known("augmentation", name, AUGMENTATIONS)
         self._size = _target_size(resize, images.shape[1:3])
         self._images = images
-        self._labels = np.asarray(labels, np.int32)
+        self._labels = np.asarray(labels, np.float32 if np.ndim(labels) > 1 else np.int32)
         self._shuffle = shuffle
         self._augmentations = [AUGMENTATIONS[name] for name in augment]
         self._mean, self._std = tuple(mean), tuple(std)

@@ -44,29 +44,35 @@ class RunFiles(Observer):
             return run.state.step % steps == 0
         return time.perf_counter() - self._saved_at > SAVE_SECONDS
 
-    def on_save(self, run: Run) -> None:
-        """Write the last checkpoint."""
-        self._write(run, self._folder.last)
+    def on_save(self, run: Run, predictions: Any = None) -> None:
+        """Write the last checkpoint; ``predictions`` are those of an epoch that has just ended."""
+        self._write(run, self._folder.last, predictions)
         self._saved_at = time.perf_counter()
 
     def on_epoch(self, run: Run, predictions: Any, is_best: bool) -> None:
         """Append to the log; write the last checkpoint, and the best one if this is it."""
         self._folder.append(run.state.log[-1])
         if is_best:
-            self._write(run, self._folder.best)
+            self._write(run, self._folder.best, predictions)
             read_images = partial(run.data.read_test_images, size=run.config.data.input_size)
             arrays = run.task.report_arrays(predictions, read_images)
+            groups = getattr(run.data, "test_groups", None)
+            if groups is not None:
+                arrays["groups"] = np.unique(groups, return_inverse=True)[1]
             self._folder.save_predictions({**arrays, "epoch": np.asarray(run.state.epoch)})
-        self.on_save(run)
+        self.on_save(run, predictions)
 
     def on_end(self, run: Run) -> None:
         """Write the report, if an epoch is finished."""
         if run.state.log:
             write_report(self._folder.path)
 
-    def _write(self, run: Run, place: Path) -> None:
+    def _write(self, run: Run, place: Path, predictions: Any = None) -> None:
         keep = run.config.runtime.keep_checkpoints if place == self._folder.last else 1
-        checkpoint.save(place, run.net, run.trainer, describe(run), self._average, keep)
+        facts = describe(run)
+        if predictions is not None:
+            facts |= run.task.checkpoint_fields(predictions)
+        checkpoint.save(place, run.net, run.trainer, facts, self._average, keep)
 
 
 def describe(run: Run) -> dict[str, Any]:

@@ -129,6 +129,11 @@ class Task(ABC):
         """Return all ``test_metrics`` by column, ``test_loss`` among them."""
 
     @staticmethod
+    def checkpoint_fields(predictions: Any) -> dict[str, Any]:
+        """Return the fields of a checkpoint that follow from predictions; by default none."""
+        return {}
+
+    @staticmethod
     def report_arrays(predictions: Any, images: ReadImages) -> dict[str, np.ndarray]:
         """Return what the run's folder keeps of the best predictions; by default nothing.
 

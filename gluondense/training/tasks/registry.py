@@ -8,8 +8,12 @@ from collections.abc import Mapping
 from ...errors import check_known
 from .base import Task
 from .classification import Classification
+from .multi_label import MultiLabel
 
-TASKS: Mapping[str, type[Task]] = {"classification": Classification}
+TASKS: Mapping[str, type[Task]] = {
+    "classification": Classification,
+    "multi_label": MultiLabel,
+}
 
 
 def find_task(name: str) -> type[Task]:

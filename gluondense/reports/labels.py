@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: Apache-2.0
+"""HTML of predictions of several labels an image: the table of the labels, images with labels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from html import escape
+
+import numpy as np
+
+from ..analysis.label_metrics import Intervals, LabelMetrics
+from .page import image_url
+
+COLUMNS = (
+    "label",
+    "present",
+    "absent",
+    "AUROC",
+    "95 % interval",
+    "average precision",
+    "95 % interval",
+    "threshold",
+    "precision",
+    "recall",
+)
+
+
+def label_table(
+    names: Sequence[str],
+    metrics: LabelMetrics,
+    intervals: Intervals,
+    thresholds: np.ndarray,
+    at_thresholds: tuple[np.ndarray, np.ndarray],
+) -> str:
+    """Return the table of all labels, and of their means.
+
+    ``at_thresholds`` are precision and recall of each label at its threshold, (L,).
+    """
+    precision, recall = at_thresholds
+    rows = [
+        (
+            name,
+            f"{metrics.positives[label]:,}",
+            f"{metrics.negatives[label]:,}",
+            _number(metrics.auroc[label]),
+            _span(intervals.auroc[label]),
+            _number(metrics.average_precision[label]),
+            _span(intervals.average_precision[label]),
+            f"{thresholds[label]:.3f}",
+            _number(precision[label]),
+            _number(recall[label]),
+        )
+        for label, name in enumerate(names)
+    ]
+    means = (
+        "mean",
+        "",
+        "",
+        _number(metrics.mean_auroc),
+        _span(intervals.mean_auroc),
+        _number(metrics.mean_average_precision),
+        _span(intervals.mean_average_precision),
+        "",
+        "",
+        "",
+    )
+    head = "".join(f"<th>{escape(column)}</th>" for column in COLUMNS)
+    body = "".join(
+        f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in (*rows, means)
+    )
+    return f'<div class="wide"><table><tr>{head}</tr>{body}</table></div>'
+
+
+def _number(value: float) -> str:
+    return "none" if np.isnan(value) else f"{value:.3f}"
+
+
+def _span(bounds: np.ndarray) -> str:
+    return "" if np.isnan(bounds).any() else f"{bounds[0]:.3f} to {bounds[1]:.3f}"
+
+
+@dataclass(frozen=True)
+class LabelledImage:
+    """An image of a gallery, with its true and its predicted labels."""
+
+    index: int  # in the data set
+    pixels: np.ndarray  # uint8 (H, W, C) with one or three channels
+    labels: np.ndarray  # 1, 0 or NaN for unknown, (L,)
+    probabilities: np.ndarray  # (L,)
+
+
+def label_gallery(
+    images: Iterable[LabelledImage], names: Sequence[str], thresholds: np.ndarray
+) -> str:
+    """Return images with the labels that they have or that are predicted; others are left out."""
+    cards = [
+        f'<figure><img src="{image_url(image.pixels)}" alt="test image {image.index}" '
+        f'title="test image {image.index}">'
+        f"<figcaption>{_captions(image, names, thresholds)}</figcaption></figure>"
+        for image in images
+    ]
+    return f'<div class="images">{"".join(cards)}</div>' if cards else "<p>There are none.</p>"
+
+
+def _captions(image: LabelledImage, names: Sequence[str], thresholds: np.ndarray) -> str:
+    lines = []
+    for label in np.argsort(-image.probabilities, kind="stable"):
+        true, probability = image.labels[label], image.probabilities[label]
+        predicted = probability >= thresholds[label]
+        if not (predicted or true == 1):
+            continue
+        if np.isnan(true):
+            style, mark = "true", "?"
+        elif predicted:
+            style, mark = ("right", "✓") if true == 1 else ("wrong", "✗")
+        else:
+            style, mark = "missed", "–"
+        text = f"{mark} {escape(names[label])} {probability:.0%}"
+        lines.append(f'<span class="{style}">{text}</span>')
+    return "".join(lines) or '<span class="true">no label, none predicted</span>'
