@@ -9,7 +9,16 @@ import sys
 from typing import Any, Callable, NoReturn, Optional
 
 # Keys of gluondense.data.DATASETS, which needs NumPy; a test compares them.
-DATASETS = ("cifar10", "cifar100", "digits", "fashion_mnist", "imagenet", "svhn", "synthetic")
+DATASETS = (
+    "cifar10",
+    "cifar100",
+    "digits",
+    "fashion_mnist",
+    "folder",
+    "imagenet",
+    "svhn",
+    "synthetic",
+)
 
 
 class Parser(argparse.ArgumentParser):

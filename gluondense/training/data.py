@@ -3,8 +3,11 @@
 
 from __future__ import annotations
 
-from typing import Any, Union
+from pathlib import Path
+from typing import Any, Optional, Union
 
+from ..data.datasets.folder.csv_file import Columns
+from ..data.datasets.folder.open import open_folder
 from ..data.datasets.imagenet import ImageFiles, open_images
 from ..data.datasets.registry import ImageArrays, load_dataset
 from ..data.loaders.array import ArrayLoader
@@ -17,12 +20,32 @@ from .sections import DataConfig
 Data = Union[ImageArrays, ImageFiles]
 
 
-def open_data(config: DataConfig, training: bool = True) -> Data:
-    """Open the data set; without ``training``, training image files may be missing."""
+def open_data(config: DataConfig, training: bool = True, split: Optional[Path] = None) -> Data:
+    """Open the data set; without ``training``, training image files may be missing.
+
+    ``split`` is the run's file of images and splits, see :attr:`.run_folder.RunFolder.split`.
+    """
+    if config.dataset == "folder":
+        share, seed = config.validation_share, config.split_seed
+        return open_folder(
+            config.data_dir, config.image_dir, columns_of(config), share, seed, split, training
+        )
     if config.dataset == "imagenet":
         paths = config.data_dir, config.rec_train, config.rec_val, config.ground_truth
         return open_images(*paths, training=training)
     return load_dataset(config.dataset, data_dir=config.data_dir, download=config.download)
+
+
+def columns_of(config: DataConfig) -> Columns:
+    """Return the columns of the CSV file of data set ``folder``."""
+    return Columns(
+        path=config.path_column,
+        labels=config.label_columns,
+        split=None if config.split_column == "none" else config.split_column,
+        group=config.group_column,
+        several_labels=config.multi_label,
+        empty_label=config.empty_label,
+    )
 
 
 def mean_and_std(config: DataConfig, data: Data) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -50,6 +73,11 @@ def make_train_loader(config: DataConfig, data: Data, workers: Workers, seed: in
         if data.train is None:
             raise ValueError("the data set was opened without training images.")
         transform = TrainTransform(config.input_size, config.augment, mean, std)
+        if config.drop_last and data.train_count < config.batch_size:
+            raise ValueError(
+                f"`batch_size` (={config.batch_size}) is more than the {data.train_count} training "
+                f"images: pass --batch-size {data.train_count} or less."
+            )
         options.update(workers=config.data_workers, **_decoding(config, data))
         return StreamLoader(data.train, transform, config.batch_size, **options)
     arrays = data.train_images, data.train_labels

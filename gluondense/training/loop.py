@@ -72,7 +72,7 @@ def fit(
             folder.check_continues(config)
         elif workers.is_rank_zero:
             folder.check_free()
-        run = Run(config, workers)
+        run = Run(config, workers, folder.split if resume and folder.split.is_file() else None)
         average = MovingAverage(run.net, config.optimizer.ema) if config.optimizer.ema else None
         if resume:
             restore(run, folder, average)

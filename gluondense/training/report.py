@@ -18,6 +18,7 @@ from ..reports.page import columns, document, plot, section, tiles
 from . import checkpoint
 from .checkpoint import Checkpoint
 from .config import TrainConfig
+from .folder_fields import FOLDER_FIELDS
 from .run_folder import RunFolder
 from .schedule import make_schedule
 from .tasks.base import Metric, Task
@@ -25,7 +26,7 @@ from .tasks.registry import find_task
 
 MAX_POINTS = 400  # of the learning rate's curve
 # A report may be published, so it has no local paths; model_args repeats the spec.
-HIDDEN = {"data_dir", "rec_train", "rec_val", "ground_truth", "model_args"}
+HIDDEN = {"data_dir", "image_dir", "rec_train", "rec_val", "ground_truth", "model_args"}
 
 
 @dataclass(frozen=True)
@@ -142,7 +143,8 @@ def _tables(run: _Run) -> str:
         **{f"last {title}": metric.show(last) for title, metric in _metrics(run, "loss")},
         **best.versions,
     }
-    recipe = {key: value for key, value in config.items() if key not in HIDDEN}
+    hidden = HIDDEN if config["dataset"] == "folder" else {*HIDDEN, *FOLDER_FIELDS}
+    recipe = {key: value for key, value in config.items() if key not in hidden}
     tables = {"Network": model, "Recipe": recipe, "Run": progress}
     return section("Model and run", columns(tables))
 

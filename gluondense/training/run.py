@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Optional
 
 import mxnet as mx
@@ -32,6 +33,8 @@ class Run:
         The configuration, from whose sections the parts are built.
     workers
         The processes that train together.
+    split
+        The run's file of images and splits, if it continues with them.
 
     Attributes
     ----------
@@ -56,10 +59,10 @@ class Run:
         If the data or a teacher can't be read.
     """
 
-    def __init__(self, config: TrainConfig, workers: Workers) -> None:
+    def __init__(self, config: TrainConfig, workers: Workers, split: Optional[Path] = None) -> None:
         model, runtime = config.model, config.runtime
         self.config, self.workers = config, workers
-        self.data = data = open_data(config.data)
+        self.data = data = open_data(config.data, split=split)
         self.mean, self.std = mean_and_std(config.data, data)
         self.devices = find_devices(runtime.gpus)
         check_dtype(runtime.dtype, self.devices)

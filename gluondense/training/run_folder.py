@@ -16,7 +16,15 @@ import numpy as np
 from ..files import replacing, write_bytes
 from .config import TrainConfig
 
-CONTENTS = ("config.json", "log.csv", "checkpoints", "answers.npz", "report.html", "events")
+CONTENTS = (
+    "config.json",
+    "log.csv",
+    "checkpoints",
+    "answers.npz",
+    "report.html",
+    "events",
+    "split.csv",
+)
 
 
 class RunFolder:
@@ -28,6 +36,7 @@ class RunFolder:
         self.best = self.path / "checkpoints" / "best"
         self.report = self.path / "report.html"
         self.events = self.path / "events"
+        self.split = self.path / "split.csv"  # only of data set folder: its images and splits
 
     def check_free(self) -> None:
         """Raise a FileExistsError if the folder already holds a run."""

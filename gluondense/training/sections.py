@@ -13,6 +13,7 @@ from dataclasses import dataclass, fields
 from typing import Any, Optional, Union
 
 from ..errors import check, check_known, is_count, is_number
+from .folder_fields import FolderFields
 from .settings import (
     REQUIRED,
     Rule,
@@ -60,7 +61,7 @@ NUMBERS = items("a tuple of numbers", lambda values: all(map(is_number, values))
 
 
 @dataclass(frozen=True)
-class DataConfig(Section):
+class DataConfig(FolderFields):
     """The images of a run, and how they become batches."""
 
     dataset: str = setting("fashion_mnist", "data set, a row of DATASETS", text())

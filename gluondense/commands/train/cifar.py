@@ -10,6 +10,7 @@ import argparse
 from typing import Optional
 
 from ...training.config import TrainConfig
+from ...training.folder_fields import FOLDER_FIELDS
 from ...training.recipes.cifar import CIFAR_RECIPES
 from ..arguments import Parser
 from . import common
@@ -22,7 +23,7 @@ def main(argv: Optional[list[str]] = None) -> int:
 
 def _parser() -> Parser:
     helps = {"data_dir": "folder with the original files: .bin, .tar.gz or .mat"}
-    parser = common.make_parser(__doc__, CIFAR_RECIPES, "c10+", {"dataset"}, helps)
+    parser = common.make_parser(__doc__, CIFAR_RECIPES, "c10+", {"dataset", *FOLDER_FIELDS}, helps)
     parser.add_argument(
         "--drop-rate",
         type=float,

@@ -8,6 +8,7 @@ import sys
 from typing import Any, Optional
 
 from ...training.config import TrainConfig
+from ...training.folder_fields import FOLDER_FIELDS
 from ...training.recipes.fashion_mnist import RECIPES
 from ..arguments import DATASETS, Parser
 from . import common
@@ -17,6 +18,7 @@ from . import common
 FALLBACK = {"dataset": "digits", "data_dir": None, "augment": ("crop",)}
 FALLBACK_SIDE = 28
 FALLBACK_EPOCHS = 10
+OWN_COMMANDS = ("folder", "imagenet")  # data sets with a training command
 
 
 def main(argv: Optional[list[str]] = None) -> int:
@@ -25,8 +27,8 @@ def main(argv: Optional[list[str]] = None) -> int:
 
 
 def _parser() -> Parser:
-    helps = {"dataset": ", ".join(name for name in DATASETS if name != "imagenet")}
-    parser = common.make_parser(__doc__, RECIPES, "default", helps=helps)
+    helps = {"dataset": ", ".join(name for name in DATASETS if name not in OWN_COMMANDS)}
+    parser = common.make_parser(__doc__, RECIPES, "default", FOLDER_FIELDS, helps)
     parser.add_argument(
         "--fallback-digits",
         action="store_true",

@@ -88,6 +88,7 @@ _ROWS = (  # name, class names, side of the images, mean, std
     ("synthetic", synthetic.CLASS_NAMES, 32, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)),
     # The class names are read from the files.
     ("imagenet", (), 224, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    ("folder", (), 224, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
 )
 DATASETS: Mapping[str, DatasetInfo] = {
     name: DatasetInfo(name, classes, (side, side), mean, std)
@@ -104,6 +105,7 @@ _READERS: Mapping[str, Callable[[Optional[PathLike], bool, Optional[PathLike]], 
     "synthetic": lambda data_dir, download, root: synthetic.load(),
 }
 
+_OPENERS = {"imagenet": "imagenet.open_images", "folder": "folder.open.open_folder"}
 IN_MEMORY = tuple(_READERS)  # the names that load_dataset accepts
 
 
@@ -140,7 +142,7 @@ def load_dataset(
     check_known("data set", name, DATASETS)
     if name not in _READERS:
         raise ValueError(
-            f"{name} does not fit into memory; use `gluondense train imagenet` or "
-            "gluondense.data.datasets.imagenet.open_images"
+            f"{name} is read from files; use `gluondense train {name}` or "
+            f"gluondense.data.datasets.{_OPENERS[name]}"
         )
     return ImageArrays(DATASETS[name], *_READERS[name](data_dir, download, root))

@@ -24,7 +24,7 @@ class ImageList:
     # Paths relative to root as bytes (N,). A million Python strings would be copied into each
     # forked process, because reference counting writes to their pages.
     names: np.ndarray
-    labels: np.ndarray  # int64 (N,)
+    labels: np.ndarray  # int64 (N,), or float32 (N, labels) with NaN for unknown
     class_names: tuple[str, ...]
 
     def __len__(self) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, Union
 
 import numpy as np
 
@@ -13,18 +13,26 @@ from .image_list import ImageList, read_list_file
 from .recordio import RecordFile
 
 BAD = ("skip", "error")  # what to do with an unreadable image
+Label = Union[int, np.ndarray]
 
 
 class EncodedImage(NamedTuple):
-    """The bytes of an image file, its label, and its name for error messages."""
+    """The bytes of an image file, its label, and its name for error messages.
+
+    The label is a class, or a float32 row (labels,) of 1, 0 and NaN for unknown: several labels.
+    """
 
     data: bytes
-    label: int
+    label: Label
     name: str
 
 
 class Source(Protocol):
     """A sequence of encoded images; several processes may read it at once, forked ones too."""
+
+    @property
+    def label_shape(self) -> tuple[int, ...]:
+        """Shape of a label: () for a class, (labels,) for several labels."""
 
     def __len__(self) -> int: ...
 
@@ -38,17 +46,25 @@ class FolderSource:
     def __init__(self, images: ImageList) -> None:
         self.images = images
 
+    @property
+    def label_shape(self) -> tuple[int, ...]:
+        """Shape of a label, see :class:`Source`."""
+        return self.images.labels.shape[1:]
+
     def __len__(self) -> int:
         return len(self.images)
 
     def read(self, index: int) -> EncodedImage:
         """Read one image, see :class:`Source`."""
-        images = self.images
-        return EncodedImage(images.read(index), int(images.labels[index]), str(images.path(index)))
+        images, label = self.images, self.images.labels[index]
+        label = label if self.label_shape else int(label)
+        return EncodedImage(images.read(index), label, str(images.path(index)))
 
 
 class RecordSource:
-    """The images of a RecordIO file."""
+    """The images of a RecordIO file, a class each."""
+
+    label_shape: tuple[int, ...] = ()
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.file = RecordFile(path)
@@ -71,10 +87,18 @@ class RecordSource:
 
 
 class RelabeledSource:
-    """The images of another source, with the label ``labels[i]`` for each label ``i``."""
+    """The images of another source, with the label ``labels[i]`` for each label ``i``.
+
+    Of several labels, those that become the same label are merged: 1 if one of them is 1.
+    """
 
     def __init__(self, source: Source, labels: np.ndarray) -> None:
         self.source, self.labels = source, labels
+
+    @property
+    def label_shape(self) -> tuple[int, ...]:
+        """Shape of a label, see :class:`Source`."""
+        return (int(self.labels.max()) + 1,) if self.source.label_shape else ()
 
     def __len__(self) -> int:
         return len(self.source)
@@ -82,6 +106,10 @@ class RelabeledSource:
     def read(self, index: int) -> EncodedImage:
         """Read one image, see :class:`Source`; a label out of range stays as it is."""
         image = self.source.read(index)
+        if not isinstance(image.label, int):
+            merged = np.full(self.label_shape, np.nan, np.float32)
+            np.fmax.at(merged, self.labels, image.label)
+            return image._replace(label=merged)
         if not 0 <= image.label < len(self.labels):
             return image
         return image._replace(label=int(self.labels[image.label]))

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ...errors import check_choice, check_count
-from ..files.sources import BAD, Source
+from ..files.sources import BAD, Label, Source
 from ..transforms.image import Transform
 from .base import Batch, Loader
 from .processes import WorkerPool
@@ -44,9 +44,10 @@ class StreamLoader(Loader):
         Number of processes; 0 uses a thread of this process.
     bad
         What to do with an unreadable image. ``"skip"`` prints its name and replaces it by the next
-        image when shuffling, else by zeros with the label -1. ``"error"`` raises.
+        image when shuffling, else by zeros with the label -1, or NaN for each of several labels.
+        ``"error"`` raises.
     classes
-        Number of classes; a larger label is an error.
+        Number of classes; a larger label is an error. So is another number of several labels.
     block
         First index and end of the section of the source to use; None uses all of it.
 
@@ -76,7 +77,8 @@ class StreamLoader(Loader):
         check_choice("bad", bad, BAD)
         check_count("workers", workers, least=0)
         self._shuffle = shuffle
-        data, labels = _shared_batches(-(-batch_size // part[1]), transform.shape)
+        shapes = transform.shape, source.label_shape
+        data, labels = _shared_batches(-(-batch_size // part[1]), *shapes)
         self._preparer = _Preparer(source, transform, data, labels, shuffle, seed, bad, classes)
         self.bad: dict[str, str] = {}
         self._pool = WorkerPool(self._preparer, workers)
@@ -156,7 +158,7 @@ class _Preparer:
 
     def _prepare(
         self, epoch: int, index: int, out: np.ndarray, problems: list[tuple[str, str]]
-    ) -> int:
+    ) -> Label:
         """Write an image, or the next readable one, into ``out``; return its label."""
         rng = self.rng(epoch, index)
         for step in range(_TRIES if self.shuffle else 1):
@@ -164,10 +166,7 @@ class _Preparer:
             name = f"image {nearby}"
             try:
                 data, label, name = self.source.read(nearby)
-                if not 0 <= label < self.classes:
-                    raise LabelError(
-                        f"{name} has the label {label}, not one of the {self.classes} classes"
-                    )
+                self._check(label, name)
                 self.transform(data, name, rng, out)
                 return label
             except LabelError:
@@ -182,22 +181,33 @@ class _Preparer:
                 f"{_TRIES} consecutive images are unreadable, the last one: {problems[-1][1]}"
             )
         out[:] = 0
-        return NO_LABEL
+        return np.full(self.source.label_shape, np.nan) if self.source.label_shape else NO_LABEL
+
+    def _check(self, label: Label, name: str) -> None:
+        if isinstance(label, int):
+            if not 0 <= label < self.classes:
+                raise LabelError(
+                    f"{name} has the label {label}, not one of the {self.classes} classes"
+                )
+        elif self.classes not in (len(label), sys.maxsize):
+            raise LabelError(f"{name} has {len(label)} labels, not {self.classes}")
 
 
 class LabelError(ValueError):
     """A label that the network has no output for. It is never skipped: the classes are wrong."""
 
 
-def _shared_batches(batch_size: int, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+def _shared_batches(
+    batch_size: int, shape: tuple[int, ...], label_shape: tuple[int, ...]
+) -> tuple[np.ndarray, np.ndarray]:
     """Allocate the data and labels of the batches in memory that forked processes share.
 
     The mapping is anonymous because /dev/shm is small in containers and a named segment remains
     after a crash. The last process that ends frees it.
     """
-    shapes = (_SLOTS, batch_size, *shape), (_SLOTS, batch_size)
+    shapes = (_SLOTS, batch_size, *shape), (_SLOTS, batch_size, *label_shape)
     data, labels = (
         np.frombuffer(mmap.mmap(-1, 4 * int(np.prod(sizes))), dtype).reshape(sizes)
-        for sizes, dtype in zip(shapes, (np.float32, np.int32))
+        for sizes, dtype in zip(shapes, (np.float32, np.float32 if label_shape else np.int32))
     )
     return data, labels

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, Optional
 import numpy as np
 
 from ...data.class_names import describe_difference
+from ...data.datasets.folder.open import FolderImages
+from ...data.datasets.folder.split_file import write_split
 from .. import checkpoint
 from ..config import TrainConfig
 from ..report import write_report
@@ -32,8 +34,11 @@ class RunFiles(Observer):
         self._saved_at = time.perf_counter()
 
     def on_start(self, run: Run) -> None:
-        """Write the configuration; drop rows of the log that the last checkpoint lacks."""
+        """Write configuration and splits; drop rows of the log that the last checkpoint lacks."""
         self._folder.start(run.config)
+        if isinstance(run.data, FolderImages) and not self._folder.split.exists():
+            write_split(self._folder.split, run.data.table)
+            print(f"{run.data.summary()}, see {self._folder.split}", flush=True)
         run.state.log = self._folder.keep_rows(run.state.epoch, run.columns)
         self._saved_at = time.perf_counter()
 

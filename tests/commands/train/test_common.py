@@ -6,6 +6,7 @@ import importlib
 
 import pytest
 
+from gluondense.training.folder_fields import FOLDER_FIELDS
 from gluondense.training.sections import FIELDS
 
 COMMANDS = ("fashion_mnist", "cifar", "imagenet")
@@ -42,7 +43,14 @@ def test_flags_of_earlier_versions_remain(name):
 def test_each_field_has_a_flag(name):
     described = {action.dest for action in load(name)._parser()._actions}
     by_hand = {"model_args"} | ({"dataset"} if name != "fashion_mnist" else set())
-    assert set(FIELDS) - by_hand <= described
+    assert set(FIELDS) - by_hand - set(FOLDER_FIELDS) <= described
+    assert not set(FOLDER_FIELDS) & described
+
+
+def test_each_field_of_folders_has_a_flag():
+    described = {action.dest for action in load("folder")._parser()._actions}
+    assert set(FIELDS) - {"model_args"} - load("folder").WITHOUT <= described | {"recipe"}
+    assert "data_dir" in described
 
 
 @pytest.mark.parametrize("name", COMMANDS)

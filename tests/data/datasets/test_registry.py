@@ -55,5 +55,7 @@ def test_unknown_name_gets_the_closest_one():
         load_dataset("fashion-mnist")
     with pytest.raises(ValueError, match=r"\(known: fashion_mnist, digits, cifar10, "):
         load_dataset("zzz")
-    with pytest.raises(ValueError, match="imagenet does not fit into memory"):
+    with pytest.raises(
+        ValueError, match="imagenet is read from files; use `gluondense train imagenet`"
+    ):
         load_dataset("imagenet")

@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Train a network on your own images: a folder of class folders, or a CSV file.
+
+DATA is a folder with one folder per class, a folder with train and, if wanted, val and test, or a
+.csv file with the columns path and label. Without validation images, some of the training images
+are split off; the run's split.csv lists them.
+"""
+
+from __future__ import annotations
+
+import argparse
+from typing import Optional
+
+from ...training.config import TrainConfig
+from ...training.folder_fields import FOLDER_FIELDS
+from ...training.recipes.folder import FOLDER_RECIPES
+from ...training.settings import absolute
+from ..arguments import Parser
+from . import common
+
+DEFAULT = "scratch"
+# Fields of other data sets, and those that are set by other flags.
+WITHOUT = {"dataset", "data_dir", "download", "rec_train", "rec_val", "ground_truth"}
+
+
+def main(argv: Optional[list[str]] = None) -> int:
+    """Parse flags, train, print the result; return the process's exit code."""
+    return common.main(_parser().parse_args(argv), make_config)
+
+
+def _parser() -> Parser:
+    parser = common.make_parser(__doc__, FOLDER_RECIPES, DEFAULT, WITHOUT)
+    parser.usage = "%(prog)s DATA [flags]"
+    text = "folder of class folders, of train and val, or .csv file; not needed to resume"
+    parser.add_argument("data_dir", nargs="?", metavar="DATA", type=absolute, help=text)
+    return parser
+
+
+def make_config(args: argparse.Namespace) -> tuple[TrainConfig, str]:
+    """Return the configuration and the run's folder, see :func:`common.make_config`."""
+    if args.data_dir is None and args.resume is None:
+        raise ValueError("name your images: gluondense train folder DATA (see --help).")
+    fixed = {name for name in FOLDER_FIELDS if getattr(args, name) is not None} - {"image_dir"}
+    if args.resume is not None and fixed:
+        flag = "--" + min(fixed).replace("_", "-")
+        raise ValueError(f"{flag} can't change on --resume: the run keeps the splits that it has.")
+    return common.make_config(args, FOLDER_RECIPES, DEFAULT, derive=_derive)
+
+
+def _derive(args: argparse.Namespace, config: TrainConfig, given: common.Fields) -> common.Fields:
+    """Return the task that ``--multi-label`` asks for."""
+    if args.multi_label and "task" not in given:
+        return {"task": "multi_label"}
+    return {}

@@ -1,0 +1,278 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Read a CSV file of paths and labels; each message names the file and the row."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ....errors import check_known, closest
+from ...files.image_list import ImageList
+from .table import SPLIT_NAMES, ImageTable
+
+SEPARATOR = "|"  # of several labels in a cell
+_VALUES = {"0": 0.0, "0.0": 0.0, "1": 1.0, "1.0": 1.0, "": np.nan}
+
+
+@dataclass(frozen=True)
+class Columns:
+    """The columns of a CSV file, and what they contain.
+
+    Parameters
+    ----------
+    path
+        Paths of the images, relative to a folder.
+    labels
+        The class of each image. With ``several_labels``: one column of labels between ``|``, or
+        several columns, one per label, with 1, 0 or blank for unknown.
+    split
+        ``train``, ``val`` or ``test``, or another of ``SPLIT_NAMES``. The column ``"split"`` may be
+        missing, any other may not. None: the images have no splits.
+    group
+        Group of each image, such as a patient; None: there are no groups.
+    several_labels
+        Whether an image has several labels.
+    empty_label
+        Value of the label column that stands for none of the labels.
+    """
+
+    path: str = "path"
+    labels: tuple[str, ...] = ("label",)
+    split: str | None = "split"
+    group: str | None = None
+    several_labels: bool = False
+    empty_label: str | None = None
+
+
+class _Row(NamedTuple):
+    """A row of the file: its place for messages, its number, and the cells by column."""
+
+    place: str
+    number: int
+    cells: dict[str, str]
+
+    def error(self, message: str) -> ValueError:
+        return ValueError(f"{self.place} {message}")
+
+
+def read_csv(
+    path: str | os.PathLike[str], root: Path, columns: Columns, errors: str = "strict"
+) -> ImageTable:
+    """Read the table of images in a CSV file, without looking for the images.
+
+    Parameters
+    ----------
+    path
+        The file, in UTF-8 with commas. Its first row names the columns.
+    root
+        Folder that the paths are relative to.
+    columns
+        What to read. Classes and labels are sorted by name, unless they are columns.
+    errors
+        ``"surrogateescape"`` accepts paths that are not UTF-8, else as for ``bytes.decode``.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ValueError
+        If the file cannot be read as described; the message names the row.
+    """
+    path = Path(path)
+    header, rows = _read_rows(path, columns.path, errors)
+    _check_header(path, header, columns)
+    names = _read_paths(rows, columns.path)
+    several = columns.several_labels
+    read = (_read_columns if len(columns.labels) > 1 else _read_lists) if several else _read_classes
+    labels, class_names = read(rows, columns)
+    images = ImageList(root, np.array([os.fsencode(name) for name in names]), labels, class_names)
+    return ImageTable(
+        images,
+        np.array(_read_splits(rows, header, columns), "U5"),
+        None if columns.group is None else _read_groups(rows, columns.group),
+        str(path),
+        np.array([row.number for row in rows]),
+    )
+
+
+def _read_rows(path: Path, verbatim: str, errors: str) -> tuple[list[str], list[_Row]]:
+    """Return the header and all rows that are not empty, without blanks around cells.
+
+    The column ``verbatim`` keeps its blanks.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"no file {path}; name a .csv file or a folder of class folders")
+    reader = csv.reader(io.StringIO(_read_text(path, errors), newline=""), strict=True)
+    lines = _lines(path, reader)
+    first = next(lines, None)
+    if first is None:
+        raise ValueError(f"{path} is empty; its first row names the columns, such as path,label")
+    header = [name.strip() for name in first[1]]
+    twice = sorted({name for name in header if header.count(name) > 1})
+    if twice:
+        raise ValueError(f"{path} row 1 has two columns {twice[0]!r}; rename one")
+    rows = []
+    for number, cells in lines:
+        place = f"{path} row {number}"
+        if len(cells) != len(header):
+            raise ValueError(f"{place} has {len(cells)} cells, the header has {len(header)}")
+        texts = {
+            name: text if name == verbatim else text.strip() for name, text in zip(header, cells)
+        }
+        rows.append(_Row(place, number, texts))
+    if not rows:
+        raise ValueError(f"{path} has a header but no rows")
+    return header, rows
+
+
+def _lines(path: Path, reader: Any) -> Iterator[tuple[int, list[str]]]:
+    """Yield number and cells of the rows that are not empty."""
+    number = 0
+    try:
+        for number, cells in enumerate(reader, 1):
+            if any(map(str.strip, cells)):
+                yield number, cells
+    except csv.Error as error:
+        raise ValueError(f"{path} row {number + 1} is not CSV: {error}") from None
+
+
+def _read_text(path: Path, errors: str) -> str:
+    data = path.read_bytes()
+    try:
+        text = data.decode("utf-8-sig", errors)
+    except UnicodeDecodeError as error:
+        row = data.count(b"\n", 0, error.start) + 1
+        raise ValueError(
+            f"{path} row {row} is not UTF-8 (byte 0x{data[error.start]:02x}); save the file as "
+            "CSV UTF-8"
+        ) from None
+    if "\0" in text:
+        row = text.count("\n", 0, text.index("\0")) + 1
+        raise ValueError(f"{path} row {row} has a NUL byte; save the file as CSV UTF-8")
+    return text
+
+
+def _check_header(path: Path, header: list[str], columns: Columns) -> None:
+    """Raise a ValueError that lists the columns, unless all are there."""
+    wanted = {"--path-column": (columns.path,), "--label-columns": columns.labels}
+    if columns.split not in (None, "split"):
+        wanted["--split-column"] = (columns.split,)
+    if columns.group is not None:
+        wanted["--group"] = (columns.group,)
+    for flag, names in wanted.items():
+        for name in names:
+            if name in header:
+                continue
+            if len(header) == 1 and any(mark in header[0] for mark in ";\t"):
+                raise ValueError(f"{path} row 1 is {header[0]!r}; separate the columns by commas")
+            raise ValueError(
+                f"{path} row 1 has no column {name!r}{closest(name, header)} (its columns: "
+                f"{', '.join(header)}); name another one with {flag}"
+            )
+    if len(columns.labels) > 1 and not columns.several_labels:
+        raise ValueError(
+            f"{', '.join(columns.labels)} are several label columns: add --multi-label"
+        )
+
+
+def _read_paths(rows: Sequence[_Row], column: str) -> list[str]:
+    """Return the paths, normalized; raise a ValueError for one that leaves the folder."""
+    seen: dict[str, _Row] = {}
+    for row in rows:
+        name = row.cells[column]
+        if not name.strip():
+            raise row.error(f"has no path in column {column!r}")
+        normal = os.path.normpath(name)
+        if os.path.isabs(name):
+            raise row.error(f"has the absolute path {name}; paths are relative to the image folder")
+        if normal.split(os.sep)[0] == os.pardir:
+            raise row.error(f"has the path {name}, which leaves the image folder")
+        if normal in seen:
+            raise row.error(f"has the path {name}, as row {seen[normal].number} has; remove one")
+        seen[normal] = row
+    return list(seen)
+
+
+def _read_classes(rows: Sequence[_Row], columns: Columns) -> tuple[np.ndarray, tuple[str, ...]]:
+    (column,) = columns.labels
+    for row in rows:
+        if not row.cells[column]:
+            raise row.error(f"has no label in column {column!r}")
+        if SEPARATOR in row.cells[column]:
+            raise row.error(f"has several labels, {row.cells[column]!r}: add --multi-label")
+    values = [row.cells[column] for row in rows]
+    names = sorted(set(values))
+    numbers = {name: number for number, name in enumerate(names)}
+    return np.array([numbers[value] for value in values], np.int64), tuple(names)
+
+
+def _read_lists(rows: Sequence[_Row], columns: Columns) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Read a column of labels between ``|``."""
+    (column,) = columns.labels
+    lists = [_read_list(row, column, columns.empty_label) for row in rows]
+    names = sorted(set().union(*lists))
+    if not names:
+        raise ValueError(
+            f"column {column!r} of {rows[0].place.rpartition(' row ')[0]} has no label"
+        )
+    numbers = {name: number for number, name in enumerate(names)}
+    labels = np.zeros((len(rows), len(names)), np.float32)
+    for label, items in zip(labels, lists):
+        label[[numbers[item] for item in items]] = 1
+    return labels, tuple(names)
+
+
+def _read_list(row: _Row, column: str, empty_label: str | None) -> set[str]:
+    text = row.cells[column]
+    if text == empty_label:
+        return set()
+    if not text:
+        raise row.error(
+            f"has no label in column {column!r}; if that means none of the labels, add "
+            "--empty-label ''"
+        )
+    items = {item.strip() for item in text.split(SEPARATOR)}
+    if "" in items:
+        raise row.error(f"has an empty label in {text!r}")
+    if empty_label in items:
+        raise row.error(f"has {empty_label!r}, which means no label, beside others: {text!r}")
+    return items
+
+
+def _read_columns(rows: Sequence[_Row], columns: Columns) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Read a column per label."""
+    for row in rows:
+        for column in columns.labels:
+            if row.cells[column] not in _VALUES:
+                raise row.error(
+                    f"has {row.cells[column]!r} in column {column!r}; it must be 1, 0, or blank "
+                    "for unknown"
+                )
+    values = [[_VALUES[row.cells[column]] for column in columns.labels] for row in rows]
+    return np.array(values, np.float32), columns.labels
+
+
+def _read_splits(rows: Sequence[_Row], header: list[str], columns: Columns) -> Iterable[str]:
+    if columns.split is None or columns.split not in header:
+        return [""] * len(rows)
+    for row in rows:
+        value = row.cells[columns.split]
+        try:
+            check_known("split", value.lower(), SPLIT_NAMES)
+        except ValueError as error:
+            raise row.error(f"has an {error}") from None
+    return [SPLIT_NAMES[row.cells[columns.split].lower()] for row in rows]
+
+
+def _read_groups(rows: Sequence[_Row], column: str) -> np.ndarray:
+    for row in rows:
+        if not row.cells[column]:
+            raise row.error(f"has no group in column {column!r}")
+    return np.array([row.cells[column] for row in rows])
