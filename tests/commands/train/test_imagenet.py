@@ -163,7 +163,7 @@ def test_the_papers_recipes():
         (["--resume"], "--resume needs the run's folder"),
         (
             ["--batch-size=41", "--data-dir={data}"],
-            "batch_size=41 with last='discard' leaves no batch of 40",
+            "(=41) is more than the 40 training images: pass --batch-size 40",
         ),
         (["--teacher=nobody", "--data-dir={data}", "--batch-size=8"], "nobody"),
         (["--input-size=16", "--data-dir={data}", "--batch-size=8"], "too small"),
