@@ -54,6 +54,8 @@ class EvaluatedModel:
         Preprocessing of image files, see :class:`gluondense.data.preprocessing.Preprocessing`.
     config
         Data section of the configuration, if the model is a run.
+    dataset
+        Default of the data set, a key of ``DATASETS``.
     """
 
     name: str
@@ -67,6 +69,7 @@ class EvaluatedModel:
     crop_ratio: float = 0.875
     interpolation: str = "bilinear"
     config: Optional[DataConfig] = None
+    dataset: str = "imagenet"
 
 
 def open_model(name: str, devices: Sequence[mx.Context]) -> EvaluatedModel:
@@ -101,7 +104,8 @@ def _open_run(name: str, devices: Sequence[mx.Context]) -> EvaluatedModel:
     net, size, names = saved.network(list(devices)), (height, width), saved.class_names
     model = EvaluatedModel(name, net, saved.mean, saved.std, size, names, saved.model_name)
     ratio, interpolation = config.crop_ratio, config.interpolation
-    return replace(model, crop_ratio=ratio, interpolation=interpolation, config=config)
+    model = replace(model, crop_ratio=ratio, interpolation=interpolation)
+    return replace(model, config=config, dataset=config.dataset)
 
 
 def _open_export(name: str, device: mx.Context) -> EvaluatedModel:
@@ -123,7 +127,8 @@ def _open_weights(name: str, devices: Sequence[mx.Context]) -> EvaluatedModel:
     images, classes = row.preprocessing, tuple(net.classes)
     size = images.input_size, images.input_size
     found = EvaluatedModel(name, net, images.mean, images.std, size, classes, model, row.name)
-    return replace(found, crop_ratio=images.crop_ratio, interpolation=images.interpolation)
+    found = replace(found, crop_ratio=images.crop_ratio, interpolation=images.interpolation)
+    return replace(found, dataset=row.dataset)
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 from typing import Any, Callable
 
+from .data.datasets.registry import DATASETS
 from .environment.process import import_gluoncv
 from .models.network import Network
 from .models.registry import SPECS, build_model
@@ -82,14 +83,17 @@ def get_model(
         load_weights(net, fetch_weights(weights, root), ctx=ctx)
         net.preprocessing = weights.preprocessing.for_channels(net.spec.in_channels)
         if net.spec.classes == weights.classes and not net.features_only:
-            _name_classes(net)
+            _name_classes(net, weights.dataset)
     elif pretrained:
         load_weights(net, pretrained, ctx=ctx)
     return net
 
 
-def _name_classes(net: Network) -> None:
-    """Set the attributes that GluonCV sets; all published weights are trained on ImageNet."""
+def _name_classes(net: Network, dataset: str) -> None:
+    """Set the attributes that GluonCV sets."""
+    if dataset != "imagenet":
+        net.classes = DATASETS[dataset].class_names
+        return
     names = import_gluoncv().data.ImageNet1kAttr()
     net.synset, net.classes, net.classes_long = names.synset, names.classes, names.classes_long
 

@@ -21,7 +21,7 @@ def main(argv: Optional[list[str]] = None) -> int:
     parser = Parser(description=__doc__)
     add = parser.add_argument
     add("model", help="a run's folder, an export's prefix, or weights such as densenet121.tv_in1k")
-    add("--dataset", choices=DATASETS, help="default: the run's, else imagenet")
+    add("--dataset", choices=DATASETS, help="default: that of the run or weights, else imagenet")
     add("--data-dir", metavar="FOLDER", help="folder of its files; default: the run's")
     add("--rec-val", metavar="FILE.rec", help="images in a RecordIO file")
     add("--ground-truth", metavar="FILE", help="labels of a flat DATA_DIR/val")
@@ -56,7 +56,7 @@ def _evaluate(args: argparse.Namespace) -> Evaluation:
     devices = find_devices(tuple(range(args.num_gpus)))
     model = _with_flags(open_model(args.model, devices), args)
     config = model.config
-    dataset = args.dataset or (config.dataset if config else "imagenet")
+    dataset = args.dataset or model.dataset
     truth = args.ground_truth
     if config is not None and dataset == config.dataset and not (args.data_dir or args.rec_val):
         own = replace(config, ground_truth=truth or config.ground_truth, download=True)

@@ -73,3 +73,12 @@ DPN = Preprocessing(
 
 
 CSP = dataclasses.replace(IMAGENET, crop_ratio=0.887, input_size=256)
+
+
+# Most code for CIFAR of 2016 to 2018 has these, in pixels from 0 to 255.
+CIFAR = Preprocessing(
+    mean=(125.3 / 255, 123.0 / 255, 113.9 / 255),
+    std=(63.0 / 255, 62.1 / 255, 66.7 / 255),
+    crop_ratio=1.0,
+    input_size=32,
+)

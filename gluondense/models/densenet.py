@@ -69,6 +69,7 @@ def _cifar(depth: int, growth_rate: int, bottleneck: bool, classes: int) -> Dens
 
 _CIFAR_ROWS = [  # depth, k, whether BC
     (40, 12, False),
+    (40, 12, True),
     (100, 12, False),
     (100, 24, False),
     (100, 12, True),

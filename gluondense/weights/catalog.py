@@ -6,8 +6,9 @@ before it moved to the Hugging Face Hub. The Hub's files hold the same values bu
 in their names. The bucket of MXNet and GluonCV is reported to be offline; ``load_weights`` reads
 ``.params`` files that were downloaded from there.
 
-Accuracies are in % on ImageNet's validation images, one crop, as published for the row's
-preprocessing: torchvision's documentation, and timm's ``results-imagenet.csv``. The licenses are
+Accuracies are in % on the validation images of ImageNet with one crop, or the test images of
+CIFAR-10, as published for the row's preprocessing: torchvision's documentation, timm's
+``results-imagenet.csv``, and the figure in HazyResearch's checkpoint. The licenses are
 the publishers'. ImageNet's own terms allow non-commercial research; whether they extend to trained
 weights is unsettled.
 """
@@ -20,7 +21,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ..data.preprocessing import CSP, DPN, IMAGENET, Preprocessing
+from ..data.preprocessing import CIFAR, CSP, DPN, IMAGENET, Preprocessing
 from ..download.file import cache_folder, download_file, has_sha256
 from ..errors import closest
 
@@ -41,11 +42,13 @@ class Weights:
     sha256
         The file's SHA-256: 64 digits, or the first ones if the publisher gives no more.
     top1, top5
-        Published accuracies in %.
+        Published accuracies in %; None if the source has none.
     preprocessing, license
         The preprocessing of the images; the license of the publisher's repository.
     eps, classes
         The eps of the batch normalizations in training; the number of outputs.
+    dataset
+        The key in ``gluondense.data.DATASETS`` of the data whose classes the outputs are.
     """
 
     model: str
@@ -53,11 +56,12 @@ class Weights:
     urls: tuple[str, ...]
     sha256: str
     top1: float
-    top5: float
+    top5: float | None
     preprocessing: Preprocessing = BICUBIC
     license: str = "Apache-2.0"
     eps: float = 1e-5
     classes: int = 1000
+    dataset: str = "imagenet"
 
     @property
     def name(self) -> str:
@@ -88,6 +92,25 @@ def _dpn(model: str, file: str, top1: float, top5: float) -> Weights:
     """Describe the DPN authors' weights, converted from MXNet by timm's author."""
     url = f"https://github.com/rwightman/pytorch-dpn-pretrained/releases/download/v0.1/{file}"
     return Weights(model, "mx_in1k", (url,), _digits(file), top1, top5, DPN, eps=1e-3)
+
+
+def _hazy_research() -> Weights:
+    """Describe a DenseNet-BC that HazyResearch trained with andreasveit/densenet-pytorch."""
+    commit = "3177dde898a65b1d7f385b78e4f134de3852bea5"
+    return Weights(
+        "densenet40_k12_bc_cifar10",
+        "hazy_cifar10",
+        (
+            f"https://raw.githubusercontent.com/HazyResearch/ukb-cardiac-mri/{commit}"
+            "/ukb/models/frame/pretrained_densenet_4012BC.pth.tar",
+        ),
+        "59022af12c32e581521a0970455bd663beffa3f2d32a7f1fe0ce865755321beb",
+        93.16,
+        None,
+        CIFAR,
+        classes=10,
+        dataset="cifar10",
+    )
 
 
 def _digits(file: str) -> str:
@@ -123,6 +146,7 @@ WEIGHTS = {
         _dpn("dpn98", "dpn98-5b90dec4d.pth", 79.664, 94.644),
         _dpn("dpn107", "dpn107_extra-1ac7121e2.pth", 80.166, 94.932),
         _dpn("dpn131", "dpn131-71dfe43e0.pth", 79.836, 94.708),
+        _hazy_research(),
     )
 }
 

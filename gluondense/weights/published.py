@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Optional
 
-from .catalog import WEIGHTS
+from .catalog import WEIGHTS, Weights
 
 
 @dataclass(frozen=True)
@@ -80,18 +80,19 @@ def published_errors(
     >>> published_errors("densenet40_k12_svhn", "svhn")[0].top1
     1.79
     """
+    found, row = [], WEIGHTS.get(weights)
+    if row is not None and row.dataset == dataset and crops == 1:
+        found.append(_of_weights(row))
     if dataset == "imagenet":
-        found = []
-        if weights in WEIGHTS and crops == 1:
-            row = WEIGHTS[weights]
-            errors = round(100 - row.top1, 3), round(100 - row.top5, 3)
-            found.append(PublishedError(f"the publisher of {weights}", *errors))
-        if (model, crops) in IMAGENET:
-            found.append(IMAGENET[model, crops])
-        return found
+        return [*found, IMAGENET[model, crops]] if (model, crops) in IMAGENET else found
     column = dataset, augmented and dataset != "svhn"
     row_of_model = CIFAR.get(model.removesuffix(f"_{dataset}"))
     if row_of_model is None or column not in _COLUMNS or crops != 1:
-        return []
+        return found
     value = row_of_model[_COLUMNS.index(column)]
-    return [] if value is None else [PublishedError(_CIFAR, value)]
+    return found if value is None else [*found, PublishedError(_CIFAR, value)]
+
+
+def _of_weights(row: Weights) -> PublishedError:
+    top5 = None if row.top5 is None else round(100 - row.top5, 3)
+    return PublishedError(f"the publisher of {row.name}", round(100 - row.top1, 3), top5)

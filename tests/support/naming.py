@@ -12,6 +12,7 @@ COMPLETE = [
     ("timm-csp", "csp_resnext50"),
     ("gluoncv2-cifar", "densenet40_k12_cifar10"),
     ("gluoncv2-cifar-bc", "densenet100_k12_bc_cifar100"),
+    ("veit-densenet", "densenet40_k12_bc_cifar10"),
     ("d2l", "densenet_tutorial"),
     ("gluondense-export", "dpn107"),
 ]

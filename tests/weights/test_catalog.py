@@ -11,8 +11,10 @@ import pytest
 import gluondense
 from gluondense.weights.catalog import WEIGHTS, Weights, fetch_weights, find_weights
 
-# Rows of a family that is still to be built.
 rows = pytest.mark.parametrize("weights", WEIGHTS.values(), ids=WEIGHTS)
+IMAGENET = {name: row for name, row in WEIGHTS.items() if row.dataset == "imagenet"}
+imagenet_rows = pytest.mark.parametrize("weights", IMAGENET.values(), ids=IMAGENET)
+HAZY = WEIGHTS["densenet40_k12_bc_cifar10.hazy_cifar10"]
 
 
 @rows
@@ -23,7 +25,7 @@ def test_the_model_exists(weights):
     assert spec.in_channels == len(weights.preprocessing.mean)
 
 
-@rows
+@imagenet_rows
 def test_the_file_name_has_the_checksum(weights):
     assert re.fullmatch(r"[0-9a-f]{8,64}", weights.sha256)
     for url in weights.urls:
@@ -34,7 +36,7 @@ def test_the_file_name_has_the_checksum(weights):
         assert weights.sha256.startswith(digits)
 
 
-@rows
+@imagenet_rows
 def test_the_preprocessing_is_for_pixels_in_0_to_1(weights):
     images = weights.preprocessing
     assert len(images.mean) == len(images.std) == 3
@@ -45,7 +47,7 @@ def test_the_preprocessing_is_for_pixels_in_0_to_1(weights):
     assert images.input_size in (224, 256)
 
 
-@rows
+@imagenet_rows
 def test_the_accuracies_are_plausible(weights):
     assert 74 < weights.top1 < 81
     assert 91 < weights.top5 < 96
@@ -56,12 +58,12 @@ def test_files_and_names_are_unique():
     for field in ("name", "file_name", "sha256", "urls"):
         assert len({getattr(weights, field) for weights in WEIGHTS.values()}) == len(WEIGHTS)
     assert all(name == weights.name for name, weights in WEIGHTS.items())
-    assert len(WEIGHTS) == 14
+    assert len(WEIGHTS) == 15
 
 
 def test_preprocessing_is_the_publishers():
     dpn_mean = (124 / 255, 117 / 255, 104 / 255)
-    for name, weights in WEIGHTS.items():
+    for name, weights in IMAGENET.items():
         images = weights.preprocessing
         assert (images.mean == dpn_mean) == name.endswith(".mx_in1k")
         assert (images.interpolation == "bilinear") == (
@@ -69,6 +71,15 @@ def test_preprocessing_is_the_publishers():
         )
         assert (images.input_size == 256) == name.startswith("csp_")
     assert find_weights("dpn68b.ra_in1k").preprocessing.crop_ratio == 0.95
+
+
+def test_the_row_of_cifar_10():
+    assert HAZY.dataset == "cifar10"
+    assert HAZY.classes == len(gluondense.data.DATASETS["cifar10"].class_names)
+    assert len(HAZY.sha256) == 64  # the file's name has no checksum
+    assert [round(255 * value, 1) for value in HAZY.preprocessing.mean] == [125.3, 123.0, 113.9]
+    assert [round(255 * value, 1) for value in HAZY.preprocessing.std] == [63.0, 62.1, 66.7]
+    assert (HAZY.preprocessing.input_size, HAZY.preprocessing.crop_ratio) == (32, 1.0)
 
 
 def test_dpn_preprocessing_is_the_authors():

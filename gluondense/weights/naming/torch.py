@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from ...data.preprocessing import CSP, DPN
+from ...data.preprocessing import CIFAR, CSP, DPN
 from .scheme import TORCH, NamingScheme, Rule, Rules, for_dpn68b
 
 
@@ -35,6 +35,20 @@ CSP_LISTING = NamingScheme(
         ("features.stage{i}.transition.{unit}", "features.denseblock{i}.transition.{unit}"),
     ),
     TORCH,
+)
+VEIT_DENSENET = NamingScheme(
+    "veit-densenet",
+    "andreasveit/densenet-pytorch: CIFAR DenseNet",
+    (
+        ("features.stem.conv", "conv1"),
+        ("features.stage{i}.layer{j}.{unit}", "block{i}.layer.{j-1}.{unit}"),
+        ("features.transition{i}.{unit}", "trans{i}.{unit}1"),
+        ("features.norm", "bn1"),
+        ("output", "fc"),
+    ),
+    TORCH,
+    {"norm": "bn", "norm1": "bn1", "norm2": "bn2"},
+    preprocessing=CIFAR,
 )
 
 _DPN_CONVOLUTIONS = {"a": "c1x1_a", "b": "c3x3_b", "c": "c1x1_c"}
@@ -101,4 +115,12 @@ TIMM_CSP = NamingScheme(
     preprocessing=CSP,
 )
 
-TORCH_SCHEMES = (TORCHVISION, CSP_LISTING, TIMM_DPN_B, TIMM_DPN, TIMM_CSP, OYAM_DPN)
+TORCH_SCHEMES = (
+    TORCHVISION,
+    CSP_LISTING,
+    TIMM_DPN_B,
+    TIMM_DPN,
+    TIMM_CSP,
+    OYAM_DPN,
+    VEIT_DENSENET,
+)

@@ -97,6 +97,14 @@ NAMES = {
         "features.norm.running_var": "11.running_var",
         HEAD: "14.weight",
     },
+    "veit-densenet": {
+        STEM: "conv1.weight",
+        MEAN: "block2.layer.2.bn2.running_mean",
+        "features.transition1.norm.gamma": "trans1.bn1.weight",
+        "features.transition2.conv.weight": "trans2.conv1.weight",
+        "features.norm.beta": "bn1.bias",
+        HEAD: "fc.weight",
+    },
     "gluondense": {MEAN: MEAN},
     "gluondense-export": {MEAN: "stage2_layer3_norm2_running_mean", HEAD: "output_weight"},
 }
