@@ -52,7 +52,7 @@ def check():
         yield importlib.import_module("dev.docs_check")
 
 
-ROOMS = ("blocks", "data", "deploy", "training", "weights")
+ROOMS = ("blocks", "data", "deploy", "explain", "training", "weights")
 PAGES = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob("docs/**/*.md"))
 
 

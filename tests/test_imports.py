@@ -20,7 +20,7 @@ ROWS = (
     ("data",),
     ("models",),
     ("weights", "analysis"),
-    ("zoo", "deploy"),
+    ("explain", "zoo", "deploy"),
     ("reports",),
     ("training",),
     ("evaluation",),

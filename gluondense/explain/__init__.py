@@ -1,0 +1,17 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Why a network answers so: class activation maps, feature reuse and gradient flow."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ..lazy import attach
+
+if TYPE_CHECKING:
+    from .class_activation import ClassActivation, cam
+    from .colors import overlay
+    from .grid import Grid
+else:
+    __getattr__, __dir__ = attach(__name__)
+
+__all__ = ["ClassActivation", "Grid", "cam", "overlay"]
