@@ -14,6 +14,7 @@ from .arguments import DATASETS, Parser, call
 
 if TYPE_CHECKING:
     from ..evaluation import EvaluatedModel, Evaluation
+    from ..training.data import Data
 
 
 def main(argv: Optional[list[str]] = None) -> int:
@@ -22,7 +23,14 @@ def main(argv: Optional[list[str]] = None) -> int:
     add = parser.add_argument
     add("model", help="a run's folder, an export's prefix, or weights such as densenet121.tv_in1k")
     add("--dataset", choices=DATASETS, help="default: that of the run or weights, else imagenet")
-    add("--data-dir", metavar="FOLDER", help="folder of its files; default: the run's")
+    add(
+        "--data-dir",
+        metavar="FOLDER",
+        help="folder, or .csv file, of its files; default: the run's",
+    )
+    add("--image-dir", metavar="FOLDER", help="folder of the images of a .csv file")
+    add("--data-of", metavar="RUN_FOLDER", help="evaluate on the images of this run")
+    add("--split", choices=("train", "val", "test"), help="of images in folders; default: val")
     add("--rec-val", metavar="FILE.rec", help="images in a RecordIO file")
     add("--ground-truth", metavar="FILE", help="labels of a flat DATA_DIR/val")
     add("--class-map", metavar="FILE.json", help='{"class of the data": "class of the model"}')
@@ -49,23 +57,45 @@ def _run(args: argparse.Namespace) -> None:
 
 
 def _evaluate(args: argparse.Namespace) -> Evaluation:
-    from ..evaluation import evaluate_model, open_model, open_test_data
-    from ..training.data import open_data
+    from ..evaluation import evaluate_model, open_model
     from ..training.devices import find_devices
 
     devices = find_devices(tuple(range(args.num_gpus)))
     model = _with_flags(open_model(args.model, devices), args)
-    config = model.config
-    dataset = args.dataset or model.dataset
-    truth = args.ground_truth
-    if config is not None and dataset == config.dataset and not (args.data_dir or args.rec_val):
-        own = replace(config, ground_truth=truth or config.ground_truth, download=True)
-        data = open_data(own, training=False)
-    else:
-        data = open_test_data(dataset, args.data_dir, args.rec_val, truth)
+    data = _open_data(args, model)
     batch = args.batch_size or (32 if args.crops == 1 else 8)
     names = _read_class_map(args.class_map) if args.class_map else None
     return evaluate_model(model, data, devices, args.crops, batch, args.workers, names)
+
+
+def _open_data(args: argparse.Namespace, model: EvaluatedModel) -> Data:
+    """Open the images of the run, or those that the flags name."""
+    from ..data.datasets.folder.open import FolderImages
+    from ..evaluation import open_test_data
+    from ..training.checkpoint import load
+    from ..training.config import TrainConfig
+    from ..training.data import open_data
+    from ..training.run_data import open_run_data
+
+    config, truth = model.config, args.ground_truth
+    if args.data_of:
+        config = TrainConfig.from_dict(load(args.data_of).config).data
+    dataset = args.dataset or (config.dataset if config else model.dataset)
+    same = config if config is not None and config.dataset == dataset else None
+    if same is not None and not (args.data_dir or args.rec_val):
+        own = replace(same, ground_truth=truth or same.ground_truth, download=True)
+        data = open_run_data(args.data_of or args.model, own)
+    elif dataset == "folder":
+        columns = same or TrainConfig.of("densenet121", dataset="folder").data
+        places = {"data_dir": args.data_dir, "image_dir": args.image_dir}
+        data = open_data(replace(columns, **places), training=False)
+    else:
+        data = open_test_data(dataset, args.data_dir, args.rec_val, truth)
+    if args.split is None:
+        return data
+    if not isinstance(data, FolderImages):
+        raise ValueError(f"--split {args.split} is for images in folders, not for {dataset}.")
+    return data.with_part(args.split)
 
 
 def _read_class_map(path: str) -> dict[str, str]:

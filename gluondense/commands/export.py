@@ -118,10 +118,11 @@ def _training_images(checkpoint: Checkpoint, shape: tuple[int, ...], count: int)
     from ..data.files.image_set import evenly_spaced
     from ..data.transforms.batch import normalize, resize
     from ..training.config import TrainConfig
-    from ..training.data import open_data
+    from ..training.run_data import open_run_data
 
+    config = replace(TrainConfig.from_dict(checkpoint.config).data, download=False)
     try:
-        data = open_data(replace(TrainConfig.from_dict(checkpoint.config).data, download=False))
+        data = open_run_data(checkpoint.folder, config, training=True)
     except (ValueError, OSError) as error:
         raise type(error)(
             f"the run's own images can't be had for the calibration ({error}): "
@@ -179,8 +180,8 @@ def _quantization_summary(run_folder: str, files: Files, shape: tuple[int, ...])
     from ..deploy.artifact import load_exported
     from ..deploy.quantization.metrics import QuantizationMetrics
     from ..evaluation import open_model
-    from ..training.data import open_data
     from ..training.devices import find_devices
+    from ..training.run_data import open_run_data
 
     block = load_exported(files.prefix, find_devices(())[0])
     record = block.metadata.quantization
@@ -192,7 +193,7 @@ def _quantization_summary(run_folder: str, files: Files, shape: tuple[int, ...])
     model = open_model(run_folder, find_devices(()))
     assert model.config is not None  # it is a run
     try:
-        data = open_data(replace(model.config, download=False), training=False)
+        data = open_run_data(run_folder, replace(model.config, download=False))
         height, width = shape[2:]
         model = replace(model, size=(height, width))
         before = _accuracy(model, data)

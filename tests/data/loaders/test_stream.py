@@ -6,13 +6,14 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from support.images import encoded, make_folders, noisy_image
 
 from gluondense.data.files.image_list import list_folders
-from gluondense.data.files.sources import FolderSource
+from gluondense.data.files.sources import FolderSource, RelabeledSource
 from gluondense.data.loaders.stream import StreamLoader
 from gluondense.data.transforms.image import EvalTransform, TrainTransform
 
@@ -190,7 +191,7 @@ KILLED = """
 import sys
 from gluondense.data.files.image_list import list_folders
 from gluondense.data.transforms.image import EvalTransform
-from gluondense.data.files.sources import FolderSource
+from gluondense.data.files.sources import FolderSource, RelabeledSource
 from gluondense.data.loaders.stream import StreamLoader
 source = FolderSource(list_folders(sys.argv[1]))
 loader = StreamLoader(source, EvalTransform((8, 8), (0,) * 3, (1,) * 3), 4, workers=3)
@@ -230,3 +231,44 @@ def alive(pid) -> bool:
             return file.read().rsplit(")", 1)[1].split()[0] != "Z"
     except FileNotFoundError:
         return False
+
+
+@pytest.fixture
+def labelled(source):
+    """The same images with three labels each, some of them unknown."""
+    rows = np.random.default_rng(0).choice([0, 1, np.nan], (24, 3)).astype(np.float32)
+    return FolderSource(replace(source.images, labels=rows))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_several_labels_an_image_are_rows_with_nan_for_unknown(make, source, labelled, workers):
+    assert (source.label_shape, labelled.label_shape) == ((), (3,))
+    options = {"shuffle": True, "seed": 1, "classes": 3, "workers": workers}
+    images, rows = images_of(make(5, source=labelled, **options), epoch=1)
+    assert (rows.shape, rows.dtype) == ((24, 3), np.float32)
+    same, classes = images_of(make(5, shuffle=True, seed=1), epoch=1)
+    np.testing.assert_array_equal(images, same)
+    chosen = np.random.Generator(np.random.Philox(key=[1, (1 << 40) + 24])).permutation(24)
+    np.testing.assert_array_equal(rows, labelled.images.labels[chosen])
+    np.testing.assert_array_equal(classes, source.images.labels[chosen])
+    (source.images.path(2)).write_bytes(b"")
+    _, rows = images_of(make(5, EVAL, labelled), epoch=0)
+    assert np.isnan(rows[2]).all()
+    np.testing.assert_array_equal(rows[3:], labelled.images.labels[3:])
+
+
+def test_another_number_of_labels_is_never_skipped(make, labelled):
+    with pytest.raises(ValueError, match="has 3 labels, not 4"):
+        next(make(5, source=labelled, classes=4).batches(0))
+
+
+def test_several_labels_are_relabelled_and_merged(labelled):
+    rows = np.array([[1, 0, np.nan], [np.nan, 0, 1], [np.nan, np.nan, 0]], np.float32)
+    source = FolderSource(replace(labelled.images, labels=np.repeat(rows, 8, axis=0)))
+    moved = RelabeledSource(source, np.array([2, 0, 1]))
+    assert moved.label_shape == (3,)
+    np.testing.assert_array_equal(moved.read(0).label, [0, np.nan, 1])
+    merged = RelabeledSource(source, np.array([0, 1, 0]))
+    assert merged.label_shape == (2,)
+    found = [merged.read(index).label.tolist() for index in (0, 8, 16)]
+    np.testing.assert_array_equal(found, [[1, 0], [1, 0], [0, np.nan]])

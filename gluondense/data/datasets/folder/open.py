@@ -156,17 +156,13 @@ def _warn_of_duplicates(table: ImageTable) -> None:
 
 
 def _opened(table: ImageTable, training: bool) -> FolderImages:
-    part = VAL if (table.splits == VAL).any() else "" if not table.splits.any() else TEST
-    known: tuple[int, ...] = ()
+    part = next((name for name in (VAL, TEST, TRAIN) if (table.splits == name).any()), "")
     train = table.split(TRAIN)
-    if table.has_several_labels:
-        known = tuple((~np.isnan(train.labels)).sum(axis=0).tolist())
-    info = replace(
-        DATASETS["folder"],
-        class_names=readable(table.class_names),
-        counts=tuple(train.counts().tolist()),
-        known=known,
-    )
+    info = replace(DATASETS["folder"], class_names=readable(table.class_names))
+    if len(train):
+        info = replace(info, counts=tuple(train.counts().tolist()))
+    if len(train) and table.has_several_labels:
+        info = replace(info, known=tuple((~np.isnan(train.labels)).sum(axis=0).tolist()))
     test = table.split(part) if part else table
     return FolderImages(
         info, TableSource(train) if training else None, TableSource(test), table, part

@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The images of a finished or interrupted run, with the splits that it trained with."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Optional, Union
+
+from .data import Data, open_data
+from .run_folder import RunFolder
+from .sections import DataConfig
+
+
+def open_run_data(
+    path: Union[str, os.PathLike[str]], config: DataConfig, training: bool = False
+) -> Data:
+    """Open the data set of a run.
+
+    Parameters
+    ----------
+    path
+        The folder of the run, or of one of its checkpoints.
+    config
+        Data section of its configuration.
+    training
+        Whether to open the training images too.
+
+    Raises
+    ------
+    OSError
+        If the data, or the run's file of splits, is missing.
+    ValueError
+        If the data cannot be used.
+    """
+    split = find_split(path)
+    if config.dataset == "folder" and split is None:
+        raise FileNotFoundError(
+            f"{path} has no split.csv, which says what images the run was trained on: evaluate the "
+            "run's folder, or other images with --data-dir."
+        )
+    return open_data(config, training, split)
+
+
+def find_split(path: Union[str, os.PathLike[str]]) -> Optional[Path]:
+    """Return the file of splits of the run that a folder is, or is a checkpoint of."""
+    path = Path(path).resolve()
+    run = path.parents[1] if path.parent.name == "checkpoints" else path
+    file = RunFolder(run).split
+    return file if file.is_file() else None

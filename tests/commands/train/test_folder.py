@@ -1,0 +1,172 @@
+"""From a folder of images to a report, an evaluation, an export and predictions."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+
+import pytest
+from support.command_line import SMALL, load_script
+from support.folders import make_csv
+from support.images import make_folders
+
+from gluondense.training import checkpoint
+from gluondense.training.run_folder import RunFolder
+
+FLAGS = [flag for flag in SMALL if flag != "--no-lr-scaling"]
+
+
+@pytest.fixture(scope="module")
+def script(root):
+    return load_script(root, "train.folder")
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory):
+    return make_folders(tmp_path_factory.mktemp("folder") / "images", each=10)
+
+
+@pytest.fixture(scope="module")
+def run(script, images):
+    out = images.parent / "run"
+    args = [*FLAGS, "--epochs=2", "--augment=flip", "--recipe=scratch", "--set=dropout=0"]
+    assert script.main([str(images), *args, "--out", str(out)]) == 0
+    return out
+
+
+def split_of(run):
+    with open(run / "split.csv", newline="") as file:
+        return {row["path"]: row["split"] for row in csv.DictReader(file)}
+
+
+def figures(tmp_path, root, *args):
+    evaluate = load_script(root, "evaluate")
+    assert evaluate.main([*map(str, args), "--json", str(tmp_path / "out.json"), "-j0"]) == 0
+    return json.loads((tmp_path / "out.json").read_text())
+
+
+def test_a_run_remembers_its_split(run):
+    found = split_of(run)
+    assert len(found) == 40
+    for label in range(4):
+        mine = [split for path, split in found.items() if path.startswith(f"class{label}/")]
+        assert (mine.count("train"), mine.count("val")) == (8, 2)
+    saved = checkpoint.load(run)
+    assert saved.class_names == ("class0", "class1", "class2", "class3")
+    page = RunFolder(run).report.read_text()
+    assert "split_seed" in page
+    assert str(run.parent) not in page
+
+
+def test_evaluate_takes_the_runs_own_validation_images(run, root, tmp_path, images):
+    best = max(RunFolder(run).rows(), key=lambda row: row["test_acc"])
+    for place in (run, run / "checkpoints/best"):
+        found = figures(tmp_path, root, place)
+        assert (found["images"], found["dataset"]) == (8, "folder")
+        assert found["top1"] == pytest.approx(best["test_acc"])
+    assert figures(tmp_path, root, run, "--split=train")["images"] == 32
+    assert figures(tmp_path, root, run, "--data-dir", images)["images"] == 40
+
+
+def test_evaluate_refuses_splits_that_are_not_there(run, root, tmp_path, capsys):
+    evaluate = load_script(root, "evaluate")
+    assert evaluate.main([str(run), "--split=test"]) == 2
+    assert capsys.readouterr().err == (
+        "error: the data set has no split 'test'; it has train, val.\n"
+    )
+    shutil.copytree(run, tmp_path / "moved")
+    (tmp_path / "moved/split.csv").unlink()
+    assert evaluate.main([str(tmp_path / "moved")]) == 2
+    assert "moved has no split.csv, which says what images the run was" in capsys.readouterr().err
+
+
+def test_an_export_is_evaluated_on_the_images_of_its_run(run, root, tmp_path, images, capsys):
+    export = load_script(root, "export")
+    assert export.main([str(run), "--out", str(tmp_path / "net")]) == 0
+    prefix = tmp_path / "net"
+    own = figures(tmp_path, root, run)
+    assert figures(tmp_path, root, prefix, "--data-of", run)["top1"] == own["top1"]
+    everything = figures(tmp_path, root, prefix, "--dataset=folder", "--data-dir", images)
+    assert everything["images"] == 40
+    capsys.readouterr()
+    file = next(images.glob("class1/*.jpg"))
+    predict = load_script(root, "predict")
+    assert predict.main([str(prefix), str(file), "--json"]) == 0
+    (from_export,) = json.loads(capsys.readouterr().out)
+    assert predict.main([str(run), str(file), "--json"]) == 0
+    (from_run,) = json.loads(capsys.readouterr().out)
+    assert from_export["labels"] == from_run["labels"]
+    assert set(from_run["labels"]) == {f"class{number}" for number in range(4)}
+
+
+def test_resume_keeps_the_split_when_images_are_added(script, run, images, tmp_path, capsys):
+    shutil.copytree(images, tmp_path / "images")
+    shutil.copytree(run, tmp_path / "run")
+    config = json.loads((tmp_path / "run/config.json").read_text())
+    config["data"]["data_dir"] = str(tmp_path / "images")
+    (tmp_path / "run/config.json").write_text(json.dumps(config))
+    before = split_of(run)
+    for label in range(4):
+        folder = tmp_path / f"images/class{label}"
+        shutil.copy(folder / "0.jpg", folder / "new.jpg")
+    assert script.main(["--resume", str(tmp_path / "run"), "--epochs=3", "--no-progress"]) == 0
+    assert split_of(tmp_path / "run") == before
+    assert len(RunFolder(tmp_path / "run").rows()) == 3
+    assert "resuming at step 8" in capsys.readouterr().out
+    assert script.main(["--resume", str(tmp_path / "run"), "--group=p"]) == 2
+    assert capsys.readouterr().err == (
+        "error: --group-column can't change on --resume: the run keeps the splits that it has.\n"
+    )
+
+
+@pytest.mark.parametrize("bad", ["skip", "error"])
+def test_a_corrupt_image_is_named_with_its_row(script, tmp_path, bad, capsys):
+    path = make_csv(tmp_path, "\n".join(f"{i}.png,{'ab'[i % 2]}" for i in range(20)))
+    (tmp_path / "7.png").write_bytes(b"no image")
+    args = [*FLAGS, "--epochs=1", "--batch-size=4", "--recipe=scratch", f"--bad={bad}"]
+    code = script.main([str(path), *args, "--out", str(tmp_path / "run")])
+    line = (
+        f"{tmp_path}/7.png ({path} row 9) is not an image in a format that Pillow knows; save it "
+        "as PNG"
+    )
+    error = capsys.readouterr().err
+    if bad == "skip":
+        assert code == 0
+        assert f"warning: skipped {tmp_path}/7.png ({path} row 9): {line}\n" in error
+    else:
+        assert code == 2
+        assert error == f"error: {line}; or leave such images out: --bad skip\n"
+
+
+@pytest.mark.parametrize(
+    ("args", "line"),
+    [
+        ([], "name your images: gluondense train folder DATA (see --help)."),
+        (["nowhere"], "no folder {cwd}/nowhere; name a folder of class folders or a .csv file"),
+        (
+            ["{images}", "--batch-size=33"],
+            "`batch_size` (=33) is more than the 32 training images: pass --batch-size 32 or less.",
+        ),
+        (["{images}", "--val-share=1"], "validation_share (=1.0) must be in (0, 1)."),
+    ],
+)
+def test_mistakes_are_one_line(script, images, tmp_path, monkeypatch, args, line, capsys):
+    monkeypatch.chdir(tmp_path)
+    args = [arg.format(images=images) for arg in args]
+    size = [] if any(arg.startswith("--batch") for arg in args) else ["--batch-size=8"]
+    assert script.main([*args, *FLAGS[:2], *FLAGS[3:], *size, "--out", str(tmp_path / "r")]) == 2
+    assert capsys.readouterr().err == f"error: {line.format(cwd=tmp_path)}\n"
+
+
+def test_flags_become_fields(script):
+    args = ["l.csv", "--image-dir=i", "--path-column=image", "--label-column=findings"]
+    args += ["--group=patient", "--split-column=none", "--multi-label", "--empty-label=No Finding"]
+    config, _ = script.make_config(script._parser().parse_args([*args, "--split-seed=3"]))
+    values = config.flat()
+    assert values["data_dir"].endswith("/l.csv")
+    assert values["image_dir"].endswith("/i")
+    assert values["label_columns"] == ("findings",)
+    assert (values["task"], values["multi_label"]) == ("multi_label", True)
+    assert (values["group_column"], values["split_seed"]) == ("patient", 3)
+    assert (values["empty_label"], values["split_column"]) == ("No Finding", "none")
