@@ -10,8 +10,19 @@ from ..lazy import attach
 if TYPE_CHECKING:
     from .class_activation import ClassActivation, cam
     from .colors import overlay
+    from .flow import GradientFlow, gradient_flow
     from .grid import Grid
+    from .reuse import FeatureReuse, feature_reuse
 else:
     __getattr__, __dir__ = attach(__name__)
 
-__all__ = ["ClassActivation", "Grid", "cam", "overlay"]
+__all__ = [
+    "ClassActivation",
+    "FeatureReuse",
+    "GradientFlow",
+    "Grid",
+    "cam",
+    "feature_reuse",
+    "gradient_flow",
+    "overlay",
+]
