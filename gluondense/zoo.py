@@ -7,8 +7,10 @@ import os
 from pathlib import Path
 from typing import Any, Callable
 
+from .blocks.norm import NormKwargs, NormLayer
 from .data.datasets.registry import DATASETS
 from .environment.process import import_gluoncv
+from .models.feature_maps import OutIndices
 from .models.network import Network
 from .models.registry import SPECS, build_model
 from .weights.catalog import fetch_weights, find_weights
@@ -24,6 +26,9 @@ def get_model(
     features_only: bool = False,
     prefix: str | None = None,
     memory_efficient: bool | str = False,
+    out_indices: OutIndices = None,
+    norm_layer: NormLayer | None = None,
+    norm_kwargs: NormKwargs = None,
     **fields: Any,
 ) -> Network:
     """Build a network by name, hybridized into a static graph.
@@ -41,14 +46,23 @@ def get_model(
     ctx
         Device or devices of pretrained weights; default: MXNet's current context.
     features_only
-        True returns the feature maps after each stage instead of logits; ``net.feature_info``
-        describes them.
+        True returns feature maps instead of logits; ``net.feature_info`` describes them.
+    out_indices
+        Feature maps to return, as in timm: 0 is the stem's, before its pooling (stride 2 in the
+        ImageNet networks), i that of stage i, the last one after the final BN-ReLU. Negative
+        indices count from the end; an integer n selects the last n. By default all stages. What
+        follows the last selected map is not built.
     prefix
         The prefix of parameter names in exported symbols; default: the model's name.
     memory_efficient
         True trains in less than a third of the memory with :class:`gluondense.training.TrainStep`,
         which recomputes concatenations, normalizations and bottlenecks in the backward pass
-        instead of storing them; ``"norms"`` stores more, ``"most"`` less. Results are the same.
+        instead of storing them; ``"light"`` stores more, ``"most"`` less. Results are the same.
+    norm_layer, norm_kwargs
+        As in GluonCV: the layer instead of ``nn.BatchNorm``, such as
+        ``gluon.contrib.nn.SyncBatchNorm``, and its arguments, such as ``{"num_devices": 4}`` or
+        ``{"use_global_stats": True}``, which freezes the statistics. Names of parameters are those
+        of ``BatchNorm``: saved files fit networks with either.
     **fields
         Overrides of the spec's fields: ``classes``, ``in_channels``, ``dropout``, ``growth_rate`` …
 
@@ -74,8 +88,12 @@ def get_model(
     (2, 10)
     >>> get_model("dpn92", features_only=True).feature_info[1]
     FeatureInfo(name='stage2', channels=704, stride=8)
+    >>> net = get_model("densenet121", features_only=True, out_indices=(0, 3))
+    >>> [(info.name, info.channels, info.stride) for info in net.feature_info]
+    [('stem', 64, 2), ('stage3', 1024, 16)]
     """
     fields.update(features_only=features_only, prefix=prefix, memory_efficient=memory_efficient)
+    fields.update(out_indices=out_indices, norm_layer=norm_layer, norm_kwargs=norm_kwargs)
     net = build_model(name, **fields)
     if pretrained is True or _is_tag(pretrained):
         tag = pretrained if isinstance(pretrained, str) else None

@@ -147,6 +147,33 @@ def test_logits_and_stages_are_the_peer_s(library, ours, theirs, tmp_path, table
     assert max(exact) <= (LEAKY if ours in CSP else FLOAT64)
 
 
+@pytest.mark.parametrize("ours", [*DENSE[:1], *DPN[:2], *CSP])
+def test_feature_maps_are_those_of_timm_s_features_only(ours, tmp_path):
+    theirs = CSP.get(ours, ours)
+    model = peers.randomize(peers.timm(theirs), theirs)
+    path = tmp_path / "peer.pth"
+    torch.save(model.state_dict(), path)
+    x = image((97, 65), "float32")
+    for indices in (range(5), (0,), (1, 3), (-2, -1), 2):
+        # Its backbones rename the parameters, so it must load the file before it makes one.
+        options = {"pretrained": True, "pretrained_cfg_overlay": {"file": str(path)}}
+        selected = list(indices) if isinstance(indices, (tuple, range)) else indices
+        backbone = peers.timm(theirs, features_only=True, out_indices=selected, **options).eval()
+        with torch.no_grad():
+            *expected, last = backbone(torch.from_numpy(x))
+            if backbone.feature_info.module_name()[-1] == "features.conv5_3":
+                last = model.features.conv5_bn_ac(last)  # missing in its DPN backbones only
+        expected = [each.numpy() for each in (*expected, last)]
+        net = gluondense.get_model(ours, features_only=True, out_indices=indices)
+        report = gluondense.load_weights(net, path)
+        assert set(report.loaded) == set(net._collect_params_with_prefix())
+        assert [info.channels for info in net.feature_info] == backbone.feature_info.channels()
+        assert [info.stride for info in net.feature_info] == backbone.feature_info.reduction()
+        maps = net(mx.nd.array(x))
+        assert len(maps) == len(expected)
+        assert max(map(relative, maps, expected)) <= FLOAT32
+
+
 def relative_float64(net, features, model, modules, path) -> float:
     """Load the same file into networks of double precision, and compare again."""
     model = model.double()

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from .dual_path import DualPathBlock, DualPathStage
     from .head import POOL_WINDOW, POOLS, mean_max_logits
     from .initializer import HeFanOut
+    from .norm import norm_scope
     from .residual import CSPResidualStage, ResidualBlock, ResidualStage
     from .stem import STEMS, Stem, StemSpec
 else:
@@ -45,4 +46,5 @@ __all__ = [
     "Transition",
     "mean_max_logits",
     "norm_act_conv",
+    "norm_scope",
 ]

@@ -9,6 +9,8 @@ from mxnet.gluon import nn
 from mxnet.ndarray import NDArray
 from mxnet.symbol import Symbol
 
+from .norm import batch_norm
+
 Tensor = Union[NDArray, Symbol]
 
 
@@ -84,7 +86,7 @@ def norm_act_conv(
     ``suffix`` is appended to their names. ``conv`` are ``strides``, ``groups`` and ``use_bias``.
     """
     layers = [
-        nn.BatchNorm(epsilon=eps, in_channels=in_channels, prefix=f"norm{suffix}_"),
+        batch_norm(in_channels, eps, f"norm{suffix}_"),
         nn.Activation("relu", prefix=f"relu{suffix}_"),
         conv2d(in_channels, channels, kernel, prefix=f"conv{suffix}_", **conv),
     ]
@@ -161,7 +163,7 @@ class ConvNormAct(Chain):
         with self.name_scope():
             self.add(
                 conv2d(in_channels, channels, kernel, strides, groups=groups, prefix="conv_"),
-                nn.BatchNorm(epsilon=eps, in_channels=channels, prefix="norm_"),
+                batch_norm(channels, eps, "norm_"),
             )
             if act:
                 self.add(relu(slope, "relu_"))

@@ -7,7 +7,8 @@ import dataclasses
 
 from mxnet.gluon import nn
 
-from .base import Chain, relu
+from .base import Chain, Tensor, relu
+from .norm import batch_norm
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,10 +71,17 @@ class Stem(Chain):
         with self.name_scope():
             self.add(nn.Conv2D(channels, spec.kernel, spec.strides, spec.padding, **conv))
             if norm or spec.norm:
-                self.add(nn.BatchNorm(epsilon=eps, in_channels=channels, prefix="norm_"))
+                self.add(batch_norm(channels, eps, "norm_"))
                 self.add(relu(slope, "relu_"))
             if spec.pool:
                 self.add(nn.MaxPool2D(3, 2, padding=1, prefix="pool_"))
+
+    def before_and_after_pool(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the feature map before the pooling and the output; equal without a pooling."""
+        *layers, last = self._children.values()
+        for layer in layers:
+            x = layer(x)
+        return (x, last(x)) if self.spec.pool else (last(x),) * 2
 
     def output_size(self, size: int) -> int:
         """Return the height (or width) of the output for an input of ``size``; < 1 if too small."""

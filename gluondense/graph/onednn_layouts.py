@@ -14,6 +14,10 @@ from __future__ import annotations
 from .ir import Graph, Node
 
 IDENTITY = {"axes": "(0, 1, 2, 3)"}
+# Channels per block of oneDNN's blocked layouts. MXNet 1.9.1 fails or ends the process with SIGFPE
+# if it slices a blocked feature map within a block.
+BLOCK = 16
+ENDS = ("begin", "end")
 
 
 def use_onednn_layouts(graph: Graph) -> None:
@@ -39,11 +43,16 @@ def unblock_grouped_convs(graph: Graph) -> int:
 
 
 def use_onednn_slices(graph: Graph) -> int:
-    """Replace each ``slice_axis`` of channels by ``slice``, which oneDNN supports; count them."""
-    slices = [node for node in graph.operators() if node.is_like("slice_axis", axis="1")]
+    """Replace each ``slice_axis`` of whole blocks of channels by oneDNN's ``slice``; count them."""
+    slices = [
+        node
+        for node in graph.operators()
+        if node.is_like("slice_axis", axis="1")
+        and all(node.attrs[end] == "None" or int(node.attrs[end]) % BLOCK == 0 for end in ENDS)
+    ]
     for node in slices:
         node.op = "slice"
-        node.attrs = {end: f"(None, {node.attrs[end]})" for end in ("begin", "end")}
+        node.attrs = {end: f"(None, {node.attrs[end]})" for end in ENDS}
     return len(slices)
 
 

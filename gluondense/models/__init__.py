@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from ..lazy import attach
 
 if TYPE_CHECKING:
-    from .network import FeatureInfo, Network
+    from .feature_maps import FeatureInfo
+    from .network import Network
     from .registry import SPECS, build_model, get_spec, list_models
     from .spec import NetworkSpec
 else:

@@ -5,26 +5,23 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
+import mxnet as mx
 from mxnet.gluon import nn
 from mxnet.ndarray import NDArray
 
 from ..blocks.base import Chain, Tensor
 from ..blocks.head import POOL_WINDOW, mean_max_logits
 from ..blocks.initializer import HeFanOut
+from ..blocks.norm import batch_norm
 from ..blocks.stem import Stem
 from ..errors import check_count
 from ..native.backend import NativeTraining
+from .feature_maps import FeatureInfo, OutIndices, select_indices
 from .spec import NetworkSpec
 
-
-class FeatureInfo(NamedTuple):
-    """The feature map after a stage: name, channels, and stride relative to the image."""
-
-    name: str
-    channels: int
-    stride: int
+HEAD = ("output.weight", "output.bias")  # parameters of the classifier
 
 
 class Network(NativeTraining):
@@ -39,7 +36,11 @@ class Network(NativeTraining):
     model_name
         The name of the row, for messages and checkpoints.
     features_only
-        True ends the network after the final BN-ReLU and returns the feature map of each stage.
+        True returns feature maps instead of logits, and builds nothing behind the last of them.
+    out_indices
+        Feature maps to return: 0 is the stem's, before its pooling, and i that of stage i; the last
+        one is after the final BN-ReLU. Negative indices count from the end; an integer n selects
+        the last n. By default all stages.
     memory_efficient
         The checkpointing policy of :class:`gluondense.training.TrainStep`: the activations that
         backward recomputes. It changes neither results nor saved and exported files.
@@ -49,7 +50,10 @@ class Network(NativeTraining):
     features, output
         All blocks including the pooling, and the classifier, as Gluon's fine-tuning code expects.
     feature_info
-        Name, channels and stride of the feature map after each stage.
+        Name, channels and stride of each returned feature map; without ``features_only``, of those
+        after each stage.
+    absent
+        Names of the parameters of the complete network that this one does not have.
     preprocessing
         Preprocessing of the images for the loaded weights; None if unknown.
     classes
@@ -60,7 +64,12 @@ class Network(NativeTraining):
         ``(N, in_channels, H, W)``
     Outputs
         Logits ``(N, classes)``, or one ``(N, info.channels, H / info.stride, W / info.stride)`` for
-        each ``info`` of ``feature_info``, the last one after the final BN-ReLU.
+        each ``info`` of ``feature_info``.
+
+    Raises
+    ------
+    ValueError
+        If ``out_indices`` is invalid or given without ``features_only``.
     """
 
     def __init__(
@@ -70,31 +79,40 @@ class Network(NativeTraining):
         features_only: bool = False,
         prefix: str | None = None,
         memory_efficient: bool | str = False,
+        out_indices: OutIndices = None,
     ) -> None:
         super().__init__(prefix=prefix)
+        if out_indices is not None and not features_only:
+            raise ValueError("out_indices selects feature maps: it needs features_only=True.")
         self.spec, self.model_name, self.features_only = spec, model_name, features_only
         self.memory_efficient = memory_efficient
         self.feature_info: list[FeatureInfo] = []
+        self.absent: tuple[str, ...] = ()
         self.preprocessing: Any = None
         self.classes: Any = None
         with self.name_scope():
             self.features = Chain(prefix="")
             with self.features.name_scope():
-                self._add_stages()
+                maps = self._add_stages()
                 if not features_only:
                     self._add_pooling()
-            if not features_only:
+            self.feature_info = [maps[index] for index in select_indices(out_indices, maps)]
+            if features_only:
+                self._remove_unused(maps)
+            else:
                 self.output = self._classifier(spec.classes)
 
     def stages(self, in_channels: int) -> Iterator[nn.HybridBlock]:
         """Yield the blocks after the stem; feature maps follow those with the prefix ``stage…``."""
         raise NotImplementedError(f"{type(self).__name__} must implement stages().")
 
-    def _add_stages(self) -> None:
+    def _add_stages(self) -> list[FeatureInfo]:
+        """Add all blocks before the pooling; return the stem's and the stages' feature maps."""
         spec = self.spec
         options = {"eps": spec.eps, "prefix": "stem_", **spec.stem_options}
         stem = Stem(spec.in_channels, spec.num_init_features, spec.stem, **options)
         self.features.add(stem)
+        maps = [FeatureInfo("stem", stem.out_channels, stem.spec.strides)]
         self.out_channels, stride = stem.out_channels, stem.strides
         for block in self.stages(stem.out_channels):
             self.features.add(block)
@@ -102,10 +120,23 @@ class Network(NativeTraining):
             stride *= getattr(block, "strides", 1)
             name = block.prefix[len(self.prefix) : -1]
             if name.startswith("stage"):
-                self.feature_info.append(FeatureInfo(name, block.out_channels, stride))
+                maps.append(FeatureInfo(name, block.out_channels, stride))
         if spec.final_norm:
-            norm = nn.BatchNorm(epsilon=spec.eps, in_channels=self.out_channels, prefix="norm_")
+            norm = batch_norm(self.out_channels, spec.eps, "norm_")
             self.features.add(norm, nn.Activation("relu", prefix="relu_"))
+        return maps
+
+    def _remove_unused(self, maps: list[FeatureInfo]) -> None:
+        """Remove the blocks behind the last selected feature map."""
+        complete = list(self._collect_params_with_prefix())
+        last = self.feature_info[-1]
+        if last is not maps[-1]:
+            names = list(self.features._children)
+            for name in names[names.index(last.name) + 1 :]:
+                del self.features._children[name]
+            self.out_channels = last.channels
+        own = set(self._collect_params_with_prefix())
+        self.absent = (*(name for name in complete if name not in own), *HEAD)
 
     def _add_pooling(self) -> None:
         if self.spec.pool == "avg":
@@ -174,13 +205,32 @@ class Network(NativeTraining):
         return self.output(x) if self.spec.pool == "avg" else mean_max_logits(F, x, self.output)
 
     def _feature_maps(self, x: Tensor) -> list[Tensor]:
-        found = []
+        selected = [info.name for info in self.feature_info]
+        maps = []
         for name, block in self.features._children.items():
+            if name == "pool":
+                break
+            end = name
+            if name == selected[0] == "stem":
+                unpooled, x = block.before_and_after_pool(x)
+                maps.append(unpooled)
+                continue
             x = block(x)
-            if name.startswith("stage"):
-                found.append(x)
-        found[-1] = x  # after the final BN-ReLU
-        return found
+            if name in selected:
+                maps.append(x)
+        if end != selected[-1]:
+            maps[-1] = x  # after the final BN-ReLU
+        return maps
+
+    @property
+    def feature_outputs(self) -> list[str]:
+        """Names of the maps of ``feature_info`` in the network's symbol, without its prefix.
+
+        GluonCV's ``get_ssd(name, features=…)`` and its ``FeatureExpander`` take these names.
+        """
+        with mx.name.NameManager(), self.name_scope():
+            maps = self._feature_maps(mx.sym.var("data"))
+        return [each.list_outputs()[0][len(self.prefix) :] for each in maps]
 
     def reset_output(self, classes: int, ctx: Any = None) -> None:
         """Replace ``output`` by a new classifier for another number of classes.

@@ -7,9 +7,11 @@ import dataclasses
 import fnmatch
 from typing import Any
 
+from ..blocks.norm import NormKwargs, NormLayer, norm_scope
 from ..errors import check_known, closest
 from ..graph.recompute import find_policy
 from . import csp_densenet, csp_resnet, densenet, dpn
+from .feature_maps import OutIndices
 from .network import Network
 from .spec import NetworkSpec
 
@@ -81,6 +83,9 @@ def build_model(
     features_only: bool = False,
     prefix: str | None = None,
     memory_efficient: bool | str = False,
+    out_indices: OutIndices = None,
+    norm_layer: NormLayer | None = None,
+    norm_kwargs: NormKwargs = None,
     **fields: Any,
 ) -> Network:
     """Build a network by name, hybridized into a static graph, with uninitialized parameters.
@@ -92,21 +97,26 @@ def build_model(
     name
         One of :func:`list_models`, in any case.
     features_only
-        True returns the feature map after each stage instead of logits.
+        True returns feature maps instead of logits.
+    out_indices
+        Feature maps that ``features_only`` returns, see :class:`Network`; by default one after each
+        stage.
     prefix
         Prefix of parameter names in exported symbols; the model's name by default.
     memory_efficient
         True lets :class:`gluondense.training.TrainStep` recompute concatenations, normalizations
         and bottlenecks in backward instead of storing them. A key of
         ``gluondense.graph.recompute.POLICIES`` chooses how much.
+    norm_layer, norm_kwargs
+        Normalization layer and its arguments, see :func:`gluondense.blocks.norm.norm_scope`.
     **fields
         Fields of the spec to replace.
 
     Raises
     ------
     ValueError
-        If the network, a field or the checkpointing policy is unknown, or a value is outside its
-        range.
+        If the network, a field, a feature map or the checkpointing policy is unknown, or a value is
+        outside its range.
 
     Examples
     --------
@@ -117,6 +127,8 @@ def build_model(
     find_policy(memory_efficient)
     key = name.lower()
     prefix = f"{key}_" if prefix is None else prefix
-    net = NETWORKS[type(spec)](spec, key, features_only, prefix, memory_efficient)
+    arguments = key, features_only, prefix, memory_efficient, out_indices
+    with norm_scope(norm_layer, norm_kwargs):
+        net = NETWORKS[type(spec)](spec, *arguments)
     net.hybridize(static_alloc=True, static_shape=True)
     return net

@@ -128,9 +128,10 @@ def load_weights(
         naming = naming or layout
     parameters = net._collect_params_with_prefix()
     shapes = {name: parameter.shape for name, parameter in parameters.items()}
+    names = [*shapes, *net.absent]  # a stem alone fits too many schemes
     with open_weights(path) as file:
-        scheme = get_naming_scheme(naming) if naming else find_naming_scheme(shapes, file)
-        plan = Plan(shapes, net.spec, file, scheme, net.features_only)
+        scheme = get_naming_scheme(naming) if naming else find_naming_scheme(names, file)
+        plan = Plan(shapes, net.spec, file, scheme, net.absent)
         plan.check(net.model_name)
         preprocessing = _preprocessing(file, scheme)
         # Read all values before assigning one: reading can fail if the file changes meanwhile.

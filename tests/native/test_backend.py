@@ -255,8 +255,10 @@ def test_unsupported_layers_are_not_fused(name, fields):
     assert len(before) == len(after)
 
 
-def test_features_between_the_stages_are_outputs():
-    ours, stock = (network(backend, features_only=True) for backend in ("native", None))
+@pytest.mark.parametrize("out_indices", [None, (0, 1), (0, 2)], ids=str)
+def test_features_between_the_stages_are_outputs(out_indices):
+    options = {"features_only": True, "out_indices": out_indices}
+    ours, stock = (network(backend, **options) for backend in ("native", None))
     x = mx.nd.random.normal(shape=(2, 3, 64, 64))
     with autograd.train_mode():
         for found, expected in zip(ours(x), stock(x)):

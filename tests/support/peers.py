@@ -32,8 +32,8 @@ def torchvision(name: str) -> torch.nn.Module:
     return pytest.importorskip("torchvision").models.get_model(name)
 
 
-def timm(name: str) -> torch.nn.Module:
-    return pytest.importorskip("timm").create_model(name)
+def timm(name: str, **options: Any) -> torch.nn.Module:
+    return pytest.importorskip("timm").create_model(name, **options)
 
 
 def listing(seed: str, first: str, last: str) -> types.ModuleType:

@@ -80,8 +80,8 @@ class Plan:
         Shape of each parameter of the network by name; the network's spec.
     file, scheme
         The file and its naming scheme.
-    features_only
-        True ignores the weights of an output.
+    absent
+        Parameters of the complete network that this one does not have; their weights are ignored.
 
     Attributes
     ----------
@@ -99,7 +99,7 @@ class Plan:
         spec: NetworkSpec,
         file: WeightsFile,
         scheme: NamingScheme,
-        features_only: bool = False,
+        absent: Iterable[str] = (),
     ) -> None:
         self.shapes, self.spec, self.file, self.scheme = shapes, spec, file, scheme
         known = scheme.keys(file.shapes)
@@ -111,9 +111,8 @@ class Plan:
         used = set(itertools.chain.from_iterable(self.keys.values()))
         rest = [key for key in file.shapes if key not in used]
         self.ignored = [key for key in rest if key.endswith(_BOOKKEEPING)]
-        if features_only:
-            heads = scheme.names((HEAD + "weight", HEAD + "bias")).values()
-            self.ignored += [known[key] for keys in heads for key in keys if key in known]
+        unused = itertools.chain.from_iterable(scheme.names(absent).values())
+        self.ignored += [known[key] for key in unused if key in known]
         ignored = set(self.ignored)
         self.unexpected = [key for key in rest if key not in ignored]
         self.fresh: list[str] = []
