@@ -6,6 +6,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Optional
 
 from .arguments import Parser, call
@@ -35,6 +36,9 @@ def _parser() -> Parser:
     add("prefix", help="path of the files without suffix, such as rec/train")
     add("root", help="folder with one folder per class, or a flat validation folder")
     add("--list", metavar="FILE.lst", help="images and labels in im2rec's format")
+    listed = "images of ROOT in columns path, label and split, as in a run's split.csv"
+    add("--csv", metavar="FILE.csv", help=listed)
+    add("--split", choices=("train", "val", "test"), help="which images of --csv; default: all")
     add("--ground-truth", metavar="FILE", help="labels of a flat validation folder")
     named = "folder whose subfolders name the classes, such as the training set"
     add("--classes-of", metavar="FOLDER", help=named)
@@ -94,6 +98,10 @@ def _list_images(args: argparse.Namespace) -> tuple[ImageList, Optional[np.ndarr
     from ..data.datasets.imagenet import list_validation
     from ..data.files.image_list import list_folders, list_from_file, read_list_file
 
+    if args.csv:
+        return _list_csv(args), None
+    if args.split:
+        raise ValueError(f"--split {args.split} chooses images of --csv, which is not given")
     if args.list:
         images = list_from_file(args.root, args.list)
         return images, np.array([key for key, _, _ in read_list_file(args.list)])
@@ -101,6 +109,19 @@ def _list_images(args: argparse.Namespace) -> tuple[ImageList, Optional[np.ndarr
     if args.ground_truth:
         return list_validation(args.root, classes, args.ground_truth), None
     return list_folders(args.root, classes), None
+
+
+def _list_csv(args: argparse.Namespace) -> ImageList:
+    from ..data.datasets.folder.csv_file import Columns, read_csv
+    from ..data.datasets.folder.files import check_files
+
+    table = read_csv(args.csv, Path(args.root), Columns())
+    if args.split:
+        table = table.split(args.split)
+    if not len(table):
+        raise ValueError(f"{args.csv} has no images of split {args.split}")
+    check_files(table, inside=True)
+    return table.images
 
 
 def _split(args: argparse.Namespace, count: int) -> list[tuple[str, np.ndarray]]:

@@ -64,6 +64,12 @@ class TrainConfig:
                     f"{name} (={getattr(self, name)!r}) must be a {section.__name__}: "
                     f"TrainConfig.of({name}=…) takes single fields."
                 )
+        several = self.data.multi_label
+        if self.data.dataset == "folder" and several != (self.task.name == "multi_label"):
+            raise ValueError(
+                f"`task` {self.task.name!r} does not learn from data with `multi_label` {several}: "
+                "--multi-label sets both."
+            )
         batch, gpus, accumulate = self.data.batch_size, self.runtime.gpus, self.runtime.accumulate
         if len(gpus) > batch:
             raise ValueError(f"batch_size (={batch}) must feed each of {len(gpus)} GPUs.")

@@ -229,3 +229,33 @@ def test_each_encoding_has_a_default_quality():
     assert tuple(DEFAULT_QUALITY) == ENCODINGS
     for encoding, quality in DEFAULT_QUALITY.items():
         RecordOptions(encoding=encoding, quality=quality)
+
+
+def test_the_splits_of_a_csv_file_become_records(main, folders, tmp_path, capsys):
+    rows = [
+        f"class{label}/{number}.jpg,class{label},{'train' if number < 4 else 'valid'}"
+        for label in range(4)
+        for number in range(6)
+    ]
+    path = tmp_path / "split.csv"
+    path.write_text("\n".join(["path,label,split", *rows]))
+    args = [str(folders), "--csv", str(path), "--no-progress", "--pass-through", "-j1"]
+    for split, count in (("train", 16), ("val", 8)):
+        assert main([str(tmp_path / split), *args, "--split", split]) == 0
+        records = RecordFile(tmp_path / f"{split}.rec")
+        assert len(records) == count
+        assert (tmp_path / f"{split}.classes.txt").read_text().split() == [
+            f"class{label}" for label in range(4)
+        ]
+        found = sorted((int(records.read(i).label), records.read(i).data) for i in range(count))
+        numbers = range(4) if split == "train" else range(4, 6)
+        assert found == sorted(
+            (label, (folders / f"class{label}/{number}.jpg").read_bytes())
+            for label in range(4)
+            for number in numbers
+        )
+    capsys.readouterr()
+    assert main([str(tmp_path / "test"), *args, "--split=test"]) == 2
+    assert capsys.readouterr().err == f"error: {path} has no images of split test\n"
+    assert main([str(tmp_path / "test"), str(folders), "--split=test"]) == 2
+    assert "--split test chooses images of --csv, which is not given" in capsys.readouterr().err

@@ -234,7 +234,7 @@ def test_resume_with_other_classes_is_refused(tmp_path, monkeypatch, order):
     first, *names = data.info.class_names
     names = (*names, first) if order else ("cat", *names)
     other = replace(data, info=replace(data.info, class_names=names))
-    monkeypatch.setattr("gluondense.training.run.open_data", lambda config: other)
+    monkeypatch.setattr("gluondense.training.run.open_data", lambda config, split: other)
     before = (tmp_path / "checkpoints/last/model.json").read_bytes()
     message = "the order differs: class 0 is" if order else f"the data lacks '{first}'; the model"
     with pytest.raises(ValueError, match=message):

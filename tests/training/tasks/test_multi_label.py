@@ -111,7 +111,7 @@ def run(tmp_path_factory):
     """A finished run."""
     folder = tmp_path_factory.mktemp("runs") / "labels"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("gluondense.training.run.open_data", lambda config: make_data())
+        patch.setattr("gluondense.training.run.open_data", lambda config, split: make_data())
         fit(CONFIG, folder, progress=False)
     return RunFolder(folder)
 
@@ -158,6 +158,6 @@ def test_images_that_have_no_label_with_both_values_end_the_run_with_a_reason(
 ):
     data = make_data()
     constant = dataclasses.replace(data, test_labels=np.ones_like(data.test_labels))
-    monkeypatch.setattr("gluondense.training.run.open_data", lambda config: constant)
+    monkeypatch.setattr("gluondense.training.run.open_data", lambda config, split: constant)
     with pytest.raises(ValueError, match="no AUROC: choose other validation images"):
         fit(CONFIG, tmp_path, progress=False)
