@@ -19,6 +19,7 @@ from .data.datasets.registry import DATASETS, load_dataset
 from .data.files.sources import RelabeledSource
 from .data.loaders.array import ArrayLoader
 from .data.loaders.stream import StreamLoader
+from .data.preprocessing import Preprocessing
 from .data.transforms.image import EvalTransform
 from .deploy.artifact import load_exported
 from .deploy.artifact_files import ONNX_SUFFIX, SUFFIXES
@@ -41,17 +42,13 @@ class EvaluatedModel:
     name
         Argument of :func:`open_model`.
     net
-        Network that returns logits.
-    mean, std
-        Normalization of pixels scaled to [0, 1], a number per channel.
-    size
-        (H, W) of the input.
+        A network that returns logits, or an export with any pre- and post-processing.
+    preprocessing
+        How its images are resized, cropped and normalized; None if unknown.
     class_names
         A label for each output, if known.
     model, weights
         Registry name of the network and name of its published weights; "" if there are none.
-    crop_ratio, interpolation
-        Preprocessing of image files, see :class:`gluondense.data.preprocessing.Preprocessing`.
     config
         Data section of the configuration, if the model is a run.
     dataset
@@ -60,16 +57,25 @@ class EvaluatedModel:
 
     name: str
     net: gluon.HybridBlock
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    size: tuple[int, int]
+    preprocessing: Optional[Preprocessing]
     class_names: Optional[tuple[str, ...]] = None
     model: str = ""
     weights: str = ""
-    crop_ratio: float = 0.875
-    interpolation: str = "bilinear"
     config: Optional[DataConfig] = None
     dataset: str = "imagenet"
+
+    @property
+    def takes_pixels(self) -> bool:
+        """Whether the normalization is in the graph of an export."""
+        return bool(getattr(getattr(self.net, "metadata", None), "preprocess", False))
+
+    def known_preprocessing(self) -> Preprocessing:
+        """Return the preprocessing; a ValueError tells how to give it if it is unknown."""
+        if self.preprocessing is None:
+            raise ValueError(
+                f"the preprocessing of {self.name} is unknown: give it, at least --mean and --std."
+            )
+        return self.preprocessing
 
 
 def open_model(name: str, devices: Sequence[mx.Context]) -> EvaluatedModel:
@@ -86,7 +92,7 @@ def open_model(name: str, devices: Sequence[mx.Context]) -> EvaluatedModel:
     Raises
     ------
     ValueError
-        If the name is unknown, or the export lacks its normalization or returns no logits.
+        If the name is unknown, or an export returns features.
     OSError
         If a file cannot be read or downloaded.
     """
@@ -100,34 +106,26 @@ def open_model(name: str, devices: Sequence[mx.Context]) -> EvaluatedModel:
 def _open_run(name: str, devices: Sequence[mx.Context]) -> EvaluatedModel:
     saved = load(name)
     config = TrainConfig.from_dict(saved.config).data
-    _, _, height, width = saved.input_shape
-    net, size, names = saved.network(list(devices)), (height, width), saved.class_names
-    model = EvaluatedModel(name, net, saved.mean, saved.std, size, names, saved.model_name)
-    ratio, interpolation = config.crop_ratio, config.interpolation
-    model = replace(model, crop_ratio=ratio, interpolation=interpolation)
+    net, names = saved.network(list(devices)), saved.class_names
+    model = EvaluatedModel(name, net, saved.preprocessing, names, saved.model_name)
     return replace(model, config=config, dataset=config.dataset)
 
 
 def _open_export(name: str, device: mx.Context) -> EvaluatedModel:
     net = load_exported(name, device)
     metadata = net.metadata
-    mean, std = metadata.normalization(name)
-    if metadata.preprocess or metadata.output != "logits":
-        raise ValueError(
-            f"{name} takes pixels or gives no logits: evaluate an export without these options."
-        )
-    size, names = metadata.input_shape[2:], metadata.class_names
-    return EvaluatedModel(name, net, mean, std, size, names, metadata.model or "")
+    if metadata.output == "features":
+        raise ValueError(f"{name} returns features: evaluate an export of logits or probabilities.")
+    names = metadata.class_names
+    return EvaluatedModel(name, net, metadata.preprocessing, names, metadata.model or "")
 
 
 def _open_weights(name: str, devices: Sequence[mx.Context]) -> EvaluatedModel:
     model, _, tag = name.partition(".")
     row = find_weights(model, tag or None)
     net = get_model(model, pretrained=row.tag, ctx=list(devices))
-    images, classes = row.preprocessing, tuple(net.classes)
-    size = images.input_size, images.input_size
-    found = EvaluatedModel(name, net, images.mean, images.std, size, classes, model, row.name)
-    found = replace(found, crop_ratio=images.crop_ratio, interpolation=images.interpolation)
+    names = tuple(net.classes)
+    found = EvaluatedModel(name, net, row.preprocessing, names, model, row.name)
     return replace(found, dataset=row.dataset)
 
 
@@ -165,9 +163,7 @@ class Evaluation:
             "images": int(self.predictions.readable.sum()),
             "skipped": self.skipped,
             "crops": self.crops,
-            "input_size": list(self.model.size),
-            "crop_ratio": self.model.crop_ratio,
-            "interpolation": self.model.interpolation,
+            **_shown(self.model.known_preprocessing()),
             "top1": self.predictions.top_accuracy(1),
             "top5": self.predictions.top_accuracy(5),
             "loss": self.predictions.loss,
@@ -177,6 +173,12 @@ class Evaluation:
                 for name, recall in zip(self.class_names, recalls)
             },
         }
+
+
+def _shown(preprocessing: Preprocessing) -> dict[str, Any]:
+    fields = {**preprocessing.to_dict(), "input_size": list(preprocessing.size)}
+    first = ("input_size", "crop_ratio", "interpolation")
+    return {**{name: fields.pop(name) for name in first}, **fields}
 
 
 def open_test_data(
@@ -224,10 +226,10 @@ def evaluate_model(
         If classes or channels of model and data differ, or ten crops are requested of arrays.
     """
     data = _with_labels_of(model, data, class_map)
-    names = data.info.class_names
-    if len(model.mean) != data.info.in_channels:
+    names, channels = data.info.class_names, model.known_preprocessing().channels
+    if channels != data.info.in_channels:
         raise ValueError(
-            f"{model.name} takes images of {len(model.mean)} channels, "
+            f"{model.name} takes images of {channels} channels, "
             f"{data.info.name} has {data.info.in_channels}."
         )
     loader, skipped = _loader(model, data, crops, batch_size, workers), 0
@@ -273,15 +275,15 @@ def _with_labels_of(
 def _loader(
     model: EvaluatedModel, data: Data, crops: int, batch_size: int, workers: int
 ) -> Union[ArrayLoader, StreamLoader]:
+    preprocessing = model.known_preprocessing()
     if isinstance(data, ImageFiles):
-        transform = EvalTransform(
-            model.size, model.mean, model.std, model.crop_ratio, model.interpolation, crops
-        )
+        transform = EvalTransform(preprocessing, crops, normalized=not model.takes_pixels)
         count = len(data.info.class_names)
         return StreamLoader(data.test, transform, batch_size, workers=workers, classes=count)
     if crops != 1:
         raise ValueError(f"{crops} crops need image files; {data.info.name} is arrays: use 1.")
-    size, mean, std = model.size, model.mean, model.std
-    return ArrayLoader(
-        data.test_images, data.test_labels, batch_size, resize=size, mean=mean, std=std
-    )
+    mean, std = preprocessing.mean, preprocessing.std
+    arrays, size = (data.test_images, data.test_labels), preprocessing.size
+    if model.takes_pixels:
+        return ArrayLoader(*arrays, batch_size, resize=size, mean=None, std=None)
+    return ArrayLoader(*arrays, batch_size, resize=size, mean=mean, std=std)

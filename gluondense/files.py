@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import shutil
 import tempfile
@@ -27,6 +28,18 @@ def stream_sha256(file: BinaryIO) -> str:
     while chunk := file.read(_CHUNK):
         digest.update(chunk)
     return digest.hexdigest()
+
+
+def json_sha256(content: object) -> str:
+    """Return the SHA-256 of JSON content, which depends on neither its layout nor its order.
+
+    Examples
+    --------
+    >>> json_sha256({"a": 1, "b": (2,)}) == json_sha256(json.loads('{"b":[2],   "a":1}'))
+    True
+    """
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def fsync(path: Path) -> None:

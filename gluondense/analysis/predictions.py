@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Callable
+from typing import Any, Callable
 
 import mxnet as mx
 import numpy as np
@@ -125,9 +125,10 @@ def evaluate(
 ) -> Predictions:
     """Run a network on all batches; average the probabilities over the crops of an image.
 
-    The network returns logits. Each batch of images (N, C, H, W), or (N, crops, C, H, W), and
-    labels (N,) is split among the devices. A batch smaller than ``batch_size`` is padded to it, so
-    that the static graph keeps one shape.
+    The network returns logits, or is an export that returns probabilities. Each batch of images
+    (N, C, H, W), or (N, crops, C, H, W), and labels (N,) is split among the devices; exports that
+    normalize pixels get them as uint8 (N, H, W, C). A batch smaller than ``batch_size`` is padded
+    to it, so that the static graph keeps one shape.
     """
     parts = predict_batches(net, batches, batch_size, devices, mx.nd.softmax)
     return Predictions.concatenate([Predictions.from_probabilities(*part) for part in parts])
@@ -153,9 +154,9 @@ def predict_batches(
             images = np.concatenate([images, np.repeat(images[-1:], missing, axis=0)])
         if images.ndim == 5:
             images = images.reshape(-1, *images.shape[2:])
-        shares = gluon.utils.split_and_load(images, list(devices), even_split=False)
-        # A static graph may reuse the memory of its output; activations allocate a new array.
-        outputs = [activation(net(share).astype("float32")) for share in shares]
+        batch = mx.nd.array(images, ctx=devices[0], dtype=images.dtype)
+        shares = gluon.utils.split_and_load(batch, list(devices), even_split=False)
+        outputs = [to_probabilities(net, net(share), activation) for share in shares]
         # Fetch the previous batch while the devices compute this one.
         if pending is not None:
             yield _fetch(*pending)
@@ -163,6 +164,23 @@ def predict_batches(
     if pending is not None:
         yield _fetch(*pending)
     _restore_layout(net, devices)
+
+
+def to_probabilities(
+    net: gluon.Block,
+    outputs: Any,
+    activation: Callable[[mx.nd.NDArray], mx.nd.NDArray] = mx.nd.softmax,
+) -> mx.nd.NDArray:
+    """Return the probabilities (N, classes) of a network's or an export's outputs, in new memory.
+
+    ``activation`` computes them from logits. A ValueError is raised if the outputs are features.
+    """
+    output = getattr(getattr(net, "metadata", None), "output", "logits")
+    if isinstance(outputs, (list, tuple)) or outputs.ndim != 2 or output == "features":
+        raise ValueError("the network gives features, not classes: use one with an output.")
+    outputs = outputs.astype("float32")
+    # A static graph may reuse the memory of its output; activations allocate a new array.
+    return outputs.copy() if output == "probabilities" else activation(outputs)
 
 
 def _restore_layout(net: gluon.HybridBlock, devices: Sequence[mx.Context]) -> None:

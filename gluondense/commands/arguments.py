@@ -40,6 +40,45 @@ class Parser(argparse.ArgumentParser):
         )
 
 
+def add_preprocessing(parser: argparse.ArgumentParser, *skip: str) -> None:
+    """Add flags that change fields of the preprocessing, see :func:`preprocessing_fields`."""
+    add = parser.add_argument_group(
+        "preprocessing", "default: what the run, the export or the published weights say"
+    ).add_argument
+    add("--mean", type=numbers, metavar="A,B,C", help="of each channel, for pixels in [0, 1]")
+    add("--std", type=numbers, metavar="A,B,C", help="standard deviation of each channel")
+    if "input_size" not in skip:
+        add("--input-size", type=int, metavar="N", help="height and width of the network's input")
+    add(
+        "--resize",
+        choices=("shorter", "exact"),
+        help="the shorter side, then crop the center; or both sides, without a crop",
+    )
+    add("--crop-ratio", type=float, metavar="X", help="share of the shorter side that is cropped")
+    add("--interpolation", choices=("bilinear", "bicubic"))
+    add(
+        "--invert",
+        action=argparse.BooleanOptionalAction,
+        help="invert image files: they are dark on light, but the network was trained on light on "
+        "dark (Fashion-MNIST, digits)",
+    )
+
+
+def preprocessing_fields(args: argparse.Namespace) -> dict[str, Any]:
+    """Return the values of the flags of :func:`add_preprocessing`; None where none was given."""
+    names = ("mean", "std", "input_size", "resize", "crop_ratio", "interpolation", "invert")
+    fields = {name: getattr(args, name, None) for name in names}
+    size = fields["input_size"]
+    if size is not None and size < 1:
+        raise ValueError(f"--input-size {size} must be at least 1.")
+    return fields
+
+
+def numbers(text: str) -> tuple[float, ...]:
+    """Parse numbers between commas; argparse shows the name of this function in its messages."""
+    return tuple(float(number) for number in text.split(","))
+
+
 def call(run: Callable[[argparse.Namespace], Optional[int]], args: argparse.Namespace) -> int:
     """Call a command's function and return the exit code.
 

@@ -17,7 +17,8 @@ def main(argv: Optional[list[str]] = None) -> int:
     add = parser.add_argument
     add("model", help="a run's folder, a checkpoint's, or an export (prefix or one of its files)")
     add("--top", type=int, default=5, help="classes to show (default: 5)")
-    add("--invert", action="store_true", help="invert the images, as gluondense predict does")
+    invert = argparse.BooleanOptionalAction
+    add("--invert", action=invert, help="invert the images, as gluondense predict does")
     host = "address to listen on (default: 127.0.0.1, this computer only; 0.0.0.0: all networks)"
     add("--host", default="127.0.0.1", help=host)
     add("--port", type=int, help="default: the first free one from 7860 on")

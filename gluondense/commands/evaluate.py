@@ -8,9 +8,9 @@ import json
 from dataclasses import replace
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Optional
+from typing import TYPE_CHECKING, Optional
 
-from .arguments import DATASETS, Parser, call
+from .arguments import DATASETS, Parser, add_preprocessing, call, preprocessing_fields
 
 if TYPE_CHECKING:
     from ..evaluation import EvaluatedModel, Evaluation
@@ -35,14 +35,12 @@ def main(argv: Optional[list[str]] = None) -> int:
     add("--ground-truth", metavar="FILE", help="labels of a flat DATA_DIR/val")
     add("--class-map", metavar="FILE.json", help='{"class of the data": "class of the model"}')
     add("--crops", type=int, choices=(1, 10), default=1)
-    add("--input-size", type=int, help="height and width of the network's input; default: its own")
-    add("--crop-ratio", type=float, help="default: its own, else 0.875")
-    add("--interpolation", choices=("bilinear", "bicubic"), help="default: its own")
     add("--batch-size", type=int, help="images of all devices; default: 32, of ten crops 8")
     add("-j", "--num-data-workers", dest="workers", type=int, default=4, help="default: 4")
     add("--num-gpus", type=int, default=0, help="default: evaluate on the CPU")
     add("--json", metavar="FILE", help="write all metrics, also of each class")
     add("--report", metavar="FILE.html", help="write a page")
+    add_preprocessing(parser)
     return call(_run, parser.parse_args(argv))
 
 
@@ -57,11 +55,14 @@ def _run(args: argparse.Namespace) -> None:
 
 
 def _evaluate(args: argparse.Namespace) -> Evaluation:
+    from ..data.preprocessing import adjust
     from ..evaluation import evaluate_model, open_model
     from ..training.devices import find_devices
 
     devices = find_devices(tuple(range(args.num_gpus)))
-    model = _with_flags(open_model(args.model, devices), args)
+    model = open_model(args.model, devices)
+    fields = preprocessing_fields(args)
+    model = replace(model, preprocessing=adjust(model.preprocessing, **fields))
     data = _open_data(args, model)
     batch = args.batch_size or (32 if args.crops == 1 else 8)
     names = _read_class_map(args.class_map) if args.class_map else None
@@ -109,16 +110,6 @@ def _read_class_map(path: str) -> dict[str, str]:
             '{"class of the data": "class of the model"}.'
         )
     return names
-
-
-def _with_flags(model: EvaluatedModel, args: argparse.Namespace) -> EvaluatedModel:
-    flags = {"crop_ratio": args.crop_ratio, "interpolation": args.interpolation}
-    given: dict[str, Any] = {name: value for name, value in flags.items() if value is not None}
-    if args.input_size is not None:
-        if args.input_size < 1:
-            raise ValueError(f"--input-size {args.input_size} must be at least 1.")
-        given["size"] = (args.input_size, args.input_size)
-    return replace(model, **given)
 
 
 def _lines(evaluation: Evaluation, worst: int = 5) -> list[str]:

@@ -6,13 +6,14 @@ from __future__ import annotations
 import argparse
 import sys
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Optional
+from typing import TYPE_CHECKING, Optional
 
-from .arguments import Parser, call
+from .arguments import Parser, add_preprocessing, call, preprocessing_fields
 
 if TYPE_CHECKING:
     import numpy as np
 
+    from ..data.preprocessing import Preprocessing
     from ..deploy.artifact_files import Files
     from ..deploy.quantization.calibration import Calibration
     from ..evaluation import EvaluatedModel
@@ -58,6 +59,7 @@ def main(argv: Optional[list[str]] = None) -> int:
         metavar="SHARE",
         help="largest share of them whose predicted class int8 may change (default: 0.01)",
     )
+    add_preprocessing(parser, "input_size")
     return call(_run, parser.parse_args(argv))
 
 
@@ -67,21 +69,23 @@ def shape(text: str) -> tuple[int, ...]:
 
 
 def _run(args: argparse.Namespace) -> int:
+    from ..data.preprocessing import adjust
     from ..deploy.exporter import export
     from ..training.checkpoint import load
 
     try:
         checkpoint = load(args.run_folder)
         input_shape = args.input_shape or checkpoint.input_shape
-        calibration = _calibration(args, checkpoint, input_shape)
+        fields = {**preprocessing_fields(args), "input_size": input_shape[2:]}
+        preprocessing = adjust(checkpoint.preprocessing, **fields) or checkpoint.preprocessing
+        calibration = _calibration(args, checkpoint, preprocessing)
         files = export(
             checkpoint.network(),
             args.out or _default_prefix(checkpoint),
             input_shape,
             target=args.target,
             class_names=checkpoint.class_names,
-            mean=checkpoint.mean,
-            std=checkpoint.std,
+            preprocessing=preprocessing,
             calibration=calibration,
             preprocess=args.preprocess,
             output=args.output,
@@ -92,12 +96,12 @@ def _run(args: argparse.Namespace) -> int:
         return 1
     print("\n".join(_summary(checkpoint, files)))
     if calibration is not None:
-        print("\n".join(_quantization_summary(args.run_folder, files, input_shape)))
+        print("\n".join(_quantization_summary(args.run_folder, files)))
     return 0
 
 
 def _calibration(
-    args: argparse.Namespace, checkpoint: Checkpoint, shape: tuple[int, ...]
+    args: argparse.Namespace, checkpoint: Checkpoint, preprocessing: Preprocessing
 ) -> Optional[Calibration]:
     from ..deploy.quantization.calibration import Calibration
     from ..deploy.targets import get_target
@@ -109,14 +113,18 @@ def _calibration(
     names = ("method", "count", "max_changed")
     given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
     count = given.get("count", Calibration.count)
-    return Calibration(args.calibrate or _training_images(checkpoint, shape, count), **given)
+    return Calibration(
+        args.calibrate or _training_images(checkpoint, preprocessing, count), **given
+    )
 
 
-def _training_images(checkpoint: Checkpoint, shape: tuple[int, ...], count: int) -> np.ndarray:
+def _training_images(
+    checkpoint: Checkpoint, preprocessing: Preprocessing, count: int
+) -> np.ndarray:
     """Return normalized training images (N, C, H, W) of the run."""
     from ..data.datasets.imagenet import ImageFiles, decode_images
     from ..data.files.image_set import evenly_spaced
-    from ..data.transforms.batch import normalize, resize
+    from ..data.transforms.batch import resize
     from ..training.config import TrainConfig
     from ..training.run_data import open_run_data
 
@@ -128,13 +136,13 @@ def _training_images(checkpoint: Checkpoint, shape: tuple[int, ...], count: int)
             f"the run's own images can't be had for the calibration ({error}): "
             "name a folder of images with --calibrate."
         ) from None
-    indices, (height, width) = evenly_spaced(data.train_count, count), shape[2:]
+    indices = evenly_spaced(data.train_count, count)
     if not isinstance(data, ImageFiles):
-        pixels = resize(data.train_images[indices], (height, width))
+        pixels = resize(data.train_images[indices], preprocessing.size)
     else:
         assert data.train is not None  # opened for training
-        pixels = decode_images(data.train, indices, (height, width))
-    return normalize(pixels, checkpoint.mean, checkpoint.std)
+        pixels = decode_images(data.train, indices, preprocessing)
+    return preprocessing.normalize(pixels)
 
 
 def _default_prefix(checkpoint: Checkpoint) -> str:
@@ -175,7 +183,7 @@ def _summary(checkpoint: Checkpoint, files: Files) -> list[str]:
     return [*lines, f"Load it in {runtime}:", *(f"  {line}" for line in code)]
 
 
-def _quantization_summary(run_folder: str, files: Files, shape: tuple[int, ...]) -> list[str]:
+def _quantization_summary(run_folder: str, files: Files) -> list[str]:
     """Report the quantization error, and the accuracy before and after on the run's test set."""
     from ..deploy.artifact import load_exported
     from ..deploy.quantization.metrics import QuantizationMetrics
@@ -194,10 +202,9 @@ def _quantization_summary(run_folder: str, files: Files, shape: tuple[int, ...])
     assert model.config is not None  # it is a run
     try:
         data = open_run_data(run_folder, replace(model.config, download=False))
-        height, width = shape[2:]
-        model = replace(model, size=(height, width))
+        model = replace(model, preprocessing=block.metadata.preprocessing)
         before = _accuracy(model, data)
-        after = _accuracy(_with_network(model, block, block.metadata.preprocess), data)
+        after = _accuracy(replace(model, net=block), data)
     except (ValueError, OSError) as error:
         return [*lines, f"No accuracy, as the test set can't be used: {error}"]
     return [
@@ -214,15 +221,3 @@ def _accuracy(model: EvaluatedModel, data: Data) -> float:
     batch_size = model.config.batch_size if model.config else 32
     evaluation = evaluate_model(model, data, find_devices(()), batch_size=batch_size)
     return evaluation.predictions.accuracy
-
-
-def _with_network(model: EvaluatedModel, block: Any, preprocess: bool) -> EvaluatedModel:
-    """Return the same model with an export of its network, which may take pixels."""
-    from mxnet.gluon import nn
-
-    if not preprocess:
-        return replace(model, net=block)
-    net = nn.Sequential()
-    net.add(nn.Lambda(lambda x: x.round().astype("uint8").transpose((0, 2, 3, 1))), block)
-    channels = len(model.mean)  # this normalization leaves the pixels unchanged
-    return replace(model, net=net, mean=(0.0,) * channels, std=(1 / 255,) * channels)

@@ -9,7 +9,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Optional
 
-from .arguments import Parser, call
+from .arguments import Parser, add_preprocessing, call, preprocessing_fields
 
 if TYPE_CHECKING:
     from ..deploy.prediction import Prediction
@@ -24,12 +24,7 @@ def main(argv: Optional[list[str]] = None) -> int:
     parser.add_argument("images", nargs="+", metavar="image.png")
     parser.add_argument("--top", type=int, default=5, help="classes to print (default: 5)")
     parser.add_argument("--json", action="store_true", help="print JSON")
-    parser.add_argument(
-        "--invert",
-        action="store_true",
-        help="invert the images: they are dark on light, but the network was trained on light on "
-        "dark (Fashion-MNIST, digits)",
-    )
+    add_preprocessing(parser)
     return call(_run, parser.parse_args(argv))
 
 
@@ -42,6 +37,7 @@ def _run(args: argparse.Namespace) -> None:
 
 
 def _predict(args: argparse.Namespace) -> list[Prediction]:
+    from ..data.preprocessing import adjust
     from ..deploy.artifact import load_exported
     from ..deploy.prediction import predict
     from ..training.checkpoint import load
@@ -49,13 +45,20 @@ def _predict(args: argparse.Namespace) -> list[Prediction]:
     net: Any
     if Path(args.model).is_dir():
         saved = load(args.model)
-        net, mean, std = saved.network(), saved.mean, saved.std
+        net = saved.network()
     else:
         net = load_exported(args.model)
         saved = net.metadata
-        mean, std = saved.normalization(args.model)
-    shape, names = saved.input_shape, saved.class_names
-    return predict(net, args.images, shape, mean, std, names, top=args.top, invert=args.invert)
+    fields = preprocessing_fields(args)
+    if saved.preprocessing is None and fields["input_size"] is None:
+        fields["input_size"] = saved.input_shape[2:]
+    preprocessing = adjust(saved.preprocessing, **fields)
+    if preprocessing is None:
+        raise ValueError(
+            f"the preprocessing of {args.model} is unknown: give it, at least --mean and --std."
+        )
+    names = saved.class_names
+    return predict(net, args.images, class_names=names, top=args.top, preprocessing=preprocessing)
 
 
 def _table(prediction: Prediction) -> str:

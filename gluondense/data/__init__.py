@@ -9,8 +9,8 @@ from ..lazy import attach
 
 if TYPE_CHECKING:
     from .datasets.registry import DATASETS, DatasetInfo, ImageArrays, load_dataset
-    from .files.image import read_image
     from .loaders.array import ArrayLoader
+    from .preprocessing import Preprocessing, read_image
     from .transforms.batch import AUGMENTATIONS
 else:
     __getattr__, __dir__ = attach(__name__)
@@ -21,6 +21,7 @@ __all__ = [
     "ArrayLoader",
     "DatasetInfo",
     "ImageArrays",
+    "Preprocessing",
     "load_dataset",
     "read_image",
 ]

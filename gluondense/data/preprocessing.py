@@ -1,48 +1,145 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The preprocessing that turns an image into a network's input."""
+"""The preprocessing that turns an image into a network's input: its description and its code.
+
+Validation during training, evaluation, prediction, calibration and servers all call this module, so
+that they compute equal pixels from equal files. Model archives contain a copy of it, so it imports
+only modules that they contain too. NumPy and Pillow are imported on the first image.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
+import math
+import os
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Union
+
+from ..errors import check, check_choice, check_flag, check_known, check_range, is_count, is_number
+
+if TYPE_CHECKING:
+    import numpy as np
+    from PIL import Image
+
+INTERPOLATIONS = ("bilinear", "bicubic")
+RESIZES = ("shorter", "exact")
+CROPS = (1, 10)
+
+ImageFile = Union[bytes, bytearray, str, "os.PathLike[str]"]
 
 
 @dataclasses.dataclass(frozen=True)
 class Preprocessing:
     """The preprocessing that a network's weights expect.
 
+    An image is decoded to grey or RGB, rotated by its EXIF orientation, resized, cropped, and
+    normalized: ``(pixel / 255 - mean) / std``.
+
     Parameters
     ----------
     mean, std
-        Mean and standard deviation of each channel, for pixels in [0, 1].
+        Mean and standard deviation of each channel, for pixels in [0, 1]. One channel is grey,
+        three are RGB.
     interpolation
-        The interpolation of resizing, ``"bilinear"`` or ``"bicubic"``.
+        The interpolation of resizing, ``"bilinear"`` or ``"bicubic"``: Pillow's filters, which
+        average when they shrink.
     crop_ratio
-        Size of the center crop divided by the shorter side of the resized image.
+        For ``resize="shorter"``: size of the center crop divided by the shorter side of the resized
+        image, in (0, 1].
     input_size
-        Size of the crop in pixels.
+        Size of the input in pixels, or its (height, width).
+    resize
+        ``"shorter"``: resize the shorter side to ``input_size / crop_ratio``, rounded down as in
+        timm, and crop the center, with the pixels of torchvision's ``Resize`` and ``CenterCrop``.
+        ``"exact"``: resize both sides to ``input_size``, without keeping the aspect ratio.
+    invert
+        Whether image files are inverted, because they are dark on light and the network was trained
+        light on dark.
+    source_size
+        For ``resize="exact"``: (height, width) to which an image is resized first, that of the data
+        set's images. From there it is resized as arrays are, by :func:`.transforms.batch.resize`.
+        None resizes to ``input_size`` directly.
+
+    Raises
+    ------
+    ValueError
+        If a field is outside its range.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> pixels = IMAGENET.normalize(np.zeros((1, 224, 224, 3), np.uint8))
+    >>> pixels.shape, pixels[0, :, 0, 0].astype(int).tolist()
+    ((1, 3, 224, 224), [-2, -2, -1])
     """
 
     mean: tuple[float, ...]
     std: tuple[float, ...]
     interpolation: str = "bilinear"
     crop_ratio: float = 0.875
-    input_size: int = 224
+    input_size: int | tuple[int, int] = 224
+    resize: str = "shorter"
+    invert: bool = False
+    source_size: tuple[int, int] | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("mean", "std"):
+            object.__setattr__(self, name, _numbers(name, getattr(self, name)))
+        same = len(self.std) == len(self.mean)
+        check("std", self.std, f"{len(self.mean)} numbers, one a channel as in mean", same)
+        check("std", self.std, "positive", min(self.std) > 0)
+        check_choice("interpolation", self.interpolation, INTERPOLATIONS)
+        check_choice("resize", self.resize, RESIZES)
+        check_range("crop_ratio", self.crop_ratio, 0, 1, closed="right")
+        check_flag("invert", self.invert)
+        for name in ("input_size", "source_size"):
+            object.__setattr__(self, name, _size(name, getattr(self, name)))
+        check("input_size", self.input_size, "a size in pixels", self.input_size is not None)
+        fits = self.source_size is None or self.resize == "exact"
+        check("source_size", self.source_size, "None unless resize is 'exact'", fits)
+
+    @classmethod
+    def stretched(
+        cls, mean: Sequence[float], std: Sequence[float], size: tuple[int, int]
+    ) -> Preprocessing:
+        """Return the preprocessing of earlier versions' exports: both sides resized, bilinear.
+
+        Examples
+        --------
+        >>> Preprocessing.stretched((0.5,), (0.25,), (28, 28)).resize
+        'exact'
+        """
+        return cls(tuple(mean), tuple(std), input_size=size, resize="exact")
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Preprocessing:
+        """Make a preprocessing of :meth:`to_dict`; a missing field has its default.
+
+        A ValueError is raised for an unknown field or one outside its range.
+        """
+        check("preprocessing", values, "an object", isinstance(values, Mapping))
+        for name in values:
+            check_known("field of preprocessing", name, [f.name for f in dataclasses.fields(cls)])
+        for name in ("mean", "std"):
+            check(name, values.get(name), "in preprocessing", name in values)
+        return cls(**values)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return all fields, ready for JSON."""
+        return dataclasses.asdict(self)
 
     @classmethod
     def from_json(cls, text: str) -> Preprocessing:
-        """Parse the result of :meth:`to_json`."""
+        """Parse the result of :meth:`to_json`, also that of earlier versions."""
         try:
-            values = json.loads(text)
-            for name in ("mean", "std"):
-                values[name] = tuple(map(float, values[name]))
-            return cls(**values)
-        except (TypeError, KeyError, ValueError) as error:
+            return cls.from_dict(json.loads(text))
+        except ValueError as error:
             raise ValueError(f"{text[:80]!r} is not a preprocessing ({error}).") from None
 
     def to_json(self) -> str:
         """Serialize all fields, for the header of a file."""
-        return json.dumps(dataclasses.asdict(self))
+        return json.dumps(self.to_dict())
 
     def for_channels(self, channels: int) -> Preprocessing:
         """Convert to other channels: the average for one, else cyclic repetition, as for filters.
@@ -61,6 +158,195 @@ class Preprocessing:
             return tuple(values[i % len(values)] for i in range(channels))
 
         return dataclasses.replace(self, mean=fit(self.mean), std=fit(self.std))
+
+    @property
+    def channels(self) -> int:
+        """Number of channels."""
+        return len(self.mean)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the input."""
+        if isinstance(self.input_size, tuple):
+            return self.input_size
+        return self.input_size, self.input_size
+
+    @property
+    def input_shape(self) -> tuple[int, int, int, int]:
+        """Shape (1, C, H, W) of the input of one image."""
+        return 1, self.channels, *self.size
+
+    def describe(self) -> str:
+        """Describe the preprocessing in one line.
+
+        Examples
+        --------
+        >>> print(IMAGENET.describe())
+        shorter side to 256 (bilinear), center crop 224x224, RGB, mean 0.485, 0.456, 0.406, std \
+0.229, 0.224, 0.225
+        """
+        size = "{}x{}".format(*self.size)
+        if self.resize == "shorter":
+            where = f"shorter side to {self._shorter_side()} ({self.interpolation})"
+            where += f", center crop {size}"
+        else:
+            first = "{}x{}, then ".format(*self.source_size) if self.source_size else ""
+            where = f"resized to {first}{size} ({self.interpolation})"
+        colors = {1: "grey", 3: "RGB"}.get(self.channels, f"{self.channels} channels")
+        inverted = ", inverted" * self.invert
+        mean, std = (", ".join(f"{n:.6g}" for n in values) for values in (self.mean, self.std))
+        return f"{where}, {colors}{inverted}, mean {mean}, std {std}"
+
+    def pixels(self, source: ImageFile, name: str = "the image") -> np.ndarray:
+        """Decode, resize and crop an image to uint8 (H, W, C).
+
+        Parameters
+        ----------
+        source
+            The bytes of an image file, or its path.
+        name
+            Name of the image in error messages, where ``source`` is bytes.
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is no such file.
+        ValueError
+            If it is not a readable image, or the number of channels is neither 1 nor 3.
+        """
+        return self.crops(source, name)[0]
+
+    def crops(self, source: ImageFile, name: str = "the image", count: int = 1) -> np.ndarray:
+        """Like :meth:`pixels`, with several crops of an image: uint8 (``count``, H, W, C).
+
+        ``count`` is 1 for the center, or 10 for the four corners, the center and the five mirrored.
+        With ``resize="exact"`` all five are the whole image.
+        """
+        import numpy as np
+
+        from .files.image import open_image
+
+        check_choice("crops", count, CROPS)
+        if self.channels not in (1, 3):
+            raise ValueError(f"channels (={self.channels}) must be 1 (grey) or 3 (RGB).")
+        if isinstance(source, (bytes, bytearray)):
+            image = open_image(io.BytesIO(source), name)
+        else:
+            image = open_image(source, os.fspath(source))
+        resized = self._resize(image.convert("L" if self.channels == 1 else "RGB"))
+        height, width = self.size
+        bottom, right = resized.shape[0] - height, resized.shape[1] - width
+        corners = [(0, 0), (0, right), (bottom, 0), (bottom, right)] if count > 1 else []
+        corners.append((round(bottom / 2), round(right / 2)))
+        crops = np.stack([resized[y : y + height, x : x + width] for y, x in corners])
+        if count > 1:
+            crops = np.concatenate([crops, crops[:, :, ::-1]])
+        return 255 - crops if self.invert else crops
+
+    def normalize(self, pixels: np.ndarray) -> np.ndarray:
+        """Normalize pixels uint8 (N, H, W, C) to the network's input, float32 (N, C, H, W)."""
+        from .transforms.batch import normalize
+
+        return normalize(pixels, self.mean, self.std)
+
+    def _resize(self, image: Image.Image) -> np.ndarray:
+        """Resize a decoded image to uint8 (H, W, C), of which the input is a crop."""
+        import numpy as np
+        from PIL.Image import Resampling
+
+        from .transforms.batch import resize
+
+        if self.resize == "exact":
+            height, width = self.source_size or self.size
+        else:
+            height, width = self._resized_size(image.height, image.width)
+        if image.size != (width, height):
+            image = image.resize((width, height), Resampling[self.interpolation.upper()])
+        pixels = np.asarray(image).reshape(height, width, self.channels)
+        return resize(pixels[None], self.size)[0] if self.source_size else pixels
+
+    def _shorter_side(self) -> int:
+        # Rounded down as in timm, whose published accuracies depend on it for ratios like 0.887.
+        return math.floor(min(self.size) / self.crop_ratio)
+
+    def _resized_size(self, height: int, width: int) -> tuple[int, int]:
+        """Return the size to which an image of another size is resized before the crop."""
+        shorter, least = self._shorter_side(), min(self.size)
+        sides = tuple(zip((height, width), self.size))
+        scale = max((shorter / side) * (wanted / least) for side, wanted in sides)
+        new_height, new_width = (max(wanted, int(side * scale + 1e-6)) for side, wanted in sides)
+        return new_height, new_width
+
+
+def read_image(path: str | os.PathLike[str], channels: int, size: tuple[int, int]) -> np.ndarray:
+    """Read an image file as uint8 (H, W, C), without keeping its aspect ratio.
+
+    The image is rotated according to its EXIF orientation. Transparent parts become black, and
+    16-bit grey is scaled to 8 bits. Errors are those of :meth:`Preprocessing.pixels`.
+
+    Parameters
+    ----------
+    path
+        File in any format that Pillow reads.
+    channels
+        1 for grey or 3 for RGB.
+    size
+        Height and width of the result.
+    """
+    return Preprocessing.stretched((0.0,) * channels, (1.0,) * channels, size).pixels(path)
+
+
+def adjust(known: Preprocessing | None, **fields: Any) -> Preprocessing | None:
+    """Return a preprocessing with some fields changed; the result is None if it remains unknown.
+
+    Parameters
+    ----------
+    known
+        A preprocessing, or None if it is unknown. ``mean``, ``std`` and ``input_size`` make it
+        known; both sides are then resized, unless ``resize`` or ``crop_ratio`` is given too.
+    **fields
+        Fields of :class:`Preprocessing`. None leaves a field as it is.
+
+    Raises
+    ------
+    ValueError
+        If only one of ``mean`` and ``std`` is known, or a field is outside its range.
+
+    Examples
+    --------
+    >>> adjust(IMAGENET, input_size=96, mean=None).input_size
+    96
+    >>> adjust(None, mean=(0.5,), std=(0.25,), input_size=28).resize
+    'exact'
+    """
+    given = {name: value for name, value in fields.items() if value is not None}
+    if "crop_ratio" in given:
+        given.setdefault("resize", "shorter")
+    if given.get("resize") == "shorter":
+        given.setdefault("source_size", None)
+    if known is not None:
+        return dataclasses.replace(known, **given)
+    if "mean" not in given and "std" not in given:
+        return None
+    for name in ("mean", "std"):
+        check(name, given.get(name), "given too: images are normalized with both", name in given)
+    return Preprocessing(**{"resize": "exact", **given})
+
+
+def _numbers(name: str, values: Any) -> tuple[float, ...]:
+    holds = isinstance(values, (tuple, list)) and len(values) > 0 and all(map(is_number, values))
+    rule = "finite numbers, one a channel"
+    check(name, values, rule, holds and all(map(math.isfinite, values)))
+    return tuple(map(float, values))
+
+
+def _size(name: str, value: Any) -> Any:
+    value = tuple(value) if isinstance(value, list) else value
+    sides = value if isinstance(value, tuple) else (value, value)
+    if value is not None:
+        rule = "a positive integer or (height, width)"
+        check(name, value, rule, len(sides) == 2 and all(map(is_count, sides)))
+    return value
 
 
 IMAGENET = Preprocessing(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))

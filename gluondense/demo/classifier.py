@@ -12,6 +12,7 @@ from typing import Any
 
 import mxnet as mx
 
+from ..data.preprocessing import adjust
 from ..deploy.artifact import load_exported
 from ..deploy.prediction import Prediction, predict
 from ..training.checkpoint import load
@@ -33,7 +34,7 @@ class Classifier:
     name
         A run's folder, a checkpoint's, or an export: its prefix or one of its files.
     invert
-        Whether to invert the pixels first, as :func:`gluondense.deploy.predict` does.
+        Whether to invert the pixels first; None does as the run or the export says.
 
     Raises
     ------
@@ -41,18 +42,21 @@ class Classifier:
         If the model cannot be opened.
     """
 
-    def __init__(self, name: str, invert: bool = False) -> None:
-        self.name, self.invert = name, invert
+    def __init__(self, name: str, invert: bool | None = None) -> None:
+        self.name = name
         if Path(name).is_dir():
             saved: Any = load(name)
-            net, self.mean, self.std = saved.network(), saved.mean, saved.std
+            net = saved.network()
             net.hybridize(static_alloc=True, static_shape=True)
             self.model, self.kind = saved.model_name, f"epoch {saved.epoch}"
         else:
             net = load_exported(name)
             saved = net.metadata
-            self.mean, self.std = saved.normalization(name)
             self.model, self.kind = saved.model or Path(name).name, f"target {saved.target}"
+        preprocessing = adjust(saved.preprocessing, invert=invert)
+        if preprocessing is None:
+            raise ValueError(f"{name} was exported without its preprocessing: export it with it.")
+        self.preprocessing = preprocessing
         self.input_shape, self.class_names = saved.input_shape, saved.class_names
         self._net = _Timed(net)
         self._lock = threading.Lock()  # a block of Gluon is not thread-safe
@@ -70,12 +74,9 @@ class Classifier:
             prediction = predict(
                 self._net,
                 [image],
-                self.input_shape,
-                self.mean,
-                self.std,
-                self.class_names,
+                class_names=self.class_names,
                 top=top,
-                invert=self.invert,
+                preprocessing=self.preprocessing,
             )[0]
             return Answer(prediction, self._net.seconds)
 

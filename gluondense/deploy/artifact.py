@@ -14,14 +14,17 @@ from typing import Any
 import mxnet as mx
 from mxnet import gluon
 
-from ..files import sha256
+from ..data.preprocessing import Preprocessing
+from ..errors import check
+from ..files import json_sha256, sha256
 from ..graph.trace import INPUT
 from ..native.build import load
 from .artifact_files import Files, OnnxFiles, content_files, files_of, is_native, prefix_of
+from .metadata_schema import check_fields
 from .onnx.block import OnnxBlock
 from .serving.unpack import is_archive, unpack
 
-FORMAT = 1
+FORMAT = 2  # 1 has no preprocessing and no checksum of the metadata
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,8 +43,9 @@ class ExportMetadata:
         Names of the graph's outputs, and their shapes for ``input_shape``.
     class_names
         A label for each output, if known.
-    mean, std
-        Normalization of pixels scaled to [0, 1], a number per channel, if known.
+    preprocessing
+        Preprocessing of images, None if it is unknown. That of format 1 resizes both sides, as
+        earlier versions did.
     versions
         Versions of the software that wrote the export.
     sha256
@@ -51,7 +55,7 @@ class ExportMetadata:
         quantization error on the calibration images. None for float targets.
     preprocess, output, params_dtype
         Arguments of :func:`gluondense.export`. With ``preprocess`` the graph's input is pixels
-        (N, H, W, C).
+        (N, H, W, C) after resize and crop.
     """
 
     model: str | None
@@ -61,8 +65,7 @@ class ExportMetadata:
     input_shape: tuple[int, ...]
     outputs: tuple[str, ...]
     class_names: tuple[str, ...] | None
-    mean: tuple[float, ...] | None
-    std: tuple[float, ...] | None
+    preprocessing: Preprocessing | None
     versions: dict[str, str]
     sha256: dict[str, str]
     quantization: dict[str, Any] | None = None
@@ -71,13 +74,15 @@ class ExportMetadata:
     params_dtype: str = "float32"
     output_shapes: tuple[tuple[int, ...], ...] = ()
 
-    def normalization(self, name: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        """Return mean and std, or raise a ValueError that names the export if one is missing."""
-        if self.mean is None or self.std is None:
-            raise ValueError(
-                f"{name} was exported without mean and std: export it again with them."
-            )
-        return self.mean, self.std
+    @property
+    def mean(self) -> tuple[float, ...] | None:
+        """Mean of each channel, for pixels in [0, 1], if known."""
+        return self.preprocessing.mean if self.preprocessing else None
+
+    @property
+    def std(self) -> tuple[float, ...] | None:
+        """Standard deviation of each channel, if known."""
+        return self.preprocessing.std if self.preprocessing else None
 
 
 def load_exported(path: str | os.PathLike[str], ctx: mx.Context | None = None) -> gluon.Block:
@@ -163,25 +168,51 @@ def write_metadata(files: Files, metadata: ExportMetadata) -> None:
     """Write the metadata with the checksums of the other files, which must exist."""
     sums = {n: sha256(file) for n, file in content_files(files, metadata.target).items()}
     content = {"format": FORMAT, **dataclasses.asdict(metadata), "sha256": sums}
+    content |= {"mean": metadata.mean, "std": metadata.std}  # for other readers
+    content["content_sha256"] = json_sha256(content)
     text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
     files.metadata.write_text(text, encoding="utf-8")
 
 
 def read_metadata(path: Path) -> ExportMetadata:
-    """Read the metadata of an export; a ValueError tells that it is none or has a newer format."""
+    """Read and check the metadata of an export.
+
+    A ValueError tells that it is none, is damaged, or has a newer format.
+    """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        written = content.pop("format")
-        if written == FORMAT:
-            metadata = ExportMetadata(**{key: _frozen(value) for key, value in content.items()})
-            if set(metadata.sha256) - {"library"} in ({"symbol", "params"}, {"model"}):
-                return metadata
-            raise KeyError("sha256")
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(
-            f"{path} does not describe an export ({' '.join(str(error).split())}): export again."
-        ) from None
-    raise ValueError(f"{path} has format {written}, this gluondense reads {FORMAT}: update it.")
+        check("the content", type(content).__name__, "an object", isinstance(content, dict))
+        written = content.get("format")
+        if written in (1, FORMAT):
+            return _parse(content)
+    except (ValueError, RecursionError) as error:
+        reason = " ".join(str(error).split()).rstrip(".")
+        raise ValueError(f"{path} does not describe an export ({reason}): export again.") from None
+    raise ValueError(
+        f"{path} has format {written!r}, this gluondense reads 1 to {FORMAT}: update it."
+    )
+
+
+def _parse(content: dict[str, Any]) -> ExportMetadata:
+    """Check the content of a metadata file of a known format, and make the metadata of it."""
+    written, mean, std = content.pop("format"), content.pop("mean", None), content.pop("std", None)
+    if written == 1:
+        content["preprocessing"] = None
+        shape = content.get("input_shape")
+        if mean is not None and std is not None and isinstance(shape, list) and len(shape) == 4:
+            stretched = Preprocessing.stretched(mean, std, (shape[2], shape[3]))
+            content["preprocessing"] = stretched.to_dict()
+    else:
+        expected = content.pop("content_sha256", None)
+        everything = {"format": written, "mean": mean, "std": std, **content}
+        if json_sha256(everything) != expected:
+            raise ValueError("its content is not that of its content_sha256: it is damaged")
+    check_fields(content)
+    preprocessing = content.pop("preprocessing")
+    values = {key: _frozen(value) for key, value in content.items()}
+    if preprocessing is not None:
+        preprocessing = Preprocessing.from_dict(preprocessing)
+    return ExportMetadata(preprocessing=preprocessing, **values)
 
 
 def _frozen(value: Any) -> Any:

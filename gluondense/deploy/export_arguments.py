@@ -10,6 +10,7 @@ import mxnet as mx
 import numpy as np
 from mxnet import gluon
 
+from ..data.preprocessing import Preprocessing, adjust
 from ..errors import check
 
 Numbers = Optional[Sequence[float]]
@@ -59,16 +60,24 @@ def select_class_names(
     return tuple(map(str, names))
 
 
-def select_normalization(
-    net: gluon.HybridBlock, mean: Numbers, std: Numbers, channels: int
-) -> tuple[tuple[float, ...] | None, tuple[float, ...] | None]:
-    """Return the given mean and std, or those of the published weights."""
-    published = getattr(net, "preprocessing", None)
-    if published is not None and mean is None and std is None:
-        mean, std = published.mean, published.std
+def select_preprocessing(
+    net: gluon.HybridBlock,
+    given: Preprocessing | None,
+    mean: Numbers,
+    std: Numbers,
+    shape: tuple[int, ...],
+) -> Preprocessing | None:
+    """Return the given preprocessing, or the network's, for images of the input's shape."""
+    known = given or getattr(net, "preprocessing", None)
+    if len(shape) != 4:
+        return None
+    channels = shape[1]
     mean, std = _per_channel("mean", mean, channels), _per_channel("std", std, channels)
-    check("std", std, "positive", std is None or min(std) > 0)
-    return mean, std
+    found = adjust(known, mean=mean, std=std, input_size=shape[2:])
+    if found is not None:
+        rule = f"of {channels} channels, as input_shape (={shape})"
+        check("preprocessing", found, rule, found.channels == channels)
+    return found
 
 
 def _per_channel(name: str, values: Numbers, channels: int) -> tuple[float, ...] | None:

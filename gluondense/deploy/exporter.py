@@ -13,6 +13,7 @@ import mxnet as mx
 import numpy as np
 from mxnet import gluon
 
+from ..data.preprocessing import Preprocessing
 from ..graph.ir import Lowered, Params
 from ..graph.trace import INPUT, trace
 from ..models.network import Network
@@ -24,7 +25,7 @@ from .export_arguments import (
     check_calibration,
     example_input,
     select_class_names,
-    select_normalization,
+    select_preprocessing,
 )
 from .onnx.convert import set_metadata
 from .outputs import all_outputs, outputs_of
@@ -47,6 +48,7 @@ def export(
     preprocess: bool = False,
     output: str = "logits",
     params_dtype: str = "float32",
+    preprocessing: Preprocessing | None = None,
 ) -> Files:
     """Export a network to files for inference and verify their outputs.
 
@@ -86,14 +88,15 @@ def export(
     class_names
         A label for each output; by default the classes of the loaded published weights.
     mean, std
-        Normalization of pixels scaled to [0, 1], a number per channel; by default that of the
-        loaded published weights.
+        Normalization of pixels scaled to [0, 1], a number per channel; by default that of
+        ``preprocessing``.
     calibration
         For int8 targets: images, or a :class:`gluondense.deploy.Calibration` with more options.
         The export is verified on these images, and the metadata records the quantization error.
     preprocess
         Whether the graph takes pixels (N, H, W, C) from 0 to 255, uint8 or (except ONNX) float32,
-        and normalizes them with ``mean`` and ``std``.
+        and normalizes them with ``mean`` and ``std``. Only the normalization is in the graph: the
+        pixels are those after decoding, resize and crop, as ``Preprocessing.pixels`` returns them.
     output
         ``"logits"``: the network's outputs. ``"probabilities"``: their softmax. ``"features"``: the
         input of the network's last layer, (N, C); not for int8 targets.
@@ -101,6 +104,13 @@ def export(
         ``"float16"``: store the weights in half the size; the graph casts them to float32, so that
         any device runs it. Only for ``"portable"``; MXNet 1.4 loads such files with ``Module``
         only. (To compute in float16 on a GPU, call ``net.cast("float16")`` first.)
+    preprocessing
+        How an image becomes the input: resize, crop, normalization; by default that of the network
+        of a run or of published weights, ``net.preprocessing``. Its ``input_size`` is replaced by
+        that of ``input_shape``. It is stored in the metadata, and used by
+        :func:`gluondense.deploy.predict`, ``gluondense evaluate``, calibration with image files and
+        the service of an archive. If it is unknown and only ``mean`` and ``std`` are given, both
+        sides of an image are resized; without them it stays unknown.
 
     Raises
     ------
@@ -131,13 +141,13 @@ def export(
     example = example_input(net, input_shape)
     shape = outputs_of(net, example)[0].shape  # also infers the shapes of deferred parameters
     names = select_class_names(net, class_names, shape)
-    mean, std = select_normalization(net, mean, std, example.shape[1])
-    pre_post = PrePost(mean, std, preprocess, output, params_dtype)
+    preprocessing = select_preprocessing(net, preprocessing, mean, std, example.shape)
+    pre_post = PrePost(preprocessing, preprocess, output, params_dtype)
     pre_post.check(target, row.needs_calibration)
     source, params = pre_post.source(net), parameter_arrays(net)
 
     if row.needs_calibration:
-        calibration = Calibration.of(calibration).read(example.shape, mean, std)
+        calibration = Calibration.of(calibration).read(example.shape, preprocessing)
         batches = calibration.batches()
     else:
         batches = [pre_post.round_to_pixels(example.asnumpy())]
@@ -155,7 +165,10 @@ def export(
         sha256={},  # known when the files are written
         quantization=lowered.quantization,
         output_shapes=tuple((example.shape[0], *array.shape[1:]) for array in expected),
-        **dataclasses.asdict(pre_post),
+        preprocessing=preprocessing,
+        preprocess=preprocess,
+        output=output,
+        params_dtype=params_dtype,
     )
 
     files = files_of(target, path)

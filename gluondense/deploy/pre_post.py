@@ -10,7 +10,8 @@ import mxnet as mx
 import numpy as np
 from mxnet import gluon
 
-from ..data.transforms.batch import normalize, scale_and_shift
+from ..data.preprocessing import Preprocessing
+from ..data.transforms.batch import scale_and_shift
 from ..errors import check_known
 from ..graph.ir import Lowered
 from ..graph.trace import INPUT, indented_json, portable_json
@@ -26,11 +27,11 @@ class PrePost:
 
     Parameters
     ----------
-    mean, std
-        Normalization of pixels scaled to [0, 1], a number per channel, if known.
+    preprocessing
+        Preprocessing of images, if known; its mean and std may be a part of the graph.
     preprocess
-        Whether the graph takes pixels (N, H, W, C) and normalizes them. ONNX models take uint8,
-        MXNet graphs any type.
+        Whether the graph takes pixels (N, H, W, C), after resize and crop, and normalizes them.
+        ONNX models take uint8, MXNet graphs any type.
     output
         ``"logits"``: the network's outputs. ``"probabilities"``: their softmax. ``"features"``: the
         input of the network's ``output`` layer.
@@ -43,8 +44,7 @@ class PrePost:
         If ``output`` or ``params_dtype`` is unknown.
     """
 
-    mean: tuple[float, ...] | None = None
-    std: tuple[float, ...] | None = None
+    preprocessing: Preprocessing | None = None
     preprocess: bool = False
     output: str = "logits"
     params_dtype: str = "float32"
@@ -55,7 +55,7 @@ class PrePost:
 
     def check(self, target: str, quantized: bool) -> None:
         """Raise a ValueError if mean or std is missing or the target lacks an option."""
-        if self.preprocess and (self.mean is None or self.std is None):
+        if self.preprocess and self.preprocessing is None:
             raise ValueError("preprocess=True normalizes with mean and std: give them too.")
         if self.params_dtype != "float32" and target != "portable":
             raise ValueError(
@@ -93,10 +93,12 @@ class PrePost:
         """Round a normalized batch (N, C, H, W) to values that the graph's input can represent."""
         if not self.preprocess:
             return batch
-        return normalize(self.graph_input(batch), self.mean or (), self.std or ())
+        assert self.preprocessing is not None  # checked
+        return self.preprocessing.normalize(self.graph_input(batch))
 
     def _scale_and_shift(self) -> tuple[np.ndarray, np.ndarray]:
-        return scale_and_shift(self.mean or (), self.std or ())
+        assert self.preprocessing is not None  # checked
+        return scale_and_shift(self.preprocessing.mean, self.preprocessing.std)
 
     def graph_outputs(self, outputs: list[np.ndarray]) -> list[np.ndarray]:
         """Convert the outputs of :meth:`source` to those of the graph."""

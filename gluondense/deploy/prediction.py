@@ -11,8 +11,8 @@ import mxnet as mx
 import numpy as np
 from mxnet import gluon
 
-from ..data.files.image import read_image
-from ..data.transforms.batch import normalize
+from ..analysis.predictions import to_probabilities
+from ..data.preprocessing import Preprocessing, adjust
 from ..errors import check
 
 
@@ -28,13 +28,14 @@ class Prediction:
 def predict(
     net: gluon.HybridBlock,
     images: Iterable[str | os.PathLike[str]],
-    input_shape: Sequence[int],
-    mean: Sequence[float],
-    std: Sequence[float],
+    input_shape: Sequence[int] | None = None,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
     class_names: Sequence[str] | None = None,
     top: int = 5,
-    invert: bool = False,
+    invert: bool | None = None,
     ctx: mx.Context | None = None,
+    preprocessing: Preprocessing | None = None,
 ) -> list[Prediction]:
     """Classify image files.
 
@@ -45,26 +46,27 @@ def predict(
         post-processing.
     images
         Paths. All files are read before the first is classified.
-    input_shape
-        (N, C, H, W). Images are converted to C channels and resized to (H, W).
-    mean, std
-        Normalization of pixels scaled to [0, 1], a number per channel.
+    input_shape, mean, std, invert
+        Fields of the preprocessing to change: (N, C, H, W), of which H and W are the size;
+        normalization; whether to invert the pixels.
     class_names
-        A label for each class; the index of the class if None.
+        A label for each class; by default those of the export, else the indices of the classes.
     top
         Number of classes to return.
-    invert
-        Whether to invert the pixels first, for dark objects on a light background: Fashion-MNIST
-        and digits are light on dark.
     ctx
         Device of the network; MXNet's current context by default.
+    preprocessing
+        How an image becomes the network's input; by default that of the export, run or published
+        weights. If none of them knows it, ``input_shape``, ``mean`` and ``std`` are necessary, and
+        both sides of an image are resized.
 
     Raises
     ------
     FileNotFoundError
         If an image is missing.
     ValueError
-        If an image cannot be decoded, an argument is invalid, or the network returns features.
+        If an image cannot be decoded, an argument is invalid, the preprocessing is unknown, or the
+        network returns features.
 
     Examples
     --------
@@ -80,28 +82,25 @@ def predict(
     """
     check("top", top, "at least 1", top >= 1)
     files = [os.fspath(image) for image in images]
-    _, channels, height, width = input_shape
-    pixels = [read_image(file, channels, (height, width)) for file in files]
-    if invert:
-        pixels = [255 - image for image in pixels]
     metadata = getattr(net, "metadata", None)
+    known = preprocessing or getattr(metadata or net, "preprocessing", None)
+    size = tuple(input_shape[2:]) if input_shape is not None else None
+    found = adjust(known, mean=mean, std=std, input_size=size, invert=invert)
+    if found is None:
+        raise ValueError("the network's preprocessing is unknown: pass preprocessing=.")
+    inputs = [found.pixels(file)[None] for file in files]
     if not getattr(metadata, "preprocess", False):
-        pixels = [normalize(image[None], mean, std)[0] for image in pixels]
-    output = getattr(metadata, "output", "logits")
+        inputs = [found.normalize(pixels) for pixels in inputs]
+    names = class_names or getattr(metadata, "class_names", None)
     return [
-        _top_classes(file, _probabilities(net, data[None], ctx, output), class_names, top)
-        for file, data in zip(files, pixels)
+        _top_classes(file, _probabilities(net, data, ctx), names, top)
+        for file, data in zip(files, inputs)
     ]
 
 
-def _probabilities(
-    net: gluon.HybridBlock, data: np.ndarray, ctx: mx.Context | None, output: str
-) -> np.ndarray:
+def _probabilities(net: gluon.HybridBlock, data: np.ndarray, ctx: mx.Context | None) -> np.ndarray:
     outputs = net(mx.nd.array(data, ctx=ctx, dtype=data.dtype))
-    if isinstance(outputs, (list, tuple)) or outputs.ndim != 2 or output == "features":
-        raise ValueError("the network gives features, not classes: use one with an output.")
-    outputs = outputs.astype("float32")
-    return (outputs if output == "probabilities" else outputs.softmax()).asnumpy()[0]
+    return to_probabilities(net, outputs).asnumpy()[0]
 
 
 def _top_classes(

@@ -15,14 +15,17 @@ import mxnet as mx
 import numpy as np
 from mxnet import gluon
 
+from ..data.preprocessing import Preprocessing
 from ..files import previous, replacing_folder, sha256
 from ..models.registry import build_model
 from ..version import versions
 from .config import TrainConfig
 from .observers.moving_average import MovingAverage
+from .run_preprocessing import earlier_preprocessing
 from .settings import tuples
 
-FORMAT = 1
+FORMAT = 2  # 1 has no preprocessing
+DERIVED = ("mean", "std", "input_shape")  # parts of the preprocessing, for other readers
 MODEL, PARAMS, STATES = "model.json", "model.params", "trainer.states"
 AVERAGE = "average.params"  # the moving average of the weights, if the run keeps one
 
@@ -35,8 +38,9 @@ class Checkpoint:
     ----------
     folder, model_name, spec
         Path of the checkpoint, registry name and all fields of the network's spec.
-    class_names, mean, std, input_shape
-        Names of the outputs, and normalization and shape (1, C, H, W) of the input.
+    class_names, preprocessing
+        Names of the outputs, and the preprocessing of images, also that of files, with which the
+        network was validated.
     config
         The run's ``TrainConfig`` as a dictionary.
     epoch, step
@@ -54,9 +58,7 @@ class Checkpoint:
     model_name: str
     spec: dict[str, Any]
     class_names: tuple[str, ...]
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    input_shape: tuple[int, ...]
+    preprocessing: Preprocessing
     config: dict[str, Any]
     epoch: int
     step: int
@@ -70,14 +72,31 @@ class Checkpoint:
         """Name of what the network has learned, a key of ``TASKS``."""
         return TrainConfig.from_dict(self.config).task.name
 
+    @property
+    def mean(self) -> tuple[float, ...]:
+        """Mean of each channel, for pixels in [0, 1]."""
+        return self.preprocessing.mean
+
+    @property
+    def std(self) -> tuple[float, ...]:
+        """Standard deviation of each channel."""
+        return self.preprocessing.std
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Shape (1, C, H, W) of the input."""
+        return self.preprocessing.input_shape
+
     def network(self, ctx: Any = None) -> gluon.HybridBlock:
         """Build the network and load its weights: the moving average if the run kept one.
 
-        ``ctx`` is a device or a list of devices; default: the CPU.
+        ``ctx`` is a device or a list of devices; default: the CPU. The network's attribute
+        ``preprocessing`` is set.
         """
         net = build_model(self.model_name, **self.spec)
         weights = AVERAGE if (self.folder / AVERAGE).is_file() else PARAMS
         net.load_parameters(str(self.folder / weights), ctx=ctx or mx.cpu())
+        net.preprocessing = self.preprocessing
         return net
 
     def load_parameters(self, net: gluon.HybridBlock, ctx: Any = None) -> None:
@@ -116,20 +135,32 @@ def load(folder: Union[str, os.PathLike]) -> Checkpoint:
         )
     try:
         facts = json.loads((place / MODEL).read_text(encoding="utf-8"))
-        written, sums = facts.pop("format"), facts.pop("sha256")
-        name = facts.pop("model")
-        values = {key: tuples(value) for key, value in facts.items()}
-        values["spec"] = {key: tuples(value) for key, value in facts["spec"].items()}
-        checkpoint = Checkpoint(folder=place, model_name=name, **values)
+        written = facts.pop("format")
+        known = written in (1, FORMAT)
+        checkpoint, sums = _parse(place, facts, written) if known else (None, {})
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{place / MODEL} is not a checkpoint's description: {error}.") from None
-    if written != FORMAT:
+    if checkpoint is None:
         raise ValueError(
-            f"{place} has format {written}, this gluondense reads {FORMAT}: update gluondense."
+            f"{place} has format {written}, this gluondense reads 1 to {FORMAT}: update gluondense."
         )
     for name, expected in sums.items():
         _verify(place / name, expected)
     return checkpoint
+
+
+def _parse(place: Path, facts: dict[str, Any], written: int) -> tuple[Checkpoint, dict[str, str]]:
+    """Return the description in a file of a known format, and the files' checksums."""
+    sums, name = facts.pop("sha256"), facts.pop("model")
+    if written == 1:
+        preprocessing = earlier_preprocessing(facts)
+    else:
+        preprocessing = Preprocessing.from_dict(facts.pop("preprocessing"))
+    for derived in DERIVED:
+        facts.pop(derived)
+    values = {key: tuples(value) for key, value in facts.items()}
+    values["spec"] = {key: tuples(value) for key, value in facts["spec"].items()}
+    return Checkpoint(place, name, preprocessing=preprocessing, **values), sums
 
 
 def load_newest(last: Path) -> Checkpoint:
@@ -237,11 +268,14 @@ def _write(
     files = [PARAMS, STATES] + [AVERAGE] * (average is not None)
     for name in files:
         _check_complete(new / name)
+    preprocessing = facts["preprocessing"]
     description = {
         "format": FORMAT,
         "model": net.model_name,
         "spec": asdict(net.spec),
         **facts,
+        "preprocessing": preprocessing.to_dict(),
+        **{name: getattr(preprocessing, name) for name in DERIVED},
         "versions": versions(),
         "sha256": {name: sha256(new / name) for name in files},
     }

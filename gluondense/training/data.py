@@ -13,6 +13,7 @@ from ..data.datasets.registry import ImageArrays, load_dataset
 from ..data.loaders.array import ArrayLoader
 from ..data.loaders.base import Loader
 from ..data.loaders.stream import StreamLoader
+from ..data.preprocessing import Preprocessing
 from ..data.transforms.image import EvalTransform, TrainTransform
 from .distributed.workers import Workers
 from .sections import DataConfig
@@ -48,21 +49,16 @@ def columns_of(config: DataConfig) -> Columns:
     )
 
 
-def mean_and_std(config: DataConfig, data: Data) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Return mean and std by which pixels in [0, 1] are normalized."""
-    if config.normalize:
-        return data.info.mean, data.info.std
-    return (0.0,) * data.info.in_channels, (1.0,) * data.info.in_channels
-
-
 def eval_batch_size(config: DataConfig, workers: Workers) -> int:
     """Return the number of test images in a worker's batch."""
     return -(-config.batch_size // workers.world_size)
 
 
-def make_train_loader(config: DataConfig, data: Data, workers: Workers, seed: int) -> Loader:
+def make_train_loader(
+    config: DataConfig, data: Data, preprocessing: Preprocessing, workers: Workers, seed: int
+) -> Loader:
     """Make the loader of training images; each worker gets its part of each batch."""
-    mean, std = mean_and_std(config, data)
+    mean, std = preprocessing.mean, preprocessing.std
     options: dict[str, Any] = {
         "shuffle": True,
         "seed": seed,
@@ -72,7 +68,7 @@ def make_train_loader(config: DataConfig, data: Data, workers: Workers, seed: in
     if isinstance(data, ImageFiles):
         if data.train is None:
             raise ValueError("the data set was opened without training images.")
-        transform = TrainTransform(config.input_size, config.augment, mean, std)
+        transform = TrainTransform(preprocessing.size, config.augment, mean, std, config.invert)
         if config.drop_last and data.train_count < config.batch_size:
             raise ValueError(
                 f"`batch_size` (={config.batch_size}) is more than the {data.train_count} training "
@@ -85,17 +81,18 @@ def make_train_loader(config: DataConfig, data: Data, workers: Workers, seed: in
     return ArrayLoader(*arrays, config.batch_size, **options)
 
 
-def make_test_loader(config: DataConfig, data: Data, workers: Workers) -> Loader:
+def make_test_loader(
+    config: DataConfig, data: Data, preprocessing: Preprocessing, workers: Workers
+) -> Loader:
     """Make the loader of test images; each worker gets a contiguous block of them."""
-    mean, std = mean_and_std(config, data)
     size, rank = eval_batch_size(config, workers), workers.rank
     first, end = (data.test_count * part // workers.world_size for part in (rank, rank + 1))
     if isinstance(data, ImageFiles):
-        crop = config.crop_ratio, config.interpolation
-        transform = EvalTransform(config.input_size, mean, std, *crop)
+        transform = EvalTransform(preprocessing)
         options = {"workers": (config.data_workers + 1) // 2, **_decoding(config, data)}
         return StreamLoader(data.test, transform, size, block=(first, end), **options)
     arrays = data.test_images[first:end], data.test_labels[first:end]
+    mean, std = preprocessing.mean, preprocessing.std
     return ArrayLoader(*arrays, size, resize=config.resize, mean=mean, std=std)
 
 

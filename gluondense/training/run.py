@@ -10,13 +10,15 @@ from typing import Optional
 import mxnet as mx
 from mxnet import gluon
 
+from ..data.datasets.imagenet import ImageFiles
 from ..models.registry import build_model
 from ..native.build import CompilerError
 from .config import TrainConfig
-from .data import make_test_loader, make_train_loader, mean_and_std, open_data
+from .data import make_test_loader, make_train_loader, open_data
 from .devices import find_devices, seed_all
 from .distributed.workers import Workers
 from .precision import check_dtype, make_loss_scale
+from .run_preprocessing import choose_preprocessing
 from .schedule import make_schedule
 from .sections import DataConfig, ModelConfig, OptimizerConfig
 from .state import Meter, TrainState
@@ -40,8 +42,8 @@ class Run:
     ----------
     devices
         Devices of this process.
-    data, mean, std
-        The data set, and the normalization of its pixels.
+    data, preprocessing
+        The data set, and the preprocessing of its images, which checkpoints and exports keep.
     train_loader, test_loader
         This process's share of the batches.
     task
@@ -63,7 +65,8 @@ class Run:
         model, runtime = config.model, config.runtime
         self.config, self.workers = config, workers
         self.data = data = open_data(config.data, split=split)
-        self.mean, self.std = mean_and_std(config.data, data)
+        files = isinstance(data, ImageFiles)
+        self.preprocessing = choose_preprocessing(config.data, data.info, files)
         self.devices = find_devices(runtime.gpus)
         check_dtype(runtime.dtype, self.devices)
         task_class = find_task(config.task.name)
@@ -78,8 +81,9 @@ class Run:
         parts = workers.world_size * len(self.devices) * runtime.accumulate
         _check_last_batch(config.data, data.train_count, parts)
         # Loaders fork their processes, which must happen before MXNet computes anything.
-        self.train_loader = make_train_loader(config.data, data, workers, runtime.seed)
-        self.test_loader = make_test_loader(config.data, data, workers)
+        sources = config.data, data, self.preprocessing, workers
+        self.train_loader = make_train_loader(*sources, runtime.seed)
+        self.test_loader = make_test_loader(*sources)
         _initialize(self.net, model, self.devices, runtime.seed)
         steps = len(self.train_loader)
         self.schedule = make_schedule(config.schedule, config.optimizer.lr, steps)

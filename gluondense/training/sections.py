@@ -85,6 +85,17 @@ class DataConfig(FolderFields):
     normalize: bool = setting(
         True, "normalize by the data set's mean and std; otherwise pixels are in [0, 1]", switch()
     )
+    mean: Optional[tuple[float, ...]] = setting(
+        None, "mean of each channel, for pixels in [0, 1]; by default the data set's", NUMBERS
+    )
+    std: Optional[tuple[float, ...]] = setting(
+        None, "standard deviation of each channel; by default the data set's", NUMBERS
+    )
+    invert: bool = setting(
+        False,
+        "invert image files, which are dark on light where the network learns light on dark",
+        switch(),
+    )
     augment: tuple[str, ...] = setting(
         (),
         "augmentations of training images, in this order: flip, crop, erase; of image files "

@@ -38,7 +38,7 @@ OURS: dict[str, Transform] = {
     "gluondense": TrainTransform(SIZE, PLAIN, MEAN, STD),
     "gluondense, with colour jitter and lighting": TrainTransform(SIZE, COLOR, MEAN, STD),
     "gluondense, with RandAugment too": TrainTransform(SIZE, (*COLOR, "rand_augment"), MEAN, STD),
-    "gluondense, evaluation": EvalTransform(SIZE, MEAN, STD),
+    "gluondense, evaluation": EvalTransform(IMAGENET),
 }
 
 

@@ -15,9 +15,7 @@ import mxnet as mx
 import numpy as np
 from mxnet.gluon.model_zoo import vision
 
-from gluondense.data.files.image import read_image
-from gluondense.data.preprocessing import IMAGENET
-from gluondense.data.transforms.batch import normalize
+from gluondense.data.preprocessing import IMAGENET, Preprocessing
 from gluondense.deploy import ExportedFiles, export
 from gluondense.deploy.artifact_files import files_of
 from gluondense.deploy.onnx.convert import to_onnx
@@ -176,10 +174,12 @@ def _images(net: Network, size: int, folder: Path | None) -> np.ndarray:
     if not files:
         raise ValueError(f"{folder} has no images ({', '.join(SUFFIXES)}).")
     chosen = np.linspace(0, len(files) - 1, CALIBRATION_IMAGES).astype(int)
-    pixels = np.stack([read_image(files[index], channels, (size, size)) for index in chosen])
     grey = (0.5,) * channels
     mean, std = (IMAGENET.mean, IMAGENET.std) if channels == 3 else (grey, grey)
-    return normalize(pixels, mean, std)
+    preprocessing = Preprocessing(mean, std, input_size=size)
+    return preprocessing.normalize(
+        np.stack([preprocessing.pixels(files[index]) for index in chosen])
+    )
 
 
 def _zoo(prepared: PreparedModel, size: int) -> None:

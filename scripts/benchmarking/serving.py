@@ -17,9 +17,7 @@ from PIL import Image
 from tabulate import tabulate
 
 import gluondense
-from gluondense.data.files.image import decode_image
 from gluondense.data.preprocessing import IMAGENET
-from gluondense.data.transforms.batch import normalize
 from gluondense.deploy import archive, predict
 from gluondense.deploy.targets import get_target
 from gluondense.environment.process import usable_cores
@@ -27,7 +25,6 @@ from gluondense.environment.process import usable_cores
 from .load import Load, put_under_load
 from .servers import model_server, onnx_server, send
 
-MEAN, STD = IMAGENET.mean, IMAGENET.std
 # Largest difference of probabilities between the server and this process, which run one graph.
 TOLERANCE = 1e-5
 PERCENTILES = (50, 90, 99)
@@ -75,16 +72,17 @@ def measure(plan: Plan) -> list[dict[str, Any]]:
 
 def _export(plan: Plan, folder: Path, images: list[bytes]) -> None:
     shape = (1, 3, plan.size, plan.size)
+    preprocessing = dataclasses.replace(IMAGENET, input_size=plan.size)
     net = gluondense.get_model(plan.model)
     net.initialize()
     for target in (*plan.targets, *["onnx"] * plan.onnx):
         more = {}
         if get_target(target).needs_calibration:
-            pixels = [decode_image(io.BytesIO(data), "it", 3, shape[2:]) for data in images[:32]]
-            more["calibration"] = normalize(np.stack(pixels), MEAN, STD)
+            pixels = [preprocessing.pixels(data) for data in images[:32]]
+            more["calibration"] = preprocessing.normalize(np.stack(pixels))
         if target != "onnx":
             more["preprocess"] = True
-        gluondense.export(net, folder / target, shape, target, mean=MEAN, std=STD, **more)
+        gluondense.export(net, folder / target, shape, target, preprocessing=preprocessing, **more)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -146,7 +144,7 @@ def _check(prefix: Path, endpoint: Endpoint, images: list[bytes], size: int) -> 
             files.append(Path(folder) / f"{number}.jpg")
             files[-1].write_bytes(data)
         block = gluondense.load_exported(prefix)
-        for data, wanted in zip(images, predict(block, files, (1, 3, size, size), MEAN, STD)):
+        for data, wanted in zip(images, predict(block, files)):
             found: Any = send(endpoint.address, "POST", endpoint.path, data).json()
             off = np.subtract([row["probability"] for row in found], wanted.probabilities)
             if np.abs(off).max() > TOLERANCE or found[0]["class"] != wanted.labels[0]:

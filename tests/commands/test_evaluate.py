@@ -112,9 +112,8 @@ def test_published_weights(script, run, tmp_path, monkeypatch):
     monkeypatch.setattr("gluondense.zoo.fetch_weights", lambda *args: tmp_path / "w.safetensors")
     model = open_model("densenet121.tv_in1k", [mx.cpu()])
     assert model.weights == "densenet121.tv_in1k"
-    assert model.size == (224, 224)
+    assert model.preprocessing == WEIGHTS["densenet121.tv_in1k"].preprocessing
     assert model.class_names[:2] == ("tench", "goldfish")
-    assert model.mean == WEIGHTS["densenet121.tv_in1k"].preprocessing.mean
     errors = published_errors("densenet121", "imagenet", weights=model.weights)
     assert [error.top1 for error in errors] == [25.566, 25.02]
 

@@ -220,8 +220,7 @@ def test_predict_equals_the_network_on_test_images(script, run, image_files, cap
         assert item["probabilities"] == sorted(item["probabilities"], reverse=True)
         by_label = dict(zip(item["labels"], item["probabilities"]))
         got = [by_label[name] for name in checkpoint.class_names]
-        # Pillow and the loader may round a pixel differently.
-        np.testing.assert_allclose(got, row, atol=0.02)
+        np.testing.assert_allclose(got, row, atol=1e-6)
 
 
 def test_predict_prints_a_table(script, run, image_files, capsys):

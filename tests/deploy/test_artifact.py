@@ -10,6 +10,7 @@ import pytest
 from support.paths import ROOT
 
 import gluondense
+from gluondense.data.preprocessing import Preprocessing
 
 # Largest difference relative to the largest output: int8 kernels differ between processors.
 TOLERANCE = {"portable": 1e-5, "onnx": 1e-5, "native": 1e-4, "int8": 0.05, "native_int8": 0.05}
@@ -42,7 +43,8 @@ def test_earlier_exports_give_the_same_outputs(earlier, target, request):
     metadata = block.metadata
     assert (metadata.model, metadata.target) == ("densenet_tutorial", target)
     assert metadata.class_names == ("a", "b", "c")
-    assert metadata.normalization(target) == ((0.5,), (0.25,))
+    size = metadata.input_shape[2:]
+    assert metadata.preprocessing == Preprocessing.stretched((0.5,), (0.25,), size)
     if target == "int8":
         assert metadata.quantization["kept"] == ["densenet_tutorial_output_fwd"]
         assert metadata.quantization["images"] == 8

@@ -10,13 +10,12 @@ import pytest
 from support.training_tiny import TINY
 
 from gluondense import files, get_model
+from gluondense.data.preprocessing import Preprocessing
 from gluondense.training import checkpoint, fit
 
 FACTS = {
     "class_names": ["a", "b"],
-    "mean": [0.5],
-    "std": [0.25],
-    "input_shape": [1, 1, 8, 8],
+    "preprocessing": Preprocessing((0.5,), (0.25,), input_size=8),
     "config": TINY.to_dict(),
     "epoch": 1,
     "step": 5,

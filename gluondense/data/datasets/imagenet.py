@@ -12,7 +12,7 @@ import numpy as np
 from ...environment.process import import_gluoncv
 from ..files.image_list import ImageList, list_flat, list_folders
 from ..files.sources import FolderSource, RecordSource, Source, record_class_names
-from ..transforms.image import EvalTransform
+from ..preprocessing import Preprocessing
 from .ground_truth import GROUND_TRUTH_FILES, find_ground_truth, read_ground_truth
 from .registry import DATASETS, DatasetInfo, Indices
 
@@ -37,19 +37,18 @@ class ImageFiles:
         """Number of test images."""
         return len(self.test)
 
-    def read_test_images(self, indices: Indices, size: tuple[int, int]) -> np.ndarray:
-        """Decode some test images to uint8 (n, H, W, 3); unreadable ones are black."""
-        return decode_images(self.test, indices, size)
+    def read_test_images(self, indices: Indices, preprocessing: Preprocessing) -> np.ndarray:
+        """Decode the pixels of some test images that a network gets, see :func:`decode_images`."""
+        return decode_images(self.test, indices, preprocessing)
 
 
-def decode_images(source: Source, indices: Indices, size: tuple[int, int]) -> np.ndarray:
-    """Decode some images of a source to uint8 (n, H, W, 3); unreadable ones are black."""
-    transform = EvalTransform(size, (0,) * 3, (1,) * 3, crop_ratio=1.0)
-    images = np.zeros((len(indices), *size, 3), np.uint8)
+def decode_images(source: Source, indices: Indices, preprocessing: Preprocessing) -> np.ndarray:
+    """Decode the pixels that a network gets, uint8 (n, H, W, C); unreadable images are black."""
+    images = np.zeros((len(indices), *preprocessing.size, preprocessing.channels), np.uint8)
     for row, index in enumerate(indices):
         try:
             data, _, name = source.read(int(index))
-            images[row] = transform.decode_crops(data, name)[0]
+            images[row] = preprocessing.pixels(data, name)
         except (ValueError, OSError):
             continue
     return images

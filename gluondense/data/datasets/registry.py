@@ -11,6 +11,7 @@ from typing import Callable, Optional, Union
 import numpy as np
 
 from ...errors import check_known
+from ..preprocessing import Preprocessing
 from . import cifar, digits, fashion_mnist, svhn, synthetic
 
 PathLike = Union[str, "os.PathLike[str]"]
@@ -73,8 +74,8 @@ class ImageArrays:
         """Number of test images."""
         return len(self.test_labels)
 
-    def read_test_images(self, indices: Indices, size: tuple[int, int]) -> np.ndarray:
-        """Copy some test images, uint8 (n, H, W, C); ``size`` is ignored."""
+    def read_test_images(self, indices: Indices, preprocessing: Preprocessing) -> np.ndarray:
+        """Copy some test images at their own size, uint8 (n, H, W, C)."""
         return self.test_images[np.asarray(indices, int)]
 
 

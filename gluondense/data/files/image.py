@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Read single images with Pillow: upright, 8 bits per channel, no transparency.
+"""Decode single images with Pillow: upright, 8 bits per channel, no transparency.
 
 Model archives contain a copy of this module, so it imports nothing of gluondense.
 """
@@ -13,45 +13,6 @@ from typing import BinaryIO
 
 import numpy as np
 from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
-
-
-def read_image(path: str | os.PathLike[str], channels: int, size: tuple[int, int]) -> np.ndarray:
-    """Read an image as uint8 (H, W, C) with the given size and number of channels.
-
-    The image is rotated according to its EXIF orientation and resized without keeping its aspect
-    ratio. Transparent parts become black, and 16-bit grey is scaled to 8 bits.
-
-    Parameters
-    ----------
-    path
-        File in any format that Pillow reads.
-    channels
-        1 for grey or 3 for RGB.
-    size
-        Height and width of the result.
-
-    Raises
-    ------
-    FileNotFoundError
-        If there is no such file.
-    ValueError
-        If it is not a readable image.
-    """
-    return decode_image(path, os.fspath(path), channels, size)
-
-
-def decode_image(
-    source: str | os.PathLike[str] | BinaryIO, name: str, channels: int, size: tuple[int, int]
-) -> np.ndarray:
-    """Like :func:`read_image`, of a path or an open file that messages call ``name``."""
-    if channels not in (1, 3):
-        raise ValueError(f"channels={channels} must be 1 (grey) or 3 (RGB)")
-    image = open_image(source, name).convert("L" if channels == 1 else "RGB")
-    height, width = size
-    if image.size != (width, height):
-        # Pillow's filter averages when it shrinks, as the makers of small-image data sets did.
-        image = image.resize((width, height), Image.Resampling.BILINEAR)
-    return np.asarray(image).reshape(height, width, channels)
 
 
 def open_image(source: str | os.PathLike[str] | BinaryIO, name: str) -> Image.Image:

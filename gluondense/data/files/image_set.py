@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,14 +10,14 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from .image import decode_image, read_image
+from ..preprocessing import Preprocessing
 from .recordio import RecordFile, read_first
 
 
 def read_images(
-    path: str | os.PathLike[str], channels: int, size: tuple[int, int], count: int
+    path: str | os.PathLike[str], preprocessing: Preprocessing, count: int
 ) -> np.ndarray:
-    """Read up to ``count`` images as uint8 (N, H, W, C), resized as in :func:`.image.read_image`.
+    """Read up to ``count`` images as the pixels that a network gets, uint8 (N, H, W, C).
 
     ``path`` is a folder, searched recursively, or a RecordIO file ``*.rec``. The images are
     selected at equal distances from all of them, sorted by name. Of a RecordIO file without its
@@ -27,11 +26,12 @@ def read_images(
     Examples
     --------
     >>> import tempfile
+    >>> from gluondense.data.preprocessing import IMAGENET
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     for name in ("a.png", "b.png", "c.png"):
     ...         Image.new("L", (40, 30)).save(f"{folder}/{name}")
-    ...     read_images(folder, 3, (8, 8), count=2).shape
-    (2, 8, 8, 3)
+    ...     read_images(folder, IMAGENET, count=2).shape
+    (2, 224, 224, 3)
     """
     path = Path(path)
     if path.is_dir():
@@ -40,14 +40,14 @@ def read_images(
             file for file in path.rglob("*") if file.suffix.lower() in known and file.is_file()
         )
         chosen = evenly_spaced(len(files), count)
-        images = [read_image(files[index], channels, size) for index in chosen]
+        images = [preprocessing.pixels(files[index]) for index in chosen]
     elif not path.is_file():
         raise FileNotFoundError(f"no images at {path}: name a folder or a .rec file.")
     elif path.suffix != ".rec":
         raise ValueError(f"{path} is neither a folder of images nor a RecordIO file (.rec).")
     else:
         images = [
-            decode_image(io.BytesIO(data), f"{path} (record {key})", channels, size)
+            preprocessing.pixels(data, f"{path} (record {key})")
             for key, data in _read_records(path, count)
         ]
     if not images:

@@ -38,7 +38,8 @@ class ArrayLoader(Loader):
     resize
         Side, or (height, width), of the result; None keeps the size of the images.
     mean, std
-        Values per channel, for pixels scaled to [0, 1].
+        Values per channel, for pixels scaled to [0, 1]. None for both yields pixels, uint8
+        (N, H, W, C), for an exported graph that normalizes them.
     seed
         A non-negative integer.
 
@@ -64,8 +65,8 @@ class ArrayLoader(Loader):
         shuffle: bool = False,
         augment: Sequence[str] = (),
         resize: int | tuple[int, int] | None = None,
-        mean: Sequence[float],
-        std: Sequence[float],
+        mean: Sequence[float] | None,
+        std: Sequence[float] | None,
         seed: int = 0,
         last: str = "keep",
         part: tuple[int, int] = (0, 1),
@@ -80,7 +81,7 @@ class ArrayLoader(Loader):
         self._labels = np.asarray(labels, np.float32 if np.ndim(labels) > 1 else np.int32)
         self._shuffle = shuffle
         self._augmentations = [AUGMENTATIONS[name] for name in augment]
-        self._mean, self._std = tuple(mean), tuple(std)
+        self._mean, self._std = mean, std
         self._seed = seed
 
     def _batches(self, epoch: int, start: int) -> Generator[Batch, None, None]:
@@ -110,14 +111,20 @@ class ArrayLoader(Loader):
         # The whole batch is augmented before it is split, so that its random numbers do not depend
         # on the number of workers. This is cheap for small images.
         images = resize_batch(self._own(images), self._size)
-        return normalize(images, self._mean, self._std), self._own(self._labels[chosen]).copy()
+        labels = self._own(self._labels[chosen]).copy()
+        if self._mean is None or self._std is None:
+            return images, labels
+        return normalize(images, self._mean, self._std), labels
 
     def _rng(self, *key: int) -> np.random.Generator:
         return np.random.default_rng(np.random.SeedSequence(self._seed, spawn_key=key))
 
 
 def _check_arrays(
-    images: np.ndarray, labels: np.ndarray, mean: Sequence[float], std: Sequence[float]
+    images: np.ndarray,
+    labels: np.ndarray,
+    mean: Sequence[float] | None,
+    std: Sequence[float] | None,
 ) -> None:
     if images.dtype != np.uint8 or images.ndim != 4:
         raise ValueError(
@@ -127,6 +134,9 @@ def _check_arrays(
         raise ValueError(
             f"images ({len(images)}) and labels ({len(labels)}) must be equal in number, at least 1"
         )
+    if mean is None or std is None:
+        check("mean and std", (mean, std), "given together", mean is std)
+        return
     for name, values in (("mean", mean), ("std", std)):
         rule = f"one number for each of the {images.shape[3]} channels"
         check(name, tuple(values), rule, len(values) == images.shape[3])

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 import mmap
 import sys
 import weakref
@@ -77,7 +78,7 @@ class StreamLoader(Loader):
         check_choice("bad", bad, BAD)
         check_count("workers", workers, least=0)
         self._shuffle = shuffle
-        shapes = transform.shape, source.label_shape
+        shapes = transform, source.label_shape
         data, labels = _shared_batches(-(-batch_size // part[1]), *shapes)
         self._preparer = _Preparer(source, transform, data, labels, shuffle, seed, bad, classes)
         self.bad: dict[str, str] = {}
@@ -198,16 +199,18 @@ class LabelError(ValueError):
 
 
 def _shared_batches(
-    batch_size: int, shape: tuple[int, ...], label_shape: tuple[int, ...]
+    batch_size: int, transform: Transform, label_shape: tuple[int, ...]
 ) -> tuple[np.ndarray, np.ndarray]:
     """Allocate the data and labels of the batches in memory that forked processes share.
 
     The mapping is anonymous because /dev/shm is small in containers and a named segment remains
     after a crash. The last process that ends frees it.
     """
-    shapes = (_SLOTS, batch_size, *shape), (_SLOTS, batch_size, *label_shape)
-    data, labels = (
-        np.frombuffer(mmap.mmap(-1, 4 * int(np.prod(sizes))), dtype).reshape(sizes)
-        for sizes, dtype in zip(shapes, (np.float32, np.float32 if label_shape else np.int32))
-    )
-    return data, labels
+    data = _shared((_SLOTS, batch_size, *transform.shape), np.dtype(transform.dtype))
+    label_dtype = np.dtype(np.float32 if label_shape else np.int32)
+    return data, _shared((_SLOTS, batch_size, *label_shape), label_dtype)
+
+
+def _shared(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    memory = mmap.mmap(-1, dtype.itemsize * math.prod(shape))
+    return np.frombuffer(memory, dtype).reshape(shape)

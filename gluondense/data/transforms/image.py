@@ -15,10 +15,10 @@ from typing import Callable, Protocol
 
 import cv2
 import numpy as np
-from PIL import Image
 
-from ...errors import check, check_choice, check_known, check_range
+from ...errors import check_choice, check_known
 from ..files.decode import JPEGHeader, decode
+from ..preprocessing import CROPS, Preprocessing
 from .rand_augment import rand_augment
 
 AREA, ASPECT = (0.08, 1.0), (3 / 4, 4 / 3)  # of a random resized crop: Szegedy et al. 2015
@@ -30,7 +30,6 @@ _EIGENVALUES = np.array([55.46, 4.794, 1.148])
 _EIGENVECTORS = np.array(
     [[-0.5675, 0.7192, 0.4009], [-0.5808, -0.0045, -0.8140], [-0.5836, -0.6948, 0.4203]]
 )
-_FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 
 
 class Transform(Protocol):
@@ -40,8 +39,12 @@ class Transform(Protocol):
     def shape(self) -> tuple[int, ...]:
         """Shape of the result."""
 
+    @property
+    def dtype(self) -> str:
+        """NumPy type of the result."""
+
     def __call__(self, data: bytes, name: str, rng: np.random.Generator, out: np.ndarray) -> None:
-        """Write the input made from an image into ``out``, float32 of ``shape``."""
+        """Write the input made from an image into ``out``, of ``shape`` and ``dtype``."""
 
 
 Box = tuple[int, int, int, int]  # top, left, height, width
@@ -141,12 +144,15 @@ class TrainTransform:
         ``"random_resized_crop"`` the largest central box is taken.
     mean, std
         Values per channel, for pixels scaled to [0, 1].
+    invert
+        Whether to invert the pixels before they are augmented.
     """
 
     size: tuple[int, int]
     augment: tuple[str, ...]
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    invert: bool = False
 
     def __post_init__(self) -> None:
         for name in self.augment:
@@ -157,9 +163,16 @@ class TrainTransform:
         """Shape of the result: (3, H, W)."""
         return (3, *self.size)
 
+    @property
+    def dtype(self) -> str:
+        """Type of the result."""
+        return "float32"
+
     def __call__(self, data: bytes, name: str, rng: np.random.Generator, out: np.ndarray) -> None:
         """Write the input made from an image into ``out``."""
         image = self._decode_crop(data, name, rng)
+        if self.invert:
+            image = 255 - image
         if "flip" in self.augment and rng.random() < 0.5:
             image = cv2.flip(image, 1)
         if "rand_augment" in self.augment:
@@ -193,72 +206,43 @@ class TrainTransform:
 
 @dataclass(frozen=True)
 class EvalTransform:
-    """The transform of an image for evaluation: resize the shorter side, crop, normalize.
-
-    The pixels are the same as those of torchvision's ``Resize`` and ``CenterCrop``.
+    """The transform of an image for evaluation, as :class:`..preprocessing.Preprocessing` says.
 
     Parameters
     ----------
-    size
-        Height and width of the result.
-    mean, std
-        Values per channel, for pixels scaled to [0, 1].
-    crop_ratio
-        The shorter side of the result over that of the resized image, in (0, 1].
-    interpolation
-        ``"bilinear"`` or ``"bicubic"``: Pillow's filters, which average when they shrink.
+    preprocessing
+        How the image is decoded, resized, cropped and normalized.
     crops
         1 for the centre, or 10 for the four corners, the centre and the five mirrored.
+    normalized
+        Whether the result is the network's input, or pixels for an exported graph that normalizes
+        them: uint8 (H, W, C).
     """
 
-    size: tuple[int, int]
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    crop_ratio: float = 0.875
-    interpolation: str = "bilinear"
+    preprocessing: Preprocessing
     crops: int = 1
+    normalized: bool = True
 
     def __post_init__(self) -> None:
-        check("crops", self.crops, "1 or 10", self.crops in (1, 10))
-        check_range("crop_ratio", self.crop_ratio, 0, 1, closed="right")
-        check_choice("interpolation", self.interpolation, _FILTERS)
+        check_choice("crops", self.crops, CROPS)
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Shape of the result: (3, H, W), or (10, 3, H, W) for ten crops."""
-        return (3, *self.size) if self.crops == 1 else (self.crops, 3, *self.size)
+        """Shape of the result: (C, H, W) or pixels' (H, W, C), after the crops if there are 10."""
+        channels, size = self.preprocessing.channels, self.preprocessing.size
+        shape = (channels, *size) if self.normalized else (*size, channels)
+        return shape if self.crops == 1 else (self.crops, *shape)
+
+    @property
+    def dtype(self) -> str:
+        """Type of the result, float32 or uint8."""
+        return "float32" if self.normalized else "uint8"
 
     def __call__(self, data: bytes, name: str, rng: np.random.Generator, out: np.ndarray) -> None:
         """Write the input made from an image into ``out``."""
-        outputs = out[None] if self.crops == 1 else out
-        for crop, output in zip(self.decode_crops(data, name), outputs):
-            write_input(crop, np.eye(3, 4), self.mean, self.std, output)
-
-    def decode_crops(self, data: bytes, name: str) -> list[np.ndarray]:
-        """Decode and resize an image and cut out the crops, uint8 (H, W, 3) each."""
-        image = Image.fromarray(decode(data, name))
-        # Rounded down as in timm, whose published accuracies depend on it for ratios like 0.887.
-        shorter = math.floor(min(self.size) / self.crop_ratio)
-        scale = max(
-            (shorter / side) * (wanted / min(self.size))
-            for side, wanted in zip((image.height, image.width), self.size)
-        )
-        height, width = (
-            max(wanted, int(side * scale + 1e-6))
-            for side, wanted in zip((image.height, image.width), self.size)
-        )
-        pixels = np.asarray(image.resize((width, height), _FILTERS[self.interpolation]))
-        bottom, right = height - self.size[0], width - self.size[1]
-        center = (round(bottom / 2), round(right / 2))
-        if self.crops == 1:
-            return [self._crop(pixels, *center)]
-        corners = [(0, 0), (0, right), (bottom, 0), (bottom, right), center]
-        five = [self._crop(pixels, *corner) for corner in corners]
-        return five + [np.ascontiguousarray(crop[:, ::-1]) for crop in five]
-
-    def _crop(self, pixels: np.ndarray, top: int, left: int) -> np.ndarray:
-        height, width = self.size
-        return np.ascontiguousarray(pixels[top : top + height, left : left + width])
+        pixels = self.preprocessing.crops(data, name, self.crops)
+        inputs = self.preprocessing.normalize(pixels) if self.normalized else pixels
+        out[...] = inputs.reshape(out.shape)
 
 
 def write_input(

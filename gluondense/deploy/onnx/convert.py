@@ -78,6 +78,7 @@ def set_metadata(model: Any, metadata: ExportMetadata) -> None:
 
     fields = dataclasses.asdict(metadata)
     del fields["sha256"]  # checksums of files, one of which contains this model
+    fields |= {"mean": metadata.mean, "std": metadata.std}
     known = {key: value for key, value in fields.items() if value is not None}
     helper.set_model_props(model, {key: json.dumps(value) for key, value in known.items()})
     if metadata.preprocess:
@@ -87,6 +88,8 @@ def set_metadata(model: Any, metadata: ExportMetadata) -> None:
             f"{INPUT} is (pixels / 255 - mean) / std, with mean {list(metadata.mean)} and std "
             f"{list(metadata.std)}, one a channel, in shape (N, C, H, W)."
         )
+    if metadata.preprocessing is not None:
+        model.doc_string += f" Images: {metadata.preprocessing.describe()}."
     model.producer_version = metadata.versions["gluondense"]
 
 

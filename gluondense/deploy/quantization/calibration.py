@@ -12,7 +12,7 @@ import mxnet as mx
 import numpy as np
 
 from ...data.files.image_set import evenly_spaced, read_images
-from ...data.transforms.batch import normalize
+from ...data.preprocessing import Preprocessing
 from ...errors import check, check_count, check_range
 from ...graph.ranges import check_method
 
@@ -29,7 +29,7 @@ class Calibration:
     images
         An array (N, C, H, W), normalized as for the network; or an iterable of such batches, also
         a DataIter or pairs with labels; or a path to a folder of images or a RecordIO file, which
-        are resized to the exported ``input_shape`` and normalized with its ``mean`` and ``std``.
+        get the preprocessing of the export.
     method
         ``"minmax"``, ``"percentile"`` or ``"entropy"``, see
         :func:`gluondense.graph.ranges.collect_ranges`.
@@ -73,9 +73,7 @@ class Calibration:
         """Return a Calibration as it is; wrap images in one with default options."""
         return value if isinstance(value, cls) else cls(value)
 
-    def read(
-        self, shape: Sequence[int], mean: Sequence[float] | None, std: Sequence[float] | None
-    ) -> Calibration:
+    def read(self, shape: Sequence[int], preprocessing: Preprocessing | None) -> Calibration:
         """Return a copy whose images are one float32 array (N, C, H, W).
 
         A ValueError is raised if there are none, or their shape, dtype or values are invalid.
@@ -84,16 +82,17 @@ class Calibration:
         ----------
         shape
             Input shape (N, C, H, W) of the network; N is ignored.
-        mean, std
-            For image files: normalization of pixels scaled to [0, 1], a number per channel.
+        preprocessing
+            For image files: their preprocessing.
         """
         _, channels, height, width = shape
         if isinstance(self.images, (str, os.PathLike)):
-            if mean is None or std is None:
-                files = f"images in files ({self.images})"
-                raise ValueError(f"{files} are normalized with mean and std: give them too.")
-            pixels = read_images(self.images, channels, (height, width), self.count)
-            images = normalize(pixels, mean, std)
+            if preprocessing is None:
+                raise ValueError(
+                    f"images in files ({self.images}) need the network's preprocessing, at least "
+                    "its mean and std: give them too."
+                )
+            images = preprocessing.normalize(read_images(self.images, preprocessing, self.count))
         elif hasattr(self.images, "shape"):
             images = _float_array(self.images)
             images = images[evenly_spaced(len(images), self.count)] if images.ndim else images

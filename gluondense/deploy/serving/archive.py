@@ -33,8 +33,10 @@ SERVED = (
     "environment/compat.py",
     "environment/mxnet_import.py",
     "environment/process.py",
+    "errors.py",
     "files.py",
     "data/files/image.py",
+    "data/preprocessing.py",
     "data/transforms/batch.py",
     "deploy/serving/service.py",
 )
@@ -173,8 +175,11 @@ def _check_served(metadata: ExportMetadata) -> None:
             f"the service answers with classes or features, but the export gives "
             f"{', '.join(map(str, metadata.output_shapes)) or 'unknown shapes: export again'}."
         )
-    if not metadata.preprocess and (metadata.mean is None or metadata.std is None):
-        raise ValueError("the export has no mean and std to normalize images: export with them.")
+    if metadata.preprocessing is None:
+        raise ValueError(
+            "the preprocessing of the export is unknown: export again with it, at least with mean "
+            "and std."
+        )
 
 
 def _shape(metadata: ExportMetadata, batch: int) -> list[int]:

@@ -21,10 +21,9 @@ import mxnet as mx
 import numpy as np
 from PIL import Image
 
-from ...data.files.image import decode_image
-from ...data.transforms.batch import normalize
+from ...data.preprocessing import Preprocessing
 from ...environment.process import usable_cores
-from ...files import sha256
+from ...files import json_sha256, sha256
 
 logger = logging.getLogger(__name__)
 
@@ -68,7 +67,7 @@ class Service:
         if len(graphs) != 1:
             raise ValueError(f"{folder} must hold one export, not {len(graphs)}.")
         prefix = str(graphs[0])[: -len("-symbol.json")]
-        self.metadata = json.loads(Path(f"{prefix}.json").read_text(encoding="utf-8"))
+        self.metadata = _read_metadata(Path(f"{prefix}.json"))
         suffixes = {"symbol": "-symbol.json", "params": "-0000.params", "library": "-native.so"}
         files = {name: f"{prefix}{suffixes[name]}" for name in self.metadata["sha256"]}
         for name, file in files.items():
@@ -82,8 +81,8 @@ class Service:
         )
         self.block.hybridize(static_alloc=True, static_shape=True)
         self.decoders = ThreadPoolExecutor(usable_cores())
+        self.preprocessing = _preprocessing(self.metadata)
         _, channels, height, width = self.metadata["input_shape"]
-        self.channels, self.size = channels, (height, width)
         for count in (1, batch_size):
             self.outputs(np.zeros((count, height, width, channels), np.uint8))
         threads = os.environ.get("OMP_NUM_THREADS", "all")
@@ -94,7 +93,7 @@ class Service:
         """Run a batch of uint8 images (N, H, W, C); return probabilities or features (N, K)."""
         metadata = self.metadata
         if not metadata["preprocess"]:
-            pixels = normalize(pixels, metadata["mean"], metadata["std"])
+            pixels = self.preprocessing.normalize(pixels)
         outputs = self.block(mx.nd.array(pixels, ctx=self.ctx, dtype=pixels.dtype))
         if metadata["output"] == "logits":
             outputs = outputs.astype("float32").softmax()
@@ -135,7 +134,7 @@ class Service:
             raise _bad_request("there is no image: send its bytes as the body.")
         try:
             self._check_size(image)
-            return decode_image(io.BytesIO(image), "the request's body", self.channels, self.size)
+            return self.preprocessing.pixels(image, "the request's body")
         except RefusedError:
             raise
         except Exception as error:  # Pillow's decoders raise any type for an invalid image
@@ -164,6 +163,22 @@ class Service:
             {"class": names[index] if names else str(index), "probability": float(row[index])}
             for index in np.argsort(-row, kind="stable")[:top].tolist()
         ]
+
+
+def _read_metadata(path: Path) -> dict[str, Any]:
+    """Read an export's metadata, which ``archive`` has checked; compare it with its checksum."""
+    content = json.loads(path.read_text(encoding="utf-8"))
+    expected = content.pop("content_sha256", None)
+    if content["format"] != 1 and json_sha256(content) != expected:
+        raise ValueError(f"{path} is damaged: make the archive again.")
+    return content
+
+
+def _preprocessing(metadata: Mapping[str, Any]) -> Preprocessing:
+    if metadata["format"] == 1:
+        height, width = metadata["input_shape"][2:]
+        return Preprocessing.stretched(metadata["mean"], metadata["std"], (height, width))
+    return Preprocessing.from_dict(metadata["preprocessing"])
 
 
 def _image_bytes(request: Mapping[str, Any]) -> bytes:

@@ -59,7 +59,7 @@ class RunFiles(Observer):
         self._folder.append(run.state.log[-1])
         if is_best:
             self._write(run, self._folder.best, predictions)
-            read_images = partial(run.data.read_test_images, size=run.config.data.input_size)
+            read_images = partial(run.data.read_test_images, preprocessing=run.preprocessing)
             arrays = run.task.report_arrays(predictions, read_images)
             groups = getattr(run.data, "test_groups", None)
             if groups is not None:
@@ -85,9 +85,7 @@ def describe(run: Run) -> dict[str, Any]:
     info, state = run.data.info, run.state
     return {
         "class_names": info.class_names,
-        "mean": run.mean,
-        "std": run.std,
-        "input_shape": (1, info.in_channels, *run.config.data.input_size),
+        "preprocessing": run.preprocessing,
         "config": run.config.to_dict(),
         "epoch": state.epoch,
         "step": state.step,

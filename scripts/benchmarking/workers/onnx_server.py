@@ -7,7 +7,6 @@ predictions run one at a time with all threads, while other requests are decoded
 
 from __future__ import annotations
 
-import io
 import json
 import sys
 import threading
@@ -16,8 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from gluondense.data.files.image import decode_image
-from gluondense.data.transforms.batch import normalize
+from gluondense.data.preprocessing import Preprocessing
 
 TOP = 5
 
@@ -32,6 +30,7 @@ class Handler(BaseHTTPRequestHandler):
 
     session: Any
     about: dict[str, Any]
+    preprocessing: Preprocessing
     lock = threading.Lock()
 
     def do_GET(self) -> None:  # http.server's name
@@ -41,13 +40,12 @@ class Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         """Classify the image in the body."""
         body = self.rfile.read(int(self.headers.get("content-length", 0)))
-        _, channels, height, width = self.about["input_shape"]
         try:
-            pixels = decode_image(io.BytesIO(body), "the body", channels, (height, width))
+            pixels = self.preprocessing.pixels(body, "the body")
         except ValueError as error:
             self._send(400, str(error))
             return
-        data = normalize(pixels[None], self.about["mean"], self.about["std"])
+        data = self.preprocessing.normalize(pixels[None])
         with self.lock:
             (logits,) = self.session.run(None, {self.about["input_name"]: data})
         powers = np.exp(logits[0] - logits[0].max())
@@ -83,6 +81,7 @@ def main(prefix: str, port: int, threads: int) -> None:
     )
     with open(f"{prefix}.json", encoding="utf-8") as file:
         Handler.about = json.load(file)
+    Handler.preprocessing = Preprocessing.from_dict(Handler.about["preprocessing"])
     ThreadingHTTPServer(("127.0.0.1", port), Handler).serve_forever()
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFile
 
-from gluondense.data.files.image import read_image
+from gluondense.data import read_image
 
 
 def save(path, array, **options):

@@ -15,12 +15,14 @@ from support.images import encoded, make_folders, noisy_image
 from gluondense.data.files.image_list import list_folders
 from gluondense.data.files.sources import FolderSource, RelabeledSource
 from gluondense.data.loaders.stream import StreamLoader
+from gluondense.data.preprocessing import Preprocessing
 from gluondense.data.transforms.image import EvalTransform, TrainTransform
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 ALL = ("random_resized_crop", "flip", "rand_augment", "color_jitter", "lighting")
 TRAIN = TrainTransform((16, 20), ALL, MEAN, STD)
-EVAL = EvalTransform((16, 16), MEAN, STD)
+PREPROCESSING = Preprocessing(MEAN, STD, input_size=16)
+EVAL = EvalTransform(PREPROCESSING)
 
 
 @pytest.fixture
@@ -117,7 +119,7 @@ def test_parts_of_batches_and_blocks_of_the_source_make_up_the_whole(make):
 
 
 def test_ten_crops(make):
-    loader = make(4, EvalTransform((16, 16), MEAN, STD, crops=10), workers=2)
+    loader = make(4, EvalTransform(PREPROCESSING, crops=10), workers=2)
     data, _ = next(iter(loader))
     assert data.shape == (4, 10, 3, 16, 16)
     np.testing.assert_array_equal(data[:, 5:], data[:, :5, ..., ::-1])
@@ -190,11 +192,13 @@ def test_a_killed_process_raises(make):
 KILLED = """
 import sys
 from gluondense.data.files.image_list import list_folders
+from gluondense.data.preprocessing import Preprocessing
 from gluondense.data.transforms.image import EvalTransform
 from gluondense.data.files.sources import FolderSource, RelabeledSource
 from gluondense.data.loaders.stream import StreamLoader
 source = FolderSource(list_folders(sys.argv[1]))
-loader = StreamLoader(source, EvalTransform((8, 8), (0,) * 3, (1,) * 3), 4, workers=3)
+transform = EvalTransform(Preprocessing((0,) * 3, (1,) * 3, input_size=8))
+loader = StreamLoader(source, transform, 4, workers=3)
 next(iter(loader))
 print("ready", flush=True)
 sys.stdin.read()

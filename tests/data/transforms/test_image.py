@@ -7,10 +7,15 @@ import pytest
 from PIL import Image
 from support.images import encoded, gradient, noisy_image
 
+from gluondense.data.preprocessing import Preprocessing
 from gluondense.data.transforms.image import EvalTransform, TrainTransform, random_box, write_input
 from gluondense.data.transforms.rand_augment import _TABLE, rand_augment
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+def evaluation(size, crops=1, **fields):
+    return EvalTransform(Preprocessing(MEAN, STD, input_size=size, **fields), crops)
 
 
 def run(transform, data, seed=0):
@@ -29,7 +34,7 @@ def pixels_of(planes):
 @pytest.mark.parametrize(("size", "ratio"), [((32, 32), 0.875), ((33, 33), 0.887), ((40, 40), 1.0)])
 def test_evaluation_equals_torchvision(interpolation, size, ratio):
     data = encoded(noisy_image(size=(91, 130)), "PNG")
-    found = run(EvalTransform(size, MEAN, STD, ratio, interpolation), data)
+    found = run(evaluation(size, crop_ratio=ratio, interpolation=interpolation), data)
     image = Image.open(io.BytesIO(data))
     # torchvision's Resize(int) and CenterCrop, step by step.
     shorter = int(size[0] / ratio)
@@ -42,10 +47,7 @@ def test_evaluation_equals_torchvision(interpolation, size, ratio):
 
 
 def test_images_smaller_than_the_input_are_enlarged():
-    assert run(EvalTransform((64, 64), MEAN, STD), encoded(noisy_image(size=(5, 9)))).shape[1:] == (
-        64,
-        64,
-    )
+    assert run(evaluation(64), encoded(noisy_image(size=(5, 9)))).shape == (3, 64, 64)
     transform = TrainTransform((64, 64), ("random_resized_crop",), MEAN, STD)
     for seed in range(5):
         run(transform, encoded(noisy_image(size=(1, 3))), seed)
@@ -53,7 +55,7 @@ def test_images_smaller_than_the_input_are_enlarged():
 
 def test_ten_crops_are_corners_centre_and_mirrors():
     data = encoded(gradient(size=(40, 40)), "PNG")
-    crops = run(EvalTransform((20, 20), MEAN, STD, crop_ratio=0.5, crops=10), data)
+    crops = run(evaluation(20, 10, crop_ratio=0.5), data)
     whole = np.asarray(gradient(size=(40, 40)))
     for crop, (top, left) in zip(crops, [(0, 0), (0, 20), (20, 0), (20, 20), (10, 10)]):
         expected = whole[top : top + 20, left : left + 20]
@@ -152,10 +154,10 @@ def test_rand_augment_draws_all_operations():
             lambda: TrainTransform((8, 8), ("blur",), MEAN, STD),
             "unknown augmentation 'blur'",
         ),
-        (lambda: EvalTransform((8, 8), MEAN, STD, crops=5), r"crops \(=5\) must be 1 or 10"),
-        (lambda: EvalTransform((8, 8), MEAN, STD, crop_ratio=1.5), r"crop_ratio \(=1\.5\)"),
+        (lambda: evaluation(8, 5), r"crops \(=5\) must be 1 or 10"),
+        (lambda: evaluation(8, crop_ratio=1.5), r"crop_ratio \(=1\.5\)"),
         (
-            lambda: EvalTransform((8, 8), MEAN, STD, interpolation="area"),
+            lambda: evaluation(8, interpolation="area"),
             r"interpolation \(='area'\)",
         ),
     ],

@@ -7,13 +7,13 @@ from PIL import Image
 
 import gluondense
 from gluondense.data.files.image_set import evenly_spaced, read_images
-from gluondense.data.transforms.batch import normalize
+from gluondense.data.preprocessing import Preprocessing
 from gluondense.deploy import Calibration
 from gluondense.graph.ranges import BINS, CLIP_STEP, collect_ranges, divergences
 from gluondense.graph.trace import trace
 
 SHAPE = (1, 3, 8, 10)
-MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.3, 0.4)
+PREPROCESSING = Preprocessing((0.5, 0.4, 0.3), (0.2, 0.3, 0.4), input_size=(8, 10))
 
 
 @pytest.fixture
@@ -183,15 +183,15 @@ def write_records(folder, path, indexed=True):
 
 
 def test_images_are_evenly_spaced_in_a_folder_and_its_records(folder, tmp_path):
-    everything = read_images(folder, 3, (8, 10), 100)
+    everything = read_images(folder, PREPROCESSING, 100)
     assert everything.shape == (7, 8, 10, 3)
-    some = read_images(folder, 3, (8, 10), 3)
+    some = read_images(folder, PREPROCESSING, 3)
     np.testing.assert_array_equal(some, everything[[0, 2, 4]])
     with_index = write_records(folder, tmp_path / "indexed.rec")
-    np.testing.assert_array_equal(read_images(with_index, 3, (8, 10), 3), some)
+    np.testing.assert_array_equal(read_images(with_index, PREPROCESSING, 3), some)
     without = write_records(folder, tmp_path / "plain.rec", indexed=False)
-    np.testing.assert_array_equal(read_images(without, 3, (8, 10), 3), everything[:3])
-    assert read_images(without, 1, (8, 10), 100).shape == (7, 8, 10, 1)
+    np.testing.assert_array_equal(read_images(without, PREPROCESSING, 3), everything[:3])
+    assert read_images(without, PREPROCESSING.for_channels(1), 100).shape == (7, 8, 10, 1)
 
 
 def test_images_in_every_supported_form(folder, tmp_path, random):
@@ -206,22 +206,22 @@ def test_images_in_every_supported_form(folder, tmp_path, random):
         "loader": mx.gluon.data.DataLoader(mx.gluon.data.ArrayDataset(array, np.zeros(5)), 2),
     }
     for name, form in forms.items():
-        read = Calibration.of(form).read(SHAPE, None, None)
+        read = Calibration.of(form).read(SHAPE, None)
         np.testing.assert_array_equal(read.images, array, err_msg=name)
         assert read.images.dtype == np.float32
     for path in (folder, write_records(folder, tmp_path / "all.rec")):
-        read = Calibration(path, count=4).read(SHAPE, MEAN, STD)
-        pixels = read_images(folder, 3, (8, 10), 4)
+        read = Calibration(path, count=4).read(SHAPE, PREPROCESSING)
+        pixels = read_images(folder, PREPROCESSING, 4)
         assert read.images.shape == (4, 3, 8, 10)
         if path == folder:
-            np.testing.assert_array_equal(read.images, normalize(pixels, MEAN, STD))
+            np.testing.assert_array_equal(read.images, PREPROCESSING.normalize(pixels))
 
 
 def test_at_most_count_images_are_taken(random):
     array = random.standard_normal((10, 3, 8, 10)).astype("float32")
-    evenly = Calibration(array, count=4).read(SHAPE, None, None)
+    evenly = Calibration(array, count=4).read(SHAPE, None)
     np.testing.assert_array_equal(evenly.images, array[[0, 2, 5, 7]])
-    first = Calibration([array[:3], array[3:6], array[6:]], count=4).read(SHAPE, None, None)
+    first = Calibration([array[:3], array[3:6], array[6:]], count=4).read(SHAPE, None)
     np.testing.assert_array_equal(first.images, array[:4])
     assert evenly_spaced(3, 9) == [0, 1, 2]
     sizes = [len(batch) for batch in Calibration(np.zeros((5, 3, 250, 200))).batches()]
@@ -231,7 +231,7 @@ def test_at_most_count_images_are_taken(random):
 def test_keep_is_a_deprecated_alias_of_exclude():
     calibration = Calibration(np.zeros(SHAPE, "float32"), keep=("*stem*",))
     assert calibration.exclude == ("*stem*",)
-    assert calibration.read(SHAPE, None, None).exclude == ("*stem*",)
+    assert calibration.read(SHAPE, None).exclude == ("*stem*",)
 
 
 @pytest.mark.parametrize(
@@ -265,17 +265,17 @@ def test_options_are_checked(options, words):
 )
 def test_invalid_images_are_refused(images, words):
     with pytest.raises(ValueError, match=words):
-        Calibration(images).read(SHAPE, None, None)
+        Calibration(images).read(SHAPE, None)
 
 
 def test_paths_without_valid_images_are_refused(folder, tmp_path):
-    def refused(path, error=ValueError, mean=MEAN):
+    def refused(path, error=ValueError, preprocessing=PREPROCESSING):
         with pytest.raises(error) as caught:
-            Calibration(path).read(SHAPE, mean, STD)
+            Calibration(path).read(SHAPE, preprocessing)
         assert "\n" not in str(caught.value)
         return str(caught.value)
 
-    assert "mean and std" in refused(folder, mean=None)
+    assert "mean and std" in refused(folder, preprocessing=None)
     assert "name a folder" in refused(tmp_path / "nowhere", FileNotFoundError)
     assert "neither a folder" in refused(folder / "notes.txt")
     (tmp_path / "empty").mkdir()

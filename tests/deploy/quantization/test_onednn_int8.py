@@ -177,7 +177,7 @@ def test_small_filters_keep_their_precision():
     symbol = trace(net)
     params = {key: value.data().asnumpy() for key, value in net.collect_params().items()}
     # The convolution's output has one scale, so each filter is compared separately.
-    calibration = Calibration(x).read(x.shape, None, None)
+    calibration = Calibration(x).read(x.shape, None)
     lowered = lower_to("int8", symbol, params, x.shape, calibration)
     got = as_block(mx.sym.load_json(lowered.graph), lowered.params)(mx.nd.array(x)).asnumpy()
     step = np.abs(wanted).max() / 127
