@@ -226,10 +226,12 @@ class Preprocessing:
 
         from .files.image import open_image
 
-        check_choice("crops", count, CROPS)
+        check("crops", count, "1 or 10", count in CROPS)
         if self.channels not in (1, 3):
             raise ValueError(f"channels (={self.channels}) must be 1 (grey) or 3 (RGB).")
         if isinstance(source, (bytes, bytearray)):
+            if not source:
+                raise ValueError(f"{name} is empty; get it again")
             image = open_image(io.BytesIO(source), name)
         else:
             image = open_image(source, os.fspath(source))

@@ -16,12 +16,15 @@ import gluondense
 from gluondense.data import load_dataset
 from gluondense.data.files.image_list import list_folders
 from gluondense.data.files.record_maker import make_recordio
+from gluondense.data.preprocessing import Preprocessing
 from gluondense.environment.process import import_gluoncv
 from gluondense.evaluation import EvaluatedModel, evaluate_model, open_model, open_test_data
 from gluondense.training import checkpoint, fit
 from gluondense.training.run_folder import RunFolder
 from gluondense.weights import WEIGHTS, save_weights
 from gluondense.weights.published import published_errors
+
+TINY_IMAGES = Preprocessing((0.0,) * 3, (1.0,) * 3, input_size=8)
 
 
 @pytest.fixture
@@ -217,7 +220,7 @@ def test_published_weights_know_their_classes(tmp_path):
         (tmp_path / "val" / wnid / "0.jpg").write_bytes(encoded(gradient()))
     net = mx.gluon.nn.Dense(1000)
     net.initialize()
-    model = EvaluatedModel("weights", net, (0,) * 3, (1,) * 3, (8, 8), tuple(known.classes))
+    model = EvaluatedModel("weights", net, TINY_IMAGES, tuple(known.classes))
 
     def evaluate():
         return evaluate_model(model, open_test_data("imagenet", str(tmp_path)), [mx.cpu()])

@@ -16,7 +16,7 @@ from typing import Callable, Protocol
 import cv2
 import numpy as np
 
-from ...errors import check_choice, check_known
+from ...errors import check, check_known
 from ..files.decode import JPEGHeader, decode
 from ..preprocessing import CROPS, Preprocessing
 from .rand_augment import rand_augment
@@ -224,7 +224,7 @@ class EvalTransform:
     normalized: bool = True
 
     def __post_init__(self) -> None:
-        check_choice("crops", self.crops, CROPS)
+        check("crops", self.crops, "1 or 10", self.crops in CROPS)
 
     @property
     def shape(self) -> tuple[int, ...]:
