@@ -19,6 +19,7 @@ from ..data.preprocessing import Preprocessing
 from ..files import previous, replacing_folder, sha256
 from ..models.registry import build_model
 from ..version import versions
+from . import optimizer
 from .config import TrainConfig
 from .observers.moving_average import MovingAverage
 from .run_preprocessing import earlier_preprocessing
@@ -105,12 +106,7 @@ class Checkpoint:
 
     def load_states(self, trainer: gluon.Trainer) -> None:
         """Load the optimizer's states into a trainer of the same network."""
-        arrays = mx.nd.load(str(self.folder / STATES))
-        for updater, ctx in zip(trainer._updaters, trainer._contexts):
-            for key, value in (arrays or {}).items():
-                index = int(key)
-                updater.states[index] = value.as_in_context(ctx).copy()
-                updater.states_synced[index] = True
+        optimizer.restore_states(trainer, mx.nd.load(str(self.folder / STATES)) or {})
 
 
 def load(folder: Union[str, os.PathLike]) -> Checkpoint:
@@ -262,7 +258,7 @@ def _write(
     average: Optional[MovingAverage],
 ) -> None:
     net.save_parameters(str(new / PARAMS))
-    mx.nd.save(str(new / STATES), _states(trainer))
+    mx.nd.save(str(new / STATES), optimizer.states(trainer))
     if average is not None:
         average.save(new / AVERAGE)
     files = [PARAMS, STATES] + [AVERAGE] * (average is not None)
@@ -299,14 +295,6 @@ def _check_complete(path: Path) -> None:
     # MXNet ignores errors on closing the file, which may be the only sign of a full disk.
     if not path.stat().st_size or (not mx.nd.load(str(path)) and path.name != STATES):
         raise OSError(f"{path.name} was not written completely")
-
-
-def _states(trainer: gluon.Trainer) -> dict[str, mx.nd.NDArray]:
-    # Trainer.save_states pickles the whole optimizer: unsafe to load from untrusted sources, and
-    # loading it silently restores the old hyperparameters. All devices have equal states, because
-    # they get the same summed gradients.
-    states = trainer._updaters[0].states
-    return {str(index): state for index, state in states.items() if state is not None}
 
 
 def _check_finite(net: gluon.HybridBlock) -> None:

@@ -79,6 +79,14 @@ class TrainConfig:
                 "`accumulate` on each device."
             )
 
+        if self.runtime.kvstore == "dist_async":
+            for name, value in (("clip", self.optimizer.clip), ("optimizer", self.optimizer.name)):
+                if value and value not in ("sgd", "nag"):
+                    raise ValueError(
+                        f"`{name}` (={value}) doesn't work with kvstore dist_async, whose servers "
+                        "update the weights: use dist_sync."
+                    )
+
     @classmethod
     def of(cls, model: str, **values: Any) -> TrainConfig:
         """Make a configuration from fields by their unique names; the others have defaults."""

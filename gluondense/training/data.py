@@ -3,8 +3,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Optional, Union
+
+import numpy as np
 
 from ..data.datasets.folder.csv_file import Columns
 from ..data.datasets.folder.open import open_folder
@@ -16,7 +19,8 @@ from ..data.loaders.stream import StreamLoader
 from ..data.preprocessing import Preprocessing
 from ..data.transforms.image import EvalTransform, TrainTransform
 from .distributed.workers import Workers
-from .sections import DataConfig
+from .sections import DataConfig, TaskConfig
+from .tasks.targets import balanced_weights
 
 Data = Union[ImageArrays, ImageFiles]
 
@@ -47,6 +51,29 @@ def columns_of(config: DataConfig) -> Columns:
         several_labels=config.multi_label,
         empty_label=config.empty_label,
     )
+
+
+def balance_classes(config: TaskConfig, data: Data) -> TaskConfig:
+    """Replace class weights ``balanced`` by numbers, from the labels of the training images.
+
+    Raises
+    ------
+    ValueError
+        If the labels are in RecordIO files, or a class has no image.
+    """
+    if config.class_weights != "balanced":
+        return config
+    labels = data.train_labels
+    if labels is None:
+        raise ValueError(
+            "class_weights balanced counts the labels of class folders, which RecordIO files don't "
+            "list: give a number for each class."
+        )
+    counts = np.bincount(labels, minlength=len(data.info.class_names))
+    if not counts.all():
+        name = data.info.class_names[int(np.argmin(counts))]
+        raise ValueError(f"class_weights balanced: the class {name} has no training image.")
+    return replace(config, class_weights=balanced_weights(counts))
 
 
 def eval_batch_size(config: DataConfig, workers: Workers) -> int:

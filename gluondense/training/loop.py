@@ -32,6 +32,7 @@ def fit(
     out_dir: Union[str, os.PathLike],
     resume: bool = False,
     progress: bool = True,
+    overwrite: bool = False,
 ) -> RunResult:
     """Train a network and write a run folder: configuration, log, checkpoints and report.
 
@@ -46,11 +47,13 @@ def fit(
     config
         The run.
     out_dir
-        The run's folder; must not contain another run unless ``resume``.
+        The run's folder; must not contain another run unless ``resume`` or ``overwrite``.
     resume
         Continue from the folder's last checkpoint.
     progress
         Show a progress bar if stderr is a terminal.
+    overwrite
+        Remove another run's files from the folder, and no other files.
 
     Raises
     ------
@@ -70,17 +73,18 @@ def fit(
     with join(config.runtime, config.data.batch_size) as workers:
         if resume:
             folder.check_continues(config)
-        elif workers.is_rank_zero:
+        elif workers.is_rank_zero and not overwrite:
             folder.check_free()
         run = Run(config, workers, folder.split if resume and folder.split.is_file() else None)
         average = MovingAverage(run.net, config.optimizer.ema) if config.optimizer.ema else None
         if resume:
             restore(run, folder, average)
+        elif workers.is_rank_zero and overwrite:
+            folder.clear()
         with StopOnSignal() as stop:
             train(run, [stop, *_observers(run, folder, average, progress)])
             signum = max(workers.all_gather(stop.signum or 0))
-    state = run.state
-    finished = state.epoch >= config.schedule.epochs
+    state, end = run.state, run.end()
     return RunResult(
         out_dir=str(folder.path),
         epoch=state.epoch,
@@ -88,7 +92,8 @@ def fit(
         last=state.log[-1] if state.log else {},
         best=run.task.best.best_row(state.log),
         wall_s=state.wall_s,
-        stopped_by=None if finished or not signum else signum,
+        stopped_by=signum if signum and end is None else None,
+        ended_by=end,
     )
 
 
@@ -120,10 +125,13 @@ def train(run: Run, observers: Sequence[Observer]) -> None:
     state.log = workers.all_gather(state.log)[0]
     failure = None
     try:
-        while state.epoch < run.config.schedule.epochs and not _requests(run, observers)[1]:
-            if not _train_epoch(run, observers):
+        while not _requests(run, observers)[1]:
+            ended = run.end() is not None
+            if (ended and not state.batch) or not (ended or _train_epoch(run, observers)):
                 break
             _finish_epoch(run, observers)
+            if state.batch:  # stopped during the evaluation, or ended within an epoch
+                break
     except FloatingPointError as error:
         failure = error
     for observer in observers:
@@ -133,8 +141,10 @@ def train(run: Run, observers: Sequence[Observer]) -> None:
 
 
 def _train_epoch(run: Run, observers: Sequence[Observer]) -> bool:
-    """Train to the end of the epoch (True), or until a request to stop (False)."""
+    """Train to the end of the epoch or of the run (True), or until a request to stop (False)."""
     state = run.state
+    if run.freezer.start_epoch(state.epoch) and run.workers.is_rank_zero:
+        print(f"epoch {state.epoch + 1}: training {run.freezer.describe()}", flush=True)
     state.tick()
     for images, labels in run.train_loader.batches(state.epoch, start=state.batch):
         _train_batch(run, images, labels)
@@ -146,6 +156,8 @@ def _train_epoch(run: Run, observers: Sequence[Observer]) -> bool:
             _save(run, observers)
         if stop:
             return False
+        if run.end() is not None:
+            break
     state.sync()
     return True
 
@@ -162,13 +174,17 @@ def _train_batch(run: Run, images: np.ndarray, labels: np.ndarray) -> None:
     losses, outputs = run.train_step(xs, run.task.loss_targets(xs, ys), run.loss_scale.value)
     run.trainer.set_learning_rate(run.schedule(state.step))
     size = workers.step_batch_size(run.train_loader.count(state.batch))
-    run.loss_scale.step(run.trainer, size, lambda overflow: workers.any(overflow)[0])
+    any_rank, clip = (lambda overflow: workers.any(overflow)[0]), config.optimizer.clip
+    run.loss_scale.step(run.trainer, size, any_rank, clip)
     state.batch += 1
     state.meter.add(state.step, len(images), list(map(run.task.measure, losses, outputs, ys)))
 
 
 def _finish_epoch(run: Run, observers: Sequence[Observer]) -> None:
-    """Evaluate the epoch and tell the observers; if stopped meanwhile, save the trained epoch."""
+    """Evaluate the epoch and tell the observers; if stopped meanwhile, save the trained epoch.
+
+    An epoch that the end of the run cuts short is not finished: a longer run can resume it.
+    """
     state, task = run.state, run.task
     began = time.perf_counter()
     predictions = _evaluate(run, observers)
@@ -183,7 +199,7 @@ def _finish_epoch(run: Run, observers: Sequence[Observer]) -> None:
         )
     state.tick()
     values = {
-        "epoch": state.epoch + 1,
+        "epoch": state.epochs,
         "step": state.step,
         "lr": run.schedule(state.step - 1),  # the trainer may just have been restored
         **dict(zip((metric.column for metric in task.train_metrics), state.meter.means())),
@@ -193,7 +209,9 @@ def _finish_epoch(run: Run, observers: Sequence[Observer]) -> None:
         "wall_s": state.wall_s,
         "cpu_s": state.cpu_s,
     }
-    state.finish_epoch({name: values[name] for name in run.columns})
+    state.log.append({name: values[name] for name in run.columns})
+    if state.batch == len(run.train_loader):
+        state.finish_epoch()
     is_best = task.best.best_row(state.log) is state.log[-1]
     for observer in observers:
         observer.on_epoch(run, predictions, is_best)

@@ -15,6 +15,7 @@ import mxnet as mx
 from mxnet import gluon
 
 from ..errors import check_choice
+from .optimizer import update
 from .sections import DTYPES
 
 LARGEST_SCALE = 2.0**24
@@ -47,15 +48,20 @@ class LossScale:
     value = 1.0
 
     def step(
-        self, trainer: gluon.Trainer, batch_size: float, any_rank: Callable[[bool], bool] = bool
+        self,
+        trainer: gluon.Trainer,
+        batch_size: float,
+        any_rank: Callable[[bool], bool] = bool,
+        clip: float = 0.0,
     ) -> bool:
         """Update as ``trainer.step(batch_size)`` does, unless gradients overflow; return whether.
 
-        ``any_rank`` returns whether a condition holds on any worker.
+        ``any_rank`` returns whether a condition holds on any worker; ``clip`` is the largest norm
+        of the gradients, see :func:`.optimizer.update`, without the scale.
         """
         overflow = self._overflows(trainer, any_rank)
         if not overflow:
-            trainer.step(batch_size * self.value)
+            update(trainer, batch_size * self.value, clip)
         self._adjust(overflow)
         return not overflow
 

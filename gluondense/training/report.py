@@ -68,17 +68,17 @@ def write_report(path: Union[str, os.PathLike]) -> Path:
 
 
 def _subtitle(run: _Run) -> str:
-    config, done = run.config, len(run.rows)
+    config, done = run.config, run.rows[-1]["epoch"]
     devices = ", ".join(f"GPU {gpu}" for gpu in config.runtime.gpus) or "CPU"
     epochs = config.schedule.epochs
-    state = f"{done} epochs" if done == epochs else f"{done} of {epochs} epochs"
+    state = f"{done:g} epochs" if done == epochs else f"{done:g} of {epochs} epochs"
     return f"recipe {config.recipe} · {state} · seed {config.runtime.seed} · {devices}"
 
 
 def _tiles(run: _Run) -> list[tuple[str, str]]:
     last, best, metric = run.rows[-1], run.best.metrics, run.task.best
     return [
-        (metric.show(best), f"best test {metric.name}, epoch {best['epoch']:.0f}"),
+        (metric.show(best), f"best test {metric.name}, epoch {best['epoch']:g}"),
         (metric.show(last), f"last test {metric.name}"),
         (_short(run.cost.params), "parameters"),
         (_short(run.cost.macs), "multiply-adds an image"),
@@ -118,7 +118,7 @@ def _metrics(run: _Run, name: str) -> Iterator[tuple[str, Metric]]:
 def _learning_rates(run: _Run) -> tuple[list[float], list[float]]:
     """Sample the schedule over the finished epochs: epochs with fractions, learning rates."""
     done = int(run.rows[-1]["step"])
-    per_epoch = int(done // run.rows[-1]["epoch"])
+    per_epoch = round(done / run.rows[-1]["epoch"])
     schedule = make_schedule(run.config.schedule, run.config.optimizer.lr, per_epoch)
     steps = sorted({int(step) for step in np.linspace(0, done - 1, min(done, MAX_POINTS))})
     return [step / per_epoch for step in steps], [schedule(step) for step in steps]
@@ -136,7 +136,7 @@ def _tables(run: _Run) -> str:
         "std": best.std,
     }
     progress = {
-        "epochs done": len(run.rows),
+        "epochs done": f"{last['epoch']:g}",
         "steps": f"{last['step']:,.0f}",
         "training time": _duration(last["wall_s"]),
         "CPU time": _duration(last["cpu_s"]),

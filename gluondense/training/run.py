@@ -14,14 +14,15 @@ from ..data.datasets.imagenet import ImageFiles
 from ..models.registry import build_model
 from ..native.build import CompilerError
 from .config import TrainConfig
-from .data import make_test_loader, make_train_loader, open_data
+from .data import balance_classes, make_test_loader, make_train_loader, open_data
 from .devices import find_devices, seed_all
 from .distributed.workers import Workers
+from .freezing import Freezer, scale_rates
 from .precision import check_dtype, make_loss_scale
 from .run_preprocessing import choose_preprocessing
 from .schedule import make_schedule
 from .sections import DataConfig, ModelConfig, OptimizerConfig
-from .state import Meter, TrainState
+from .state import Meter, TrainState, whole
 from .step import TrainStep
 from .tasks.registry import find_task
 
@@ -48,8 +49,9 @@ class Run:
         This process's share of the batches.
     task
         What is learned.
-    net, train_step, loss_scale, trainer, schedule
-        The network, its forward and backward pass, and how it is updated.
+    net, freezer, train_step, loss_scale, trainer, schedule
+        The network, the part of it that is trained, its forward and backward pass, and how it is
+        updated.
     state
         Position, running means, times and log.
 
@@ -88,13 +90,30 @@ class Run:
         steps = len(self.train_loader)
         self.schedule = make_schedule(config.schedule, config.optimizer.lr, steps)
         self.trainer = _make_trainer(self.net, config.optimizer, workers)
-        self.task = task_class(config.task, data.info, self.devices)
+        head_epochs = config.schedule.head_epochs
+        grad_req = "write" if runtime.accumulate == 1 else "add"
+        self.freezer = Freezer(self.net, model.freeze, head_epochs, grad_req)
+        task_config = balance_classes(config.task, data)
+        self.task = task_class(task_config, data.info, self.devices)
         self.train_step = TrainStep(
             self.net, self.task.loss, runtime.accumulate, runtime.dtype, runtime.sync_bn
         )
         self.loss_scale = make_loss_scale(runtime.dtype)
         totals = [metric.total for metric in self.task.train_metrics]
         self.state = TrainState(steps, Meter(totals, workers.all_reduce))
+
+    def end(self) -> Optional[str]:
+        """Return the field that ends the run here, ``epochs``, ``max_steps`` or ``patience``."""
+        schedule, state = self.config.schedule, self.state
+        if state.epoch >= schedule.epochs:
+            return "epochs"
+        if schedule.max_steps and state.step >= schedule.max_steps:
+            return "max_steps"
+        if schedule.patience and state.log:
+            best = self.task.best.best_row(state.log)["epoch"]
+            if state.epoch - max(best, schedule.head_epochs) >= schedule.patience:
+                return "patience"
+        return None
 
     @property
     def columns(self) -> list[str]:
@@ -122,6 +141,9 @@ class RunResult:
         Seconds of training, over all resumes.
     stopped_by
         Number of the signal that ended the run early, or None.
+    ended_by
+        The field that ended the run: ``"epochs"``, ``"max_steps"`` or ``"patience"``; None if it
+        can be resumed as it is.
     """
 
     out_dir: str
@@ -131,6 +153,7 @@ class RunResult:
     best: dict[str, float] = field(repr=False)
     wall_s: float
     stopped_by: Optional[int] = None
+    ended_by: Optional[str] = None
 
     @property
     def test_accuracy(self) -> Optional[float]:
@@ -143,9 +166,9 @@ class RunResult:
         return self.best.get("test_acc")
 
     @property
-    def best_epoch(self) -> Optional[int]:
-        """Number of the best epoch, from 1."""
-        return int(self.best["epoch"]) if self.best else None
+    def best_epoch(self) -> Optional[float]:
+        """Number of the best epoch, from 1; a fraction if ``max_steps`` ended the run there."""
+        return whole(self.best["epoch"]) if self.best else None
 
 
 def _initialize(
@@ -166,7 +189,12 @@ def _make_trainer(
     if config.no_decay_bn:
         for parameter in net.collect_params(".*(gamma|beta|bias)$").values():
             parameter.wd_mult = 0.0
-    settings = {"learning_rate": config.lr, "momentum": config.momentum, "wd": config.wd}
+    scale_rates(net, config.layer_decay)
+    settings = {"learning_rate": config.lr, "wd": config.wd}
+    if config.name == "adamw":
+        settings.update(beta1=config.momentum, beta2=config.beta2)
+    else:
+        settings["momentum"] = config.momentum
     return workers.make_trainer(net.collect_params(), config.name, settings)
 
 

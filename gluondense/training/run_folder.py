@@ -7,6 +7,7 @@ import csv
 import json
 import math
 import os
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Optional, Union
@@ -43,9 +44,15 @@ class RunFolder:
         taken = [name for name in CONTENTS if (self.path / name).exists()]
         if taken:
             raise FileExistsError(
-                f"{self.path} already holds a run ({taken[0]}), which is never overwritten: "
-                "continue it with --resume, or give another --out."
+                f"{self.path} already holds a run ({taken[0]}): continue it with --resume, replace "
+                "it with --overwrite, or give another --out."
             )
+
+    def clear(self) -> None:
+        """Remove the files of a run, and no others; the checkpoints last."""
+        for name in (*(name for name in CONTENTS if name != "checkpoints"), "checkpoints"):
+            path = self.path / name
+            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
 
     def check_continues(self, config: TrainConfig) -> None:
         """Raise a ValueError unless the folder's run has the same model, data set and task."""

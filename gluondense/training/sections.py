@@ -12,15 +12,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Optional, Union
 
-from ..errors import check, check_known, is_count, is_number
+from ..errors import check, check_known
 from .folder_fields import FolderFields
+from .rules import CLASS_WEIGHTS, INDICES, MODEL_ARGS, NAMES, NUMBERS, PRETRAINED, RECOMPUTE
 from .settings import (
     REQUIRED,
-    Rule,
     Section,
     choice,
     count,
-    items,
     number,
     path,
     setting,
@@ -29,35 +28,10 @@ from .settings import (
     unique_name,
 )
 
-OPTIMIZERS = ("sgd", "nag")
+OPTIMIZERS = ("sgd", "nag", "adamw")
 DTYPES = ("float32", "float16", "bfloat16")
 # MXNet accepts any other name too, "horovod" and misspellings included, and then trains alone.
 KVSTORES = ("local", "device", "dist_sync", "dist_sync_device", "dist_async")
-
-
-def _check_recompute(name: str, value: Any) -> None:
-    if not isinstance(value, bool):
-        from ..graph.recompute import find_policy
-
-        find_policy(value)
-
-
-def _check_model_args(name: str, value: Any) -> None:
-    check(name, value, "a dictionary", isinstance(value, Mapping))
-    fixed = sorted({"classes", "in_channels"} & set(value))
-    if fixed:
-        raise ValueError(f"`{fixed[0]}` follows from the data set; leave it out of {name}.")
-
-
-def _are_indices(values: tuple) -> bool:
-    return all(is_count(value, 0) for value in values) and len(set(values)) == len(values)
-
-
-RECOMPUTE = Rule(_check_recompute, {"metavar": "POLICY"})
-MODEL_ARGS = Rule(_check_model_args, {})
-NAMES = items("a tuple of names", lambda names: all(isinstance(name, str) for name in names), "A,B")
-INDICES = items("different integers >= 0", _are_indices, "0,1", int)
-NUMBERS = items("a tuple of numbers", lambda values: all(map(is_number, values)), "0.5,0.75", float)
 
 
 @dataclass(frozen=True)
@@ -147,6 +121,19 @@ class ModelConfig(Section):
     init: str = setting(
         "default", "initializer: default is the model's, He fan-out", choice("default", "xavier")
     )
+    pretrained: Optional[str] = setting(
+        None,
+        "initial weights: a tag of published ones (bare: the model's default), a weights file, or "
+        "a run's folder; their preprocessing becomes the run's",
+        PRETRAINED,
+        bare="default",
+    )
+    freeze: tuple[str, ...] = setting(
+        (),
+        "parameters to leave as they are, by glob patterns of their names or of the blocks that "
+        "contain them: features freezes all but the output",
+        NAMES,
+    )
     memory_efficient: Union[bool, str] = setting(
         False,
         "recompute activations in the backward pass, with the same result: none, light, balanced "
@@ -174,6 +161,13 @@ class TaskConfig(Section):
     )
     label_smoothing: float = setting(
         0.0, "share of a target that is spread over all classes", number(0, 1), bare=0.1
+    )
+    class_weights: Union[str, tuple[float, ...]] = setting(
+        "none",
+        "weights of the classes in the loss: balanced (inverse to the number of training images, 1 "
+        "on average) or a number for each class",
+        CLASS_WEIGHTS,
+        bare="balanced",
     )
     mixup: float = setting(0.0, "alpha of mixup's Beta distribution; 0 is off", number(), bare=0.2)
     cutmix: float = setting(
@@ -206,13 +200,29 @@ class OptimizerConfig(Section):
     """The optimizer and the average of its iterates."""
 
     name: str = setting(
-        "nag", "optimizer; nag is SGD with Nesterov momentum", choice(*OPTIMIZERS), name="optimizer"
+        "nag",
+        "optimizer; nag is SGD with Nesterov momentum, adamw is Adam with decoupled weight decay",
+        choice(*OPTIMIZERS),
+        name="optimizer",
     )
     lr: float = setting(0.1, "peak learning rate", number(closed="neither"))
-    momentum: float = setting(0.9, "momentum", number(0, 1))
+    layer_decay: float = setting(
+        1.0,
+        "factor on the learning rate from each stage to the one before it; the output has the full "
+        "rate, the last stage this share of it",
+        number(0, 1, "right"),
+    )
+    momentum: float = setting(0.9, "momentum; beta1 of adamw", number(0, 1))
+    beta2: float = setting(0.999, "decay of adamw's mean of squared gradients", number(0, 1))
     wd: float = setting(5e-4, "weight decay", number())
     no_decay_bn: bool = setting(
         False, "exclude gamma, beta and bias from the weight decay", switch(), flags=("--no-wd",)
+    )
+    clip: float = setting(
+        0.0,
+        "largest norm of all gradients of a step together; larger ones are scaled down; 0 is off",
+        number(),
+        flags=("--clip-grad",),
     )
     ema: float = setting(
         0.0,
@@ -233,6 +243,18 @@ class ScheduleConfig(Section):
         flags=("--lr-mode",),
     )
     epochs: int = setting(10, "length of the run", count(), flags=("--num-epochs",))
+    max_steps: int = setting(
+        0,
+        "end the run after this many steps, within an epoch too; the learning rate stays that of "
+        "`epochs`; 0 is off",
+        count(0),
+    )
+    patience: int = setting(
+        0, "end the run after this many epochs without a better result; 0 is off", count(0)
+    )
+    head_epochs: int = setting(
+        0, "first epochs that train the output only, and then all layers", count(0)
+    )
     warmup_epochs: float = setting(0.0, "epochs of linear warm-up, may be a fraction", number())
     warmup_lr: Optional[float] = setting(
         None, "learning rate at the start of the warm-up; by default one step up", number()
@@ -245,7 +267,8 @@ class ScheduleConfig(Section):
     def __post_init__(self) -> None:
         super().__post_init__()
         rule = f"at most `epochs` (={self.epochs})"
-        check("warmup_epochs", self.warmup_epochs, rule, self.warmup_epochs <= self.epochs)
+        for name in ("warmup_epochs", "head_epochs"):
+            check(name, getattr(self, name), rule, getattr(self, name) <= self.epochs)
 
 
 @dataclass(frozen=True)

@@ -104,6 +104,11 @@ class TrainState:
         return self.epoch * self._steps_per_epoch + self.batch
 
     @property
+    def epochs(self) -> float:
+        """Number of finished epochs and the finished part of the present one, to 4 digits."""
+        return round(self.epoch + self.batch / self._steps_per_epoch, 4)
+
+    @property
     def epoch_seconds(self) -> float:
         """Seconds of training in this epoch, up to now."""
         return self.train_s + time.perf_counter() - self._clock[0]
@@ -122,9 +127,8 @@ class TrainState:
         mx.nd.waitall()
         self.train_s += self.tick()
 
-    def finish_epoch(self, row: dict[str, float]) -> None:
-        """Append a row to the log and move to the start of the next epoch."""
-        self.log.append(row)
+    def finish_epoch(self) -> None:
+        """Move to the start of the next epoch."""
         self.epoch, self.batch, self.train_s = self.epoch + 1, 0, 0.0
         self.meter.reset()
 
@@ -139,3 +143,14 @@ class TrainState:
         self.meter.sums = {name: progress[name] for name in self.meter.sums}
         self.meter.images = progress["images"]
         self.train_s, self.wall_s, self.cpu_s = (progress[name] for name in TIMES)
+
+
+def whole(number: float) -> float:
+    """Return a whole number as an integer, another one as it is.
+
+    Examples
+    --------
+    >>> whole(3.0), whole(2.5)
+    (3, 2.5)
+    """
+    return int(number) if number == int(number) else number

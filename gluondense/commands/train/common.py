@@ -51,6 +51,7 @@ def make_parser(
     add("--out", "--save-dir", metavar="FOLDER", help="run folder; default: runs/MODEL-RECIPE")
     text = "continue the run in FOLDER (or --out) from its last checkpoint"
     add("--resume", nargs="?", const="", metavar="FOLDER", help=text)
+    add("--overwrite", action="store_true", help="replace another run in the run folder")
     add("--no-progress", action="store_true", help="no progress bar")
     parser.add_fields()
     values = recipes[default].flat()
@@ -104,7 +105,12 @@ def main(
 
     def run(args: argparse.Namespace) -> int:
         config, out = configure(args)
-        return _train(config, out, args.resume is not None, not args.no_progress)
+        resume = args.resume is not None
+        if resume and args.overwrite:
+            raise ValueError(
+                "--resume continues the run that --overwrite removes: give one of them."
+            )
+        return _train(config, out, resume, not args.no_progress, args.overwrite)
 
     try:
         return call(run, args)
@@ -174,7 +180,7 @@ def _given_fields(args: argparse.Namespace, config: TrainConfig) -> Fields:
     return given
 
 
-def _train(config: TrainConfig, out: str, resume: bool, progress: bool) -> int:
+def _train(config: TrainConfig, out: str, resume: bool, progress: bool, overwrite: bool) -> int:
     from ...training.loop import fit
 
     if is_rank_zero():
@@ -185,7 +191,7 @@ def _train(config: TrainConfig, out: str, resume: bool, progress: bool) -> int:
             f"batch {config.data.batch_size}, lr {config.optimizer.lr:g} -> {out}",
             flush=True,
         )
-    result = fit(config, out, resume=resume, progress=progress)
+    result = fit(config, out, resume=resume, progress=progress, overwrite=overwrite)
     if is_rank_zero():
         print(_summary(result, config), flush=True)
     return 0 if result.stopped_by is None else 128 + result.stopped_by
@@ -203,8 +209,10 @@ def _summary(result: RunResult, config: TrainConfig) -> str:
         )
     images = "test" if config.data.dataset in IN_MEMORY else "validation"
     metric = find_task(config.task.name).best
+    flag = {"max_steps": "ended by --max-steps: ", "patience": "ended by --patience: "}
+    end = flag.get(result.ended_by or "", "")
     return (
-        f"{images} {metric.name} {metric.show(result.last)} after epoch {result.epoch}, "
-        f"best {metric.show(result.best)} after epoch {result.best_epoch}, "
-        f"{result.wall_s / 60:.1f} min; report: {result.out_dir}/report.html"
+        f"{end}{images} {metric.name} {metric.show(result.last)} after epoch "
+        f"{result.last['epoch']:g}, best {metric.show(result.best)} after epoch "
+        f"{result.best_epoch}, {result.wall_s / 60:.1f} min; report: {result.out_dir}/report.html"
     )

@@ -37,6 +37,11 @@ class ImageFiles:
         """Number of test images."""
         return len(self.test)
 
+    @property
+    def train_labels(self) -> np.ndarray | None:
+        """The labels of the training images, (N,); None if only the files' contents have them."""
+        return self.train.images.labels if isinstance(self.train, FolderSource) else None
+
     def read_test_images(self, indices: Indices, preprocessing: Preprocessing) -> np.ndarray:
         """Decode the pixels of some test images that a network gets, see :func:`decode_images`."""
         return decode_images(self.test, indices, preprocessing)

@@ -17,6 +17,7 @@ from .. import checkpoint
 from ..config import TrainConfig
 from ..report import write_report
 from ..run_folder import RunFolder
+from ..state import whole
 from .base import Observer
 from .moving_average import MovingAverage
 
@@ -64,7 +65,8 @@ class RunFiles(Observer):
             groups = getattr(run.data, "test_groups", None)
             if groups is not None:
                 arrays["groups"] = np.unique(groups, return_inverse=True)[1]
-            self._folder.save_predictions({**arrays, "epoch": np.asarray(run.state.epoch)})
+            epoch = np.asarray(whole(run.state.log[-1]["epoch"]))
+            self._folder.save_predictions({**arrays, "epoch": epoch})
         self.on_save(run, predictions)
 
     def on_end(self, run: Run) -> None:

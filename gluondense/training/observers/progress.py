@@ -77,8 +77,8 @@ def step_line(run: Run) -> str:
 def epoch_line(run: Run, is_best: bool) -> str:
     """Return the line of the last epoch."""
     row, task, epochs = run.state.log[-1], run.task, run.config.schedule.epochs
-    epoch = round(row["epoch"])
-    fields = [f"epoch {epoch}/{epochs}"]
+    epoch = row["epoch"]
+    fields = [f"epoch {epoch:g}/{epochs}"]
     for metric in (*task.train_metrics, *task.test_metrics):
         if metric.title:
             mark = " (best)" if metric == task.best and is_best else ""

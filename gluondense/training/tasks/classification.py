@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Optional, Union
 
 import mxnet as mx
 import numpy as np
@@ -26,7 +26,9 @@ class Classification(Task):
     """One class an image.
 
     Targets are distributions over the classes, with label smoothing, mixup and CutMix; the loss is
-    the cross-entropy, or with a teacher the distillation loss. Raises as :func:`load_teacher`.
+    the cross-entropy, or with a teacher the distillation loss. ``class_weights`` multiply the
+    target of each class, as PyTorch's ``CrossEntropyLoss(weight=…)``; unlike there, a batch's loss
+    is divided by its images, not by their weights. Raises as :func:`load_teacher`.
     """
 
     train_metrics = (
@@ -48,6 +50,7 @@ class Classification(Task):
     ) -> None:
         self._config, self._classes = config, len(info.class_names)
         self._teacher = None
+        self._weights = _class_weights(config.class_weights, self._classes)
         self.loss = gluon.loss.SoftmaxCrossEntropyLoss(sparse_label=False)
         if config.teacher is not None:
             self._teacher = load_teacher(config.teacher, devices, self._classes)
@@ -69,7 +72,15 @@ class Classification(Task):
         return mix(images, targets, (config.mixup, config.cutmix), rng)
 
     def loss_targets(self, images: Sequence[NDArray], targets: Sequence[NDArray]) -> list[NDArray]:
-        """Append the teacher's softened probabilities to the targets: (N, 2 * classes)."""
+        """Return weighted targets, and with them the teacher's softened probabilities if any.
+
+        The shape is (N, classes), or (N, 2 * classes) with a teacher.
+        """
+        if self._weights is not None:
+            targets = [
+                target * mx.nd.array(self._weights, target.context).expand_dims(0)
+                for target in targets
+            ]
         if self._teacher is None:
             return list(targets)
         with autograd.predict_mode():
@@ -82,9 +93,31 @@ class Classification(Task):
         return mx.nd.stack(loss.sum(), hits.sum())
 
     def metrics(self, predictions: Predictions) -> dict[str, float]:
-        """Return accuracy, loss and top-5 accuracy on the test set."""
+        """Return accuracy, loss and top-5 accuracy on the test set.
+
+        Raises a ValueError if no image of it could be read.
+        """
+        if not predictions.readable.any():
+            raise ValueError(
+                f"none of the {len(predictions.labels)} validation images can be read, so the "
+                "network can't be evaluated: repair them, then --resume, or give other data."
+            )
         return {
             "test_acc": predictions.accuracy,
             "test_loss": predictions.loss,
             "test_top5": predictions.top_accuracy(5),
         }
+
+
+def _class_weights(
+    weights: Union[str, tuple[float, ...]], classes: int
+) -> Optional[tuple[float, ...]]:
+    """Return the weights if they are numbers, one for each class; None for equal weights."""
+    if isinstance(weights, str):
+        return None
+    if len(weights) != classes:
+        raise ValueError(
+            f"class_weights has {len(weights)} numbers for {classes} classes: give one for each, "
+            "in the order of the class names."
+        )
+    return weights

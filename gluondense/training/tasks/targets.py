@@ -19,6 +19,20 @@ def soft_labels(labels: np.ndarray, classes: int, smoothing: float = 0.0) -> np.
     return rows
 
 
+def balanced_weights(counts: np.ndarray) -> tuple[float, ...]:
+    """Return weights of the classes that are inverse to their numbers of images, as scikit-learn's.
+
+    A class of ``count`` images has ``sum(counts) / (classes * count)``, so the mean weight of the
+    images is 1. Each class must have an image.
+
+    Examples
+    --------
+    >>> balanced_weights(np.array([30, 10]))
+    (0.6666666666666666, 2.0)
+    """
+    return tuple((counts.sum() / (len(counts) * counts)).tolist())
+
+
 def mixup(
     images: np.ndarray, targets: np.ndarray, alpha: float, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
