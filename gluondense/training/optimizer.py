@@ -36,7 +36,9 @@ class AdamW(mx.optimizer.Optimizer):
         self, beta1: float = 0.9, beta2: float = 0.999, epsilon: float = 1e-8, **kwargs: Any
     ) -> None:
         super().__init__(**kwargs)
-        self.beta1, self.beta2, self.epsilon = beta1, beta2, epsilon
+        # The operator has float32 numbers; the bias corrections must be those of the same ones.
+        self.beta1, self.beta2 = float(np.float32(beta1)), float(np.float32(beta2))
+        self.epsilon = epsilon
 
     def create_state(self, index: int, weight: NDArray) -> tuple[NDArray, NDArray]:
         """Return the means of gradients and of their squares, 0."""

@@ -96,8 +96,8 @@ def test_flat_json_of_earlier_versions_is_read():
     config = TrainConfig.from_dict(FLAT)
     expected = {name: tuple(v) if isinstance(v, list) else v for name, v in FLAT.items()}
     expected["model_args"] = {"block_config": (1, 1)}
-    later = TrainConfig.of("densenet121").flat()  # fields that were added since have defaults
-    assert config.flat() == {**later, **expected}
+    defaults = TrainConfig.of("densenet121").flat()
+    assert config.flat() == {**defaults, **expected}
     assert TrainConfig.from_dict(config.to_dict()) == config
 
 
@@ -162,6 +162,11 @@ def test_listing_is_the_tutorial():
             "kvstore .*horovod.* must be one of 'local', 'device', 'dist_sync',",
         ),
         ("augment", "flip", "augment .*must be a tuple of names"),
+        ("class_weights", "auto", "class_weights .* must be none, balanced or a number >= 0 for"),
+        ("class_weights", (0, 0), "not all 0"),
+        ("head_epochs", 11, r"head_epochs \(=11\) must be at most `epochs` \(=10\)"),
+        ("layer_decay", 1.5, "layer_decay"),
+        ("pretrained", "", "pretrained .* must be a tag, a file or a folder"),
         ("native", 1, r"native \(=1\) must be True or False"),
         ("memory_efficient", "very", "memory_efficient .*must be True, False or one of none"),
         ("kvstore", "dist-sync", "kvstore .* must be one of"),

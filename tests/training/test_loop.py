@@ -16,7 +16,7 @@ from gluondense import native
 from gluondense.data import load_dataset
 from gluondense.training import TrainConfig, checkpoint, fit, loop
 from gluondense.training import run as run_module
-from gluondense.training.data import make_test_loader
+from gluondense.training.data import balance_classes, make_test_loader
 from gluondense.training.distributed.workers import Workers
 from gluondense.training.observers.files import RunFiles, restore
 from gluondense.training.observers.moving_average import MovingAverage
@@ -29,6 +29,7 @@ COLUMNS = (
     *("epoch", "step", "lr", "train_loss", "train_acc", "test_acc", "test_loss"),
     *("images_per_s", "epoch_s", "wall_s", "cpu_s", "test_top5"),
 )
+CLASSIFIED = ("test_acc", "test_loss", "test_top5")
 
 
 def parameters(folder):
@@ -348,3 +349,103 @@ def test_without_a_compiler_mxnet_trains_alone_and_it_is_said(tmp_path, monkeypa
     monkeypatch.undo()
     fit(TINY.with_fields(epochs=1, native=False), tmp_path / "same", progress=False)
     assert_equal_runs(tmp_path / "run", tmp_path / "same")
+
+
+@pytest.mark.parametrize("steps", [3, 5, 8])
+def test_run_of_some_steps_is_evaluated_reported_and_continued_exactly(straight, tmp_path, steps):
+    result = fit(TINY.with_fields(max_steps=steps), tmp_path, progress=False)
+    assert (result.step, result.epoch, result.ended_by) == (steps, steps // 5, "max_steps")
+    assert result.last["epoch"] == result.last["step"] / 5 == steps / 5
+    assert 0 <= result.test_accuracy <= result.best_accuracy <= 1
+    assert f"{steps / 5:g} of 2 epochs" in (tmp_path / "report.html").read_text()
+    saved = checkpoint.load(tmp_path / "checkpoints" / "last")
+    assert (saved.step, saved.metrics["epoch"]) == (steps, steps / 5)
+    again = fit(TINY.with_fields(max_steps=steps), tmp_path, resume=True, progress=False)
+    assert again.step == steps
+    assert again.last["test_acc"] == result.last["test_acc"]
+    fit(TINY, tmp_path, resume=True, progress=False)
+    assert_equal_runs(straight[0], tmp_path)
+    assert [row["epoch"] for row in RunFolder(tmp_path).rows()] == [1, 2]
+
+
+def test_run_ends_after_epochs_without_a_better_result(tmp_path, monkeypatch):
+    accuracies = iter([0.1, 0.3, 0.2, 0.3, 0.9])
+    monkeypatch.setattr(
+        Classification,
+        "metrics",
+        lambda self, _: {"test_acc": next(accuracies), "test_loss": 1.0, "test_top5": 1.0},
+    )
+    config = TINY.with_fields(epochs=9, patience=2)
+    result = fit(config, tmp_path, progress=False)
+    assert (result.epoch, result.best_epoch, result.ended_by) == (4, 2, "patience")
+    assert fit(config, tmp_path, resume=True, progress=False).epoch == 4
+    longer = fit(config.with_fields(patience=3, max_steps=25), tmp_path, resume=True)
+    assert (longer.epoch, longer.best_epoch, longer.ended_by) == (5, 5, "max_steps")
+
+
+def test_patience_begins_after_the_epochs_of_the_head(tmp_path, monkeypatch):
+    monkeypatch.setattr(Classification, "metrics", lambda self, _: dict.fromkeys(CLASSIFIED, 0.5))
+    config = TINY.with_fields(epochs=9, patience=1, head_epochs=2)
+    assert fit(config, tmp_path, progress=False).epoch == 3
+
+
+def test_validation_images_that_are_all_unreadable_are_said(tmp_path, monkeypatch):
+    def unreadable(self, epoch, start):
+        for images, labels in batches(self, epoch, start):
+            yield images, np.full_like(labels, -1)
+
+    run = Run(TINY, Workers())
+    batches = type(run.test_loader)._batches
+    monkeypatch.setattr(run.test_loader, "_batches", unreadable.__get__(run.test_loader))
+    with pytest.raises(ValueError, match="none of the 50 validation images can be read"):
+        loop.train(run, [])
+
+
+def test_a_run_is_overwritten_on_request_and_other_files_stay(tmp_path, straight):
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(FloatingPointError):
+        fit(TINY.with_fields(lr=1e30), tmp_path, progress=False)
+    with pytest.raises(FileExistsError, match="replace it with --overwrite"):
+        fit(TINY, tmp_path, progress=False)
+    fit(TINY, tmp_path, progress=False, overwrite=True)
+    assert_equal_runs(straight[0], tmp_path)
+    assert (tmp_path / "notes.txt").read_text() == "mine"
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+def test_weighted_and_smoothed_loss_is_torchs(smoothing):
+    torch = pytest.importorskip("torch")
+    rng, weights = np.random.default_rng(0), (0.5, 2.0, 1.0, 0.0, 1.5)
+    config = TINY.with_fields(label_smoothing=smoothing, class_weights=weights)
+    task = Classification(config.task, load_dataset("synthetic").info, [mx.cpu()])
+    labels = rng.integers(0, 5, 12)
+    logits = rng.normal(size=(12, 5)).astype(np.float32)
+    _, targets = task.targets(np.zeros((12, 3, 8, 8), np.float32), labels, rng, 9)
+    output = mx.nd.array(logits)
+    output.attach_grad()
+    with mx.autograd.record():
+        loss = task.loss(output, *task.loss_targets([output], [mx.nd.array(targets)]))
+    loss.backward()
+    theirs = torch.tensor(logits, requires_grad=True)
+    criterion = torch.nn.CrossEntropyLoss(
+        weight=torch.tensor(weights), label_smoothing=smoothing, reduction="none"
+    )
+    expected = criterion(theirs, torch.tensor(labels))
+    expected.sum().backward()
+    np.testing.assert_allclose(loss.asnumpy(), expected.detach().numpy(), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(output.grad.asnumpy(), theirs.grad.numpy(), rtol=1e-5, atol=1e-6)
+
+
+def test_balanced_classes_weigh_as_scikit_learns():
+    compute = pytest.importorskip("sklearn.utils.class_weight").compute_class_weight
+    data = load_dataset("synthetic")
+    labels = np.repeat(np.arange(5), [80, 60, 30, 20, 10]).astype(np.int32)
+    data = replace(data, train_labels=labels)
+    task = balance_classes(TINY.with_fields(class_weights="balanced").task, data)
+    expected = compute("balanced", classes=np.arange(5), y=labels)
+    np.testing.assert_allclose(task.class_weights, expected)
+    few = replace(data, train_labels=labels // 2)
+    with pytest.raises(ValueError, match="the class pattern 3 has no training image"):
+        balance_classes(TINY.with_fields(class_weights="balanced").task, few)
+    with pytest.raises(ValueError, match="class_weights has 2 numbers for 5 classes"):
+        Run(TINY.with_fields(class_weights=(1, 2)), Workers())

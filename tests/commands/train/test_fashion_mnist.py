@@ -93,7 +93,10 @@ def test_folders_that_are_not_free_get_one_line(main, tmp_path, capsys):
     assert main([*FAST, "--epochs=1", "--out", str(out)]) == 0
     capsys.readouterr()
     assert main([*FAST, "--out", str(out)]) == 2
-    assert "never overwritten: continue it with --resume" in error_line(capsys)
+    assert "continue it with --resume, replace it with --overwrite, or" in error_line(capsys)
+    assert main([*FAST, "--epochs=1", "--out", str(out), "--overwrite"]) == 0
+    assert main(["--resume", str(out), "--overwrite"]) == 2
+    assert "give one of them" in error_line(capsys)
     assert main([*FAST, "--out", str(out / "log.csv" / "x")]) == 2
     assert "Cannot write to the folder" in error_line(capsys)
     assert main(["--resume", str(out), "--model=densenet169"]) == 2
