@@ -56,14 +56,19 @@ def columns_of(config: DataConfig) -> Columns:
 def balance_classes(config: TaskConfig, data: Data) -> TaskConfig:
     """Replace class weights ``balanced`` by numbers, from the labels of the training images.
 
+    Several labels an image have no classes to balance: their task weights the positives itself.
+
     Raises
     ------
     ValueError
-        If the labels are in RecordIO files, or a class has no image.
+        If the labels are in RecordIO files, a class has no image, or there are several labels and
+        weights in numbers.
     """
-    if config.class_weights != "balanced":
-        return config
     labels = data.train_labels
+    if labels is not None and labels.ndim > 1 and not isinstance(config.class_weights, str):
+        raise ValueError("class_weights are for one class an image, not for several labels.")
+    if config.class_weights != "balanced" or (labels is not None and labels.ndim > 1):
+        return config
     if labels is None:
         raise ValueError(
             "class_weights balanced counts the labels of class folders, which RecordIO files don't "
