@@ -30,6 +30,8 @@ COMMANDS = {
     "export": Command("export", "export a trained network for MXNet or ONNX"),
     "predict": Command("predict", "classify images"),
     "demo": Command("demo", "open a page that classifies dropped images"),
+    "explain reuse": Command("explain.reuse", "show which layers use which previous ones"),
+    "explain gradients": Command("explain.gradients", "show where gradients flow in dense stages"),
     "archive": Command("archive", "pack an export for a model server"),
     "convert": Command("convert_weights", "convert weights between MXNet and PyTorch"),
     "make-recordio": Command("make_recordio", "pack images into a RecordIO file"),
