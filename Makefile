@@ -100,6 +100,9 @@ docs-check: $(VENV)/.installed-test ## run the examples of the docs; show what i
 	cp docs/models.md build
 	$(BIN)/python scripts/dev/models_page.py build/models.md
 	diff -u docs/models.md build/models.md
+	cp docs/explain.md build
+	$(BIN)/python scripts/dev/explain_page.py build/explain.md
+	diff -u docs/explain.md build/explain.md
 	$(BIN)/python scripts/dev/docs_check.py
 
 $(VENV)/.installed-docs: $(VENV)/.installed

@@ -91,3 +91,19 @@ def test_the_figure_of_reuse_frames_the_transition():
     assert list(figure.layout.xaxis.ticktext) == ["1", "2", "3", "transition"]
     top = reuse_figure(last, scale=None).data[0].zmax
     assert top == np.nanmax(last.weights)
+
+
+def test_the_page_has_the_measured_gradient_flow(root, monkeypatch):
+    monkeypatch.syspath_prepend(str(root / "scripts"))
+    from dev.explain_page import explain_page
+
+    # `python scripts/dev/explain_page.py docs/explain.md` updates it.
+    page = (root / "docs" / "explain.md").read_text(encoding="utf-8")
+    updated = explain_page(page)
+    shares, found = (
+        [int(share) for share in re.findall(r"(\d+)% ", text)] for text in (page, updated)
+    )
+    assert re.sub(r" +\d+% ", "%", page) == re.sub(r" +\d+% ", "%", updated)
+    assert max(abs(a - b) for a, b in zip(shares, found)) <= 1  # rounding
+    assert len(found) > 40
+    assert page.count("<!-- computed: ") == 2
