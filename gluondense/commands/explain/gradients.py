@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 LAYERS = 4  # of the dense stages of the small networks
 IMAGES = 8
+SIZE = 16  # of the images of the small networks
 
 
 def main(argv: Optional[list[str]] = None) -> int:
@@ -54,7 +55,8 @@ def of_model(name: str, stage: str) -> dict[str, GradientFlow]:
     from ...evaluation import open_model
 
     model = open_model(name, [mx.cpu()])
-    return {model.model or name: _flow(model.net, stage, model.size)}
+    size = model.preprocessing.size if model.preprocessing else (SIZE, SIZE)
+    return {model.model or name: _flow(model.net, stage, size)}
 
 
 def of_fusions(stage: str) -> dict[str, GradientFlow]:
@@ -74,7 +76,7 @@ def of_fusions(stage: str) -> dict[str, GradientFlow]:
             name = f"CSP-DenseNet, fusion {fusion}"
             net = build_model("csp_densenet121", fusion=fusion, **fields)
         net.initialize()
-        flows[name] = _flow(net, stage, (16, 16))
+        flows[name] = _flow(net, stage, (SIZE, SIZE))
     return flows
 
 
