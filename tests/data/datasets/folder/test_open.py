@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from support.folders import make_csv, make_images
 from gluondense.data.datasets.folder.csv_file import Columns
 from gluondense.data.datasets.folder.open import open_folder
 from gluondense.data.datasets.folder.split_file import write_split
+from gluondense.data.preprocessing import IMAGENET
 
 FINDINGS = Columns(labels=("findings",), several_labels=True)
 BINARY = Columns(labels=("x", "y"), several_labels=True)
@@ -57,7 +59,7 @@ def test_class_folders_are_split(tmp_path):
     image = data.test.read(0)
     assert image.label == data.test_labels[0]
     assert image.name.startswith(str(tmp_path / "cat"))
-    assert data.read_test_images([0], (8, 8)).any()
+    assert data.read_test_images([0], replace(IMAGENET, input_size=8)).any()
 
 
 @pytest.mark.parametrize("name", ["val", "valid", "Validation"])
