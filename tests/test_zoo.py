@@ -121,6 +121,7 @@ def test_catalog_rows_have_a_preprocessing():
 def test_exports_store_the_preprocessing(tmp_path):
     net = gluondense.get_model("dpn68", classes=3)
     net.initialize()
+    net.preprocessing = WEIGHTS["dpn68.mx_in1k"].preprocessing
     save_weights(net, tmp_path / "dpn.safetensors")
     loaded = get_model("dpn68", pretrained=tmp_path / "dpn.safetensors", classes=3)
     files = gluondense.export(loaded, tmp_path / "out", (1, 3, 64, 64))

@@ -4,8 +4,9 @@
 from __future__ import annotations
 
 import argparse
+import json
 from pathlib import Path
-from typing import Optional
+from typing import Any, Optional
 
 from ..weights.naming.schemes import NAMING_SCHEMES
 from .arguments import Parser, call
@@ -22,7 +23,7 @@ def _run(args: argparse.Namespace) -> None:
     from ..zoo import get_model
 
     net = get_model(args.model, **dict(args.set))
-    report = load_weights(net, args.source, naming=args.source_naming)
+    report = load_weights(net, args.source, naming=args.source_naming, allow_nan=args.allow_nan)
     if report.fresh or report.adapted:
         raise ValueError(
             f"{args.source} is for {args.model} with other classes or in_channels: set them, "
@@ -48,6 +49,24 @@ def _parser() -> Parser:
     out = f"naming scheme of OUT, default by its suffix: {', '.join(NAMING_SCHEMES)}"
     # --layout and --source-layout are the names of earlier versions.
     add("--naming", "--layout", choices=NAMING_SCHEMES, metavar="NAME", help=out)
-    source = "naming scheme of IN; default: detected"
-    add("--source-naming", "--source-layout", choices=NAMING_SCHEMES, metavar="NAME", help=source)
+    source = "naming scheme of IN, or a JSON object of patterns and names; default: detected"
+    names = ("--source-naming", "--source-layout")
+    add(*names, type=source_naming, metavar="NAME|FILE.json", help=source)
+    add("--allow-nan", action="store_true", help="convert NaN and infinite values too")
     return parser
+
+
+def source_naming(text: str) -> Any:
+    """Return a known name, or the mapping in a JSON file, see ``load_weights``."""
+    if not text.endswith(".json"):
+        if text not in NAMING_SCHEMES:
+            known = ", ".join(NAMING_SCHEMES)
+            raise argparse.ArgumentTypeError(f"{text!r} is no FILE.json, and none of {known}")
+        return text
+    try:
+        naming = json.loads(Path(text).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise argparse.ArgumentTypeError(f"{text}: {error}") from None
+    if not isinstance(naming, dict):
+        raise argparse.ArgumentTypeError(f'{text} must be a JSON object: {{"output": "fc", …}}')
+    return {ours: tuple(t) if isinstance(t, list) else t for ours, t in naming.items()}

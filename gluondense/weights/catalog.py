@@ -191,6 +191,15 @@ def find_weights(model: str, tag: str | None = None) -> Weights:
     return tags[tag]
 
 
+def find_published(path: str | os.PathLike[str]) -> Weights | None:
+    """Return the catalog row of a file with the name and the content that its publisher gave it."""
+    name = os.path.basename(os.fspath(path))
+    for row in WEIGHTS.values():
+        if row.file_name == name and has_sha256(Path(path), row.sha256):
+            return row
+    return None
+
+
 def fetch_weights(weights: Weights, root: str | os.PathLike[str] | None = None) -> Path:
     """Return the path of a weights file, downloading it if it is not cached.
 

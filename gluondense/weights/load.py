@@ -20,12 +20,15 @@ from mxnet.base import _LIB, check_call
 from ..blocks.initializer import HeFanOut
 from ..data.preprocessing import Preprocessing
 from ..models.network import Network
+from .catalog import find_published
+from .finite import check_finite
 from .formats.open import WeightsFile, open_weights
+from .naming.custom import Naming, as_naming_scheme
 from .naming.match import HEAD, STEM, Plan, abbreviate, find_naming_scheme
-from .naming.scheme import NamingScheme
-from .naming.schemes import get_naming_scheme
 
 logger = logging.getLogger(__name__)
+
+WRITTEN_BY_US = "layout"  # a key of the metadata of files that save_weights writes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,9 +74,10 @@ def load_weights(
     net: Network,
     path: str | os.PathLike[str],
     *,
-    naming: str | None = None,
+    naming: Naming | None = None,
     ctx: mx.Context | Sequence[mx.Context] | None = None,
     layout: str | None = None,
+    allow_nan: bool = False,
 ) -> LoadReport:
     """Load a weights file into a network.
 
@@ -91,25 +95,31 @@ def load_weights(
     path
         The file.
     naming
-        A key of ``gluondense.weights.NAMING_SCHEMES``; by default it is detected.
+        How the file names the parameters: a key of ``gluondense.weights.NAMING_SCHEMES``, a
+        ``NamingScheme``, or a mapping of our modules to the file's, as a dict of patterns or a
+        function (see the examples). By default it is detected.
     ctx
         Device or devices; default: the network's, or MXNet's current context.
     layout
         Deprecated name of ``naming``.
+    allow_nan
+        Whether to load NaN and infinite values, with a warning, instead of refusing the file.
 
     Returns
     -------
     LoadReport
         The names that were and were not loaded; its ``preprocessing`` is also assigned to
-        ``net.preprocessing``.
+        ``net.preprocessing``. It is the one in the file, else that of the published weights which
+        the file is, else the usual one of a naming scheme for its classes and channels; else None.
 
     Raises
     ------
     FileNotFoundError
         If the file does not exist.
     ValueError
-        If the file is damaged or hostile, its naming scheme is unknown, or it does not fit. Then
-        the message lists the missing, unexpected and misshapen names, and the network is unchanged.
+        If the file is damaged or hostile, has values that are not finite, its naming scheme is
+        unknown, or it does not fit. Then the message lists the missing, unexpected and misshapen
+        names, and the network is unchanged.
 
     Examples
     --------
@@ -122,6 +132,20 @@ def load_weights(
     ...     report = load_weights(other, f"{folder}/net.params")
     >>> report.naming, report.fresh
     ('gluondense', ('output.weight', 'output.bias'))
+
+    A file with names of its own. Indices are matched by ``{i}`` and ``{j}``, other parts by any
+    other name; a function of a module's name does the same:
+
+    >>> naming = {
+    ...     "features.stem.{unit}": "stem.{unit}",
+    ...     "features.stage{i}.layer{j}.{unit}": "block{i}.{j-1}.{unit}",
+    ...     "features.transition{i}.{unit}": "down{i}.{unit}",
+    ...     "features.norm": "last",
+    ...     "output": "classifier",
+    ... }
+    >>> names = as_naming_scheme(naming, ()).names(net._collect_params_with_prefix())
+    >>> names["features.stage2.layer3.norm1.gamma"]
+    ('block2.2.norm1.weight',)
     """
     if layout is not None:
         warnings.warn("load_weights: layout is now called naming", DeprecationWarning, stacklevel=2)
@@ -130,13 +154,18 @@ def load_weights(
     shapes = {name: parameter.shape for name, parameter in parameters.items()}
     names = [*shapes, *net.absent]  # a stem alone fits too many schemes
     with open_weights(path) as file:
-        scheme = get_naming_scheme(naming) if naming else find_naming_scheme(names, file)
+        if naming is None:
+            scheme = find_naming_scheme(names, shapes, file, net.model_name)
+        else:
+            scheme = as_naming_scheme(naming, file)
         plan = Plan(shapes, net.spec, file, scheme, net.absent)
         plan.check(net.model_name)
-        preprocessing = _preprocessing(file, scheme)
+        preprocessing = _preprocessing(file, plan)
         # Read all values before assigning one: reading can fail if the file changes meanwhile.
         dtypes = {name: np.dtype(parameters[name].dtype) for name in plan.loads}
         values = {name: _read(plan, name, dtype) for name, dtype in dtypes.items()}
+    views = ((name, _memory(values[name], shapes[name], dtypes[name])) for name in values)
+    check_finite(os.fspath(path), views, allow_nan)
     devices = _devices(net, ctx)
     mx.nd.waitall()  # pending operations may read the parameters that are overwritten
     for name in plan.loads:
@@ -148,18 +177,22 @@ def load_weights(
         channels = file.shapes[plan.keys[STEM][0]][1], net.spec.in_channels
         logger.warning(message, net.model_name, *channels)
     if preprocessing is not None:
-        net.preprocessing = preprocessing = preprocessing.for_channels(net.spec.in_channels)
+        preprocessing = preprocessing.for_channels(net.spec.in_channels)
+    net.preprocessing = preprocessing
     loaded, fresh = tuple(plan.loads), tuple(plan.fresh)
     adapted, ignored = tuple(plan.adapted), tuple(plan.ignored)
     about = os.fspath(path), file.format, scheme.name
     return LoadReport(*about, loaded, fresh, adapted, ignored, preprocessing)
 
 
-def _preprocessing(file: WeightsFile, scheme: NamingScheme) -> Preprocessing | None:
-    """Return the preprocessing in the file's metadata, or else the scheme's usual one."""
+def _preprocessing(file: WeightsFile, plan: Plan) -> Preprocessing | None:
+    """Return the preprocessing that is known of a file."""
     text = file.metadata.get("preprocessing")
     if text is None:
-        return scheme.preprocessing
+        if WRITTEN_BY_US in file.metadata:  # save_weights would have recorded it
+            return None
+        published = find_published(file.path)
+        return published.preprocessing if published else plan.preprocessing()
     try:
         return Preprocessing.from_json(text)
     except ValueError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mxnet as mx
 import numpy as np
 import pytest
 from support.reference import randomize
@@ -51,6 +52,37 @@ def test_the_naming_scheme_can_be_chosen(source, tmp_path, flag):
     assert "conv2_x__1_c1x1-c2__conv_weight" in arrays(out)
 
 
+def test_names_of_ones_own(source, tmp_path, capsys):
+    """A JSON object maps our modules to theirs."""
+    net = gluondense.get_model("dpn68b", pretrained=source, **FIELDS)
+    parameters = net._collect_params_with_prefix()
+    named = {f"backbone.{name}": value.data() for name, value in parameters.items()}
+    mx.nd.save(str(tmp_path / "mine.params"), named)
+    args = [str(tmp_path / "mine.params"), str(tmp_path / "out.params"), *MODEL]
+    assert convert_weights.main(args) == 2
+    line = capsys.readouterr().err
+    assert "--source-naming" in line
+    assert line.count("\n") == 1
+    (tmp_path / "names.json").write_text('{"{path}": "backbone.{path}"}')
+    assert convert_weights.main([*args, "--source-naming", str(tmp_path / "names.json")]) == 0
+    assert "(custom names)" in capsys.readouterr().out
+    assert arrays(tmp_path / "out.params").keys() == set(parameters)
+
+
+def test_values_that_are_not_finite(source, tmp_path, capsys, caplog):
+    net = gluondense.get_model("dpn68b", pretrained=source, **FIELDS)
+    net.output.bias.set_data(net.output.bias.data() * np.nan)
+    net.save_parameters(str(tmp_path / "bad.params"))
+    args = [str(tmp_path / "bad.params"), str(tmp_path / "out.safetensors"), *MODEL]
+    assert convert_weights.main(args) == 2
+    line = capsys.readouterr().err
+    assert "1,000 values that are nan or infinite" in line
+    assert "--allow-nan" in line
+    assert not (tmp_path / "out.safetensors").exists()
+    assert convert_weights.main([*args, "--allow-nan"]) == 0
+    assert np.isnan(arrays(tmp_path / "out.safetensors")["classifier.bias"]).all()
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
@@ -63,6 +95,8 @@ def test_the_naming_scheme_can_be_chosen(source, tmp_path, flag):
         (lambda args: [*args, "--set=classes"], "FIELD=JSON"),
         (lambda args: [args[0], args[0], *args[2:]], "is the input file"),
         (lambda args: args[:2], "--model"),
+        (lambda args: [*args, "--source-naming=tim-dpn"], "'tim-dpn' is no FILE.json"),
+        (lambda args: [*args, "--source-naming=no.json"], "no.json"),
     ],
 )
 def test_a_mistake_gets_one_line(source, tmp_path, capsys, monkeypatch, change, words):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import os
 import subprocess
@@ -21,7 +22,8 @@ from support.reference import assert_close, images, randomize
 from support.torch_files import tensor, zip_file
 
 import gluondense
-from gluondense.weights import NAMING_SCHEMES, load_weights, open_weights, save_weights
+from gluondense.files import sha256
+from gluondense.weights import NAMING_SCHEMES, WEIGHTS, load_weights, open_weights, save_weights
 from gluondense.weights.save import named_arrays
 
 SMALL = {"block_config": (2, 2, 1, 1), "growth_rate": 8, "num_init_features": 16, "classes": 7}
@@ -223,14 +225,15 @@ def test_saved_weights_can_be_loaded(naming, model, suffix, tmp_path):
 
 def test_module_checkpoints(tmp_path):
     """The DPN authors' files: ``arg:`` and ``aux:``, two convolutions for each of ours."""
-    net = randomize(gluondense.get_model("dpn68b", **DPN))
+    fields = {**DPN, "classes": 1000}
+    net = randomize(gluondense.get_model("dpn68b", **fields))
     arrays = named_arrays(net, NAMING_SCHEMES["cypw-dpn-b"])
     assert arrays["conv2_x__1_c1x1-c1__conv_weight"].shape[0] == net.spec.residual_width
     assert arrays["conv2_x__1_c1x1-c2__conv_weight"].shape[0] == net.spec.increments[0]
     kinds = {name: "aux" if "moving" in name else "arg" for name in arrays}
     named = {f"{kinds[k]}:{k.replace('fc6', 'fc6-1k')}": mx.nd.array(a) for k, a in arrays.items()}
     mx.nd.save(str(tmp_path / "dpn-0000.params"), named)
-    other = gluondense.get_model("dpn68b", **DPN)
+    other = gluondense.get_model("dpn68b", **fields)
     report = load_weights(other, tmp_path / "dpn-0000.params")
     assert report.naming == "cypw-dpn-b"
     assert other.preprocessing.mean == (124 / 255, 117 / 255, 104 / 255)
@@ -293,12 +296,87 @@ def test_other_channels_convert_the_stem(saved, channels, caplog):
 def test_preprocessing_is_converted_to_the_channels(tmp_path):
     net = gluondense.get_model("densenet121", classes=2)
     net.initialize()
+    net.preprocessing = WEIGHTS["densenet121.tv_in1k"].preprocessing
     save_weights(net, tmp_path / "net.safetensors")
     for channels, length in ((1, 1), (4, 4)):
         other = gluondense.get_model("densenet121", classes=2, in_channels=channels)
         load_weights(other, tmp_path / "net.safetensors")
         assert len(other.preprocessing.mean) == len(other.preprocessing.std) == length
     assert other.preprocessing.mean[3] == other.preprocessing.mean[0]
+
+
+@pytest.mark.parametrize("name", ["densenet100_k12_bc_cifar10", "densenet121"])
+def test_an_unknown_preprocessing_stays_unknown(tmp_path, name):
+    """Even though torchvision's weights, which have these names, expect ImageNet's mean."""
+    net = gluondense.get_model(name)
+    net.initialize()
+    scheme = "veit-densenet" if "cifar" in name else "torchvision"
+    save_weights(net, tmp_path / "net.safetensors", scheme)
+    other = gluondense.get_model(name)
+    other.preprocessing = WEIGHTS["densenet121.tv_in1k"].preprocessing  # of an earlier file
+    report = load_weights(other, tmp_path / "net.safetensors")
+    assert report.preprocessing is other.preprocessing is None
+    save_weights(other, tmp_path / "again.safetensors")
+    load_weights(net, tmp_path / "again.safetensors")
+    assert net.preprocessing is None
+
+
+@pytest.mark.parametrize(
+    ("fields", "known"), [({}, True), ({"classes": 10}, False), ({"in_channels": 1}, False)]
+)
+def test_the_usual_preprocessing_is_for_the_usual_classes_and_channels(tmp_path, fields, known):
+    fields = {**SMALL, "classes": 1000, **fields}
+    net = gluondense.get_model("densenet121", **fields)
+    net.initialize()
+    write(tmp_path / "net.params", named_arrays(net, NAMING_SCHEMES["torchvision"]))
+    other = gluondense.get_model("densenet121", **{**fields, "classes": 3, "in_channels": 3})
+    report = load_weights(other, tmp_path / "net.params")
+    assert (report.preprocessing is not None) == known
+
+
+def test_published_files_are_recognized(tmp_path, monkeypatch):
+    """By name and content; timm's DPN-68b has another preprocessing than the authors'."""
+    net = gluondense.get_model("dpn68b", **DPN)
+    net.initialize()
+    row = WEIGHTS["dpn68b.ra_in1k"]
+    arrays = named_arrays(net, NAMING_SCHEMES["timm-dpn-b"])
+    path = tmp_path / row.file_name
+    path.write_bytes(zip_file({name: tensor(array) for name, array in arrays.items()}))
+    assert load_weights(net, path).preprocessing is None
+    known = dataclasses.replace(row, sha256=sha256(path)[:9])
+    monkeypatch.setitem(WEIGHTS, row.name, known)
+    assert load_weights(net, path).preprocessing == row.preprocessing
+
+
+@pytest.mark.parametrize("initialize", [False, True])
+def test_values_that_are_not_finite_are_refused(saved, tmp_path, initialize, caplog):
+    net, _ = saved
+    arrays = values(net)
+    arrays["features.norm.gamma"][:2] = np.nan, -np.inf
+    arrays["output.bias"][1] = np.inf
+    write(tmp_path / "bad.params", arrays)
+    other = small()
+    if initialize:
+        other.initialize()
+    count = len(arrays)
+    words = (
+        f"3 values that are nan or infinite, in 2 of {count} arrays",
+        f"features.norm.gamma (2 of {len(arrays['features.norm.gamma'])}), output.bias (1 of 7)",
+        "allow_nan=True",
+    )
+    refused(other, tmp_path / "bad.params", *words)
+    load_weights(other, tmp_path / "bad.params", allow_nan=True)
+    np.testing.assert_array_equal(values(other)["output.bias"], arrays["output.bias"])
+    assert "3 values that are nan or infinite" in caplog.text
+
+
+def test_large_finite_values_are_accepted(saved, tmp_path):
+    """Even though their sum is infinite."""
+    net, _ = saved
+    arrays = values(net)
+    arrays["output.bias"][:] = np.finfo(np.float32).max
+    write(tmp_path / "large.params", arrays)
+    load_weights(small(), tmp_path / "large.params")
 
 
 def test_preprocessing_in_the_file_takes_precedence(tmp_path):
@@ -424,7 +502,7 @@ def test_files_of_other_networks_are_refused(saved, tmp_path):
     )
     write(tmp_path / "resnet.params", {"layer1.0.conv1.weight": np.zeros((3, 3))})
     words = (
-        "1 arrays (layer1.0.conv1.weight)",
+        "1 arrays, which match no naming scheme of any network (layer1.0.conv1.weight)",
         "no network of gluondense.list_models() with its default fields fits it",
     )
     refused(small(), tmp_path / "resnet.params", *words)

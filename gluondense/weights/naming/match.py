@@ -3,16 +3,19 @@
 
 from __future__ import annotations
 
+import fnmatch
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from typing import Any
 
+from ...data.preprocessing import Preprocessing
 from ...models.registry import SPECS, build_model
 from ...models.spec import NetworkSpec
 from ..formats.open import WeightsFile
 from .scheme import NamingScheme
 from .schemes import NAMING_SCHEMES
+from .unknown import beside, nearest_network
 
 STEM, HEAD = "features.stem.conv.weight", "output."
 # Counters of frameworks, and constants of exports that normalize pixels in the graph.
@@ -20,18 +23,45 @@ _BOOKKEEPING = ("num_batches_tracked", "data_scale", "data_shift")
 _SHOWN = 4
 
 
-def find_naming_scheme(parameters: Iterable[str], file: WeightsFile) -> NamingScheme:
+def find_naming_scheme(
+    names: Iterable[str], shapes: Mapping[str, tuple[int, ...]], file: WeightsFile, model: str
+) -> NamingScheme:
     """Return the scheme that names most of the parameters as the file does.
 
-    Raises a ValueError if none names half of the sampled parameters.
+    A ValueError is raised if none names half of the sampled parameters.
+
+    Parameters
+    ----------
+    names
+        Names of the parameters of the complete network.
+    shapes, model
+        Shape of each parameter of the network by name; the network's name.
+    file
+        The file.
     """
-    scheme = _best_scheme(list(parameters), file)
+    scheme = _best_scheme(list(names), file)
     if scheme is None:
-        raise ValueError(
-            f"{file.path} has {len(file.shapes)} arrays ({abbreviate(list(file.shapes))}), which "
-            f"match no naming scheme of this network; {describe_fit(file)}."
-        )
+        raise ValueError(_describe_names(shapes, file, model))
     return scheme
+
+
+def _describe_names(shapes: Mapping[str, tuple[int, ...]], file: WeightsFile, model: str) -> str:
+    """Say which network a file of unknown names fits, or put names of the nearest beside it."""
+    message = f"{file.path} has {len(file.shapes)} arrays, which match no naming scheme of"
+    stored = {key: s for key, s in file.shapes.items() if not key.endswith(_BOOKKEEPING)}
+    fits = _fitting_networks(file)
+    if fits:
+        return f"{message} {model}; it fits {' and '.join(fits)}."
+    networks = [(model, shapes), *((name, _shapes(name)) for name in SPECS)]
+    nearest = nearest_network(stored, networks)
+    if nearest is None:
+        return f"{message} any network ({abbreviate(list(stored))}); {_NO_FIT}."
+    name, theirs = nearest
+    return (
+        f"{message} any network. Their shapes are nearest to those of {name}: "
+        f"{beside(stored, theirs)}. If it is that network, map its names with naming "
+        "(--source-naming of gluondense convert): docs/weights.md shows how."
+    )
 
 
 def _best_scheme(names: list[str], file: WeightsFile) -> NamingScheme | None:
@@ -52,17 +82,23 @@ def _best_scheme(names: list[str], file: WeightsFile) -> NamingScheme | None:
     return best if 2 * most >= len(sample) else None
 
 
+_NO_FIT = "no network of gluondense.list_models() with its default fields fits it either"
+
+
 def describe_fit(file: WeightsFile) -> str:
     """Say for a message which networks a file fits; takes seconds, as it builds every network."""
+    names = _fitting_networks(file)
+    return f"it fits {' and '.join(names)}" if names else _NO_FIT
+
+
+def _fitting_networks(file: WeightsFile) -> list[str]:
     names = []
     for name, spec in SPECS.items():
         shapes = _shapes(name)
         scheme = _best_scheme(list(shapes), file)
         if scheme is not None and not Plan(shapes, spec, file, scheme).mismatch():
             names.append(name)
-    if names:
-        return f"it fits {' and '.join(names)}"
-    return "no network of gluondense.list_models() with its default fields fits it either"
+    return names
 
 
 @cache
@@ -85,6 +121,8 @@ class Plan:
 
     Attributes
     ----------
+    known
+        The file's names by their spelling in the scheme.
     keys, loads
         The file's names of each parameter, empty if missing; those of the loadable parameters.
     missing, unexpected, misshapen
@@ -102,7 +140,7 @@ class Plan:
         absent: Iterable[str] = (),
     ) -> None:
         self.shapes, self.spec, self.file, self.scheme = shapes, spec, file, scheme
-        known = scheme.keys(file.shapes)
+        self.known = known = scheme.keys(file.shapes)
         self.keys = {
             name: tuple(known.get(key, "") for key in keys)
             for name, keys in scheme.names(shapes).items()
@@ -110,7 +148,12 @@ class Plan:
         self.missing = [name for name in shapes if "" in self.keys.get(name, ("",))]
         used = set(itertools.chain.from_iterable(self.keys.values()))
         rest = [key for key in file.shapes if key not in used]
-        self.ignored = [key for key in rest if key.endswith(_BOOKKEEPING)]
+        self.ignored = [
+            key
+            for key in rest
+            if key.endswith(_BOOKKEEPING)
+            or any(fnmatch.fnmatchcase(key, pattern) for pattern in scheme.ignored)
+        ]
         unused = itertools.chain.from_iterable(scheme.names(absent).values())
         self.ignored += [known[key] for key in unused if key in known]
         ignored = set(self.ignored)
@@ -148,6 +191,17 @@ class Plan:
             return stacked[:2]
         return stacked
 
+    def preprocessing(self) -> Preprocessing | None:
+        """Return the scheme's preprocessing, if the file has the classes and channels for it."""
+        usual = self.scheme.preprocessing
+        names = self.scheme.names((STEM, HEAD + "bias")).values()
+        stored = [self.file.shapes.get(self.known.get(key, ""), ()) for key, *_ in names]
+        if usual is None or len(stored) < 2:
+            return None
+        stem, bias = stored
+        fits = stem[1:2] == (len(usual.mean),) and bias == (self.scheme.classes,)
+        return usual if fits else None
+
     def mismatch(self) -> str:
         """Describe everything that does not fit; an empty string if all fits."""
         spec, eps = self.spec, self.scheme.eps
@@ -165,9 +219,11 @@ class Plan:
         """Raise a ValueError that describes everything that does not fit the model."""
         mismatch = self.mismatch()
         if mismatch:
+            known = self.scheme.name in NAMING_SCHEMES
+            fits = f"; {describe_fit(self.file)}" if known else ""
             raise ValueError(
                 f"{self.file.path} ({self.scheme.name} names) does not fit {model} "
-                f"with these fields: {mismatch}; {describe_fit(self.file)}."
+                f"with these fields: {mismatch}{fits}."
             )
 
 

@@ -13,11 +13,11 @@ import dataclasses
 import re
 from collections.abc import Iterable, Mapping
 from functools import cache
-from typing import Callable, Union
+from typing import Any, Callable, Union
 
 from ...data.preprocessing import IMAGENET, Preprocessing
 
-Target = Union[str, tuple[str, ...], Callable[..., str]]
+Target = Union[str, tuple[str, ...], Callable[..., Union[str, tuple[str, ...], None]]]
 Rule = tuple[str, Target]
 Rules = tuple[Rule, ...]
 
@@ -37,8 +37,9 @@ class NamingScheme:
     writer
         The library or function that writes such files.
     rules
-        Pairs of our module and theirs; the first match wins. Two targets for one module are
-        filters that are concatenated along the first axis.
+        Pairs of our module and theirs, or of one of our parameters and theirs; the first match
+        wins. Two targets for one module are filters that are concatenated along the first axis. A
+        target that is a function may return None for a module that the file lacks.
     suffixes
         Differences in the last part of a name: our ``gamma`` is torch's ``weight``.
     words
@@ -53,10 +54,13 @@ class NamingScheme:
         Whether the classifier is a 1x1 convolution.
     eps
         The eps of the batch normalizations in training; None if it varies.
-    preprocessing
-        The usual preprocessing for such weights; None if it varies.
+    preprocessing, classes
+        The usual preprocessing of weights of so many classes; None if it varies. It is unknown for
+        weights of other classes or input channels, because they were trained on other data.
     model
         The only network that is written in this scheme if another scheme also has all names.
+    ignored
+        Patterns (``fnmatch``) of names in files that are no parameters of the network.
     """
 
     name: str
@@ -71,12 +75,18 @@ class NamingScheme:
     eps: float | None = 1e-5
     preprocessing: Preprocessing | None = IMAGENET
     model: str | None = None
+    classes: int = 1000
+    ignored: tuple[str, ...] = ()
 
     def names(self, parameters: Iterable[str]) -> dict[str, tuple[str, ...]]:
         """Map our parameters to their names in this scheme, omitting those without one."""
         modules: dict[str, tuple[str, ...]] = {}
-        names = {}
+        names: dict[str, tuple[str, ...]] = {}
+        exact = {ours: theirs for ours, theirs in self.rules if not callable(theirs)}
         for parameter in parameters:
+            if parameter in exact:
+                names[parameter] = _as_tuple(exact[parameter])
+                continue
             module, _, suffix = parameter.rpartition(".")
             if module not in modules:
                 modules[module] = self._modules(module)
@@ -91,9 +101,8 @@ class NamingScheme:
             if match:
                 values = {name: self.words.get(v, v) for name, v in match.groupdict().items()}
                 if callable(target):
-                    return (target(**values),)
-                templates = (target,) if isinstance(target, str) else target
-                return tuple(_fill(template, values) for template in templates)
+                    return _as_tuple(target(**values))
+                return tuple(_fill(template, values) for template in _as_tuple(target))
         return ()
 
     def keys(self, file: Iterable[str]) -> dict[str, str]:
@@ -120,12 +129,24 @@ def _compiled(pattern: str) -> re.Pattern:
     return re.compile(re.sub(r"\{(\w+)\}", r"(?P<\1>[^.]+)", regex))
 
 
+def _as_tuple(target: Any) -> tuple[str, ...]:
+    if target is None:
+        return ()
+    return (target,) if isinstance(target, str) else tuple(target)
+
+
 def _fill(template: str, values: Mapping[str, str]) -> str:
     def index(match: re.Match[str]) -> str:
         scale, name, shift = match.groups()
         return str(int(scale or 1) * int(values[name]) + int(shift or 0))
 
-    return re.sub(r"\{(\d*)([ij])([+-]\d+)?\}", index, template).format(**values)
+    try:
+        return re.sub(r"\{(\d*)([ij])([+-]\d+)?\}", index, template).format(**values)
+    except (KeyError, IndexError, ValueError) as error:
+        known = ", ".join(f"{{{name}}}" for name in values) or "none"
+        raise ValueError(
+            f"naming: the target {template!r} uses {error}, but its pattern has {known}."
+        ) from None
 
 
 def for_dpn68b(

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from ...data.preprocessing import CIFAR, CSP, DPN
 from .scheme import TORCH, NamingScheme, Rule, Rules, for_dpn68b
 
@@ -49,6 +51,7 @@ VEIT_DENSENET = NamingScheme(
     TORCH,
     {"norm": "bn", "norm1": "bn1", "norm2": "bn2"},
     preprocessing=CIFAR,
+    classes=10,
 )
 
 _DPN_CONVOLUTIONS = {"a": "c1x1_a", "b": "c3x3_b", "c": "c1x1_c"}
@@ -71,7 +74,8 @@ TIMM_DPN = NamingScheme(
     preprocessing=DPN,
 )
 TIMM_DPN_B = for_dpn68b(
-    TIMM_DPN,
+    # The authors' weights have another preprocessing than timm's own.
+    replace(TIMM_DPN, preprocessing=None),
     "timm, DPN-68b: two 1x1 convolutions after one BN-ReLU",
     "features.conv{i+1}_{j}.c1x1_c.bn",
     "features.conv{i+1}_{j}.c1x1_c1",
