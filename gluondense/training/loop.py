@@ -24,6 +24,7 @@ from .observers.moving_average import MovingAverage
 from .observers.progress import ProgressLog
 from .observers.signals import StopOnSignal
 from .run import Run, RunResult
+from .run_data import split_to_resume
 from .run_folder import RunFolder
 
 
@@ -75,7 +76,7 @@ def fit(
             folder.check_continues(config)
         elif workers.is_rank_zero and not overwrite:
             folder.check_free()
-        run = Run(config, workers, folder.split if resume and folder.split.is_file() else None)
+        run = Run(config, workers, split_to_resume(folder, config.data) if resume else None)
         average = MovingAverage(run.net, config.optimizer.ema) if config.optimizer.ema else None
         if resume:
             restore(run, folder, average)

@@ -42,6 +42,22 @@ def open_run_data(
     return open_data(config, training, split)
 
 
+def split_to_resume(folder: RunFolder, config: DataConfig) -> Optional[Path]:
+    """Return the file of splits with which a run continues, None if its data set has none.
+
+    A FileNotFoundError is raised if it is missing though the run has been training: other splits
+    would move training images to the validation.
+    """
+    if config.dataset != "folder" or not (folder.split.is_file() or folder.last.exists()):
+        return None
+    if not folder.split.is_file():
+        raise FileNotFoundError(
+            f"{folder.path} has no split.csv, which says what images the run was trained on: "
+            "restore it, or start again with --overwrite."
+        )
+    return folder.split
+
+
 def find_split(path: Union[str, os.PathLike[str]]) -> Optional[Path]:
     """Return the file of splits of the run that a folder is, or is a checkpoint of."""
     path = Path(path).resolve()

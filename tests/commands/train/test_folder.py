@@ -114,6 +114,9 @@ def test_resume_keeps_the_split_when_images_are_added(script, run, images, tmp_p
     assert split_of(tmp_path / "run") == before
     assert len(RunFolder(tmp_path / "run").rows()) == 3
     assert "resuming at step 8" in capsys.readouterr().out
+    (tmp_path / "run/split.csv").rename(tmp_path / "split.csv")
+    assert script.main(["--resume", str(tmp_path / "run"), "--epochs=4"]) == 2
+    assert "run has no split.csv, which says what images the run was" in capsys.readouterr().err
     assert script.main(["--resume", str(tmp_path / "run"), "--group=p"]) == 2
     assert capsys.readouterr().err == (
         "error: --group-column can't change on --resume: the run keeps the splits that it has.\n"

@@ -18,6 +18,15 @@ from ...files.image_list import ImageList
 from .table import SPLIT_NAMES, ImageTable
 
 SEPARATOR = "|"  # of several labels in a cell
+# Fields of `Columns` -> the flag that a message names.
+FLAGS = {
+    "path": "--path-column",
+    "labels": "--label-columns",
+    "split": "--split-column",
+    "group": "--group",
+    "several_labels": "--multi-label",
+    "empty_label": "--empty-label",
+}
 _VALUES = {"0": 0.0, "0.0": 0.0, "1": 1.0, "1.0": 1.0, "": np.nan}
 
 
@@ -161,12 +170,12 @@ def _read_text(path: Path, errors: str) -> str:
 
 def _check_header(path: Path, header: list[str], columns: Columns) -> None:
     """Raise a ValueError that lists the columns, unless all are there."""
-    wanted = {"--path-column": (columns.path,), "--label-columns": columns.labels}
+    wanted = {"path": (columns.path,), "labels": columns.labels}
     if columns.split not in (None, "split"):
-        wanted["--split-column"] = (columns.split,)
+        wanted["split"] = (columns.split,)
     if columns.group is not None:
-        wanted["--group"] = (columns.group,)
-    for flag, names in wanted.items():
+        wanted["group"] = (columns.group,)
+    for field, names in wanted.items():
         for name in names:
             if name in header:
                 continue
@@ -174,7 +183,7 @@ def _check_header(path: Path, header: list[str], columns: Columns) -> None:
                 raise ValueError(f"{path} row 1 is {header[0]!r}; separate the columns by commas")
             raise ValueError(
                 f"{path} row 1 has no column {name!r}{closest(name, header)} (its columns: "
-                f"{', '.join(header)}); name another one with {flag}"
+                f"{', '.join(header)}); name another one with {FLAGS[field]}"
             )
     if len(columns.labels) > 1 and not columns.several_labels:
         raise ValueError(

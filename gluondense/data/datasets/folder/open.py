@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +13,7 @@ import numpy as np
 from ..imagenet import ImageFiles, readable
 from ..registry import DATASETS
 from .class_folders import read_class_folders
-from .csv_file import Columns, read_csv
+from .csv_file import FLAGS, Columns, read_csv
 from .files import check_files, duplicates
 from .split_file import RESERVED, read_split
 from .splits import check_splits, split_table
@@ -124,14 +124,14 @@ def open_folder(
 
 def _check_folder_options(columns: Columns, image_dir: str | os.PathLike[str] | None) -> None:
     """Raise a ValueError for an option that class folders do not have."""
-    options = {
-        "image_dir": image_dir,
-        "group_column": columns.group,
-        "several labels (multi_label)": columns.several_labels,
-    }
-    for name, value in options.items():
-        if value:
-            raise ValueError(f"{name} needs a .csv file with the paths and labels of the images")
+    if image_dir is not None:
+        raise ValueError("--image-dir is for the images of a .csv file, not for class folders")
+    for field in fields(columns):
+        if getattr(columns, field.name) != field.default:
+            flag = FLAGS[field.name]
+            raise ValueError(
+                f"{flag} is for a .csv file of paths and labels, not for class folders"
+            )
 
 
 def _check_label_names(table: ImageTable) -> None:

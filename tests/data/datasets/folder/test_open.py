@@ -433,8 +433,25 @@ def test_missing_data(tmp_path):
         f"{tmp_path} has no class folders; make a folder per class, or list path and label of the "
         "images in a .csv file"
     )
-    with pytest.raises(ValueError, match=r"group_column needs a \.csv file with the paths"):
-        open_folder(layout(tmp_path, **{"": {"a": 2}}), columns=Columns(group="p"))
+
+
+@pytest.mark.parametrize(
+    ("flag", "columns"),
+    [
+        ("--path-column", {"path": "image"}),
+        ("--label-columns", {"labels": ("kind",)}),
+        ("--split-column", {"split": None}),
+        ("--group", {"group": "p"}),
+        ("--multi-label", {"several_labels": True}),
+        ("--empty-label", {"empty_label": ""}),
+    ],
+)
+def test_class_folders_have_no_columns(tmp_path, flag, columns):
+    layout(tmp_path, **{"": {"a": 2}})
+    line = f"{flag} is for a .csv file of paths and labels, not for class folders"
+    assert message(tmp_path, columns=Columns(**columns)) == line
+    line = "--image-dir is for the images of a .csv file, not for class folders"
+    assert message(tmp_path, image_dir=tmp_path) == line
 
 
 @pytest.mark.parametrize(
