@@ -176,7 +176,8 @@ def to_probabilities(
     ``activation`` computes them from logits. A ValueError is raised if the outputs are features.
     """
     output = getattr(getattr(net, "metadata", None), "output", "logits")
-    if isinstance(outputs, (list, tuple)) or outputs.ndim != 2 or output == "features":
+    features = output == "features" or getattr(net, "is_headless", False)
+    if isinstance(outputs, (list, tuple)) or outputs.ndim != 2 or features:
         raise ValueError("the network gives features, not classes: use one with an output.")
     outputs = outputs.astype("float32")
     # A static graph may reuse the memory of its output; activations allocate a new array.

@@ -9,6 +9,7 @@ from mxnet.gluon import nn
 from mxnet.ndarray import NDArray
 from mxnet.symbol import Symbol
 
+from .dropout import dropout_layers
 from .norm import batch_norm
 
 Tensor = Union[NDArray, Symbol]
@@ -79,20 +80,19 @@ def norm_act_conv(
     *,
     eps: float = 1e-5,
     dropout: float = 0.0,
+    dropout_after: str = "conv",
     **conv: Any,
 ) -> list[nn.HybridBlock]:
-    """Return the layers ``norm``, ``relu``, ``conv`` and, if it is not 0, ``dropout``.
+    """Return the layers ``norm``, ``relu``, ``conv`` and, see :func:`dropout_layers`, ``dropout``.
 
     ``suffix`` is appended to their names. ``conv`` are ``strides``, ``groups`` and ``use_bias``.
     """
-    layers = [
+    return [
         batch_norm(in_channels, eps, f"norm{suffix}_"),
         nn.Activation("relu", prefix=f"relu{suffix}_"),
         conv2d(in_channels, channels, kernel, prefix=f"conv{suffix}_", **conv),
+        *dropout_layers(dropout, dropout_after, kernel, f"dropout{suffix}_"),
     ]
-    if dropout:
-        layers.append(nn.Dropout(dropout, prefix=f"dropout{suffix}_"))
-    return layers
 
 
 class NormActConv(Chain):
@@ -105,8 +105,8 @@ class NormActConv(Chain):
     kernel
         Side of the square kernel; odd, padded to keep the size.
     **conv
-        ``prefix``, and ``strides``, ``groups``, ``use_bias``, ``eps``, ``dropout`` of
-        :func:`norm_act_conv`.
+        ``prefix``, and ``strides``, ``groups``, ``use_bias``, ``eps``, ``dropout`` and
+        ``dropout_after`` of :func:`norm_act_conv`.
 
     Inputs / Outputs
         ``(N, in_channels, H, W)`` to ``(N, channels, H / strides, W / strides)``.
@@ -135,8 +135,8 @@ class ConvNormAct(Chain):
         False omits the ReLU.
     slope
         Negative slope of the ReLU.
-    dropout
-        Dropout probability after the unit.
+    dropout, dropout_after
+        Dropout after the unit, see :func:`dropout_layers`.
     """
 
     def __init__(
@@ -151,6 +151,7 @@ class ConvNormAct(Chain):
         slope: float = 0.0,
         eps: float = 1e-5,
         dropout: float = 0.0,
+        dropout_after: str = "conv",
         prefix: str | None = None,
     ) -> None:
         super().__init__(prefix=prefix)
@@ -167,5 +168,4 @@ class ConvNormAct(Chain):
             )
             if act:
                 self.add(relu(slope, "relu_"))
-            if dropout:
-                self.add(nn.Dropout(dropout, prefix="dropout_"))
+            self.add(*dropout_layers(dropout, dropout_after, kernel))

@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from mxnet.gluon import nn
 
 from .attention import PathWeights, SqueezeExcite
 from .base import Chain, Tensor, concat, norm_act_conv
+from .dropout import drop_path_layers
 
 
 class DenseLayer(Chain):
@@ -22,11 +24,14 @@ class DenseLayer(Chain):
         k, the number of new feature maps.
     bn_size
         Width of the bottleneck in units of k (4 in DenseNet-B); 0 omits the bottleneck.
-    dropout
-        Dropout probability after each convolution, as in the authors' code. (The ports of Gluon and
-        torchvision have dropout after the 3x3 convolution only.)
     attention
         ``"se"`` applies squeeze-and-excitation to the new feature maps.
+    drop_path
+        Probability that an image's new feature maps are zero in training.
+    **conv
+        Options of :func:`~gluondense.blocks.norm_act_conv`. By default dropout follows each
+        convolution, as in the authors' code; the ports of Gluon and torchvision have
+        ``dropout_after="3x3"``.
 
     Inputs / Outputs
         ``(N, in_channels, H, W)`` to ``(N, in_channels + growth_rate, H, W)``; the first
@@ -39,6 +44,7 @@ class DenseLayer(Chain):
         growth_rate: int,
         bn_size: int = 4,
         attention: str | None = None,
+        drop_path: float = 0.0,
         prefix: str | None = None,
         **conv: Any,
     ) -> None:
@@ -52,6 +58,7 @@ class DenseLayer(Chain):
                 in_channels = width
             if attention == "se":
                 self.add(SqueezeExcite(growth_rate, prefix="attention_"))
+            self.add(*drop_path_layers(drop_path))
 
     def hybrid_forward(self, F: Any, x: Tensor) -> Tensor:
         """Append the new feature maps to the input."""
@@ -68,6 +75,8 @@ class DenseBlock(Chain):
         feature maps at the end of the block.
     num_layers
         L, the number of layers.
+    drop_path
+        Probability of each layer, see :class:`DenseLayer`; empty for none.
     keep_input
         False excludes the block's input from its output, as Knight825/models-pytorch but no paper.
 
@@ -83,6 +92,7 @@ class DenseBlock(Chain):
         bn_size: int = 4,
         attention: str | None = None,
         keep_input: bool = True,
+        drop_path: Sequence[float] = (),
         prefix: str | None = None,
         **conv: Any,
     ) -> None:
@@ -90,10 +100,9 @@ class DenseBlock(Chain):
         self._in_channels, self._keep_input = in_channels, keep_input
         channels = in_channels
         with self.name_scope():
-            for index in range(1, num_layers + 1):
-                layer = DenseLayer(
-                    channels, growth_rate, bn_size, attention, prefix=f"layer{index}_", **conv
-                )
+            for index, rate in enumerate(drop_path or [0.0] * num_layers, start=1):
+                options = {"drop_path": rate, "prefix": f"layer{index}_", **conv}
+                layer = DenseLayer(channels, growth_rate, bn_size, attention, **options)
                 self.add(layer)
                 channels = layer.out_channels
             self.out_channels = channels if keep_input else channels - in_channels

@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from mxnet.gluon import nn
 
 from .attention import PathWeights, SqueezeExcite
 from .base import NormActConv, Tensor, concat
+from .dropout import drop_path_layers
 
 
 class DualPathBlock(nn.HybridBlock):
@@ -34,6 +36,8 @@ class DualPathBlock(nn.HybridBlock):
     attention
         ``"se"`` applies squeeze-and-excitation to the bottleneck's output, ``"path"`` weights its
         residual and its dense part.
+    drop_path
+        Probability that an image skips the block in training: both parts of its output are zero.
 
     Inputs
         ``(N, bw, H, W)`` and ``(N, d, H, W)``; with ``project``, one ``(N, in_channels, H, W)``.
@@ -52,8 +56,10 @@ class DualPathBlock(nn.HybridBlock):
         strides: int = 1,
         project: bool = False,
         dropout: float = 0.0,
+        dropout_after: str = "conv",
         eps: float = 1e-3,
         attention: str | None = None,
+        drop_path: float = 0.0,
         prefix: str | None = None,
     ) -> None:
         super().__init__(prefix=prefix)
@@ -61,7 +67,7 @@ class DualPathBlock(nn.HybridBlock):
         self._dense_width = 2 * increment if project else in_channels - residual_width
         width = residual_width + increment
         self.out_channels = (width + 2 * increment) if project else in_channels + increment
-        conv: dict[str, Any] = {"eps": eps, "dropout": dropout}
+        conv: dict[str, Any] = {"eps": eps, "dropout": dropout, "dropout_after": dropout_after}
         with self.name_scope():
             if project:
                 size: dict[str, Any] = {"strides": strides, "eps": eps}
@@ -73,6 +79,7 @@ class DualPathBlock(nn.HybridBlock):
             self.conv_c = NormActConv(bottleneck_width, width, prefix="conv_c_", **conv)
             self.se = SqueezeExcite(width, prefix="se_") if attention == "se" else None
             self.path = PathWeights(width, prefix="path_") if attention == "path" else None
+            self.drop_path = drop_path_layers(drop_path)[0] if drop_path else None
 
     def hybrid_forward(
         self, F: Any, residual: Tensor, dense: Tensor | None = None
@@ -86,6 +93,8 @@ class DualPathBlock(nn.HybridBlock):
         out = self.conv_c(self.conv_b(self.conv_a(x)))
         if self.se is not None:
             out = self.se(out)
+        if self.drop_path is not None:
+            out = self.drop_path(out)
         added, appended = self._split(F, out)
         if self.path is not None:
             added, appended = self.path(added, appended)
@@ -112,6 +121,8 @@ class DualPathStage(nn.HybridBlock):
         bw, width of the residual path.
     strides
         Strides of the first block.
+    drop_path
+        Probability of each block; empty for none.
     **block
         ``prefix``, and the other parameters of :class:`DualPathBlock`.
 
@@ -121,19 +132,26 @@ class DualPathStage(nn.HybridBlock):
     """
 
     def __init__(
-        self, in_channels: int, num_blocks: int, residual_width: int, strides: int = 1, **block: Any
+        self,
+        in_channels: int,
+        num_blocks: int,
+        residual_width: int,
+        strides: int = 1,
+        drop_path: Sequence[float] = (),
+        **block: Any,
     ) -> None:
         super().__init__(prefix=block.pop("prefix", None))
         self._residual_width, self.strides = residual_width, strides
         self.out_channels = in_channels
         with self.name_scope():
-            for index in range(1, num_blocks + 1):
+            for index, rate in enumerate(drop_path or [0.0] * num_blocks, start=1):
                 first = index == 1
                 child = DualPathBlock(
                     self.out_channels,
                     residual_width=residual_width,
                     strides=strides if first else 1,
                     project=first,
+                    drop_path=rate,
                     prefix=f"block{index}_",
                     **block,
                 )

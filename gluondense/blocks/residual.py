@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -11,6 +12,7 @@ from mxnet.gluon import nn
 from .attention import SqueezeExcite
 from .base import Chain, ConvNormAct, Tensor, relu
 from .csp import CSPStage
+from .dropout import drop_path_layers
 
 
 class ResidualBlock(nn.HybridBlock):
@@ -26,8 +28,10 @@ class ResidualBlock(nn.HybridBlock):
         G, groups of the 3x3 convolution: 1 for ResNet, 32 for ResNeXt.
     attention
         ``"se"`` applies squeeze-and-excitation to the bottleneck's output.
+    drop_path
+        Probability that an image skips the bottleneck in training.
     **unit
-        ``slope``, ``eps`` and ``dropout`` of :class:`ConvNormAct`.
+        ``slope``, ``eps``, ``dropout`` and ``dropout_after`` of :class:`ConvNormAct`.
 
     Inputs / Outputs
         ``(N, channels, H, W)`` for both.
@@ -44,6 +48,7 @@ class ResidualBlock(nn.HybridBlock):
         bottleneck_ratio: float = 0.25,
         groups: int = 1,
         attention: str | None = None,
+        drop_path: float = 0.0,
         prefix: str | None = None,
         **unit: Any,
     ) -> None:
@@ -57,6 +62,7 @@ class ResidualBlock(nn.HybridBlock):
             self.attention = None
             if attention == "se":
                 self.attention = SqueezeExcite(channels, prefix="attention_")
+            self.drop_path = drop_path_layers(drop_path)[0] if drop_path else None
             self.relu = relu(unit.get("slope", 0.0), "relu_")
 
     def hybrid_forward(self, F: Any, x: Tensor) -> Tensor:
@@ -64,6 +70,8 @@ class ResidualBlock(nn.HybridBlock):
         out = self.conv3(self.conv2(self.conv1(x)))
         if self.attention is not None:
             out = self.attention(out)
+        if self.drop_path is not None:
+            out = self.drop_path(out)
         return self.relu(x + out)
 
 
@@ -76,6 +84,8 @@ class ResidualStage(Chain):
         Width of input and output.
     num_blocks
         Number of blocks.
+    drop_path
+        Probability of each block; empty for none.
     **block
         The other parameters of :class:`ResidualBlock`.
 
@@ -84,13 +94,19 @@ class ResidualStage(Chain):
     """
 
     def __init__(
-        self, in_channels: int, num_blocks: int, prefix: str | None = None, **block: Any
+        self,
+        in_channels: int,
+        num_blocks: int,
+        drop_path: Sequence[float] = (),
+        prefix: str | None = None,
+        **block: Any,
     ) -> None:
         super().__init__(prefix=prefix)
         self.out_channels = in_channels
         with self.name_scope():
-            for index in range(1, num_blocks + 1):
-                self.add(ResidualBlock(in_channels, prefix=f"block{index}_", **block))
+            for index, rate in enumerate(drop_path or [0.0] * num_blocks, start=1):
+                place: dict[str, Any] = {"drop_path": rate, "prefix": f"block{index}_"}
+                self.add(ResidualBlock(in_channels, **place, **block))
 
 
 class CSPResidualStage(Chain):
@@ -118,8 +134,10 @@ class CSPResidualStage(Chain):
         ``"se"`` in each residual block, or ``"path"`` for the two parts of the stage.
     groups
         G, groups of the 3x3 convolutions, including ``down``.
+    drop_path
+        Probability of each residual block; empty for none.
     **unit
-        ``slope``, ``eps`` and ``dropout`` of :class:`ConvNormAct`.
+        ``slope``, ``eps``, ``dropout`` and ``dropout_after`` of :class:`ConvNormAct`.
 
     Inputs / Outputs
         ``(N, in_channels, H, W)`` to ``(N, channels, H / strides, W / strides)``.
@@ -136,6 +154,7 @@ class CSPResidualStage(Chain):
         bottleneck_ratio: float = 0.25,
         attention: str | None = None,
         groups: int = 1,
+        drop_path: Sequence[float] = (),
         prefix: str | None = None,
         **unit: Any,
     ) -> None:
@@ -144,6 +163,7 @@ class CSPResidualStage(Chain):
         width = round(channels * expand_ratio)
         se, path = ("se" if attention == "se" else None), ("path" if attention == "path" else None)
         block = {"bottleneck_ratio": bottleneck_ratio, "groups": groups, "attention": se, **unit}
+        block["drop_path"] = drop_path
         blocks: Any = partial(ResidualStage, num_blocks=num_blocks, **block)
 
         def first_transition(in_channels: int, prefix: str) -> ConvNormAct:

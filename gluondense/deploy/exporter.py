@@ -29,7 +29,7 @@ from .export_arguments import (
 )
 from .onnx.convert import set_metadata
 from .outputs import all_outputs, outputs_of
-from .pre_post import PrePost
+from .pre_post import PrePost, select_output
 from .quantization.calibration import Calibration
 from .targets import get_target, lower_to
 from .verification import TOLERANCE, check_close, check_quantized
@@ -99,7 +99,8 @@ def export(
         pixels are those after decoding, resize and crop, as ``Preprocessing.pixels`` returns them.
     output
         ``"logits"``: the network's outputs. ``"probabilities"``: their softmax. ``"features"``: the
-        input of the network's last layer, (N, C); not for int8 targets.
+        input of the network's last layer, (N, C), also the only output of a network of
+        ``classes=0``; not for int8 targets.
     params_dtype
         ``"float16"``: store the weights in half the size; the graph casts them to float32, so that
         any device runs it. Only for ``"portable"``; MXNet 1.4 loads such files with ``Module``
@@ -140,6 +141,7 @@ def export(
     check_calibration(target, row.needs_calibration, calibration)
     example = example_input(net, input_shape)
     shape = outputs_of(net, example)[0].shape  # also infers the shapes of deferred parameters
+    output = select_output(net, output, class_names)
     names = select_class_names(net, class_names, shape)
     preprocessing = select_preprocessing(net, preprocessing, mean, std, example.shape)
     pre_post = PrePost(preprocessing, preprocess, output, params_dtype)

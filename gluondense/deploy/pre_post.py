@@ -21,6 +21,18 @@ OUTPUTS = ("logits", "probabilities", "features")
 PARAMS_DTYPES = ("float32", "float16")
 
 
+def select_output(net: gluon.HybridBlock, output: str, class_names: object) -> str:
+    """Return the output of an export: that of a network without a classifier is ``"features"``."""
+    if not getattr(net, "is_headless", False):
+        return output
+    if output == "probabilities" or class_names is not None:
+        raise ValueError(
+            "the network was built with classes=0 and gives features, without probabilities "
+            "or class names: leave these out, or call net.reset_output(classes) and train it."
+        )
+    return "features"
+
+
 @dataclasses.dataclass(frozen=True)
 class PrePost:
     """The input and output of an exported graph, and the type of its stored weights.
@@ -69,7 +81,7 @@ class PrePost:
 
     def source(self, net: gluon.HybridBlock) -> Callable:
         """Return the block to trace: the network, or its ``features`` if they are the output."""
-        if self.output != "features":
+        if self.output != "features" or getattr(net, "is_headless", False):
             return net
         if not (hasattr(net, "features") and hasattr(net, "output")):
             raise ValueError(

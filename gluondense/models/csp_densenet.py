@@ -20,7 +20,7 @@ those of other, unpublished networks.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -85,9 +85,10 @@ class CSPDenseNet(Network):
     def stages(self, in_channels: int) -> Iterator[nn.HybridBlock]:
         """Yield partial dense blocks with T, and U and pooling between them."""
         spec, channels = self.spec, in_channels
+        rates = spec.drop_path_rates(spec.block_config)
         for index, num_layers in enumerate(spec.block_config, start=1):
             last = index == len(spec.block_config)
-            stage = self._stage(channels, num_layers, last, f"stage{index}_")
+            stage = self._stage(channels, rates[index - 1], last, f"stage{index}_")
             yield stage
             if last:
                 return
@@ -98,8 +99,10 @@ class CSPDenseNet(Network):
     def _densenet_width(self, channels: int, num_layers: int) -> int:
         return int(self.spec.compression * (channels + num_layers * self.spec.growth_rate))
 
-    def _stage(self, channels: int, num_layers: int, last: bool, prefix: str) -> CSPStage:
-        spec = self.spec
+    def _stage(
+        self, channels: int, drop_path: Sequence[float], last: bool, prefix: str
+    ) -> CSPStage:
+        spec, num_layers = self.spec, len(drop_path)
         densenet_width = spec.fusion == "last" and spec.transition_widths == "densenet" and not last
         bypass = int(spec.partial_ratio * channels)
 
@@ -117,6 +120,7 @@ class CSPDenseNet(Network):
             # The two paths of a CSP stage are weighted at its end, where they are concatenated.
             attention="se" if spec.attention == "se" else None,
             keep_input=spec.keep_input,
+            drop_path=drop_path,
             **spec.conv,
         )
         transition = None if spec.fusion == "first" else first_transition

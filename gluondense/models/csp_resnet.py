@@ -17,7 +17,7 @@ from .spec import NetworkSpec
 # The fields of a spec that every stage gets.
 STAGE_FIELDS = (
     *("expand_ratio", "partial_ratio", "bottleneck_ratio", "groups"),
-    *("attention", "slope", "eps", "dropout"),
+    *("attention", "slope", "eps", "dropout", "dropout_after"),
 )
 
 
@@ -95,8 +95,10 @@ class CSPResNet(Network):
     def stages(self, in_channels: int) -> Iterator[nn.HybridBlock]:
         """Yield the stages; sizes halve from the second stage on."""
         spec, options = self.spec, {name: getattr(self.spec, name) for name in STAGE_FIELDS}
+        rates = spec.drop_path_rates(spec.num_blocks)
         for index, (num_blocks, width) in enumerate(zip(spec.num_blocks, spec.widths), start=1):
             place: dict[str, Any] = {"strides": 1 if index == 1 else 2, "prefix": f"stage{index}_"}
+            place["drop_path"] = rates[index - 1]
             yield CSPResidualStage(in_channels, width, num_blocks, **place, **options)
             in_channels = width
 

@@ -35,6 +35,7 @@ class DenseNet(Network):
     def stages(self, in_channels: int) -> Iterator[nn.HybridBlock]:
         """Yield dense blocks and the transitions between them."""
         spec, channels = self.spec, in_channels
+        rates = spec.drop_path_rates(spec.block_config)
         for index, num_layers in enumerate(spec.block_config, start=1):
             block = DenseBlock(
                 channels,
@@ -42,6 +43,7 @@ class DenseNet(Network):
                 spec.growth_rate,
                 spec.bn_size,
                 spec.attention,
+                drop_path=rates[index - 1],
                 prefix=f"stage{index}_",
                 **spec.conv,
             )

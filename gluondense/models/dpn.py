@@ -73,6 +73,7 @@ class DPN(Network):
     def stages(self, in_channels: int) -> Iterator[nn.HybridBlock]:
         """Yield the stages; widths double, and sizes halve from the second stage on."""
         spec = self.spec
+        rates = spec.drop_path_rates(spec.num_blocks)
         for index, (blocks, increment) in enumerate(zip(spec.num_blocks, spec.increments)):
             stage = DualPathStage(
                 in_channels,
@@ -83,6 +84,8 @@ class DPN(Network):
                 increment=increment,
                 groups=spec.groups,
                 dropout=spec.dropout,
+                dropout_after=spec.dropout_after,
+                drop_path=rates[index],
                 eps=spec.eps,
                 attention=spec.attention,
                 prefix=f"stage{index + 1}_",

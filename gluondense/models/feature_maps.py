@@ -8,6 +8,8 @@ from typing import NamedTuple, Union
 
 from ..errors import check, is_count
 
+HEAD = ("output.weight", "output.bias")  # parameters of the classifier
+
 OutIndices = Union[int, Sequence[int], None]
 
 

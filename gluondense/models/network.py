@@ -18,10 +18,9 @@ from ..blocks.norm import batch_norm
 from ..blocks.stem import Stem
 from ..errors import check_count
 from ..native.backend import NativeTraining
-from .feature_maps import FeatureInfo, OutIndices, select_indices
+from .feature_maps import HEAD, FeatureInfo, OutIndices, select_indices
+from .imperative import imperative
 from .spec import NetworkSpec
-
-HEAD = ("output.weight", "output.bias")  # parameters of the classifier
 
 
 class Network(NativeTraining):
@@ -63,7 +62,8 @@ class Network(NativeTraining):
     Inputs
         ``(N, in_channels, H, W)``
     Outputs
-        Logits ``(N, classes)``, or one ``(N, info.channels, H / info.stride, W / info.stride)`` for
+        Logits ``(N, classes)``; pooled features ``(N, out_channels)`` if ``classes`` is 0; or one
+        ``(N, info.channels, H / info.stride, W / info.stride)`` for
         each ``info`` of ``feature_info``.
 
     Raises
@@ -99,8 +99,10 @@ class Network(NativeTraining):
             self.feature_info = [maps[index] for index in select_indices(out_indices, maps)]
             if features_only:
                 self._remove_unused(maps)
-            else:
+            elif spec.classes:
                 self.output = self._classifier(spec.classes)
+            else:
+                self.absent = HEAD
 
     def stages(self, in_channels: int) -> Iterator[nn.HybridBlock]:
         """Yield the blocks after the stem; feature maps follow those with the prefix ``stage…``."""
@@ -168,11 +170,41 @@ class Network(NativeTraining):
         """Initialize the parameters, by default like the authors' code (:class:`HeFanOut`)."""
         super().initialize(init or HeFanOut(), ctx, verbose, force_reinit)
 
+    def summary(self, *inputs: NDArray) -> None:
+        """Print the layers' output shapes and numbers of parameters, hybridized or not.
+
+        Gluon's ``summary`` refuses hybridized networks, as those of :func:`gluondense.get_model`
+        are; here the layers run one by one for this call. :func:`gluondense.summary` returns costs
+        as a table and needs no initialized parameters.
+
+        Parameters
+        ----------
+        *inputs
+            The images.
+
+        Raises
+        ------
+        RuntimeError
+            If the parameters are not initialized.
+        """
+        if any(parameter._data is None for parameter in self.collect_params().values()):
+            raise RuntimeError(
+                f"{self.model_name or type(self).__name__} has parameters without values: call "
+                "net.initialize() first, or gluondense.summary(net, input_shape), which needs none."
+            )
+        with imperative(self), inputs[0].context:
+            super().summary(*inputs)
+
     def forward(self, x: Tensor, *args: Any) -> Any:
         """Check the shape of an NDArray, then run the graph."""
         if isinstance(x, NDArray):
             self.check_image_shape(x.shape)
         return super().forward(x, *args)
+
+    @property
+    def is_headless(self) -> bool:
+        """Whether the network returns pooled features, as ``classes`` is 0."""
+        return not (self.features_only or self.spec.classes)
 
     def check_image_shape(self, shape: tuple[int, ...]) -> None:
         """Check that the network accepts images of a shape.
@@ -198,10 +230,12 @@ class Network(NativeTraining):
             )
 
     def hybrid_forward(self, F: Any, x: Tensor) -> Any:
-        """Return the logits, or the feature maps."""
+        """Return the logits, the pooled features or the feature maps."""
         if self.features_only:
             return self._feature_maps(x)
         x = self.features(x)
+        if self.is_headless:
+            return x
         return self.output(x) if self.spec.pool == "avg" else mean_max_logits(F, x, self.output)
 
     def _feature_maps(self, x: Tensor) -> list[Tensor]:
@@ -233,7 +267,7 @@ class Network(NativeTraining):
         return [each.list_outputs()[0][len(self.prefix) :] for each in maps]
 
     def reset_output(self, classes: int, ctx: Any = None) -> None:
-        """Replace ``output`` by a new classifier for another number of classes.
+        """Replace ``output``, or add it, by a new classifier for a number of classes.
 
         Parameters
         ----------
@@ -256,6 +290,7 @@ class Network(NativeTraining):
             )
         with self.name_scope():
             self.output = self._classifier(classes)
+        self.absent = ()
         self.spec, self.classes = dataclasses.replace(self.spec, classes=classes), None
         weight = self.features[0][0].weight
         if ctx is None and weight._data is not None:

@@ -4,9 +4,12 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
+from collections.abc import Sequence
 from typing import Any
 
 from ..blocks.attention import ATTENTION
+from ..blocks.dropout import DROPOUT_AFTER
 from ..blocks.head import POOLS
 from ..blocks.stem import STEMS
 from ..errors import check_choice, check_count, check_counts, check_flag, check_range
@@ -21,7 +24,7 @@ class NetworkSpec:
     Parameters
     ----------
     classes
-        Number of outputs.
+        Number of outputs. 0 omits the classifier: the network returns the pooled features (N, C).
     in_channels
         Channels of the image.
     stem
@@ -29,8 +32,17 @@ class NetworkSpec:
     num_init_features
         Width of the stem.
     dropout
-        Dropout probability in [0, 1) after each convolution of a stage or transition, except DPN's
+        Dropout probability in [0, 1) after convolutions of a stage or transition, except DPN's
         projections.
+    dropout_after
+        ``"conv"``: dropout after each of these convolutions, as in the paper. ``"3x3"``: after 3x3
+        convolutions only, as in the ports of DenseNet to PyTorch and Gluon.
+    drop_path
+        Stochastic depth: probability in [0, 1) that an image skips the last block in training. It
+        rises linearly over all blocks from 0 for the first, as in timm. A block that is skipped
+        adds 0 to its residual path and appends zeros to its dense path; otherwise what it adds and
+        appends is divided by 1 - p. Blocks are dense layers, residual and dual-path blocks; no
+        paper applies it to the last two's dense paths.
     eps
         Added to the variance in every batch normalization.
     attention
@@ -55,6 +67,8 @@ class NetworkSpec:
     attention: str | None = None
     final_norm: bool = True
     pool: str = "avg"
+    dropout_after: str = "conv"
+    drop_path: float = 0.0
 
     def __post_init__(self) -> None:
         """Check the fields; convert lists, which JSON has, to tuples."""
@@ -62,19 +76,46 @@ class NetworkSpec:
             value = getattr(self, field.name)
             if isinstance(value, list):
                 object.__setattr__(self, field.name, tuple(value))
-        for name in ("classes", "in_channels", "num_init_features"):
+        check_count("classes", self.classes, least=0)
+        for name in ("in_channels", "num_init_features"):
             check_count(name, getattr(self, name))
         check_choice("stem", self.stem, STEMS)
         check_range("dropout", self.dropout, 0, 1, closed="left")
+        check_choice("dropout_after", self.dropout_after, DROPOUT_AFTER)
+        check_range("drop_path", self.drop_path, 0, 1, closed="left")
         check_range("eps", self.eps, 0, closed="neither")
         check_choice("attention", self.attention, ATTENTION)
         check_flag("final_norm", self.final_norm)
         check_choice("pool", self.pool, POOLS)
+        if self.pool == "mean_max" and not self.classes:
+            raise ValueError("pool='mean_max' pools the logits, which classes=0 omits: use 'avg'.")
 
     @property
     def stem_options(self) -> dict[str, Any]:
         """Arguments of the stem that follow from the family."""
         return {}
+
+    @property
+    def is_stochastic(self) -> bool:
+        """Whether training draws random numbers in the network."""
+        return bool(self.dropout or self.drop_path)
+
+    def drop_path_rates(self, counts: Sequence[int]) -> list[tuple[float, ...]]:
+        """Return the rate of ``drop_path`` of each block, a tuple for each stage of ``counts``.
+
+        Examples
+        --------
+        >>> NetworkSpec(drop_path=0.3).drop_path_rates((2, 2))
+        [(0.0, 0.1), (0.2, 0.3)]
+        """
+        total = sum(counts)
+        if self.drop_path and total < 2:
+            raise ValueError(
+                f"drop_path (={self.drop_path}) is 0 for the first block, and there is no other: "
+                "leave it out, or build a deeper network."
+            )
+        rates = iter([self.drop_path * index / max(1, total - 1) for index in range(total)])
+        return [tuple(itertools.islice(rates, count)) for count in counts]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,7 +153,8 @@ class DenseSpec(NetworkSpec):
     @property
     def conv(self) -> dict[str, Any]:
         """Arguments that every BN-ReLU-Conv of the network has."""
-        return {"use_bias": self.use_bias, "eps": self.eps, "dropout": self.dropout}
+        dropout = {"dropout": self.dropout, "dropout_after": self.dropout_after}
+        return {"use_bias": self.use_bias, "eps": self.eps, **dropout}
 
     @property
     def stem_options(self) -> dict[str, Any]:

@@ -166,7 +166,7 @@ def _train_epoch(run: Run, observers: Sequence[Observer]) -> bool:
 def _train_batch(run: Run, images: np.ndarray, labels: np.ndarray) -> None:
     state, workers, config = run.state, run.workers, run.config
     key = (config.runtime.seed, state.epoch, state.batch, *workers.rng_key)
-    if run.net.spec.dropout:  # at each step, so that a resumed run draws the same masks
+    if run.net.spec.is_stochastic:  # at each step, so that a resumed run draws the same masks
         seed_all(*key)
     epochs_left = config.schedule.epochs - state.epoch
     images, targets = run.task.targets(images, labels, np.random.default_rng(key), epochs_left)

@@ -92,11 +92,13 @@ def test_unknown_names_and_fields_get_the_closest_ones(call, words):
 @pytest.mark.parametrize(
     ("field", "values"),
     {
-        "classes": [0, -3, 2.0, True, "10", None],
+        "classes": [-1, -3, 2.0, True, "10", None],
         "in_channels": [0, 1.5],
         "num_init_features": [0, False],
         "stem": ["imagenet7", None],
         "dropout": [1, -0.1, "0.2", True, float("nan")],
+        "dropout_after": ["1x1", None, True],
+        "drop_path": [1, -0.1, "0.2", True, float("nan")],
         "eps": [0, -1e-5, "1e-5", float("nan")],
         "attention": ["cbam", False, ""],
         "final_norm": [0, None, "yes"],

@@ -239,6 +239,7 @@ def test_hooks_use_the_original_graph():
     ("name", "fields"),
     [
         ("densenet121", {"dropout": 0.2}),
+        ("densenet121", {"dropout": 0.2, "dropout_after": "3x3"}),
         ("densenet121", {"attention": "se"}),
         ("densenet121", {"use_bias": True}),
         ("dpn68", {}),

@@ -15,6 +15,11 @@ NETWORKS = {
     "narrow": ("densenet40_k12_cifar10", {"block_config": (3, 3)}),
     "deep": ("densenet40_k12_cifar10", {"block_config": (2, 10)}),
     "dropout": ("densenet121", {**SMALL, "dropout": 0.3}),
+    "drop-path": (
+        "densenet121",
+        {**SMALL, "drop_path": 0.5, "dropout": 0.3, "dropout_after": "3x3"},
+    ),
+    "dpn-drop-path": ("dpn68", {"num_blocks": (1, 2, 1, 1), "drop_path": 0.5}),
     "se": ("densenet121", {**SMALL, "attention": "se"}),
     "csp": ("csp_densenet121", SMALL),
     "csp-path": ("csp_densenet121", {**SMALL, "attention": "path"}),

@@ -117,10 +117,20 @@ def test_recomputation_changes_no_bit_of_a_run(straight, tmp_path):
     assert_equal_runs(straight[0], tmp_path)
 
 
+STOCHASTIC = {"block_config": (2, 2), "dropout": 0.0, "drop_path": 0.4}
+
+
 @pytest.mark.parametrize(
-    "fields", [{"accumulate": 3, "memory_efficient": True}, {"dtype": "bfloat16"}]
+    "fields",
+    [
+        {"accumulate": 3, "memory_efficient": True},
+        {"dtype": "bfloat16"},
+        {"model_args": {**TINY.model.args, **STOCHASTIC}},
+        {"model_args": {**TINY.model.args, "dropout_after": "3x3"}, "memory_efficient": True},
+    ],
+    ids=str,
 )
-def test_run_in_parts_or_half_precision_resumes_exactly(tmp_path, fields):
+def test_special_runs_resume_exactly(tmp_path, fields):
     config = TINY.with_fields(**fields)
     fit(config, tmp_path / "straight", progress=False)
     fit(config.with_fields(epochs=1), tmp_path / "resumed", progress=False)
