@@ -198,6 +198,8 @@ def _read_paths(rows: Sequence[_Row], column: str) -> list[str]:
         name = row.cells[column]
         if not name.strip():
             raise row.error(f"has no path in column {column!r}")
+        if len(name.splitlines()) > 1:
+            raise row.error(f"has a line break in the path {name!r}")
         normal = os.path.normpath(name)
         if os.path.isabs(name):
             raise row.error(f"has the absolute path {name}; paths are relative to the image folder")

@@ -237,6 +237,12 @@ GOOD = "a.png,cat\nb.png,cat\nc.png,dog\nd.png,dog"
             "{csv} row 3 is not CSV: unexpected end of data",
         ),
         ("a.png,cat\n ,cat", "path,label", {}, "{csv} row 3 has no path in column 'path'"),
+        (
+            'a.png,cat\n"b\n.png",cat',
+            "path,label",
+            {},
+            "{csv} row 3 has a line break in the path 'b\\n.png'",
+        ),
         ("a.png,cat\nb.png,", "path,label", {}, "{csv} row 3 has no label in column 'label'"),
         (
             "a.png,cat\n\na.png,dog",
