@@ -54,8 +54,8 @@ def unpack(path: str | os.PathLike[str], folder: str | os.PathLike[str]) -> Expo
     """Extract the three files of an export from an archive of :func:`gluondense.deploy.archive`.
 
     No code of the archive is executed, and no other member is written. An archive is rejected if a
-    member's path leads outside the folder or a member is no regular file. If it has a manifest with
-    checksums, all members must match it.
+    member's path leads outside the folder or a member is no regular file. All members of a ``.mar``
+    must match the checksums of its manifest; archives of the other kinds have no manifest.
 
     Parameters
     ----------
@@ -75,6 +75,8 @@ def unpack(path: str | os.PathLike[str], folder: str | os.PathLike[str]) -> Expo
     try:
         with _open(path) as found:
             members = _check_members(found)
+            if path.suffix == ".mar" and MANIFEST not in members:
+                raise ValueError(f"it has no {MANIFEST}, whose checksums it must match.")
             _verify(members)
             return _copy(members, Path(folder))
     except (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, OSError) as error:

@@ -9,6 +9,7 @@ from dataclasses import asdict, fields
 import numpy as np
 
 from ...analysis.predictions import Predictions
+from ...data.files.image_set import evenly_spaced
 from ...reports.page import ClassifiedImage, gallery, plot, section
 from .base import ReadImages
 
@@ -16,11 +17,34 @@ IMAGES = 24  # images of each gallery
 
 
 def report_arrays(predictions: Predictions, images: ReadImages) -> dict[str, np.ndarray]:
-    """Return all predictions, the first test images, and those of the most confident mistakes."""
+    """Return all predictions, test images of all classes, and those of the worst mistakes."""
     worst = predictions.misclassified()[:IMAGES]
-    first = np.arange(min(IMAGES, len(predictions.labels)))
-    galleries = {"first_images": images(first), "worst": worst, "worst_images": images(worst)}
-    return {**asdict(predictions), **galleries}
+    sample = sample_classes(predictions.labels, IMAGES)
+    galleries = {"worst": worst, "worst_images": images(worst)}
+    return {**asdict(predictions), "sample": sample, "sample_images": images(sample), **galleries}
+
+
+def sample_classes(labels: np.ndarray, count: int) -> np.ndarray:
+    """Return the indices of up to ``count`` readable images, spread evenly over the classes.
+
+    The first image of each class comes before the second one of any. If there are more classes than
+    images, the classes are at equal distances.
+
+    Examples
+    --------
+    >>> sample_classes(np.array([0, 0, 0, 1, 1, -1, 2]), 5).tolist()
+    [0, 1, 3, 4, 6]
+    >>> sample_classes(np.arange(10), 5).tolist()
+    [0, 2, 4, 6, 8]
+    """
+    readable = np.flatnonzero(labels >= 0)
+    order = readable[np.argsort(labels[readable], kind="stable")]
+    classes, starts = np.unique(labels[order], return_index=True)
+    ranks = np.arange(len(order)) - np.repeat(starts, np.diff([*starts, len(order)]))
+    if len(classes) > count:
+        first = order[ranks == 0]
+        return np.sort(first[evenly_spaced(len(first), count)])
+    return np.sort(order[np.argsort(ranks, kind="stable")][:count])
 
 
 def report_sections(arrays: Mapping[str, np.ndarray], class_names: Sequence[str]) -> Iterator[str]:
@@ -46,8 +70,12 @@ def report_sections(arrays: Mapping[str, np.ndarray], class_names: Sequence[str]
                 names = class_names[label], class_names[predicted]
                 yield ClassifiedImage(index, image, *names, predictions.top_probabilities[index, 0])
 
-    first = images(range(len(arrays["first_images"])), arrays["first_images"])
-    yield section("Predictions", gallery(first), "The first images of the test set.")
+    if "sample" in arrays:
+        sample = images(arrays["sample"], arrays["sample_images"])
+        yield section("Predictions", gallery(sample), "Test images, spread over the classes.")
+    else:  # a run of version 0.1.0
+        first = images(range(len(arrays["first_images"])), arrays["first_images"])
+        yield section("Predictions", gallery(first), "The first images of the test set.")
     worst = images(arrays["worst"], arrays["worst_images"])
     note = "Wrong answers with the highest probability."
     yield section("Worst mistakes", gallery(worst), note)
