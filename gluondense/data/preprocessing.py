@@ -223,6 +223,7 @@ class Preprocessing:
         With ``resize="exact"`` all five are the whole image.
         """
         import numpy as np
+        from PIL import ImageOps
 
         from .files.image import open_image
 
@@ -235,15 +236,14 @@ class Preprocessing:
             image = open_image(io.BytesIO(source), name)
         else:
             image = open_image(source, os.fspath(source))
-        resized = self._resize(image.convert("L" if self.channels == 1 else "RGB"))
+        image = image.convert("L" if self.channels == 1 else "RGB")
+        resized = self._resize(ImageOps.invert(image) if self.invert else image)
         height, width = self.size
         bottom, right = resized.shape[0] - height, resized.shape[1] - width
         corners = [(0, 0), (0, right), (bottom, 0), (bottom, right)] if count > 1 else []
         corners.append((round(bottom / 2), round(right / 2)))
         crops = np.stack([resized[y : y + height, x : x + width] for y, x in corners])
-        if count > 1:
-            crops = np.concatenate([crops, crops[:, :, ::-1]])
-        return 255 - crops if self.invert else crops
+        return np.concatenate([crops, crops[:, :, ::-1]]) if count > 1 else crops
 
     def normalize(self, pixels: np.ndarray) -> np.ndarray:
         """Normalize pixels uint8 (N, H, W, C) to the network's input, float32 (N, C, H, W)."""

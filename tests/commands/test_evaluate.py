@@ -66,8 +66,20 @@ def test_a_run_has_the_accuracy_of_its_log(script, run, tmp_path, capsys):
     assert "evaluation of 24 images" in page
 
 
-@pytest.mark.parametrize("target", ["portable", "onnx"])
-def test_an_export_equals_its_run(script, run, tmp_path, target):
+PIXELS, PROBABILITIES = {"preprocess": True}, {"output": "probabilities"}
+
+
+@pytest.mark.parametrize(
+    ("target", "options"),
+    [
+        ("portable", {}),
+        ("portable", PIXELS),
+        ("portable", PROBABILITIES),
+        ("onnx", {}),
+        ("onnx", {**PIXELS, **PROBABILITIES}),
+    ],
+)
+def test_an_export_equals_its_run(script, run, tmp_path, target, options):
     if target == "onnx":
         pytest.importorskip("onnxruntime")
     net = checkpoint.load(run[0]).network()
@@ -78,13 +90,62 @@ def test_an_export_equals_its_run(script, run, tmp_path, target):
         input_shape=saved.input_shape,
         target=target,
         class_names=saved.class_names,
-        mean=saved.mean,
-        std=saved.std,
+        **options,
     )
     mine = figures(script, tmp_path, run[0])
     export = figures(script, tmp_path, tmp_path / "net", "--rec-val", run[1])
     assert export["top1"] == mine["top1"]
     assert export["loss"] == pytest.approx(mine["loss"], rel=1e-4)
+
+
+def test_ten_crops_of_an_export_that_takes_pixels(script, run, tmp_path):
+    saved = checkpoint.load(run[0])
+    names = saved.class_names
+    gluondense.export(
+        saved.network(), tmp_path / "net", saved.input_shape, class_names=names, preprocess=True
+    )
+    mine = figures(script, tmp_path, run[0], "--crops=10")
+    export = figures(script, tmp_path, tmp_path / "net", "--rec-val", run[1], "--crops=10")
+    assert export["loss"] == pytest.approx(mine["loss"], rel=1e-4)
+
+
+def test_arrays_of_an_export_that_takes_pixels(script, tmp_path):
+    fit(TINY.with_fields(epochs=1), tmp_path / "run", progress=False)
+    saved = checkpoint.load(tmp_path / "run")
+    gluondense.export(
+        saved.network(),
+        tmp_path / "net",
+        saved.input_shape,
+        class_names=saved.class_names,
+        **PIXELS,
+        **PROBABILITIES,
+    )
+    mine = figures(script, tmp_path, tmp_path / "run")
+    export = figures(script, tmp_path, tmp_path / "net", "--dataset=synthetic")
+    assert export["top1"] == mine["top1"]
+    assert export["loss"] == pytest.approx(mine["loss"], rel=1e-4)
+
+
+def test_an_unknown_preprocessing_is_asked_for(script, run, tmp_path, capsys):
+    saved = checkpoint.load(run[0])
+    net = saved.network()
+    net.preprocessing = None
+    gluondense.export(net, tmp_path / "net", saved.input_shape, class_names=saved.class_names)
+    data = [str(tmp_path / "net"), "--rec-val", run[1], "-j0"]
+    assert script.main(data) == 2
+    assert "is unknown: give it, at least --mean and --std" in capsys.readouterr().err
+    numbers = [f"--{name}={','.join(map(str, getattr(saved, name)))}" for name in ("mean", "std")]
+    found = figures(script, tmp_path, *data, *numbers, "--crop-ratio=0.875")
+    assert found["top1"] == figures(script, tmp_path, run[0])["top1"]
+    assert found["resize"] == "shorter"
+    assert figures(script, tmp_path, *data, *numbers)["resize"] == "exact"
+
+
+def test_features_are_refused(script, run, tmp_path, capsys):
+    saved = checkpoint.load(run[0])
+    gluondense.export(saved.network(), tmp_path / "net", saved.input_shape, output="features")
+    assert script.main([str(tmp_path / "net"), "--rec-val", run[1]]) == 2
+    assert "returns features" in capsys.readouterr().err
 
 
 def test_ten_crops_and_other_sizes(script, run, tmp_path):

@@ -264,8 +264,15 @@ def test_predict_refuses_in_one_line(script, run, image_files, tmp_path, capsys)
 
 def test_predict_refuses_incomplete_exports(script, run, image_files, tmp_path, capsys):
     predict, net = script("predict").main, load(run).network()
+    net.preprocessing = None
     bare = gluondense.export(net, tmp_path / "bare", (1, 3, 12, 12))
-    assert "without mean and std" in refused(predict, [bare.prefix, image_files[0]], capsys)
+    message = refused(predict, [bare.prefix, image_files[0]], capsys)
+    assert "give it, at least --mean and --std" in message
+    flags = ["--mean", "0.5,0.5,0.5", "--std", "0.5,0.5,0.5"]
+    assert predict([bare.prefix, image_files[0], *flags]) == 0
+    assert capsys.readouterr().out.startswith(image_files[0])
+    message = refused(predict, [bare.prefix, image_files[0], *flags[:2]], capsys)
+    assert "std (=None) must be given too" in message
     bare.params.unlink()
     assert "bare-0000.params" in refused(predict, [bare.prefix, image_files[0]], capsys)
 

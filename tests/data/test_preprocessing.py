@@ -9,7 +9,7 @@ import pytest
 from benchmarking.workers.torch_peer import import_torchvision
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageOps
 from support.images import encoded, gradient, noisy_image
 
 from gluondense.data.preprocessing import CSP, IMAGENET, Preprocessing, adjust
@@ -132,9 +132,10 @@ def test_source_size_gives_the_pixels_of_resized_arrays():
 
 
 def test_invert_is_applied_to_the_pixels():
-    data = encoded(gradient(), "PNG")
-    found = dataclasses.replace(IMAGENET, invert=True).pixels(data)
-    np.testing.assert_array_equal(found, 255 - IMAGENET.pixels(data))
+    negative = encoded(ImageOps.invert(gradient()), "PNG")
+    found = dataclasses.replace(IMAGENET, invert=True).pixels(encoded(gradient(), "PNG"))
+    np.testing.assert_array_equal(found, IMAGENET.pixels(negative))
+    assert abs(255.0 - found - IMAGENET.pixels(encoded(gradient(), "PNG"))).max() <= 1
 
 
 def test_paths_and_bytes_give_equal_pixels_and_errors_name_the_image(tmp_path):
