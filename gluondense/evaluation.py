@@ -19,7 +19,7 @@ from .data.datasets.registry import DATASETS, load_dataset
 from .data.files.sources import RelabeledSource
 from .data.loaders.array import ArrayLoader
 from .data.loaders.stream import StreamLoader
-from .data.preprocessing import Preprocessing
+from .data.preprocessing import Preprocessing, adjust
 from .data.transforms.image import EvalTransform
 from .deploy.artifact import load_exported
 from .deploy.artifact_files import ONNX_SUFFIX, SUFFIXES
@@ -68,6 +68,13 @@ class EvaluatedModel:
     def takes_pixels(self) -> bool:
         """Whether the normalization is in the graph of an export."""
         return bool(getattr(getattr(self.net, "metadata", None), "preprocess", False))
+
+    def adjusted(self, **fields: Any) -> EvaluatedModel:
+        """Return the model with fields of its preprocessing changed, those that are not None."""
+        if self.preprocessing is None and fields.get("input_size") is None:
+            metadata = getattr(self.net, "metadata", None)
+            fields["input_size"] = metadata.input_shape[2:] if metadata is not None else None
+        return replace(self, preprocessing=adjust(self.preprocessing, **fields))
 
     def known_preprocessing(self) -> Preprocessing:
         """Return the preprocessing; a ValueError tells how to give it if it is unknown."""

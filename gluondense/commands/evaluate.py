@@ -55,14 +55,11 @@ def _run(args: argparse.Namespace) -> None:
 
 
 def _evaluate(args: argparse.Namespace) -> Evaluation:
-    from ..data.preprocessing import adjust
     from ..evaluation import evaluate_model, open_model
     from ..training.devices import find_devices
 
     devices = find_devices(tuple(range(args.num_gpus)))
-    model = open_model(args.model, devices)
-    fields = preprocessing_fields(args)
-    model = replace(model, preprocessing=adjust(model.preprocessing, **fields))
+    model = open_model(args.model, devices).adjusted(**preprocessing_fields(args))
     data = _open_data(args, model)
     batch = args.batch_size or (32 if args.crops == 1 else 8)
     names = _read_class_map(args.class_map) if args.class_map else None

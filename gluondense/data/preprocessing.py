@@ -312,7 +312,7 @@ def adjust(known: Preprocessing | None, **fields: Any) -> Preprocessing | None:
     Raises
     ------
     ValueError
-        If only one of ``mean`` and ``std`` is known, or a field is outside its range.
+        If one of ``mean``, ``std`` and ``input_size`` is missing, or a field is outside its range.
 
     Examples
     --------
@@ -330,8 +330,9 @@ def adjust(known: Preprocessing | None, **fields: Any) -> Preprocessing | None:
         return dataclasses.replace(known, **given)
     if "mean" not in given and "std" not in given:
         return None
-    for name in ("mean", "std"):
-        check(name, given.get(name), "given too: images are normalized with both", name in given)
+    for name in ("mean", "std", "input_size"):
+        rule = "given too, as the preprocessing is unknown"
+        check(name, given.get(name), rule, name in given)
     return Preprocessing(**{"resize": "exact", **given})
 
 

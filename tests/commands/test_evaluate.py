@@ -137,7 +137,7 @@ def test_an_unknown_preprocessing_is_asked_for(script, run, tmp_path, capsys):
     numbers = [f"--{name}={','.join(map(str, getattr(saved, name)))}" for name in ("mean", "std")]
     found = figures(script, tmp_path, *data, *numbers, "--crop-ratio=0.875")
     assert found["top1"] == figures(script, tmp_path, run[0])["top1"]
-    assert found["resize"] == "shorter"
+    assert (found["resize"], found["input_size"]) == ("shorter", [16, 16])
     assert figures(script, tmp_path, *data, *numbers)["resize"] == "exact"
 
 
