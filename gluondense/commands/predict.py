@@ -10,9 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Optional
 
 from .arguments import Parser, add_preprocessing, call, preprocessing_fields
+from .explain.cam import write_page
 
 if TYPE_CHECKING:
     from ..deploy.prediction import Prediction
+
+EXPLAINED = 3  # classes of each image with --explain
 
 
 def main(argv: Optional[list[str]] = None) -> int:
@@ -24,6 +27,11 @@ def main(argv: Optional[list[str]] = None) -> int:
     parser.add_argument("images", nargs="+", metavar="image.png")
     parser.add_argument("--top", type=int, default=5, help="classes to print (default: 5)")
     parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument(
+        "--explain",
+        metavar="FILE.html",
+        help="write a page that shows which parts of each image speak for its top 3 classes",
+    )
     add_preprocessing(parser)
     return call(_run, parser.parse_args(argv))
 
@@ -58,6 +66,9 @@ def _predict(args: argparse.Namespace) -> list[Prediction]:
             f"the preprocessing of {args.model} is unknown: give it, at least --mean and --std."
         )
     names = saved.class_names
+    if args.explain:
+        top, name = min(args.top, EXPLAINED), Path(args.model).name
+        write_page(args.explain, name, net, args.images, preprocessing, names, top)
     return predict(net, args.images, class_names=names, top=args.top, preprocessing=preprocessing)
 
 

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from .colors import overlay
     from .flow import GradientFlow, gradient_flow
     from .grid import Grid
+    from .images import ImageExplanation, explain_images
     from .reuse import FeatureReuse, feature_reuse
 else:
     __getattr__, __dir__ = attach(__name__)
@@ -21,7 +22,9 @@ __all__ = [
     "FeatureReuse",
     "GradientFlow",
     "Grid",
+    "ImageExplanation",
     "cam",
+    "explain_images",
     "feature_reuse",
     "gradient_flow",
     "overlay",

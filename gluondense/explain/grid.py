@@ -51,6 +51,18 @@ class Grid:
         )
         return rows @ maps @ columns.T
 
+    def enlarged(self, factor: int) -> Grid:
+        """Return the grid in an image in which each pixel is repeated ``factor`` times.
+
+        Examples
+        --------
+        >>> Grid(step=(2, 2), start=(1, 1)).enlarged(3)
+        Grid(step=(6, 6), start=(4.0, 4.0))
+        """
+        (height, width), (top, left), center = self.step, self.start, (factor - 1) / 2
+        step = height * factor, width * factor
+        return Grid(step, (top * factor + center, left * factor + center))
+
 
 def _interpolation(cells: int, pixels: int, step: float, start: float) -> np.ndarray:
     """Return the matrix (pixels, cells) of linear interpolation."""

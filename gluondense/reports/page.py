@@ -59,17 +59,23 @@ td + td { text-align: right; padding-left: 12px; font-variant-numeric: tabular-n
 """
 
 
-def document(title: str, subtitle: str, body: str) -> str:
-    """Return a complete HTML page, plotly included; title and subtitle are plain text."""
-    # Imported here because plotly takes a second to import.
-    from plotly.offline import get_plotlyjs
+def document(title: str, subtitle: str, body: str, plotly: bool = True) -> str:
+    """Return a complete HTML page; title and subtitle are plain text.
 
+    ``plotly`` includes the library, for the figures of :func:`plot`.
+    """
+    script = ""
+    if plotly:
+        # Imported here because plotly takes a second to import.
+        from plotly.offline import get_plotlyjs
+
+        script = f"<script>{get_plotlyjs()}</script>"
     title = escape(title)
     return f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{title}</title><link rel="icon" href="data:,">
-<style>{CSS}</style><script>{get_plotlyjs()}</script></head>
+<style>{CSS}</style>{script}</head>
 <body><main>
 <header><h1>{title}</h1><p>{escape(subtitle)}</p></header>
 {body}
@@ -136,11 +142,16 @@ def gallery(images: Iterable[ClassifiedImage]) -> str:
     return f'<div class="images">{"".join(cards)}</div>' if cards else "<p>There are none.</p>"
 
 
-def image_url(pixels: np.ndarray) -> str:
-    """Return an image, uint8 (H, W, C) with one or three channels, as a data URL."""
+def image_url(pixels: np.ndarray, quality: int | None = None) -> str:
+    """Return an image, uint8 (H, W, C) with one or three channels, as a data URL.
+
+    It is PNG, or JPEG of a ``quality`` of up to 100.
+    """
     buffer = io.BytesIO()
-    Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels).save(buffer, "PNG")
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+    kind, options = ("jpeg", {"quality": quality}) if quality else ("png", {})
+    image = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
+    image.save(buffer, kind, **options)
+    return f"data:image/{kind};base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
 def _text(value: Any) -> str:

@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Explanations of a network's answers for image files."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from mxnet import gluon
+
+from ..data.preprocessing import Preprocessing
+from ..errors import check, check_known
+from .class_activation import cam, normalized
+from .colors import overlay
+from .grid import Grid
+
+SHOWN = 5  # classes with their probabilities, at least
+LEAST = 192  # height and width of a drawn map, of images that are smaller
+
+
+@dataclass(frozen=True)
+class ImageExplanation:
+    """The classes of an image with their class activation maps.
+
+    Parameters
+    ----------
+    name
+        Path of the image.
+    pixels
+        The image as the network sees it, resized and cropped: uint8 (H, W, C).
+    labels, probabilities
+        The most probable classes in descending order. Of several labels an image, the probabilities
+        are independent.
+    explained, explained_probabilities
+        Names of the explained classes, and their probabilities.
+    maps, grid
+        Their maps (T, h, w), and the positions of the cells.
+    method
+        ``"cam"``, ``"gradcam"`` or ``"gradcam++"``.
+    """
+
+    name: str
+    pixels: np.ndarray
+    labels: tuple[str, ...]
+    probabilities: tuple[float, ...]
+    explained: tuple[str, ...]
+    explained_probabilities: tuple[float, ...]
+    maps: np.ndarray
+    grid: Grid
+    method: str
+
+    def overlays(self) -> list[np.ndarray]:
+        """Draw each map over the image: uint8 (H, W, 3), of small images larger."""
+        return [draw(self.pixels, found, self.grid) for found in self.maps]
+
+
+def draw(pixels: np.ndarray, map_: np.ndarray, grid: Grid) -> np.ndarray:
+    """Draw a map (h, w) over its image, whose pixels are repeated if it is small.
+
+    Examples
+    --------
+    >>> draw(np.zeros((28, 28, 1), np.uint8), np.ones((7, 7)), Grid((4, 4), (1, 1))).shape
+    (196, 196, 3)
+    """
+    factor = max(1, -(-LEAST // max(pixels.shape[:2])))
+    large = pixels.repeat(factor, axis=0).repeat(factor, axis=1)
+    heat = grid.enlarged(factor).upsample(normalized(map_), (large.shape[0], large.shape[1]))
+    return overlay(large, heat)
+
+
+def explain_images(
+    net: gluon.Block,
+    files: Iterable[str | os.PathLike[str]],
+    preprocessing: Preprocessing,
+    class_names: Sequence[str] | None = None,
+    classes: Sequence[str] | None = None,
+    top: int = 3,
+    method: str | None = None,
+    stage: str | None = None,
+) -> Iterator[ImageExplanation]:
+    """Yield the explanations of image files.
+
+    Parameters
+    ----------
+    net, method, stage
+        As in :func:`cam`.
+    files, preprocessing
+        Paths, and how an image becomes the network's input.
+    class_names
+        A label for each class; the indices of the classes if None.
+    classes
+        Names, or indices as text, of the classes to explain; the ``top`` most probable ones of each
+        image if None.
+    top
+        Number of classes to explain.
+
+    Raises
+    ------
+    OSError, ValueError
+        If an image cannot be read, a class is unknown, or :func:`cam` raises.
+    """
+    check("top", top, "at least 1", top >= 1)
+    metadata = getattr(net, "metadata", None)
+    for file in files:
+        pixels = preprocessing.pixels(file)[None]
+        x = pixels if getattr(metadata, "preprocess", False) else preprocessing.normalize(pixels)
+        first = cam(net, x, method=method, stage=stage)
+        names = class_names or [str(index) for index in range(first.logits.shape[1])]
+        order = np.argsort(-first.logits[0], kind="stable")
+        targets = order[:top]
+        if classes is not None:
+            targets = np.array([_index(name, names) for name in classes])
+        found = cam(net, x, targets[None], method, stage)
+        task = getattr(metadata or net, "task", None)
+        probabilities = probabilities_of(found.logits[0], is_multi_label=task == "multi_label")
+        shown = order[: max(top, SHOWN)]
+        yield ImageExplanation(
+            os.fspath(file),
+            pixels[0],
+            tuple(names[index] for index in shown),
+            tuple(float(probabilities[index]) for index in shown),
+            tuple(names[index] for index in targets),
+            tuple(float(probabilities[index]) for index in targets),
+            found.maps[0],
+            found.grid,
+            found.method,
+        )
+
+
+def _index(name: str, names: Sequence[str]) -> int:
+    if name not in names and name.isdigit() and int(name) < len(names):
+        return int(name)
+    check_known("class", name, names, "known: those of the model" if len(names) > SHOWN else "")
+    return list(names).index(name)
+
+
+def probabilities_of(logits: np.ndarray, is_multi_label: bool = False) -> np.ndarray:
+    """Return the softmax of logits (..., classes), or the sigmoid of independent labels.
+
+    Examples
+    --------
+    >>> probabilities_of(np.zeros(2)), probabilities_of(np.zeros(3), is_multi_label=True)
+    (array([0.5, 0.5]), array([0.5, 0.5, 0.5]))
+    """
+    if is_multi_label:
+        return 0.5 * (1 + np.tanh(logits / 2))
+    powers = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    return powers / powers.sum(axis=-1, keepdims=True)
