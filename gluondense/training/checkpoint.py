@@ -53,6 +53,9 @@ class Checkpoint:
     thresholds
         Of several labels an image: the probability from which on each label counts as present,
         chosen on the test set; None for classes and within an epoch.
+    pretrained
+        The weights that training started from: ``name``, ``sha256``, number of ``parameters``,
+        ``output`` (``"new"`` or ``"loaded"``) and their ``preprocessing``; None for random ones.
     """
 
     folder: Path
@@ -67,6 +70,7 @@ class Checkpoint:
     metrics: dict[str, float]
     versions: dict[str, str]
     thresholds: Optional[tuple[float, ...]] = None
+    pretrained: Optional[dict[str, Any]] = None
 
     @property
     def task(self) -> str:

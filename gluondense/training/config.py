@@ -79,6 +79,8 @@ class TrainConfig:
                 "`accumulate` on each device."
             )
 
+        if self.data.cache_features:
+            self._check_cachable()
         if self.runtime.kvstore == "dist_async":
             for name, value in (("clip", self.optimizer.clip), ("optimizer", self.optimizer.name)):
                 if value and value not in ("sgd", "nag"):
@@ -86,6 +88,23 @@ class TrainConfig:
                         f"`{name}` (={value}) doesn't work with kvstore dist_async, whose servers "
                         "update the weights: use dist_sync."
                     )
+
+    def _check_cachable(self) -> None:
+        """Raise a ValueError unless the features of an image are the same in each epoch."""
+        off: dict[str, Any] = {
+            "augment": ",".join(self.data.augment),
+            "mixup": self.task.mixup,
+            "cutmix": self.task.cutmix,
+            "head_epochs": self.schedule.head_epochs,
+            "teacher": self.task.teacher,
+            "kvstore": self.runtime.kvstore if self.runtime.distributed else "",
+        }
+        for name, value in off.items():
+            if value:
+                raise ValueError(
+                    f"cache_features computes the features of an image once, for the output of one "
+                    f"process: {name} (={value}) doesn't go with it."
+                )
 
     @classmethod
     def of(cls, model: str, **values: Any) -> TrainConfig:

@@ -17,7 +17,7 @@ from ..data.loaders.array import ArrayLoader
 from ..data.loaders.base import Loader
 from ..data.loaders.stream import StreamLoader
 from ..data.preprocessing import Preprocessing
-from ..data.transforms.image import EvalTransform, TrainTransform
+from ..data.transforms.image import EvalTransform, TrainTransform, Transform
 from .distributed.workers import Workers
 from .sections import DataConfig, TaskConfig
 from .tasks.targets import balanced_weights
@@ -86,10 +86,19 @@ def eval_batch_size(config: DataConfig, workers: Workers) -> int:
     return -(-config.batch_size // workers.world_size)
 
 
+def steps_per_epoch(config: DataConfig, images: int) -> int:
+    """Return the number of batches of an epoch."""
+    full, rest = divmod(images, config.batch_size)
+    return full + (rest > 0 and not config.drop_last)
+
+
 def make_train_loader(
     config: DataConfig, data: Data, preprocessing: Preprocessing, workers: Workers, seed: int
 ) -> Loader:
-    """Make the loader of training images; each worker gets its part of each batch."""
+    """Make the loader of training images; each worker gets its part of each batch.
+
+    For ``cache_features`` it yields all images in order, as in evaluation.
+    """
     mean, std = preprocessing.mean, preprocessing.std
     options: dict[str, Any] = {
         "shuffle": True,
@@ -97,10 +106,16 @@ def make_train_loader(
         "last": "discard" if config.drop_last else "keep",
         "part": (workers.rank, workers.world_size),
     }
+    if config.cache_features:
+        options.update(shuffle=False, last="keep")
     if isinstance(data, ImageFiles):
         if data.train is None:
             raise ValueError("the data set was opened without training images.")
-        transform = TrainTransform(preprocessing.size, config.augment, mean, std, config.invert)
+        transform: Transform = TrainTransform(
+            preprocessing.size, config.augment, mean, std, config.invert
+        )
+        if config.cache_features:
+            transform = EvalTransform(preprocessing)
         if config.drop_last and data.train_count < config.batch_size:
             raise ValueError(
                 f"`batch_size` (={config.batch_size}) is more than the {data.train_count} training "

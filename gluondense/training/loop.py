@@ -13,6 +13,7 @@ from typing import Any, Optional, Union
 import numpy as np
 from mxnet import gluon
 
+from . import checkpoint
 from .config import TrainConfig
 from .data import eval_batch_size
 from .devices import seed_all
@@ -23,6 +24,7 @@ from .observers.files import RunFiles, restore
 from .observers.moving_average import MovingAverage
 from .observers.progress import ProgressLog
 from .observers.signals import StopOnSignal
+from .pretrained import adopt_preprocessing
 from .run import Run, RunResult
 from .run_data import split_to_resume
 from .run_folder import RunFolder
@@ -76,12 +78,17 @@ def fit(
             folder.check_continues(config)
         elif workers.is_rank_zero and not overwrite:
             folder.check_free()
+        config = folder.adopt_preprocessing(config) if resume else adopt_preprocessing(config)
         run = Run(config, workers, split_to_resume(folder, config.data) if resume else None)
+        resumes = resume and checkpoint.find(folder.last) is not None
+        if not resumes:
+            run.load_initial_weights()
         average = MovingAverage(run.net, config.optimizer.ema) if config.optimizer.ema else None
-        if resume:
+        if resumes:
             restore(run, folder, average)
         elif workers.is_rank_zero and overwrite:
             folder.clear()
+        run.cache_features()
         with StopOnSignal() as stop:
             train(run, [stop, *_observers(run, folder, average, progress)])
             signum = max(workers.all_gather(stop.signum or 0))
@@ -237,7 +244,7 @@ def _evaluate(run: Run, observers: Sequence[Observer]) -> Any:
     with ExitStack() as contexts, suppress(_Stopped):
         for observer in observers:
             contexts.enter_context(observer.evaluating(run))
-        predictions = run.task.evaluate(run.net, batches(), size, run.devices)
+        predictions = run.task.evaluate(run.model, batches(), size, run.devices)
     if workers.any(predictions is None)[0] or predictions is None:
         return None
     return type(predictions)(*map(workers.all_gather_rows, predictions.arrays))

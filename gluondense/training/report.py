@@ -19,6 +19,7 @@ from . import checkpoint
 from .checkpoint import Checkpoint
 from .config import TrainConfig
 from .folder_fields import FOLDER_FIELDS
+from .pretrained import describe_loaded
 from .run_folder import RunFolder
 from .schedule import make_schedule
 from .tasks.base import Metric, Task
@@ -26,7 +27,15 @@ from .tasks.registry import find_task
 
 MAX_POINTS = 400  # of the learning rate's curve
 # A report may be published, so it has no local paths; model_args repeats the spec.
-HIDDEN = {"data_dir", "image_dir", "rec_train", "rec_val", "ground_truth", "model_args"}
+HIDDEN = {
+    "data_dir",
+    "image_dir",
+    "rec_train",
+    "rec_val",
+    "ground_truth",
+    "model_args",
+    "pretrained",
+}
 
 
 @dataclass(frozen=True)
@@ -132,6 +141,7 @@ def _tables(run: _Run) -> str:
         "parameters": f"{run.cost.params:,}",
         "multiply-adds": f"{run.cost.macs:,}",
         **best.spec,
+        **_initial(best),
         "mean": best.mean,
         "std": best.std,
     }
@@ -147,6 +157,16 @@ def _tables(run: _Run) -> str:
     recipe = {key: value for key, value in config.items() if key not in hidden}
     tables = {"Network": model, "Recipe": recipe, "Run": progress}
     return section("Model and run", columns(tables))
+
+
+def _initial(best: Checkpoint) -> dict[str, str]:
+    """Return the row about the initial weights, if there are any."""
+    if best.pretrained is None:
+        return {}
+    return {
+        "initial weights": describe_loaded(best.pretrained, len(best.class_names)),
+        "preprocessing of these": best.pretrained["preprocessing"],
+    }
 
 
 def _short(count: float) -> str:

@@ -3,9 +3,10 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Optional
+from typing import Any, Optional
 
 import mxnet as mx
 from mxnet import gluon
@@ -13,12 +14,20 @@ from mxnet import gluon
 from ..data.datasets.imagenet import ImageFiles
 from ..models.registry import build_model
 from ..native.build import CompilerError
+from .cached_features import FeatureLoader, Output, compute_features
 from .config import TrainConfig
-from .data import balance_classes, make_test_loader, make_train_loader, open_data
+from .data import (
+    balance_classes,
+    make_test_loader,
+    make_train_loader,
+    open_data,
+    steps_per_epoch,
+)
 from .devices import find_devices, seed_all
 from .distributed.workers import Workers
 from .freezing import Freezer, scale_rates
 from .precision import check_dtype, make_loss_scale
+from .pretrained import describe_loaded, find_initial_weights, load_initial_weights
 from .run_preprocessing import choose_preprocessing
 from .schedule import make_schedule
 from .sections import DataConfig, ModelConfig, OptimizerConfig
@@ -49,9 +58,12 @@ class Run:
         This process's share of the batches.
     task
         What is learned.
-    net, freezer, train_step, loss_scale, trainer, schedule
-        The network, the part of it that is trained, its forward and backward pass, and how it is
-        updated.
+    net, model, freezer, train_step, loss_scale, trainer, schedule
+        The network, the block that gets the loaders' batches (the network, or its output with
+        cached features), the parameters that are trained, forward and backward pass, and how the
+        network is updated.
+    pretrained
+        What was loaded before training, see :func:`.pretrained.load_initial_weights`; or None.
     state
         Position, running means, times and log.
 
@@ -87,20 +99,56 @@ class Run:
         self.train_loader = make_train_loader(*sources, runtime.seed)
         self.test_loader = make_test_loader(*sources)
         _initialize(self.net, model, self.devices, runtime.seed)
-        steps = len(self.train_loader)
+        steps = steps_per_epoch(config.data, data.train_count)
         self.schedule = make_schedule(config.schedule, config.optimizer.lr, steps)
         self.trainer = _make_trainer(self.net, config.optimizer, workers)
         head_epochs = config.schedule.head_epochs
         grad_req = "write" if runtime.accumulate == 1 else "add"
-        self.freezer = Freezer(self.net, model.freeze, head_epochs, grad_req)
+        frozen = (*model.freeze, "features") if config.data.cache_features else model.freeze
+        self.freezer = Freezer(self.net, frozen, head_epochs, grad_req)
         task_config = balance_classes(config.task, data)
         self.task = task_class(task_config, data.info, self.devices)
+        # The block that gets the batches of the loaders: the network, or its output.
+        self.model: gluon.HybridBlock = self.net
+        if config.data.cache_features:
+            self.model = Output(self.net)
+            self.model.hybridize(static_alloc=True, static_shape=True)
         self.train_step = TrainStep(
-            self.net, self.task.loss, runtime.accumulate, runtime.dtype, runtime.sync_bn
+            self.model, self.task.loss, runtime.accumulate, runtime.dtype, runtime.sync_bn
         )
+        self.pretrained: Optional[dict[str, Any]] = None
         self.loss_scale = make_loss_scale(runtime.dtype)
         totals = [metric.total for metric in self.task.train_metrics]
         self.state = TrainState(steps, Meter(totals, workers.all_reduce))
+
+    def load_initial_weights(self) -> None:
+        """Load the weights that ``pretrained`` names, if any, and say so."""
+        weights = find_initial_weights(self.config.model)
+        if weights is None:
+            return
+        info = self.data.info
+        self.pretrained = load_initial_weights(self.net, weights, info, self.devices)
+        if self.workers.is_rank_zero:
+            loaded = describe_loaded(self.pretrained, len(info.class_names))
+            print(f"weights: {loaded}", flush=True)
+            print(f"preprocessing: {self.preprocessing.describe()}", flush=True)
+            if weights.preprocessing is None:
+                print("preprocessing: that of the weights is unknown", flush=True)
+
+    def cache_features(self) -> None:
+        """Compute the features of all images, which the loaders then yield; if configured."""
+        data, size = self.config.data, self.config.data.batch_size
+        if not data.cache_features:
+            return
+        began = time.perf_counter()
+        train = compute_features(self.net, self.train_loader, self.devices[0], repair=True)
+        test = compute_features(self.net, self.test_loader, self.devices[0], repair=False)
+        last = "discard" if data.drop_last else "keep"
+        seed = self.config.runtime.seed
+        self.train_loader = FeatureLoader(*train, size, shuffle=True, seed=seed, last=last)
+        self.test_loader = FeatureLoader(*test, size)
+        count, seconds = len(train[0]) + len(test[0]), time.perf_counter() - began
+        print(f"features of {count:,} images computed in {seconds:.0f} s", flush=True)
 
     def end(self) -> Optional[str]:
         """Return the field that ends the run here, ``epochs``, ``max_steps`` or ``patience``."""

@@ -17,6 +17,8 @@ import numpy as np
 from ..files import replacing, write_bytes
 from .config import TrainConfig
 
+# Fields of the data section that the preprocessing of initial weights determines.
+ADOPTED = ("mean", "std", "interpolation", "crop_ratio", "invert", "resize")
 CONTENTS = (
     "config.json",
     "log.csv",
@@ -57,13 +59,23 @@ class RunFolder:
     def check_continues(self, config: TrainConfig) -> None:
         """Raise a ValueError unless the folder's run has the same model, data set and task."""
         mine, wanted = self.config().flat(), config.flat()
-        for name in ("model", "model_args", "dataset", "task"):
+        for name in ("model", "model_args", "pretrained", "dataset", "task"):
             before, now = mine[name], wanted[name]
             if before != now:
                 raise ValueError(
                     f"{self.path} holds a run with `{name}` {before!r}, not {now!r}: "
                     "resume it as it is, or give another --out."
                 )
+
+    def adopt_preprocessing(self, config: TrainConfig) -> TrainConfig:
+        """Return the configuration with the preprocessing that the run's initial weights gave it.
+
+        It is unchanged if the run has none, or its ``mean`` is set.
+        """
+        if config.model.pretrained is None or config.data.mean is not None:
+            return config
+        before = self.config().flat()
+        return config.with_fields(**{name: before[name] for name in ADOPTED})
 
     def start(self, config: TrainConfig) -> None:
         """Create the folder and write the configuration."""

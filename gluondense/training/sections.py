@@ -94,6 +94,11 @@ class DataConfig(FolderFields):
         count(0),
         flags=("-j", "--num-data-workers"),
     )
+    cache_features: bool = setting(
+        False,
+        "compute the features of all images once, without augmentation, and train the output only",
+        switch(),
+    )
     batch_size: int = setting(128, "images per step, over all devices of all workers", count())
     drop_last: bool = setting(
         True, "drop the last incomplete batch, which would re-plan the static graph", switch()

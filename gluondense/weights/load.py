@@ -185,6 +185,19 @@ def load_weights(
     return LoadReport(*about, loaded, fresh, adapted, ignored, preprocessing)
 
 
+def find_preprocessing(net: Network, path: str | os.PathLike[str]) -> Preprocessing | None:
+    """Return the preprocessing that a weights file expects, without loading it; None if unknown.
+
+    Raises as :func:`load_weights` for a file that is missing or unreadable, and a ValueError if its
+    naming scheme is unknown.
+    """
+    parameters = net._collect_params_with_prefix()
+    shapes = {name: parameter.shape for name, parameter in parameters.items()}
+    with open_weights(path) as file:
+        scheme = find_naming_scheme([*shapes, *net.absent], shapes, file, net.model_name)
+        return _preprocessing(file, Plan(shapes, net.spec, file, scheme, net.absent))
+
+
 def _preprocessing(file: WeightsFile, plan: Plan) -> Preprocessing | None:
     """Return the preprocessing that is known of a file."""
     text = file.metadata.get("preprocessing")

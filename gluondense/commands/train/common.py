@@ -9,7 +9,7 @@ import shlex
 import signal
 import sys
 from collections.abc import Collection, Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Callable, Optional
 
@@ -63,6 +63,8 @@ def make_parser(
                 text = helps.get(name, setting.help) + _shown(values[name])
                 _add_flag(group, name, setting, text.replace("%", "%%"))
     add = parser.add_argument_group("abbreviations, as in GluonCV's scripts").add_argument
+    text = "the same as a bare --pretrained"
+    add("--use-pretrained", dest="pretrained", action="store_const", const="default", help=text)
     add("--num-gpus", type=int, default=0, metavar="N", help="the first N GPUs: --gpus 0,1,…")
     add("--mixup-alpha", type=float, metavar="X", help="the same as --mixup X")
     text, integers = "--lr-steps as numbers of epochs", comma_separated(int)
@@ -134,20 +136,30 @@ def make_config(
     config, out = _open_run(args, recipes, default)
     given = _given_fields(args, config)
     config = config.with_fields(**{**given, **derive(args, config, given)})
-    if args.model is not None:
-        config = with_model(config, args.model)
-    if args.set:
-        config = config.with_fields(model_args={**config.model.args, **dict(args.set)})
-    return config, out
+
+    def with_network(config: TrainConfig) -> TrainConfig:
+        if args.model is not None:
+            config = with_model(config, args.model)
+        if args.set:
+            config = config.with_fields(model_args={**config.model.args, **dict(args.set)})
+        return config
+
+    if args.resume is None and config.model.pretrained is not None:
+        from ...training.pretrained import adopt_model, adopt_preprocessing
+
+        config = config if args.model is not None else adopt_model(config)
+        # The network's stem follows from the input size, which may be that of the weights.
+        config = replace(config, data=adopt_preprocessing(with_network(config), given).data)
+    config = with_network(config)
+    return config, out or f"runs/{args.model or config.model.name}-{config.recipe}"
 
 
 def _open_run(
     args: argparse.Namespace, recipes: Mapping[str, TrainConfig], default: str
-) -> tuple[TrainConfig, str]:
-    """Return the configuration of the run to resume, or that of the recipe, and the folder."""
+) -> tuple[TrainConfig, Optional[str]]:
+    """Return the configuration of the run to resume, or that of the recipe, and ``--out``."""
     if args.resume is None:
-        config = recipes[args.recipe or default]
-        return config, args.out or f"runs/{args.model or config.model.name}-{config.recipe}"
+        return recipes[args.recipe or default], args.out
     from ...training.run_folder import RunFolder
 
     out = args.resume or args.out

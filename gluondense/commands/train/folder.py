@@ -3,7 +3,7 @@
 
 DATA is a folder with one folder per class, a folder with train and, if wanted, val and test, or a
 .csv file with the columns path and label. Without validation images, some of the training images
-are split off; the run's split.csv lists them.
+are split off; the run's split.csv lists them. With --pretrained the default recipe is finetune.
 """
 
 from __future__ import annotations
@@ -44,7 +44,8 @@ def make_config(args: argparse.Namespace) -> tuple[TrainConfig, str]:
     if args.resume is not None and fixed:
         flag = "--" + min(fixed).replace("_", "-")
         raise ValueError(f"{flag} can't change on --resume: the run keeps the splits that it has.")
-    return common.make_config(args, FOLDER_RECIPES, DEFAULT, derive=_derive)
+    default = DEFAULT if args.pretrained in (None, "none") else "finetune"
+    return common.make_config(args, FOLDER_RECIPES, default, derive=_derive)
 
 
 def _derive(args: argparse.Namespace, config: TrainConfig, given: common.Fields) -> common.Fields:

@@ -89,6 +89,7 @@ def describe(run: Run) -> dict[str, Any]:
         "class_names": info.class_names,
         "preprocessing": run.preprocessing,
         "config": run.config.to_dict(),
+        **({"pretrained": run.pretrained} if run.pretrained else {}),
         "epoch": state.epoch,
         "step": state.step,
         "progress": {**state.progress(), **run.loss_scale.state()},
@@ -97,9 +98,7 @@ def describe(run: Run) -> dict[str, Any]:
 
 
 def restore(run: Run, folder: RunFolder, average: Optional[MovingAverage] = None) -> None:
-    """Load the folder's last checkpoint into a new run, if there is one and it fits the run."""
-    if checkpoint.find(folder.last) is None:
-        return
+    """Load the folder's last checkpoint into a new run, which must fit it."""
     saved = checkpoint.load_newest(folder.last)
     checkpoint.check_same_model(saved, run.net)
     _check_classes(saved, run)
@@ -111,6 +110,7 @@ def restore(run: Run, folder: RunFolder, average: Optional[MovingAverage] = None
         average.load(file) if file.is_file() else average.restart()
     run.loss_scale.restore(saved.progress)
     run.state.restore(saved.epoch, saved.progress)
+    run.pretrained = saved.pretrained
     if run.workers.is_rank_zero:
         print(", ".join((f"resuming at step {run.state.step}", *changes)), flush=True)
 
