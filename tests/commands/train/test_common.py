@@ -86,3 +86,12 @@ def test_flags_set_fields(name, flags, expected):
     config, _ = module.make_config(module._parser().parse_args(flags.split()))
     values = config.flat()
     assert {key: values[key] for key in expected} == expected
+
+
+@pytest.mark.parametrize("name", [*COMMANDS, "folder"])
+def test_use_pretrained_is_gluoncvs_name_of_the_bare_flag(name):
+    parse = load(name)._parser().parse_args
+    assert parse(["--use-pretrained"]).pretrained == "default"
+    assert parse(["--pretrained"]).pretrained == "default"
+    assert parse(["--pretrained=ra_in1k"]).pretrained == "ra_in1k"
+    assert parse([]).pretrained is None

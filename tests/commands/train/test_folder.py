@@ -173,3 +173,48 @@ def test_flags_become_fields(script):
     assert (values["task"], values["multi_label"]) == ("multi_label", True)
     assert (values["group_column"], values["split_seed"]) == ("patient", 3)
     assert (values["empty_label"], values["split_column"]) == ("No Finding", "none")
+
+
+TUNING = ["--batch-size=8", "-j0", "--no-progress", "--epochs=3"]
+
+
+def test_pretrained_takes_a_runs_network_classes_and_preprocessing(script, run, tmp_path, capsys):
+    other = make_folders(tmp_path / "others", classes=3, each=6)
+    for label, name in enumerate(("ant", "bee", "cow")):
+        (other / f"class{label}").rename(other / name)
+    args = [str(other), "--pretrained", str(run), *TUNING, "--head-epochs=1"]
+    assert script.main([*args, "--out", str(tmp_path / "tuned")]) == 0
+    said = capsys.readouterr().out
+    assert f"parameters of run {run.name}, epoch" in said
+    assert "a new output for 3 classes" in said
+    assert "epoch 1: training the output only" in said
+    assert "epoch 2: training all layers" in said
+    first, tuned = (checkpoint.load(path) for path in (run, tmp_path / "tuned"))
+    assert tuned.config["recipe"] == "finetune"
+    assert (tuned.model_name, tuned.preprocessing) == (first.model_name, first.preprocessing)
+    assert {**tuned.spec, "classes": 4} == first.spec
+    assert tuned.class_names == ("ant", "bee", "cow")
+    assert tuned.pretrained["output"] == "new"
+    assert script.main(["--resume", str(tmp_path / "tuned"), "--epochs=4", "--patience=0"]) == 0
+    assert "weights:" not in capsys.readouterr().out
+
+
+def test_linear_probe_trains_the_output_on_features_computed_once(
+    script, run, tmp_path, images, capsys
+):
+    args = [str(images), "--recipe=linear-probe", "--pretrained", str(run), *TUNING]
+    assert script.main([*args, "--out", str(tmp_path)]) == 0
+    assert "features of 40 images computed" in capsys.readouterr().out
+    first, probed = (checkpoint.load(path).network() for path in (run, tmp_path))
+    for name, parameter in probed._collect_params_with_prefix().items():
+        before = first._collect_params_with_prefix()[name].data().asnumpy()
+        kept = (parameter.data().asnumpy() == before).all()
+        assert kept == name.startswith("features."), name
+
+
+def test_missing_weights_get_one_line(script, images, tmp_path, capsys):
+    assert script.main([str(images), "--pretrained", "no/run", "--out", str(tmp_path / "x")]) == 2
+    assert capsys.readouterr().err == (
+        f"error: pretrained: there is no file or run {tmp_path.cwd() / 'no/run'}.\n"
+    )
+    assert not (tmp_path / "x").exists()
