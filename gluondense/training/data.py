@@ -105,6 +105,7 @@ def make_train_loader(
         "seed": seed,
         "last": "discard" if config.drop_last else "keep",
         "part": (workers.rank, workers.world_size),
+        "repeats": config.repeats,
     }
     if config.cache_features:
         options.update(shuffle=False, last="keep")

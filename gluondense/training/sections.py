@@ -73,8 +73,14 @@ class DataConfig(FolderFields):
     augment: tuple[str, ...] = setting(
         (),
         "augmentations of training images, in this order: flip, crop, erase; of image files "
-        "random_resized_crop, flip, rand_augment, color_jitter, lighting",
+        "random_resized_crop, flip, rand_augment, color_jitter, lighting, erase",
         NAMES,
+    )
+    repeats: int = setting(
+        1,
+        "copies of an image in a batch, augmented differently; an epoch keeps its length, so it "
+        "has 1/N of the images",
+        count(),
     )
     crop_ratio: float = setting(
         0.875, "share of a validation image file's side that is cropped", number(0, 1, "right")
@@ -103,6 +109,15 @@ class DataConfig(FolderFields):
     drop_last: bool = setting(
         True, "drop the last incomplete batch, which would re-plan the static graph", switch()
     )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        holds = self.batch_size % self.repeats == 0
+        check("batch_size", self.batch_size, f"a multiple of `repeats` (={self.repeats})", holds)
+        if self.repeats > 1 and not self.augment:
+            raise ValueError(
+                f"repeats (={self.repeats}) needs `augment`: copies of an image would be equal."
+            )
 
     @property
     def input_size(self) -> tuple[int, int]:

@@ -223,3 +223,12 @@ def test_several_labels_of_a_folder_need_their_task():
         TrainConfig.of("densenet121", **several)
     with pytest.raises(ValueError, match="'multi_label' does not learn from data with"):
         TrainConfig.of("densenet121", task="multi_label", dataset="folder")
+
+
+def test_repeats_need_whole_batches_and_augmentation():
+    config = TrainConfig.of("densenet121", augment=("flip",), repeats=4)
+    assert config.data.repeats == 4
+    with pytest.raises(ValueError, match=r"batch_size \(=128\) must be a multiple of `repeats`"):
+        config.with_fields(repeats=3)
+    with pytest.raises(ValueError, match=r"repeats \(=4\) needs `augment`"):
+        config.with_fields(augment=())

@@ -29,7 +29,7 @@ class ArrayLoader(Loader):
         uint8 (N, H, W, C).
     labels
         Integers (N,), or several labels an image (N, labels), NaN for unknown.
-    batch_size, last, part
+    batch_size, last, part, repeats
         As in :class:`.base.Loader`.
     shuffle
         Whether each epoch has a new random order instead of that of the arrays.
@@ -70,9 +70,10 @@ class ArrayLoader(Loader):
         seed: int = 0,
         last: str = "keep",
         part: tuple[int, int] = (0, 1),
+        repeats: int = 1,
     ) -> None:
         _check_arrays(images, labels, mean, std)
-        super().__init__(len(images), batch_size, last, part)
+        super().__init__(len(images), batch_size, last, part, repeats)
         check_count("seed", seed, least=0)
         for name in augment:
             check_known("augmentation", name, AUGMENTATIONS)
@@ -86,6 +87,8 @@ class ArrayLoader(Loader):
 
     def _batches(self, epoch: int, start: int) -> Generator[Batch, None, None]:
         order = self._rng(epoch).permutation(len(self._images)) if self._shuffle else None
+        if self._repeats > 1:
+            order = self._repeat(np.arange(len(self._images)) if order is None else order)[0]
         pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="gluondense-loader")
         pending: deque[Future] = deque()
         try:

@@ -27,10 +27,18 @@ class Loader(ABC):
         ``(index, count)``: the part of each batch that this loader yields. ``(1, 2)`` is the second
         half. Parts differ by at most one image, and all loaders of a set have the same number of
         batches.
+    repeats
+        Number of times that an image is in its batch, with different augmentations; see
+        :meth:`_repeat`.
     """
 
     def __init__(
-        self, images: int, batch_size: int, last: str = "keep", part: tuple[int, int] = (0, 1)
+        self,
+        images: int,
+        batch_size: int,
+        last: str = "keep",
+        part: tuple[int, int] = (0, 1),
+        repeats: int = 1,
     ) -> None:
         check_count("batch_size", batch_size)
         check_choice("last", last, LAST_BATCHES)
@@ -39,9 +47,12 @@ class Loader(ABC):
                 f"batch_size={batch_size} with last='discard' leaves no batch of {images} images; "
                 "choose a smaller batch_size or last='keep'"
             )
+        check_count("repeats", repeats)
+        holds = batch_size % repeats == 0
+        check("batch_size", batch_size, f"a multiple of repeats (={repeats})", holds)
         check("part", part, "(index, count) with 0 <= index < count", 0 <= part[0] < part[1])
         self._image_count, self._batch_size = images, batch_size
-        self._last, self._part = last, part
+        self._last, self._part, self._repeats = last, part, repeats
 
     def __len__(self) -> int:
         """Number of batches in an epoch."""
@@ -73,6 +84,23 @@ class Loader(ABC):
     def _span(self, index: int) -> slice:
         """Return the positions of a batch in the order of an epoch."""
         return slice(index * self._batch_size, (index + 1) * self._batch_size)
+
+    def _repeat(self, order: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the images of an epoch and which copy of its image each one is, from 0.
+
+        A batch of ``repeats`` r has B / r different images, r times in succession, so that the
+        parts of several workers have copies of the same images. As the epoch keeps its length, it
+        has only 1 / r of the images of ``order``.
+
+        References
+        ----------
+        Hoffer et al., "Augment your batch"; Berman et al., "MultiGrain", section 3.3; timm,
+        ``data/distributed_sampler.py``, ``RepeatAugSampler``.
+        """
+        batch, place = np.divmod(np.arange(len(order)), self._batch_size)
+        copy, first = np.divmod(place, self._batch_size // self._repeats)
+        images = batch * (self._batch_size // self._repeats) + first
+        return order[images % len(order)], copy
 
     def _own(self, array: np.ndarray) -> np.ndarray:
         """Return this loader's part of a batch."""

@@ -26,16 +26,17 @@ NO_LABEL = -1
 class StreamLoader(Loader):
     """Batches of normalized images and labels; each image is a function of (seed, epoch, index).
 
-    The result for an image depends neither on the number of processes nor on the batch size, so a
-    run can be resumed exactly, on another machine too. All processes share the memory of a batch,
-    which is overwritten when the next batch is requested. The processes are forked by the
-    constructor. They end with the loader or when this process ends for any reason.
+    Copies of a repeated image are a function of their number too. The result for an image depends
+    neither on the number of processes nor on the batch size, so a run can be resumed exactly, on
+    another machine too. All processes share the memory of a batch, which is overwritten when the
+    next batch is requested. The processes are forked by the constructor. They end with the loader
+    or when this process ends for any reason.
 
     Parameters
     ----------
     source, transform
         The images, and the transform from each to the network's input.
-    batch_size, last, part
+    batch_size, last, part, repeats
         As in :class:`.base.Loader`.
     shuffle
         Whether each epoch has a new random order instead of that of the source.
@@ -71,10 +72,11 @@ class StreamLoader(Loader):
         bad: str = "skip",
         classes: int = sys.maxsize,
         part: tuple[int, int] = (0, 1),
+        repeats: int = 1,
         block: tuple[int, int] | None = None,
     ) -> None:
         self._indices = range(*(block or (0, len(source))))
-        super().__init__(len(self._indices), batch_size, last, part)
+        super().__init__(len(self._indices), batch_size, last, part, repeats)
         check_choice("bad", bad, BAD)
         check_count("workers", workers, least=0)
         self._shuffle = shuffle
@@ -113,10 +115,11 @@ class StreamLoader(Loader):
                 yield preparer.data[slot, :count], preparer.labels[slot, :count].copy()
 
     def _order(self, epoch: int) -> np.ndarray:
+        """Return the index and the number of the copy of each image of an epoch, (N, 2)."""
         indices = np.array(self._indices)
-        if not self._shuffle:
-            return indices
-        return self._preparer.rng(epoch, self._indices.stop).permutation(indices)
+        if self._shuffle:
+            indices = self._preparer.rng(epoch, self._indices.stop).permutation(indices)
+        return np.stack(self._repeat(indices), axis=1)
 
     def _submit(self, slot: int, epoch: int, chosen: np.ndarray) -> None:
         row = 0
@@ -149,19 +152,23 @@ class _Preparer:
         """Prepare some images of a batch; return the unreadable ones and the reasons."""
         slot, first_row, epoch, chosen = task
         problems: list[tuple[str, str]] = []
-        for row, index in enumerate(chosen.tolist(), first_row):
-            out = self.data[slot, row]
-            self.labels[slot, row] = self._prepare(epoch, index, out, problems)
+        for row, (index, copy) in enumerate(chosen.tolist(), first_row):
+            rng, out = self.rng(epoch, index, copy), self.data[slot, row]
+            self.labels[slot, row] = self._prepare(index, rng, out, problems)
         return problems
 
-    def rng(self, epoch: int, index: int) -> np.random.Generator:
-        return np.random.Generator(np.random.Philox(key=[self.seed, (epoch << 40) + index]))
+    def rng(self, epoch: int, index: int, copy: int = 0) -> np.random.Generator:
+        key, counter = [self.seed, (epoch << 40) + index], [0, 0, 0, copy]
+        return np.random.Generator(np.random.Philox(key=key, counter=counter))
 
     def _prepare(
-        self, epoch: int, index: int, out: np.ndarray, problems: list[tuple[str, str]]
+        self,
+        index: int,
+        rng: np.random.Generator,
+        out: np.ndarray,
+        problems: list[tuple[str, str]],
     ) -> Label:
         """Write an image, or the next readable one, into ``out``; return its label."""
-        rng = self.rng(epoch, index)
         for step in range(_TRIES if self.shuffle else 1):
             nearby = (index + step) % len(self.source)
             name = f"image {nearby}"

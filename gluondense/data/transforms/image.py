@@ -23,6 +23,7 @@ from .rand_augment import rand_augment
 
 AREA, ASPECT = (0.08, 1.0), (3 / 4, 4 / 3)  # of a random resized crop: Szegedy et al. 2015
 JITTER, LIGHTING = 0.4, 0.1  # strengths, as in GluonCV's scripts
+ERASE_SHARE, ERASE_AREA, ERASE_ASPECT = 0.5, (0.02, 1 / 3), 0.3  # timm's defaults
 _TRIES = 10
 _LUMA = np.array([0.299, 0.587, 0.114])
 # Principal components of the colours of ImageNet's pixels in [0, 255] (Krizhevsky et al. 2012).
@@ -128,12 +129,38 @@ _COLORS: Mapping[str, Callable[[np.ndarray, np.ndarray, np.random.Generator], np
     "color_jitter": _color_jitter,
     "lighting": _lighting,
 }
-IMAGE_AUGMENTATIONS = ("random_resized_crop", "flip", "rand_augment", *_COLORS)
+IMAGE_AUGMENTATIONS = ("random_resized_crop", "flip", "rand_augment", *_COLORS, "erase")
+
+
+def erase_box(image: np.ndarray, rng: np.random.Generator) -> None:
+    """Replace a random box of half of the normalized images (C, H, W) by noise of N(0, 1).
+
+    The box has 2 % to a third of the area and an aspect ratio of 0.3 to 1 / 0.3. If ten boxes in
+    succession do not fit, the image stays.
+
+    References
+    ----------
+    Zhong et al., "Random Erasing Data Augmentation", algorithm 1; timm, ``RandomErasing`` with
+    ``mode="pixel"`` and its default values.
+    """
+    if rng.random() >= ERASE_SHARE:
+        return
+    channels, height, width = image.shape
+    for _ in range(_TRIES):
+        area = height * width * rng.uniform(*ERASE_AREA)
+        aspect = math.exp(rng.uniform(math.log(ERASE_ASPECT), -math.log(ERASE_ASPECT)))
+        box_height, box_width = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
+        if 0 < box_height < height and 0 < box_width < width:
+            top = int(rng.integers(0, height - box_height + 1))
+            left = int(rng.integers(0, width - box_width + 1))
+            noise = rng.standard_normal((channels, box_height, box_width), dtype=np.float32)
+            image[:, top : top + box_height, left : left + box_width] = noise
+            return
 
 
 @dataclass(frozen=True)
 class TrainTransform:
-    """The transform of a training image: crop, augment, normalize.
+    """The transform of a training image: crop, augment, normalize, erase.
 
     Parameters
     ----------
@@ -182,6 +209,8 @@ class TrainTransform:
             if kind in self.augment:
                 color = change(color, np.array(cv2.mean(image)[:3]), rng)
         write_input(image, color, self.mean, self.std, out)
+        if "erase" in self.augment:
+            erase_box(out, rng)
 
     def _decode_crop(self, data: bytes, name: str, rng: np.random.Generator) -> np.ndarray:
         """Decode, crop and resize an image to uint8 (H, W, 3)."""

@@ -172,3 +172,31 @@ def test_refuses_bad_epoch_and_start():
         make_loader().batches(-1)
     with pytest.raises(ValueError, match=r"start \(=6\) must be in \[0, 5\]"):
         make_loader().batches(0, start=6)
+
+
+@pytest.mark.parametrize("parts", [1, 2])
+def test_repeated_images(parts):
+    images = np.random.default_rng(0).integers(0, 256, (24, 6, 6, 1)).astype(np.uint8)
+    options = {"shuffle": True, "seed": 5, "mean": (0.0,), "std": (1.0,), "repeats": 2}
+
+    def batches(start=0, **more):
+        loaders = [
+            ArrayLoader(images, np.arange(24), 8, part=(number, parts), **options, **more)
+            for number in range(parts)
+        ]
+        return [
+            tuple(map(np.concatenate, zip(*halves)))
+            for halves in zip(*(loader.batches(3, start) for loader in loaders))
+        ]
+
+    plain, augmented = batches(), batches(augment=("erase", "crop"))
+    assert len(plain) == 3
+    for (data, labels), (other, others) in zip(plain, augmented):
+        np.testing.assert_array_equal(labels[:4], labels[4:])
+        np.testing.assert_array_equal(data[:4], data[4:])
+        np.testing.assert_array_equal(labels, others)
+        assert len(set(labels)) == 4
+        assert not np.array_equal(other[:4], other[4:])
+    assert len({*np.concatenate([labels for _, labels in plain])}) == 12
+    for got, expected in zip(batches(start=1, augment=("erase", "crop")), augmented[1:]):
+        np.testing.assert_array_equal(got[0], expected[0])

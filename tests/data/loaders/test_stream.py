@@ -19,7 +19,7 @@ from gluondense.data.preprocessing import Preprocessing
 from gluondense.data.transforms.image import EvalTransform, TrainTransform
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-ALL = ("random_resized_crop", "flip", "rand_augment", "color_jitter", "lighting")
+ALL = ("random_resized_crop", "flip", "rand_augment", "color_jitter", "lighting", "erase")
 TRAIN = TrainTransform((16, 20), ALL, MEAN, STD)
 PREPROCESSING = Preprocessing(MEAN, STD, input_size=16)
 EVAL = EvalTransform(PREPROCESSING)
@@ -276,3 +276,61 @@ def test_several_labels_are_relabelled_and_merged(labelled):
     assert merged.label_shape == (2,)
     found = [merged.read(index).label.tolist() for index in (0, 8, 16)]
     np.testing.assert_array_equal(found, [[1, 0], [1, 0], [0, np.nan]])
+
+
+def test_an_image_is_repeated_in_its_batch_with_other_augmentations(make, source):
+    plain = make(6, EVAL, shuffle=True, seed=3, repeats=3)
+    augmented = make(6, shuffle=True, seed=3, repeats=3, last="discard")
+    images, labels = images_of(plain, epoch=1)
+    assert len(images) == len(source) == 24
+    order = [key.tobytes() for key in images]
+    for start in range(0, 24, 6):
+        first, second, third = (order[start + 2 * copy : start + 2 * copy + 2] for copy in range(3))
+        assert first == second == third  # two images, three times in succession
+        assert len(set(first)) == 2
+        assert len({*labels[start : start + 6 : 2]}) == 1
+    assert len(set(order)) == 8  # a third of the images
+    found, same = images_of(augmented, epoch=1)
+    np.testing.assert_array_equal(same, labels)
+    assert len({image.tobytes() for image in found}) == 24
+    # The first copy is augmented like an image that is not repeated.
+    once, _ = images_of(make(4, shuffle=True, seed=3), epoch=1)
+    assert {image.tobytes() for image in found[:2]} <= {image.tobytes() for image in once}
+    assert not {image.tobytes() for image in found[2:6]} & {image.tobytes() for image in once}
+
+
+def test_repeated_images_are_others_in_another_epoch(make, source):
+    loader = make(6, EVAL, shuffle=True, seed=3, repeats=3)
+    seen = [{image.tobytes() for image in images_of(loader, epoch)[0]} for epoch in range(8)]
+    assert len(set().union(*seen)) > 20  # 8 of 24 images an epoch
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_repeated_images_depend_neither_on_processes_nor_on_parts(make, workers):
+    options = {"shuffle": True, "seed": 3, "repeats": 2}
+    whole = make(4, **options)
+    expected = [(data.copy(), labels) for data, labels in whole.batches(epoch=2)]
+    found = [(d.copy(), n) for d, n in make(4, workers=workers, **options).batches(2, start=3)]
+    assert len(found) == len(expected) - 3
+    for (data, labels), (other, others) in zip(found, expected[3:]):
+        np.testing.assert_array_equal(data, other)
+        np.testing.assert_array_equal(labels, others)
+    parts = [make(4, part=(number, 2), **options) for number in range(2)]
+    for (data, _), halves in zip(expected, zip(*(part.batches(epoch=2) for part in parts))):
+        np.testing.assert_array_equal(data, np.concatenate([half for half, _ in halves]))
+        # Each worker has its own copy of both images.
+        np.testing.assert_array_equal(*(labels for _, labels in halves))
+
+
+def test_an_incomplete_last_batch_has_repeated_images_too(make):
+    (_, labels), *_, (data, last) = (
+        (data.copy(), labels)
+        for data, labels in make(10, shuffle=True, seed=3, repeats=2).batches(epoch=0)
+    )
+    assert (len(labels), len(data), len(last)) == (10, 4, 4)
+
+
+@pytest.mark.parametrize("options", [{"repeats": 0}, {"repeats": 1.5}, {"repeats": 3}], ids=str)
+def test_invalid_repeats(make, options):
+    with pytest.raises(ValueError, match="repeats"):
+        make(4, **options)

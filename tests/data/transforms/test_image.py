@@ -8,7 +8,13 @@ from PIL import Image
 from support.images import encoded, gradient, noisy_image
 
 from gluondense.data.preprocessing import Preprocessing
-from gluondense.data.transforms.image import EvalTransform, TrainTransform, random_box, write_input
+from gluondense.data.transforms.image import (
+    EvalTransform,
+    TrainTransform,
+    erase_box,
+    random_box,
+    write_input,
+)
 from gluondense.data.transforms.rand_augment import _TABLE, rand_augment
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -165,3 +171,59 @@ def test_rand_augment_draws_all_operations():
 def test_invalid_options(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def erased_box(seed, size=(40, 60)):
+    """Erase a box of an image of one value; return its mask and the image."""
+    image = np.full((3, *size), 9.0, np.float32)
+    erase_box(image, np.random.default_rng(seed))
+    mask = (image != 9).any(axis=0)
+    assert (mask == (image != 9).all(axis=0)).all()
+    return mask, image
+
+
+def test_erased_boxes_have_noise_of_unit_variance_and_leave_the_rest():
+    noise = []
+    for seed in range(300):
+        mask, image = erased_box(seed)
+        if mask.any():
+            rows, columns = mask.any(axis=1), mask.any(axis=0)
+            assert mask.sum() == rows.sum() * columns.sum()  # one box
+            assert 0.015 * mask.size < mask.sum() < 0.36 * mask.size
+            noise.append(image[:, mask])
+    assert 120 < len(noise) < 180  # half of 300, with a deviation of 9
+    values = np.concatenate([each.ravel() for each in noise])
+    assert values.mean() == pytest.approx(0, abs=0.01)
+    assert values.std() == pytest.approx(1, abs=0.01)
+
+
+@pytest.mark.slow
+def test_erased_boxes_have_the_distribution_of_timm():
+    from support.peers import torch  # lets timm import torchvision
+
+    erasing = pytest.importorskip("timm.data.random_erasing")
+    torch.manual_seed(0)
+    theirs = erasing.RandomErasing(probability=0.5, mode="pixel", device="cpu")
+    expected = [(theirs(torch.full((3, 40, 60), 9.0)) != 9).any(0).numpy() for _ in range(1500)]
+    found = [erased_box(seed)[0] for seed in range(1500)]
+
+    def statistics(masks):
+        boxes = [mask for mask in masks if mask.any()]
+        heights = [mask.any(axis=1).sum() for mask in boxes]
+        widths = [mask.any(axis=0).sum() for mask in boxes]
+        return len(boxes) / len(masks), np.mean(heights), np.mean(widths), np.std(heights)
+
+    np.testing.assert_allclose(statistics(found), statistics(expected), rtol=0.1)
+
+
+def test_erasing_is_the_last_step_of_a_transform():
+    data = encoded(noisy_image(size=(40, 40)))
+    names = ("random_resized_crop", "flip", "color_jitter")
+    changed = 0
+    for seed in range(20):
+        plain = run(TrainTransform((24, 24), names, MEAN, STD), data, seed)
+        erased = run(TrainTransform((24, 24), (*names, "erase"), MEAN, STD), data, seed)
+        share = (plain != erased).any(axis=0).mean()
+        assert share < 0.4
+        changed += share > 0
+    assert 4 <= changed <= 16
