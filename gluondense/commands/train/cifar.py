@@ -10,10 +10,10 @@ import argparse
 from typing import Optional
 
 from ...training.config import TrainConfig
-from ...training.folder_fields import FOLDER_FIELDS
 from ...training.recipes.cifar import CIFAR_RECIPES
 from ..arguments import Parser
 from . import common
+from .flags import WITHOUT
 
 
 def main(argv: Optional[list[str]] = None) -> int:
@@ -23,22 +23,12 @@ def main(argv: Optional[list[str]] = None) -> int:
 
 def _parser() -> Parser:
     helps = {"data_dir": "folder with the original files: .bin, .tar.gz or .mat"}
-    parser = common.make_parser(__doc__, CIFAR_RECIPES, "c10+", {"dataset", *FOLDER_FIELDS}, helps)
-    parser.add_argument(
-        "--drop-rate",
-        type=float,
-        metavar="X",
-        help="dropout; default: 0.2 without augmentation, else 0",
-    )
-    return parser
+    return common.make_parser(__doc__, CIFAR_RECIPES, "c10+", WITHOUT["cifar"], helps)
 
 
 def make_config(args: argparse.Namespace) -> tuple[TrainConfig, str]:
     """Return the configuration and the run's folder, see :func:`common.make_config`."""
-    config, out = common.make_config(args, CIFAR_RECIPES, "c10+", _with_model)
-    if args.drop_rate is not None:
-        config = config.with_fields(model_args={**config.model.args, "dropout": args.drop_rate})
-    return config, out
+    return common.make_config(args, CIFAR_RECIPES, "c10+", _with_model)
 
 
 def _with_model(config: TrainConfig, name: str) -> TrainConfig:

@@ -66,6 +66,8 @@ def make_parser(
     text = "the same as a bare --pretrained"
     add("--use-pretrained", dest="pretrained", action="store_const", const="default", help=text)
     add("--num-gpus", type=int, default=0, metavar="N", help="the first N GPUs: --gpus 0,1,…")
+    add("--drop-rate", type=float, metavar="X", help="the same as --set dropout=X")
+    add("--mode", choices=("hybrid",), default="hybrid", help="networks are static graphs")
     add("--mixup-alpha", type=float, metavar="X", help="the same as --mixup X")
     text, integers = "--lr-steps as numbers of epochs", comma_separated(int)
     add("--lr-decay-epoch", type=integers, metavar="30,60", help=text)
@@ -140,8 +142,11 @@ def make_config(
     def with_network(config: TrainConfig) -> TrainConfig:
         if args.model is not None:
             config = with_model(config, args.model)
-        if args.set:
-            config = config.with_fields(model_args={**config.model.args, **dict(args.set)})
+        model_args = dict(args.set or ())
+        if args.drop_rate is not None:
+            model_args["dropout"] = args.drop_rate
+        if model_args:
+            config = config.with_fields(model_args={**config.model.args, **model_args})
         return config
 
     if args.resume is None and config.model.pretrained is not None:

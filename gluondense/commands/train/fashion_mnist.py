@@ -8,10 +8,10 @@ import sys
 from typing import Any, Optional
 
 from ...training.config import TrainConfig
-from ...training.folder_fields import FOLDER_FIELDS
 from ...training.recipes.fashion_mnist import RECIPES
 from ..arguments import DATASETS, Parser
 from . import common
+from .flags import WITHOUT
 
 # The digits are resized so that the same network fits. They are not mirrored, as mirrored digits
 # are none, and 40 times fewer images need more epochs.
@@ -28,7 +28,7 @@ def main(argv: Optional[list[str]] = None) -> int:
 
 def _parser() -> Parser:
     helps = {"dataset": ", ".join(name for name in DATASETS if name not in OWN_COMMANDS)}
-    parser = common.make_parser(__doc__, RECIPES, "default", FOLDER_FIELDS, helps)
+    parser = common.make_parser(__doc__, RECIPES, "default", WITHOUT["fashion_mnist"], helps)
     parser.add_argument(
         "--fallback-digits",
         action="store_true",

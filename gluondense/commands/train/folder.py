@@ -17,10 +17,9 @@ from ...training.recipes.folder import FOLDER_RECIPES
 from ...training.settings import absolute
 from ..arguments import Parser
 from . import common
+from .flags import WITHOUT
 
 DEFAULT = "scratch"
-# Fields of other data sets, and those that are set by other flags.
-WITHOUT = {"dataset", "data_dir", "download", "rec_train", "rec_val", "ground_truth"}
 
 
 def main(argv: Optional[list[str]] = None) -> int:
@@ -29,7 +28,7 @@ def main(argv: Optional[list[str]] = None) -> int:
 
 
 def _parser() -> Parser:
-    parser = common.make_parser(__doc__, FOLDER_RECIPES, DEFAULT, WITHOUT)
+    parser = common.make_parser(__doc__, FOLDER_RECIPES, DEFAULT, WITHOUT["folder"])
     parser.usage = "%(prog)s DATA [flags]"
     text = "folder of class folders, of train and val, or .csv file; not needed to resume"
     parser.add_argument("data_dir", nargs="?", metavar="DATA", type=absolute, help=text)

@@ -14,10 +14,10 @@ from typing import Optional
 from ...errors import check_known
 from ...training.config import TrainConfig
 from ...training.distributed.rank import launched_world_size
-from ...training.folder_fields import FOLDER_FIELDS
 from ...training.recipes.imagenet import IMAGENET_RECIPES
 from ..arguments import Parser
 from . import common
+from .flags import WITHOUT
 
 HELPS = {
     "data_dir": "folder with train and val, in ILSVRC's layout",
@@ -32,13 +32,10 @@ def main(argv: Optional[list[str]] = None) -> int:
 
 
 def _parser() -> Parser:
-    parser = common.make_parser(
-        __doc__, IMAGENET_RECIPES, "densenet", {"dataset", *FOLDER_FIELDS}, HELPS
-    )
+    parser = common.make_parser(__doc__, IMAGENET_RECIPES, "densenet", WITHOUT["imagenet"], HELPS)
     add = parser.add_argument
     add("--use-rec", action="store_true", help="read DATA_DIR/rec/train.rec and val.rec")
     add("--no-lr-scaling", action="store_true", help="use --lr for any batch size")
-    add("--mode", choices=("hybrid",), default="hybrid", help="networks are static graphs")
     return parser
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import importlib
+from pathlib import Path
 
 import pytest
 
-from gluondense.training.folder_fields import FOLDER_FIELDS
+from gluondense.commands.train.flags import OWN, WITHOUT
 from gluondense.training.sections import FIELDS
 
 COMMANDS = ("fashion_mnist", "cifar", "imagenet")
@@ -39,18 +40,41 @@ def test_flags_of_earlier_versions_remain(name):
     assert set((COMMON + " " + EARLIER[name]).split()) <= flags
 
 
-@pytest.mark.parametrize("name", COMMANDS)
-def test_each_field_has_a_flag(name):
-    described = {action.dest for action in load(name)._parser()._actions}
-    by_hand = {"model_args"} | ({"dataset"} if name != "fashion_mnist" else set())
-    assert set(FIELDS) - by_hand - set(FOLDER_FIELDS) <= described
-    assert not set(FOLDER_FIELDS) & described
+def flags_of(name):
+    """What a command's parser says of each flag, but for the default in its help."""
+    return {
+        flag: (action.dest, action.type and action.type.__qualname__, action.nargs, action.const)
+        for action in load(name)._parser()._actions
+        for flag in action.option_strings
+    }
 
 
-def test_each_field_of_folders_has_a_flag():
-    described = {action.dest for action in load("folder")._parser()._actions}
-    assert set(FIELDS) - {"model_args"} - load("folder").WITHOUT <= described | {"recipe"}
-    assert "data_dir" in described
+@pytest.mark.parametrize("name", WITHOUT)
+def test_each_field_has_a_flag_or_a_reason(name):
+    described = {action.dest for action in load(name)._parser()._actions if action.option_strings}
+    assert set(FIELDS) - {"model_args"} == (set(FIELDS) & described) | set(WITHOUT[name])
+    assert not described & set(WITHOUT[name])
+
+
+def test_all_commands_have_the_same_flags_but_for_those_with_a_reason():
+    commands = {name: flags_of(name) for name in WITHOUT}
+    every = {flag: described for flags in commands.values() for flag, described in flags.items()}
+    for name, flags in commands.items():
+        missing = {flag for flag in every if flag not in flags}
+        others = {flag for other, own in OWN.items() if other != name for flag in own}
+        assert {every[flag][0] for flag in missing - others} <= set(WITHOUT[name])
+        assert others <= missing
+        assert set(OWN[name]) <= set(flags)
+        assert {flag: every[flag] for flag in flags} == flags  # the same meaning everywhere
+    modules = {path.stem for path in Path(load("common").__file__).parent.glob("*.py")}
+    assert set(WITHOUT) == set(OWN) == modules - {"__init__", "common", "flags"}
+
+
+@pytest.mark.parametrize("name", WITHOUT)
+def test_the_script_is_the_command(name, root):
+    text = (root / "scripts" / f"train_{name}.py").read_text(encoding="utf-8")
+    assert f"from gluondense.commands.train.{name} import main\n" in text
+    assert "argparse" not in text
 
 
 @pytest.mark.parametrize("name", COMMANDS)
