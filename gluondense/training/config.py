@@ -82,8 +82,14 @@ class TrainConfig:
         if self.data.cache_features:
             self._check_cachable()
         if self.runtime.kvstore == "dist_async":
-            for name, value in (("clip", self.optimizer.clip), ("optimizer", self.optimizer.name)):
-                if value and value not in ("sgd", "nag"):
+            # Servers get no later changes, and their learning rate follows the number of updates.
+            values = {
+                "clip": self.optimizer.clip,
+                "optimizer": self.optimizer.name if self.optimizer.name == "adamw" else "",
+                "head_epochs": self.schedule.head_epochs,
+            }
+            for name, value in values.items():
+                if value:
                     raise ValueError(
                         f"`{name}` (={value}) doesn't work with kvstore dist_async, whose servers "
                         "update the weights: use dist_sync."

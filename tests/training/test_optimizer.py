@@ -133,7 +133,7 @@ def test_adamw_is_registered_once():
     assert type(mx.optimizer.create("adamw", learning_rate=0.1)) is AdamW
 
 
-@pytest.mark.parametrize("fields", [{"clip": 1.0}, {"optimizer": "adamw"}])
-def test_servers_that_update_take_neither_clipping_nor_adamw(fields):
+@pytest.mark.parametrize("fields", [{"clip": 1.0}, {"optimizer": "adamw"}, {"head_epochs": 1}])
+def test_servers_that_update_take_no_clipping_no_adamw_and_no_head_epochs(fields):
     with pytest.raises(ValueError, match="doesn't work with kvstore dist_async"):
         TrainConfig.of("densenet121", kvstore="dist_async", **fields)

@@ -149,7 +149,7 @@ def test_two_workers_train_like_two_devices(launch_tiny, monkeypatch, tmp_path):
     # Rank 0 saw half of the test images; the logged accuracy counts all of them.
     saved = checkpoint.load(folder / "checkpoints" / "last")
     net, data = saved.network(), load_dataset("synthetic")
-    loader = make_test_loader(STEADY.data, data, Workers())
+    loader = make_test_loader(STEADY.data, data, saved.preprocessing, Workers())
     hits = sum((net(mx.nd.array(x)).argmax(axis=1).asnumpy() == y).sum() for x, y in loader)
     assert saved.metrics["test_acc"] == pytest.approx(hits / len(data.test_labels))
 
@@ -185,6 +185,31 @@ def test_two_workers_learn(changes, launch_tiny):
     assert len(losses) == 50
     assert np.mean(losses[-5:]) < np.mean(losses[:5]) / 2
     assert RunFolder(folder).rows()[-1]["test_acc"] > 0.8
+
+
+TUNING = {"head_epochs": 2, "layer_decay": 0.7, "freeze": ["features.stem"], "epochs": 5}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("optimizer", [{}, {"optimizer": "adamw", "lr": 0.002}])
+def test_two_workers_tune_like_two_devices(optimizer, launch_tiny, monkeypatch, tmp_path):
+    changes = {**TUNING, **optimizer, "clip": 0.5}
+    _, losses = launch_tiny(["-n", "2"], "both", kvstore="dist_sync", **changes)
+    two_devices(monkeypatch)
+    alone = train(STEADY.with_fields(**changes), tmp_path / "alone")
+    np.testing.assert_allclose(losses, alone, atol=2e-3)
+    assert np.mean(alone[-5:]) < np.mean(alone[:5])
+
+
+@pytest.mark.slow
+def test_servers_follow_frozen_layers_and_rates_of_stages(launch_tiny, tmp_path):
+    changes = {**TUNING, "head_epochs": 0}
+    folder, losses = launch_tiny(["-n", "1"], "async", kvstore="dist_async", **changes)
+    alone = train(STEADY.with_fields(**changes), tmp_path / "alone")
+    np.testing.assert_allclose(losses, alone, atol=1e-4)
+    ours, theirs = parameters(folder), parameters(tmp_path / "alone")
+    for name, value in ours.items():
+        np.testing.assert_allclose(value, theirs[name], atol=1e-4, err_msg=name)
 
 
 FIRST_STEP = """
