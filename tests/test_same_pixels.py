@@ -22,7 +22,8 @@ from gluondense.data.datasets.imagenet import decode_images
 from gluondense.data.preprocessing import Preprocessing
 from gluondense.deploy import Calibration, archive, predict
 from gluondense.deploy.artifact import read_metadata
-from gluondense.evaluation import evaluate_model, open_model, open_test_data
+from gluondense.evaluation.evaluate import evaluate_model, open_test_data
+from gluondense.evaluation.model import open_model
 from gluondense.training import checkpoint, fit
 from gluondense.training.config import TrainConfig
 from gluondense.training.data import make_test_loader, open_data

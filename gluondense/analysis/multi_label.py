@@ -10,6 +10,7 @@ import mxnet as mx
 import numpy as np
 from mxnet import gluon
 
+from .label_metrics import label_metrics
 from .predictions import predict_batches
 
 
@@ -38,6 +39,11 @@ class MultiLabelPredictions:
     def readable(self) -> np.ndarray:
         """Mask of the images with a known label, (N,)."""
         return ~np.isnan(self.labels).all(axis=1)
+
+    @property
+    def mean_auroc(self) -> float:
+        """Mean AUROC over the labels that have both values; NaN if there are none."""
+        return label_metrics(self.labels, self.probabilities).mean_auroc
 
     @property
     def loss(self) -> float:
@@ -75,7 +81,7 @@ def evaluate(
 
     Otherwise as :func:`gluondense.analysis.predictions.evaluate`.
     """
-    parts = list(predict_batches(net, batches, batch_size, devices, mx.nd.sigmoid))
+    parts = list(predict_batches(net, batches, batch_size, devices, "multi_label"))
     probabilities, labels = (np.concatenate(column) for column in zip(*parts))
     if probabilities.shape != labels.shape:
         raise ValueError(

@@ -3,15 +3,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Callable
+from typing import Any, Callable, Optional
 
 import mxnet as mx
 import numpy as np
 from mxnet import gluon
 
 TOP = 5  # classes stored for each image
+ACTIVATIONS: Mapping[str, Callable[..., Any]] = {
+    "classification": mx.nd.softmax,
+    "multi_label": mx.nd.sigmoid,
+}
 
 
 @dataclass(frozen=True)
@@ -130,7 +134,7 @@ def evaluate(
     normalize pixels get them as uint8 (N, H, W, C). A batch smaller than ``batch_size`` is padded
     to it, so that the static graph keeps one shape.
     """
-    parts = predict_batches(net, batches, batch_size, devices, mx.nd.softmax)
+    parts = predict_batches(net, batches, batch_size, devices, "classification")
     return Predictions.concatenate([Predictions.from_probabilities(*part) for part in parts])
 
 
@@ -139,11 +143,11 @@ def predict_batches(
     batches: Iterable[tuple[np.ndarray, np.ndarray]],
     batch_size: int,
     devices: Sequence[mx.Context],
-    activation: Callable[[mx.nd.NDArray], mx.nd.NDArray],
+    task: str,
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yield the probabilities (N, classes) and the labels of each batch, see :func:`evaluate`.
 
-    ``activation`` computes probabilities from logits.
+    ``task`` is what the network has learned, a key of ``ACTIVATIONS``.
     """
     pending = None
     for images, labels in batches:
@@ -156,7 +160,7 @@ def predict_batches(
             images = images.reshape(-1, *images.shape[2:])
         batch = mx.nd.array(images, ctx=devices[0], dtype=images.dtype)
         shares = gluon.utils.split_and_load(batch, list(devices), even_split=False)
-        outputs = [to_probabilities(net, net(share), activation) for share in shares]
+        outputs = [to_probabilities(net, net(share), task) for share in shares]
         # Fetch the previous batch while the devices compute this one.
         if pending is not None:
             yield _fetch(*pending)
@@ -166,14 +170,11 @@ def predict_batches(
     _restore_layout(net, devices)
 
 
-def to_probabilities(
-    net: gluon.Block,
-    outputs: Any,
-    activation: Callable[[mx.nd.NDArray], mx.nd.NDArray] = mx.nd.softmax,
-) -> mx.nd.NDArray:
+def to_probabilities(net: gluon.Block, outputs: Any, task: Optional[str] = None) -> mx.nd.NDArray:
     """Return the probabilities (N, classes) of a network's or an export's outputs, in new memory.
 
-    ``activation`` computes them from logits. A ValueError is raised if the outputs are features.
+    ``task`` is by default that of the export or run. A ValueError is raised if the outputs are
+    features.
     """
     output = getattr(getattr(net, "metadata", None), "output", "logits")
     features = output == "features" or getattr(net, "is_headless", False)
@@ -181,7 +182,14 @@ def to_probabilities(
         raise ValueError("the network gives features, not classes: use one with an output.")
     outputs = outputs.astype("float32")
     # A static graph may reuse the memory of its output; activations allocate a new array.
-    return outputs.copy() if output == "probabilities" else activation(outputs)
+    return (
+        outputs.copy() if output == "probabilities" else ACTIVATIONS[task or task_of(net)](outputs)
+    )
+
+
+def task_of(net: gluon.Block) -> str:
+    """Return what an export or the network of a run has learned, a key of ``ACTIVATIONS``."""
+    return getattr(getattr(net, "metadata", None) or net, "task", "classification")
 
 
 def _restore_layout(net: gluon.HybridBlock, devices: Sequence[mx.Context]) -> None:

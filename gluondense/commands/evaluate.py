@@ -8,12 +8,13 @@ import json
 from dataclasses import replace
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, Optional
+from typing import TYPE_CHECKING, Any, Optional, Union
 
 from .arguments import DATASETS, Parser, add_preprocessing, call, preprocessing_fields
 
 if TYPE_CHECKING:
-    from ..evaluation import EvaluatedModel, Evaluation
+    from ..evaluation.model import EvaluatedModel
+    from ..evaluation.results import Evaluation, LabelEvaluation
     from ..training.data import Data
 
 
@@ -54,8 +55,9 @@ def _run(args: argparse.Namespace) -> None:
         Path(args.report).write_text(_page(evaluation), encoding="utf-8")
 
 
-def _evaluate(args: argparse.Namespace) -> Evaluation:
-    from ..evaluation import evaluate_model, open_model
+def _evaluate(args: argparse.Namespace) -> Union[Evaluation, LabelEvaluation]:
+    from ..evaluation.evaluate import evaluate_model
+    from ..evaluation.model import open_model
     from ..training.devices import find_devices
 
     devices = find_devices(tuple(range(args.num_gpus)))
@@ -69,7 +71,7 @@ def _evaluate(args: argparse.Namespace) -> Evaluation:
 def _open_data(args: argparse.Namespace, model: EvaluatedModel) -> Data:
     """Open the images of the run, or those that the flags name."""
     from ..data.datasets.folder.open import FolderImages
-    from ..evaluation import open_test_data
+    from ..evaluation.evaluate import open_test_data
     from ..training.checkpoint import load
     from ..training.config import TrainConfig
     from ..training.data import open_data
@@ -109,9 +111,14 @@ def _read_class_map(path: str) -> dict[str, str]:
     return names
 
 
-def _lines(evaluation: Evaluation, worst: int = 5) -> list[str]:
-    """Summarize an evaluation, with the classes of the lowest recall."""
+def _lines(evaluation: Union[Evaluation, LabelEvaluation], worst: int = 5) -> list[str]:
+    """Summarize an evaluation, with the classes of the lowest recall, or with all labels."""
+    from ..evaluation.results import LabelEvaluation
+    from ..reports.label_page import label_lines
+
     metrics = evaluation.to_dict()
+    if isinstance(evaluation, LabelEvaluation):
+        return label_lines(metrics)
     crops = f"{evaluation.crops} crop{'s' * (evaluation.crops > 1)}"
     errors = 100 - 100 * metrics["top1"], 100 - 100 * metrics["top5"]
     lines = [
@@ -129,12 +136,15 @@ def _lines(evaluation: Evaluation, worst: int = 5) -> list[str]:
     return [*lines, f"lowest recall: {lowest}"]
 
 
-def _page(evaluation: Evaluation) -> str:
+def _page(evaluation: Union[Evaluation, LabelEvaluation]) -> str:
     """Render a self-contained HTML page with all metrics."""
+    from ..evaluation.results import LabelEvaluation
     from ..reports.figures import confusion_figure, recall_figure
     from ..reports.page import document, plot, table
 
     metrics = evaluation.to_dict()
+    if isinstance(evaluation, LabelEvaluation):
+        return _label_page(evaluation, metrics)
     del metrics["published"]
     recalls = {
         name: "no images" if recall is None else f"{recall:.1%}"
@@ -150,4 +160,16 @@ def _page(evaluation: Evaluation) -> str:
         f"<section>{summary}</section>"
         f'<section><h2>Classes</h2><div class="split">{plots}</div></section>'
         f'<section><div class="columns">{columns}</div></section>',
+    )
+
+
+def _label_page(evaluation: LabelEvaluation, metrics: dict[str, Any]) -> str:
+    from ..reports.label_page import label_page
+
+    return label_page(
+        f"{evaluation.model.model or evaluation.model.name} on {evaluation.dataset}",
+        metrics,
+        evaluation.predictions,
+        evaluation.thresholds,
+        evaluation.groups,
     )

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ..data.preprocessing import Preprocessing
     from ..deploy.artifact_files import Files
     from ..deploy.quantization.calibration import Calibration
-    from ..evaluation import EvaluatedModel
+    from ..evaluation.model import EvaluatedModel
     from ..training.checkpoint import Checkpoint
     from ..training.data import Data
 
@@ -187,7 +187,7 @@ def _quantization_summary(run_folder: str, files: Files) -> list[str]:
     """Report the quantization error, and the accuracy before and after on the run's test set."""
     from ..deploy.artifact import load_exported
     from ..deploy.quantization.metrics import QuantizationMetrics
-    from ..evaluation import open_model
+    from ..evaluation.model import open_model
     from ..training.devices import find_devices
     from ..training.run_data import open_run_data
 
@@ -203,21 +203,28 @@ def _quantization_summary(run_folder: str, files: Files) -> list[str]:
     try:
         data = open_run_data(run_folder, replace(model.config, download=False))
         model = replace(model, preprocessing=block.metadata.preprocessing)
-        before = _accuracy(model, data)
-        after = _accuracy(replace(model, net=block), data)
+        before, after = _score(model, data), _score(replace(model, net=block), data)
     except (ValueError, OSError) as error:
         return [*lines, f"No accuracy, as the test set can't be used: {error}"]
     return [
         *lines,
-        f"Accuracy over all {data.test_count:,} test images of {data.info.name}: "
-        f"{before:.2%} in float32, {after:.2%} in int8 ({100 * (after - before):+.2f} points).",
+        f"{_described(model)} over all {data.test_count:,} test images of {data.info.name}: "
+        f"{before:.2f}% in float32, {after:.2f}% in int8 ({after - before:+.2f} points).",
     ]
 
 
-def _accuracy(model: EvaluatedModel, data: Data) -> float:
-    from ..evaluation import evaluate_model
+def _described(model: EvaluatedModel) -> str:
+    return "Mean AUROC" if model.has_several_labels else "Accuracy"
+
+
+def _score(model: EvaluatedModel, data: Data) -> float:
+    """Return the accuracy, or of several labels an image the mean AUROC, in percent."""
+    from ..evaluation.evaluate import evaluate_model
+    from ..evaluation.results import LabelEvaluation
     from ..training.devices import find_devices
 
     batch_size = model.config.batch_size if model.config else 32
     evaluation = evaluate_model(model, data, find_devices(()), batch_size=batch_size)
-    return evaluation.predictions.accuracy
+    if isinstance(evaluation, LabelEvaluation):
+        return 100 * evaluation.predictions.mean_auroc
+    return 100 * evaluation.predictions.accuracy

@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Classify images with a trained run or an exported network."""
+"""Classify images, or predict several labels of each, with a trained run or an exported network."""
 
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Optional
@@ -19,13 +18,15 @@ EXPLAINED = 3  # classes of each image with --explain
 
 
 def main(argv: Optional[list[str]] = None) -> int:
-    """Print the most probable classes of each image; return the exit code."""
+    """Print the most probable classes or all labels of each image; return the exit code."""
     parser = Parser(description=__doc__)
     parser.add_argument(
         "model", help="a run's folder, a checkpoint's, or an export (prefix or one of its files)"
     )
     parser.add_argument("images", nargs="+", metavar="image.png")
-    parser.add_argument("--top", type=int, default=5, help="classes to print (default: 5)")
+    parser.add_argument(
+        "--top", type=int, help="classes to print (default: 5, or all of several labels)"
+    )
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument(
         "--explain",
@@ -39,7 +40,7 @@ def main(argv: Optional[list[str]] = None) -> int:
 def _run(args: argparse.Namespace) -> None:
     predictions = _predict(args)
     if args.json:
-        print(json.dumps([dataclasses.asdict(item) for item in predictions], ensure_ascii=False))
+        print(json.dumps([item.to_dict() for item in predictions], ensure_ascii=False))
     else:
         print("\n\n".join(map(_table, predictions)))
 
@@ -74,6 +75,13 @@ def _predict(args: argparse.Namespace) -> list[Prediction]:
 
 def _table(prediction: Prediction) -> str:
     width = max(map(len, prediction.labels))
-    rows = zip(prediction.labels, prediction.probabilities)
-    lines = (f"  {label:<{width}}  {probability:7.2%}" for label, probability in rows)
+    lines = [
+        f"  {label:<{width}}  {probability:7.2%}"
+        for label, probability in zip(prediction.labels, prediction.probabilities)
+    ]
+    if prediction.present is not None and prediction.thresholds is not None:
+        rows = zip(lines, prediction.present, prediction.thresholds)
+        lines = [
+            f"{line}  {'yes' if yes else 'no ':3}  from {limit:.2%}" for line, yes, limit in rows
+        ]
     return "\n".join([prediction.image, *lines])

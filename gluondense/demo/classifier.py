@@ -20,7 +20,7 @@ from ..training.checkpoint import load
 
 @dataclass(frozen=True)
 class Answer:
-    """The most probable classes of an image, and the latency of the network alone in seconds."""
+    """The prediction for an image, and the latency of the network alone in seconds."""
 
     prediction: Prediction
     seconds: float
@@ -58,6 +58,7 @@ class Classifier:
             raise ValueError(f"{name} was exported without its preprocessing: export it with it.")
         self.preprocessing = preprocessing
         self.input_shape, self.class_names = saved.input_shape, saved.class_names
+        self.task, self.thresholds = saved.task, saved.thresholds
         self._net = _Timed(net)
         self._lock = threading.Lock()  # a block of Gluon is not thread-safe
         self._net(_zeros(self._net.metadata, self.input_shape))  # the first call is slower
@@ -77,6 +78,8 @@ class Classifier:
                 class_names=self.class_names,
                 top=top,
                 preprocessing=self.preprocessing,
+                task=self.task,
+                thresholds=self.thresholds,
             )[0]
             return Answer(prediction, self._net.seconds)
 

@@ -112,7 +112,8 @@ def _respond(classifier: Classifier, path: str | None, top: int) -> str:
         return problem(str(error).replace(path, os.path.basename(path)))
     prediction = found.prediction
     note = f"{1000 * found.seconds:.1f} ms in the network, on the CPU"
-    return answer(bars(prediction.labels, prediction.probabilities), note)
+    shown = bars(prediction.labels, prediction.probabilities, prediction.thresholds)
+    return answer(shown, note)
 
 
 def _describe(classifier: Classifier) -> str:

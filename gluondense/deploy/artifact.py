@@ -56,6 +56,9 @@ class ExportMetadata:
     preprocess, output, params_dtype
         Arguments of :func:`gluondense.export`. With ``preprocess`` the graph's input is pixels
         (N, H, W, C) after resize and crop.
+    task, thresholds
+        ``"classification"``, or ``"multi_label"`` with the probability from which on each label is
+        present, 0.5 if they are None.
     """
 
     model: str | None
@@ -73,6 +76,8 @@ class ExportMetadata:
     output: str = "logits"
     params_dtype: str = "float32"
     output_shapes: tuple[tuple[int, ...], ...] = ()
+    task: str = "classification"
+    thresholds: tuple[float, ...] | None = None
 
     @property
     def mean(self) -> tuple[float, ...] | None:

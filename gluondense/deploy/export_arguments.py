@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, Optional
 
@@ -10,6 +11,7 @@ import mxnet as mx
 import numpy as np
 from mxnet import gluon
 
+from ..analysis.predictions import task_of
 from ..data.preprocessing import Preprocessing, adjust
 from ..errors import check
 
@@ -78,6 +80,39 @@ def select_preprocessing(
         rule = f"of {channels} channels, as input_shape (={shape})"
         check("preprocessing", found, rule, found.channels == channels)
     return found
+
+
+def select_task(
+    net: gluon.HybridBlock, task: str | None, thresholds: Numbers, shape: tuple[int, ...]
+) -> tuple[str, tuple[float, ...] | None]:
+    """Return the given task and thresholds, or those of a run's network.
+
+    Several labels have thresholds, 0.5 if none are known.
+    """
+    task = task or task_of(net)
+    if task != "multi_label":
+        check("thresholds", thresholds, "None for one class an image", thresholds is None)
+        return task, None
+    if thresholds is None:
+        thresholds = getattr(net, "thresholds", None)
+    if thresholds is None:
+        thresholds = (0.5,) * shape[-1]
+    numbers = tuple(map(float, thresholds))
+    check("thresholds", numbers, "in (0, 1)", all(0 < number < 1 for number in numbers))
+    rule = f"one for each of the {shape[-1]} labels"
+    check("thresholds", numbers, rule, len(numbers) == shape[-1])
+    return task, numbers
+
+
+def to_logits(probabilities: Sequence[float]) -> tuple[float, ...]:
+    """Return the logits whose sigmoids are these probabilities.
+
+    Examples
+    --------
+    >>> to_logits((0.5,))
+    (0.0,)
+    """
+    return tuple(math.log(value / (1 - value)) for value in probabilities)
 
 
 def _per_channel(name: str, values: Numbers, channels: int) -> tuple[float, ...] | None:

@@ -26,6 +26,8 @@ from .export_arguments import (
     example_input,
     select_class_names,
     select_preprocessing,
+    select_task,
+    to_logits,
 )
 from .onnx.convert import set_metadata
 from .outputs import all_outputs, outputs_of
@@ -49,6 +51,8 @@ def export(
     output: str = "logits",
     params_dtype: str = "float32",
     preprocessing: Preprocessing | None = None,
+    task: str | None = None,
+    thresholds: Sequence[float] | None = None,
 ) -> Files:
     """Export a network to files for inference and verify their outputs.
 
@@ -98,9 +102,9 @@ def export(
         and normalizes them with ``mean`` and ``std``. Only the normalization is in the graph: the
         pixels are those after decoding, resize and crop, as ``Preprocessing.pixels`` returns them.
     output
-        ``"logits"``: the network's outputs. ``"probabilities"``: their softmax. ``"features"``: the
-        input of the network's last layer, (N, C), also the only output of a network of
-        ``classes=0``; not for int8 targets.
+        ``"logits"``: the network's outputs. ``"probabilities"``: their softmax, or of several
+        labels an image their sigmoid. ``"features"``: the input of the network's last layer,
+        (N, C), also the only output of a network of ``classes=0``; not for int8 targets.
     params_dtype
         ``"float16"``: store the weights in half the size; the graph casts them to float32, so that
         any device runs it. Only for ``"portable"``; MXNet 1.4 loads such files with ``Module``
@@ -112,6 +116,9 @@ def export(
         :func:`gluondense.deploy.predict`, ``gluondense evaluate``, calibration with image files and
         the service of an archive. If it is unknown and only ``mean`` and ``std`` are given, both
         sides of an image are resized; without them it stays unknown.
+    task, thresholds
+        ``"classification"``, or ``"multi_label"``, several labels an image, with the probability
+        from which on each label is present; by default those of the network of a run.
 
     Raises
     ------
@@ -144,12 +151,15 @@ def export(
     output = select_output(net, output, class_names)
     names = select_class_names(net, class_names, shape)
     preprocessing = select_preprocessing(net, preprocessing, mean, std, example.shape)
-    pre_post = PrePost(preprocessing, preprocess, output, params_dtype)
+    task, thresholds = select_task(net, task, thresholds, shape)
+    pre_post = PrePost(preprocessing, preprocess, output, params_dtype, task)
     pre_post.check(target, row.needs_calibration)
     source, params = pre_post.source(net), parameter_arrays(net)
 
     if row.needs_calibration:
         calibration = Calibration.of(calibration).read(example.shape, preprocessing)
+        if thresholds is not None:
+            calibration = dataclasses.replace(calibration, thresholds=to_logits(thresholds))
         batches = calibration.batches()
     else:
         batches = [pre_post.round_to_pixels(example.asnumpy())]
@@ -171,6 +181,8 @@ def export(
         preprocess=preprocess,
         output=output,
         params_dtype=params_dtype,
+        task=task,
+        thresholds=None if output == "features" else thresholds,
     )
 
     files = files_of(target, path)
@@ -181,7 +193,8 @@ def export(
         dtype = np.uint8 if preprocess else example.dtype
         outputs = all_outputs(import_block(new, ctx), inputs, ctx, dtype)
         if row.needs_calibration:
-            metrics = check_quantized(outputs, expected, calibration, row.excludes_layers)
+            limits = thresholds if output == "probabilities" else calibration.thresholds
+            metrics = check_quantized(outputs, expected, calibration, row.excludes_layers, limits)
             record = {**(lowered.quantization or {}), **dataclasses.asdict(metrics)}
             metadata = dataclasses.replace(metadata, quantization=record)
         else:

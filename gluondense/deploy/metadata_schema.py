@@ -7,8 +7,9 @@ import re
 from collections.abc import Mapping
 from typing import Any, Callable, NamedTuple
 
+from ..analysis.predictions import ACTIVATIONS
 from ..data.preprocessing import Preprocessing
-from ..errors import check, check_known, is_count
+from ..errors import check, check_known, is_count, is_number
 from .pre_post import OUTPUTS, PARAMS_DTYPES
 
 Check = Callable[[Any], bool]
@@ -24,6 +25,10 @@ class Field(NamedTuple):
 
 def _is_text(value: Any) -> bool:
     return isinstance(value, str) and value != ""
+
+
+def _is_share(value: Any) -> bool:
+    return is_number(value) and 0 < value < 1
 
 
 def _list_of(holds: Check) -> Check:
@@ -71,6 +76,8 @@ SCHEMA: Mapping[str, Field] = {
     "params_dtype": Field(
         f"one of {', '.join(PARAMS_DTYPES)}", lambda v: v in PARAMS_DTYPES, optional=True
     ),
+    "task": Field(f"one of {', '.join(ACTIVATIONS)}", lambda v: v in ACTIVATIONS, optional=True),
+    "thresholds": Field("numbers in (0, 1) or null", _or_none(_list_of(_is_share)), optional=True),
     "output_shapes": Field("lists of positive integers", _list_of(_is_shape), optional=True),
 }
 
@@ -97,6 +104,10 @@ def _check_outputs(content: Mapping[str, Any]) -> None:
         classes = shapes[0][-1]
         rule = f"a name for each of the {classes} outputs, not {len(names)} names"
         check("class_names", names[:3], rule, len(names) == classes)
+    thresholds = content.get("thresholds")
+    if thresholds is not None and shapes:
+        rule = f"one for each of the {shapes[0][-1]} outputs"
+        check("thresholds", thresholds[:3], rule, len(thresholds) == shapes[0][-1])
 
 
 def _check_preprocessing(content: Mapping[str, Any]) -> None:

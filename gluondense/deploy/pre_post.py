@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Pre- and post-processing in the exported graph: pixel normalization, softmax, float16 weights."""
+"""Pre- and post-processing in the exported graph: normalization, probabilities, float16 weights."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ import mxnet as mx
 import numpy as np
 from mxnet import gluon
 
+from ..analysis.predictions import ACTIVATIONS
 from ..data.preprocessing import Preprocessing
 from ..data.transforms.batch import scale_and_shift
 from ..errors import check_known
 from ..graph.ir import Lowered
 from ..graph.trace import INPUT, indented_json, portable_json
-from .onnx.pre_post import add_normalization, add_softmax
+from .onnx.pre_post import add_normalization, add_probabilities
 
 OUTPUTS = ("logits", "probabilities", "features")
 PARAMS_DTYPES = ("float32", "float16")
@@ -45,25 +46,35 @@ class PrePost:
         Whether the graph takes pixels (N, H, W, C), after resize and crop, and normalizes them.
         ONNX models take uint8, MXNet graphs any type.
     output
-        ``"logits"``: the network's outputs. ``"probabilities"``: their softmax. ``"features"``: the
-        input of the network's ``output`` layer.
+        ``"logits"``: the network's outputs. ``"probabilities"``: their softmax, or of several
+        labels an image their sigmoid. ``"features"``: the input of the network's ``output`` layer.
     params_dtype
         ``"float16"``: weights are stored as float16 and cast to float32 by the graph.
+    task
+        What the network has learned: ``"classification"``, or ``"multi_label"``, several labels an
+        image.
 
     Raises
     ------
     ValueError
-        If ``output`` or ``params_dtype`` is unknown.
+        If ``output``, ``params_dtype`` or ``task`` is unknown.
     """
 
     preprocessing: Preprocessing | None = None
     preprocess: bool = False
     output: str = "logits"
     params_dtype: str = "float32"
+    task: str = "classification"
 
     def __post_init__(self) -> None:
         check_known("output", self.output, OUTPUTS)
         check_known("params_dtype", self.params_dtype, PARAMS_DTYPES)
+        check_known("task", self.task, ACTIVATIONS)
+
+    @property
+    def is_multi_label(self) -> bool:
+        """Whether an image has several labels."""
+        return self.task == "multi_label"
 
     def check(self, target: str, quantized: bool) -> None:
         """Raise a ValueError if mean or std is missing or the target lacks an option."""
@@ -119,27 +130,33 @@ class PrePost:
         if len(outputs) != 1 or outputs[0].ndim != 2:
             shapes = ", ".join(str(array.shape) for array in outputs)
             raise ValueError(f"output='probabilities' needs logits (N, classes), not {shapes}.")
+        if self.is_multi_label:
+            return [0.5 * (1 + np.tanh(outputs[0] / 2))]  # the sigmoid, without overflow
         powers = np.exp(outputs[0] - outputs[0].max(axis=1, keepdims=True))
         return [powers / powers.sum(axis=1, keepdims=True)]
 
     def attach(self, lowered: Lowered, portable: bool) -> Lowered:
         """Add the pre- and post-processing to a graph; MXNet 1.4 loads it if ``portable``."""
-        softmax = self.output == "probabilities"
-        if not self.preprocess and not softmax and self.params_dtype == "float32":
+        probabilities = self.output == "probabilities"
+        if not self.preprocess and not probabilities and self.params_dtype == "float32":
             return lowered
         if not isinstance(lowered.graph, str):
             if self.preprocess:
                 add_normalization(lowered.graph, *self._scale_and_shift())
-            if softmax:
-                add_softmax(lowered.graph)
+            if probabilities:
+                add_probabilities(lowered.graph, sigmoid=self.is_multi_label)
             return lowered
         symbol, params = mx.sym.load_json(lowered.graph), dict(lowered.params)
         if self.params_dtype == "float16":
             symbol = _store_float16(symbol, params)
         if self.preprocess:
             symbol = symbol(**{INPUT: _normalized(params, *self._scale_and_shift())})
-        if softmax:
-            symbol = mx.sym.softmax(symbol, axis=-1, name="probabilities")
+        if probabilities:
+            name = "probabilities"
+            if self.is_multi_label:
+                symbol = mx.sym.sigmoid(symbol, name=name)
+            else:
+                symbol = mx.sym.softmax(symbol, axis=-1, name=name)
         written = portable_json(symbol) if portable else indented_json(symbol)
         return lowered._replace(graph=written, params=params)
 

@@ -1,28 +1,46 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Classification of image files."""
+"""Predictions for image files: classes, or several labels an image."""
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from typing import Any
 
 import mxnet as mx
 import numpy as np
 from mxnet import gluon
 
-from ..analysis.predictions import to_probabilities
+from ..analysis.predictions import TOP, task_of, to_probabilities
 from ..data.preprocessing import Preprocessing, adjust
 from ..errors import check
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class Prediction:
-    """The most probable classes of one image in descending order, with their probabilities."""
+    """The most probable classes of one image in descending order, with their probabilities.
+
+    Parameters
+    ----------
+    image
+        Path of the image.
+    labels, probabilities
+        Names and probabilities.
+    present, thresholds
+        Of several labels an image: whether each label is present, which is whether its probability
+        reaches its threshold, and the thresholds. None for classes.
+    """
 
     image: str
     labels: tuple[str, ...]
     probabilities: tuple[float, ...]
+    present: tuple[bool, ...] | None = None
+    thresholds: tuple[float, ...] | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields that are not None, ready for JSON."""
+        return {key: value for key, value in dataclasses.asdict(self).items() if value is not None}
 
 
 def predict(
@@ -32,12 +50,14 @@ def predict(
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
     class_names: Sequence[str] | None = None,
-    top: int = 5,
+    top: int | None = None,
     invert: bool | None = None,
     ctx: mx.Context | None = None,
     preprocessing: Preprocessing | None = None,
+    task: str | None = None,
+    thresholds: Sequence[float] | None = None,
 ) -> list[Prediction]:
-    """Classify image files.
+    """Classify image files, or predict several labels of each.
 
     Parameters
     ----------
@@ -52,13 +72,16 @@ def predict(
     class_names
         A label for each class; by default those of the export, else the indices of the classes.
     top
-        Number of classes to return.
+        Number of classes to return; by default 5, of several labels an image all.
     ctx
         Device of the network; MXNet's current context by default.
     preprocessing
         How an image becomes the network's input; by default that of the export, run or published
         weights. If none of them knows it, ``input_shape``, ``mean`` and ``std`` are necessary, and
         both sides of an image are resized.
+    task, thresholds
+        ``"classification"``, or ``"multi_label"`` with the probability from which on each label is
+        present; by default those of the export or run, else ``"classification"`` and 0.5.
 
     Raises
     ------
@@ -80,7 +103,7 @@ def predict(
     >>> len(result[0].labels)
     3
     """
-    check("top", top, "at least 1", top >= 1)
+    check("top", top, "at least 1", top is None or top >= 1)
     files = [os.fspath(image) for image in images]
     metadata = getattr(net, "metadata", None)
     known = preprocessing or getattr(metadata or net, "preprocessing", None)
@@ -92,15 +115,18 @@ def predict(
     if not getattr(metadata, "preprocess", False):
         inputs = [found.normalize(pixels) for pixels in inputs]
     names = class_names or getattr(metadata, "class_names", None)
-    return [
-        _top_classes(file, _probabilities(net, data, ctx), names, top)
-        for file, data in zip(files, inputs)
-    ]
-
-
-def _probabilities(net: gluon.HybridBlock, data: np.ndarray, ctx: mx.Context | None) -> np.ndarray:
-    outputs = net(mx.nd.array(data, ctx=ctx, dtype=data.dtype))
-    return to_probabilities(net, outputs).asnumpy()[0]
+    task = task or task_of(net)
+    if thresholds is None:
+        thresholds = getattr(metadata or net, "thresholds", None)
+    predictions = []
+    for file, data in zip(files, inputs):
+        outputs = net(mx.nd.array(data, ctx=ctx, dtype=data.dtype))
+        probabilities = to_probabilities(net, outputs, task).asnumpy()[0]
+        if task == "multi_label":
+            predictions.append(_labels(file, probabilities, names, top, thresholds))
+        else:
+            predictions.append(_top_classes(file, probabilities, names, top or TOP))
+    return predictions
 
 
 def _top_classes(
@@ -109,3 +135,18 @@ def _top_classes(
     order = np.argsort(-probabilities, kind="stable")[:top].tolist()
     labels = tuple(class_names[index] if class_names else str(index) for index in order)
     return Prediction(file, labels, tuple(float(probabilities[index]) for index in order))
+
+
+def _labels(
+    file: str,
+    probabilities: np.ndarray,
+    class_names: Sequence[str] | None,
+    top: int | None,
+    thresholds: Sequence[float] | None,
+) -> Prediction:
+    """Return the labels in descending order of their probabilities, all unless ``top`` is given."""
+    found = _top_classes(file, probabilities, class_names, top or len(probabilities))
+    order = np.argsort(-probabilities, kind="stable")[: len(found.labels)]
+    limits = np.full(len(probabilities), 0.5) if thresholds is None else np.asarray(thresholds)
+    present = tuple((probabilities >= limits)[order].tolist())
+    return dataclasses.replace(found, present=present, thresholds=tuple(limits[order].tolist()))

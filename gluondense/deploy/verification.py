@@ -36,15 +36,21 @@ def check_close(outputs: Outputs, expected: Outputs, tolerance: float) -> None:
 
 
 def check_quantized(
-    outputs: Outputs, expected: Outputs, calibration: Calibration, excludes_layers: bool
+    outputs: Outputs,
+    expected: Outputs,
+    calibration: Calibration,
+    excludes_layers: bool,
+    thresholds: Sequence[float] | None = None,
 ) -> QuantizationMetrics:
     """Return the quantization error, and check that it is as small as the calibration demands.
+
+    ``thresholds`` are the outputs from which on each of several labels is present.
 
     A larger one is the user's ValueError if the target cannot exclude layers; otherwise the export
     is wrong, a RuntimeError.
     """
     _check_finite(expected)
-    metrics = QuantizationMetrics.compare(outputs, expected)
+    metrics = QuantizationMetrics.compare(outputs, expected, thresholds)
     # Another order of summation may change the class of one image with two nearly equal logits.
     allowed = min(1.0, calibration.max_changed + 1 / len(calibration.images))
     if metrics.within(allowed):

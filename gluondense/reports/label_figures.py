@@ -12,7 +12,8 @@ import plotly.graph_objects as go
 from plotly.colors import qualitative
 from plotly.subplots import make_subplots
 
-from ..analysis.label_metrics import Intervals, LabelMetrics
+from ..analysis.bootstrap import Intervals
+from ..analysis.label_metrics import LabelMetrics
 from .figures import FAINT, LEGEND, LOSS, RATE, TEST, styled
 
 MAX_LABELS = 20  # with more labels, only the most frequent ones that have metrics are shown

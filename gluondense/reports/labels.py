@@ -1,16 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
-"""HTML of predictions of several labels an image: the table of the labels, images with labels."""
+"""HTML of predictions of several labels an image: metrics of each label, images with labels."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
+from typing import Optional
 
 import numpy as np
 
-from ..analysis.label_metrics import Intervals, LabelMetrics
-from .page import image_url
+from ..analysis.bootstrap import Intervals, bootstrap, describe_intervals
+from ..analysis.label_metrics import (
+    LabelMetrics,
+    describe_missing,
+    label_metrics,
+    precision_and_recall,
+)
+from ..analysis.multi_label import MultiLabelPredictions
+from .page import image_url, plot, section
 
 COLUMNS = (
     "label",
@@ -24,6 +32,43 @@ COLUMNS = (
     "precision",
     "recall",
 )
+
+
+def metric_sections(
+    predictions: MultiLabelPredictions,
+    thresholds: np.ndarray,
+    class_names: Sequence[str],
+    groups: Optional[np.ndarray],
+    note: str,
+) -> Iterator[str]:
+    """Yield the sections with the metrics of each label: table, curves, probabilities."""
+    # Imported here because plotly takes a second to import.
+    from . import label_figures as figures
+
+    labels, scores = predictions.labels, predictions.probabilities
+    metrics, intervals = label_metrics(labels, scores), bootstrap(labels, scores, groups)
+    shown = figures.shown_labels(metrics)
+    table = label_table(
+        class_names,
+        metrics,
+        intervals,
+        thresholds,
+        precision_and_recall(labels, scores, thresholds),
+    )
+    explained = (
+        f"{note} {describe_intervals(intervals)} The dotted line and the ticks are random scores. "
+        f"{describe_missing(metrics, class_names)}"
+    )
+    forest = plot(figures.auroc_figure(metrics, intervals, class_names, shown))
+    yield section("Labels", forest + table, escape(explained))
+    note = ""
+    if len(shown) < (count := int((~np.isnan(metrics.auroc)).sum())):
+        note = f"The {len(shown)} most frequent of {count:,} labels."
+    curves = plot(figures.curves_figure(labels, scores, class_names, shown))
+    yield section("ROC and precision-recall curves", curves, note)
+    bars = plot(figures.scores_figure(labels, scores, thresholds, class_names, shown))
+    note = "Shares of the images with and without each label; the dashed line is the threshold."
+    yield section("Probabilities", bars, note)
 
 
 def label_table(

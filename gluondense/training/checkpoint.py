@@ -95,13 +95,14 @@ class Checkpoint:
     def network(self, ctx: Any = None) -> gluon.HybridBlock:
         """Build the network and load its weights: the moving average if the run kept one.
 
-        ``ctx`` is a device or a list of devices; default: the CPU. The network's attribute
-        ``preprocessing`` is set.
+        ``ctx`` is a device or a list of devices; default: the CPU. The network's attributes
+        ``preprocessing``, ``task`` and ``thresholds`` are set.
         """
         net = build_model(self.model_name, **self.spec)
         weights = AVERAGE if (self.folder / AVERAGE).is_file() else PARAMS
         net.load_parameters(str(self.folder / weights), ctx=ctx or mx.cpu())
         net.preprocessing = self.preprocessing
+        net.task, net.thresholds = self.task, self.thresholds
         return net
 
     def load_parameters(self, net: gluon.HybridBlock, ctx: Any = None) -> None:

@@ -18,7 +18,8 @@ from gluondense.data.files.image_list import list_folders
 from gluondense.data.files.record_maker import make_recordio
 from gluondense.data.preprocessing import Preprocessing
 from gluondense.environment.process import import_gluoncv
-from gluondense.evaluation import EvaluatedModel, evaluate_model, open_model, open_test_data
+from gluondense.evaluation.evaluate import evaluate_model, open_test_data
+from gluondense.evaluation.model import EvaluatedModel, open_model
 from gluondense.training import checkpoint, fit
 from gluondense.training.run_folder import RunFolder
 from gluondense.weights import WEIGHTS, save_weights
@@ -310,7 +311,7 @@ def test_digits_are_names(script, tmp_path, monkeypatch, capsys):
     figures(script, tmp_path, tmp_path / "run")
     data = load_dataset("digits")
     other = replace(data, info=replace(data.info, class_names=tuple("abcdefghij")))
-    monkeypatch.setattr("gluondense.evaluation.load_dataset", lambda *args: other)
+    monkeypatch.setattr("gluondense.evaluation.evaluate.load_dataset", lambda *args: other)
     assert script.main([str(tmp_path / "run"), "--dataset=fashion_mnist"]) == 2
     assert "the data lacks '0', '1', '2' and 7 more" in capsys.readouterr().err
 

@@ -52,7 +52,7 @@ def _run(args: argparse.Namespace) -> None:
     import mxnet as mx
 
     from ...data.preprocessing import adjust
-    from ...evaluation import open_model
+    from ...evaluation.model import open_model
 
     model = open_model(args.model, [mx.cpu()])
     preprocessing = adjust(model.preprocessing, **preprocessing_fields(args))

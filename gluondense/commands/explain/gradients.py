@@ -52,7 +52,7 @@ def of_model(name: str, stage: str) -> dict[str, GradientFlow]:
     """Return the gradient flow of a trained network, by its name."""
     import mxnet as mx
 
-    from ...evaluation import open_model
+    from ...evaluation.model import open_model
 
     model = open_model(name, [mx.cpu()])
     size = model.preprocessing.size if model.preprocessing else (SIZE, SIZE)

@@ -36,7 +36,7 @@ def main(argv: Optional[list[str]] = None) -> int:
 def _run(args: argparse.Namespace) -> None:
     import mxnet as mx
 
-    from ...evaluation import open_model
+    from ...evaluation.model import open_model
     from ...explain.reuse import feature_reuse
     from ...files import write_bytes
     from ...reports.connections import reuse_page

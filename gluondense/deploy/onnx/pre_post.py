@@ -50,12 +50,16 @@ def add_normalization(model: Any, scale: np.ndarray, shift: np.ndarray) -> None:
     _check(model)
 
 
-def add_softmax(model: Any) -> None:
-    """Replace a model's only output by its softmax, named ``probabilities``."""
+def add_probabilities(model: Any, sigmoid: bool) -> None:
+    """Replace a model's only output by its softmax or sigmoid, named ``probabilities``."""
     from onnx import helper
 
     graph, name = model.graph, "probabilities"
-    node = helper.make_node("Softmax", [graph.output[0].name], [name], name, axis=-1)
+    inputs = [graph.output[0].name]
+    if sigmoid:
+        node = helper.make_node("Sigmoid", inputs, [name], name)
+    else:
+        node = helper.make_node("Softmax", inputs, [name], name, axis=-1)
     graph.node.append(node)
     graph.output[0].name = name
     _check(model)

@@ -42,7 +42,11 @@ class Calibration:
         Patterns (``fnmatch``) of the names of layers that stay in float32.
     max_changed
         Largest share of the images whose predicted class may change, 0 to 1. Layers are excluded
-        from quantization, the most sensitive first, until no more images change.
+        from quantization, the most sensitive first, until no more images change. Of several labels
+        an image: largest share of their predictions.
+    thresholds
+        Of several labels an image: logits from which on each label is present, which ``export``
+        sets. None compares the most probable class.
     keep
         Deprecated alias of ``exclude``.
 
@@ -58,6 +62,7 @@ class Calibration:
     count: int = 256
     exclude: tuple[str, ...] = ()
     max_changed: float = 0.01
+    thresholds: tuple[float, ...] | None = None
     keep: dataclasses.InitVar[tuple[str, ...] | None] = None
 
     def __post_init__(self, keep: tuple[str, ...] | None) -> None:

@@ -18,7 +18,8 @@ class QuantizationMetrics:
     error
         L2 norm of the difference relative to that of the float outputs; the largest of all outputs.
     agreement
-        Share of images whose predicted class is unchanged; None if there are no classes.
+        Share of images whose predicted class is unchanged, or of several labels an image the share
+        of predicted labels, present or absent, that are; None if there are no classes.
     """
 
     error: float
@@ -26,9 +27,14 @@ class QuantizationMetrics:
 
     @classmethod
     def compare(
-        cls, outputs: Sequence[np.ndarray], expected: Sequence[np.ndarray]
+        cls,
+        outputs: Sequence[np.ndarray],
+        expected: Sequence[np.ndarray],
+        thresholds: Sequence[float] | None = None,
     ) -> QuantizationMetrics:
         """Compare the outputs of a quantized network with those of the float network.
+
+        ``thresholds`` are the outputs from which on each of several labels is present.
 
         Examples
         --------
@@ -41,6 +47,9 @@ class QuantizationMetrics:
             float(np.linalg.norm(got - wanted)) / max(float(np.linalg.norm(wanted)), 1e-30)
             for got, wanted in zip(outputs, expected)
         )
+        if thresholds is not None:
+            same = (outputs[0] >= thresholds) == (expected[0] >= thresholds)
+            return cls(error, float(same.mean()))
         if len(expected) > 1 or expected[0].ndim != 2 or expected[0].shape[1] == 1:
             return cls(error, None)
         same = outputs[0].argmax(axis=1) == expected[0].argmax(axis=1)
@@ -50,10 +59,10 @@ class QuantizationMetrics:
         text = f"outputs are off by {self.error:.2%}"
         if self.agreement is None:
             return text
-        return f"{text}, and {self.agreement:.1%} of the images keep their predicted class"
+        return f"{text}, and {self.agreement:.1%} of the predictions are unchanged"
 
     def within(self, max_changed: float) -> bool:
-        """Return whether at most this share of the images changed their predicted class.
+        """Return whether at most this share of the predictions changed.
 
         Without classes, return whether the error is at most 0.25.
         """

@@ -55,7 +55,8 @@ def select_excluded(
 
     def measure(excluded: set[str], count: int | None = None) -> QuantizationMetrics:
         outputs = all_outputs(build(excluded), calibration.batches(), count=count)
-        return QuantizationMetrics.compare(outputs, [a[: len(outputs[0])] for a in expected])
+        shown = [a[: len(outputs[0])] for a in expected]
+        return QuantizationMetrics.compare(outputs, shown, calibration.thresholds)
 
     excluded = set(required)
     for pattern in calibration.exclude:

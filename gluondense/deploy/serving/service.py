@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Service for multi-model-server: takes images, returns the most probable classes as JSON.
+"""Service for multi-model-server: takes images, returns classes or labels as JSON.
 
 An archive contains this module and the modules of ``archive.SERVED``; it must not import anything
 else of gluondense. The server calls :func:`handle` first without data and then with batches of
@@ -89,6 +89,11 @@ class Service:
         name, target = Path(prefix).name, self.metadata["target"]
         logger.info("%s: target %s on %s, %s threads", name, target, ctx, threads)
 
+    @property
+    def has_several_labels(self) -> bool:
+        """Whether an image has several labels; earlier exports have one class an image."""
+        return self.metadata.get("task") == "multi_label"
+
     def outputs(self, pixels: np.ndarray) -> np.ndarray:
         """Run a batch of uint8 images (N, H, W, C); return probabilities or features (N, K)."""
         metadata = self.metadata
@@ -96,14 +101,16 @@ class Service:
             pixels = self.preprocessing.normalize(pixels)
         outputs = self.block(mx.nd.array(pixels, ctx=self.ctx, dtype=pixels.dtype))
         if metadata["output"] == "logits":
-            outputs = outputs.astype("float32").softmax()
+            outputs = outputs.astype("float32")
+            outputs = outputs.sigmoid() if self.has_several_labels else outputs.softmax()
         return outputs.asnumpy()
 
     def answer(self, requests: Sequence[Mapping[str, Any]]) -> list[Any]:
         """Return an object to encode as JSON, or a :class:`RefusedError`, for each request.
 
         A request contains the bytes of an image as ``body``, ``data`` or a field of a form; its
-        ``content-type`` or None; and optionally ``top``, the number of classes to return.
+        ``content-type`` or None; and optionally ``top``, the number of classes to return, by
+        default 5, of several labels an image all.
         """
         answers: list[Any] = list(self.decoders.map(self._read_or_refuse, requests))
         valid = [i for i, found in enumerate(answers) if not isinstance(found, RefusedError)]
@@ -115,7 +122,7 @@ class Service:
 
     def _read_or_refuse(self, request: Mapping[str, Any]) -> Any:
         try:
-            return self._read(request), _top(request)
+            return self._read(request), _top(request, None if self.has_several_labels else TOP)
         except RefusedError as refused:
             return refused
 
@@ -155,14 +162,20 @@ class Service:
                 f"the image has more than {MAX_PIXELS:,} pixels: make it smaller.",
             )
 
-    def _response(self, row: np.ndarray, top: int) -> Any:
+    def _response(self, row: np.ndarray, top: int | None) -> Any:
         if self.metadata["output"] == "features":
             return {"features": row.tolist()}
         names = self.metadata["class_names"]
-        return [
+        order = np.argsort(-row, kind="stable")[:top].tolist()
+        answer: list[dict[str, Any]] = [
             {"class": names[index] if names else str(index), "probability": float(row[index])}
-            for index in np.argsort(-row, kind="stable")[:top].tolist()
+            for index in order
         ]
+        if self.has_several_labels:
+            thresholds = self.metadata["thresholds"]
+            for found, index in zip(answer, order):
+                found["present"] = bool(row[index] >= thresholds[index])
+        return answer
 
 
 def _read_metadata(path: Path) -> dict[str, Any]:
@@ -187,8 +200,10 @@ def _image_bytes(request: Mapping[str, Any]) -> bytes:
     return bytes(next((v for v in named + fields if isinstance(v, (bytes, bytearray))), b""))
 
 
-def _top(request: Mapping[str, Any]) -> int:
-    value = request.get("top", TOP)
+def _top(request: Mapping[str, Any], default: int | None) -> int | None:
+    if "top" not in request:
+        return default
+    value = request["top"]
     text = value.decode("utf-8", "replace") if isinstance(value, (bytes, bytearray)) else str(value)
     if not text.isdecimal() or int(text) < 1:
         raise _bad_request(f"top (={text[:20]!r}) must be a positive integer.")

@@ -41,6 +41,11 @@ MODELS = {
     "dpn": ("dpn", "onednn", {"preprocess": True, "output": "probabilities"}),
     "int8": ("densenet", "int8", {"preprocess": True}),
     "native_int8": ("densenet", "native_int8", {}),
+    "labels": (
+        "densenet",
+        "native",
+        {"task": "multi_label", "thresholds": (0.2, 0.4, 0.5, 0.6, 0.8), "preprocess": True},
+    ),
 }
 
 
@@ -107,6 +112,8 @@ def assert_same(found, wanted):
     assert [row["class"] for row in found] == list(wanted.labels)
     probabilities = [row["probability"] for row in found]
     np.testing.assert_allclose(probabilities, wanted.probabilities, atol=1e-5)
+    present = None if wanted.present is None else list(wanted.present)
+    assert [row.get("present") for row in found] == (present or [None] * len(found))
 
 
 @pytest.mark.parametrize("name", MODELS)

@@ -1,0 +1,164 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Evaluation of a run, an export or published weights on the test images of a data set."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Optional, Union
+
+import mxnet as mx
+import numpy as np
+
+from ..analysis import multi_label
+from ..analysis.predictions import evaluate
+from ..data.class_names import match_classes, warn_of_positions
+from ..data.datasets.imagenet import ImageFiles, open_images, unique_names
+from ..data.datasets.registry import DATASETS, load_dataset
+from ..data.files.sources import RelabeledSource
+from ..data.loaders.array import ArrayLoader
+from ..data.loaders.stream import StreamLoader
+from ..data.transforms.image import EvalTransform
+from ..errors import check_known
+from ..training.data import Data
+from ..weights.published import published_errors
+from .model import EvaluatedModel
+from .results import Evaluation, LabelEvaluation
+
+
+def open_test_data(
+    dataset: str,
+    data_dir: Optional[str] = None,
+    rec_val: Optional[str] = None,
+    ground_truth: Optional[str] = None,
+) -> Data:
+    """Open a data set for its test images."""
+    if dataset == "imagenet":
+        return open_images(data_dir, None, rec_val, ground_truth, training=False)
+    check_known("data set", dataset, DATASETS)
+    return load_dataset(dataset, data_dir)
+
+
+def evaluate_model(
+    model: EvaluatedModel,
+    data: Data,
+    devices: Sequence[mx.Context],
+    crops: int = 1,
+    batch_size: int = 32,
+    workers: int = 0,
+    class_map: Optional[Mapping[str, str]] = None,
+) -> Union[Evaluation, LabelEvaluation]:
+    """Classify all test images of a data set, whose classes are matched to the model's by name.
+
+    A model of several labels an image gives a :class:`LabelEvaluation`.
+
+    Parameters
+    ----------
+    model, data
+        From :func:`open_model` and :func:`open_test_data`.
+    devices
+        Devices among which each batch is split.
+    crops
+        1 or 10 crops per image, whose probabilities are averaged.
+    batch_size
+        Images per batch over all devices; a batch contains all crops of an image.
+    workers
+        Processes that decode images from files.
+    class_map
+        The model's name of some classes of the data, by the data's name.
+
+    Raises
+    ------
+    ValueError
+        If classes, channels or the number of labels an image of model and data differ, or ten crops
+        are requested of arrays.
+    """
+    _check_labels(model, data)
+    data = _with_labels_of(model, data, class_map)
+    names, channels = data.info.class_names, model.known_preprocessing().channels
+    if channels != data.info.in_channels:
+        raise ValueError(
+            f"{model.name} takes images of {channels} channels, "
+            f"{data.info.name} has {data.info.in_channels}."
+        )
+    loader = _loader(model, data, crops, batch_size, workers)
+    if model.has_several_labels:
+        found = multi_label.evaluate(model.net, loader, batch_size, devices)
+        return LabelEvaluation(
+            *(model, data.info.name, names, found, _close(loader), model.thresholds),
+            getattr(data, "test_groups", None),
+        )
+    predictions = evaluate(model.net, loader, batch_size, devices)
+    if predictions.top_classes.max() >= len(names):
+        raise ValueError(f"{model.name} has other classes than the {len(names)} of the data.")
+    skipped = _close(loader)
+    augmented = bool(model.config and model.config.augment)
+    dataset = data.info.name
+    published = published_errors(model.model, dataset, crops, augmented, weights=model.weights)
+    return Evaluation(model, dataset, crops, names, predictions, skipped, published)
+
+
+def _check_labels(model: EvaluatedModel, data: Data) -> None:
+    """Raise a ValueError unless both have one class or both several labels an image."""
+    if isinstance(data, ImageFiles):
+        several = bool(data.test.label_shape)
+    else:
+        several = data.test_labels.ndim > 1
+    if several != model.has_several_labels:
+        kinds = "one class an image", "several labels an image"
+        raise ValueError(
+            f"{model.name} has learned {kinds[model.has_several_labels]}, but "
+            f"{data.info.name} has {kinds[several]}: evaluate on other data."
+        )
+
+
+def _close(loader: Union[ArrayLoader, StreamLoader]) -> int:
+    """End the loader's processes; return the number of images that could not be decoded."""
+    if not isinstance(loader, StreamLoader):
+        return 0
+    loader.close()
+    return len(loader.bad)
+
+
+def _with_labels_of(
+    model: EvaluatedModel, data: Data, class_map: Optional[Mapping[str, str]]
+) -> Data:
+    """Return the data with the model's labels and class names, if the model has class names."""
+    own, names = model.class_names, data.info.class_names
+    if own is None:
+        if class_map:
+            raise ValueError(f"{model.name} has no class names, which a class map needs.")
+        warn_of_positions(model.name)
+        return data
+    own = unique_names(own)
+    try:
+        # The names of arrays are known: "0" to "9" are digits, not numbers of unnamed classes.
+        labels = match_classes(own, names, class_map, isinstance(data, ImageFiles))
+    except ValueError as error:
+        raise ValueError(
+            f"{model.name} and {data.info.name}: {error} Rename the folders, or the lines of "
+            "NAME.classes.txt beside NAME.rec, or map the names with evaluate --class-map."
+        ) from None
+    info = replace(data.info, class_names=own)
+    if np.array_equal(labels, np.arange(len(own))):
+        return replace(data, info=info)
+    if isinstance(data, ImageFiles):
+        return replace(data, info=info, test=RelabeledSource(data.test, labels))
+    return replace(data, info=info, test_labels=labels[data.test_labels].astype(np.int32))
+
+
+def _loader(
+    model: EvaluatedModel, data: Data, crops: int, batch_size: int, workers: int
+) -> Union[ArrayLoader, StreamLoader]:
+    preprocessing = model.known_preprocessing()
+    if isinstance(data, ImageFiles):
+        transform = EvalTransform(preprocessing, crops, normalized=not model.takes_pixels)
+        count = len(data.info.class_names)
+        return StreamLoader(data.test, transform, batch_size, workers=workers, classes=count)
+    if crops != 1:
+        raise ValueError(f"{crops} crops need image files; {data.info.name} is arrays: use 1.")
+    mean, std = preprocessing.mean, preprocessing.std
+    arrays, size = (data.test_images, data.test_labels), preprocessing.size
+    if model.takes_pixels:
+        return ArrayLoader(*arrays, batch_size, resize=size, mean=None, std=None)
+    return ArrayLoader(*arrays, batch_size, resize=size, mean=mean, std=std)

@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The model under evaluation: a run, an export or published weights."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Optional
+
+import mxnet as mx
+import numpy as np
+from mxnet import gluon
+
+from ..analysis.label_metrics import DEFAULT_THRESHOLD
+from ..analysis.predictions import task_of
+from ..data.preprocessing import Preprocessing, adjust
+from ..deploy.artifact import load_exported
+from ..deploy.artifact_files import ONNX_SUFFIX, SUFFIXES
+from ..training.checkpoint import load
+from ..training.config import TrainConfig
+from ..training.sections import DataConfig
+from ..weights.catalog import find_weights
+from ..zoo import get_model
+
+
+@dataclass(frozen=True)
+class EvaluatedModel:
+    """The model under evaluation: a network and the preprocessing of its images.
+
+    Parameters
+    ----------
+    name
+        Argument of :func:`open_model`.
+    net
+        A network that returns logits, or an export with any pre- and post-processing.
+    preprocessing
+        How its images are resized, cropped and normalized; None if unknown.
+    class_names
+        A label for each output, if known.
+    model, weights
+        Registry name of the network and name of its published weights; "" if there are none.
+    config
+        Data section of the configuration, if the model is a run.
+    dataset
+        Default of the data set, a key of ``DATASETS``.
+    """
+
+    name: str
+    net: gluon.HybridBlock
+    preprocessing: Optional[Preprocessing]
+    class_names: Optional[tuple[str, ...]] = None
+    model: str = ""
+    weights: str = ""
+    config: Optional[DataConfig] = None
+    dataset: str = "imagenet"
+
+    @property
+    def has_several_labels(self) -> bool:
+        """Whether an image has several labels."""
+        return task_of(self.net) == "multi_label"
+
+    @property
+    def thresholds(self) -> np.ndarray:
+        """Of several labels: the probability from which on each is present, (L,)."""
+        known = getattr(getattr(self.net, "metadata", None) or self.net, "thresholds", None)
+        if known is None:
+            return np.full(len(self.class_names or ()), DEFAULT_THRESHOLD)
+        return np.array(known, np.float64)
+
+    @property
+    def takes_pixels(self) -> bool:
+        """Whether the normalization is in the graph of an export."""
+        return bool(getattr(getattr(self.net, "metadata", None), "preprocess", False))
+
+    def known_preprocessing(self) -> Preprocessing:
+        """Return the preprocessing; a ValueError tells how to give it if it is unknown."""
+        if self.preprocessing is None:
+            raise ValueError(
+                f"the preprocessing of {self.name} is unknown: give it, at least --mean and --std."
+            )
+        return self.preprocessing
+
+    def adjusted(self, **fields: Any) -> EvaluatedModel:
+        """Return the model with fields of its preprocessing changed, those that are not None."""
+        if self.preprocessing is None and fields.get("input_size") is None:
+            metadata = getattr(self.net, "metadata", None)
+            fields["input_size"] = metadata.input_shape[2:] if metadata is not None else None
+        return replace(self, preprocessing=adjust(self.preprocessing, **fields))
+
+
+def open_model(name: str, devices: Sequence[mx.Context]) -> EvaluatedModel:
+    """Open a run folder, a checkpoint, an export or published weights.
+
+    Parameters
+    ----------
+    name
+        A folder, the prefix or a file of an export, or a name such as ``"densenet121.tv_in1k"`` of
+        ``WEIGHTS``; the name of a network selects its first weights.
+    devices
+        Devices on which it runs. An export runs on the first one.
+
+    Raises
+    ------
+    ValueError
+        If the name is unknown, or an export returns features.
+    OSError
+        If a file cannot be read or downloaded.
+    """
+    if Path(name).is_dir():
+        return _open_run(name, devices)
+    if any(Path(f"{name}{suffix}").is_file() for suffix in ("", *SUFFIXES, ONNX_SUFFIX)):
+        return _open_export(name, devices[0])
+    return _open_weights(name, devices)
+
+
+def _open_run(name: str, devices: Sequence[mx.Context]) -> EvaluatedModel:
+    saved = load(name)
+    config = TrainConfig.from_dict(saved.config).data
+    net, names = saved.network(list(devices)), saved.class_names
+    model = EvaluatedModel(name, net, saved.preprocessing, names, saved.model_name)
+    return replace(model, config=config, dataset=config.dataset)
+
+
+def _open_export(name: str, device: mx.Context) -> EvaluatedModel:
+    net = load_exported(name, device)
+    metadata = net.metadata
+    if metadata.output == "features":
+        raise ValueError(f"{name} returns features: evaluate an export of logits or probabilities.")
+    names = metadata.class_names
+    return EvaluatedModel(name, net, metadata.preprocessing, names, metadata.model or "")
+
+
+def _open_weights(name: str, devices: Sequence[mx.Context]) -> EvaluatedModel:
+    model, _, tag = name.partition(".")
+    row = find_weights(model, tag or None)
+    net = get_model(model, pretrained=row.tag, ctx=list(devices))
+    names = tuple(net.classes)
+    found = EvaluatedModel(name, net, row.preprocessing, names, model, row.name)
+    return replace(found, dataset=row.dataset)

@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The results of an evaluation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Optional
+
+import numpy as np
+
+from ..analysis.label_summary import label_summary
+from ..analysis.multi_label import MultiLabelPredictions
+from ..analysis.predictions import Predictions
+from ..data.preprocessing import Preprocessing
+from ..weights.published import PublishedError
+from .model import EvaluatedModel
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The predictions of a model for all test images of a data set.
+
+    Parameters
+    ----------
+    model, dataset, crops
+        The model under evaluation, the name of the data set, and the crops per image.
+    class_names, predictions
+        A label for each class, and the predictions.
+    skipped
+        Number of images that could not be decoded.
+    published
+        Published errors of the same network on the same data set.
+    """
+
+    model: EvaluatedModel
+    dataset: str
+    crops: int
+    class_names: tuple[str, ...]
+    predictions: Predictions
+    skipped: int
+    published: list[PublishedError]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return all metrics, ready for JSON; the recall of a class without images is null."""
+        recalls = self.predictions.recalls(len(self.class_names))
+        return {
+            "model": self.model.name,
+            "network": self.model.model,
+            "dataset": self.dataset,
+            "images": int(self.predictions.readable.sum()),
+            "skipped": self.skipped,
+            "crops": self.crops,
+            **_shown(self.model.known_preprocessing()),
+            "top1": self.predictions.top_accuracy(1),
+            "top5": self.predictions.top_accuracy(5),
+            "loss": self.predictions.loss,
+            "published": [vars(error) for error in self.published],
+            "classes": {
+                name: None if np.isnan(recall) else float(recall)
+                for name, recall in zip(self.class_names, recalls)
+            },
+        }
+
+
+@dataclass(frozen=True)
+class LabelEvaluation:
+    """The predictions of a model of several labels an image for all test images of a data set.
+
+    Parameters
+    ----------
+    model, dataset
+        The model under evaluation, and the name of the data set.
+    class_names, predictions
+        Names of the labels, and the predictions.
+    skipped
+        Number of images that could not be decoded.
+    thresholds
+        The model's probability from which on each label is present, (L,).
+    groups
+        Group of each image, (N,); None if there are no groups.
+    """
+
+    model: EvaluatedModel
+    dataset: str
+    class_names: tuple[str, ...]
+    predictions: MultiLabelPredictions
+    skipped: int
+    thresholds: np.ndarray
+    groups: Optional[np.ndarray]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return all metrics, see :func:`.analysis.label_summary.label_summary`."""
+        args = self.predictions, self.class_names, self.thresholds, self.groups
+        return {
+            "model": self.model.name,
+            "network": self.model.model,
+            "dataset": self.dataset,
+            "images": int(self.predictions.readable.sum()),
+            "skipped": self.skipped,
+            **_shown(self.model.known_preprocessing()),
+            **label_summary(*args),
+        }
+
+
+def _shown(preprocessing: Preprocessing) -> dict[str, Any]:
+    fields = {**preprocessing.to_dict(), "input_size": list(preprocessing.size)}
+    first = ("input_size", "crop_ratio", "interpolation")
+    return {**{name: fields.pop(name) for name in first}, **fields}
