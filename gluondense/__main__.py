@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+import argparse
 import importlib
 import sys
 from collections.abc import Sequence
 from typing import NamedTuple, Optional
 
+from .commands.arguments import call
 from .errors import closest
 from .version import __version__
 
@@ -49,8 +51,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     """Run a command and return its exit code; 2 for a command line that cannot be understood."""
     words = list(sys.argv[1:] if argv is None else argv)
     if words[:1] == ["--version"]:
-        print(f"gluondense {__version__}")
-        return 0
+        return _show(f"gluondense {__version__}")
     for count in (1, 2):
         name = " ".join(words[:count])
         if name in COMMANDS:
@@ -58,8 +59,10 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     group = f"{words[0]} " if words and words[0] in GROUPS else ""
     rest = words[1:] if group else words
     if not rest or rest[0] in ("-h", "--help"):
-        print(_help(group), file=sys.stdout if rest else sys.stderr)
-        return 0 if rest else 2
+        if rest:
+            return _show(_help(group))
+        print(_help(group), file=sys.stderr)
+        return 2
     names = {name[len(group) :].split()[0] for name in COMMANDS if name.startswith(group)}
     print(
         f"error: unknown command {group + rest[0]!r}{closest(rest[0], sorted(names))} "
@@ -67,6 +70,10 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         file=sys.stderr,
     )
     return 2
+
+
+def _show(text: str) -> int:
+    return call(lambda _: print(text), argparse.Namespace())
 
 
 def _help(group: str) -> str:

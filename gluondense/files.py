@@ -3,15 +3,16 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 _CHUNK = 1 << 20
 
@@ -40,6 +41,17 @@ def json_sha256(content: object) -> str:
     """
     text = json.dumps(content, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def name_as_text(name: str) -> str:
+    """Return a file's name as UTF-8 has it, also where the locale has another encoding.
+
+    Examples
+    --------
+    >>> name_as_text(os.fsdecode("grün".encode()))
+    'grün'
+    """
+    return os.fsencode(name).decode("utf-8", "replace")
 
 
 def fsync(path: Path) -> None:
@@ -76,6 +88,10 @@ def replacing(path: Path) -> Iterator[Path]:
         new.chmod(0o644)  # mkstemp's files are private
         fsync(new)
         os.replace(new, path)
+    except OSError as error:
+        if error.filename == str(new):
+            error.filename = str(path)
+        raise
     finally:
         new.unlink(missing_ok=True)
 
@@ -84,6 +100,31 @@ def write_bytes(path: Path, data: bytes) -> None:
     """Replace the content of a file."""
     with replacing(path) as new:
         new.write_bytes(data)
+
+
+def save_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
+    """Write MXNet arrays by name in MXNet's format, completely.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be written, such as on a full disk. MXNet itself raises another error,
+        or none if only closing the file fails.
+    """
+    import mxnet as mx
+
+    try:
+        mx.nd.save(str(path), dict(arrays))
+        complete = path.stat().st_size > 0 and len(mx.nd.load(str(path)) or ()) == len(arrays)
+    except mx.MXNetError:
+        complete = False
+    if not complete:
+        try:
+            with open(path, "ab", buffering=0) as file:
+                file.write(bytes(_CHUNK))
+        except OSError as error:  # the reason
+            raise OSError(error.errno, error.strerror, str(path)) from None
+        raise OSError(errno.EIO, "MXNet has not written all arrays", str(path))
 
 
 @contextmanager

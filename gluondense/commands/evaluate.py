@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 def main(argv: Optional[list[str]] = None) -> int:
     """Print the accuracy, write what was asked for; return the exit code."""
-    parser = Parser(description=__doc__)
+    parser = Parser(names={"gpus": "--num-gpus", "size": "--input-size"}, description=__doc__)
     add = parser.add_argument
     add("model", help="a run's folder, an export's prefix, or weights such as densenet121.tv_in1k")
     add("--dataset", choices=DATASETS, help="default: that of the run or weights, else imagenet")

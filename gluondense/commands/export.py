@@ -92,6 +92,8 @@ def _run(args: argparse.Namespace) -> int:
             params_dtype=args.params_dtype,
         )
     except RuntimeError as error:
+        if type(error) is not RuntimeError:  # an error of MXNet
+            raise
         print(f"error: {error}", file=sys.stderr)
         return 1
     print("\n".join(_summary(checkpoint, files)))

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -113,6 +114,14 @@ def replacing_export(files: Files, target: str) -> Iterator[Files]:
         context = temporary_folder(parent, name)
         folder = enter_writable(stack, context, parent, "export to another path")
         new = files_of(target, folder / name)
-        yield new
+        try:
+            yield new
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+                raise
+            raise OSError(
+                f"cannot write to {parent} ({error.strerror}), so nothing was written: export to "
+                "another path."
+            ) from None
         contents = zip(content_files(new, target).values(), content_files(files, target).values())
         replace_all([*contents, (new.metadata, files.metadata)], backup=folder)

@@ -14,6 +14,7 @@ import numpy as np
 from mxnet import gluon
 
 from ..data.preprocessing import Preprocessing
+from ..files import save_arrays
 from ..graph.ir import Lowered, Params
 from ..graph.trace import INPUT, trace
 from ..models.network import Network
@@ -234,6 +235,6 @@ def _write(files: Files, lowered: Lowered, metadata: ExportMetadata) -> None:
     names |= {f"aux:{name}": name for name in symbol.list_auxiliary_states()}
     stored = {key: lowered.params[name] for key, name in names.items()}
     arrays = {k: mx.nd.array(a, ctx=mx.cpu(), dtype=a.dtype) for k, a in stored.items()}
-    mx.nd.save(str(files.params), arrays)
+    save_arrays(files.params, arrays)
     if is_native(metadata.target):
         shutil.copy2(build(), files.library)

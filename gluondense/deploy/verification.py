@@ -56,10 +56,11 @@ def check_quantized(
     if metrics.within(allowed):
         return metrics
     if not excludes_layers:
+        other = "" if calibration.method == "entropy" else " or `method` entropy"
         raise ValueError(
-            f"int8 changes too much: {metrics}, with max_changed={calibration.max_changed:g} of "
-            f"{len(calibration.images)}. Allow more, calibrate with other images or "
-            "method='entropy', or use target='int8', which keeps sensitive layers in float32."
+            f"int8 changes too much: {metrics}; max_changed (={calibration.max_changed:g}) is the "
+            f"largest share of {len(calibration.images)} images. Allow more, calibrate with other "
+            f"images{other}, or set `target` to int8, which keeps sensitive layers in float32."
         )
     raise RuntimeError(
         f"the loaded graph's outputs are not those that were calibrated ({metrics}), so nothing "

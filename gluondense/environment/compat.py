@@ -7,6 +7,7 @@ added only if reading it fails or warns, so nothing that works is replaced.
 
 from __future__ import annotations
 
+import ctypes
 import importlib
 import re
 import struct
@@ -123,6 +124,19 @@ def _add_distutils() -> None:
         vars(package).update(version=version)
         sys.modules.update({"distutils": package, "distutils.version": version})
         applied.append("distutils.version")
+
+
+def accept_any_path(mxnet: Any) -> None:
+    """Let MXNet open paths that are not text in the locale's encoding, such as ü in ASCII.
+
+    Python represents their bytes by surrogates, which MXNet's conversion to UTF-8 refuses.
+    """
+
+    def c_str(text: str) -> ctypes.c_char_p:
+        return ctypes.c_char_p(text.encode("utf-8", "surrogateescape"))
+
+    for module in (mxnet.ndarray.utils, mxnet.symbol.symbol, mxnet.library):
+        module.c_str = c_str
 
 
 def replace_recordio(mxnet: Any) -> None:

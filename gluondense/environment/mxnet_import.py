@@ -86,6 +86,7 @@ def check(mxnet: types.ModuleType) -> None:
         from . import compat
 
         compat.replace_recordio(mxnet)
+        compat.accept_any_path(mxnet)
 
 
 @contextmanager

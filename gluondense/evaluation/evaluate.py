@@ -137,7 +137,7 @@ def _with_labels_of(
     except ValueError as error:
         raise ValueError(
             f"{model.name} and {data.info.name}: {error} Rename the folders, or the lines of "
-            "NAME.classes.txt beside NAME.rec, or map the names with evaluate --class-map."
+            "NAME.classes.txt beside NAME.rec, or map the names with `class_map`."
         ) from None
     info = replace(data.info, class_names=own)
     if np.array_equal(labels, np.arange(len(own))):

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -77,7 +78,7 @@ class EvaluatedModel:
         """Return the preprocessing; a ValueError tells how to give it if it is unknown."""
         if self.preprocessing is None:
             raise ValueError(
-                f"the preprocessing of {self.name} is unknown: give it, at least --mean and --std."
+                f"the preprocessing of {self.name} is unknown: give at least `mean` and `std`."
             )
         return self.preprocessing
 
@@ -111,6 +112,8 @@ def open_model(name: str, devices: Sequence[mx.Context]) -> EvaluatedModel:
         return _open_run(name, devices)
     if any(Path(f"{name}{suffix}").is_file() for suffix in ("", *SUFFIXES, ONNX_SUFFIX)):
         return _open_export(name, devices[0])
+    if os.sep in name:
+        raise FileNotFoundError(f"there is no run, checkpoint or export at {name}.")
     return _open_weights(name, devices)
 
 

@@ -71,7 +71,7 @@ def document(title: str, subtitle: str, body: str, plotly: bool = True) -> str:
 
         script = f"<script>{get_plotlyjs()}</script>"
     title = escape(title)
-    return f"""<!doctype html>
+    page = f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{title}</title><link rel="icon" href="data:,">
@@ -81,6 +81,8 @@ def document(title: str, subtitle: str, body: str, plotly: bool = True) -> str:
 {body}
 </main></body></html>
 """
+    # Paths that are not text in the locale's encoding have surrogates, which no file can take.
+    return page.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 def section(title: str, body: str, note: str = "") -> str:

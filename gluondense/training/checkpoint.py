@@ -16,7 +16,7 @@ import numpy as np
 from mxnet import gluon
 
 from ..data.preprocessing import Preprocessing
-from ..files import previous, replacing_folder, sha256
+from ..files import previous, replacing_folder, save_arrays, sha256
 from ..models.registry import build_model
 from ..version import versions
 from . import optimizer
@@ -197,7 +197,8 @@ def check_same_model(saved: Checkpoint, net: gluon.HybridBlock) -> None:
         if theirs.get(name) != value:
             raise ValueError(
                 f"{saved.folder} is a checkpoint of another model: its {name} is "
-                f"{theirs.get(name)!r}, not {value!r}. Resume it as it is, or give another --out."
+                f"{theirs.get(name)!r}, not {value!r}. Resume it as it is, or give "
+                "another `out_dir`."
             )
 
 
@@ -244,11 +245,11 @@ def save(
     try:
         with replacing_folder(folder) as new:
             _write(new, net, trainer, facts, average)
-    except (OSError, mx.MXNetError) as error:
-        reason = " ".join(str(error).split())[-160:]
+    except OSError as error:
+        kept = " (the previous one is intact)" if find(folder) else ""
         raise OSError(
-            f"Can't write a checkpoint to {folder} ({reason}): the previous one is intact; free "
-            "some space and --resume."
+            f"Can't write a checkpoint to {folder}: {error.strerror or error}{kept}; free some "
+            "space, then continue with `resume`."
         ) from None
     if keep > 1:
         _archive_previous(folder, keep - 1)
@@ -262,13 +263,12 @@ def _write(
     facts: dict[str, Any],
     average: Optional[MovingAverage],
 ) -> None:
-    net.save_parameters(str(new / PARAMS))
-    mx.nd.save(str(new / STATES), optimizer.states(trainer))
+    parameters = net._collect_params_with_prefix()
+    save_arrays(new / PARAMS, {name: value._reduce() for name, value in parameters.items()})
+    save_arrays(new / STATES, optimizer.states(trainer))
     if average is not None:
         average.save(new / AVERAGE)
     files = [PARAMS, STATES] + [AVERAGE] * (average is not None)
-    for name in files:
-        _check_complete(new / name)
     preprocessing = facts["preprocessing"]
     description = {
         "format": FORMAT,
@@ -294,12 +294,6 @@ def _archive_previous(folder: Path, keep: int) -> None:
     old.rename(archived)
     for stale in sorted(folder.parent.glob("step-*"))[:-keep]:
         shutil.rmtree(stale, ignore_errors=True)
-
-
-def _check_complete(path: Path) -> None:
-    # MXNet ignores errors on closing the file, which may be the only sign of a full disk.
-    if not path.stat().st_size or (not mx.nd.load(str(path)) and path.name != STATES):
-        raise OSError(f"{path.name} was not written completely")
 
 
 def _check_finite(net: gluon.HybridBlock) -> None:

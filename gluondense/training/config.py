@@ -68,7 +68,7 @@ class TrainConfig:
         if self.data.dataset == "folder" and several != (self.task.name == "multi_label"):
             raise ValueError(
                 f"`task` {self.task.name!r} does not learn from data with `multi_label` {several}: "
-                "--multi-label sets both."
+                "they belong together."
             )
         batch, gpus, accumulate = self.data.batch_size, self.runtime.gpus, self.runtime.accumulate
         if len(gpus) > batch:

@@ -120,7 +120,7 @@ def make_train_loader(
         if config.drop_last and data.train_count < config.batch_size:
             raise ValueError(
                 f"`batch_size` (={config.batch_size}) is more than the {data.train_count} training "
-                f"images: pass --batch-size {data.train_count} or less."
+                f"images: pass {data.train_count} or less."
             )
         options.update(workers=config.data_workers, **_decoding(config, data))
         return StreamLoader(data.train, transform, config.batch_size, **options)

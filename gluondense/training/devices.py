@@ -18,7 +18,7 @@ def find_devices(gpus: tuple[int, ...]) -> list[mx.Context]:
         if gpu >= count:
             raise ValueError(
                 f"GPU {gpu} doesn't exist: MXNet finds {count} GPUs on this machine "
-                f"(an NVIDIA driver and mxnet-cu112 are needed). Omit --gpus to use the CPU."
+                f"(an NVIDIA driver and mxnet-cu112 are needed). Omit `gpus` to use the CPU."
             )
     return [mx.gpu(gpu) for gpu in gpus]
 

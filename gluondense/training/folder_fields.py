@@ -24,7 +24,7 @@ class FolderFields(Section):
     path_column: str = setting("path", "column of the images' paths", text("COLUMN"))
     label_columns: tuple[str, ...] = setting(
         ("label",),
-        "column of the class; with --multi-label of labels between |, or a 0/1 column per label",
+        "column of the class; of several labels, separated by |, or a 0/1 column per label",
         COLUMNS,
         flags=("--label-column",),
     )

@@ -18,6 +18,7 @@ from .config import TrainConfig
 from .data import eval_batch_size
 from .devices import seed_all
 from .distributed.join import join
+from .folder_lock import locked
 from .observers.base import Observer
 from .observers.events import EventFiles
 from .observers.files import RunFiles, restore
@@ -63,8 +64,8 @@ def fit(
     ValueError
         If configuration, data and checkpoint don't fit each other.
     OSError
-        If the data can't be read, the folder can't be written or contains a run, or another worker
-        has ended.
+        If the data can't be read, the folder can't be written, contains a run or is in use by
+        another process, or another worker has ended.
     FloatingPointError
         If the loss stops being finite; the last checkpoint is kept.
 
@@ -73,7 +74,9 @@ def fit(
     >>> result = fit(TrainConfig.of("densenet121"), "runs/first")  # doctest: +SKIP
     """
     folder = RunFolder(out_dir)
-    with join(config.runtime, config.data.batch_size) as workers:
+    with join(config.runtime, config.data.batch_size) as workers, ExitStack() as stack:
+        if workers.is_rank_zero:
+            stack.enter_context(locked(folder.path))
         if resume:
             folder.check_continues(config)
         elif workers.is_rank_zero and not overwrite:

@@ -29,7 +29,7 @@ def check_dtype(dtype: str, devices: Sequence[mx.Context]) -> None:
     if dtype == "float16" and "cpu" in kinds:
         raise ValueError(
             "`dtype` float16 needs GPUs, as MXNet has no float16 convolutions for CPUs: "
-            "choose bfloat16 or float32, or give --gpus."
+            "choose bfloat16 or float32, or give `gpus`."
         )
     if dtype == "bfloat16" and "gpu" in kinds:
         raise ValueError(

@@ -94,7 +94,7 @@ def _published(model: str, tag: str) -> InitialWeights:
     if tag in WEIGHTS and WEIGHTS[tag].model != model:
         raise ValueError(
             f"pretrained: {tag} are weights of {WEIGHTS[tag].model}, not of {model}: "
-            f"pass --model {WEIGHTS[tag].model}."
+            f"set `model` to {WEIGHTS[tag].model}."
         )
     row = WEIGHTS[tag] if tag in WEIGHTS else find_weights(model, None if tag == DEFAULT else tag)
     if row.dataset == "imagenet":

@@ -251,7 +251,7 @@ def _check_input_size(config: TrainConfig, net: gluon.HybridBlock) -> None:
     if min(height, width) < net.min_size:
         raise ValueError(
             f"Images of {height}x{width} are too small for {config.model.name}, which needs "
-            f"{net.min_size}x{net.min_size}: pass --resize {net.min_size} or more."
+            f"{net.min_size}x{net.min_size}: set `resize` to {net.min_size} or more."
         )
 
 

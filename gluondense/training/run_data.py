@@ -37,7 +37,7 @@ def open_run_data(
     if config.dataset == "folder" and split is None:
         raise FileNotFoundError(
             f"{path} has no split.csv, which says what images the run was trained on: evaluate the "
-            "run's folder, or other images with --data-dir."
+            "run's folder, or other images with `data_dir`."
         )
     return open_data(config, training, split)
 
@@ -53,7 +53,7 @@ def split_to_resume(folder: RunFolder, config: DataConfig) -> Optional[Path]:
     if not folder.split.is_file():
         raise FileNotFoundError(
             f"{folder.path} has no split.csv, which says what images the run was trained on: "
-            "restore it, or start again with --overwrite."
+            "restore it, or start again with `overwrite`."
         )
     return folder.split
 

@@ -46,8 +46,8 @@ class RunFolder:
         taken = [name for name in CONTENTS if (self.path / name).exists()]
         if taken:
             raise FileExistsError(
-                f"{self.path} already holds a run ({taken[0]}): continue it with --resume, replace "
-                "it with --overwrite, or give another --out."
+                f"{self.path} already holds a run ({taken[0]}): continue it with `resume`, replace "
+                "it with `overwrite`, or give another `out_dir`."
             )
 
     def clear(self) -> None:
@@ -64,7 +64,7 @@ class RunFolder:
             if before != now:
                 raise ValueError(
                     f"{self.path} holds a run with `{name}` {before!r}, not {now!r}: "
-                    "resume it as it is, or give another --out."
+                    "resume it as it is, or give another `out_dir`."
                 )
 
     def adopt_preprocessing(self, config: TrainConfig) -> TrainConfig:
@@ -85,7 +85,8 @@ class RunFolder:
             write_bytes(self.path / "config.json", text.encode())
         except OSError as error:
             raise type(error)(
-                f"Cannot write to the folder {self.path} ({error.strerror}): give another --out."
+                f"Cannot write to the folder {self.path} ({error.strerror}): give another "
+                "`out_dir`."
             ) from None
 
     def config(self) -> TrainConfig:
@@ -107,14 +108,26 @@ class RunFolder:
             raise ValueError(f"{path} is not a run's configuration: {error}") from None
 
     def rows(self) -> list[dict[str, float]]:
-        """Read the log: one row per epoch."""
+        """Read the log: one row per epoch.
+
+        Raises
+        ------
+        ValueError
+            If the file is no table of numbers; the message names the line.
+        """
         path = self.path / "log.csv"
         if not path.is_file():
             return []
-        with open(path, newline="", encoding="utf-8") as file:
-            return [
-                {key: float(value) for key, value in row.items()} for row in csv.DictReader(file)
-            ]
+        rows, reader = [], csv.DictReader(path.read_text("utf-8", "replace").splitlines())
+        try:
+            for row in reader:
+                rows.append({key: float(value) for key, value in row.items()})
+        except (ValueError, TypeError, csv.Error) as error:
+            raise ValueError(
+                f"{path} is damaged: line {reader.line_num} is no row of numbers ({error}). Remove "
+                "that line; the checkpoints are not affected."
+            ) from None
+        return rows
 
     def keep_rows(self, epochs: int, columns: Sequence[str]) -> list[dict[str, float]]:
         """Remove log rows beyond ``epochs``, the last checkpoint's, and return the others."""

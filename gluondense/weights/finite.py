@@ -32,7 +32,7 @@ def check_finite(
     >>> check_finite("net.pth", [("bias", np.array([0, np.nan, np.inf]))])
     Traceback (most recent call last):
     ValueError: net.pth has 2 values that are nan or infinite, in 1 of 1 arrays: bias (2 of 3). \
-They make outputs nan; allow_nan=True (--allow-nan) accepts them.
+They make outputs nan; `allow_nan` accepts them.
     """
     bad, count = [], 0
     for name, array in arrays:
@@ -50,9 +50,7 @@ They make outputs nan; allow_nan=True (--allow-nan) accepts them.
     message = f"{subject} has {values} nan or infinite, in {len(bad)} of {count} arrays: "
     message += shown + more
     if not allow_nan:
-        raise ValueError(
-            f"{message}. They make outputs nan; allow_nan=True (--allow-nan) accepts them."
-        )
+        raise ValueError(f"{message}. They make outputs nan; `allow_nan` accepts them.")
     logger.warning("%s", message)
 
 

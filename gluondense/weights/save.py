@@ -9,9 +9,10 @@ from pathlib import Path
 
 import mxnet as mx
 import numpy as np
+from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
-from ..files import replacing
+from ..files import replacing, save_arrays
 from ..models.network import Network
 from .naming.scheme import NamingScheme
 from .naming.schemes import NAMING_SCHEMES, get_naming_scheme
@@ -66,10 +67,14 @@ def save_weights(
             metadata = {"format": "pt", "model": net.model_name, "layout": scheme.name}
             if net.preprocessing is not None:
                 metadata["preprocessing"] = net.preprocessing.to_json()
-            save_file(arrays, file, metadata=metadata)
+            try:
+                save_file(arrays, file, metadata=metadata)
+            except SafetensorError as error:
+                reason = str(error).rpartition("I/O error: ")[2]
+                raise OSError(f"cannot write {path} ({reason})") from None
         else:
             copies = {name: mx.nd.array(a, dtype=a.dtype) for name, a in arrays.items()}
-            mx.nd.save(str(file), copies)
+            save_arrays(file, copies)
     return scheme
 
 

@@ -56,7 +56,7 @@ def test_run_folder_means_its_best_else_its_last(tmp_path, net, trainer):
     assert checkpoint.load(tmp_path).epoch == 2
 
 
-@pytest.mark.parametrize("kill_at", range(7))
+@pytest.mark.parametrize("kill_at", range(8))
 def test_interrupted_write_loses_nothing(tmp_path, net, trainer, monkeypatch, kill_at):
     checkpoint.save(tmp_path / "last", net, trainer, FACTS)
     calls = iter(range(100))
@@ -70,7 +70,7 @@ def test_interrupted_write_loses_nothing(tmp_path, net, trainer, monkeypatch, ki
         return call
 
     with monkeypatch.context() as patch:
-        patch.setattr(net, "save_parameters", dying(net.save_parameters))
+        patch.setattr(checkpoint, "save_arrays", dying(files.save_arrays))
         patch.setattr(files, "fsync", dying(files.fsync))
         patch.setattr(Path, "rename", dying(Path.rename))
         with pytest.raises(KeyboardInterrupt):
@@ -84,14 +84,26 @@ def test_interrupted_write_loses_nothing(tmp_path, net, trainer, monkeypatch, ki
 def test_write_without_space_loses_nothing(tmp_path, net, trainer, monkeypatch):
     checkpoint.save(tmp_path / "last", net, trainer, FACTS)
 
-    def full(path):
+    def full(path, arrays):
         Path(path).write_bytes(b"half")
-        raise OSError(28, "No space left on device")
+        raise OSError(28, "No space left on device", str(path))
 
-    monkeypatch.setattr(net, "save_parameters", full)
-    with pytest.raises(OSError, match="No space"):
+    monkeypatch.setattr(checkpoint, "save_arrays", full)
+    message = r"last: No space left on device \(the previous one is intact\); free some space"
+    with pytest.raises(OSError, match=message):
         checkpoint.save(tmp_path / "last", net, trainer, {**FACTS, "epoch": 2})
     assert checkpoint.load(tmp_path / "last").epoch == 1
+
+
+def test_without_an_earlier_checkpoint_none_is_said_to_be_intact(
+    tmp_path, net, trainer, monkeypatch
+):
+    def full(path, arrays):
+        raise OSError(28, "No space left on device", str(path))
+
+    monkeypatch.setattr(checkpoint, "save_arrays", full)
+    with pytest.raises(OSError, match="last: No space left on device; free some space"):
+        checkpoint.save(tmp_path / "last", net, trainer, FACTS)
 
 
 def test_parameters_that_are_not_finite_are_not_saved(tmp_path, net, trainer):

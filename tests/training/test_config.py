@@ -219,7 +219,7 @@ def test_json_that_is_no_configuration(values, message):
 def test_several_labels_of_a_folder_need_their_task():
     several = {"dataset": "folder", "multi_label": True}
     assert TrainConfig.of("densenet121", task="multi_label", **several).data.multi_label
-    with pytest.raises(ValueError, match="--multi-label sets both"):
+    with pytest.raises(ValueError, match="they belong together"):
         TrainConfig.of("densenet121", **several)
     with pytest.raises(ValueError, match="'multi_label' does not learn from data with"):
         TrainConfig.of("densenet121", task="multi_label", dataset="folder")

@@ -316,7 +316,7 @@ def test_resume_without_a_run(tmp_path):
 
 def test_output_folder_that_cannot_be_made(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(OSError, match=r"Cannot write to the folder .* give another --out"):
+    with pytest.raises(OSError, match=r"Cannot write to the folder .* give another `out_dir`"):
         fit(TINY, tmp_path / "file" / "run")
 
 
@@ -416,7 +416,7 @@ def test_a_run_is_overwritten_on_request_and_other_files_stay(tmp_path, straight
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(FloatingPointError):
         fit(TINY.with_fields(lr=1e30), tmp_path, progress=False)
-    with pytest.raises(FileExistsError, match="replace it with --overwrite"):
+    with pytest.raises(FileExistsError, match="replace it with `overwrite`"):
         fit(TINY, tmp_path, progress=False)
     fit(TINY, tmp_path, progress=False, overwrite=True)
     assert_equal_runs(straight[0], tmp_path)

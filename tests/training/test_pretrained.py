@@ -189,7 +189,7 @@ def test_a_run_gives_its_network(first):
         ("no/such/run", OSError, "there is no file or run no/such/run"),
         ("missing.pth", OSError, "there is no file or run missing.pth"),
         ("tv_in1", ValueError, "has no weights 'tv_in1'; did you mean 'tv_in1k'"),
-        ("dpn92.mx_in1k", ValueError, "are weights of dpn92, not of densenet121: pass --model dpn"),
+        ("dpn92.mx_in1k", ValueError, "not of densenet121: set `model` to dpn92"),
     ],
 )
 def test_weights_that_do_not_exist_are_named(source, error, message):

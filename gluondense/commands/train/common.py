@@ -40,6 +40,7 @@ def make_parser(
     fields in ``helps`` another help text.
     """
     parser = Parser(
+        names={"out_dir": "--out", "resize": "--input-size", "bad": "--bad"},
         usage="%(prog)s [flags]",
         description=description,
         formatter_class=argparse.RawDescriptionHelpFormatter,

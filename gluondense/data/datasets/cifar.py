@@ -113,5 +113,5 @@ def _read_bytes(folder: Path, name: str, files: _Files) -> bytes:
             raise ValueError(f"{archive} is damaged ({error}); get it again") from None
     raise FileNotFoundError(
         f"{folder} lacks {name}; get {files.archive} from www.cs.toronto.edu/~kriz/cifar.html and "
-        "give its folder as --data-dir"
+        "give its folder as `data_dir`"
     )

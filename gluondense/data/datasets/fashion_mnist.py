@@ -51,7 +51,7 @@ MIRRORS = (
 
 _ADVICE = (
     "get the four files from https://github.com/zalandoresearch/fashion-mnist"
-    " and give their folder as --data-dir"
+    " and give their folder as `data_dir`"
 )
 
 

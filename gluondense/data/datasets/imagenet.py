@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from ...environment.process import import_gluoncv
+from ...files import name_as_text
 from ..files.image_list import ImageList, list_flat, list_folders
 from ..files.sources import FolderSource, RecordSource, Source, record_class_names
 from ..preprocessing import Preprocessing
@@ -134,7 +135,7 @@ def list_validation(
     if ground_truth is None:
         forms = ", ".join(GROUND_TRUTH_FILES[:1] + GROUND_TRUTH_FILES[3:])
         raise FileNotFoundError(
-            f"{root} is flat and has no ground truth beside it: give --ground-truth, one of {forms}"
+            f"{root} is flat and has no ground truth beside it: give `ground_truth`, one of {forms}"
         )
     names, labels = list_flat(root, read_ground_truth(ground_truth))
     if isinstance(labels[0], int):
@@ -152,13 +153,14 @@ def list_validation(
 
 
 def readable(class_names: tuple[str, ...]) -> tuple[str, ...]:
-    """Replace ImageNet's wnids with words; leave other names as they are.
+    """Replace ImageNet's wnids with words; leave other names as they are, in UTF-8.
 
     Examples
     --------
     >>> readable(("n01440764", "n02012849")), readable(("cat", "dog"))
     (('tench', 'crane n02012849'), ('cat', 'dog'))
     """
+    class_names = tuple(map(name_as_text, class_names))
     if not all(name[:1] == "n" and name[1:].isdigit() for name in class_names):
         return class_names
     known = import_gluoncv().data.ImageNet1kAttr()
@@ -189,7 +191,7 @@ def _open_records(
     if len(named) == 2 and named[0] != named[1]:
         raise ValueError(
             f"{rec_train} and {rec_val} have different classes (their .classes.txt differ); "
-            "make the second with --classes-of the first one's folder"
+            "make the second with `gluondense make-recordio --classes-of` the first one's folder"
         )
     # Without names, the larger number of classes holds for both files; without any information the
     # data set is ImageNet.

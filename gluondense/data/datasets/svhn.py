@@ -43,7 +43,7 @@ def _read(path: Path) -> tuple[np.ndarray, np.ndarray]:
     if not path.is_file():
         raise FileNotFoundError(
             f"no {path}; get {TRAIN}, {TEST} and {EXTRA} from "
-            "http://ufldl.stanford.edu/housenumbers/ and give their folder as --data-dir"
+            "http://ufldl.stanford.edu/housenumbers/ and give their folder as `data_dir`"
         )
     try:
         content = loadmat(path)

@@ -122,7 +122,7 @@ def encode_all(
     except BrokenExecutor:
         raise ChildProcessError(
             "an encoding process died, perhaps for lack of memory; run the same command again to "
-            "resume, if necessary with fewer --workers"
+            "resume, if necessary with fewer `workers`"
         ) from None
 
 

@@ -44,8 +44,8 @@ class Loader(ABC):
         check_choice("last", last, LAST_BATCHES)
         if last == "discard" and batch_size > images:
             raise ValueError(
-                f"batch_size={batch_size} with last='discard' leaves no batch of {images} images; "
-                "choose a smaller batch_size or last='keep'"
+                f"batch_size (={batch_size}) leaves no complete batch of {images} images; choose a "
+                "smaller one, or keep the incomplete batch"
             )
         check_count("repeats", repeats)
         holds = batch_size % repeats == 0

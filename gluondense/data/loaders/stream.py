@@ -182,7 +182,7 @@ class _Preparer:
             except (ValueError, OSError) as error:
                 reason = " ".join(str(error).split())
                 if self.bad == "error":
-                    raise ValueError(f"{reason}; or leave such images out: --bad skip") from None
+                    raise ValueError(f"{reason}; or leave such images out: `bad` skip") from None
                 problems.append((name, reason))
         if self.shuffle:
             raise ValueError(

@@ -104,7 +104,7 @@ class Channel:
         peer = f"worker {rank}" if self._is_hub else f"worker {rank} or one that it waited for"
         return WorkerLost(
             f"{peer} has gone (killed, stopped by an error, or cut off), so worker {self.rank} "
-            "stops too: see that worker's messages, then continue with --resume."
+            "stops too: see that worker's messages, then continue with `resume`."
         )
 
     def _watch(self) -> None:

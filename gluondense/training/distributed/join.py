@@ -41,7 +41,7 @@ def join(config: RuntimeConfig, batch_size: int) -> Iterator[Workers]:
     elif os.environ.get("DMLC_ROLE") == "worker":
         raise ValueError(
             f"`kvstore` is {config.kvstore!r}, so each of {os.environ.get('DMLC_NUM_WORKER')} "
-            "workers would train alone: pass --kvstore dist_sync."
+            "workers would train alone: set `kvstore` to dist_sync."
         )
     else:
         workers = Workers(config.kvstore)

@@ -196,7 +196,7 @@ def _check_environment(kvstore: str) -> None:
         raise ValueError(
             f"`kvstore` is {kvstore!r}, but this process isn't a worker of a distributed "
             f"run ({', '.join(missing) or 'DMLC_ROLE=worker'} is not set): start it with "
-            "`gluondense launch`, or pass --kvstore device."
+            "`gluondense launch`, or set `kvstore` to device."
         )
     if "async" in kvstore and "GLUONDENSE_WORKER" not in os.environ:
         raise ValueError(

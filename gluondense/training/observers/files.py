@@ -121,7 +121,7 @@ def _check_classes(saved: checkpoint.Checkpoint, run: Run) -> None:
     if difference:
         raise ValueError(
             f"{saved.folder} was trained on other classes: {difference}. "
-            "Resume with the same data, or give another --out."
+            "Resume with the same data, or give another `out_dir`."
         )
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import mxnet as mx
 from mxnet import gluon
 
+from ...files import save_arrays
 from .base import Observer
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ class MovingAverage(Observer):
 
     def save(self, path: Path) -> None:
         """Write the averages as a parameter file."""
-        mx.nd.save(str(path), self.arrays)
+        save_arrays(path, self.arrays)
 
     def load(self, path: Path) -> None:
         """Read a file that :meth:`save` wrote."""

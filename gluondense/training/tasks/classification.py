@@ -100,7 +100,7 @@ class Classification(Task):
         if not predictions.readable.any():
             raise ValueError(
                 f"none of the {len(predictions.labels)} validation images can be read, so the "
-                "network can't be evaluated: repair them, then --resume, or give other data."
+                "network can't be evaluated: repair them, then `resume`, or give other data."
             )
         return {
             "test_acc": predictions.accuracy,

@@ -70,7 +70,7 @@ def test_names_a_missing_folder_and_missing_files(tmp_path, contents):
     assert "no folder" in load_error(tmp_path / "nowhere")
     message = load_error(tmp_path)
     assert all(row.name in message for row in fashion_mnist.FILES)
-    assert "--data-dir" in message
+    assert "`data_dir`" in message
     write_all(tmp_path, contents)
     (tmp_path / "t10k-labels-idx1-ubyte.gz").unlink()
     assert "lacks t10k-labels-idx1-ubyte.gz;" in load_error(tmp_path)
@@ -116,7 +116,7 @@ def test_names_a_sound_file_with_other_content(tmp_path, contents, array, messag
 
 
 def test_without_download_the_cache_must_be_complete(tmp_path, contents, monkeypatch):
-    with pytest.raises(FileNotFoundError, match="--data-dir"):
+    with pytest.raises(FileNotFoundError, match="`data_dir`"):
         fashion_mnist.load(download=False, root=tmp_path)
     write_all(tmp_path / "fashion-mnist", contents)
     assert len(fashion_mnist.load(download=False, root=tmp_path)) == 4
@@ -159,7 +159,7 @@ def test_a_mirror_of_ones_own_is_asked_first(tmp_path, mirror, monkeypatch):
 def test_what_is_no_archive_is_not_kept(tmp_path, mirror):
     mirror.pages["/data/t10k-images-idx3-ubyte.gz"] = b"<html>log in</html>"
     with pytest.raises(
-        ConnectionError, match=r"t10k-images-idx3-ubyte\.gz .*web page.*--data-dir$"
+        ConnectionError, match=r"t10k-images-idx3-ubyte\.gz .*web page.*`data_dir`$"
     ):
         fashion_mnist.load(root=tmp_path)
     assert not list((tmp_path / "fashion-mnist").glob("t10k-images*"))
@@ -170,7 +170,7 @@ def test_without_a_network_data_dir_is_named(tmp_path, refused_url, monkeypatch,
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     monkeypatch.setenv("GLUONDENSE_OFFLINE", offline)
     monkeypatch.setattr(fashion_mnist, "MIRRORS", (refused_url + "/",))
-    with pytest.raises(ConnectionError, match=r"train-images-idx3-ubyte\.gz .*--data-dir$"):
+    with pytest.raises(ConnectionError, match=r"train-images-idx3-ubyte\.gz .*`data_dir`$"):
         fashion_mnist.load(root=tmp_path)
 
 

@@ -40,11 +40,14 @@ def test_reads_big_endian_numbers_of_several_bytes():
         (LABELS + b"!", "too long: its header announces 11 bytes, it has 12"),
         (b"\x89PNG" + LABELS, "not an idx file: it begins with 89504e47"),
         (bytes([0, 0, 7, 1]) + LABELS[4:], "not an idx file: it begins with 00000701"),
-        (gzip.compress(LABELS)[:-9], "truncated: its gzip stream ends early"),
-        (gzip.compress(LABELS)[:5], "truncated: its gzip stream ends early"),
-        (gzip.compress(LABELS)[:-8] + bytes(8), "corrupt"),
-        (gzip.compress(LABELS) + b"tail", "corrupt"),
-        (gzip.compress(LABELS[:-1]), "truncated: its header announces 11 bytes, it has 10"),
+        (gzip.compress(LABELS, mtime=0)[:-9], "truncated: its gzip stream ends early"),
+        (gzip.compress(LABELS, mtime=0)[:5], "truncated: its gzip stream ends early"),
+        (gzip.compress(LABELS, mtime=0)[:-8] + bytes(8), "corrupt"),
+        (gzip.compress(LABELS, mtime=0) + b"tail", "corrupt"),
+        (
+            gzip.compress(LABELS[:-1], mtime=0),
+            "truncated: its header announces 11 bytes, it has 10",
+        ),
     ],
 )
 def test_refuses_bad_files_by_name(content, message):

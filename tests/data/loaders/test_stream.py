@@ -142,7 +142,7 @@ def test_unreadable_images(tmp_path, make, source, capfd, workers):
     assert (
         sorted(labels.tolist()) == [0] * 6 + [1] * 6 + [2] * 6 + [3] * 6
     )  # the next image replaces it
-    with pytest.raises(ValueError, match=r"3\.jpg is empty.*--bad skip"):
+    with pytest.raises(ValueError, match=r"3\.jpg is empty.*`bad` skip"):
         list(make(5, EVAL, workers=workers, bad="error"))
     for path in tmp_path.glob("train/*/*.jpg"):
         path.unlink()

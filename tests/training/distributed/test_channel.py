@@ -53,7 +53,7 @@ def test_a_lost_worker_is_reported(gone, star):
     channels[gone].close()
 
     def gather(channel):
-        with pytest.raises(WorkerLost, match=r"has gone .* --resume") as error:
+        with pytest.raises(WorkerLost, match=r"has gone .* `resume`") as error:
             channel.all_gather(b"")
         channel.close()  # as every worker that finds out does
         return str(error.value)

@@ -19,13 +19,14 @@ from .table import SPLIT_NAMES, ImageTable
 
 SEPARATOR = "|"  # of several labels in a cell
 # Fields of `Columns` -> the flag that a message names.
-FLAGS = {
-    "path": "--path-column",
-    "labels": "--label-columns",
-    "split": "--split-column",
-    "group": "--group",
-    "several_labels": "--multi-label",
-    "empty_label": "--empty-label",
+# The field of a run's configuration for each field of `Columns`, as messages name it.
+ARGUMENTS = {
+    "path": "`path_column`",
+    "labels": "`label_columns`",
+    "split": "`split_column`",
+    "group": "`group_column`",
+    "several_labels": "`multi_label`",
+    "empty_label": "`empty_label`",
 }
 _VALUES = {"0": 0.0, "0.0": 0.0, "1": 1.0, "1.0": 1.0, "": np.nan}
 
@@ -183,11 +184,11 @@ def _check_header(path: Path, header: list[str], columns: Columns) -> None:
                 raise ValueError(f"{path} row 1 is {header[0]!r}; separate the columns by commas")
             raise ValueError(
                 f"{path} row 1 has no column {name!r}{closest(name, header)} (its columns: "
-                f"{', '.join(header)}); name another one with {FLAGS[field]}"
+                f"{', '.join(header)}); name another one with {ARGUMENTS[field]}"
             )
     if len(columns.labels) > 1 and not columns.several_labels:
         raise ValueError(
-            f"{', '.join(columns.labels)} are several label columns: add --multi-label"
+            f"{', '.join(columns.labels)} are several label columns: set `multi_label`"
         )
 
 
@@ -217,7 +218,7 @@ def _read_classes(rows: Sequence[_Row], columns: Columns) -> tuple[np.ndarray, t
         if not row.cells[column]:
             raise row.error(f"has no label in column {column!r}")
         if SEPARATOR in row.cells[column]:
-            raise row.error(f"has several labels, {row.cells[column]!r}: add --multi-label")
+            raise row.error(f"has several labels, {row.cells[column]!r}: set `multi_label`")
     values = [row.cells[column] for row in rows]
     names = sorted(set(values))
     numbers = {name: number for number, name in enumerate(names)}
@@ -246,8 +247,8 @@ def _read_list(row: _Row, column: str, empty_label: str | None) -> set[str]:
         return set()
     if not text:
         raise row.error(
-            f"has no label in column {column!r}; if that means none of the labels, add "
-            "--empty-label ''"
+            f"has no label in column {column!r}; if that means none of the labels, set "
+            "`empty_label` to ''"
         )
     items = {item.strip() for item in text.split(SEPARATOR)}
     if "" in items:

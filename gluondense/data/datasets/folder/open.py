@@ -13,7 +13,7 @@ import numpy as np
 from ..imagenet import ImageFiles, readable
 from ..registry import DATASETS
 from .class_folders import read_class_folders
-from .csv_file import FLAGS, Columns, read_csv
+from .csv_file import ARGUMENTS, Columns, read_csv
 from .files import check_files, duplicates
 from .split_file import RESERVED, read_split
 from .splits import check_splits, split_table
@@ -125,10 +125,10 @@ def open_folder(
 def _check_folder_options(columns: Columns, image_dir: str | os.PathLike[str] | None) -> None:
     """Raise a ValueError for an option that class folders do not have."""
     if image_dir is not None:
-        raise ValueError("--image-dir is for the images of a .csv file, not for class folders")
+        raise ValueError("`image_dir` is for the images of a .csv file, not for class folders")
     for field in fields(columns):
         if getattr(columns, field.name) != field.default:
-            flag = FLAGS[field.name]
+            flag = ARGUMENTS[field.name]
             raise ValueError(
                 f"{flag} is for a .csv file of paths and labels, not for class folders"
             )

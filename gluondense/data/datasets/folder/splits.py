@@ -93,5 +93,5 @@ def _check_groups(table: ImageTable) -> None:
             raise ValueError(
                 f"{table.where(index)} has the group {group!r} in {table.splits[index]}, but row "
                 f"{table.rows[other] if table.rows is not None else other} has it in "
-                f"{table.splits[other]}; correct them, or let --split-column none split by group"
+                f"{table.splits[other]}; correct them, or let `split_column` none split by group"
             )

@@ -192,8 +192,8 @@ class _Watch:
         # A process that was killed did not fail because of another one.
         culprit = min(ended, key=lambda m: (m.code == PEER_LOST_EXIT, (m.code or 0) <= 128))
         _print(
-            f"{culprit.describe_exit()}: stopping all. See its messages above; a training script "
-            "continues from its last checkpoint with --resume."
+            f"{culprit.describe_exit()}: stopping all. See its messages above; "
+            "`gluondense train … --resume` continues from the last checkpoint."
         )
         return culprit.code or 1
 

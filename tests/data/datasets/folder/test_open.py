@@ -199,28 +199,28 @@ GOOD = "a.png,cat\nb.png,cat\nc.png,dog\nd.png,dog"
             "path,lable",
             {},
             "{csv} row 1 has no column 'label'; did you mean 'lable'? (its columns: path, lable); "
-            "name another one with --label-columns",
+            "name another one with `label_columns`",
         ),
         (
             GOOD,
             "image,label",
             {},
             "{csv} row 1 has no column 'path' (its columns: image, label); name another one with "
-            "--path-column",
+            "`path_column`",
         ),
         (
             GOOD,
             "path,label",
             {"group": "patient"},
             "{csv} row 1 has no column 'patient' (its columns: path, label); name another one with "
-            "--group",
+            "`group_column`",
         ),
         (
             GOOD,
             "path,label",
             {"split": "fold"},
             "{csv} row 1 has no column 'fold' (its columns: path, label); name another one with "
-            "--split-column",
+            "`split_column`",
         ),
         (
             "a.png;cat",
@@ -316,7 +316,7 @@ GOOD = "a.png,cat\nb.png,cat\nc.png,dog\nd.png,dog"
             "path,label,split,p",
             {"group": "p"},
             "{csv} row 3 has the group 'p1' in val, but row 2 has it in train; correct them, or "
-            "let --split-column none split by group",
+            "let `split_column` none split by group",
         ),
         (
             "a.png,cat,p1\nb.png,cat,",
@@ -328,13 +328,13 @@ GOOD = "a.png,cat\nb.png,cat\nc.png,dog\nd.png,dog"
             "a.png,cat|dog",
             "path,label",
             {},
-            "{csv} row 2 has several labels, 'cat|dog': add --multi-label",
+            "{csv} row 2 has several labels, 'cat|dog': set `multi_label`",
         ),
         (
             "a.png,1,0",
             "path,x,y",
             {"labels": ("x", "y")},
-            "x, y are several label columns: add --multi-label",
+            "x, y are several label columns: set `multi_label`",
         ),
         (
             "a.png,1,0\nb.png,-1,0",
@@ -346,8 +346,8 @@ GOOD = "a.png,cat\nb.png,cat\nc.png,dog\nd.png,dog"
             "a.png,fluid\nb.png,",
             "path,findings",
             vars(FINDINGS),
-            "{csv} row 3 has no label in column 'findings'; if that means none of the labels, add "
-            "--empty-label ''",
+            "{csv} row 3 has no label in column 'findings'; if that means none of the labels, set "
+            "`empty_label` to ''",
         ),
         (
             "a.png,none|fluid",
@@ -444,19 +444,19 @@ def test_missing_data(tmp_path):
 @pytest.mark.parametrize(
     ("flag", "columns"),
     [
-        ("--path-column", {"path": "image"}),
-        ("--label-columns", {"labels": ("kind",)}),
-        ("--split-column", {"split": None}),
-        ("--group", {"group": "p"}),
-        ("--multi-label", {"several_labels": True}),
-        ("--empty-label", {"empty_label": ""}),
+        ("`path_column`", {"path": "image"}),
+        ("`label_columns`", {"labels": ("kind",)}),
+        ("`split_column`", {"split": None}),
+        ("`group_column`", {"group": "p"}),
+        ("`multi_label`", {"several_labels": True}),
+        ("`empty_label`", {"empty_label": ""}),
     ],
 )
 def test_class_folders_have_no_columns(tmp_path, flag, columns):
     layout(tmp_path, **{"": {"a": 2}})
     line = f"{flag} is for a .csv file of paths and labels, not for class folders"
     assert message(tmp_path, columns=Columns(**columns)) == line
-    line = "--image-dir is for the images of a .csv file, not for class folders"
+    line = "`image_dir` is for the images of a .csv file, not for class folders"
     assert message(tmp_path, image_dir=tmp_path) == line
 
 
