@@ -95,6 +95,7 @@ OPTIONAL = {
     "onnx",
     "onnxruntime",
     "openvino",
+    "sagemaker_inference",
     "torch",
     "torchvision",
     "timm",

@@ -8,6 +8,7 @@ import json
 import os
 import subprocess
 import sys
+import tarfile
 import zipfile
 
 import mxnet as mx
@@ -227,6 +228,45 @@ def test_the_service_of_an_archive(trained, expected, tmp_path):
         assert found.dtype == np.uint8
         found = trained.preprocessing.normalize(found)
     np.testing.assert_array_equal(found, expected)
+
+
+# The same for the inference code of SageMaker's containers.
+SAGEMAKER = """
+import sys
+sys.modules["cv2"] = None
+import gluondense_served.environment
+gluondense_served.environment.prepare()  # its MXNet needs no preparation in the containers
+import inference
+import mxnet as mx
+import numpy as np
+
+service = inference.model_fn("..")
+seen = []
+def record(x):
+    seen.append(x.asnumpy())
+    return mx.nd.zeros((len(x), 2))
+service.block = record
+for name in sys.argv[1:]:
+    data = bytearray(open(name, "rb").read())
+    inference.transform_fn(service, data, "application/x-image", "application/json")
+np.save("../seen.npy", np.concatenate(seen))
+assert "gluondense" not in sys.modules
+"""
+
+
+def test_sagemaker(trained, expected, tmp_path):
+    prefix = trained.export("sagemaker")
+    with tarfile.open(archive(prefix, tmp_path / "model.tar.gz")) as packed:
+        packed.extractall(tmp_path / "model")
+    done = subprocess.run(
+        [sys.executable, "-c", SAGEMAKER, *trained.files],
+        cwd=tmp_path / "model" / "code",
+        env={**os.environ, "PYTHONPATH": ""},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    np.testing.assert_array_equal(np.load(tmp_path / "model" / "seen.npy"), expected)
 
 
 def test_onnx_metadata(trained, expected):

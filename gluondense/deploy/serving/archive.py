@@ -86,8 +86,9 @@ def archive(exported: str | os.PathLike[str], path: str | os.PathLike[str]) -> P
         verified.
     path
         ``NAME.mar`` for multi-model-server, with a service that decodes, resizes and batches images
-        and returns the most probable classes; ``NAME.tar.gz`` for SageMaker's MXNet containers;
-        ``NAME.zip`` for DJL, and unpacked for the predictors of Scala and Java.
+        and returns the most probable classes; ``NAME.tar.gz`` for SageMaker's MXNet containers,
+        with inference code for images and arrays; ``NAME.zip`` for DJL, and unpacked for the
+        predictors of Scala and Java.
 
     Returns
     -------
@@ -140,19 +141,31 @@ def archive(exported: str | os.PathLike[str], path: str | os.PathLike[str]) -> P
 
 def _mms(name: str, metadata: ExportMetadata) -> Members:
     _check_served(metadata)
-    served: Members = {f"{SERVED_AS}/{file}": PACKAGE / file for file in SERVED}
-    served |= {f"{SERVED_AS}/{package}/__init__.py": "" for package in EMPTY}
     return {
         **_djl(name, metadata),
         "mms_service.py": f"from {SERVED_AS}.deploy.serving.service import handle  # noqa: F401\n",
-        f"{SERVED_AS}/__init__.py": PREPARE,
-        **served,
+        **_served("", PREPARE, *SERVED),
     }
+
+
+def _served(folder: str, init: str, *modules: str) -> Members:
+    """Return the package of the service's modules, below a folder of the archive."""
+    package = f"{folder}{SERVED_AS}"
+    files: Members = {f"{package}/{module}": PACKAGE / module for module in modules}
+    empty: Members = {f"{package}/{name}/__init__.py": "" for name in EMPTY}
+    return {f"{package}/__init__.py": init, **files, **empty}
 
 
 def _sagemaker(name: str, metadata: ExportMetadata) -> Members:
     shapes = [{"name": metadata.input_name, "shape": _shape(metadata, batch=1)}]
-    return {f"{name}-shapes.json": _json(shapes), "synset.txt": _synset(metadata)}
+    members: Members = {f"{name}-shapes.json": _json(shapes), "synset.txt": _synset(metadata)}
+    try:
+        _check_served(metadata)
+    except ValueError:  # the containers' default handler takes arrays
+        return members
+    entry = f"from {SERVED_AS}.deploy.serving.sagemaker import model_fn, transform_fn  # noqa: F401"
+    served = _served("code/", "", *SERVED, "deploy/serving/sagemaker.py")
+    return {**members, "code/inference.py": f"{entry}\n", **served}
 
 
 def _djl(name: str, metadata: ExportMetadata) -> Members:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import io
 import json
 import os
@@ -16,10 +17,12 @@ import numpy as np
 import pytest
 from PIL import Image
 from support.exported_networks import TINY, VARIANTS, build
+from support.paths import ROOT
 
 import gluondense
 from gluondense.deploy import Calibration, ExportedFiles, archive, predict, unpack
 from gluondense.deploy.artifact import open_export
+from gluondense.deploy.serving.archive import SERVED
 from gluondense.deploy.serving.unpack import MANIFEST
 
 MEAN, STD, SHAPE = (0.4, 0.5, 0.6), (0.2, 0.3, 0.25), (1, 3, 32, 32)
@@ -104,6 +107,81 @@ def test_sagemakers_archive_loads_as_its_default_handler_does(exported, tmp_path
     module.forward(mx.io.DataBatch([x]), is_train=False)
     expected = build()(x).asnumpy()
     np.testing.assert_allclose(module.get_outputs()[0].asnumpy(), expected, rtol=1e-4, atol=1e-5)
+
+
+# A process that has the archive's files, MXNet, and what stands for the containers' package.
+CONTAINER = """
+import json, pathlib, sys, types
+import gluondense_served.environment
+gluondense_served.environment.prepare()  # its MXNet needs no preparation in the containers
+import inference
+import numpy as np
+
+class BaseInferenceToolkitError(Exception):
+    def __init__(self, status, message, phrase):
+        super().__init__(f"{status} {phrase}: {message}")
+
+decoder = types.SimpleNamespace(decode=lambda data, kind: np.array(json.loads(data)))
+encoder = types.SimpleNamespace(encode=lambda array, accept: (accept, array.tolist()))
+errors = types.SimpleNamespace(BaseInferenceToolkitError=BaseInferenceToolkitError)
+package = types.SimpleNamespace(decoder=decoder, encoder=encoder, errors=errors)
+sys.modules.update({"sagemaker_inference": package, "sagemaker_inference.errors": errors})
+
+def answer(data, kind):
+    return inference.transform_fn(model, data, kind, "application/json")
+
+model = inference.model_fn("..")
+data = pathlib.Path(sys.argv[1]).read_bytes()
+print(json.dumps([answer(data, kind) for kind in ("image/png", None, "application/x-image")]))
+print(json.dumps(answer(json.dumps(np.zeros((2, 3, 32, 32)).tolist()), "application/json")))
+try:
+    answer(data[:500], "image/png")
+except BaseInferenceToolkitError as error:
+    print(error)
+"""
+
+
+def test_sagemakers_inference_code_answers_images_and_arrays(exported, tmp_path):
+    with tarfile.open(archive(exported.prefix, tmp_path / "any.tar.gz")) as packed:
+        packed.extractall(tmp_path / "model")
+    (tmp_path / "image.png").write_bytes(image_bytes())
+    done = subprocess.run(
+        [sys.executable, "-c", CONTAINER, tmp_path / "image.png"],
+        cwd=tmp_path / "model" / "code",
+        env={**os.environ, "PYTHONPATH": ""},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    images, arrays, error = done.stdout.splitlines()
+    block = gluondense.load_exported(exported.prefix)
+    (wanted,) = predict(block, [tmp_path / "image.png"])
+    for text, kind in json.loads(images):
+        assert kind == "application/json"
+        found = json.loads(text)
+        assert [row["class"] for row in found] == list(wanted.labels)
+        probabilities = [row["probability"] for row in found]
+        np.testing.assert_allclose(probabilities, wanted.probabilities, atol=1e-5)
+    kind, outputs = json.loads(arrays)
+    assert kind == "application/json"
+    expected = block(mx.nd.zeros((2, 3, 32, 32))).asnumpy()
+    np.testing.assert_allclose(outputs, expected, rtol=1e-4, atol=1e-5)
+    assert error.startswith("400 BadRequestException: ")
+    assert "truncated" in error
+
+
+@pytest.mark.parametrize("module", [*SERVED, "deploy/serving/sagemaker.py"])
+def test_modules_of_the_service_run_on_python_3_8_as_sagemakers_containers(module):
+    text = (ROOT / "gluondense" / module).read_text(encoding="utf-8")
+    tree = ast.parse(text, feature_version=(3, 8))
+    annotated = any(isinstance(node, (ast.FunctionDef, ast.AnnAssign)) for node in ast.walk(tree))
+    assert "from __future__ import annotations" in text or not annotated
+    newer = [
+        node.attr
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute) and node.attr in ("removesuffix", "removeprefix")
+    ]
+    assert not newer
 
 
 @pytest.mark.parametrize("ending", [".mar", ".zip", ".tar.gz"])
@@ -285,6 +363,7 @@ def test_refuses_links(exported, tmp_path):
         (lambda m: m.update({"extra.py": b"evil()"}), r"differ in extra\.py"),
         (lambda m: m.pop("model.json"), r"differ in model\.json"),
         (lambda m: m.update({MANIFEST: b"{}"}), "has no checksums"),
+        (lambda m: m.pop(MANIFEST), r"it has no MAR-INF/MANIFEST\.json"),
         (lambda m: m.update({MANIFEST: b"[[["}), "is refused"),
         (lambda m: m.update({MANIFEST: b"\xff"}), "is refused"),
     ],
