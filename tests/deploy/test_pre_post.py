@@ -148,7 +148,11 @@ def test_same_bytes_again(tmp_path):
     [
         ({"output": "feature"}, r"unknown output 'feature'; did you mean 'features'"),
         ({"params_dtype": "float61"}, r"unknown params_dtype 'float61'; did you mean 'float16'"),
-        ({"preprocess": True, "mean": None}, r"preprocess=True normalizes with mean and std"),
+        (
+            {"preprocess": True, "mean": None, "std": None},
+            r"preprocess=True normalizes with mean and std",
+        ),
+        ({"preprocess": True, "mean": None}, r"mean \(=None\) must be given too"),
         ({"params_dtype": "float16", "target": "onednn"}, r"is for target='portable', not 'onedn"),
         (
             {"output": "features", "target": "int8", "calibration": np.zeros(SHAPE, "float32")},
