@@ -71,18 +71,21 @@ class ExplainedImage:
         Index in the data set.
     pixels, drawn
         The image (H, W, C), and the map drawn over it, uint8.
-    label, prediction
-        Names of the true and of the predicted class, which is explained.
+    truth, explained
+        Names of the true classes, and of the predicted class, which is explained.
     probability
-        Probability of the predicted class, 0 to 1.
+        Probability of the explained class, 0 to 1.
+    is_right
+        Whether the prediction is right; None if that is unknown.
     """
 
     index: int
     pixels: np.ndarray
     drawn: np.ndarray
-    label: str
-    prediction: str
+    truth: str
+    explained: str
     probability: float
+    is_right: bool | None
 
 
 def explained_gallery(title: str, images: Iterable[ExplainedImage]) -> str:
@@ -94,13 +97,13 @@ def explained_gallery(title: str, images: Iterable[ExplainedImage]) -> str:
 
 
 def _card(image: ExplainedImage) -> str:
-    right = "right" if image.label == image.prediction else "wrong"
+    style = {True: "right", False: "wrong", None: "true"}[image.is_right]
     name = f"test image {image.index}"
     return (
         f'<figure title="{name}"><div style="display: grid; grid-template-columns: 1fr 1fr; '
         f'gap: 4px"><img src="{image_url(image.pixels)}" alt="{name}">'
         f'<img src="{image_url(image.drawn, quality=85)}" alt="its map"></div><figcaption>'
-        f'<span class="true">true: {escape(image.label)}</span>'
-        f'<span class="{right}">{escape(image.prediction)}</span>'
+        f'<span class="true">true: {escape(image.truth)}</span>'
+        f'<span class="{style}">{escape(image.explained)}</span>'
         f'<span class="true">sure to {image.probability:.1%}</span></figcaption></figure>'
     )

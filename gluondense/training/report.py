@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -23,6 +24,7 @@ from .pretrained import describe_loaded
 from .run_folder import RunFolder
 from .schedule import make_schedule
 from .tasks.base import Metric, Task
+from .tasks.explanations import MAPS
 from .tasks.registry import find_task
 
 MAX_POINTS = 400  # of the learning rate's curve
@@ -56,8 +58,15 @@ class _Run:
         return summary(self.best.model_name, self.best.input_shape, **self.best.spec)
 
 
-def write_report(path: Union[str, os.PathLike]) -> Path:
+def write_report(path: Union[str, os.PathLike], explain: bool = True) -> Path:
     """Write ``report.html`` into a run's folder, from the folder's files only; return its path.
+
+    Parameters
+    ----------
+    path
+        The run's folder.
+    explain
+        Whether to compute the explanations of the best predictions, if the folder lacks them.
 
     Raises
     ------
@@ -69,11 +78,23 @@ def write_report(path: Union[str, os.PathLike]) -> Path:
     if not rows or predictions is None:
         raise FileNotFoundError(f"{folder.path} has no finished epoch: there is nothing to report.")
     run = _Run(config, rows, checkpoint.load(folder.best), predictions)
+    if explain and MAPS not in predictions:
+        predictions.update(_explain(run))
+        folder.save_predictions(predictions)
     sections = run.task.report_sections(predictions, run.best.class_names)
     body = "\n".join((tiles(_tiles(run)), _history(run), *sections, _tables(run)))
     page = document(f"{config.model.name} on {config.data.dataset}", _subtitle(run), body)
     write_bytes(folder.report, page.encode())
     return folder.report
+
+
+def _explain(run: _Run) -> dict[str, np.ndarray]:
+    """Return the task's explanations; a network that has none is a warning, not an error."""
+    try:
+        return run.task.explain(run.best.network(), run.predictions, run.best.preprocessing)
+    except ValueError as error:
+        print(f"warning: the report has no explanations: {error}", file=sys.stderr)
+        return {}
 
 
 def _subtitle(run: _Run) -> str:

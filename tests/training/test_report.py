@@ -5,10 +5,15 @@ import re
 import shutil
 import subprocess
 
+import numpy as np
 import pytest
 from support.training_tiny import TINY
 
-from gluondense.training import fit, write_report
+from gluondense.data.files.image_set import evenly_spaced
+from gluondense.data.transforms.batch import resize
+from gluondense.explain import cam
+from gluondense.explain.class_activation import normalized
+from gluondense.training import fit, load, write_report
 from gluondense.training.run_folder import RunFolder
 
 LOCAL = "/home/somebody"
@@ -36,7 +41,10 @@ def test_report_is_one_file_that_needs_nothing_else(run):
     assert EVIL not in page
     assert "&lt;script&gt;console" in body
     assert not re.findall(r"(?:src|href)=[\"'](?!data:)", body)
-    assert body.count("<img ") == 24 + len(RunFolder(run).predictions()["worst"])
+    arrays = RunFolder(run).predictions()
+    explained = len(arrays["explained_maps"])
+    assert explained > 8
+    assert body.count("<img ") == 24 + len(arrays["worst"]) + 2 * explained
     for fact in ("densenet121 on synthetic", "block_config", "best test accuracy", "mxnet"):
         assert fact in body
     assert str(run) not in page
@@ -68,3 +76,43 @@ def test_report_of_a_run_without_an_epoch(tmp_path):
         write_report(tmp_path)
     with pytest.raises(FileNotFoundError, match="holds no run"):
         write_report(tmp_path / "nothing")
+
+
+def test_explanations_are_stored_and_belong_to_their_images(run):
+    arrays = RunFolder(run).predictions()
+    saved = load(run)
+    right = arrays["top_classes"][:, 0] == arrays["labels"]
+    correct = [i for i, index in enumerate(arrays["sample"]) if right[index]]
+    chosen = [correct[i] for i in evenly_spaced(len(correct), 8)]
+    images = [*arrays["sample_images"][chosen], *arrays["wrong_images"]]
+    images = np.stack([*images, *arrays["worst_images"][:8]])
+    pixels = resize(images, saved.preprocessing.size)
+    found = cam(saved.network(), saved.preprocessing.normalize(pixels))
+    assert found.size == (8, 8)
+    bytes_ = np.rint(normalized(found.maps) * 255)
+    # Pixels are normalized in another batch, whose sums are rounded in another order.
+    assert np.abs(arrays["explained_maps"] - bytes_).max() <= 1
+    expected = [[*found.grid.step], [*found.grid.start], [8, 8]]
+    assert arrays["explained_grid"].tolist() == expected
+    assert not set(arrays["wrong"]) & set(arrays["worst"][:8])
+
+
+def test_the_report_shows_what_the_folder_has(run, tmp_path, monkeypatch):
+    """Without computing it again; a run that was stopped, or is of 0.1.0, gets it afterwards."""
+    copy = tmp_path / "copy"
+    shutil.copytree(run, copy)
+    folder = RunFolder(copy)
+    arrays = folder.predictions()
+    with monkeypatch.context() as patch:
+        patch.delattr("gluondense.training.tasks.classification.Classification.explain")
+        page = write_report(copy).read_text(encoding="utf-8")
+    assert "Surest mistakes" in page
+    del arrays["explained_maps"]
+    arrays["first_images"] = arrays.pop("sample_images")
+    for name in ("sample", "wrong", "wrong_images"):
+        del arrays[name]
+    folder.save_predictions(arrays)
+    assert "Surest mistakes" not in write_report(copy, explain=False).read_text(encoding="utf-8")
+    assert "explained_maps" not in folder.predictions()
+    assert "Surest mistakes" in write_report(copy).read_text(encoding="utf-8")
+    assert len(folder.predictions()["explained_maps"]) >= 8

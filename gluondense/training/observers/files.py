@@ -70,9 +70,9 @@ class RunFiles(Observer):
         self.on_save(run, predictions)
 
     def on_end(self, run: Run) -> None:
-        """Write the report, if an epoch is finished."""
+        """Write the report, if an epoch is finished; a run that was stopped ends without delay."""
         if run.state.log:
-            write_report(self._folder.path)
+            write_report(self._folder.path, explain=run.end() is not None)
 
     def _write(self, run: Run, place: Path, predictions: Any = None) -> None:
         keep = run.config.runtime.keep_checkpoints if place == self._folder.last else 1

@@ -14,6 +14,7 @@ from mxnet.context import Context
 from mxnet.ndarray import NDArray
 
 from ...data.datasets.registry import DatasetInfo
+from ...data.preprocessing import Preprocessing
 from ..sections import TaskConfig
 
 Batches = Iterable[tuple[np.ndarray, np.ndarray]]  # images and labels
@@ -142,11 +143,23 @@ class Task(ABC):
         return {}
 
     @staticmethod
+    def explain(
+        net: gluon.HybridBlock, arrays: Mapping[str, np.ndarray], preprocessing: Preprocessing
+    ) -> dict[str, np.ndarray]:
+        """Return what the report shows of why the network answers so; by default nothing.
+
+        ``net`` is that of the best checkpoint, ``arrays`` are those of :meth:`report_arrays`. The
+        result is added to them.
+        """
+        return {}
+
+    @staticmethod
     def report_sections(
         arrays: Mapping[str, np.ndarray], class_names: Sequence[str]
     ) -> Iterable[str]:
         """Return HTML sections of the report about the best predictions; by default none.
 
-        ``arrays`` are those of :meth:`report_arrays`, and ``epoch``, counted from 1.
+        ``arrays`` are those of :meth:`report_arrays` and :meth:`explain`, and ``epoch``, counted
+        from 1.
         """
         return ()

@@ -15,7 +15,7 @@ from ...analysis.predictions import Predictions, evaluate
 from ...data.datasets.registry import DatasetInfo
 from ..sections import TaskConfig
 from .base import Metric, Task
-from .classification_report import report_arrays, report_sections
+from .classification_report import explain, report_arrays, report_sections
 from .distillation import DistillationLoss, load_teacher
 from .targets import mix, soft_labels
 
@@ -43,6 +43,7 @@ class Classification(Task):
     best = ACCURACY
     evaluate = staticmethod(evaluate)
     report_arrays = staticmethod(report_arrays)
+    explain = staticmethod(explain)
     report_sections = staticmethod(report_sections)
 
     def __init__(

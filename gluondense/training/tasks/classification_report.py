@@ -7,21 +7,63 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, fields
 
 import numpy as np
+from mxnet import gluon
 
 from ...analysis.predictions import Predictions
 from ...data.files.image_set import evenly_spaced
+from ...data.preprocessing import Preprocessing
+from ...reports.explanations import ExplainedImage, explained_gallery
 from ...reports.page import ClassifiedImage, gallery, plot, section
 from .base import ReadImages
+from .explanations import EXPLAINED, MAPS, NOTE, draw_maps, explain_arrays
 
 IMAGES = 24  # images of each gallery
 
 
 def report_arrays(predictions: Predictions, images: ReadImages) -> dict[str, np.ndarray]:
-    """Return all predictions, test images of all classes, and those of the worst mistakes."""
-    worst = predictions.misclassified()[:IMAGES]
-    sample = sample_classes(predictions.labels, IMAGES)
-    galleries = {"worst": worst, "worst_images": images(worst)}
-    return {**asdict(predictions), "sample": sample, "sample_images": images(sample), **galleries}
+    """Return all predictions, test images of all classes, mistakes, and the worst mistakes."""
+    mistakes = predictions.misclassified()
+    labels = np.full_like(predictions.labels, -1)
+    labels[mistakes[EXPLAINED:]] = predictions.labels[mistakes[EXPLAINED:]]
+    galleries = {
+        "sample": sample_classes(predictions.labels, IMAGES),
+        "wrong": sample_classes(labels, EXPLAINED),
+        "worst": mistakes[:IMAGES],
+    }
+    pixels = {f"{name}_images": images(indices) for name, indices in galleries.items()}
+    return {**asdict(predictions), **galleries, **pixels}
+
+
+def explain(
+    net: gluon.HybridBlock, arrays: Mapping[str, np.ndarray], preprocessing: Preprocessing
+) -> dict[str, np.ndarray]:
+    """Return the class activation maps of the predicted classes of :func:`_explained`."""
+    found = [pair for pairs in _explained(arrays).values() for pair in pairs]
+    classes = _predictions(arrays).predicted[[index for index, _ in found]]
+    return explain_arrays(net, [image for _, image in found], classes, preprocessing)
+
+
+def _explained(arrays: Mapping[str, np.ndarray]) -> dict[str, list[tuple[int, np.ndarray]]]:
+    """Return the indices and pixels of the images that are explained, by the title of a gallery."""
+    predictions = _predictions(arrays)
+
+    def pairs(name: str) -> list[tuple[int, np.ndarray]]:
+        pixels = arrays.get(f"{name}_images", ())
+        indices = arrays.get(name, range(len(pixels)))  # "first", in a run of version 0.1.0
+        readable = (pair for pair in zip(indices, pixels) if predictions.readable[pair[0]])
+        return [(int(index), image) for index, image in readable]
+
+    right = predictions.predicted == predictions.labels
+    correct = [pair for pair in pairs("sample") or pairs("first") if right[pair[0]]]
+    return {
+        "Correct": [correct[index] for index in evenly_spaced(len(correct), EXPLAINED)],
+        "Wrong": pairs("wrong"),
+        "Surest mistakes": pairs("worst")[:EXPLAINED],
+    }
+
+
+def _predictions(arrays: Mapping[str, np.ndarray]) -> Predictions:
+    return Predictions(**{spec.name: arrays[spec.name] for spec in fields(Predictions)})
 
 
 def sample_classes(labels: np.ndarray, count: int) -> np.ndarray:
@@ -52,7 +94,7 @@ def report_sections(arrays: Mapping[str, np.ndarray], class_names: Sequence[str]
     # Imported here because plotly takes a second to import.
     from ...reports.figures import MAX_CLASSES, confusion_figure, recall_figure
 
-    predictions = Predictions(**{spec.name: arrays[spec.name] for spec in fields(Predictions)})
+    predictions = _predictions(arrays)
     note = (
         f"The {predictions.readable.sum():,} test images after epoch {arrays['epoch']}, the best; "
         f"{len(predictions.misclassified()):,} are taken for another class."
@@ -79,3 +121,24 @@ def report_sections(arrays: Mapping[str, np.ndarray], class_names: Sequence[str]
     worst = images(arrays["worst"], arrays["worst_images"])
     note = "Wrong answers with the highest probability."
     yield section("Worst mistakes", gallery(worst), note)
+    if MAPS in arrays:
+        yield section("Explanations", _explanations(arrays, predictions, class_names), NOTE)
+
+
+def _explanations(
+    arrays: Mapping[str, np.ndarray], predictions: Predictions, class_names: Sequence[str]
+) -> str:
+    galleries = _explained(arrays)
+    drawn = draw_maps(arrays, [image for pairs in galleries.values() for _, image in pairs])
+
+    def cards(pairs: Iterable[tuple[int, np.ndarray]]) -> Iterator[ExplainedImage]:
+        for index, image in pairs:
+            label, predicted = predictions.labels[index], predictions.predicted[index]
+            names = class_names[label], class_names[predicted]
+            probability = predictions.top_probabilities[index, 0]
+            yield ExplainedImage(
+                index, image, next(drawn), *names, probability, bool(label == predicted)
+            )
+
+    found = "".join(explained_gallery(title, cards(pairs)) for title, pairs in galleries.items())
+    return found or "<p>There are none.</p>"

@@ -16,7 +16,7 @@ from ...analysis.multi_label import MultiLabelPredictions, evaluate
 from ...data.datasets.registry import DatasetInfo
 from ..sections import TaskConfig
 from .base import Metric, Task
-from .multi_label_report import report_arrays, report_sections
+from .multi_label_report import explain, report_arrays, report_sections
 from .targets import mix
 
 AUROC = Metric("test_auroc", "mean AUROC", "test AUROC", ".4f")
@@ -47,6 +47,7 @@ class MultiLabel(Task):
     best = AUROC
     evaluate = staticmethod(evaluate)
     report_arrays = staticmethod(report_arrays)
+    explain = staticmethod(explain)
     report_sections = staticmethod(report_sections)
 
     def __init__(

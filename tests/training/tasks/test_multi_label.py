@@ -12,6 +12,8 @@ from mxnet import autograd
 from support.multi_label_tiny import CONFIG, NAMES, TEST_IMAGES, make_data
 
 from gluondense.analysis.label_metrics import choose_thresholds, label_metrics
+from gluondense.explain import cam
+from gluondense.explain.class_activation import normalized
 from gluondense.training import checkpoint, fit
 from gluondense.training.run_folder import RunFolder
 from gluondense.training.sections import TaskConfig
@@ -147,10 +149,22 @@ def test_the_report_shows_each_label_with_intervals_curves_and_images(run):
     for name in NAMES:
         assert f"<tr><td>{name}</td>" in body
     assert "bootstrap replicates that draw whole groups" in body
-    assert body.count("<img ") == 48
+    assert body.count("<img ") == 48 + 2 * 16  # the explained ones are drawn twice
     assert body.count("plotly-graph-div") == 4
     assert f"The {TEST_IMAGES} test images after epoch" in body
     assert 'class="right"' in body
+
+
+def test_the_report_explains_a_label_that_the_image_has(run):
+    arrays, saved = run.predictions(), checkpoint.load(run.path)
+    index, pixels = arrays["worst"][0], arrays["worst_images"][:1]
+    labels, probabilities = arrays["labels"][index], arrays["probabilities"][index]
+    present = labels == 1
+    label = np.argmax(np.where(present, probabilities, 0) if present.any() else probabilities)
+    found = cam(saved.network(), saved.preprocessing.normalize(pixels), int(label))
+    expected = np.rint(normalized(found.maps[0]) * 255)
+    assert arrays["explained_maps"][8] == pytest.approx(expected, abs=1)
+    assert expected.max() == 255
 
 
 def test_images_that_have_no_label_with_both_values_end_the_run_with_a_reason(
