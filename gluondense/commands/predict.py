@@ -68,7 +68,7 @@ def _predict(args: argparse.Namespace) -> list[Prediction]:
         )
     names = saved.class_names
     if args.explain:
-        top, name = min(args.top, EXPLAINED), Path(args.model).name
+        top, name = min(args.top or EXPLAINED, EXPLAINED), Path(args.model).name
         write_page(args.explain, name, net, args.images, preprocessing, names, top)
     return predict(net, args.images, class_names=names, top=args.top, preprocessing=preprocessing)
 
