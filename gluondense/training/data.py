@@ -12,7 +12,7 @@ import numpy as np
 from ..data.datasets.folder.csv_file import Columns
 from ..data.datasets.folder.open import open_folder
 from ..data.datasets.imagenet import ImageFiles, open_images
-from ..data.datasets.registry import ImageArrays, load_dataset
+from ..data.datasets.registry import DatasetInfo, ImageArrays, load_dataset
 from ..data.loaders.array import ArrayLoader
 from ..data.loaders.base import Loader
 from ..data.loaders.stream import StreamLoader
@@ -79,6 +79,13 @@ def balance_classes(config: TaskConfig, data: Data) -> TaskConfig:
         name = data.info.class_names[int(np.argmin(counts))]
         raise ValueError(f"class_weights balanced: the class {name} has no training image.")
     return replace(config, class_weights=balanced_weights(counts))
+
+
+def describe_weights(config: TaskConfig, info: DatasetInfo) -> str:
+    """Return the smallest and the largest class weight in words."""
+    pairs = sorted(zip(map(float, config.class_weights), info.class_names))
+    (low, first), (high, last) = pairs[0], pairs[-1]
+    return f"class weights: {low:.3g} ({first}) to {high:.3g} ({last})"
 
 
 def eval_batch_size(config: DataConfig, workers: Workers) -> int:

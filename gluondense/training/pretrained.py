@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import logging
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Optional
@@ -96,6 +98,11 @@ def _published(model: str, tag: str) -> InitialWeights:
             f"pretrained: {tag} are weights of {WEIGHTS[tag].model}, not of {model}: "
             f"set `model` to {WEIGHTS[tag].model}."
         )
+    if tag == DEFAULT and all(row.model != model for row in WEIGHTS.values()):
+        raise ValueError(
+            f"{model} has no published weights: name a file or a run, --pretrained RUN, or train "
+            "from scratch, --pretrained none."
+        )
     row = WEIGHTS[tag] if tag in WEIGHTS else find_weights(model, None if tag == DEFAULT else tag)
     if row.dataset == "imagenet":
         names = readable(tuple(import_gluoncv().data.ImageNet1kAttr().synset))
@@ -164,7 +171,8 @@ def load_initial_weights(
     """
     output = net.output.collect_params().values()
     initial = [parameter.list_data()[0].copy() for parameter in output]
-    loaded = load_weights(net, weights.path, ctx=list(devices)).loaded
+    with _quiet():
+        loaded = load_weights(net, weights.path, ctx=list(devices)).loaded
     is_new = "output.weight" not in loaded
     if not is_new and weights.class_names not in (None, tuple(info.class_names)):
         is_new = True
@@ -179,6 +187,21 @@ def load_initial_weights(
         "output": "new" if is_new else "loaded",
         "preprocessing": known.describe() if known is not None else "unknown",
     }
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Leave out the warning about the output, of which :func:`describe_loaded` says more."""
+
+    def says_more(record: logging.LogRecord) -> bool:
+        return "the output" not in record.msg
+
+    logger = logging.getLogger(load_weights.__module__)
+    logger.addFilter(says_more)
+    try:
+        yield
+    finally:
+        logger.removeFilter(says_more)
 
 
 def describe_loaded(facts: dict[str, Any], classes: int) -> str:

@@ -18,6 +18,7 @@ from .cached_features import FeatureLoader, Output, compute_features
 from .config import TrainConfig
 from .data import (
     balance_classes,
+    describe_weights,
     make_test_loader,
     make_train_loader,
     open_data,
@@ -107,6 +108,8 @@ class Run:
         frozen = (*model.freeze, "features") if config.data.cache_features else model.freeze
         self.freezer = Freezer(self.net, frozen, head_epochs, grad_req)
         task_config = balance_classes(config.task, data)
+        if task_config != config.task and workers.is_rank_zero:
+            print(describe_weights(task_config, data.info), flush=True)
         self.task = task_class(task_config, data.info, self.devices)
         # The block that gets the batches of the loaders: the network, or its output.
         self.model: gluon.HybridBlock = self.net

@@ -14,6 +14,7 @@ from typing import Any, Optional, Union
 
 from ..errors import check, check_known
 from .folder_fields import FolderFields
+from .optimization import OptimizerConfig, ScheduleConfig
 from .rules import CLASS_WEIGHTS, INDICES, MODEL_ARGS, NAMES, NUMBERS, PRETRAINED, RECOMPUTE
 from .settings import (
     REQUIRED,
@@ -28,7 +29,6 @@ from .settings import (
     unique_name,
 )
 
-OPTIMIZERS = ("sgd", "nag", "adamw")
 DTYPES = ("float32", "float16", "bfloat16")
 # MXNet accepts any other name too, "horovod" and misspellings included, and then trains alone.
 KVSTORES = ("local", "device", "dist_sync", "dist_sync_device", "dist_async")
@@ -213,82 +213,6 @@ class TaskConfig(Section):
         "positives and negatives; 1 is no weights",
         number(1),
     )
-
-
-@dataclass(frozen=True)
-class OptimizerConfig(Section):
-    """The optimizer and the average of its iterates."""
-
-    name: str = setting(
-        "nag",
-        "optimizer; nag is SGD with Nesterov momentum, adamw is Adam with decoupled weight decay",
-        choice(*OPTIMIZERS),
-        name="optimizer",
-    )
-    lr: float = setting(0.1, "peak learning rate", number(closed="neither"))
-    layer_decay: float = setting(
-        1.0,
-        "factor on the learning rate from each stage to the one before it; the output has the full "
-        "rate, the last stage this share of it",
-        number(0, 1, "right"),
-    )
-    momentum: float = setting(0.9, "momentum; beta1 of adamw", number(0, 1))
-    beta2: float = setting(0.999, "decay of adamw's mean of squared gradients", number(0, 1))
-    wd: float = setting(5e-4, "weight decay", number())
-    no_decay_bn: bool = setting(
-        False, "exclude gamma, beta and bias from the weight decay", switch(), flags=("--no-wd",)
-    )
-    clip: float = setting(
-        0.0,
-        "largest norm of all gradients of a step together; larger ones are scaled down; 0 is off",
-        number(),
-        flags=("--clip-grad",),
-    )
-    ema: float = setting(
-        0.0,
-        "decay per step of the moving average of the weights that is evaluated; 0 is off",
-        number(0, 1),
-    )
-
-
-@dataclass(frozen=True)
-class ScheduleConfig(Section):
-    """The length of the run, and the learning rate along it."""
-
-    name: str = setting(
-        "cosine",
-        "learning rate after the warm-up",
-        choice("constant", "cosine", "poly", "step"),
-        name="schedule",
-        flags=("--lr-mode",),
-    )
-    epochs: int = setting(10, "length of the run", count(), flags=("--num-epochs",))
-    max_steps: int = setting(
-        0,
-        "end the run after this many steps, within an epoch too; the learning rate stays that of "
-        "`epochs`; 0 is off",
-        count(0),
-    )
-    patience: int = setting(
-        0, "end the run after this many epochs without a better result; 0 is off", count(0)
-    )
-    head_epochs: int = setting(
-        0, "first epochs that train the output only, and then all layers", count(0)
-    )
-    warmup_epochs: float = setting(0.0, "epochs of linear warm-up, may be a fraction", number())
-    warmup_lr: Optional[float] = setting(
-        None, "learning rate at the start of the warm-up; by default one step up", number()
-    )
-    lr_steps: tuple[float, ...] = setting(
-        (0.5, 0.75), "fractions of the run at which schedule step lowers the rate", NUMBERS
-    )
-    lr_decay: float = setting(0.1, "factor at each of these", number(0, 1, "neither"))
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        rule = f"at most `epochs` (={self.epochs})"
-        for name in ("warmup_epochs", "head_epochs"):
-            check(name, getattr(self, name), rule, getattr(self, name) <= self.epochs)
 
 
 @dataclass(frozen=True)

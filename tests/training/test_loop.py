@@ -16,7 +16,7 @@ from gluondense import native
 from gluondense.data import load_dataset
 from gluondense.training import TrainConfig, checkpoint, fit, loop
 from gluondense.training import run as run_module
-from gluondense.training.data import balance_classes, make_test_loader
+from gluondense.training.data import balance_classes, describe_weights, make_test_loader
 from gluondense.training.distributed.workers import Workers
 from gluondense.training.observers.files import RunFiles, restore
 from gluondense.training.observers.moving_average import MovingAverage
@@ -455,6 +455,8 @@ def test_balanced_classes_weigh_as_scikit_learns():
     task = balance_classes(TINY.with_fields(class_weights="balanced").task, data)
     expected = compute("balanced", classes=np.arange(5), y=labels)
     np.testing.assert_allclose(task.class_weights, expected)
+    said = describe_weights(task, data.info)
+    assert said == "class weights: 0.5 (pattern 0) to 4 (pattern 4)"
     few = replace(data, train_labels=labels // 2)
     with pytest.raises(ValueError, match="the class pattern 3 has no training image"):
         balance_classes(TINY.with_fields(class_weights="balanced").task, few)

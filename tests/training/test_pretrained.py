@@ -188,13 +188,15 @@ def test_a_run_gives_its_network(first):
     [
         ("no/such/run", OSError, "there is no file or run no/such/run"),
         ("missing.pth", OSError, "there is no file or run missing.pth"),
+        ("default", ValueError, "csp_densenet121 has no published weights: name a file or a run"),
         ("tv_in1", ValueError, "has no weights 'tv_in1'; did you mean 'tv_in1k'"),
         ("dpn92.mx_in1k", ValueError, "not of densenet121: set `model` to dpn92"),
     ],
 )
 def test_weights_that_do_not_exist_are_named(source, error, message):
+    model = "csp_densenet121" if source == "default" else PLAIN.model.name
     with pytest.raises(error, match=message):
-        find_initial_weights(PLAIN.with_fields(pretrained=source).model)
+        find_initial_weights(PLAIN.with_fields(model=model, pretrained=source).model)
 
 
 def test_none_is_no_weights():
