@@ -149,7 +149,7 @@ def test_a_corrupt_image_is_named_with_its_row(script, tmp_path, bad, capsys):
         (["nowhere"], "no folder {cwd}/nowhere; name a folder of class folders or a .csv file"),
         (
             ["{images}", "--batch-size=33"],
-            "`batch_size` (=33) is more than the 32 training images: pass --batch-size 32 or less.",
+            "--batch-size (=33) is more than the 32 training images: pass 32 or less.",
         ),
         (["{images}", "--val-share=1"], "validation_share (=1.0) must be in (0, 1)."),
     ],
