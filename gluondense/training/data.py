@@ -82,9 +82,18 @@ def balance_classes(config: TaskConfig, data: Data) -> TaskConfig:
 
 
 def describe_weights(config: TaskConfig, info: DatasetInfo) -> str:
-    """Return the smallest and the largest class weight in words."""
+    """Return the smallest and the largest class weight in words.
+
+    Examples
+    --------
+    >>> from gluondense.data import DATASETS
+    >>> describe_weights(TaskConfig(class_weights=(1.0,) * 5), DATASETS["synthetic"])
+    'class weights: all equal'
+    """
     pairs = sorted(zip(map(float, config.class_weights), info.class_names))
     (low, first), (high, last) = pairs[0], pairs[-1]
+    if high - low < 1e-9:
+        return "class weights: all equal"
     return f"class weights: {low:.3g} ({first}) to {high:.3g} ({last})"
 
 

@@ -151,7 +151,7 @@ def test_a_corrupt_image_is_named_with_its_row(script, tmp_path, bad, capsys):
             ["{images}", "--batch-size=33"],
             "--batch-size (=33) is more than the 32 training images: pass 32 or less.",
         ),
-        (["{images}", "--val-share=1"], "validation_share (=1.0) must be in (0, 1)."),
+        (["{images}", "--val-share=1"], "--validation-share (=1.0) must be in (0, 1)."),
     ],
 )
 def test_mistakes_are_one_line(script, images, tmp_path, monkeypatch, args, line, capsys):
@@ -196,7 +196,7 @@ def test_pretrained_takes_a_runs_network_classes_and_preprocessing(script, run, 
     assert tuned.class_names == ("ant", "bee", "cow")
     assert tuned.pretrained["output"] == "new"
     assert script.main(["--resume", str(tmp_path / "tuned"), "--epochs=4", "--patience=0"]) == 0
-    assert "weights:" not in capsys.readouterr().out
+    assert "parameters of" not in capsys.readouterr().out
 
 
 def test_linear_probe_trains_the_output_on_features_computed_once(
