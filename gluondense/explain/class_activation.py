@@ -18,6 +18,7 @@ from .grid import Grid
 from .methods import GRADIENT_METHODS, METHODS, class_activation
 
 Array = Union[np.ndarray, NDArray]
+FLOAT16_SCALES = (1024, 1)
 
 
 @dataclass(frozen=True)
@@ -182,15 +183,23 @@ def _explain(
 
 
 def _gradients(output: NDArray, features: NDArray, classes: np.ndarray) -> np.ndarray:
-    """Return the gradients of a logit of each image with respect to the feature map."""
+    """Return the gradients of a logit of each image with respect to the feature map.
+
+    In float16 the logits are scaled, because gradients of large feature maps would underflow; not
+    if the scaled gradients overflow.
+    """
     head = np.zeros(output.shape, np.float32)
-    # In float16, gradients of large feature maps would be rounded to 0.
-    scale = 1024 if output.dtype == np.float16 else 1
-    head[np.arange(len(classes)), classes] = scale
-    heads = mx.nd.array(head, output.context, output.dtype)
-    # Does not write to the gradients of the parameters, as backward() would.
-    (gradient,) = autograd.grad([output], [features], [heads], retain_graph=True, train_mode=False)
-    return _numpy(gradient) / scale
+    for scale in FLOAT16_SCALES if output.dtype == np.float16 else (1,):
+        head[np.arange(len(classes)), classes] = scale
+        heads = mx.nd.array(head, output.context, output.dtype)
+        # Does not write to the gradients of the parameters, as backward() would.
+        (gradient,) = autograd.grad(
+            [output], [features], [heads], retain_graph=True, train_mode=False
+        )
+        found = _numpy(gradient) / scale
+        if np.isfinite(found).all():
+            return found
+    raise ValueError("the gradients are not finite: check the network's weights.")
 
 
 def _targets(target: Any, logits: np.ndarray) -> np.ndarray:

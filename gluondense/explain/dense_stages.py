@@ -39,7 +39,7 @@ class DenseStage:
         ``"stage1"`` and so on.
     before, blocks, after
         The children of the network's ``features`` before the stage, from the stage on, and from the
-        next stage on. The last of them is the network's ``output``.
+        next stage on. The last of them is the network's ``output``, if it has one.
     in_channels
         Width of the stage's input.
     prefix
@@ -143,7 +143,7 @@ def _stages(net: Network) -> Iterator[DenseStage]:
     for start, end in zip(starts, [*starts[1:], len(children)]):
         widths = [block.out_channels for block in blocks[:start] if hasattr(block, "out_channels")]
         name, block = children[start]
-        output = [] if net.features_only else [net.output]
+        output = [net.output] if hasattr(net, "output") else []
         is_last = end == len(children)
         yield DenseStage(
             name,

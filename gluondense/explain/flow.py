@@ -117,7 +117,7 @@ def gradient_flow(
     found = stages[stage]
     spec = net.spec
     concatenates = all(part.node.op in (*LAYERS, "null") for part in _parts(found))
-    if not concatenates or spec.attention or spec.pool != "avg" or net.features_only:
+    if not concatenates or spec.attention or spec.pool != "avg" or not hasattr(net, "output"):
         raise ValueError(
             f"{net.model_name} has other paths than concatenations and convolutions: use a "
             "DenseNet or CSP-DenseNet without attention, with pool='avg' and an output."

@@ -9,6 +9,7 @@ from support.exported_networks import TINY, VARIANTS, build
 
 import gluondense
 from gluondense.explain import cam, overlay
+from gluondense.explain.class_activation import _gradients
 from gluondense.explain.cut import stage_names
 from gluondense.explain.methods import METHODS, grad_cam, grad_cam_plus_plus
 
@@ -146,6 +147,19 @@ def test_grad_cam_plus_plus_is_the_papers_formula():
     weights = (alpha * np.maximum(gradients, 0)).sum(axis=(2, 3))  # eq. 11
     expected = np.maximum((weights[:, :, None, None] * activations).sum(axis=1), 0)
     np.testing.assert_allclose(grad_cam_plus_plus(activations, gradients), expected)
+
+
+@pytest.mark.parametrize("factor", [1e-4, 1e3, 6e4])
+def test_gradients_of_float16_neither_underflow_nor_overflow(factor):
+    """Networks of float16 need a GPU; elementwise operators show the gradients on a CPU too."""
+    features = mx.nd.ones((1, 2, 64, 64), dtype="float16")
+    features.attach_grad()
+    with mx.autograd.record(train_mode=False):
+        output = (features * factor).mean(axis=(2, 3))
+    found = _gradients(output, features, np.array([1]))
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found[0, 1], factor / 64**2, rtol=2e-3)
+    assert (found[0, 0] == 0).all()
 
 
 def test_maps_without_a_positive_value_have_no_heat(tiny):

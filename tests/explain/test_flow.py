@@ -135,6 +135,9 @@ def test_other_networks_are_refused():
         gradient_flow(build("both"), IMAGES, LABELS, "stage3")
     with pytest.raises(ValueError, match="without attention"):
         gradient_flow(build("both", attention="path"), IMAGES, LABELS)
+    for headless in ({"classes": 0}, {"features_only": True}, {"pool": "mean_max"}):
+        with pytest.raises(ValueError, match="with pool='avg' and an output"):
+            gradient_flow(build("both", **headless), IMAGES, LABELS)
     fields = {"num_blocks": (2, 1), "bottleneck_width": 8, "residual_width": 16, "groups": 4}
     net = gluondense.get_model("dpn92", increments=(4, 8), **fields)
     with pytest.raises(ValueError, match="dpn92 has other paths"):

@@ -107,6 +107,12 @@ def test_dpn_has_a_residual_path():
     np.testing.assert_allclose(second.weights[1:5, 3], means)
 
 
+@pytest.mark.parametrize("fields", [{"classes": 0}, {"features_only": True}])
+def test_networks_without_a_classifier(fields):
+    found = feature_reuse(build(**fields))
+    assert [stage.readers[-1] for stage in found] == ["transition", "2"]
+
+
 def test_normalization_multiplies_by_gamma():
     net = build()
     plain = feature_reuse(net)[0].weights
@@ -133,3 +139,14 @@ def test_other_networks_are_refused():
         feature_reuse(gluondense.get_model("csp_resnet50"))
     with pytest.raises(ValueError, match="Dense has no known dense stages"):
         feature_reuse(mx.gluon.nn.Dense(3))
+
+
+def test_the_classifier_of_a_trained_network_uses_the_last_feature_maps(shared):
+    """The paper's observation, on published weights of CIFAR-10."""
+    net = gluondense.get_model("densenet40_k12_bc_cifar10")
+    gluondense.load_weights(net, shared / "data/weights/densenet-bc-40-12-cifar10.pth.tar")
+    last = feature_reuse(net)[-1]
+    assert last.readers[-1] == "classifier"
+    classifier = last.scaled()[:, -1]
+    assert classifier[-1] == 1
+    assert classifier[:4].max() < 0.2
