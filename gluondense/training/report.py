@@ -83,7 +83,7 @@ def write_report(path: Union[str, os.PathLike], explain: bool = True) -> Path:
         folder.save_predictions(predictions)
     sections = run.task.report_sections(predictions, run.best.class_names)
     body = "\n".join((tiles(_tiles(run)), _history(run), *sections, _tables(run)))
-    page = document(f"{config.model.name} on {config.data.dataset}", _subtitle(run), body)
+    page = document(f"{config.model.name} on {config.data.title}", _subtitle(run), body)
     write_bytes(folder.report, page.encode())
     return folder.report
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any, Optional, Union
 
 from ..errors import check, check_known
@@ -118,6 +119,19 @@ class DataConfig(FolderFields):
             raise ValueError(
                 f"repeats (={self.repeats}) needs `augment`: copies of an image would be equal."
             )
+
+    @property
+    def title(self) -> str:
+        """The data set for readers: its name, or that of the folder or CSV file of own images.
+
+        Examples
+        --------
+        >>> DataConfig(dataset="folder", data_dir="/my/photos").title
+        'photos'
+        """
+        if self.dataset != "folder" or self.data_dir is None:
+            return self.dataset
+        return Path(self.data_dir).stem
 
     @property
     def input_size(self) -> tuple[int, int]:

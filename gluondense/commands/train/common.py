@@ -204,7 +204,7 @@ def _train(config: TrainConfig, out: str, resume: bool, progress: bool, overwrit
     if is_rank_zero():
         spec = ", ".join(f"{name}={value}" for name, value in config.model.args.items())
         print(
-            f"{config.model.name}{f' ({spec})' if spec else ''} on {config.data.dataset}, "
+            f"{config.model.name}{f' ({spec})' if spec else ''} on {config.data.title}, "
             f"recipe {config.recipe}, {config.schedule.epochs} epochs, "
             f"batch {config.data.batch_size}, lr {config.optimizer.lr:g} -> {out}",
             flush=True,

@@ -56,6 +56,7 @@ def test_a_run_remembers_its_split(run):
     assert saved.class_names == ("class0", "class1", "class2", "class3")
     page = RunFolder(run).report.read_text()
     assert "split_seed" in page
+    assert "densenet121 on images" in page
     assert str(run.parent) not in page
 
 
