@@ -29,7 +29,11 @@ def main(argv: Optional[list[str]] = None) -> int:
         metavar="FOLDER",
         help="folder, or .csv file, of its files; default: the run's",
     )
-    add("--image-dir", metavar="FOLDER", help="folder of the images of a .csv file")
+    add(
+        "--image-dir",
+        metavar="FOLDER",
+        help="folder of the images of a .csv file or a run, if moved",
+    )
     add("--data-of", metavar="RUN_FOLDER", help="evaluate on the images of this run")
     add("--split", choices=("train", "val", "test"), help="of images in folders; default: val")
     add("--rec-val", metavar="FILE.rec", help="images in a RecordIO file")
@@ -75,7 +79,7 @@ def _open_data(args: argparse.Namespace, model: EvaluatedModel) -> Data:
     from ..training.checkpoint import load
     from ..training.config import TrainConfig
     from ..training.data import open_data
-    from ..training.run_data import open_run_data
+    from ..training.run_data import open_run_data, warn_of_training_images
 
     config, truth = model.config, args.ground_truth
     if args.data_of:
@@ -83,12 +87,14 @@ def _open_data(args: argparse.Namespace, model: EvaluatedModel) -> Data:
     dataset = args.dataset or (config.dataset if config else model.dataset)
     same = config if config is not None and config.dataset == dataset else None
     if same is not None and not (args.data_dir or args.rec_val):
-        own = replace(same, ground_truth=truth or same.ground_truth, download=True)
+        moved, truth = args.image_dir or same.image_dir, truth or same.ground_truth
+        own = replace(same, image_dir=moved, ground_truth=truth, download=True)
         data = open_run_data(args.data_of or args.model, own)
     elif dataset == "folder":
         columns = same or TrainConfig.of("densenet121", dataset="folder").data
-        places = {"data_dir": args.data_dir, "image_dir": args.image_dir}
-        data = open_data(replace(columns, **places), training=False)
+        other = replace(columns, data_dir=args.data_dir, image_dir=args.image_dir)
+        data = open_data(other, training=False)
+        warn_of_training_images(data, args.data_of or args.model)
     else:
         data = open_test_data(dataset, args.data_dir, args.rec_val, truth)
     if args.split is None:

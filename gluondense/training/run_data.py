@@ -3,10 +3,15 @@
 
 from __future__ import annotations
 
+import csv
 import os
+import sys
 from pathlib import Path
 from typing import Optional, Union
 
+from ..data.datasets.folder.open import FolderImages
+from ..data.datasets.folder.split_file import PATH, SPLIT
+from ..data.datasets.folder.table import TRAIN
 from .data import Data, open_data
 from .run_folder import RunFolder
 from .sections import DataConfig
@@ -40,6 +45,26 @@ def open_run_data(
             "run's folder, or other images with `data_dir`."
         )
     return open_data(config, training, split)
+
+
+def warn_of_training_images(data: Data, run: Union[str, os.PathLike[str]]) -> None:
+    """Warn if images under evaluation have the paths of training images of a run.
+
+    ``run`` is anything that can be evaluated; only a run of data set ``folder`` is looked at.
+    """
+    split = find_split(run)
+    if split is None or not isinstance(data, FolderImages):
+        return
+    with open(split, newline="", encoding="utf-8", errors="surrogateescape") as file:
+        trained = {row[PATH] for row in csv.DictReader(file) if row[SPLIT] == TRAIN}
+    images = data.test_table.images
+    count = sum(images.name(index) in trained for index in range(len(images)))
+    if count:
+        print(
+            f"warning: {count} of {len(images)} images have the paths of training images of {run}; "
+            "the result is too good",
+            file=sys.stderr,
+        )
 
 
 def split_to_resume(folder: RunFolder, config: DataConfig) -> Optional[Path]:

@@ -67,7 +67,28 @@ def test_evaluate_takes_the_runs_own_validation_images(run, root, tmp_path, imag
         assert (found["images"], found["dataset"]) == (8, "folder")
         assert found["top1"] == pytest.approx(best["test_acc"])
     assert figures(tmp_path, root, run, "--split=train")["images"] == 32
+
+
+def test_evaluate_warns_of_training_images_and_follows_moved_ones(
+    run, root, tmp_path, images, capsys
+):
     assert figures(tmp_path, root, run, "--data-dir", images)["images"] == 40
+    assert capsys.readouterr().err == (
+        f"warning: 32 of 40 images have the paths of training images of {run}; the result is too "
+        "good\n"
+    )
+    images.rename(images.parent / "moved")
+    try:
+        assert load_script(root, "evaluate").main([str(run)]) == 2
+        line = capsys.readouterr().err
+        assert line.startswith(f"error: {run}/split.csv row ")
+        assert line.endswith(
+            "not exist; if the images were moved, name their folder: --image-dir\n"
+        )
+        found = figures(tmp_path, root, run, "--image-dir", images.parent / "moved")
+        assert (found["images"], capsys.readouterr().err) == (8, "")
+    finally:
+        (images.parent / "moved").rename(images)
 
 
 def test_evaluate_refuses_splits_that_are_not_there(run, root, tmp_path, capsys):

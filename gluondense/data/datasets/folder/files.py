@@ -20,7 +20,8 @@ _SAMPLE = 4096  # bytes that are compared before whole files are
 def check_files(table: ImageTable, inside: bool) -> None:
     """Raise an OSError for a file that is missing, a ValueError for one outside of the folder.
 
-    ``inside`` is whether links must stay in the folder.
+    ``inside`` is whether links must stay in the folder. The files of a run may be anywhere, and may
+    have been moved since.
     """
     root = os.path.realpath(table.images.root)
     is_inside = cache(
@@ -29,7 +30,10 @@ def check_files(table: ImageTable, inside: bool) -> None:
     for index in range(len(table)):
         path = table.images.path(index)
         if not path.exists():
-            raise FileNotFoundError(f"{table.where(index)} names {path}, which does not exist")
+            moved = "" if inside else "; if the images were moved, name their folder: --image-dir"
+            raise FileNotFoundError(
+                f"{table.where(index)} names {path}, which does not exist{moved}"
+            )
         if inside and not is_inside(path if path.is_symlink() else path.parent):
             raise ValueError(
                 f"{table.where(index)} names {path}, a link to {os.path.realpath(path)}, which is "

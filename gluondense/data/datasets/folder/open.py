@@ -35,15 +35,16 @@ class FolderImages(ImageFiles):
     @property
     def test_labels(self) -> np.ndarray:
         """Labels of the images of ``test``."""
-        return self._test_table.labels
+        return self.test_table.labels
 
     @property
     def test_groups(self) -> np.ndarray | None:
         """Group of each image of ``test``, (N,); None if there are no groups."""
-        return self._test_table.groups
+        return self.test_table.groups
 
     @property
-    def _test_table(self) -> ImageTable:
+    def test_table(self) -> ImageTable:
+        """The table of the images of ``test``."""
         return self.table.split(self.part) if self.part else self.table
 
     def with_part(self, part: str) -> FolderImages:
