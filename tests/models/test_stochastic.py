@@ -204,3 +204,20 @@ def test_no_row_has_them(name):
     assert (spec.dropout_after, spec.drop_path, spec.is_stochastic) == ("conv", 0.0, False)
     assert dataclasses.replace(spec, drop_path=0.1).is_stochastic
     assert dataclasses.replace(spec, dropout=0.1).is_stochastic
+
+
+@pytest.mark.parametrize("name", ["densenet121", "csp_densenet121"])
+def test_native_training_draws_the_same_masks(name):
+    fields = {"drop_path": 0.5, "dropout": 0.2, "dropout_after": "3x3"}
+    results = []
+    for backend in (None, "native"):
+        net = randomize(small(name, **{**fields, "growth_rate": 8, "num_init_features": 16}))
+        net.hybridize(backend=backend, static_alloc=True, static_shape=True)
+        mx.random.seed(7)
+        with autograd.record():
+            out = net(batch(16, 16, count=4))
+        out.backward()
+        parameters = net.collect_params().values()
+        results.append([out, *(p.grad() for p in parameters if p.grad_req != "null")])
+    for stock, native in zip(*results):
+        assert_close(native, stock.asnumpy(), 1e-4)

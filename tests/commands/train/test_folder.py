@@ -146,11 +146,13 @@ def test_resume_keeps_the_split_when_images_are_added(script, run, images, tmp_p
 
 
 @pytest.mark.parametrize("bad", ["skip", "error"])
-def test_a_corrupt_image_is_named_with_its_row(script, tmp_path, bad, capsys):
-    path = make_csv(tmp_path, "\n".join(f"{i}.png,{'ab'[i % 2]}" for i in range(20)))
+def test_a_corrupt_image_is_named_with_its_row(script, root, tmp_path, bad, capsys):
+    rows = "\n".join(f"{i}.png,{'ab'[i % 2]}" for i in range(20))
+    path = make_csv(tmp_path, rows, "image,kind")
     (tmp_path / "7.png").write_bytes(b"no image")
     args = [*FLAGS, "--epochs=1", "--batch-size=4", "--recipe=scratch", f"--bad={bad}"]
-    code = script.main([str(path), *args, "--out", str(tmp_path / "run")])
+    args += ["--path-column=image", "--label-column=kind", "--out", str(tmp_path / "run")]
+    code = script.main([str(path), *args])
     line = (
         f"{tmp_path}/7.png ({path} row 9) is not an image in a format that Pillow knows; save it "
         "as PNG"
@@ -159,6 +161,9 @@ def test_a_corrupt_image_is_named_with_its_row(script, tmp_path, bad, capsys):
     if bad == "skip":
         assert code == 0
         assert f"warning: skipped {tmp_path}/7.png ({path} row 9): {line}\n" in error
+        other = make_csv(tmp_path / "other", "1.png,a\n2.png,b\n3.png,b", "image,kind")
+        found = figures(tmp_path, root, tmp_path / "run", "--data-dir", other)
+        assert found["images"] == 3  # in the columns of the run
     else:
         assert code == 2
         assert error == f"error: {line}; or leave such images out: --bad skip\n"

@@ -61,7 +61,8 @@ def data(tmp_path_factory):
 def test_trains_on_folders_with_everything_on_and_resumes(script, data, tmp_path, capsys):
     out = str(tmp_path / "run")
     args = ["--recipe=modern", "--epochs=2", "--warmup-epochs=1", "--cutmix=1", "--ema=0.5", *SMALL]
-    args += ["--augment=random_resized_crop,flip,rand_augment,color_jitter,lighting"]
+    args += ["--augment=random_resized_crop,flip,rand_augment,color_jitter,lighting,erase"]
+    args += ["--repeats=2", "--set=drop_path=0.2"]
     args += ["--mixup-off-epoch=1", "--log-interval=2", "--save-steps=2", "--keep=2"]
     assert script.main([*args, "--data-dir", str(data), "--out", out]) == 0
     output = capsys.readouterr().out
@@ -202,7 +203,8 @@ def parameters(folder):
 def test_killed_at_five_random_steps_it_ends_with_the_same_parameters(root, data, tmp_path):
     """SIGKILL, in the middle of steps and of checkpoints; dropout, mixup, averages, warm-up."""
     args = ["--recipe=modern", "--epochs=4", "--warmup-epochs=1", "--cutmix=1", "--ema=0.9", *SMALL]
-    args += ["--augment=random_resized_crop,flip,rand_augment,color_jitter,lighting"]
+    args += ["--augment=random_resized_crop,flip,rand_augment,color_jitter,lighting,erase"]
+    args += ["--repeats=2", "--set=drop_path=0.2"]
     args += ["--log-interval=1", "--save-steps=1", "--mixup-off-epoch=1", "-j2"]
     args += ["--data-dir", str(data)]
     subprocess.run(
