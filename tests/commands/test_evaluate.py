@@ -134,7 +134,7 @@ def test_an_unknown_preprocessing_is_asked_for(script, run, tmp_path, capsys):
     gluondense.export(net, tmp_path / "net", saved.input_shape, class_names=saved.class_names)
     data = [str(tmp_path / "net"), "--rec-val", run[1], "-j0"]
     assert script.main(data) == 2
-    assert "is unknown: give it, at least --mean and --std" in capsys.readouterr().err
+    assert "is unknown: give at least --mean and --std" in capsys.readouterr().err
     numbers = [f"--{name}={','.join(map(str, getattr(saved, name)))}" for name in ("mean", "std")]
     found = figures(script, tmp_path, *data, *numbers, "--crop-ratio=0.875")
     assert found["top1"] == figures(script, tmp_path, run[0])["top1"]
