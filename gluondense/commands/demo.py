@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Open a web page that classifies the images dropped on it, with a run or an export."""
+"""Open a web page that classifies the images dropped on it, and shows which parts speak for it."""
 
 from __future__ import annotations
 
@@ -8,22 +8,21 @@ import signal
 import threading
 from typing import Optional
 
-from .arguments import Parser, call
+from .arguments import Parser, add_preprocessing, call, preprocessing_fields
 
 
 def main(argv: Optional[list[str]] = None) -> int:
     """Serve the page until Ctrl-C; return the exit code."""
     parser = Parser(description=__doc__)
     add = parser.add_argument
-    add("model", help="a run's folder, a checkpoint's, or an export (prefix or one of its files)")
-    add("--top", type=int, default=5, help="classes to show (default: 5)")
-    invert = argparse.BooleanOptionalAction
-    add("--invert", action=invert, help="invert the images, as gluondense predict does")
+    add("model", help="a run's folder, an export's prefix, or weights such as densenet121.tv_in1k")
+    add("--top", type=int, help="classes to show (default: 5, or all of several labels)")
     host = "address to listen on (default: 127.0.0.1, this computer only; 0.0.0.0: all networks)"
     add("--host", default="127.0.0.1", help=host)
     add("--port", type=int, help="default: the first free one from 7860 on")
     share = "make a public link through a server of Gradio's makers, who then see the images"
     add("--share", action="store_true", help=share)
+    add_preprocessing(parser)
     return call(_run, parser.parse_args(argv))
 
 
@@ -31,8 +30,9 @@ def _run(args: argparse.Namespace) -> None:
     from ..demo.classifier import Classifier
     from ..errors import check_count
 
-    check_count("--top", args.top)
-    classifier = Classifier(args.model, args.invert)
+    if args.top is not None:
+        check_count("top", args.top)
+    classifier = Classifier(args.model, **preprocessing_fields(args))
     try:
         from ..demo.page import launch, make_page
     except ImportError as error:

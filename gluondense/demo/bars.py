@@ -1,10 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An answer as HTML: a bar for each class."""
+"""An answer as HTML: a bar for each class, and class activation maps."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
+
+import numpy as np
+
+from ..reports.page import image_url
 
 CSS = """
 #image .image-frame img { width: 100%; height: 100%; object-fit: contain; }
@@ -18,6 +22,10 @@ CSS = """
 .bars .below .fill { background: #94a3b8; }
 .bars .threshold { position: absolute; top: -4px; bottom: -4px; width: 2px;
   background: var(--body-text-color); }
+.maps { display: grid; grid-template-columns: repeat(3, minmax(0, 1fr)); gap: 14px;
+  margin-top: 10px; }
+.maps figure { margin: 0; font-size: 14px; overflow-wrap: anywhere; }
+.maps img { display: block; width: 100%; border-radius: 8px; margin-bottom: 4px; }
 .answer p { margin: 14px 0 0; color: #667085; }
 .answer p.problem { margin: 0; color: #c92a4b; font-weight: 600; }
 """
@@ -53,11 +61,26 @@ def _row(label: str, value: float, threshold: float | None) -> str:
     )
 
 
-def answer(bars: str, note: str) -> str:
-    """Return the bars with a note of plain text below."""
-    return f'<div class="answer">{bars}<p>{escape(note)}</p></div>'
+def maps(drawn: Mapping[str, np.ndarray]) -> str:
+    """Return images, uint8 (H, W, 3), side by side above their labels."""
+    figures = "".join(
+        f'<figure><img src="{image_url(pixels, quality=90)}" alt="{escape(label)}">'
+        f"<figcaption>{escape(label)}</figcaption></figure>"
+        for label, pixels in drawn.items()
+    )
+    return f'<p>Evidence for each class: red is most.</p><div class="maps">{figures}</div>'
+
+
+def note(text: str) -> str:
+    """Return a paragraph of plain text."""
+    return f"<p>{escape(text)}</p>"
+
+
+def answer(*parts: str) -> str:
+    """Return the parts of an answer, which are HTML, as one block."""
+    return f'<div class="answer">{"".join(parts)}</div>'
 
 
 def problem(message: str) -> str:
     """Return a message of plain text where an answer would be."""
-    return f'<div class="answer"><p class="problem" role="alert">{escape(message)}</p></div>'
+    return answer(f'<p class="problem" role="alert">{escape(message)}</p>')

@@ -1,21 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A network that answers for one image at a time, with the time that it took."""
+"""A network that answers for one image at a time: its classes, the time, and why."""
 
 from __future__ import annotations
 
 import os
 import threading
 import time
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import Any
 
 import mxnet as mx
+import numpy as np
 
 from ..data.preprocessing import adjust
-from ..deploy.artifact import load_exported
 from ..deploy.prediction import Prediction, predict
-from ..training.checkpoint import load
+from ..evaluation.model import open_model
+from ..explain.images import explain_images
+
+EXPLAINED = 3  # classes of an image
 
 
 @dataclass(frozen=True)
@@ -27,69 +29,61 @@ class Answer:
 
 
 class Classifier:
-    """A trained run or an export, opened once; its answers are those of ``gluondense predict``.
+    """A run, an export or published weights, opened once; answers as ``gluondense predict`` does.
 
     Parameters
     ----------
     name
-        A run's folder, a checkpoint's, or an export: its prefix or one of its files.
-    invert
-        Whether to invert the pixels first; None does as the run or the export says.
+        A run's folder, a checkpoint's, an export (its prefix or one of its files), or a name such
+        as ``"densenet121.tv_in1k"`` of ``WEIGHTS``.
+    **fields
+        Fields of the preprocessing to change, see :func:`gluondense.data.preprocessing.adjust`.
 
     Raises
     ------
     OSError, ValueError
-        If the model cannot be opened.
+        If the model cannot be opened, its preprocessing is unknown, or a field is invalid.
     """
 
-    def __init__(self, name: str, invert: bool | None = None) -> None:
-        self.name = name
-        if Path(name).is_dir():
-            saved: Any = load(name)
-            net = saved.network()
-            net.hybridize(static_alloc=True, static_shape=True)
-            self.model, self.kind = saved.model_name, f"epoch {saved.epoch}"
-        else:
-            net = load_exported(name)
-            saved = net.metadata
-            self.model, self.kind = saved.model or Path(name).name, f"target {saved.target}"
-        preprocessing = adjust(saved.preprocessing, invert=invert)
-        if preprocessing is None:
-            raise ValueError(f"{name} was exported without its preprocessing: export it with it.")
-        self.preprocessing = preprocessing
-        self.input_shape, self.class_names = saved.input_shape, saved.class_names
-        self.task, self.thresholds = saved.task, saved.thresholds
-        self._net = _Timed(net)
+    def __init__(self, name: str, **fields: Any) -> None:
+        model = open_model(name, [mx.cpu()])
+        model = replace(model, preprocessing=adjust(model.preprocessing, **fields))
+        self.model, self.preprocessing = model, model.known_preprocessing()
+        self._net = _Timed(model.net)
         self._lock = threading.Lock()  # a block of Gluon is not thread-safe
-        self._net(_zeros(self._net.metadata, self.input_shape))  # the first call is slower
+        # The first call is slower.
+        zeros = np.zeros((1, *self.preprocessing.size, self.preprocessing.channels), np.uint8)
+        if not model.takes_pixels:
+            zeros = self.preprocessing.normalize(zeros)
+        self._net(mx.nd.array(zeros, dtype=zeros.dtype))
 
-    def __call__(self, image: str | os.PathLike[str], top: int = 5) -> Answer:
-        """Classify an image file.
+    def __call__(self, image: str | os.PathLike[str], top: int | None = None) -> Answer:
+        """Classify an image file; ``top`` is as in :func:`gluondense.deploy.predict`.
 
         Raises
         ------
         OSError, ValueError
-            If it is not a readable image, or the network returns no classes.
+            If it is not a readable image.
         """
+        names, preprocessing = self.model.class_names, self.preprocessing
         with self._lock:
-            prediction = predict(
-                self._net,
-                [image],
-                class_names=self.class_names,
-                top=top,
-                preprocessing=self.preprocessing,
-                task=self.task,
-                thresholds=self.thresholds,
-            )[0]
-            return Answer(prediction, self._net.seconds)
+            (found,) = predict(
+                self._net, [image], class_names=names, top=top, preprocessing=preprocessing
+            )
+            return Answer(found, self._net.seconds)
 
+    def explain(self, image: str | os.PathLike[str]) -> dict[str, np.ndarray]:
+        """Return class activation maps over the image, uint8 (H, W, 3), by the most probable class.
 
-def _zeros(metadata: Any, shape: tuple[int, ...]) -> mx.nd.NDArray:
-    """Return an input of one image."""
-    _, channels, height, width = shape
-    if getattr(metadata, "preprocess", False):
-        return mx.nd.zeros((1, height, width, channels), dtype="uint8")
-    return mx.nd.zeros((1, channels, height, width))
+        Raises
+        ------
+        OSError, ValueError
+            If it is not a readable image, or the export has no feature maps.
+        """
+        names, preprocessing = self.model.class_names, self.preprocessing
+        with self._lock:
+            (found,) = explain_images(self.model.net, [image], preprocessing, names, top=EXPLAINED)
+        return dict(zip(found.explained, found.overlays()))
 
 
 class _Timed:
@@ -97,7 +91,9 @@ class _Timed:
 
     def __init__(self, net: Any) -> None:
         self._net, self.seconds = net, 0.0
-        self.metadata = getattr(net, "metadata", None)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._net, name)
 
     def __call__(self, data: mx.nd.NDArray) -> Any:
         data.wait_to_read()

@@ -5,15 +5,18 @@ from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Iterator
+from html import escape
 from typing import Any
 
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read on import and on construction
 import gradio as gr
 
-from .bars import CSS, answer, bars, problem
+from .bars import CSS, answer, bars, maps, note, problem
 from .classifier import Classifier
 
 MAX_FILE_SIZE = "50mb"
+HELP = answer(note("Drop an image on the left, paste one, or click to choose a file."))
 # Gradio's themes load their fonts from a server of Google.
 THEME = gr.themes.Default(
     primary_hue="teal",
@@ -22,16 +25,16 @@ THEME = gr.themes.Default(
 )
 
 
-def make_page(classifier: Classifier, top: int = 5) -> gr.Blocks:
-    """Return the application for a network; it shows the ``top`` most probable classes."""
+def make_page(classifier: Classifier, top: int | None = None) -> gr.Blocks:
+    """Return the application for a network; ``top`` is as in :class:`Classifier`."""
 
-    def respond(path: str | None) -> str:
-        return _respond(classifier, path, top)
+    def respond(path: str | None) -> Iterator[str]:
+        yield from _respond(classifier, path, top)
 
-    name = os.path.basename(os.path.normpath(classifier.name))
-    title, kept = f"{classifier.model} · gluondense", (600, 600)  # seconds; files of uploads
+    heading = classifier.model.model or "A network"
+    title, kept = f"{heading} · gluondense", (600, 600)  # seconds; files of uploads
     with gr.Blocks(title=title, analytics_enabled=False, delete_cache=kept) as page:
-        gr.Markdown(f"# {classifier.model}\n{name} · {_describe(classifier)}")
+        gr.HTML(f"<h1>{escape(heading)}</h1><p>{escape(_describe(classifier))}</p>", padding=False)
         with gr.Row():
             image = gr.Image(
                 type="filepath",
@@ -46,7 +49,7 @@ def make_page(classifier: Classifier, top: int = 5) -> gr.Blocks:
             # which Gradio writes a file beside this module.
             image.preprocess = _path
             with gr.Column():
-                html = gr.HTML(_respond(classifier, None, top), elem_id="answer")
+                html = gr.HTML(HELP, elem_id="answer")
         image.change(respond, image, html, show_progress="minimal", api_visibility="private")
     return page
 
@@ -103,22 +106,33 @@ def _check_free(host: str, port: int | None) -> None:
         raise OSError(f"{where} is not free ({reason}): give another one.") from None
 
 
-def _respond(classifier: Classifier, path: str | None, top: int) -> str:
+def _respond(classifier: Classifier, path: str | None, top: int | None) -> Iterator[str]:
+    """Yield the answer, first without the maps, which take longer."""
     if path is None:
-        return answer("", "Drop an image on the left, paste one, or click to choose a file.")
+        yield HELP
+        return
     try:
         found = classifier(path, top)
     except (OSError, ValueError) as error:
-        return problem(str(error).replace(path, os.path.basename(path)))
-    prediction = found.prediction
-    note = f"{1000 * found.seconds:.1f} ms in the network, on the CPU"
-    shown = bars(prediction.labels, prediction.probabilities, prediction.thresholds)
-    return answer(shown, note)
+        yield problem(str(error).replace(path, os.path.basename(path)))
+        return
+    known, time = found.prediction, f"{1000 * found.seconds:.1f} ms in the network, on the CPU"
+    if known.thresholds is not None:
+        time += "; a line marks the threshold of a label"
+    parts = [bars(known.labels, known.probabilities, known.thresholds), note(time)]
+    yield answer(*parts)
+    try:
+        parts.append(maps(classifier.explain(path)))
+    except ValueError as error:
+        parts.append(note(f"No heat map: {error}"))
+    yield answer(*parts)
 
 
 def _describe(classifier: Classifier) -> str:
-    _, channels, height, width = classifier.input_shape
+    model, preprocessing = classifier.model, classifier.preprocessing
+    (height, width), channels = preprocessing.size, preprocessing.channels
     kind = {1: "grey", 3: "RGB"}.get(channels, f"{channels} channels")
-    names = classifier.class_names
-    classes = f" · {len(names)} classes" if names else ""
-    return f"{classifier.kind} · input {width} × {height}, {kind}{classes}"
+    outputs = "labels" if model.has_several_labels else "classes"
+    count = f" · {len(model.class_names)} {outputs}" if model.class_names else ""
+    name = os.path.basename(os.path.normpath(model.name))
+    return f"{name} · input {width} × {height}, {kind}{count}"

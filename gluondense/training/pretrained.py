@@ -100,8 +100,8 @@ def _published(model: str, tag: str) -> InitialWeights:
         )
     if tag == DEFAULT and all(row.model != model for row in WEIGHTS.values()):
         raise ValueError(
-            f"{model} has no published weights: name a file or a run, --pretrained RUN, or train "
-            "from scratch, --pretrained none."
+            f"{model} has no published weights: name a file or a run, `pretrained` RUN, or train "
+            "from scratch, `pretrained` none."
         )
     row = WEIGHTS[tag] if tag in WEIGHTS else find_weights(model, None if tag == DEFAULT else tag)
     if row.dataset == "imagenet":

@@ -122,7 +122,7 @@ def test_the_check_can_fail(module, message, parsers, tmp_path, monkeypatch):
 
 
 # Arguments of functions that no command has.
-PYTHON_ONLY = {"features", "img_fmt", "naming", "pretrained", "ctx"}
+PYTHON_ONLY = {"features", "img_fmt", "naming", "ctx"}
 NAME = re.compile(r"`(\w+)`")
 
 

@@ -2,9 +2,10 @@ from __future__ import annotations
 
 import re
 
+import numpy as np
 import pytest
 
-from gluondense.demo.bars import answer, bars, problem
+from gluondense.demo.bars import bars, maps, note, problem
 
 EVIL = "<i>&"
 
@@ -23,7 +24,10 @@ def test_a_value_below_its_threshold_has_a_grey_bar():
     assert 'style="left:40.00%" title="threshold 40.0%"' in low
 
 
-@pytest.mark.parametrize("html", [bars([EVIL], [1.0]), answer("", EVIL), problem(EVIL)])
+@pytest.mark.parametrize(
+    "html",
+    [bars([EVIL], [1.0]), note(EVIL), problem(EVIL), maps({EVIL: np.zeros((2, 2, 3), np.uint8)})],
+)
 def test_text_is_escaped(html):
     assert EVIL not in html
     assert "&lt;i&gt;&amp;" in html

@@ -20,6 +20,7 @@ from support.exported_networks import VARIANTS, build
 import gluondense
 from gluondense.demo.classifier import Classifier
 from gluondense.deploy import load_exported, predict
+from gluondense.reports.page import image_url
 
 pytestmark = [
     pytest.mark.demo,
@@ -110,6 +111,44 @@ def test_an_uploaded_image_gets_the_answer_of_predict(page, photo, export):
     assert re.search(r"\d+\.\d ms in the network", page.inner_text("#answer"))
     width = page.locator("#answer .fill").first.evaluate("e => e.style.width")
     assert float(width.rstrip("%")) == pytest.approx(100 * expected.probabilities[0], abs=0.01)
+
+
+def test_maps_show_what_speaks_for_the_most_probable_classes(page, photo, export):
+    upload(page, photo)
+    page.wait_for_selector("#answer .maps img")
+    images = page.locator("#answer .maps img")
+    assert [image.get_attribute("alt") for image in images.all()] == list(shown(page))[:3]
+    assert images.first.evaluate("e => e.complete && e.naturalWidth") >= 192
+    drawn = Classifier(export).explain(photo)
+    url = image_url(next(iter(drawn.values())), quality=90)
+    assert images.first.get_attribute("src") == url
+
+
+def test_several_labels_have_a_bar_each_and_their_thresholds(tmp_path, photo):
+    from gluondense.demo.page import _respond
+
+    net = build(*VARIANTS["densenet"])
+    limits = (0.1, 0.3, 0.5, 0.7, 0.9)
+    options = {"task": "multi_label", "thresholds": limits, "class_names": CLASSES}
+    gluondense.export(net, tmp_path / "net", SHAPE, mean=MEAN, std=STD, **options)
+    text = list(_respond(Classifier(str(tmp_path / "net")), str(photo), None))[-1]
+    assert text.count('class="value"') == len(CLASSES)
+    for limit in limits:
+        assert f'title="threshold {limit:.1%}"' in text
+    assert 'class="maps"' in text
+
+
+def test_an_export_without_feature_maps_says_why_there_is_no_map(tmp_path, photo):
+    pytest.importorskip("onnxruntime")
+    from gluondense.demo.page import _respond
+
+    net = build(*VARIANTS["densenet"])
+    gluondense.export(net, tmp_path / "net", SHAPE, target="onnx", mean=MEAN, std=STD)
+    first, last = _respond(Classifier(str(tmp_path / "net")), str(photo), None)
+    assert first.count('class="value"') == 5
+    assert last.startswith(first.removesuffix("</div>"))
+    assert "No heat map: " in last
+    assert "portable" in last
 
 
 @pytest.mark.parametrize("mode", ["L", "CMYK", "RGBA"])
