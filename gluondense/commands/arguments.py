@@ -63,7 +63,7 @@ class Parser(argparse.ArgumentParser):
         for action in self._actions:
             long = [flag for flag in action.option_strings if flag.startswith("--")]
             if long:
-                found[action.dest] = long[0]
+                found.setdefault(action.dest, long[0])  # an alias follows its flag
             elif isinstance(action.metavar, str):
                 found[action.dest] = action.metavar
         return {**found, **self._names}

@@ -108,8 +108,8 @@ class TrainConfig:
         for name, value in off.items():
             if value:
                 raise ValueError(
-                    f"cache_features computes the features of an image once, for the output of one "
-                    f"process: {name} (={value}) doesn't go with it."
+                    f"`cache_features` computes the features of an image once, for the output of "
+                    f"one process: `{name}` (={value}) doesn't go with it."
                 )
 
     @classmethod

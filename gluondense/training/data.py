@@ -66,18 +66,18 @@ def balance_classes(config: TaskConfig, data: Data) -> TaskConfig:
     """
     labels = data.train_labels
     if labels is not None and labels.ndim > 1 and not isinstance(config.class_weights, str):
-        raise ValueError("class_weights are for one class an image, not for several labels.")
+        raise ValueError("`class_weights` are for one class an image, not for several labels.")
     if config.class_weights != "balanced" or (labels is not None and labels.ndim > 1):
         return config
     if labels is None:
         raise ValueError(
-            "class_weights balanced counts the labels of class folders, which RecordIO files don't "
-            "list: give a number for each class."
+            "`class_weights` balanced counts the labels of class folders, which RecordIO files "
+            "don't list: give a number for each class."
         )
     counts = np.bincount(labels, minlength=len(data.info.class_names))
     if not counts.all():
         name = data.info.class_names[int(np.argmin(counts))]
-        raise ValueError(f"class_weights balanced: the class {name} has no training image.")
+        raise ValueError(f"`class_weights` balanced: the class {name} has no training image.")
     return replace(config, class_weights=balanced_weights(counts))
 
 

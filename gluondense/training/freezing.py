@@ -58,9 +58,9 @@ class Freezer:
         self._always = find_parameters(list(self._parameters), patterns)
         self._frozen: set[str] = set()
         if len(self._always) == len(self._parameters):
-            raise ValueError(f"freeze (={','.join(patterns)}) leaves no parameter to train.")
+            raise ValueError(f"`freeze` (={','.join(patterns)}) leaves no parameter to train.")
         if head_epochs and not any(_is_head(n) for n in self._parameters if n not in self._always):
-            raise ValueError("head_epochs trains the output, which freeze leaves as it is.")
+            raise ValueError("`head_epochs` trains the output, which `freeze` leaves as it is.")
 
     @property
     def trained(self) -> list[str]:
@@ -110,8 +110,8 @@ def find_parameters(names: Sequence[str], patterns: Sequence[str]) -> set[str]:
         if not hits:
             blocks = sorted({n.rsplit(".", depth)[0] for n in names for depth in (0, 1, 2)})
             raise ValueError(
-                f"freeze: no parameter matches {pattern!r}{closest(pattern, blocks)}; names are "
-                f"like {names[0]}."
+                f"`freeze`: {pattern!r} matches none of the {len(names)} parameters, such as "
+                f"{names[0]}{closest(pattern, blocks)}"
             )
         found |= hits
     return found

@@ -71,7 +71,7 @@ def find_initial_weights(model: ModelConfig) -> Optional[InitialWeights]:
         net = build_model(model.name, **model.args)
         return InitialWeights(path.name, path, find_preprocessing(net, path))
     if os.sep in str(source) or path.suffix in (".params", ".pth", ".safetensors"):
-        raise FileNotFoundError(f"pretrained: there is no file or run {source}.")
+        raise FileNotFoundError(f"`pretrained`: there is no file or run {source}.")
     return _published(model.name, str(source))
 
 
@@ -95,13 +95,13 @@ def _of_run(folder: Path) -> InitialWeights:
 def _published(model: str, tag: str) -> InitialWeights:
     if tag in WEIGHTS and WEIGHTS[tag].model != model:
         raise ValueError(
-            f"pretrained: {tag} are weights of {WEIGHTS[tag].model}, not of {model}: "
+            f"`pretrained`: {tag} are weights of {WEIGHTS[tag].model}, not of {model}: "
             f"set `model` to {WEIGHTS[tag].model}."
         )
     if tag == DEFAULT and all(row.model != model for row in WEIGHTS.values()):
         raise ValueError(
-            f"{model} has no published weights: name a file or a run, `pretrained` RUN, or train "
-            "from scratch, `pretrained` none."
+            f"{model} has no published weights: set `pretrained` to a file or a run, or to none to "
+            "train from scratch."
         )
     row = WEIGHTS[tag] if tag in WEIGHTS else find_weights(model, None if tag == DEFAULT else tag)
     if row.dataset == "imagenet":

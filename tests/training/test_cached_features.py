@@ -83,5 +83,5 @@ def test_unreadable_training_images_are_replaced_by_the_next_and_others_are_kept
     "fields", [{"augment": ("flip",)}, {"mixup": 0.2}, {"head_epochs": 1}, {"kvstore": "dist_sync"}]
 )
 def test_what_changes_with_each_epoch_does_not_go_with_cached_features(fields):
-    with pytest.raises(ValueError, match=f"{next(iter(fields))} .* doesn't go with it"):
+    with pytest.raises(ValueError, match=f"`{next(iter(fields))}` .* doesn't go with it"):
         TrainConfig.of("densenet121", cache_features=True, **fields)

@@ -149,11 +149,13 @@ def test_rates_fall_with_the_distance_from_the_output():
 
 def test_patterns_that_match_nothing_or_all_are_named():
     net = network("dense", False)
-    with pytest.raises(ValueError, match=r"no parameter matches 'features.stage9'; did you mean"):
+    with pytest.raises(
+        ValueError, match=r"matches none of the \d+ parameters, such as .*; did you mean"
+    ):
         Freezer(net, ("features.stage9",), 0)
     with pytest.raises(ValueError, match="leaves no parameter to train"):
         Freezer(net, ("*",), 0)
-    with pytest.raises(ValueError, match="head_epochs trains the output, which freeze leaves"):
+    with pytest.raises(ValueError, match="`head_epochs` trains the output, which `freeze` leaves"):
         Freezer(net, ("output",), 1)
     names = ["features.a.weight", "features.ab.weight"]
     assert find_parameters(names, ["features.a"]) == {"features.a.weight"}

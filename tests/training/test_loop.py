@@ -460,5 +460,5 @@ def test_balanced_classes_weigh_as_scikit_learns():
     few = replace(data, train_labels=labels // 2)
     with pytest.raises(ValueError, match="the class pattern 3 has no training image"):
         balance_classes(TINY.with_fields(class_weights="balanced").task, few)
-    with pytest.raises(ValueError, match="class_weights has 2 numbers for 5 classes"):
+    with pytest.raises(ValueError, match="`class_weights` has 2 numbers for 5 classes"):
         Run(TINY.with_fields(class_weights=(1, 2)), Workers())

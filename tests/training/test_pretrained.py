@@ -188,7 +188,7 @@ def test_a_run_gives_its_network(first):
     [
         ("no/such/run", OSError, "there is no file or run no/such/run"),
         ("missing.pth", OSError, "there is no file or run missing.pth"),
-        ("default", ValueError, "csp_densenet121 has no published weights: name a file or a run"),
+        ("default", ValueError, "csp_densenet121 has no published weights: set `pretrained`"),
         ("tv_in1", ValueError, "has no weights 'tv_in1'; did you mean 'tv_in1k'"),
         ("dpn92.mx_in1k", ValueError, "not of densenet121: set `model` to dpn92"),
     ],

@@ -118,7 +118,7 @@ def _class_weights(
         return None
     if len(weights) != classes:
         raise ValueError(
-            f"class_weights has {len(weights)} numbers for {classes} classes: give one for each, "
+            f"`class_weights` has {len(weights)} numbers for {classes} classes: give one for each, "
             "in the order of the class names."
         )
     return weights

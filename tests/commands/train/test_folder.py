@@ -242,6 +242,6 @@ def test_linear_probe_trains_the_output_on_features_computed_once(
 def test_missing_weights_get_one_line(script, images, tmp_path, capsys):
     assert script.main([str(images), "--pretrained", "no/run", "--out", str(tmp_path / "x")]) == 2
     assert capsys.readouterr().err == (
-        f"error: pretrained: there is no file or run {tmp_path.cwd() / 'no/run'}.\n"
+        f"error: --pretrained: there is no file or run {tmp_path.cwd() / 'no/run'}.\n"
     )
     assert not (tmp_path / "x").exists()
