@@ -30,7 +30,7 @@ def check_files(table: ImageTable, inside: bool) -> None:
     for index in range(len(table)):
         path = table.images.path(index)
         if not path.exists():
-            moved = "" if inside else "; if the images were moved, name their folder: --image-dir"
+            moved = "" if inside else "; if the images were moved, name their folder: `image_dir`"
             raise FileNotFoundError(
                 f"{table.where(index)} names {path}, which does not exist{moved}"
             )
