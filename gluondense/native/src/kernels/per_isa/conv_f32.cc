@@ -80,9 +80,13 @@ void conv_f32(const ConvTile<float>& t) {
 void affine_f32(const float* __restrict src, const float* __restrict scale,
                 const float* __restrict shift, float negative_slope, float* __restrict dst,
                 int channels) {
-  for (int c = 0; c < channels; ++c) {
-    const float x = src[c] * scale[c] + shift[c];
-    dst[c] = x > negative_slope * x ? x : negative_slope * x;
+  int c = 0;
+  for (; c + kWidth <= channels; c += kWidth) {
+    at(dst + c) = activate(at(src + c) * at(scale + c) + at(shift + c), negative_slope);
+  }
+  for (; c < channels; ++c) {
+    const float x = src[c] * scale[c] + shift[c], scaled = negative_slope ? negative_slope * x : 0;
+    dst[c] = scaled > x ? scaled : x;
   }
 }
 

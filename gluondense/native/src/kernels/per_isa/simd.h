@@ -8,6 +8,10 @@
 // run.
 #pragma once
 
+#if defined(__SSE2__)
+#include <immintrin.h>
+#endif
+
 #include <cstddef>
 #include <cstdint>
 
@@ -32,10 +36,24 @@ typedef float Vector __attribute__((vector_size(kWidth * 4), aligned(4), may_ali
 inline Vector& at(float* p) { return *reinterpret_cast<Vector*>(p); }
 inline const Vector& at(const float* p) { return *reinterpret_cast<const Vector*>(p); }
 
-// Leaky ReLU, for slopes up to 1.
+// The larger of two, or b if one is NaN.
+inline Vector max(Vector a, Vector b) {
+#if defined(__AVX512F__)
+  return (Vector)_mm512_max_ps((__m512)a, (__m512)b);
+#elif defined(__AVX2__)
+  return (Vector)_mm256_max_ps((__m256)a, (__m256)b);
+#elif defined(__SSE2__)
+  return (Vector)_mm_max_ps((__m128)a, (__m128)b);
+#else
+  return a > b ? a : b;
+#endif
+}
+
+// Leaky ReLU, for slopes up to 1, which is none. NaN propagates. ReLU does not multiply: inf * 0
+// is NaN.
 inline Vector activate(Vector x, float negative_slope) {
-  const Vector scaled = x * negative_slope;
-  return x > scaled ? x : scaled;
+  if (negative_slope == 1) return x;
+  return max(negative_slope == 0 ? Vector{} : x * negative_slope, x);
 }
 
 // Adds the residual, activates and stores the first `count` channels, at most a vector.
@@ -43,12 +61,12 @@ inline void store_activated(Vector x, const float* residual, float negative_slop
                             float* dst) {
   if (count >= kWidth) {
     if (residual) x += at(residual);
-    at(dst) = negative_slope == 1 ? x : activate(x, negative_slope);
+    at(dst) = activate(x, negative_slope);
   } else if (count > 0) {  // the channels behind belong to another slice
     float rest[kWidth] = {};
     if (residual) __builtin_memcpy(rest, residual, count * sizeof(float));
     x += at(rest);
-    at(rest) = negative_slope == 1 ? x : activate(x, negative_slope);
+    at(rest) = activate(x, negative_slope);
     __builtin_memcpy(dst, rest, count * sizeof(float));
   }
 }
