@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from support.training_tiny import TINY
 
-from gluondense.data.files.image_set import evenly_spaced
 from gluondense.data.transforms.batch import resize
 from gluondense.explain import cam
 from gluondense.explain.class_activation import normalized
@@ -82,9 +81,9 @@ def test_explanations_are_stored_and_belong_to_their_images(run):
     arrays = RunFolder(run).predictions()
     saved = load(run)
     right = arrays["top_classes"][:, 0] == arrays["labels"]
-    correct = [i for i, index in enumerate(arrays["sample"]) if right[index]]
-    chosen = [correct[i] for i in evenly_spaced(len(correct), 8)]
-    images = [*arrays["sample_images"][chosen], *arrays["wrong_images"]]
+    assert right[arrays["correct"]].all()
+    assert not right[arrays["wrong"]].any()
+    images = [*arrays["correct_images"], *arrays["wrong_images"]]
     images = np.stack([*images, *arrays["worst_images"][:8]])
     pixels = resize(images, saved.preprocessing.size)
     found = cam(saved.network(), saved.preprocessing.normalize(pixels))
@@ -109,7 +108,7 @@ def test_the_report_shows_what_the_folder_has(run, tmp_path, monkeypatch):
     assert "Surest mistakes" in page
     del arrays["explained_maps"]
     arrays["first_images"] = arrays.pop("sample_images")
-    for name in ("sample", "wrong", "wrong_images"):
+    for name in ("sample", "correct", "correct_images", "wrong", "wrong_images"):
         del arrays[name]
     folder.save_predictions(arrays)
     assert "Surest mistakes" not in write_report(copy, explain=False).read_text(encoding="utf-8")

@@ -22,12 +22,13 @@ IMAGES = 24  # images of each gallery
 
 def report_arrays(predictions: Predictions, images: ReadImages) -> dict[str, np.ndarray]:
     """Return all predictions, test images of all classes, mistakes, and the worst mistakes."""
-    mistakes = predictions.misclassified()
-    labels = np.full_like(predictions.labels, -1)
-    labels[mistakes[EXPLAINED:]] = predictions.labels[mistakes[EXPLAINED:]]
+    mistakes, labels = predictions.misclassified(), predictions.labels
+    right = predictions.predicted == labels
+    others = np.isin(np.arange(len(labels)), mistakes[EXPLAINED:])
     galleries = {
-        "sample": sample_classes(predictions.labels, IMAGES),
-        "wrong": sample_classes(labels, EXPLAINED),
+        "sample": sample_classes(labels, IMAGES),
+        "correct": sample_classes(np.where(right, labels, -1), EXPLAINED),
+        "wrong": sample_classes(np.where(others, labels, -1), EXPLAINED),
         "worst": mistakes[:IMAGES],
     }
     pixels = {f"{name}_images": images(indices) for name, indices in galleries.items()}
@@ -54,9 +55,8 @@ def _explained(arrays: Mapping[str, np.ndarray]) -> dict[str, list[tuple[int, np
         return [(int(index), image) for index, image in readable]
 
     right = predictions.predicted == predictions.labels
-    correct = [pair for pair in pairs("sample") or pairs("first") if right[pair[0]]]
     return {
-        "Correct": [correct[index] for index in evenly_spaced(len(correct), EXPLAINED)],
+        "Correct": pairs("correct") or [p for p in pairs("first") if right[p[0]]][:EXPLAINED],
         "Wrong": pairs("wrong"),
         "Surest mistakes": pairs("worst")[:EXPLAINED],
     }
