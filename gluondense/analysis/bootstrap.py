@@ -13,6 +13,7 @@ from .label_metrics import measurable
 REPLICATES = 1000
 LEAST_REPLICATES = 200
 COVERAGE = 0.95
+LEAST_UNITS = 5  # images or groups with a value; fewer vary too little for an interval
 _CHUNK = 2_000_000  # weights of the replicates that are in memory at once
 _WORK = 300_000_000  # weights of all replicates and labels; more images get fewer replicates
 
@@ -24,7 +25,8 @@ class Intervals:
     Parameters
     ----------
     auroc, average_precision
-        Intervals of each label, (L, 2); NaN for a label without metrics.
+        Intervals of each label, (L, 2); NaN for a label that has fewer than 5 images, or groups,
+        with or without it, which would give an interval that is too narrow.
     mean_auroc, mean_average_precision
         Intervals of the means, (2,).
     replicates
@@ -86,9 +88,10 @@ def bootstrap(
         for label, order in ranked.items():
             draws[:, start : start + rows, label] = _weighted_metrics(weights, order)
     auroc, precision = draws
+    few = _units(labels, members) < LEAST_UNITS
     return Intervals(
-        _interval(auroc),
-        _interval(precision),
+        np.where(few[:, None], np.nan, _interval(auroc)),
+        np.where(few[:, None], np.nan, _interval(precision)),
         _interval(_row_means(auroc)[:, None])[0],
         _interval(_row_means(precision)[:, None])[0],
         replicates,
@@ -101,8 +104,15 @@ def describe_intervals(intervals: Intervals) -> str:
     drawn = "whole groups" if intervals.unit == "group" else "images"
     return (
         f"Intervals are 95 % percentile intervals of {intervals.replicates:,} bootstrap "
-        f"replicates that draw {drawn}."
+        f"replicates that draw {drawn}; a label that fewer than {LEAST_UNITS} {intervals.unit}s "
+        "have, or lack, has none."
     )
+
+
+def _units(labels: np.ndarray, members: np.ndarray) -> np.ndarray:
+    """Return for each label the number of units of its rarer value, (L,)."""
+    counts = [[len(np.unique(members[column == value])) for column in labels.T] for value in (0, 1)]
+    return np.min(counts, axis=0)
 
 
 def _row_means(values: np.ndarray) -> np.ndarray:

@@ -40,6 +40,7 @@ def auroc_figure(
         ("average precision", LOSS, metrics.average_precision, intervals.average_precision),
     )
     for column, (title, color, values, bounds) in enumerate(columns, 1):
+        bounds = np.where(np.isnan(bounds), values[:, None], bounds)  # no interval: a point
         low, high = values[shown] - bounds[shown, 0], bounds[shown, 1] - values[shown]
         errors = {"type": "data", "symmetric": False, "array": high, "arrayminus": low}
         figure.add_scatter(
@@ -48,9 +49,8 @@ def auroc_figure(
             mode="markers",
             marker={"color": color, "size": 9},
             error_x={**errors, "color": color, "thickness": 1.5, "width": 4},
-            customdata=bounds[shown],
-            hovertemplate="%{y}: %{x:.3f} (%{customdata[0]:.3f} to %{customdata[1]:.3f})"
-            "<extra></extra>",
+            customdata=[f"{low:.3f} to {high:.3f}" for low, high in bounds[shown]],
+            hovertemplate="%{y}: %{x:.3f} (%{customdata})<extra></extra>",
             row=1,
             col=column,
         )

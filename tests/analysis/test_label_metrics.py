@@ -59,6 +59,20 @@ def test_no_label_with_both_values_has_no_mean():
     assert np.isnan(bs.bootstrap(np.ones((4, 2)), np.ones((4, 2)), replicates=5).mean_auroc).all()
 
 
+def test_a_label_of_few_groups_has_no_interval_but_counts_for_the_mean():
+    labels, scores = sample(80, 2, False)
+    labels = np.nan_to_num(labels)
+    labels[:, 1] = 0
+    labels[:8, 1] = 1
+    groups = np.arange(80) // 2
+    assert np.isfinite(bs.bootstrap(labels, scores, replicates=50).auroc).all()
+    found = bs.bootstrap(labels, scores, groups, replicates=50)
+    assert np.isnan(found.auroc).tolist() == [[False, False], [True, True]]
+    assert np.isnan(found.average_precision[1]).all()
+    alone = bs.bootstrap(labels[:, :1], scores[:, :1], groups, replicates=50)
+    assert not np.array_equal(found.mean_auroc, alone.mean_auroc)
+
+
 def test_intervals_are_seeded_and_contain_the_estimate():
     labels, scores = sample(200, 2, False)
     first, second = (bs.bootstrap(labels, scores, replicates=300) for _ in range(2))

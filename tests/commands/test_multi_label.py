@@ -8,10 +8,12 @@ import dataclasses
 import importlib
 import json
 import math
+import shutil
 
 import mxnet as mx
 import numpy as np
 import pytest
+from benchmarking.servers import model_server
 from PIL import Image
 from support.multi_label_tiny import CONFIG, NAMES, draw
 
@@ -23,6 +25,7 @@ from gluondense.training import checkpoint
 from gluondense.training.run_folder import RunFolder
 
 IMAGES, TEST_IMAGES = 120, 60
+PARTS = "train", "val"
 
 
 def call(name: str, *arguments, code: int = 0) -> None:
@@ -179,6 +182,60 @@ def test_the_service_answers_with_all_labels_as_predict_does(export, table, tmp_
         assert found == pytest.approx(wanted.probabilities, abs=1e-5)
     (top,) = service.answer([{"body": files[0].read_bytes(), "top": b"1"}])
     assert top == answers[0][:1]
+
+
+@pytest.mark.serve
+def test_the_real_server_answers_as_predict_does(export, table, tmp_path, native_operator):
+    pytest.importorskip("mms", reason="the extra `serve` is not installed")
+    if not shutil.which("java"):
+        pytest.skip("there is no Java")
+    prefix = export("native", "--preprocess", "--output", "probabilities")
+    for name in ("store", "server"):
+        (tmp_path / name).mkdir()
+    call("archive", prefix, tmp_path / "store" / "labels.mar")
+    files = [table.parent / f"val{index}.png" for index in range(8)]
+    wanted = predict(gluondense.load_exported(prefix), files)
+    with model_server(tmp_path / "store", tmp_path / "server") as server:
+        done = server.register("labels.mar", batch_size=4, max_batch_delay=50)
+        assert done.status == 200, done.body
+        for file, expected in zip(files, wanted):
+            answer = server.predict("labels", file.read_bytes()).json()
+            assert [row["class"] for row in answer] == list(expected.labels)
+            assert [row["present"] for row in answer] == list(expected.present)
+            found = [row["probability"] for row in answer]
+            assert found == pytest.approx(expected.probabilities, abs=1e-5)
+
+
+@pytest.mark.slow
+def test_chest_xrays_from_one_command_to_an_archive(shared, tmp_path):
+    data = shared / "data" / "chest-xray"
+    if not data.is_dir():
+        pytest.skip(f"no chest X-rays at {data}")
+    run = tmp_path / "chest"
+    call(
+        "train.folder",
+        *(data / "labels.csv", "--image-dir", data / "images", "--path-column", "image"),
+        *("--label-columns", "findings", "--empty-label", "No Finding", "--multi-label"),
+        *("--group", "patient", "--split-column", "none", "--input-size", 64, "--crop-ratio", 1),
+        *("--model", "densenet121", "--set=block_config=[1,2,2,1]", "--augment", "flip"),
+        *("--epochs", 4, "--no-progress", "--out", run),
+    )
+    with open(run / "split.csv", newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    patients = {part: {row["group"] for row in rows if row["split"] == part} for part in PARTS}
+    assert not patients["train"] & patients["val"]
+    found = evaluated(tmp_path, run)
+    assert found["mean_auroc"] > 0.52
+    assert len(found["labels"]) == 14
+    for row in found["labels"].values():
+        if row["auroc_interval"] is not None:
+            assert row["auroc_interval"][0] < row["auroc"] < row["auroc_interval"][1]
+    assert "<tr><td>Effusion</td>" in (run / "report.html").read_text(encoding="utf-8")
+    prefix = tmp_path / "exports" / "chest"
+    call("export", run, "--out", prefix, "--output", "probabilities", "--preprocess")
+    same = evaluated(tmp_path, prefix, "--data-of", run)
+    assert same["mean_auroc"] == pytest.approx(found["mean_auroc"], abs=1e-4)
+    call("archive", prefix, tmp_path / "chest.mar")
 
 
 def test_one_class_an_image_is_not_evaluated_as_several_labels(run, tmp_path, capsys):
