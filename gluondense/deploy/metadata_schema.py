@@ -76,7 +76,9 @@ SCHEMA: Mapping[str, Field] = {
     "params_dtype": Field(
         f"one of {', '.join(PARAMS_DTYPES)}", lambda v: v in PARAMS_DTYPES, optional=True
     ),
-    "task": Field(f"one of {', '.join(ACTIVATIONS)}", lambda v: v in ACTIVATIONS, optional=True),
+    "task": Field(
+        f"one of {', '.join(ACTIVATIONS)}", lambda v: v in tuple(ACTIVATIONS), optional=True
+    ),
     "thresholds": Field("numbers in (0, 1) or null", _or_none(_list_of(_is_share)), optional=True),
     "output_shapes": Field("lists of positive integers", _list_of(_is_shape), optional=True),
 }

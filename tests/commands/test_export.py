@@ -5,6 +5,7 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 
 import mxnet as mx
 import numpy as np
@@ -337,3 +338,26 @@ def test_archive_refuses_in_one_line(script, run, tmp_path, capsys):
     assert script("export").main([str(run)]) == 0
     capsys.readouterr()
     assert "must end with" in refused(main, [run / "export" / "densenet121", "a.exe"], capsys)
+
+
+def test_flags_change_the_preprocessing_that_an_export_keeps(
+    script, run, image_files, tmp_path, capsys
+):
+    own = load(run).preprocessing
+    flags = ["--invert", "--crop-ratio", "0.9", "--interpolation", "bicubic"]
+    assert script("export").main([str(run), "--out", str(tmp_path / "net"), *flags]) == 0
+    kept = gluondense.load_exported(tmp_path / "net").metadata.preprocessing
+    changes = {"invert": True, "crop_ratio": 0.9, "interpolation": "bicubic"}
+    assert kept == replace(own, resize="shorter", source_size=None, **changes)
+    capsys.readouterr()
+    predict = script("predict").main
+    assert predict([str(tmp_path / "net"), *image_files, "--json"]) == 0
+    found = capsys.readouterr().out
+    assert predict([str(run), *image_files, "--json", *flags]) == 0
+    for one, other in zip(json.loads(found), json.loads(capsys.readouterr().out)):
+        assert one["labels"] == other["labels"]
+        assert one["probabilities"] == pytest.approx(other["probabilities"], abs=1e-5)
+    assert predict([str(tmp_path / "net"), *image_files, "--json", "--no-invert"]) == 0
+    assert capsys.readouterr().out != found
+    message = refused(predict, [run, *image_files, "--crop-ratio", "2"], capsys)
+    assert "--crop-ratio (=2.0) must be in (0, 1]" in message

@@ -7,10 +7,13 @@ import zipfile
 import mxnet as mx
 import numpy as np
 import pytest
+from PIL import Image
 from support.paths import ROOT
 
 import gluondense
 from gluondense.data.preprocessing import Preprocessing
+from gluondense.deploy import archive, predict
+from gluondense.deploy.serving.service import Service
 
 # Largest difference relative to the largest output: int8 kernels differ between processors.
 TOLERANCE = {"portable": 1e-5, "onnx": 1e-5, "native": 1e-4, "int8": 0.05, "native_int8": 0.05}
@@ -64,3 +67,24 @@ def test_weights_of_earlier_exports_load(earlier):
     arrays = np.load(earlier / "outputs.npz")
     found = net(mx.nd.array(arrays["x"])).asnumpy()
     np.testing.assert_allclose(found, arrays["portable"], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore:Cannot decide type")  # MXNet's, for any served graph
+def test_earlier_exports_are_served_and_predict_as_they_did(earlier, tmp_path):
+    """Both sides of an image are resized."""
+    path = tmp_path / "image.png"
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (50, 90), np.uint8)).save(path)
+    block = gluondense.load_exported(earlier / "portable")
+    _, channels, height, width = block.metadata.input_shape
+    assert channels == 1
+    pixels = np.asarray(Image.open(path).resize((width, height), Image.Resampling.BILINEAR))
+    x = mx.nd.array((pixels / 255 - 0.5) / 0.25).reshape((1, 1, height, width))
+    expected = mx.nd.softmax(block(x)).asnumpy()[0]
+    (found,) = predict(block, [path])
+    np.testing.assert_allclose(found.probabilities, np.sort(expected)[::-1], atol=1e-5)
+    with zipfile.ZipFile(archive(earlier / "portable", tmp_path / "model.mar")) as packed:
+        packed.extractall(tmp_path / "served")
+    (answer,) = Service(tmp_path / "served", mx.cpu(), 1).answer([{"body": path.read_bytes()}])
+    assert [row["class"] for row in answer] == list(found.labels)
+    probabilities = [row["probability"] for row in answer]
+    np.testing.assert_allclose(probabilities, found.probabilities, atol=1e-5)

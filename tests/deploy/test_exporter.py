@@ -301,7 +301,7 @@ def test_creates_the_folder_and_no_other_files(tmp_path):
         ({"input_shape": (0, 3, 32, 32)}, r"input_shape \(=\(0, 3, 32, 32\)\) must be positive"),
         ({"class_names": ["one", "two"]}, r"class_names \(2 of them\).*\(1, 5\)"),
         ({"mean": (0.5,)}, r"mean \(=\(0.5,\)\) must have 3 numbers"),
-        ({"std": (1, 0, 1)}, r"std .* must be positive"),
+        ({"mean": (0, 0, 0), "std": (1, 0, 1)}, r"std .* must be positive"),
     ],
 )
 def test_refuses_wrong_arguments_in_one_line(tmp_path, arguments, words):
@@ -457,7 +457,7 @@ def test_names_the_damaged_file(copied, name):
         ("{", "does not describe an export"),
         ("[]", "does not describe an export"),
         ('{"format": 1}', "does not describe an export"),
-        ('{"format": 2, "news": 1}', "has format 2, this gluondense reads 1"),
+        ('{"format": 3, "news": 1}', "has format 3, this gluondense reads 1 to 2"),
     ],
 )
 def test_names_the_invalid_metadata(copied, text, words):

@@ -7,6 +7,8 @@ import json
 import shutil
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from support.exported_networks import VARIANTS, build
 
 import gluondense
@@ -146,3 +148,28 @@ def test_format_1_resizes_both_sides_as_it_did(tmp_path, content):
 
 def test_targets_are_names():
     assert all(SCHEMA["target"].holds(name) for name in TARGETS)
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner),
+    max_leaves=6,
+)
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
+@given(data=st.data())
+def test_any_value_of_any_field_is_read_or_refused_in_one_line(tmp_path, content, data):
+    if data.draw(st.booleans()):
+        name = data.draw(st.sampled_from(sorted({*SCHEMA, "format", "mean", "std"})))
+        changed = {**content, name: data.draw(VALUES)}
+    else:
+        name = data.draw(st.sampled_from(sorted(IMAGES.to_dict())))
+        images = {**IMAGES.to_dict(), name: data.draw(VALUES)}
+        changed = {**content, "preprocessing": images}
+    for variant in (changed, format_1(changed)):
+        try:
+            message = repr(read(tmp_path, variant).target)
+        except ValueError as error:
+            message = str(error)
+        assert "\n" not in message

@@ -227,3 +227,12 @@ def test_erasing_is_the_last_step_of_a_transform():
         assert share < 0.4
         changed += share > 0
     assert 4 <= changed <= 16
+
+
+def test_training_images_are_inverted_before_they_are_normalized():
+    data = encoded(gradient(), "PNG")
+    plain, inverted = (
+        run(TrainTransform((16, 16), ("flip",), MEAN, STD, invert=invert), data)
+        for invert in (False, True)
+    )
+    np.testing.assert_allclose(pixels_of(plain) + pixels_of(inverted), 255, atol=1e-3)
