@@ -159,7 +159,10 @@ def test_labels_beyond_the_classes_are_never_skipped(make):
     ("options", "message"),
     [
         ({"batch_size": 0}, r"batch_size \(=0\) must be a positive integer"),
-        ({"batch_size": 25, "last": "discard"}, "batch_size=25"),
+        (
+            {"batch_size": 25, "last": "discard"},
+            r"batch_size \(=25\) leaves no complete batch of 24",
+        ),
         ({"batch_size": 2, "last": "wrap"}, r"last \(='wrap'\)"),
         ({"batch_size": 2, "bad": "ignore"}, r"bad \(='ignore'\)"),
         ({"batch_size": 2, "workers": -1}, r"workers \(=-1\)"),
