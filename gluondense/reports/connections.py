@@ -17,7 +17,8 @@ from .page import document, plot, section
 # From light to dark; 0 is distinct from a cell without a connection, which stays white.
 REUSE_COLORS = [[0, "#fff3d6"], [0.35, "#f9b572"], [0.7, "#d94f3d"], [1, "#7a1033"]]
 FLOW_COLORS = [[0, "#e3ecfb"], [0.5, "#84a9ec"], [1, "#1d4ba8"]]
-MAX_TICKS = 26  # more labels on an axis would overlap
+AXIS = 370  # width in pixels
+MAX_TICKS = 13  # more labels on an axis would overlap
 
 REUSE_NOTE = (
     "Color: mean absolute weight of the connection from a source (row) to a layer that reads it "
@@ -142,16 +143,32 @@ def _heatmap(
     )
     figure = go.Figure(heatmap)
     for axis, labels in ((figure.update_xaxes, columns), (figure.update_yaxes, rows)):
-        step = 1 + (len(labels) - 1) // MAX_TICKS
-        # Words are always shown, numbers as far as they fit.
-        shown = [
-            i for i, label in enumerate(labels) if i % step == 0 or not label.strip("xgw").isdigit()
-        ]
+        shown = _shown_ticks(labels, axis == figure.update_xaxes)
         texts = [labels[i] for i in shown]
         axis(tickvals=shown, ticktext=texts, showgrid=False, range=[-0.5, len(labels) - 0.5])
+    figure.update_xaxes(tickangle=0)
     figure.update_yaxes(range=[len(rows) - 0.5, -0.5])
     figure.update_layout(margin={"l": 70, "r": 16, "t": 8, "b": 64})
     return figure
+
+
+def _shown_ticks(labels: Sequence[str], side_by_side: bool = False) -> list[int]:
+    """Return the labels to show: all words, and as many of the numbers as fit between them.
+
+    Examples
+    --------
+    >>> _shown_ticks(["input", *map(str, range(1, 25)), "transition"])
+    [0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 25]
+    """
+    step = 1 + (len(labels) - 1) // MAX_TICKS
+    gaps = {
+        index: max(step, -(-(4 * len(label) + 10) * len(labels) // AXIS) if side_by_side else 0)
+        for index, label in enumerate(labels)
+        if not label.strip("xgw").isdigit()
+    }
+    numbers = (index for index in range(0, len(labels), step) if index not in gaps)
+    free = (i for i in numbers if all(abs(i - word) >= gap for word, gap in gaps.items()))
+    return sorted([*gaps, *free])
 
 
 def _flow_table(flow: GradientFlow) -> str:
