@@ -20,6 +20,7 @@ from ..analysis.label_metrics import (
 from ..analysis.multi_label import MultiLabelPredictions
 from .page import image_url, plot, section
 
+MAX_WRONG = 4  # wrong labels of an image of a gallery, the most probable ones
 COLUMNS = (
     "label",
     "present",
@@ -162,5 +163,10 @@ def _captions(image: LabelledImage, names: Sequence[str], thresholds: np.ndarray
         else:
             style, mark = "missed", "–"
         text = f"{mark} {escape(names[label])} {probability:.0%}"
-        lines.append(f'<span class="{style}">{text}</span>')
-    return "".join(lines) or '<span class="true">no label, none predicted</span>'
+        lines.append((style, f'<span class="{style}">{text}</span>'))
+    wrong = [index for index, (style, _) in enumerate(lines) if style == "wrong"]
+    hidden = set(wrong[MAX_WRONG:])
+    shown = [text for index, (_, text) in enumerate(lines) if index not in hidden]
+    if hidden:
+        shown.append(f'<span class="wrong">✗ {len(hidden)} more</span>')
+    return "".join(shown) or '<span class="true">no label, none predicted</span>'
