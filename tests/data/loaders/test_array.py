@@ -136,7 +136,7 @@ def test_batches_do_not_share_memory_with_the_arrays():
     ("options", "message"),
     [
         ({"batch_size": 0}, r"batch_size \(=0\) must be a positive integer"),
-        ({"batch_size": 38, "last": "discard"}, r"batch_size \(=38\) leaves no complete batch of 37"),
+        ({"batch_size": 38, "last": "discard"}, r"batch_size \(=38\) leaves no complete batch"),
         ({"seed": -1}, r"seed \(=-1\) must be an integer >= 0"),
         ({"last": "rollover"}, r"last \(='rollover'\) must be one of 'keep', 'discard'"),
         (
