@@ -4,17 +4,20 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Callable
 
 from .blocks.norm import NormKwargs, NormLayer
 from .data.datasets.registry import DATASETS
 from .environment.process import import_gluoncv
+from .errors import closest
 from .models.feature_maps import OutIndices
 from .models.network import Network
 from .models.registry import SPECS, build_model
-from .weights.catalog import fetch_weights, find_weights
+from .weights.catalog import WEIGHTS, fetch_weights, find_weights
 from .weights.load import load_weights
+from .weights.save import describe_file
 
 
 def get_model(
@@ -104,6 +107,67 @@ def get_model(
             _name_classes(net, weights.dataset)
     elif pretrained:
         load_weights(net, pretrained, ctx=ctx)
+    return net
+
+
+def open_network(
+    name: str | os.PathLike[str],
+    network: str | None = None,
+    fields: Mapping[str, Any] | None = None,
+    *,
+    root: str | os.PathLike[str] | None = None,
+    ctx: Any = None,
+    allow_nan: bool = False,
+) -> Network:
+    """Return a network with published weights, or with those of a file.
+
+    Parameters
+    ----------
+    name
+        A key of ``gluondense.weights.WEIGHTS``, the name of a network, which selects its first
+        weights, or the path of a weights file.
+    network, fields
+        For a file: the network's name, and fields of its spec that differ. A safetensors file of
+        :func:`gluondense.weights.save_weights` has them.
+    root, ctx, allow_nan
+        As in :func:`get_model` and :func:`gluondense.load_weights`.
+
+    Raises
+    ------
+    ValueError
+        If the name is unknown, or the file's network is, or it has other classes or channels.
+    OSError
+        If a file cannot be read or downloaded.
+    """
+    fields, text = dict(fields or {}), os.fspath(name)
+    if network is None and not Path(name).is_file():
+        model, _, tag = text.partition(".")
+        if os.sep in text:
+            raise FileNotFoundError(
+                f"there is no run, checkpoint, export or weights file at {name}."
+            )
+        if model.lower() not in SPECS:
+            raise ValueError(
+                f"{text!r} is no run folder, export, weights file or published "
+                f"weights{closest(text, [*SPECS, *WEIGHTS])}."
+            )
+        row = find_weights(model.lower(), tag or None)
+        if fields.get("classes", row.classes) != row.classes:
+            raise ValueError(f"{row.name} has {row.classes} classes, not {fields['classes']}.")
+        return get_model(row.model, pretrained=row.tag, root=root, ctx=ctx, **fields)
+    described = describe_file(name) if network is None else None
+    if described is not None:
+        network, fields = described.model, {**described.fields, **fields}
+    elif network is None:
+        raise ValueError(f"{name} is a weights file: name its network with `network`.")
+    net = build_model(network, **fields)
+    report = load_weights(net, name, ctx=ctx, allow_nan=allow_nan)
+    if report.fresh or report.adapted:
+        raise ValueError(
+            f"{name} is for {network} with other classes or in_channels: give them with `fields`."
+        )
+    if described is not None and not net.features_only:
+        net.classes = described.class_names
     return net
 
 

@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import argparse
+import tempfile
+from pathlib import Path
 from typing import Optional
 
 from .arguments import Parser, call
@@ -12,17 +14,47 @@ from .arguments import Parser, call
 def main(argv: Optional[list[str]] = None) -> int:
     """Pack the export, print the archive's path; return the exit code."""
     parser = Parser(description=__doc__)
-    parser.add_argument("export", help="an export: its prefix or one of its files")
+    parser.add_argument(
+        "export",
+        help="an export: its prefix or one of its files; or published weights such as "
+        "densenet121.tv_in1k, which are exported first",
+    )
     parser.add_argument(
         "archive",
         help="NAME.mar for multi-model-server, NAME.tar.gz for SageMaker's MXNet container, "
         "NAME.zip for DJL",
     )
+    parser.add_argument(
+        "--target", help="of published weights, see `gluondense export`; default: portable"
+    )
     return call(_run, parser.parse_args(argv))
 
 
 def _run(args: argparse.Namespace) -> None:
+    from ..deploy.artifact import is_export
     from ..deploy.serving.archive import archive
 
-    path = archive(args.export, args.archive)
+    if is_export(args.export) or not _is_published(args.export):
+        if args.target is not None:
+            raise ValueError(f"--target {args.target} is for published weights, not for exports.")
+        path = archive(args.export, args.archive)
+    else:
+        with tempfile.TemporaryDirectory() as folder:
+            path = archive(_export(args, folder), args.archive)
     print(f"{path} ({path.stat().st_size:,} bytes)")
+
+
+def _is_published(name: str) -> bool:
+    from ..models.registry import SPECS
+
+    return not Path(name).exists() and name.partition(".")[0].lower() in SPECS
+
+
+def _export(args: argparse.Namespace, folder: str) -> str:
+    """Export published weights to a folder; return the prefix."""
+    from ..deploy.exporter import export
+    from ..zoo import open_network
+
+    net = open_network(args.export)
+    shape = net.preprocessing.input_shape
+    return export(net, Path(folder) / net.model_name, shape, args.target or "portable").prefix

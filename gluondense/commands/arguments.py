@@ -56,6 +56,10 @@ class Parser(argparse.ArgumentParser):
             namespace.parser = self
         return super().parse_known_args(args, namespace)
 
+    def set_names(self, **names: str) -> None:
+        """Set more flags of Python arguments with another name."""
+        self._names = {**self._names, **names}
+
     @property
     def flags(self) -> dict[str, str]:
         """The flag of each argument by its name in Python; a positional one's metavar."""
@@ -101,6 +105,16 @@ class Parser(argparse.ArgumentParser):
             metavar="FIELD=JSON",
             help="a field of the model's spec, such as growth_rate=24; may be repeated",
         )
+
+
+def add_weights_file(parser: Parser) -> None:
+    """Add the flags of a network whose weights are in a file, see :func:`.zoo.open_network`."""
+    model = "the network of a weights file, from `gluondense models`"
+    parser.add_argument("--model", dest="network", metavar="NAME", help=model)
+    parser.add_fields()
+    parser.set_names(fields="--set")
+    nan = "accept NaN and infinite weights"
+    parser.add_argument("--allow-nan", action="store_true", help=nan)
 
 
 def add_preprocessing(parser: argparse.ArgumentParser, *skip: str) -> None:

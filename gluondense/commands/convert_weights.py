@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Optional
 
 from ..weights.naming.schemes import NAMING_SCHEMES
-from .arguments import Parser, call
+from .arguments import Parser, add_preprocessing, call, preprocessing_fields
 
 
 def main(argv: Optional[list[str]] = None) -> int:
@@ -18,6 +18,7 @@ def main(argv: Optional[list[str]] = None) -> int:
 
 
 def _run(args: argparse.Namespace) -> None:
+    from ..data.preprocessing import adjust
     from ..weights.load import load_weights
     from ..weights.save import save_weights
     from ..zoo import get_model
@@ -29,12 +30,19 @@ def _run(args: argparse.Namespace) -> None:
             f"{args.source} is for {args.model} with other classes or in_channels: set them, "
             "such as --set classes=10."
         )
+    fields = {
+        name: value for name, value in preprocessing_fields(args).items() if value is not None
+    }
+    if fields and net.preprocessing is None and "input_size" not in fields:
+        raise ValueError(f"the preprocessing of {args.source} is unknown: give --input-size too.")
+    net.preprocessing = adjust(net.preprocessing, **fields)
     if args.out.exists() and args.out.samefile(args.source):
         raise ValueError(f"{args.out} is the input file: write to another one.")
     scheme = save_weights(net, args.out, args.naming)
     print(f"read {report}")
-    if net.preprocessing is not None and args.out.suffix == ".params":
-        print(f".params does not store the preprocessing: {net.preprocessing}")
+    known = net.preprocessing.describe() if net.preprocessing is not None else "unknown"
+    stored = ", which .params does not store" if args.out.suffix == ".params" else ""
+    print(f"preprocessing: {known}{stored}")
     size = args.out.stat().st_size
     print(f"wrote {args.out} ({size:,} bytes, {scheme.name} names: {scheme.writer})")
 
@@ -53,6 +61,7 @@ def _parser() -> Parser:
     names = ("--source-naming", "--source-layout")
     add(*names, type=source_naming, metavar="NAME|FILE.json", help=source)
     add("--allow-nan", action="store_true", help="convert NaN and infinite values too")
+    add_preprocessing(parser)
     return parser
 
 

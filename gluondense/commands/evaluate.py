@@ -10,7 +10,14 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Optional, Union
 
-from .arguments import DATASETS, Parser, add_preprocessing, call, preprocessing_fields
+from .arguments import (
+    DATASETS,
+    Parser,
+    add_preprocessing,
+    add_weights_file,
+    call,
+    preprocessing_fields,
+)
 
 if TYPE_CHECKING:
     from ..evaluation.model import EvaluatedModel
@@ -22,7 +29,12 @@ def main(argv: Optional[list[str]] = None) -> int:
     """Print the accuracy, write what was asked for; return the exit code."""
     parser = Parser(names={"gpus": "--num-gpus", "size": "--input-size"}, description=__doc__)
     add = parser.add_argument
-    add("model", help="a run's folder, an export's prefix, or weights such as densenet121.tv_in1k")
+    add(
+        "model",
+        help="a run's folder, an export's prefix, weights such as densenet121.tv_in1k, or a "
+        "weights file",
+    )
+    add_weights_file(parser)
     add("--dataset", choices=DATASETS, help="default: that of the run or weights, else imagenet")
     add(
         "--data-dir",
@@ -60,12 +72,19 @@ def _run(args: argparse.Namespace) -> None:
 
 
 def _evaluate(args: argparse.Namespace) -> Union[Evaluation, LabelEvaluation]:
+    from ..data.datasets.registry import DATASETS as DATASET_INFO
     from ..evaluation.evaluate import evaluate_model
     from ..evaluation.model import open_model
     from ..training.devices import find_devices
 
     devices = find_devices(tuple(range(args.num_gpus)))
-    model = open_model(args.model, devices).adjusted(**preprocessing_fields(args))
+    weights = {"fields": dict(args.set), "allow_nan": args.allow_nan}
+    model = open_model(args.model, devices, args.network, **weights)
+    fields = preprocessing_fields(args)
+    if model.preprocessing is None and not hasattr(model.net, "metadata"):
+        info = DATASET_INFO.get(args.dataset or model.dataset)
+        fields["input_size"] = fields["input_size"] or (info.image_size if info else None)
+    model = model.adjusted(**fields)
     data = _open_data(args, model)
     batch = args.batch_size or (32 if args.crops == 1 else 8)
     names = _read_class_map(args.class_map) if args.class_map else None

@@ -1,14 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Export the best network of a run to files for MXNet or ONNX runtimes."""
+"""Export the best network of a run, or published weights, to files for MXNet or ONNX runtimes."""
 
 from __future__ import annotations
 
 import argparse
 import sys
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Optional
 
-from .arguments import Parser, add_preprocessing, call, preprocessing_fields
+from .arguments import (
+    Parser,
+    add_preprocessing,
+    add_weights_file,
+    call,
+    preprocessing_fields,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -17,7 +24,6 @@ if TYPE_CHECKING:
     from ..deploy.artifact_files import Files
     from ..deploy.quantization.calibration import Calibration
     from ..evaluation.model import EvaluatedModel
-    from ..training.checkpoint import Checkpoint
     from ..training.data import Data
 
 
@@ -36,15 +42,26 @@ def main(argv: Optional[list[str]] = None) -> int:
     """
     parser = Parser(description=__doc__)
     add = parser.add_argument
-    add("run_folder", help="a run's folder, or one of its checkpoints")
+    add(
+        "source",
+        metavar="run_folder",
+        help="a run's folder, or one of its checkpoints; or weights such as densenet121.tv_in1k, "
+        "or a weights file",
+    )
     add("--out", metavar="PREFIX", help="prefix of the files; default: RUN_FOLDER/export/MODEL")
     add("--target", default="portable", help=_TARGETS)
-    add("--input-shape", type=shape, metavar="N,C,H,W", help="to verify with; default: the run's")
+    add("--input-shape", type=shape, metavar="N,C,H,W", help="to verify with; default: its own")
     add("--preprocess", action="store_true", help="the graph normalizes uint8 pixels (N, H, W, C)")
     add("--output", default="logits", help="logits (default), probabilities or features")
     add("--params-dtype", default="float32", help="float32, or float16 (half the size, portable)")
+    add_weights_file(parser)
     add = parser.add_argument_group("calibration of int8 targets").add_argument
-    add("--calibrate", metavar="FOLDER|FILE.rec", help="default: the run's training images")
+    add(
+        "--calibrate",
+        metavar="FOLDER|FILE.rec",
+        help="default: training images of the run, or of the data of published weights",
+    )
+    add("--data-dir", metavar="FOLDER", help="folder of the data of published weights")
     add("--calibration-method", dest="method", help="minmax (default), percentile or entropy")
     add(
         "--calibration-images",
@@ -69,41 +86,61 @@ def shape(text: str) -> tuple[int, ...]:
 
 
 def _run(args: argparse.Namespace) -> int:
-    from ..data.preprocessing import adjust
     from ..deploy.exporter import export
-    from ..training.checkpoint import load
 
     try:
-        checkpoint = load(args.run_folder)
-        input_shape = args.input_shape or checkpoint.input_shape
-        fields = {**preprocessing_fields(args), "input_size": input_shape[2:]}
-        preprocessing = adjust(checkpoint.preprocessing, **fields) or checkpoint.preprocessing
-        calibration = _calibration(args, checkpoint, preprocessing)
+        model = _open(args)
+        preprocessing = model.known_preprocessing()
+        calibration = _calibration(args, model, preprocessing)
         files = export(
-            checkpoint.network(),
-            args.out or _default_prefix(checkpoint),
-            input_shape,
+            model.net,
+            args.out or _default_prefix(args, model),
+            args.input_shape or preprocessing.input_shape,
             target=args.target,
-            class_names=checkpoint.class_names,
+            class_names=model.class_names,
             preprocessing=preprocessing,
             calibration=calibration,
             preprocess=args.preprocess,
             output=args.output,
             params_dtype=args.params_dtype,
+            allow_nan=args.allow_nan,
         )
     except RuntimeError as error:
         if type(error) is not RuntimeError:  # an error of MXNet
             raise
         print(f"error: {error}", file=sys.stderr)
         return 1
-    print("\n".join(_summary(checkpoint, files)))
+    print("\n".join(_summary(_title(args, model), files)))
     if calibration is not None:
-        print("\n".join(_quantization_summary(args.run_folder, files)))
+        print("\n".join(_quantization_summary(args, model, files)))
     return 0
 
 
+def _open(args: argparse.Namespace) -> EvaluatedModel:
+    """Open a run or weights, with the preprocessing that the flags change; it must be known."""
+    from ..deploy.artifact import is_export
+    from ..evaluation.model import open_model
+    from ..training.devices import find_devices
+
+    folder = Path(args.source).is_dir()
+    if not folder and args.network is None and is_export(args.source):
+        raise ValueError(f"{args.source} is an export: export the run or the weights again.")
+    options = {"fields": dict(args.set), "allow_nan": args.allow_nan}
+    model = open_model(args.source, find_devices(()), args.network, **options)
+    fields = preprocessing_fields(args)
+    if args.input_shape:
+        fields["input_size"] = args.input_shape[2:]
+    given = None not in (fields["mean"], fields["std"], fields["input_size"])
+    if model.preprocessing is None and not given:
+        raise ValueError(
+            f"the preprocessing of {args.source} is unknown: give it with --mean, --std (a number "
+            "for each channel, of pixels in [0, 1]) and --input-shape."
+        )
+    return model.adjusted(**fields)
+
+
 def _calibration(
-    args: argparse.Namespace, checkpoint: Checkpoint, preprocessing: Preprocessing
+    args: argparse.Namespace, model: EvaluatedModel, preprocessing: Preprocessing
 ) -> Optional[Calibration]:
     from ..deploy.quantization.calibration import Calibration
     from ..deploy.targets import get_target
@@ -115,27 +152,24 @@ def _calibration(
     names = ("method", "count", "max_changed")
     given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
     count = given.get("count", Calibration.count)
-    return Calibration(
-        args.calibrate or _training_images(checkpoint, preprocessing, count), **given
-    )
+    images = args.calibrate or _training_images(args, model, preprocessing, count)
+    return Calibration(images, **given)
 
 
 def _training_images(
-    checkpoint: Checkpoint, preprocessing: Preprocessing, count: int
+    args: argparse.Namespace, model: EvaluatedModel, preprocessing: Preprocessing, count: int
 ) -> np.ndarray:
-    """Return normalized training images (N, C, H, W) of the run."""
+    """Return normalized training images (N, C, H, W) of the run, or of published weights' data."""
     from ..data.datasets.imagenet import ImageFiles, decode_images
     from ..data.files.image_set import evenly_spaced
     from ..data.transforms.batch import resize
-    from ..training.config import TrainConfig
-    from ..training.run_data import open_run_data
 
-    config = replace(TrainConfig.from_dict(checkpoint.config).data, download=False)
     try:
-        data = open_run_data(checkpoint.folder, config, training=True)
+        data = _open_data(args, model, training=True)
     except (ValueError, OSError) as error:
+        whose = "the run's own images" if model.config else "images"
         raise type(error)(
-            f"the run's own images can't be had for the calibration ({error}): "
+            f"{whose} can't be had for the calibration ({error}): "
             "name a folder of images with --calibrate."
         ) from None
     indices = evenly_spaced(data.train_count, count)
@@ -147,14 +181,37 @@ def _training_images(
     return preprocessing.normalize(pixels)
 
 
-def _default_prefix(checkpoint: Checkpoint) -> str:
-    folder = checkpoint.folder
+def _open_data(args: argparse.Namespace, model: EvaluatedModel, training: bool = False) -> Data:
+    """Open the images of the run, or those that published weights were trained on."""
+    from ..data.datasets.registry import IN_MEMORY, load_dataset
+    from ..training.run_data import open_run_data
+
+    if model.config is not None:
+        config = replace(model.config, download=False)
+        return open_run_data(args.source, config, training=training)
+    if model.weights and model.dataset in IN_MEMORY:
+        return load_dataset(model.dataset, args.data_dir, download=False)
+    raise ValueError(f"the data of {args.source} are unknown")
+
+
+def _default_prefix(args: argparse.Namespace, model: EvaluatedModel) -> str:
+    if model.config is None:
+        raise ValueError("give --out PREFIX: only a run has a folder for its exports.")
+    folder = Path(args.source)
     # Not inside a checkpoint: training replaces the whole folder.
     run = folder.parents[1] if folder.parent.name == "checkpoints" else folder
-    return str(run / "export" / checkpoint.model_name)
+    return str(run / "export" / model.model)
 
 
-def _summary(checkpoint: Checkpoint, files: Files) -> list[str]:
+def _title(args: argparse.Namespace, model: EvaluatedModel) -> str:
+    from ..training.checkpoint import load
+
+    if model.config is not None:
+        return f"{model.model} after epoch {load(args.source).epoch}"
+    return model.weights or f"{model.model} with the weights of {args.source}"
+
+
+def _summary(title: str, files: Files) -> list[str]:
     """List the files and the code that loads them."""
     from ..deploy.artifact import read_metadata
     from ..deploy.artifact_files import OnnxFiles, content_files, is_native
@@ -164,7 +221,7 @@ def _summary(checkpoint: Checkpoint, files: Files) -> list[str]:
     dtype, argument = "float32", ""
     if metadata.preprocess:
         shape, dtype, argument = (batch, *sides, channels), "uint8", ", dtype='uint8'"
-    lines = [f"{checkpoint.model_name} after epoch {checkpoint.epoch}, checked by loading it back:"]
+    lines = [f"{title}, checked by loading it back:"]
     for file in (*content_files(files, metadata.target).values(), files.metadata):
         lines.append(f"  {file} ({file.stat().st_size:,} bytes)")
     if isinstance(files, OnnxFiles):
@@ -185,13 +242,13 @@ def _summary(checkpoint: Checkpoint, files: Files) -> list[str]:
     return [*lines, f"Load it in {runtime}:", *(f"  {line}" for line in code)]
 
 
-def _quantization_summary(run_folder: str, files: Files) -> list[str]:
-    """Report the quantization error, and the accuracy before and after on the run's test set."""
+def _quantization_summary(
+    args: argparse.Namespace, model: EvaluatedModel, files: Files
+) -> list[str]:
+    """Report the quantization error, and the accuracy before and after on the test set."""
     from ..deploy.artifact import load_exported
     from ..deploy.quantization.metrics import QuantizationMetrics
-    from ..evaluation.model import open_model
     from ..training.devices import find_devices
-    from ..training.run_data import open_run_data
 
     block = load_exported(files.prefix, find_devices(())[0])
     record = block.metadata.quantization
@@ -200,10 +257,8 @@ def _quantization_summary(run_folder: str, files: Files) -> list[str]:
         f"{len(record['kept'])} of {record['layers']} layers stay in float32; "
         f"{QuantizationMetrics(record['error'], record['agreement'])}."
     ]
-    model = open_model(run_folder, find_devices(()))
-    assert model.config is not None  # it is a run
     try:
-        data = open_run_data(run_folder, replace(model.config, download=False))
+        data = _open_data(args, model)
         model = replace(model, preprocessing=block.metadata.preprocessing)
         before, after = _score(model, data), _score(replace(model, net=block), data)
     except (ValueError, OSError) as error:

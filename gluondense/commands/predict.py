@@ -8,7 +8,13 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Optional
 
-from .arguments import Parser, add_preprocessing, call, preprocessing_fields
+from .arguments import (
+    Parser,
+    add_preprocessing,
+    add_weights_file,
+    call,
+    preprocessing_fields,
+)
 from .explain.cam import write_page
 
 if TYPE_CHECKING:
@@ -21,8 +27,11 @@ def main(argv: Optional[list[str]] = None) -> int:
     """Print the most probable classes or all labels of each image; return the exit code."""
     parser = Parser(description=__doc__)
     parser.add_argument(
-        "model", help="a run's folder, a checkpoint's, or an export (prefix or one of its files)"
+        "model",
+        help="a run's folder, a checkpoint's, an export (prefix or one of its files), weights such "
+        "as densenet121.tv_in1k, or a weights file",
     )
+    add_weights_file(parser)
     parser.add_argument("images", nargs="+", metavar="image.png")
     parser.add_argument(
         "--top", type=int, help="classes to print (default: 5, or all of several labels)"
@@ -47,30 +56,42 @@ def _run(args: argparse.Namespace) -> None:
 
 def _predict(args: argparse.Namespace) -> list[Prediction]:
     from ..data.preprocessing import adjust
-    from ..deploy.artifact import load_exported
     from ..deploy.prediction import predict
-    from ..training.checkpoint import load
 
-    net: Any
-    if Path(args.model).is_dir():
-        saved = load(args.model)
-        net = saved.network()
-    else:
-        net = load_exported(args.model)
-        saved = net.metadata
+    net, known, names = _open(args)
     fields = preprocessing_fields(args)
-    if saved.preprocessing is None and fields["input_size"] is None:
-        fields["input_size"] = saved.input_shape[2:]
-    preprocessing = adjust(saved.preprocessing, **fields)
-    if preprocessing is None:
-        raise ValueError(
-            f"the preprocessing of {args.model} is unknown: give it, at least --mean and --std."
-        )
-    names = saved.class_names
+    if known is None:
+        metadata = getattr(net, "metadata", None)
+        if metadata is not None:
+            fields["input_size"] = fields["input_size"] or metadata.input_shape[2:]
+        if None in (fields["mean"], fields["std"], fields["input_size"]):
+            flags = "--mean and --std" if metadata else "--mean, --std and --input-size"
+            raise ValueError(
+                f"the preprocessing of {args.model} is unknown: give it, at least {flags}."
+            )
+    preprocessing = adjust(known, **fields)
+    assert preprocessing is not None  # all of it is given
     if args.explain:
         top, name = min(args.top or EXPLAINED, EXPLAINED), Path(args.model).name
         write_page(args.explain, name, net, args.images, preprocessing, names, top)
     return predict(net, args.images, class_names=names, top=args.top, preprocessing=preprocessing)
+
+
+def _open(args: argparse.Namespace) -> tuple[Any, Any, Any]:
+    """Return a network, its preprocessing and its class names, each of them None if unknown."""
+    from ..deploy.artifact import is_export, load_exported
+    from ..training.checkpoint import load
+    from ..zoo import open_network
+
+    net: Any
+    if Path(args.model).is_dir():
+        saved = load(args.model)
+        return saved.network(), saved.preprocessing, saved.class_names
+    if args.network is None and is_export(args.model):
+        net = load_exported(args.model)
+        return net, net.metadata.preprocessing, net.metadata.class_names
+    net = open_network(args.model, args.network, dict(args.set), allow_nan=args.allow_nan)
+    return net, net.preprocessing, net.classes
 
 
 def _table(prediction: Prediction) -> str:

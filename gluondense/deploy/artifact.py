@@ -18,8 +18,19 @@ from ..data.preprocessing import Preprocessing
 from ..errors import check
 from ..files import json_sha256, sha256
 from ..graph.trace import INPUT
+from ..models.registry import SPECS, get_spec
+from ..models.spec import NetworkSpec
 from ..native.build import load
-from .artifact_files import Files, OnnxFiles, content_files, files_of, is_native, prefix_of
+from .artifact_files import (
+    ONNX_SUFFIX,
+    SUFFIXES,
+    Files,
+    OnnxFiles,
+    content_files,
+    files_of,
+    is_native,
+    prefix_of,
+)
 from .metadata_schema import check_fields
 from .onnx.block import OnnxBlock
 from .serving.unpack import is_archive, unpack
@@ -89,6 +100,13 @@ class ExportMetadata:
         """Standard deviation of each channel, if known."""
         return self.preprocessing.std if self.preprocessing else None
 
+    def network_spec(self) -> NetworkSpec | None:
+        """Return the network's spec; None if it is none of ours."""
+        if self.model not in SPECS or self.spec is None:
+            return None
+        known = {field.name for field in dataclasses.fields(SPECS[self.model])}
+        return get_spec(self.model, **{k: v for k, v in self.spec.items() if k in known})
+
 
 def load_exported(path: str | os.PathLike[str], ctx: mx.Context | None = None) -> gluon.Block:
     """Verify the files of an export and load them as a block.
@@ -152,6 +170,18 @@ def open_export(
                 "copy it or export it again."
             )
     return files, metadata
+
+
+def is_export(path: str | os.PathLike[str]) -> bool:
+    """Return whether a path is the prefix of an existing export, one of its files or an archive.
+
+    ``-0000.params`` alone may also be a checkpoint of another library.
+    """
+    if Path(path).is_file() and is_archive(path):
+        return True
+    symbol, _, metadata = SUFFIXES
+    prefix = prefix_of(path)
+    return any(Path(f"{prefix}{suffix}").is_file() for suffix in (symbol, metadata, ONNX_SUFFIX))
 
 
 def _check_exists(prefix: str, file: Path) -> None:

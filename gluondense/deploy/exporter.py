@@ -20,6 +20,7 @@ from ..graph.trace import INPUT, trace
 from ..models.network import Network
 from ..native.build import build
 from ..version import versions
+from ..weights.finite import check_finite
 from .artifact import ExportMetadata, import_block, write_metadata
 from .artifact_files import Files, OnnxFiles, files_of, is_native, replacing_export
 from .export_arguments import (
@@ -54,6 +55,7 @@ def export(
     preprocessing: Preprocessing | None = None,
     task: str | None = None,
     thresholds: Sequence[float] | None = None,
+    allow_nan: bool = False,
 ) -> Files:
     """Export a network to files for inference and verify their outputs.
 
@@ -121,10 +123,15 @@ def export(
         ``"classification"``, or ``"multi_label"``, several labels an image, with the probability
         from which on each label is present; by default those of the network of a run.
 
+    allow_nan
+        Whether to export NaN and infinite weights, with a warning, instead of refusing them. The
+        verification then compares the finite outputs. Not for int8 targets.
+
     Raises
     ------
     ValueError
-        If an argument is invalid, or the network is not initialized or not supported by the target.
+        If an argument is invalid, or the network is not initialized, has weights that are not
+        finite, or is not supported by the target.
     OSError
         If the files cannot be written.
     RuntimeError
@@ -156,6 +163,7 @@ def export(
     pre_post = PrePost(preprocessing, preprocess, output, params_dtype, task)
     pre_post.check(target, row.needs_calibration)
     source, params = pre_post.source(net), parameter_arrays(net)
+    check_finite("the network", params.items(), allow_nan and not row.needs_calibration)
 
     if row.needs_calibration:
         calibration = Calibration.of(calibration).read(example.shape, preprocessing)
@@ -200,7 +208,8 @@ def export(
             metadata = dataclasses.replace(metadata, quantization=record)
         else:
             stored = example.dtype if params_dtype == "float32" else params_dtype
-            check_close(outputs, expected, row.tolerance or TOLERANCE[np.dtype(stored).name])
+            tolerance = row.tolerance or TOLERANCE[np.dtype(stored).name]
+            check_close(outputs, expected, tolerance, allow_nan)
         write_metadata(new, metadata)
     return files
 

@@ -94,7 +94,9 @@ def evaluate_model(
     skipped = _close(loader)
     augmented = bool(model.config and model.config.augment)
     dataset = data.info.name
-    published = published_errors(model.model, dataset, crops, augmented, weights=model.weights)
+    published = published_errors(
+        model.model, dataset, crops, augmented, weights=model.weights, spec=model.spec
+    )
     return Evaluation(model, dataset, crops, names, predictions, skipped, published)
 
 

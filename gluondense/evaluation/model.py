@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The model under evaluation: a run, an export or published weights."""
+"""The model under evaluation: a run, an export, published weights or a weights file."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,13 +15,13 @@ from mxnet import gluon
 from ..analysis.label_metrics import DEFAULT_THRESHOLD
 from ..analysis.predictions import task_of
 from ..data.preprocessing import Preprocessing, adjust
-from ..deploy.artifact import load_exported
-from ..deploy.artifact_files import ONNX_SUFFIX, SUFFIXES
+from ..deploy.artifact import is_export, load_exported
+from ..models.spec import NetworkSpec
 from ..training.checkpoint import load
 from ..training.config import TrainConfig
 from ..training.sections import DataConfig
 from ..weights.catalog import find_weights
-from ..zoo import get_model
+from ..zoo import open_network
 
 
 @dataclass(frozen=True)
@@ -45,6 +44,8 @@ class EvaluatedModel:
         Data section of the configuration, if the model is a run.
     dataset
         Default of the data set, a key of ``DATASETS``.
+    spec
+        The network's spec, if it is one of ``SPECS`` or a variant.
     """
 
     name: str
@@ -55,6 +56,7 @@ class EvaluatedModel:
     weights: str = ""
     config: Optional[DataConfig] = None
     dataset: str = "imagenet"
+    spec: Optional[NetworkSpec] = None
 
     @property
     def has_several_labels(self) -> bool:
@@ -90,16 +92,20 @@ class EvaluatedModel:
         return replace(self, preprocessing=adjust(self.preprocessing, **fields))
 
 
-def open_model(name: str, devices: Sequence[mx.Context]) -> EvaluatedModel:
-    """Open a run folder, a checkpoint, an export or published weights.
+def open_model(
+    name: str, devices: Sequence[mx.Context], network: Optional[str] = None, **options: Any
+) -> EvaluatedModel:
+    """Open a run folder, a checkpoint, an export, published weights or a weights file.
 
     Parameters
     ----------
     name
         A folder, the prefix or a file of an export, or a name such as ``"densenet121.tv_in1k"`` of
-        ``WEIGHTS``; the name of a network selects its first weights.
+        ``WEIGHTS``; the name of a network selects its first weights. Or a weights file.
     devices
         Devices on which it runs. An export runs on the first one.
+    network, **options
+        Of a weights file: its network and more arguments of :func:`gluondense.zoo.open_network`.
 
     Raises
     ------
@@ -110,11 +116,9 @@ def open_model(name: str, devices: Sequence[mx.Context]) -> EvaluatedModel:
     """
     if Path(name).is_dir():
         return _open_run(name, devices)
-    if any(Path(f"{name}{suffix}").is_file() for suffix in ("", *SUFFIXES, ONNX_SUFFIX)):
+    if network is None and is_export(name):
         return _open_export(name, devices[0])
-    if os.sep in name:
-        raise FileNotFoundError(f"there is no run, checkpoint or export at {name}.")
-    return _open_weights(name, devices)
+    return _open_weights(name, devices, network, **options)
 
 
 def _open_run(name: str, devices: Sequence[mx.Context]) -> EvaluatedModel:
@@ -122,7 +126,7 @@ def _open_run(name: str, devices: Sequence[mx.Context]) -> EvaluatedModel:
     config = TrainConfig.from_dict(saved.config).data
     net, names = saved.network(list(devices)), saved.class_names
     model = EvaluatedModel(name, net, saved.preprocessing, names, saved.model_name)
-    return replace(model, config=config, dataset=config.dataset)
+    return replace(model, config=config, dataset=config.dataset, spec=net.spec)
 
 
 def _open_export(name: str, device: mx.Context) -> EvaluatedModel:
@@ -131,13 +135,16 @@ def _open_export(name: str, device: mx.Context) -> EvaluatedModel:
     if metadata.output == "features":
         raise ValueError(f"{name} returns features: evaluate an export of logits or probabilities.")
     names = metadata.class_names
-    return EvaluatedModel(name, net, metadata.preprocessing, names, metadata.model or "")
+    model = EvaluatedModel(name, net, metadata.preprocessing, names, metadata.model or "")
+    return replace(model, spec=metadata.network_spec())
 
 
-def _open_weights(name: str, devices: Sequence[mx.Context]) -> EvaluatedModel:
-    model, _, tag = name.partition(".")
-    row = find_weights(model, tag or None)
-    net = get_model(model, pretrained=row.tag, ctx=list(devices))
-    names = tuple(net.classes)
-    found = EvaluatedModel(name, net, row.preprocessing, names, model, row.name)
-    return replace(found, dataset=row.dataset)
+def _open_weights(
+    name: str, devices: Sequence[mx.Context], network: Optional[str], **options: Any
+) -> EvaluatedModel:
+    net = open_network(name, network, ctx=list(devices), **options)
+    is_file = network is not None or Path(name).is_file()
+    row = None if is_file else find_weights(*name.lower().split(".", 1))
+    names = None if net.classes is None else tuple(net.classes)
+    found = EvaluatedModel(name, net, net.preprocessing, names, net.model_name, spec=net.spec)
+    return replace(found, weights=row.name, dataset=row.dataset) if row else found

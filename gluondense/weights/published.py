@@ -7,9 +7,12 @@ the same numbers.
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import Optional
 
+from ..models.registry import SPECS
+from ..models.spec import NetworkSpec
 from .catalog import WEIGHTS, Weights
 
 
@@ -58,7 +61,12 @@ _COLUMNS = (
 
 
 def published_errors(
-    model: str, dataset: str, crops: int = 1, augmented: bool = False, weights: str = ""
+    model: str,
+    dataset: str,
+    crops: int = 1,
+    augmented: bool = False,
+    weights: str = "",
+    spec: Optional[NetworkSpec] = None,
 ) -> list[PublishedError]:
     """Return the published errors of a network on a data set.
 
@@ -72,6 +80,9 @@ def published_errors(
         Whether CIFAR's training images were mirrored and shifted.
     weights
         A key of ``WEIGHTS``, whose published accuracies are with one crop.
+    spec
+        The network's spec; by default the model's. If another network has this spec, its errors are
+        returned; if none has it, there are no published errors.
 
     Examples
     --------
@@ -80,6 +91,7 @@ def published_errors(
     >>> published_errors("densenet40_k12_svhn", "svhn")[0].top1
     1.79
     """
+    model = _same_network(model, spec)
     found, row = [], WEIGHTS.get(weights)
     if row is not None and row.dataset == dataset and crops == 1:
         found.append(_of_weights(row))
@@ -91,6 +103,21 @@ def published_errors(
         return found
     value = row_of_model[_COLUMNS.index(column)]
     return found if value is None else [*found, PublishedError(_CIFAR, value)]
+
+
+def _same_network(model: str, spec: Optional[NetworkSpec]) -> str:
+    """Return the name of the network with a spec, the model's first; "" if there is none."""
+    if spec is None or _computes_same(SPECS.get(model), spec):
+        return model
+    return next((name for name, row in SPECS.items() if _computes_same(row, spec)), "")
+
+
+def _computes_same(row: Optional[NetworkSpec], spec: NetworkSpec) -> bool:
+    """Whether two networks compute the same in inference, where nothing is dropped."""
+    if type(row) is not type(spec):
+        return False
+    left, right = dataclasses.asdict(row), dataclasses.asdict(spec)
+    return all(left[name] == right[name] for name in left if not name.startswith("drop"))
 
 
 def _of_weights(row: Weights) -> PublishedError:

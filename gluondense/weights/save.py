@@ -3,9 +3,12 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import os
 import re
 from pathlib import Path
+from typing import Any
 
 import mxnet as mx
 import numpy as np
@@ -14,6 +17,7 @@ from safetensors.numpy import save_file
 
 from ..files import replacing, save_arrays
 from ..models.network import Network
+from .formats.open import open_weights
 from .naming.scheme import NamingScheme
 from .naming.schemes import NAMING_SCHEMES, get_naming_scheme
 from .naming.torch import TORCH_SCHEMES
@@ -64,11 +68,8 @@ def save_weights(
     arrays = named_arrays(net, scheme)
     with replacing(path) as file:
         if path.suffix == ".safetensors":
-            metadata = {"format": "pt", "model": net.model_name, "layout": scheme.name}
-            if net.preprocessing is not None:
-                metadata["preprocessing"] = net.preprocessing.to_json()
             try:
-                save_file(arrays, file, metadata=metadata)
+                save_file(arrays, file, metadata=_metadata(net, scheme))
             except SafetensorError as error:
                 reason = str(error).rpartition("I/O error: ")[2]
                 raise OSError(f"cannot write {path} ({reason})") from None
@@ -76,6 +77,41 @@ def save_weights(
             copies = {name: mx.nd.array(a, dtype=a.dtype) for name, a in arrays.items()}
             save_arrays(file, copies)
     return scheme
+
+
+def _metadata(net: Network, scheme: NamingScheme) -> dict[str, str]:
+    """Return the header of a safetensors file, whose values are strings."""
+    spec = json.dumps(dataclasses.asdict(net.spec))
+    metadata = {"format": "pt", "model": net.model_name, "layout": scheme.name, "spec": spec}
+    if net.preprocessing is not None:
+        metadata["preprocessing"] = net.preprocessing.to_json()
+    if net.classes is not None:
+        metadata["classes"] = json.dumps(list(map(str, net.classes)), ensure_ascii=False)
+    return metadata
+
+
+@dataclasses.dataclass(frozen=True)
+class FileDescription:
+    """The network of a weights file: its name, its spec's fields and its class names, if known."""
+
+    model: str
+    fields: dict[str, Any]
+    class_names: tuple[str, ...] | None
+
+
+def describe_file(path: str | os.PathLike[str]) -> FileDescription | None:
+    """Return what :func:`save_weights` wrote about the network in a file; None if it did not."""
+    with open_weights(path) as file:
+        metadata = file.metadata
+    if not {"model", "layout", "spec"} <= metadata.keys():
+        return None
+    try:
+        spec = json.loads(metadata["spec"])
+        fields = {k: tuple(v) if isinstance(v, list) else v for k, v in spec.items()}
+        names = json.loads(metadata.get("classes", "null"))
+        return FileDescription(metadata["model"], fields, names and tuple(map(str, names)))
+    except (ValueError, TypeError, AttributeError) as error:
+        raise ValueError(f"{os.fspath(path)}: the spec in its header is damaged: {error}") from None
 
 
 def named_arrays(net: Network, scheme: NamingScheme) -> dict[str, np.ndarray]:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import dataclasses
+import hashlib
 import importlib
 import json
 import shutil
@@ -21,6 +23,7 @@ from gluondense.deploy.quantization.calibration import Calibration
 from gluondense.deploy.targets import TARGETS
 from gluondense.graph.ranges import METHODS
 from gluondense.training import fit, load
+from gluondense.weights import WEIGHTS, save_weights
 
 
 @pytest.fixture
@@ -152,8 +155,8 @@ def test_int8_export_is_calibrated_with_image_files(script, run, image_files, tm
         ),
         (["{run}", "--input-shape", "1,1,12,12"], "takes images of shape"),
         (["{run}", "--out", "{run}/config.json/net"], "cannot write to"),
-        (["{run}/nowhere"], "holds no checkpoint"),
-        (["{run}/checkpoints/best/model.params"], "holds no checkpoint"),
+        (["{run}/nowhere"], "there is no run, checkpoint, export or weights file at"),
+        (["{run}/checkpoints/best/model.params"], "is a weights file: name its network"),
     ],
 )
 def test_export_refuses_in_one_line(script, run, capsys, arguments, words):
@@ -263,7 +266,7 @@ def test_predict_refuses_in_one_line(script, run, image_files, tmp_path, capsys)
     assert "top (=0)" in refused(predict, [run, image_files[0], "--top", "0"], capsys)
     (tmp_path / "empty").mkdir()
     assert "holds no checkpoint" in refused(predict, [tmp_path / "empty", image_files[0]], capsys)
-    assert "is not an export" in refused(predict, [tmp_path / "nothing", image_files[0]], capsys)
+    assert "there is no run" in refused(predict, [tmp_path / "nothing", image_files[0]], capsys)
 
 
 def test_predict_refuses_incomplete_exports(script, run, image_files, tmp_path, capsys):
@@ -276,7 +279,7 @@ def test_predict_refuses_incomplete_exports(script, run, image_files, tmp_path, 
     assert predict([bare.prefix, image_files[0], *flags]) == 0
     assert capsys.readouterr().out.startswith(image_files[0])
     message = refused(predict, [bare.prefix, image_files[0], *flags[:2]], capsys)
-    assert "std (=None) must be given too" in message
+    assert "give it, at least --mean and --std" in message
     bare.params.unlink()
     assert "bare-0000.params" in refused(predict, [bare.prefix, image_files[0]], capsys)
 
@@ -361,3 +364,119 @@ def test_flags_change_the_preprocessing_that_an_export_keeps(
     assert capsys.readouterr().out != found
     message = refused(predict, [run, *image_files, "--crop-ratio", "2"], capsys)
     assert "--crop-ratio (=2.0) must be in (0, 1]" in message
+
+
+MODEL = "densenet40_k12_bc_cifar10"
+FIELDS = {"block_config": (1, 1, 1), "classes": 5}
+SET = [f"--model={MODEL}", "--set=block_config=[1,1,1]", "--set=classes=5"]
+
+
+@pytest.fixture
+def weights_file(tmp_path):
+    """A file of random weights that says nothing about its network."""
+    net = gluondense.get_model(MODEL, **FIELDS)
+    net.initialize()
+    net.save_parameters(str(tmp_path / "net.params"))
+    return tmp_path / "net.params"
+
+
+def test_export_of_a_weights_file(script, weights_file, image_files, tmp_path, capsys):
+    prefix = tmp_path / "out/net"
+    known = ["--mean=0.5,0.4,0.3", "--std=0.2,0.2,0.2"]
+    args = [weights_file, *SET, *known, "--input-shape=1,3,32,32", "--out", prefix]
+    assert script("export").main([str(arg) for arg in args]) == 0
+    assert f"{MODEL} with the weights of {weights_file}, checked" in capsys.readouterr().out
+    metadata = gluondense.load_exported(prefix).metadata
+    assert metadata.mean == (0.5, 0.4, 0.3)
+    assert metadata.spec["classes"] == 5
+    answers = []
+    for model in ([weights_file, *SET, *known, "--input-size=32"], [prefix]):
+        arguments = [*model[:1], *image_files, *model[1:], "--json"]
+        assert script("predict").main([str(arg) for arg in arguments]) == 0
+        answers.append(json.loads(capsys.readouterr().out))
+    labels, probabilities = (
+        [[image[name] for image in answer] for answer in answers]
+        for name in ("labels", "probabilities")
+    )
+    assert labels[0] == labels[1]
+    np.testing.assert_allclose(probabilities[0], probabilities[1], rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ([], "is unknown: give it with --mean, --std"),
+        (["--mean=0,0,0", "--std=1,1,1"], "--input-shape"),
+        (["--mean=0,0,0", "--std=1,1,1", "--input-shape=1,3,32,32"], "give --out PREFIX"),
+    ],
+)
+def test_export_of_weights_asks_for_what_is_unknown(script, weights_file, capsys, arguments, words):
+    assert words in refused(script("export").main, [weights_file, *SET, *arguments], capsys)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_export_refuses_weights_that_are_not_finite(script, run, target, capsys):
+    """Of a run too, before anything else is done."""
+    if target.startswith("onnx"):
+        pytest.importorskip("onnx")
+    saved = load(run)
+    net = saved.network()
+    net.output.bias.set_data(net.output.bias.data() * np.nan)
+    shape, images = saved.input_shape, np.zeros((2, *saved.input_shape[1:]), np.float32)
+    calibration = images if TARGETS[target].needs_calibration else None
+    with pytest.raises(ValueError, match=r"the network has 5 values that are nan.*output_bias"):
+        gluondense.export(net, run / "bad", shape, target, calibration=calibration)
+    assert not list(run.glob("bad*"))
+
+
+@pytest.mark.parametrize("target", ["portable", "native"])
+def test_export_accepts_nan_on_request(weights_file, tmp_path, target, request, script, capsys):
+    if target == "native":
+        request.getfixturevalue("native_operator")
+    net = gluondense.get_model(MODEL, pretrained=weights_file, **FIELDS)
+    bias = net.output.bias.data().asnumpy()
+    bias[1] = np.nan
+    net.output.bias.set_data(mx.nd.array(bias))
+    net.save_parameters(str(weights_file))
+    args = [str(weights_file), *SET, "--mean=0,0,0", "--std=1,1,1", "--input-shape=1,3,32,32"]
+    args += ["--out", str(tmp_path / "nan"), "--target", target]
+    assert "--allow-nan" in refused(script("export").main, args, capsys)
+    assert script("export").main([*args, "--allow-nan"]) == 0
+    outputs = gluondense.load_exported(tmp_path / "nan")(mx.nd.ones((1, 3, 32, 32))).asnumpy()
+    assert np.isnan(outputs).tolist() == [[False, True, False, False, False]]
+
+
+@pytest.fixture
+def published(server, tmp_path, monkeypatch):
+    """Random weights of the row of CIFAR-10, served as published ones."""
+    net = gluondense.get_model(MODEL)
+    net.initialize()
+    save_weights(net, tmp_path / "file.safetensors", "veit-densenet")
+    content = (tmp_path / "file.safetensors").read_bytes()
+    name = f"{MODEL}.hazy_cifar10"
+    digest = hashlib.sha256(content).hexdigest()
+    row = WEIGHTS[name]
+    server.pages[f"/{row.file_name}"] = content
+    row = dataclasses.replace(row, urls=(f"{server.url}/{row.file_name}",), sha256=digest)
+    monkeypatch.setitem(WEIGHTS, name, row)
+    monkeypatch.setenv("MXNET_HOME", str(tmp_path / "home"))
+    return row
+
+
+def test_export_and_archive_of_published_weights(script, published, tmp_path, capsys, image_files):
+    """By name, with the preprocessing and the classes of the catalog."""
+    prefix, mar = tmp_path / "out/net", tmp_path / "net.mar"
+    assert script("export").main([published.name, "--out", str(prefix)]) == 0
+    assert f"{published.name}, checked" in capsys.readouterr().out
+    assert script("archive").main([MODEL, str(mar)]) == 0
+    for path in (prefix, mar):
+        metadata = gluondense.load_exported(path).metadata
+        assert metadata.preprocessing.describe() == published.preprocessing.describe()
+        assert metadata.class_names[:2] == ("airplane", "automobile")
+        assert metadata.input_shape == (1, 3, 32, 32)
+    assert script("predict").main([published.name, *image_files, "--top=1"]) == 0
+    table = capsys.readouterr().out
+    assert any(name in table for name in metadata.class_names)
+    assert "is for published weights" in refused(
+        script("archive").main, [prefix, mar, "--target=native"], capsys
+    )

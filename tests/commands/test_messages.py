@@ -176,6 +176,6 @@ def test_a_refused_quantization_recommends_what_was_not_tried(method, parsers):
 
 def test_a_path_is_not_taken_for_the_name_of_weights(capsys, tmp_path):
     path = tmp_path / "export" / "densenet121"  # an interrupted export leaves nothing there
-    expected = f"error: there is no run, checkpoint or export at {path}.\n"
+    expected = f"error: there is no run, checkpoint, export or weights file at {path}.\n"
     assert one_line(capsys, "evaluate", path) == expected
-    assert "has no published weights" in one_line(capsys, "evaluate", "densenet7")
+    assert "published weights" in one_line(capsys, "evaluate", "densenet7")

@@ -502,7 +502,7 @@ def test_files_of_other_networks_are_refused(saved, tmp_path):
     )
     write(tmp_path / "resnet.params", {"layer1.0.conv1.weight": np.zeros((3, 3))})
     words = (
-        "1 arrays, which match no naming scheme of any network (layer1.0.conv1.weight)",
+        "1 arrays, which match no naming scheme of densenet121 (layer1.0.conv1.weight)",
         "no network of gluondense.list_models() with its default fields fits it",
     )
     refused(small(), tmp_path / "resnet.params", *words)

@@ -55,7 +55,7 @@ def _describe_names(shapes: Mapping[str, tuple[int, ...]], file: WeightsFile, mo
     networks = [(model, shapes), *((name, _shapes(name)) for name in SPECS)]
     nearest = nearest_network(stored, networks)
     if nearest is None:
-        return f"{message} any network ({abbreviate(list(stored))}); {_NO_FIT}."
+        return f"{message} {model} ({abbreviate(list(stored))}); {_NO_FIT}."
     name, theirs = nearest
     return (
         f"{message} any network. Their shapes are nearest to those of {name}: "
