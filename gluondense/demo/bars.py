@@ -11,6 +11,7 @@ import numpy as np
 from ..reports.page import image_url
 
 CSS = """
+#heading .html-container { padding: 0; }
 #image .image-frame img { width: 100%; height: 100%; object-fit: contain; }
 .bars { display: grid; grid-template-columns: minmax(4em, max-content) 1fr max-content;
   gap: 10px 14px; align-items: center; font-size: 15px; }

@@ -34,7 +34,8 @@ def make_page(classifier: Classifier, top: int | None = None) -> gr.Blocks:
     heading = classifier.model.model or "A network"
     title, kept = f"{heading} · gluondense", (600, 600)  # seconds; files of uploads
     with gr.Blocks(title=title, analytics_enabled=False, delete_cache=kept) as page:
-        gr.HTML(f"<h1>{escape(heading)}</h1><p>{escape(_describe(classifier))}</p>", padding=False)
+        text = f"<h1>{escape(heading)}</h1><p>{escape(_describe(classifier))}</p>"
+        gr.HTML(text, elem_id="heading")
         with gr.Row():
             image = gr.Image(
                 type="filepath",
