@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Optional, Union
 
@@ -192,7 +192,9 @@ def check_same_model(saved: Checkpoint, net: gluon.HybridBlock) -> None:
     """Raise a ValueError that names the first field that differs, unless the models are equal."""
     spec = {key: tuples(value) for key, value in asdict(net.spec).items()}
     mine = {"model": net.model_name, **spec}
-    theirs = {"model": saved.model_name, **saved.spec}
+    # Earlier versions had fewer fields; a new one is at its default in their networks.
+    defaults = {field.name: field.default for field in fields(net.spec)}
+    theirs = {"model": saved.model_name, **defaults, **saved.spec}
     for name, value in mine.items():
         if theirs.get(name) != value:
             raise ValueError(
