@@ -10,7 +10,8 @@ from ..lazy import attach
 if TYPE_CHECKING:
     from .datasets.registry import DATASETS, DatasetInfo, ImageArrays, load_dataset
     from .loaders.array import ArrayLoader
-    from .preprocessing import Preprocessing, read_image
+    from .pixels import read_image
+    from .preprocessing import Preprocessing
     from .transforms.batch import AUGMENTATIONS
 else:
     __getattr__, __dir__ = attach(__name__)

@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The preprocessing that turns an image into a network's input: its description and its code.
+"""The preprocessing that turns an image into a network's input.
 
 Validation during training, evaluation, prediction, calibration and servers all call this module, so
-that they compute equal pixels from equal files. Model archives contain a copy of it, so it imports
-only modules that they contain too. NumPy and Pillow are imported on the first image.
+that they compute equal pixels from equal files. Model archives contain a copy of it and of
+:mod:`.pixels`, so they import only modules that archives contain too. NumPy and Pillow are imported
+on the first image.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import io
 import json
 import math
 import os
@@ -20,7 +20,6 @@ from ..errors import check, check_choice, check_flag, check_known, check_range, 
 
 if TYPE_CHECKING:
     import numpy as np
-    from PIL import Image
 
 INTERPOLATIONS = ("bilinear", "bicubic")
 RESIZES = ("shorter", "exact")
@@ -172,6 +171,12 @@ class Preprocessing:
         return self.input_size, self.input_size
 
     @property
+    def shorter_side(self) -> int:
+        """Shorter side of the resized image, of which the input is a crop."""
+        # Rounded down as in timm, whose published accuracies depend on it for ratios like 0.887.
+        return math.floor(min(self.size) / self.crop_ratio)
+
+    @property
     def input_shape(self) -> tuple[int, int, int, int]:
         """Shape (1, C, H, W) of the input of one image."""
         return 1, self.channels, *self.size
@@ -187,7 +192,7 @@ class Preprocessing:
         """
         size = "{}x{}".format(*self.size)
         if self.resize == "shorter":
-            where = f"shorter side to {self._shorter_side()} ({self.interpolation})"
+            where = f"shorter side to {self.shorter_side} ({self.interpolation})"
             where += f", center crop {size}"
         else:
             first = "{}x{}, then ".format(*self.source_size) if self.source_size else ""
@@ -222,80 +227,18 @@ class Preprocessing:
         ``count`` is 1 for the center, or 10 for the four corners, the center and the five mirrored.
         With ``resize="exact"`` all five are the whole image.
         """
-        import numpy as np
-        from PIL import ImageOps
-
-        from .files.image import open_image
+        from .pixels import read_crops
 
         check("crops", count, "1 or 10", count in CROPS)
         if self.channels not in (1, 3):
             raise ValueError(f"channels (={self.channels}) must be 1 (grey) or 3 (RGB).")
-        if isinstance(source, (bytes, bytearray)):
-            if not source:
-                raise ValueError(f"{name} is empty; get it again")
-            image = open_image(io.BytesIO(source), name)
-        else:
-            image = open_image(source, os.fspath(source))
-        image = image.convert("L" if self.channels == 1 else "RGB")
-        resized = self._resize(ImageOps.invert(image) if self.invert else image)
-        height, width = self.size
-        bottom, right = resized.shape[0] - height, resized.shape[1] - width
-        corners = [(0, 0), (0, right), (bottom, 0), (bottom, right)] if count > 1 else []
-        corners.append((round(bottom / 2), round(right / 2)))
-        crops = np.stack([resized[y : y + height, x : x + width] for y, x in corners])
-        return np.concatenate([crops, crops[:, :, ::-1]]) if count > 1 else crops
+        return read_crops(self, source, name, count)
 
     def normalize(self, pixels: np.ndarray) -> np.ndarray:
         """Normalize pixels uint8 (N, H, W, C) to the network's input, float32 (N, C, H, W)."""
         from .transforms.batch import normalize
 
         return normalize(pixels, self.mean, self.std)
-
-    def _resize(self, image: Image.Image) -> np.ndarray:
-        """Resize a decoded image to uint8 (H, W, C), of which the input is a crop."""
-        import numpy as np
-        from PIL.Image import Resampling
-
-        from .transforms.batch import resize
-
-        if self.resize == "exact":
-            height, width = self.source_size or self.size
-        else:
-            height, width = self._resized_size(image.height, image.width)
-        if image.size != (width, height):
-            image = image.resize((width, height), Resampling[self.interpolation.upper()])
-        pixels = np.asarray(image).reshape(height, width, self.channels)
-        return resize(pixels[None], self.size)[0] if self.source_size else pixels
-
-    def _shorter_side(self) -> int:
-        # Rounded down as in timm, whose published accuracies depend on it for ratios like 0.887.
-        return math.floor(min(self.size) / self.crop_ratio)
-
-    def _resized_size(self, height: int, width: int) -> tuple[int, int]:
-        """Return the size to which an image of another size is resized before the crop."""
-        shorter, least = self._shorter_side(), min(self.size)
-        sides = tuple(zip((height, width), self.size))
-        scale = max((shorter / side) * (wanted / least) for side, wanted in sides)
-        new_height, new_width = (max(wanted, int(side * scale + 1e-6)) for side, wanted in sides)
-        return new_height, new_width
-
-
-def read_image(path: str | os.PathLike[str], channels: int, size: tuple[int, int]) -> np.ndarray:
-    """Read an image file as uint8 (H, W, C), without keeping its aspect ratio.
-
-    The image is rotated according to its EXIF orientation. Transparent parts become black, and
-    16-bit grey is scaled to 8 bits. Errors are those of :meth:`Preprocessing.pixels`.
-
-    Parameters
-    ----------
-    path
-        File in any format that Pillow reads.
-    channels
-        1 for grey or 3 for RGB.
-    size
-        Height and width of the result.
-    """
-    return Preprocessing.stretched((0.0,) * channels, (1.0,) * channels, size).pixels(path)
 
 
 def adjust(known: Preprocessing | None, **fields: Any) -> Preprocessing | None:

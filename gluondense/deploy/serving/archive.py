@@ -36,6 +36,7 @@ SERVED = (
     "errors.py",
     "files.py",
     "data/files/image.py",
+    "data/pixels.py",
     "data/preprocessing.py",
     "data/transforms/batch.py",
     "deploy/serving/service.py",

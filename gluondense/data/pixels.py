@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Decode, resize and crop an image as a preprocessing says: the only implementation.
+
+Model archives contain a copy of this module.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from .files.image import open_image
+from .preprocessing import ImageFile, Preprocessing
+from .transforms.batch import resize
+
+
+def read_image(path: str | os.PathLike[str], channels: int, size: tuple[int, int]) -> np.ndarray:
+    """Read an image file as uint8 (H, W, C), without keeping its aspect ratio.
+
+    The image is rotated according to its EXIF orientation. Transparent parts become black, and
+    16-bit grey is scaled to 8 bits. Errors are those of
+    :meth:`.preprocessing.Preprocessing.pixels`.
+
+    Parameters
+    ----------
+    path
+        File in any format that Pillow reads.
+    channels
+        1 for grey or 3 for RGB.
+    size
+        Height and width of the result.
+    """
+    return Preprocessing.stretched((0.0,) * channels, (1.0,) * channels, size).pixels(path)
+
+
+def read_crops(
+    preprocessing: Preprocessing, source: ImageFile, name: str, count: int
+) -> np.ndarray:
+    """Return 1 or 10 crops of an image, see :meth:`.preprocessing.Preprocessing.crops`."""
+    if isinstance(source, (bytes, bytearray)):
+        if not source:
+            raise ValueError(f"{name} is empty; get it again")
+        image = open_image(io.BytesIO(source), name)
+    else:
+        image = open_image(source, os.fspath(source))
+    image = image.convert("L" if preprocessing.channels == 1 else "RGB")
+    resized = _resize(preprocessing, ImageOps.invert(image) if preprocessing.invert else image)
+    height, width = preprocessing.size
+    bottom, right = resized.shape[0] - height, resized.shape[1] - width
+    corners = [(0, 0), (0, right), (bottom, 0), (bottom, right)] if count > 1 else []
+    corners.append((round(bottom / 2), round(right / 2)))
+    crops = np.stack([resized[y : y + height, x : x + width] for y, x in corners])
+    return np.concatenate([crops, crops[:, :, ::-1]]) if count > 1 else crops
+
+
+def _resize(preprocessing: Preprocessing, image: Image.Image) -> np.ndarray:
+    """Resize a decoded image to uint8 (H, W, C), of which the input is a crop."""
+    size, source_size = preprocessing.size, preprocessing.source_size
+    if preprocessing.resize == "exact":
+        height, width = source_size or size
+    else:
+        height, width = _resized_size(preprocessing, image.height, image.width)
+    if image.size != (width, height):
+        interpolation = Image.Resampling[preprocessing.interpolation.upper()]
+        image = image.resize((width, height), interpolation)
+    pixels = np.asarray(image).reshape(height, width, preprocessing.channels)
+    return resize(pixels[None], size)[0] if source_size else pixels
+
+
+def _resized_size(preprocessing: Preprocessing, height: int, width: int) -> tuple[int, int]:
+    """Return the size to which an image of another size is resized before the crop."""
+    shorter, least = preprocessing.shorter_side, min(preprocessing.size)
+    sides = tuple(zip((height, width), preprocessing.size))
+    scale = max((shorter / side) * (wanted / least) for side, wanted in sides)
+    new_height, new_width = (max(wanted, int(side * scale + 1e-6)) for side, wanted in sides)
+    return new_height, new_width
