@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import platform
 import shlex
@@ -17,6 +18,9 @@ import mxnet as mx
 
 from ..download.file import cache_folder
 from ..environment.process import usable_cores
+from ..files import sha256, write_bytes
+
+logger = logging.getLogger(__name__)
 
 SOURCES = Path(__file__).with_name("src")
 # Compiled once for each instruction set; the library chooses one when it is first used.
@@ -50,6 +54,8 @@ class CompilerError(ValueError):
 def build(folder: str | os.PathLike[str] | None = None) -> Path:
     """Compile the operators, unless a library of the same sources and flags exists.
 
+    The library's SHA-256 is stored beside it. A damaged or incomplete library is compiled again.
+
     Parameters
     ----------
     folder
@@ -69,8 +75,11 @@ def build(folder: str | os.PathLike[str] | None = None) -> Path:
     """
     folder = cache_folder("native", folder)
     library = folder / f"gluondense-{_fingerprint()}.so"
+    checksum = library.with_name(f"{library.name}.sha256")
     if library.exists():
-        return library
+        if _is_intact(library, checksum):
+            return library
+        logger.warning("%s is damaged or has no checksum: it is compiled again.", library)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         work = tempfile.TemporaryDirectory(prefix=".build-", dir=folder)
@@ -80,8 +89,19 @@ def build(folder: str | os.PathLike[str] | None = None) -> Path:
             "folder of yours."
         ) from None
     with work:
-        os.replace(_compile(_compiler(), Path(work.name)), library)
+        compiled = _compile(_compiler(), Path(work.name))
+        digest = sha256(compiled)
+        os.replace(compiled, library)
+        write_bytes(checksum, f"{digest}  {library.name}\n".encode())
     return library
+
+
+def _is_intact(library: Path, checksum: Path) -> bool:
+    """Return whether a library has the SHA-256 that was stored when it was compiled."""
+    try:
+        return checksum.read_text(encoding="utf-8").split()[:1] == [sha256(library)]
+    except (OSError, UnicodeDecodeError):
+        return False
 
 
 def load(operator: str = OPERATOR) -> None:
@@ -145,13 +165,13 @@ def _compile(compiler: list[str], work: Path) -> Path:
     def compile_unit(unit: tuple[Path, str, tuple[str, ...]]) -> str:
         file, stem, flags = unit
         target = str(work / f"{stem}.o")
-        _run([*compiler, *FLAGS, *include, *flags, "-c", str(file), "-o", target])
+        _run([*compiler, *FLAGS, *include, *flags, "-c", str(file)], target)
         return target
 
     with ThreadPoolExecutor(usable_cores()) as pool:
         objects = list(pool.map(compile_unit, sorted(units)))
     library = work / "gluondense.so"
-    _run([*compiler, "-shared", "-fopenmp", *objects, "-o", str(library)])
+    _run([*compiler, "-shared", "-fopenmp", *objects], str(library))
     return library
 
 
@@ -162,8 +182,13 @@ def _knows(compiler: list[str], name: str, flags: tuple[str, ...]) -> bool:
     return done.returncode == 0
 
 
-def _run(command: list[str]) -> None:
-    done = subprocess.run(command, stderr=subprocess.PIPE, text=True)
+def _run(command: list[str], output: str) -> None:
+    done = subprocess.run([*command, "-o", output], stderr=subprocess.PIPE, text=True)
+    if not done.returncode and not (os.path.isfile(output) and os.path.getsize(output)):
+        raise CompilerError(
+            f"{command[0]} succeeded without compiling the native operator: set CXX to a compiler "
+            "of C++17, or use target='onednn' for exports."
+        )
     if done.returncode:
         lines = done.stderr.strip().splitlines() or ["no message"]
         first = next((line for line in lines if "error" in line), lines[-1])

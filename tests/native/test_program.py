@@ -370,7 +370,11 @@ def test_unknown_instruction_sets_are_refused(folder):
 
 @pytest.mark.parametrize(
     ("compiler", "message"),
-    [("no-such-compiler", "there is no C\\+\\+ compiler"), ("false", "cannot compile")],
+    [
+        ("no-such-compiler", "there is no C\\+\\+ compiler"),
+        ("false", "cannot compile"),
+        ("true", "true succeeded without compiling .* set CXX"),
+    ],
 )
 def test_compiler_errors_name_a_remedy(tmp_path, monkeypatch, compiler, message):
     monkeypatch.setenv("CXX", compiler)

@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The cache of the compiled library: a damaged one is compiled again."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+
+import pytest
+
+build_module = importlib.import_module("gluondense.native.build")
+
+CONTENT = b"\x7fELF" + bytes(1000)
+
+
+@pytest.fixture
+def compiled(monkeypatch):
+    """Count the compilations, each of which writes CONTENT."""
+    done: list[Path] = []
+
+    def compile_(compiler, work):
+        done.append(work)
+        (work / "gluondense.so").write_bytes(CONTENT)
+        return work / "gluondense.so"
+
+    monkeypatch.setattr(build_module, "_compile", compile_)
+    monkeypatch.setattr(build_module, "_compiler", lambda: ["c++"])
+    return done
+
+
+def test_it_is_compiled_once(compiled, tmp_path):
+    library = build_module.build(tmp_path)
+    assert build_module.build(tmp_path) == library
+    assert len(compiled) == 1
+    assert library.read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize("content", [b"", CONTENT[:-1], CONTENT[:-1] + b"x"])
+def test_a_damaged_library_is_compiled_again(compiled, tmp_path, content, caplog):
+    library = build_module.build(tmp_path)
+    library.write_bytes(content)
+    assert build_module.build(tmp_path) == library
+    assert library.read_bytes() == CONTENT
+    assert f"{library} is damaged or has no checksum: it is compiled again." in caplog.text
+    build_module.build(tmp_path)
+    assert len(compiled) == 2
+
+
+@pytest.mark.parametrize("content", [None, b"", b"\xff"])
+def test_so_is_one_without_a_checksum(compiled, tmp_path, content):
+    library = build_module.build(tmp_path)
+    checksum = library.with_name(f"{library.name}.sha256")
+    if content is None:
+        checksum.unlink()
+    else:
+        checksum.write_bytes(content)
+    build_module.build(tmp_path)
+    assert len(compiled) == 2
+    assert {path.suffix for path in tmp_path.iterdir()} == {".so", ".sha256"}
