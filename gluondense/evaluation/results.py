@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Optional
 
 import numpy as np
@@ -90,7 +91,6 @@ class LabelEvaluation:
 
     def to_dict(self) -> dict[str, Any]:
         """Return all metrics, see :func:`.analysis.label_summary.label_summary`."""
-        args = self.predictions, self.class_names, self.thresholds, self.groups
         return {
             "model": self.model.name,
             "network": self.model.model,
@@ -98,8 +98,12 @@ class LabelEvaluation:
             "images": int(self.predictions.readable.sum()),
             "skipped": self.skipped,
             **_shown(self.model.known_preprocessing()),
-            **label_summary(*args),
+            **self._summary,
         }
+
+    @cached_property
+    def _summary(self) -> dict[str, Any]:  # the bootstrap of 100,000 images takes seconds
+        return label_summary(self.predictions, self.class_names, self.thresholds, self.groups)
 
 
 def _shown(preprocessing: Preprocessing) -> dict[str, Any]:
