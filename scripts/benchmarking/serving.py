@@ -145,7 +145,10 @@ def _check(prefix: Path, endpoint: Endpoint, images: list[bytes], size: int) -> 
             files[-1].write_bytes(data)
         block = gluondense.load_exported(prefix)
         for data, wanted in zip(images, predict(block, files)):
-            found: Any = send(endpoint.address, "POST", endpoint.path, data).json()
+            response = send(endpoint.address, "POST", endpoint.path, data)
+            if response.status != 200:
+                raise RuntimeError(f"{prefix.name}: the server answers {response.body!r}.")
+            found: Any = response.json()
             off = np.subtract([row["probability"] for row in found], wanted.probabilities)
             if np.abs(off).max() > TOLERANCE or found[0]["class"] != wanted.labels[0]:
                 raise RuntimeError(f"{prefix.name}: the server's answer is off by {off}.")
