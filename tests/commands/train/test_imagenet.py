@@ -164,7 +164,7 @@ def test_the_papers_recipes():
         (["--resume"], "--resume needs the run's folder"),
         (
             ["--batch-size=41", "--data-dir={data}"],
-            "(=41) is more than the 40 training images: pass --batch-size 40",
+            "(=41) is more than the 40 training images: pass 40 or less",
         ),
         (["--teacher=nobody", "--data-dir={data}", "--batch-size=8"], "nobody"),
         (["--input-size=16", "--data-dir={data}", "--batch-size=8"], "too small"),
