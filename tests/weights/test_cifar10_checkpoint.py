@@ -16,7 +16,6 @@ import pytest
 
 import gluondense
 from gluondense.data.datasets.cifar import CIFAR10, load
-from gluondense.data.transforms.batch import normalize
 from gluondense.weights import WEIGHTS, load_weights
 
 MODEL = "densenet40_k12_bc_cifar10"
@@ -35,13 +34,13 @@ def checkpoint(shared):
 
 @pytest.fixture(scope="module")
 def cifar10(shared, tmp_path_factory):
-    """Normalized test images and their labels."""
+    """Normalized test images, their labels, and normalized images for calibration."""
     folder = tmp_path_factory.mktemp("cifar10")
     tool = shared / "tools/cifar10.py"
     subprocess.run([sys.executable, tool, folder], check=True, capture_output=True)
-    _, _, pixels, labels = load(CIFAR10, folder, None)
-    images = normalize(pixels[:IMAGES], ROW.preprocessing.mean, ROW.preprocessing.std)
-    return images, labels[:IMAGES]
+    train, _, pixels, labels = load(CIFAR10, folder, None)
+    images, calibration = map(ROW.preprocessing.normalize, (pixels[:IMAGES], train[::390]))
+    return images, labels[:IMAGES], calibration
 
 
 def count_correct(net, images, labels, batch=100) -> int:
@@ -69,6 +68,27 @@ def test_the_catalog_has_this_file(checkpoint, tmp_path):
 
 
 @pytest.mark.slow
-def test_accuracy(checkpoint, cifar10):
+@pytest.mark.parametrize("target", ["", "native", "onnx"])
+def test_accuracy(checkpoint, cifar10, target, tmp_path, request):
+    if target == "native":
+        request.getfixturevalue("native_operator")
+    elif target == "onnx":
+        pytest.importorskip("onnx")
+        pytest.importorskip("onnxruntime")
     net = gluondense.get_model(MODEL, pretrained=checkpoint)
-    assert count_correct(net, *cifar10) == CORRECT
+    if target:
+        files = gluondense.export(net, tmp_path / "net", (1, 3, 32, 32), target)
+        net = gluondense.load_exported(files.prefix)
+        assert net.metadata.preprocessing.mean == ROW.preprocessing.mean
+    images, labels, _ = cifar10
+    assert count_correct(net, images, labels) == CORRECT
+
+
+@pytest.mark.slow
+def test_accuracy_in_int8(checkpoint, cifar10, tmp_path, native_operator):
+    """With the default calibration; 93.02 % of all test images."""
+    images, labels, calibration = cifar10
+    net, shape = gluondense.get_model(MODEL, pretrained=checkpoint), (1, 3, 32, 32)
+    files = gluondense.export(net, tmp_path / "net", shape, "native_int8", calibration=calibration)
+    net = gluondense.load_exported(files.prefix)
+    assert count_correct(net, images, labels) >= CORRECT - 0.005 * IMAGES
