@@ -37,7 +37,7 @@ def norm_scope(norm_layer: NormLayer | None, norm_kwargs: NormKwargs = None) -> 
     >>> from gluondense.blocks import NormActConv
     >>> with norm_scope(None, {"use_global_stats": True}):
     ...     block = NormActConv(8, 16)
-    >>> block.norm._kwargs["use_global_stats"]
+    >>> block[0]._kwargs["use_global_stats"]
     True
     """
     token = _scope.set((norm_layer or nn.BatchNorm, dict(norm_kwargs or {})))

@@ -105,8 +105,8 @@ class NetworkSpec:
 
         Examples
         --------
-        >>> NetworkSpec(drop_path=0.3).drop_path_rates((2, 2))
-        [(0.0, 0.1), (0.2, 0.3)]
+        >>> NetworkSpec(drop_path=0.75).drop_path_rates((2, 2))
+        [(0.0, 0.25), (0.5, 0.75)]
         """
         total = sum(counts)
         if self.drop_path and total < 2:
