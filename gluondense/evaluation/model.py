@@ -19,7 +19,7 @@ from ..deploy.artifact import is_export, load_exported
 from ..models.spec import NetworkSpec
 from ..training.checkpoint import load
 from ..training.config import TrainConfig
-from ..training.sections import DataConfig
+from ..training.configuration.sections import DataConfig
 from ..weights.catalog import find_weights
 from ..zoo import open_network
 

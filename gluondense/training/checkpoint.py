@@ -21,9 +21,9 @@ from ..models.registry import build_model
 from ..version import versions
 from . import optimizer
 from .config import TrainConfig
+from .configuration.settings import tuples
 from .observers.moving_average import MovingAverage
 from .run_preprocessing import earlier_preprocessing
-from .settings import tuples
 
 FORMAT = 2  # 1 has no preprocessing
 DERIVED = ("mean", "std", "input_shape")  # parts of the preprocessing, for other readers

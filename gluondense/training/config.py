@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from ..errors import check_known
-from .sections import (
+from .configuration.sections import (
     FIELDS,
     SECTIONS,
     DataConfig,

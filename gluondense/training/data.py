@@ -18,8 +18,8 @@ from ..data.loaders.base import Loader
 from ..data.loaders.stream import StreamLoader
 from ..data.preprocessing import Preprocessing
 from ..data.transforms.image import EvalTransform, TrainTransform, Transform
+from .configuration.sections import DataConfig, TaskConfig
 from .distributed.workers import Workers
-from .sections import DataConfig, TaskConfig
 from .tasks.targets import balanced_weights
 
 Data = Union[ImageArrays, ImageFiles]

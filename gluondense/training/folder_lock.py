@@ -22,7 +22,7 @@ def locked(folder: Path) -> Iterator[None]:
     """Hold the lock of a folder; the kernel releases it when the process ends, even if killed.
 
     The file in the folder says who holds the lock: process, host and time. It is removed at the
-    end, and so is a folder that was made for it and is still empty. If the file system has no
+    end, and so are the folders that were made for it and are still empty. If the file system has no
     locks, a warning is printed on stderr and nothing is locked.
 
     Raises
@@ -42,7 +42,7 @@ def locked(folder: Path) -> Iterator[None]:
     >>> list(folder.iterdir())
     []
     """
-    made = not folder.exists()
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
         descriptor = _acquire(folder)
@@ -58,9 +58,9 @@ def locked(folder: Path) -> Iterator[None]:
     finally:
         with suppress(OSError):
             (folder / NAME).unlink()
-        if made:
-            with suppress(OSError):  # it is not empty
-                folder.rmdir()
+        with suppress(OSError):  # the first one that is not empty ends it
+            for path in made:
+                path.rmdir()
         _held.discard(descriptor)
         os.close(descriptor)
 

@@ -18,6 +18,7 @@ from .config import TrainConfig
 from .data import eval_batch_size
 from .devices import seed_all
 from .distributed.join import join
+from .fine_tuning.pretrained import adopt_preprocessing
 from .folder_lock import locked
 from .observers.base import Observer
 from .observers.events import EventFiles
@@ -25,7 +26,6 @@ from .observers.files import RunFiles, restore
 from .observers.moving_average import MovingAverage
 from .observers.progress import ProgressLog
 from .observers.signals import StopOnSignal
-from .pretrained import adopt_preprocessing
 from .run import Run, RunResult
 from .run_data import split_to_resume
 from .run_folder import RunFolder

@@ -15,8 +15,8 @@ import mxnet as mx
 from mxnet import gluon
 
 from ..errors import check_choice
+from .configuration.sections import DTYPES
 from .optimizer import update
-from .sections import DTYPES
 
 LARGEST_SCALE = 2.0**24
 GROWTH_INTERVAL = 2000  # steps without overflow before the scale doubles, as in MXNet AMP

@@ -19,8 +19,8 @@ from ..reports.page import columns, document, plot, section, tiles
 from . import checkpoint
 from .checkpoint import Checkpoint
 from .config import TrainConfig
-from .folder_fields import FOLDER_FIELDS
-from .pretrained import describe_loaded
+from .configuration.folder_fields import FOLDER_FIELDS
+from .fine_tuning.pretrained import describe_loaded
 from .run_folder import RunFolder
 from .schedule import make_schedule
 from .tasks.base import Metric, Task

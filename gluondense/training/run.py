@@ -14,8 +14,8 @@ from mxnet import gluon
 from ..data.datasets.imagenet import ImageFiles
 from ..models.registry import build_model
 from ..native.build import CompilerError
-from .cached_features import FeatureLoader, Output, compute_features
 from .config import TrainConfig
+from .configuration.sections import DataConfig, ModelConfig, OptimizerConfig
 from .data import (
     balance_classes,
     describe_weights,
@@ -26,12 +26,12 @@ from .data import (
 )
 from .devices import find_devices, seed_all
 from .distributed.workers import Workers
-from .freezing import Freezer, scale_rates
+from .fine_tuning.cached_features import FeatureLoader, Output, compute_features
+from .fine_tuning.freezing import Freezer, scale_rates
+from .fine_tuning.pretrained import describe_loaded, find_initial_weights, load_initial_weights
 from .precision import check_dtype, make_loss_scale
-from .pretrained import describe_loaded, find_initial_weights, load_initial_weights
 from .run_preprocessing import choose_preprocessing
 from .schedule import make_schedule
-from .sections import DataConfig, ModelConfig, OptimizerConfig
 from .state import Meter, TrainState, whole
 from .step import TrainStep
 from .tasks.registry import find_task

@@ -12,9 +12,9 @@ from typing import Optional, Union
 from ..data.datasets.folder.open import FolderImages
 from ..data.datasets.folder.split_file import PATH, SPLIT
 from ..data.datasets.folder.table import TRAIN
+from .configuration.sections import DataConfig
 from .data import Data, open_data
 from .run_folder import RunFolder
-from .sections import DataConfig
 
 
 def open_run_data(

@@ -11,7 +11,7 @@ from ..data.datasets.registry import DATASETS, IN_MEMORY, DatasetInfo
 from ..data.preprocessing import Preprocessing
 from ..errors import check
 from .config import TrainConfig
-from .sections import DataConfig
+from .configuration.sections import DataConfig
 
 
 def choose_preprocessing(config: DataConfig, info: DatasetInfo, files: bool) -> Preprocessing:

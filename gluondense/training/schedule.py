@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import Any, Callable
 
 from ..environment.process import import_gluoncv
-from .sections import ScheduleConfig
+from .configuration.sections import ScheduleConfig
 
 
 def make_schedule(

@@ -10,7 +10,7 @@ from gluondense.data.files.sources import BAD
 from gluondense.data.transforms.image import IMAGE_AUGMENTATIONS
 from gluondense.models import get_spec
 from gluondense.training import RECIPES, TrainConfig, get_recipe
-from gluondense.training.sections import FIELDS, SECTIONS, DataConfig
+from gluondense.training.configuration.sections import FIELDS, SECTIONS, DataConfig
 
 
 @pytest.mark.parametrize("name", RECIPES)

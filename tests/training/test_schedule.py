@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from gluondense.environment.process import import_gluoncv
+from gluondense.training.configuration.sections import ScheduleConfig
 from gluondense.training.schedule import make_schedule
-from gluondense.training.sections import ScheduleConfig
 
 
 def rates(steps_per_epoch=10, **fields):

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any, Callable, Optional
 
 from ...errors import check_count
 from ...training.config import TrainConfig
+from ...training.configuration.sections import FIELDS, SECTIONS
+from ...training.configuration.settings import Setting, comma_separated, unique_name
 from ...training.distributed.rank import is_rank_zero
-from ...training.sections import FIELDS, SECTIONS
-from ...training.settings import Setting, comma_separated, unique_name
 from ..arguments import Parser, call
 
 if TYPE_CHECKING:
@@ -151,7 +151,7 @@ def make_config(
         return config
 
     if args.resume is None and config.model.pretrained is not None:
-        from ...training.pretrained import adopt_model, adopt_preprocessing
+        from ...training.fine_tuning.pretrained import adopt_model, adopt_preprocessing
 
         config = config if args.model is not None else adopt_model(config)
         # The network's stem follows from the input size, which may be that of the weights.

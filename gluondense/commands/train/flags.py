@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ...training.folder_fields import FOLDER_FIELDS
+from ...training.configuration.folder_fields import FOLDER_FIELDS
 
 _FOLDER = dict.fromkeys(FOLDER_FIELDS, "describes folders and CSV files: gluondense train folder")
 _FILES = dict.fromkeys(

@@ -12,9 +12,9 @@ import argparse
 from typing import Optional
 
 from ...training.config import TrainConfig
-from ...training.folder_fields import FOLDER_FIELDS
+from ...training.configuration.folder_fields import FOLDER_FIELDS
+from ...training.configuration.settings import absolute
 from ...training.recipes.folder import FOLDER_RECIPES
-from ...training.settings import absolute
 from ..arguments import Parser
 from . import common
 from .flags import WITHOUT

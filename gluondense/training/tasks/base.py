@@ -15,7 +15,7 @@ from mxnet.ndarray import NDArray
 
 from ...data.datasets.registry import DatasetInfo
 from ...data.preprocessing import Preprocessing
-from ..sections import TaskConfig
+from ..configuration.sections import TaskConfig
 
 Batches = Iterable[tuple[np.ndarray, np.ndarray]]  # images and labels
 ReadImages = Callable[[np.ndarray], np.ndarray]

@@ -13,7 +13,7 @@ from mxnet.ndarray import NDArray
 
 from ...analysis.predictions import Predictions, evaluate
 from ...data.datasets.registry import DatasetInfo
-from ..sections import TaskConfig
+from ..configuration.sections import TaskConfig
 from .base import Metric, Task
 from .classification_report import explain, report_arrays, report_sections
 from .distillation import DistillationLoss, load_teacher

@@ -14,7 +14,7 @@ from mxnet.ndarray import NDArray
 from ...analysis.label_metrics import choose_thresholds, label_metrics
 from ...analysis.multi_label import MultiLabelPredictions, evaluate
 from ...data.datasets.registry import DatasetInfo
-from ..sections import TaskConfig
+from ..configuration.sections import TaskConfig
 from .base import Metric, Task
 from .multi_label_report import explain, report_arrays, report_sections
 from .targets import mix

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from gluondense.commands.train.flags import OWN, WITHOUT
-from gluondense.training.sections import FIELDS
+from gluondense.training.configuration.sections import FIELDS
 
 COMMANDS = ("fashion_mnist", "cifar", "imagenet")
 # Flags of the version before the flags were derived, for each command besides COMMON.

@@ -63,7 +63,7 @@ def test_another_model_leaves_the_recipes_fields(main, tmp_path):
         (["--set=classes=3"], "follows from the data set"),
         (["--resize=1"], "too small for densenet121"),
         (["--gpus=99"], "GPU 99 doesn't exist"),
-        (["--batch-size=999"], "batch_size"),
+        (["--batch-size=999"], "--batch-size (=999)"),
         (["--epochs=0"], "epochs (=0) must be"),
         (["--lr=-1"], "lr (=-1.0) must be"),
         (["--dataset=fashion_mnist", "--data-dir=nowhere"], "nowhere"),
@@ -100,7 +100,7 @@ def test_folders_that_are_not_free_get_one_line(main, tmp_path, capsys):
     assert main([*FAST, "--out", str(out / "log.csv" / "x")]) == 2
     assert "Cannot write to the folder" in error_line(capsys)
     assert main(["--resume", str(out), "--model=densenet169"]) == 2
-    assert "holds a run with `model` 'densenet121'" in error_line(capsys)
+    assert "holds a run with --model 'densenet121'" in error_line(capsys)
     assert main(["--resume", str(out), "--recipe=listing"]) == 2
     assert "which can't be changed" in error_line(capsys)
 

@@ -15,8 +15,8 @@ from gluondense.analysis.label_metrics import choose_thresholds, label_metrics
 from gluondense.explain import cam
 from gluondense.explain.class_activation import normalized
 from gluondense.training import checkpoint, fit
+from gluondense.training.configuration.sections import TaskConfig
 from gluondense.training.run_folder import RunFolder
-from gluondense.training.sections import TaskConfig
 from gluondense.training.tasks.multi_label import (
     MaskedBinaryCrossEntropy,
     MultiLabel,

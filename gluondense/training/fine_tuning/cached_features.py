@@ -11,9 +11,9 @@ import numpy as np
 from mxnet import autograd
 from mxnet.gluon import nn
 
-from ..blocks.head import mean_max_logits
-from ..data.loaders.base import Batch, Loader
-from ..models.network import Network
+from ...blocks.head import mean_max_logits
+from ...data.loaders.base import Batch, Loader
+from ...models.network import Network
 
 
 class Output(nn.HybridBlock):

@@ -13,7 +13,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Optional, Union
 
-from ..errors import check, check_known
+from ...errors import check, check_known
 from .folder_fields import FolderFields
 from .optimization import OptimizerConfig, ScheduleConfig
 from .rules import CLASS_WEIGHTS, INDICES, MODEL_ARGS, NAMES, NUMBERS, PRETRAINED, RECOMPUTE
@@ -138,7 +138,7 @@ class DataConfig(FolderFields):
         """Height and width of the network's input."""
         if self.resize is not None:
             return (self.resize, self.resize)
-        from ..data.datasets.registry import DATASETS
+        from ...data.datasets.registry import DATASETS
 
         check_known("data set", self.dataset, DATASETS)
         return DATASETS[self.dataset].image_size

@@ -7,7 +7,7 @@ from support.training_steps import batch, network
 from support.training_tiny import TINY
 
 from gluondense.training import TrainConfig, checkpoint, fit
-from gluondense.training.cached_features import FeatureLoader, Output, compute_features
+from gluondense.training.fine_tuning.cached_features import FeatureLoader, Output, compute_features
 
 PROBE = TINY.with_fields(
     model_args={**TINY.model.args, "dropout": 0.0}, augment=(), lr=0.5, epochs=3

@@ -9,8 +9,8 @@ from fnmatch import fnmatchcase
 from mxnet import gluon
 from mxnet.gluon import nn
 
-from ..errors import closest
-from ..models.network import Network
+from ...errors import closest
+from ...models.network import Network
 
 HEAD = "output"
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Optional
 
-from ..errors import check
+from ...errors import check
 from .rules import NUMBERS
 from .settings import Section, choice, count, number, setting, switch
 

@@ -13,7 +13,7 @@ from dataclasses import Field, dataclass, field, fields
 from functools import partial
 from typing import Any, Callable
 
-from ..errors import check, check_choice, check_count, check_flag, check_range
+from ...errors import check, check_choice, check_count, check_flag, check_range
 
 REQUIRED = object()
 

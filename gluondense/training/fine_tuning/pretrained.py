@@ -13,19 +13,19 @@ from typing import Any, Optional
 
 import mxnet as mx
 
-from ..data.datasets.imagenet import readable
-from ..data.datasets.registry import DATASETS, DatasetInfo
-from ..data.preprocessing import Preprocessing
-from ..environment.process import import_gluoncv
-from ..files import sha256
-from ..models.network import Network
-from ..models.registry import build_model, get_spec
-from ..weights.catalog import WEIGHTS, fetch_weights, find_weights
-from ..weights.load import find_preprocessing, load_weights
-from . import checkpoint
-from .config import TrainConfig
-from .run_folder import ADOPTED
-from .sections import DataConfig, ModelConfig
+from ...data.datasets.imagenet import readable
+from ...data.datasets.registry import DATASETS, DatasetInfo
+from ...data.preprocessing import Preprocessing
+from ...environment.process import import_gluoncv
+from ...files import sha256
+from ...models.network import Network
+from ...models.registry import build_model, get_spec
+from ...weights.catalog import WEIGHTS, fetch_weights, find_weights
+from ...weights.load import find_preprocessing, load_weights
+from .. import checkpoint
+from ..config import TrainConfig
+from ..configuration.sections import DataConfig, ModelConfig
+from ..run_folder import ADOPTED
 
 DEFAULT = "default"
 

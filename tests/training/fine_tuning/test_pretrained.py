@@ -12,10 +12,11 @@ from gluondense.data import DATASETS, load_dataset
 from gluondense.data.preprocessing import DPN, Preprocessing
 from gluondense.files import sha256
 from gluondense.models import build_model
-from gluondense.training import checkpoint, fit, pretrained
+from gluondense.training import checkpoint, fit
 from gluondense.training import run as run_module
 from gluondense.training.distributed.workers import Workers
-from gluondense.training.pretrained import (
+from gluondense.training.fine_tuning import pretrained
+from gluondense.training.fine_tuning.pretrained import (
     adopt_model,
     adopt_preprocessing,
     find_initial_weights,

@@ -10,7 +10,7 @@ from support.training_tiny import TINY
 from gluondense.training import TrainStep, fit
 from gluondense.training import run as run_module
 from gluondense.training.distributed.workers import Workers
-from gluondense.training.freezing import Freezer, find_parameters, scale_rates
+from gluondense.training.fine_tuning.freezing import Freezer, find_parameters, scale_rates
 from gluondense.training.run import Run
 
 PLAIN = {**TINY.model.args, "dropout": 0.0}

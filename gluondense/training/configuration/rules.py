@@ -7,7 +7,7 @@ import os
 from collections.abc import Mapping
 from typing import Any, Union
 
-from ..errors import check, is_count, is_number
+from ...errors import check, is_count, is_number
 from .settings import Rule, absolute, comma_separated, items
 
 CLASS_WEIGHTS_NAMES = ("none", "balanced")
@@ -15,7 +15,7 @@ CLASS_WEIGHTS_NAMES = ("none", "balanced")
 
 def _check_recompute(name: str, value: Any) -> None:
     if not isinstance(value, bool):
-        from ..graph.recompute import find_policy
+        from ...graph.recompute import find_policy
 
         find_policy(value)
 

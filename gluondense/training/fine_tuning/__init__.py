@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Training that starts from other weights: what is loaded, frozen and cached."""
