@@ -86,7 +86,7 @@ def test_accuracy(checkpoint, cifar10, target, tmp_path, request):
 
 @pytest.mark.slow
 def test_accuracy_in_int8(checkpoint, cifar10, tmp_path, native_operator):
-    """With the default calibration; 93.02 % of all test images."""
+    """With the default options; `gluondense export` reports 92.97 % of all test images."""
     images, labels, calibration = cifar10
     net, shape = gluondense.get_model(MODEL, pretrained=checkpoint), (1, 3, 32, 32)
     files = gluondense.export(net, tmp_path / "net", shape, "native_int8", calibration=calibration)
