@@ -28,18 +28,18 @@ def main(argv: Optional[list[str]] = None) -> int:
 
 def _run(args: argparse.Namespace) -> None:
     from ..demo.classifier import Classifier
+    from ..demo.page import launch, make_page
     from ..errors import check_count
 
     if args.top is not None:
         check_count("top", args.top)
     classifier = Classifier(args.model, **preprocessing_fields(args))
     try:
-        from ..demo.page import launch, make_page
+        page = make_page(classifier, args.top)
     except ImportError as error:
         raise ValueError(
             f"the page needs Gradio ({error}): pip install 'gluondense[demo]'."
         ) from None
-    page = make_page(classifier, args.top)
     address = launch(page, args.host, args.port, args.share)
     print(f"{address} (Ctrl-C ends)", flush=True)
     stop = threading.Event()

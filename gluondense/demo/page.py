@@ -7,26 +7,30 @@ import os
 import socket
 from collections.abc import Iterator
 from html import escape
-from typing import Any
-
-os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read on import and on construction
-import gradio as gr
+from typing import TYPE_CHECKING, Any
 
 from .bars import CSS, answer, bars, maps, note, problem
 from .classifier import Classifier
 
+if TYPE_CHECKING:
+    import gradio as gr
+
 MAX_FILE_SIZE = "50mb"
 HELP = answer(note("Drop an image on the left, paste one, or click to choose a file."))
 # Gradio's themes load their fonts from a server of Google.
-THEME = gr.themes.Default(
-    primary_hue="teal",
-    font=["system-ui", "sans-serif"],
-    font_mono=["ui-monospace", "monospace"],
-)
+FONTS = {"font": ["system-ui", "sans-serif"], "font_mono": ["ui-monospace", "monospace"]}
 
 
 def make_page(classifier: Classifier, top: int | None = None) -> gr.Blocks:
-    """Return the application for a network; ``top`` is as in :class:`Classifier`."""
+    """Return the application for a network; ``top`` is as in :class:`Classifier`.
+
+    Raises
+    ------
+    ImportError
+        If Gradio is not installed.
+    """
+    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read on import and on construction
+    import gradio as gr
 
     def respond(path: str | None) -> Iterator[str]:
         yield from _respond(classifier, path, top)
@@ -72,12 +76,14 @@ def launch(page: gr.Blocks, host: str, port: int | None, share: bool = False) ->
     OSError
         If the host is not an address of this computer, or the port is not free.
     """
+    import gradio as gr
+
     _check_free(host, port)
     _, local, public = page.launch(
         server_name=host,
         server_port=port,
         share=share,
-        theme=THEME,
+        theme=gr.themes.Default(primary_hue="teal", **FONTS),
         css=CSS,
         prevent_thread_lock=True,
         quiet=True,

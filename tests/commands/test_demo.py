@@ -7,7 +7,6 @@ from gluondense.commands.demo import main
 
 def test_without_gradio_one_line_says_how_to_install_it(monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "gradio", None)
-    monkeypatch.delitem(sys.modules, "gluondense.demo.page", raising=False)
     monkeypatch.setattr("gluondense.demo.classifier.Classifier", lambda *_, **fields: None)
     assert main(["runs/first"]) == 2
     error = capsys.readouterr().err
