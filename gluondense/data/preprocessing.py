@@ -109,7 +109,8 @@ class Preprocessing:
         >>> Preprocessing.stretched((0.5,), (0.25,), (28, 28)).resize
         'exact'
         """
-        return cls(tuple(mean), tuple(std), input_size=size, resize="exact")
+        mean, std = _numbers("mean", mean), _numbers("std", std)
+        return cls(mean, std, input_size=size, resize="exact")
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Preprocessing:

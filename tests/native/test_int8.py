@@ -210,8 +210,8 @@ def test_error_above_the_limit_names_the_remedies(tmp_path, monkeypatch):
     monkeypatch.setattr(QuantizationMetrics, "compare", lambda *_: metrics)
     calibration = Calibration(images(3))
     words = (
-        r"outputs are off by 2\.46%, and 90\.0% of the predictions are unchanged, with "
-        r"max_changed=0\.01 of 48\. Allow more, .* or use target='int8'"
+        r"outputs are off by 2\.46%, and 90\.0% of the predictions are unchanged; max_changed "
+        r"\(=0\.01\) is the largest share of 48 images\. Allow more, .* or set `target` to int8"
     )
     arguments = (net, tmp_path / "net", (1, 3, 32, 32), "native_int8")
     with pytest.raises(ValueError, match=words):

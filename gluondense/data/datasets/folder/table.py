@@ -81,6 +81,7 @@ class ImageTable:
 
         Examples
         --------
+        >>> from pathlib import Path
         >>> images = ImageList(Path("cats"), np.array([b"a.png"]), np.zeros(1, int), ("cat",))
         >>> table = ImageTable(images, np.array([""]))
         >>> table.where(0), replace(table, origin="cats.csv", rows=np.array([2])).where(0)
