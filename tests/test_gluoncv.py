@@ -10,6 +10,7 @@ import pytest
 from mxnet import autograd, gluon
 from mxnet.gluon import nn
 from support.reference import images, randomize
+from support.small_networks import FAMILIES
 
 import gluondense
 from gluondense import get_model
@@ -19,25 +20,7 @@ from gluondense.environment.process import import_gluoncv
 pytestmark = pytest.mark.filterwarnings("ignore:Cannot decide type:UserWarning")
 
 SyncBatchNorm = gluon.contrib.nn.SyncBatchNorm
-SMALL = {
-    "densenet121": {"growth_rate": 6, "num_init_features": 10, "block_config": (1, 1)},
-    "csp_densenet121": {"growth_rate": 6, "num_init_features": 10, "block_config": (1, 1)},
-    "dpn92": {
-        "num_init_features": 6,
-        "num_blocks": (1, 1),
-        "increments": (3, 4),
-        "bottleneck_width": 8,
-        "residual_width": 8,
-        "groups": 4,
-    },
-    "csp_resnext50": {
-        "num_init_features": 6,
-        "num_blocks": (1, 1),
-        "widths": (16, 16),
-        "groups": 2,
-    },
-}
-families = pytest.mark.parametrize("name", SMALL)
+families = pytest.mark.parametrize("name", FAMILIES)
 SIDE = 64
 
 
@@ -59,9 +42,9 @@ def batch(seed: int = 1) -> mx.nd.NDArray:
 
 @families
 def test_norm_layer_replaces_every_normalization_and_no_name(name, tmp_path):
-    plain = randomize(get_model(name, classes=7, **SMALL[name]))
+    plain = randomize(get_model(name, classes=7, **FAMILIES[name]))
     options = {"norm_layer": SyncBatchNorm, "norm_kwargs": {"num_devices": 1}}
-    synced = get_model(name, classes=7, **SMALL[name], **options)
+    synced = get_model(name, classes=7, **FAMILIES[name], **options)
     assert len(norms(synced)) == len(norms(plain)) > 5
     assert {type(norm) for norm in norms(synced)} == {SyncBatchNorm}
     assert {type(norm) for norm in norms(plain)} == {nn.BatchNorm}  # the scope has ended
@@ -78,7 +61,7 @@ def test_norm_layer_replaces_every_normalization_and_no_name(name, tmp_path):
 @pytest.mark.parametrize("backend", [None, "native"])
 def test_frozen_statistics_are_used_and_kept(name, backend):
     net = randomize(
-        get_model(name, classes=7, norm_kwargs={"use_global_stats": True}, **SMALL[name])
+        get_model(name, classes=7, norm_kwargs={"use_global_stats": True}, **FAMILIES[name])
     )
     net.hybridize(backend=backend, static_alloc=True, static_shape=True)
     expected = net(batch()).asnumpy()
@@ -106,8 +89,8 @@ def test_the_getter_of_gluoncv_passes_them_on(zoo):
 
 @families
 def test_names_of_outputs_are_those_of_the_feature_maps(name):
-    net = randomize(get_model(name, **SMALL[name]))
-    backbone = randomize(get_model(name, features_only=True, **SMALL[name]))
+    net = randomize(get_model(name, **FAMILIES[name]))
+    backbone = randomize(get_model(name, features_only=True, **FAMILIES[name]))
     internals = net(mx.sym.var("data")).get_internals()
     outputs = mx.sym.Group([internals[net.prefix + output] for output in net.feature_outputs])
     block = gluon.SymbolBlock(outputs, mx.sym.var("data"), params=net.collect_params())

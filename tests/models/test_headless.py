@@ -9,29 +9,17 @@ import numpy as np
 import pytest
 from PIL import Image
 from support.reference import assert_close, images, randomize
+from support.small_networks import FAMILIES
 
 import gluondense
 from gluondense import get_model, list_models
 from gluondense.graph.trace import trace
 
-SMALL = {
-    "densenet121": {"growth_rate": 6, "num_init_features": 10, "block_config": (1, 2)},
-    "csp_densenet121": {"growth_rate": 6, "num_init_features": 10, "block_config": (1, 2)},
-    "dpn92": {
-        "num_init_features": 6,
-        "num_blocks": (1, 2),
-        "increments": (3, 4),
-        "bottleneck_width": 8,
-        "residual_width": 8,
-        "groups": 4,
-    },
-    "csp_resnext50": {"num_init_features": 6, "num_blocks": (1, 2), "widths": (8, 12), "groups": 2},
-}
-families = pytest.mark.parametrize("name", SMALL)
+families = pytest.mark.parametrize("name", FAMILIES)
 
 
 def small(name: str, **fields):
-    return get_model(name, **{"classes": 7, **SMALL[name], **fields})
+    return get_model(name, **{"classes": 7, **FAMILIES[name], **fields})
 
 
 def batch(*side: int) -> mx.nd.NDArray:

@@ -8,28 +8,13 @@ import pytest
 from mxnet import autograd, gluon
 from mxnet.gluon import nn
 from support.reference import arrays, assert_close, below, images, norm, randomize, relu
+from support.small_networks import DENSE, DUAL, FAMILIES, RESIDUAL
 
 from gluondense import get_model
 from gluondense.blocks import STEMS, HeFanOut
 from gluondense.models import Network
 
-# A small network of each family, 4 or 2 stages deep.
-DENSE = {"growth_rate": 6, "num_init_features": 10, "block_config": (1, 2)}
-DUAL = {
-    "num_init_features": 6,
-    "num_blocks": (1, 2),
-    "increments": (3, 4),
-    "bottleneck_width": 8,
-    "residual_width": 8,
-    "groups": 4,
-}
-RESIDUAL = {"num_init_features": 6, "num_blocks": (1, 2), "widths": (8, 12), "groups": 2}
-FAMILIES = {
-    "densenet121": DENSE,
-    "csp_densenet121": DENSE,
-    "dpn92": DUAL,
-    "csp_resnext50": RESIDUAL,
-}
+# The same, four stages deep.
 DEEP = {
     "densenet121": {**DENSE, "block_config": (1, 1, 1, 1)},
     "csp_densenet121": {**DENSE, "block_config": (1, 1, 1, 1)},

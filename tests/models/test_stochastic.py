@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from mxnet import autograd
 from support.reference import assert_close, images, randomize
+from support.small_networks import FAMILIES
 
 import gluondense
 from gluondense import get_model, get_spec, list_models
@@ -19,22 +20,6 @@ from gluondense.graph.ir import Graph
 from gluondense.graph.trace import portable_json, trace
 from gluondense.native.build import load
 
-DENSE = {"growth_rate": 6, "num_init_features": 10, "block_config": (1, 2)}
-DUAL = {
-    "num_init_features": 6,
-    "num_blocks": (1, 2),
-    "increments": (3, 4),
-    "bottleneck_width": 8,
-    "residual_width": 8,
-    "groups": 4,
-}
-RESIDUAL = {"num_init_features": 6, "num_blocks": (1, 2), "widths": (8, 12), "groups": 2}
-FAMILIES = {
-    "densenet121": DENSE,
-    "csp_densenet121": DENSE,
-    "dpn92": DUAL,
-    "csp_resnext50": RESIDUAL,
-}
 families = pytest.mark.parametrize("name", FAMILIES)
 
 

@@ -1,0 +1,20 @@
+"""A small network of each family, two stages deep."""
+
+from __future__ import annotations
+
+DENSE = {"growth_rate": 6, "num_init_features": 10, "block_config": (1, 2)}
+DUAL = {
+    "num_init_features": 6,
+    "num_blocks": (1, 2),
+    "increments": (3, 4),
+    "bottleneck_width": 8,
+    "residual_width": 8,
+    "groups": 4,
+}
+RESIDUAL = {"num_init_features": 6, "num_blocks": (1, 2), "widths": (8, 12), "groups": 2}
+FAMILIES = {
+    "densenet121": DENSE,
+    "csp_densenet121": DENSE,
+    "dpn92": DUAL,
+    "csp_resnext50": RESIDUAL,
+}
