@@ -18,9 +18,9 @@ PYTEST := $(BIN)/python -m pytest
 PYTEST_WORKERS ?= auto
 PARALLEL := OMP_NUM_THREADS=1
 # Tests with a target below.
-PLAIN := not demo and not package and not parity and not pythons and not serve
+PLAIN := not demo and not faults and not package and not parity and not pythons and not serve
 
-.PHONY: help install demo test lint test-fast test-slow test-parity test-pythons test-serve test-demo test-package docs-check docs clean
+.PHONY: help install demo test lint test-fast test-slow test-parity test-pythons test-serve test-demo test-faults test-package docs-check docs clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -91,6 +91,9 @@ $(VENV)/.installed-demo: $(VENV)/.installed-test
 
 test-demo: $(VENV)/.installed-demo ## the page of `gluondense demo` in Chromium
 	$(PYTEST) -m demo $(PYTEST_ARGS)
+
+test-faults: $(VENV)/.installed-test ## kills, full disks, damaged files; PYTEST_ARGS="--minutes 60" for more
+	$(PYTEST) -m faults $(PYTEST_ARGS)
 
 test-package: $(VENV)/.installed-test ## the wheel and the sdist in an empty environment, by the command only
 	$(PYTEST) -m package $(PYTEST_ARGS)

@@ -188,6 +188,8 @@ def replace_all(pairs: Iterable[tuple[Path, Path]], backup: Path) -> None:
         shutil.copy2(target, backup / f"old-{target.name}") if target.exists() else None
         for _, target in pairs
     ]
+    for path in (*(new for new, _ in pairs), *(copy for copy in old if copy is not None)):
+        fsync(Path(path))
     try:
         for new, target in pairs:
             os.replace(new, target)

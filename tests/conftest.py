@@ -23,6 +23,12 @@ def pytest_addoption(parser):
         default=float("inf"),
         help="skip the tests that would start later than this many seconds after the first one",
     )
+    parser.addoption(
+        "--minutes",
+        type=float,
+        default=0.4,
+        help="how long the tests of tests/faults try new faults, all together",
+    )
     parser.addoption("--parity-table", metavar="FILE", help="where test_parity.py writes its page")
 
 

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import mxnet as mx
 import numpy as np
@@ -156,6 +157,61 @@ def test_interrupted_conversion_is_resumed(folders, tmp_path, kept):
     assert files(tmp_path / "again") == files(tmp_path / "straight")
     assert [name for name, _ in done.skipped] == ["class1/0.jpg"]
     assert not list(tmp_path.glob("again*.part"))
+
+
+@pytest.mark.parametrize("moment", ["no list", "half a skipped line", "one rename", "renamed"])
+def test_conversion_killed_at_the_end_or_while_it_notes_is_resumed(folders, tmp_path, moment):
+    (folders / "class1/0.jpg").write_bytes(b"broken")
+    images = list_folders(folders)
+    make_recordio(tmp_path / "straight", images)
+
+    class Killed(Exception):
+        pass
+
+    def killed(*args):
+        raise Killed
+
+    from gluondense.data.files import record_maker
+
+    with pytest.MonkeyPatch.context() as patch:
+        if moment == "no list":
+            patch.setattr(record_maker.json, "dumps", killed)
+        elif moment == "half a skipped line":
+            patch.setattr(record_maker._Conversion, "finish", killed)
+        elif moment == "renamed":
+            patch.setattr(Path, "unlink", lambda self, missing_ok=False: None)
+        else:
+            replace = os.replace
+            patch.setattr(
+                os, "replace", lambda a, b: killed() if str(b).endswith(".rec") else replace(a, b)
+            )
+        if moment == "renamed":
+            make_recordio(tmp_path / "again", images)
+        else:
+            with pytest.raises(Killed):
+                make_recordio(tmp_path / "again", images)
+    if moment == "half a skipped line":
+        with open(tmp_path / "again.skipped.part", "ab") as file:
+            file.write("23\tclass3/5.jpg\tgr\u00fcn".encode()[:-2])
+    if moment == "renamed":
+        with pytest.raises(FileExistsError, match="exists already"):
+            make_recordio(tmp_path / "again", images)
+    else:
+        done = make_recordio(tmp_path / "again", images)
+        assert [name for name, _ in done.skipped] == ["class1/0.jpg"]
+    assert files(tmp_path / "again") == files(tmp_path / "straight")
+    assert not list(tmp_path.glob("again*.part"))
+
+
+def test_a_finished_file_that_was_removed_is_made_again(folders, tmp_path):
+    images = list_folders(folders)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Path, "unlink", lambda self, missing_ok=False: None)
+        make_recordio(tmp_path / "a", images)
+    before = files(tmp_path / "a")
+    (tmp_path / "a.rec").unlink()
+    assert make_recordio(tmp_path / "a", images).resumed_at == 0
+    assert files(tmp_path / "a") == before
 
 
 def test_resume_with_other_options_raises(folders, tmp_path):

@@ -14,6 +14,7 @@ from typing import Optional, Union
 import numpy as np
 from tqdm import tqdm
 
+from ...files import write_bytes
 from .encode import RecordOptions, encode_all
 from .image_list import ImageList
 from .recordio import Record, end_of, read_index, write_record
@@ -104,7 +105,9 @@ class _Conversion:
 
     def begin(self) -> int:
         """Create the files, or truncate those of an interrupted run; return where to start."""
+        state = self.part(".job")
         if self.file(".rec").exists():
+            self._remove_state()  # left if the conversion was killed after its last rename
             raise FileExistsError(
                 f"{self.file('.rec')} exists already; remove it or name another prefix"
             )
@@ -113,7 +116,8 @@ class _Conversion:
         rows_text = "".join(f"{key}\t{label:.6f}\t{name}\n" for key, label, name in rows)
         checksum = hashlib.sha256(rows_text.encode()).hexdigest()
         identity = {**asdict(self.options), "list": checksum}
-        state = self.part(".job")
+        if not self.part(".rec").exists():  # a finished .rec was removed, to make it again
+            self._remove_state()
         if state.exists():
             if json.loads(state.read_text()) != identity:
                 raise ValueError(
@@ -126,7 +130,7 @@ class _Conversion:
         self.file(".classes.txt").write_text(names, encoding="utf-8")
         for suffix in (".rec", ".idx", ".skipped"):
             self.part(suffix).write_bytes(b"")
-        state.write_text(json.dumps(identity))
+        write_bytes(state, json.dumps(identity).encode())
         return 0
 
     def skip(self, index: int, problem: str) -> None:
@@ -137,19 +141,24 @@ class _Conversion:
     def finish(self, start: int) -> RecordSummary:
         """Rename the complete files and remove the state."""
         skipped = self._read_skipped()
-        self.part(".skipped").unlink()
         if skipped:
             lines = "".join(f"{name}\t{problem}\n" for name, problem in skipped.values())
-            self.file(".skipped.txt").write_text(lines, encoding="utf-8")
-        for suffix in (".idx", ".rec"):  # .rec comes last, so that its index exists with it
+            write_bytes(self.file(".skipped.txt"), lines.encode())
+        for suffix in (".idx", ".rec"):  # .rec comes last, so that all others exist with it
             os.replace(self.part(suffix), self.file(suffix))
-        self.part(".job").unlink()
+        self._remove_state()
         written = len(self.images) - len(skipped)
         return RecordSummary(self.file(".rec"), written, start, tuple(skipped.values()))
 
+    def _remove_state(self) -> None:
+        for suffix in (".skipped", ".job"):
+            self.part(suffix).unlink(missing_ok=True)
+
     def _truncate(self) -> int:
-        """Cut both files after the last complete record; return the index of the next image."""
+        """Cut all files after the last complete record; return the index of the next image."""
         rec, idx = self.part(".rec"), self.part(".idx")
+        if not idx.exists():  # interrupted between the last two renames
+            os.replace(self.file(".idx"), idx)
         text = idx.read_bytes()
         os.truncate(idx, text.rfind(b"\n") + 1)  # the last line may be incomplete
         keys, offsets = read_index(idx)
@@ -166,12 +175,15 @@ class _Conversion:
         if len(keys):
             start = 1 + list(map(int, self.keys)).index(int(keys[-1]))
         skipped = self._read_skipped()
+        rows = "".join(f"{i}\t{name}\t{problem}\n" for i, (name, problem) in skipped.items())
+        write_bytes(self.part(".skipped"), rows.encode())
         while start in skipped:  # images after the last record that are known to be unreadable
             start += 1
         return start
 
     def _read_skipped(self) -> dict[int, tuple[str, str]]:
         """Read the name of each skipped image and why it is unreadable, by its index, sorted."""
-        lines = self.part(".skipped").read_text(encoding="utf-8").split("\n")
-        rows = [line.split("\t", 2) for line in lines if line.count("\t") >= 2]
+        # The last line may be incomplete, even within a letter.
+        lines = self.part(".skipped").read_bytes().split(b"\n")[:-1]
+        rows = [line.decode("utf-8").split("\t", 2) for line in lines]
         return dict(sorted((int(index), (name, problem)) for index, name, problem in rows))

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Union
 
 from ...errors import closest
-from ...files import stream_sha256, temporary_folder
+from ...files import fsync, stream_sha256, temporary_folder
 from ..artifact import ExportMetadata, open_export
 from ..artifact_files import ExportedFiles, content_files, enter_writable, is_native
 from .unpack import MANIFEST
@@ -136,6 +136,7 @@ def archive(exported: str | os.PathLike[str], path: str | os.PathLike[str]) -> P
         context = temporary_folder(path.parent, path.name)
         folder = enter_writable(stack, context, path.parent, "name another path")
         write(folder / path.name, members)
+        fsync(folder / path.name)
         os.replace(folder / path.name, path)
     return path
 

@@ -1,0 +1,114 @@
+"""Every write, creation, rename and flush of a command fails once, or all of them from one on."""
+
+from __future__ import annotations
+
+import errno
+
+import pytest
+from faults.commands import COMMANDS, RECORDS, TRAINING, again, results, run_results
+from faults.worker import ALL, CREATE, RENAME, SHORT, SYNC, WRITE, Fault
+
+FAULTS = {
+    "full disk": Fault(errno.ENOSPC, classes=WRITE | CREATE, sticky=True),
+    "ENOSPC": Fault(errno.ENOSPC, classes=ALL),
+    "EIO": Fault(errno.EIO, classes=WRITE | RENAME | SYNC),
+    "EACCES": Fault(errno.EACCES, classes=CREATE | RENAME),
+    "short write": Fault(SHORT, classes=WRITE),
+}
+
+
+def faults(worker, argv, out, prepare, tries):
+    """Yield each fault at each call; as many as there is time for, spread over all."""
+    places = []
+    for name, fault in FAULTS.items():
+        prepare()
+        counted = worker.run(argv, out, Fault(fault.kind, 0, fault.classes))
+        assert counted.code == 0, counted.stderr
+        places += [(name, nth) for nth in range(1, counted.calls + 1)]
+    tries.rng.shuffle(places)
+    for tried, (name, nth) in enumerate(places):
+        if tried >= 2 and tries.over:
+            return
+        fault = FAULTS[name]
+        prepare()
+        yield f"{name} at {nth}", Fault(fault.kind, nth, fault.classes, fault.sticky)
+
+
+def check_line(done, label):
+    """Check that a command has failed with one line."""
+    errors = [line for line in done.stderr.splitlines() if not line.startswith("warning: ")]
+    assert done.code == 2, (label, done)
+    assert len(errors) == 1, (label, done.stderr)
+    assert errors[0].startswith("error: "), (label, done.stderr)
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.name)
+def test_a_command_whose_write_fails_changes_nothing(
+    worker,
+    inputs,
+    started,
+    tmp_path,
+    tries,
+    counts,
+    command,
+):
+    before, out, _ = started(command)
+    after, argv = results(out), command.words(command.argv, inputs, out)
+    for label, fault in faults(worker, argv, out, lambda: again(tmp_path, out), tries):
+        done = worker.run(argv, out, fault)
+        counts[f"failed writes: {command.name}"] += 1
+        if done.code == 0:
+            assert results(out) == after, label
+            continue
+        check_line(done, label)
+        assert results(out) == before, label
+        assert not list(out.glob(".*")), label
+        done = worker.run(argv, out)
+        assert (done.code, done.stderr) == (0, ""), label
+        assert results(out) == after, label
+
+
+@pytest.mark.faults(share=2)
+def test_make_recordio_whose_write_fails_goes_on(
+    worker,
+    inputs,
+    started,
+    tmp_path,
+    tries,
+    counts,
+):
+    _, out, _ = started(RECORDS)
+    after, argv = results(out), RECORDS.words(RECORDS.argv, inputs, out)
+    for label, fault in faults(worker, argv, out, lambda: again(tmp_path, out), tries):
+        done = worker.run(argv, out, fault)
+        counts["failed writes: make-recordio"] += 1
+        if done.code:
+            check_line(done, label)
+            done = worker.run(argv, out)
+            assert done.code == 0 or "exists already" in done.stderr, (label, done.stderr)
+        assert results(out) == after, label
+
+
+@pytest.mark.faults(share=6)
+def test_a_run_whose_write_fails_can_be_resumed(
+    worker,
+    inputs,
+    started,
+    tmp_path,
+    tries,
+    counts,
+):
+    _, out, _ = started(TRAINING)
+    run = out / "run"
+    after, argv = run_results(run), TRAINING.words(TRAINING.argv, inputs, out)
+    resume = ["train", "fashion-mnist", "--resume", str(run), "--no-progress"]
+    for label, fault in faults(worker, argv, out, lambda: again(tmp_path, out), tries):
+        done = worker.run(argv, out, fault)
+        counts["failed writes: train"] += 1
+        if done.code:
+            check_line(done, label)
+            words = resume if (run / "config.json").exists() else argv
+            done = worker.run(words, out)
+            assert (done.code, done.stderr) == (0, ""), label
+        assert run_results(run) == after, label
