@@ -24,10 +24,15 @@ if TYPE_CHECKING:
     from ..evaluation.results import Evaluation, LabelEvaluation
     from ..training.data import Data
 
+NAMES = {"gpus": "--num-gpus", "size": "--input-size"} | {
+    name: f"--{name.replace('_', '-')} of gluondense train folder"
+    for name in ("path_column", "label_columns", "split_column", "group_column")
+}
+
 
 def main(argv: Optional[list[str]] = None) -> int:
     """Print the accuracy, write what was asked for; return the exit code."""
-    parser = Parser(names={"gpus": "--num-gpus", "size": "--input-size"}, description=__doc__)
+    parser = Parser(names=NAMES, description=__doc__)
     add = parser.add_argument
     add(
         "model",
@@ -98,11 +103,13 @@ def _open_data(args: argparse.Namespace, model: EvaluatedModel) -> Data:
     from ..training.checkpoint import load
     from ..training.config import TrainConfig
     from ..training.data import open_data
-    from ..training.run_data import open_run_data, warn_of_training_images
+    from ..training.run_data import open_run_data, warn_of_training_images, with_current_paths
 
     config, truth = model.config, args.ground_truth
     if args.data_of:
         config = TrainConfig.from_dict(load(args.data_of).config).data
+    if config is not None:
+        config = with_current_paths(args.data_of or args.model, config)
     dataset = args.dataset or (config.dataset if config else model.dataset)
     same = config if config is not None and config.dataset == dataset else None
     if same is not None and not (args.data_dir or args.rec_val):
@@ -111,9 +118,20 @@ def _open_data(args: argparse.Namespace, model: EvaluatedModel) -> Data:
         data = open_run_data(args.data_of or args.model, own)
     elif dataset == "folder":
         columns = same or TrainConfig.of("densenet121", dataset="folder").data
+        if args.data_dir and not args.data_dir.lower().endswith(".csv"):
+            if columns.multi_label:
+                raise ValueError(
+                    f"--data-dir {args.data_dir} must be a .csv file: the run has several labels "
+                    "an image, which class folders can't give."
+                )
+            columns = TrainConfig.of("densenet121", dataset="folder").data
         other = replace(columns, data_dir=args.data_dir, image_dir=args.image_dir)
         data = open_data(other, training=False)
         warn_of_training_images(data, args.data_of or args.model)
+    elif dataset == "imagenet" and not (args.data_dir or args.rec_val):
+        raise ValueError(
+            "name the images: --data-of RUN_FOLDER, --data-dir FOLDER or --rec-val FILE.rec."
+        )
     else:
         data = open_test_data(dataset, args.data_dir, args.rec_val, truth)
     if args.split is None:

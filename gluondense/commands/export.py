@@ -40,7 +40,7 @@ def main(argv: Optional[list[str]] = None) -> int:
 
     It is 1 if the outputs of the exported graph differ from those of the network.
     """
-    parser = Parser(description=__doc__)
+    parser = Parser(names={"image_dir": "--calibrate"}, description=__doc__)
     add = parser.add_argument
     add(
         "source",
@@ -184,10 +184,10 @@ def _training_images(
 def _open_data(args: argparse.Namespace, model: EvaluatedModel, training: bool = False) -> Data:
     """Open the images of the run, or those that published weights were trained on."""
     from ..data.datasets.registry import IN_MEMORY, load_dataset
-    from ..training.run_data import open_run_data
+    from ..training.run_data import open_run_data, with_current_paths
 
     if model.config is not None:
-        config = replace(model.config, download=False)
+        config = replace(with_current_paths(args.source, model.config), download=False)
         return open_run_data(args.source, config, training=training)
     if model.weights and model.dataset in IN_MEMORY:
         return load_dataset(model.dataset, args.data_dir, download=False)

@@ -6,6 +6,7 @@ from __future__ import annotations
 import csv
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Optional, Union
 
@@ -15,6 +16,8 @@ from ..data.datasets.folder.table import TRAIN
 from .configuration.sections import DataConfig
 from .data import Data, open_data
 from .run_folder import RunFolder
+
+PATHS = ("data_dir", "image_dir", "rec_train", "rec_val", "ground_truth")  # fields of `DataConfig`
 
 
 def open_run_data(
@@ -45,6 +48,18 @@ def open_run_data(
             "run's folder, or other images with `data_dir`."
         )
     return open_data(config, training, split)
+
+
+def with_current_paths(path: Union[str, os.PathLike[str]], config: DataConfig) -> DataConfig:
+    """Return the data section of a checkpoint with the paths that its run has now.
+
+    Resuming with moved images changes the run's configuration, but not its older checkpoints.
+    """
+    folder = _run_folder(path)
+    if not (folder.path / "config.json").is_file():
+        return config
+    now = folder.config().data
+    return replace(config, **{name: getattr(now, name) for name in PATHS})
 
 
 def warn_of_training_images(data: Data, run: Union[str, os.PathLike[str]]) -> None:
@@ -85,7 +100,11 @@ def split_to_resume(folder: RunFolder, config: DataConfig) -> Optional[Path]:
 
 def find_split(path: Union[str, os.PathLike[str]]) -> Optional[Path]:
     """Return the file of splits of the run that a folder is, or is a checkpoint of."""
-    path = Path(path).resolve()
-    run = path.parents[1] if path.parent.name == "checkpoints" else path
-    file = RunFolder(run).split
+    file = _run_folder(path).split
     return file if file.is_file() else None
+
+
+def _run_folder(path: Union[str, os.PathLike[str]]) -> RunFolder:
+    """Return the folder of the run that a folder is, or is a checkpoint of."""
+    path = Path(path).resolve()
+    return RunFolder(path.parents[1] if path.parent.name == "checkpoints" else path)

@@ -101,6 +101,14 @@ def test_evaluate_gives_the_metrics_of_the_best_epoch_with_intervals(run, tmp_pa
     assert page.count("plotly-graph-div") == 3
 
 
+def test_class_folders_have_not_several_labels(run, tmp_path, capsys):
+    call("evaluate", run, "--data-dir", tmp_path, code=2)
+    assert capsys.readouterr().err == (
+        f"error: --data-dir {tmp_path} must be a .csv file: the run has several labels an image, "
+        "which class folders can't give.\n"
+    )
+
+
 @pytest.mark.parametrize(
     ("target", "flags"),
     [

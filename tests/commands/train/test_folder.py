@@ -91,6 +91,56 @@ def test_evaluate_warns_of_training_images_and_follows_moved_ones(
         (images.parent / "moved").rename(images)
 
 
+def test_a_run_that_was_resumed_with_moved_images_remembers_where_they_are(
+    script, run, root, tmp_path, images
+):
+    """Its best checkpoint, which evaluate and export open, is of before."""
+    resumed, moved = tmp_path / "run", tmp_path / "moved"
+    shutil.copytree(run, resumed)
+    own = figures(tmp_path, root, resumed)
+    shutil.copytree(images, moved)
+    epochs = len(RunFolder(run).rows())  # none is left: only the configuration changes
+    assert script.main([str(moved), "--resume", str(resumed), f"--epochs={epochs}"]) == 0
+    shutil.rmtree(resumed / "checkpoints/last")
+    hidden = images.rename(images.parent / "hidden")
+    try:
+        assert figures(tmp_path, root, resumed) == own
+        best = figures(tmp_path, root, resumed / "checkpoints/best")
+        assert best == {**own, "model": str(resumed / "checkpoints/best")}
+    finally:
+        hidden.rename(images)
+
+
+def test_export_names_calibrate_if_the_images_are_gone(run, root, tmp_path, images, capsys):
+    hidden = images.rename(images.parent / "hidden")
+    try:
+        arguments = [str(run), "--target", "int8", "--out", str(tmp_path / "net")]
+        assert load_script(root, "export").main(arguments) == 2
+    finally:
+        hidden.rename(images)
+    error = capsys.readouterr().err
+    assert "name their folder: --calibrate): name a folder of images with --calibrate." in error
+
+
+def test_evaluate_on_data_without_the_runs_columns(run, root, tmp_path, images, capsys):
+    evaluate = load_script(root, "evaluate")
+    table = tmp_path / "other.csv"
+    table.write_text("image,label\n0.png,class0\n")
+    assert evaluate.main([str(run), "--data-dir", str(table)]) == 2
+    assert capsys.readouterr().err.endswith(
+        "rename one, or name it with --path-column of gluondense train folder\n"
+    )
+
+
+def test_an_export_without_data_asks_for_them(run, root, tmp_path, capsys):
+    assert load_script(root, "export").main([str(run), "--out", str(tmp_path / "net")]) == 0
+    capsys.readouterr()
+    assert load_script(root, "evaluate").main([str(tmp_path / "net")]) == 2
+    assert capsys.readouterr().err == (
+        "error: name the images: --data-of RUN_FOLDER, --data-dir FOLDER or --rec-val FILE.rec.\n"
+    )
+
+
 def test_evaluate_refuses_splits_that_are_not_there(run, root, tmp_path, capsys):
     evaluate = load_script(root, "evaluate")
     assert evaluate.main([str(run), "--split=test"]) == 2
