@@ -184,7 +184,7 @@ def _check_header(path: Path, header: list[str], columns: Columns) -> None:
                 raise ValueError(f"{path} row 1 is {header[0]!r}; separate the columns by commas")
             raise ValueError(
                 f"{path} row 1 has no column {name!r}{closest(name, header)} (its columns: "
-                f"{', '.join(header)}); name another one with {ARGUMENTS[field]}"
+                f"{', '.join(header)}); rename one, or name it with {ARGUMENTS[field]}"
             )
     if len(columns.labels) > 1 and not columns.several_labels:
         raise ValueError(
@@ -232,7 +232,8 @@ def _read_lists(rows: Sequence[_Row], columns: Columns) -> tuple[np.ndarray, tup
     names = sorted(set().union(*lists))
     if not names:
         raise ValueError(
-            f"column {column!r} of {rows[0].place.rpartition(' row ')[0]} has no label"
+            f"column {column!r} of {rows[0].place.rpartition(' row ')[0]} has no label, in no "
+            "row; check `label_columns` and `empty_label`"
         )
     numbers = {name: number for number, name in enumerate(names)}
     labels = np.zeros((len(rows), len(names)), np.float32)

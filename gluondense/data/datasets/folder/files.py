@@ -14,6 +14,7 @@ from typing import Callable
 from ....files import sha256
 from .table import ImageTable
 
+_MOVED = "if the images were moved, name their"
 _SAMPLE = 4096  # bytes that are compared before whole files are
 
 
@@ -30,9 +31,10 @@ def check_files(table: ImageTable, inside: bool) -> None:
     for index in range(len(table)):
         path = table.images.path(index)
         if not path.exists():
-            moved = "" if inside else "; if the images were moved, name their folder: `image_dir`"
+            hint = "correct it, or name the images'" if inside else _MOVED
             raise FileNotFoundError(
-                f"{table.where(index)} names {path}, which does not exist{moved}"
+                f"{table.where(index)} names {path}, which does not exist; {hint} folder: "
+                "`image_dir`"
             )
         if inside and not is_inside(path if path.is_symlink() else path.parent):
             raise ValueError(

@@ -53,28 +53,34 @@ def check_splits(table: ImageTable) -> None:
     Raises a ValueError that names the first image. Of several labels, one that is missing in a
     split is a warning.
     """
+    place = table.origin or table.images.root
     for name in (TRAIN, VAL):
         if not (table.splits == name).any():
-            raise ValueError(f"{table.origin or table.images.root} has no images of split {name}")
+            raise ValueError(f"{place} has no images of split {name}")
     _check_groups(table)
+    if len(table.class_names) == 1 and not table.has_several_labels:
+        raise ValueError(
+            f"{place} has the class {table.class_names[0]!r} only; training needs images of two or "
+            "more"
+        )
     has = {name: table.split(name).counts() > 0 for name in SPLITS}
     lonely = []
     for label, name in enumerate(table.class_names):
         found = [split for split in SPLITS if has[split][label]]
         if found and not {TRAIN, VAL} <= set(found):
-            place = table.where(int(table.having(label)[0]))
-            lonely.append((name, " and ".join(found), place))
+            image = table.where(int(table.having(label)[0]))
+            lonely.append((name, " and ".join(found), image))
     if not lonely:
         return
     if not table.has_several_labels:
-        name, found_in, place = lonely[0]
+        name, found_in, image = lonely[0]
         raise ValueError(
-            f"class {name!r} has images in {found_in} only ({place}{_and_more(lonely)}); training "
+            f"class {name!r} has images in {found_in} only ({image}{_and_more(lonely)}); training "
             "and validation need the same classes"
         )
-    name, found_in, place = lonely[0]
+    name, found_in, image = lonely[0]
     print(
-        f"warning: label {name!r} is 1 in {found_in} only ({place}{_and_more(lonely)}); it cannot "
+        f"warning: label {name!r} is 1 in {found_in} only ({image}{_and_more(lonely)}); it cannot "
         "be both learned and evaluated",
         file=sys.stderr,
     )

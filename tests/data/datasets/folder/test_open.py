@@ -199,28 +199,28 @@ GOOD = "a.png,cat\nb.png,cat\nc.png,dog\nd.png,dog"
             "path,lable",
             {},
             "{csv} row 1 has no column 'label'; did you mean 'lable'? (its columns: path, lable); "
-            "name another one with `label_columns`",
+            "rename one, or name it with `label_columns`",
         ),
         (
             GOOD,
             "image,label",
             {},
-            "{csv} row 1 has no column 'path' (its columns: image, label); name another one with "
-            "`path_column`",
+            "{csv} row 1 has no column 'path' (its columns: image, label); rename one, or name "
+            "it with `path_column`",
         ),
         (
             GOOD,
             "path,label",
             {"group": "patient"},
-            "{csv} row 1 has no column 'patient' (its columns: path, label); name another one with "
-            "`group_column`",
+            "{csv} row 1 has no column 'patient' (its columns: path, label); rename one, or name "
+            "it with `group_column`",
         ),
         (
             GOOD,
             "path,label",
             {"split": "fold"},
-            "{csv} row 1 has no column 'fold' (its columns: path, label); name another one with "
-            "`split_column`",
+            "{csv} row 1 has no column 'fold' (its columns: path, label); rename one, or name "
+            "it with `split_column`",
         ),
         (
             "a.png;cat",
@@ -272,7 +272,14 @@ GOOD = "a.png,cat\nb.png,cat\nc.png,dog\nd.png,dog"
             "a.png,cat\nmissing.jpg,cat",
             "path,label",
             {},
-            "{csv} row 3 names {root}/missing.jpg, which does not exist",
+            "{csv} row 3 names {root}/missing.jpg, which does not exist; correct it, or name the "
+            "images' folder: `image_dir`",
+        ),
+        (
+            "a.png,cat\nb.png,cat\nc.png,cat",
+            "path,label",
+            {},
+            "{csv} has the class 'cat' only; training needs images of two or more",
         ),
         (
             GOOD + "\ne.png,eel",
@@ -365,7 +372,8 @@ GOOD = "a.png,cat\nb.png,cat\nc.png,dog\nd.png,dog"
             "a.png,none",
             "path,findings",
             {**vars(FINDINGS), "empty_label": "none"},
-            "column 'findings' of {csv} has no label",
+            "column 'findings' of {csv} has no label, in no row; check `label_columns` and "
+            "`empty_label`",
         ),
         (
             "a.png,group\nb.png,group",
