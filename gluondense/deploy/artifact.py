@@ -186,7 +186,9 @@ def is_export(path: str | os.PathLike[str]) -> bool:
 
 def _check_exists(prefix: str, file: Path) -> None:
     if not file.is_file():
-        raise FileNotFoundError(f"{prefix} is not an export: there is no file {file}.")
+        is_run = Path(prefix, "config.json").is_file()
+        hint = f"; it is a run, so export it first: gluondense export {prefix}" if is_run else "."
+        raise FileNotFoundError(f"{prefix} is not an export: there is no file {file}{hint}")
 
 
 def import_block(files: Files, ctx: mx.Context) -> gluon.Block:

@@ -132,7 +132,8 @@ def explain_images(
 def _index(name: str, names: Sequence[str]) -> int:
     if name not in names and name.isdigit() and int(name) < len(names):
         return int(name)
-    check_known("class", name, names, "known: those of the model" if len(names) > SHOWN else "")
+    rest = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    check_known("class", name, names, f"known: {', '.join(names[:SHOWN])}{rest}")
     return list(names).index(name)
 
 

@@ -93,8 +93,9 @@ def test_classes_methods_and_stages_by_flags(run, image, tmp_path, capsys):
     text = page.read_text(encoding="utf-8")
     assert "Grad-CAM++" in text
     assert re.findall(r"<b>([^<]+)</b>", text) == ["the image", names[3], names[0]]
+    known = ", ".join(names[:5])
     for options, message in (
-        (["--class", names[3][:-1] + "_"], "unknown class"),
+        (["--class", "nothing"], f"unknown class 'nothing' (known: {known}"),
         (["--stage", "stage9"], "unknown stage 'stage9'; did you mean"),
         (["--method", "cam", "--stage", "stage1"], "method (='cam') needs the last feature map"),
         (["--top", "0"], "top (=0) must be at least 1"),
