@@ -54,6 +54,7 @@ table { width: 100%; border-collapse: collapse; font-size: 13px; }
 h3 { font-size: 13px; font-weight: 600; color: var(--faint); margin: 8px 0 4px; }
 td { padding: 5px 0; border-top: 1px solid var(--line); vertical-align: top;
   overflow-wrap: anywhere; }
+.columns td:first-child { overflow-wrap: break-word; }
 td + td { text-align: right; padding-left: 12px; font-variant-numeric: tabular-nums; }
 @media (max-width: 860px) { .split, .pair, .columns { grid-template-columns: 1fr; } }
 """
