@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Optional
 
 from ..arguments import Parser, add_preprocessing, call, preprocessing_fields
@@ -83,8 +82,8 @@ def write_page(
     ``options`` are further arguments of :func:`gluondense.explain.explain_images`.
     """
     from ...explain.images import explain_images
-    from ...files import write_bytes
     from ...reports.explanations import explanations_page
+    from .page_file import write_html
 
     found = explain_images(net, images, preprocessing, class_names, top=top, **(options or {}))
-    write_bytes(Path(path), explanations_page(name, found).encode())
+    write_html(path, explanations_page(name, found))

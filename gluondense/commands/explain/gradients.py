@@ -8,7 +8,6 @@ each place of the fusion.
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Optional
 
 from ..arguments import Parser, call
@@ -35,12 +34,12 @@ def main(argv: Optional[list[str]] = None) -> int:
 
 
 def _run(args: argparse.Namespace) -> None:
-    from ...files import write_bytes
     from ...reports.connections import flow_page
+    from .page_file import write_html
 
     flows = of_model(args.model, args.stage) if args.model else of_fusions(args.stage)
     note = "The images are noise." if args.model else "The weights are random, the images noise."
-    write_bytes(Path(args.out), flow_page(flows, note).encode())
+    write_html(args.out, flow_page(flows, note))
     for name, flow in flows.items():
         print(f"{name}, {flow.stage}:")
         for reader in flow.readers:

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import Optional
 
 from ..arguments import Parser, call
@@ -38,14 +37,14 @@ def _run(args: argparse.Namespace) -> None:
 
     from ...evaluation.model import open_model
     from ...explain.reuse import feature_reuse
-    from ...files import write_bytes
     from ...reports.connections import reuse_page
+    from .page_file import write_html
 
     model = open_model(args.model, [mx.cpu()])
     found = feature_reuse(model.net, args.normalization)
     scale = None if args.scale == "none" else args.scale
     page = reuse_page(model.model or args.model, found, scale, args.normalization)
-    write_bytes(Path(args.out), page.encode())
+    write_html(args.out, page)
     for stage in found:
         sources, readers = len(stage.sources), len(stage.readers)
         print(f"{stage.stage}: {sources} sources, {readers} layers that read them")

@@ -106,6 +106,16 @@ def test_classes_methods_and_stages_by_flags(run, image, tmp_path, capsys):
         assert error.count("\n") == 1
 
 
+@pytest.mark.parametrize("words", [["explain", "cam", "--out"], ["predict", "--explain"]])
+def test_a_page_in_a_missing_folder(run, image, tmp_path, capsys, words):
+    page = tmp_path / "nowhere/page.html"
+    assert main([*words, str(page), str(run), str(image)]) == 2
+    assert capsys.readouterr().err == (
+        f"error: can't write {page} (No such file or directory): name a file in a folder that "
+        "exists.\n"
+    )
+
+
 def test_exports(run, image, tmp_path, capsys):
     saved = load(run)
     for target in ("portable", "onednn"):
