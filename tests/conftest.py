@@ -26,7 +26,7 @@ def pytest_addoption(parser):
     parser.addoption(
         "--minutes",
         type=float,
-        default=0.4,
+        default=0.3,
         help="how long the tests of tests/faults try new faults, all together",
     )
     parser.addoption("--parity-table", metavar="FILE", help="where test_parity.py writes its page")
