@@ -6,6 +6,8 @@ DATA_DIR ?=
 RUN ?= runs/demo
 PYTHON ?=
 PYTEST_ARGS ?=
+INPUTS ?= 1500
+SEED ?= 1
 
 BIN := $(VENV)/bin
 MXNET := $(if $(filter cu112,$(EXTRA)),mxnet-cu112,mxnet)==1.9.1
@@ -18,9 +20,9 @@ PYTEST := $(BIN)/python -m pytest
 PYTEST_WORKERS ?= auto
 PARALLEL := OMP_NUM_THREADS=1
 # Tests with a target below.
-PLAIN := not demo and not faults and not package and not parity and not pythons and not serve
+PLAIN := not demo and not faults and not native and not package and not parity and not pythons and not serve
 
-.PHONY: help install demo test lint test-fast test-slow test-parity test-pythons test-serve test-demo test-faults test-package docs-check docs clean
+.PHONY: help install demo test lint test-fast test-slow test-native test-parity test-pythons test-serve test-demo test-faults test-package docs-check docs clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -66,6 +68,9 @@ test-fast: $(VENV)/.installed-test ## tests but the slow ones, and the examples 
 
 test-slow: $(VENV)/.installed-test ## the slow tests
 	$(PYTEST) -m "slow and $(PLAIN)" $(PYTEST_ARGS)
+
+test-native: $(VENV)/.installed-test ## the native operator under sanitizers, with INPUTS=1500 damaged programs
+	$(PYTEST) -m native tests/native --fuzz-inputs=$(INPUTS) --fuzz-seed=$(SEED) $(PYTEST_ARGS)
 
 $(VENV)/.installed-parity: $(VENV)/.installed-test
 	$(PIP) --editable ".[$(EXTRA),test,onnx,parity]"

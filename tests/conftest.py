@@ -29,6 +29,13 @@ def pytest_addoption(parser):
         default=0.3,
         help="how long the tests of tests/faults try new faults, all together",
     )
+    parser.addoption(
+        "--fuzz-inputs",
+        type=int,
+        default=1500,
+        help="damaged programs for each instruction set in tests/native/test_fuzz.py",
+    )
+    parser.addoption("--fuzz-seed", type=int, default=1, help="seed of the damaged programs")
     parser.addoption("--parity-table", metavar="FILE", help="where test_parity.py writes its page")
 
 

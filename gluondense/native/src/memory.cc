@@ -2,9 +2,12 @@
 #include "memory.h"
 
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include <cstdlib>
 #include <new>
+#include <stdexcept>
+#include <string>
 
 #include "kernels/inference_kernels.h"
 
@@ -28,6 +31,17 @@ void use_huge_pages(const void* begin, std::size_t size) {
 #else
   static_cast<void>(begin), static_cast<void>(size);
 #endif
+}
+
+void check_memory(std::size_t size) {
+  const long pages = sysconf(_SC_PHYS_PAGES), page = sysconf(_SC_PAGESIZE);
+  if (pages <= 0 || page <= 0) return;
+  const std::size_t memory = static_cast<std::size_t>(pages) * page;
+  if (size <= memory) return;
+  throw std::invalid_argument(
+      "gluondense: the native operator needs " + std::to_string(size >> 20) +
+      " MiB for such images, and this machine has " + std::to_string(memory >> 20) +
+      " MiB: use smaller images, a smaller batch or fewer threads (OMP_NUM_THREADS)");
 }
 
 void AlignedBuffer::Free::operator()(void* memory) const { std::free(memory); }

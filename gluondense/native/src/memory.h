@@ -42,6 +42,9 @@ inline void prefetch_rows(const T* data, std::ptrdiff_t stride, int rows, int co
 // has no such pages.
 void use_huge_pages(const void* begin, std::size_t size);
 
+// Throws std::invalid_argument if this machine has less memory than `size` bytes.
+void check_memory(std::size_t size);
+
 // Reusable scratch memory, aligned to a huge page. Growing it discards its contents.
 class AlignedBuffer {
  public:

@@ -50,11 +50,13 @@ void Engine::run(const ImageBatch& images, const Weights& weights,
   // of the rest.
   const int whole = images.batch / threads * threads;
   const std::size_t arenas = whole ? threads : 1;
-  if (plan_.size_bytes > (std::size_t{1} << 46) / arenas) throw_invalid("the image is too large");
   const std::size_t image_bytes =
       round_up<std::size_t>(plan_.size_bytes + kOverreadBytes, kCacheLineBytes);
   const std::size_t scratch = scratch_bytes(program_, plan_);
-  std::uint8_t* const arena = reserve(arenas * image_bytes + threads * scratch);
+  // The plan has checked that one image fits into the memory of this machine.
+  const std::size_t size = arenas * image_bytes + threads * scratch;
+  check_memory(size);
+  std::uint8_t* const arena = reserve(size);
   const RunContext context = {program_, plan_, convs_, weights.floats, weights.bytes};
   parallel(threads, [&](Barrier& barrier, int rank) {
     std::uint8_t* const own_scratch = arena + arenas * image_bytes + rank * scratch;

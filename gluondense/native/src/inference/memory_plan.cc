@@ -164,6 +164,7 @@ MemoryPlan plan_memory(const Program& program, int channels, int height, int wid
     }
   }
   assign_offsets(lifetimes, &plan);
+  check_memory(plan.size_bytes);
   plan.barrier_before = place_barriers(program.steps, plan);
   return plan;
 }

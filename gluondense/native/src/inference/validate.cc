@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <algorithm>
+
 #include "inference/program.h"
 #include "kernels/inference_kernels.h"
 #include "memory.h"
@@ -7,6 +9,11 @@ namespace gluondense {
 namespace {
 
 constexpr int kMaxChannels = 1 << 20, kMaxPad = 64;
+// Limits of what a damaged program may ask for: the largest DenseNets have a tenth of it.
+constexpr std::size_t kMaxMaps = 1 << 13, kMaxSteps = 1 << 14;
+constexpr std::int64_t kMaxTotalChannels = 1 << 22;
+// Elements of an array of weights that no step reads: those at the end, and at each slice's end.
+constexpr Offset kUnread = 1 << 16, kUnreadOfSlice = 64;
 
 void require(bool holds, const char* rule) {
   if (!holds) throw_invalid(rule);
@@ -16,9 +23,14 @@ void require(bool holds, const char* rule) {
 class Validator {
  public:
   explicit Validator(const Program& program) : program_(program) {
+    require(program.maps.size() <= kMaxMaps && program.steps.size() <= kMaxSteps,
+            "there are too many maps or steps");
+    std::int64_t total_channels = 0;
     for (const FeatureMap& map : program.maps) {
       require(map.channels >= 1 && map.channels <= kMaxChannels,
               "a map has no or too many channels");
+      total_channels += map.channels;
+      require(total_channels <= kMaxTotalChannels, "the maps have too many channels");
       require(map.pad <= kMaxPad, "a map's padding is too wide");
       if (map.pad_values >= 0) {
         require(map.is_u8, "only maps of bytes have padding values");
@@ -26,6 +38,7 @@ class Validator {
       }
       written_.emplace_back(map.channels, false);
     }
+    needed_pad_.resize(program.maps.size(), 0);
     stored_.resize(program.output_count, false);
   }
 
@@ -39,9 +52,26 @@ class Validator {
     for (int c = 0; c < s.out.channels; ++c) written_[s.out.map][s.out.channel + c] = true;
   }
 
+  // After all steps: what the program asks for is what its steps need.
+  void check_sizes() const {
+    for (std::size_t i = 0; i < written_.size(); ++i) {
+      const std::vector<bool>& written = written_[i];
+      const auto count = std::count(written.begin(), written.end(), true);
+      require(count == 0 || count == program_.maps[i].channels,
+              "a map has channels that no step writes");
+      require(program_.maps[i].pad <= needed_pad_[i],
+              "a map has padding that no convolution reads");
+    }
+    require(program_.float_count <= needed_floats_ + kUnread &&
+                program_.byte_count <= needed_bytes_ + kUnread,
+            "an array of weights is larger than what the steps read");
+  }
+
  private:
   const Program& program_;
   std::vector<std::vector<bool>> written_;  // by map and channel
+  std::vector<int> needed_pad_;             // by map, of the convolutions that read it
+  Offset needed_floats_ = 0, needed_bytes_ = 0;
   std::vector<bool> stored_;                // by output
 
   void exists(const ChannelSlice& slice) const {
@@ -57,13 +87,15 @@ class Validator {
               "a step reads what no step before it has written");
     }
   }
-  void floats(Offset offset, std::ptrdiff_t count) const {
+  void floats(Offset offset, std::ptrdiff_t count) {
     require(offset >= 0 && offset + count <= program_.float_count,
             "a step reads numbers beyond the blob");
+    needed_floats_ += count + kUnreadOfSlice;
   }
-  void bytes(Offset offset, std::ptrdiff_t count) const {
+  void bytes(Offset offset, std::ptrdiff_t count) {
     require(offset >= 0 && offset + count <= program_.byte_count,
             "a step reads bytes beyond their array");
+    needed_bytes_ += count + kUnreadOfSlice;
   }
   void absent(std::initializer_list<Offset> offsets) const {
     for (Offset offset : offsets) {
@@ -78,16 +110,16 @@ class Validator {
     require(a.channels == b.channels, "a step's maps have different numbers of channels");
     same_type(a, b);
   }
-  void affine(Offset scale, Offset shift, std::ptrdiff_t count) const {
+  void affine(Offset scale, Offset shift, std::ptrdiff_t count) {
     floats(scale, count);
     floats(shift, count);
   }
   // What bytes represent; none for floats.
-  void dequantization(const ChannelSlice& slice, Offset scale, Offset shift) const {
+  void dequantization(const ChannelSlice& slice, Offset scale, Offset shift) {
     is_u8(slice) ? affine(scale, shift, slice.channels) : absent({scale, shift});
   }
   // bn_relu_u8 reads whole vectors.
-  void bn_relu(const ChannelSlice& in, Offset xor_mask, Offset zero_point) const {
+  void bn_relu(const ChannelSlice& in, Offset xor_mask, Offset zero_point) {
     bytes(xor_mask, round_up(in.channels, kOverreadBytes));
     bytes(zero_point, round_up(in.channels, kOverreadBytes));
   }
@@ -100,15 +132,16 @@ class Validator {
   }
   void slope(float negative_slope) const { require(negative_slope <= 1, "a slope is above 1"); }
 
-  void check(const LoadStep& s) const { dequantization(s.out, s.scale, s.shift); }
+  void check(const LoadStep& s) { dequantization(s.out, s.scale, s.shift); }
 
-  void check(const ConvStep& s) const {
+  void check(const ConvStep& s) {
     same_type(s.in, s.out);
     if (s.residual.valid()) alike(s.residual, s.out);
     window(s.window);
     for (int i : {0, 1}) {
       require(s.window.pad[i] <= program_.maps[s.in.map].pad,
               "a convolution reads beyond the padding");
+      needed_pad_[s.in.map] = std::max(needed_pad_[s.in.map], s.window.pad[i]);
     }
     slope(s.negative_slope);
     panels(s);
@@ -136,13 +169,13 @@ class Validator {
             "a convolution's panels are not those of its channels");
   }
 
-  void conv_f32(const ConvStep& s, std::ptrdiff_t lanes) const {
+  void conv_f32(const ConvStep& s, std::ptrdiff_t lanes) {
     floats(s.weight, s.window.taps() * s.panel_in * lanes);
     absent({s.xor_mask, s.zero_point, s.residual_scale, s.requant_scale, s.requant_shift});
     s.has_prologue() ? affine(s.scale, s.shift, s.in.channels) : absent({s.scale});
   }
 
-  void conv_u8(const ConvStep& s, std::ptrdiff_t lanes) const {
+  void conv_u8(const ConvStep& s, std::ptrdiff_t lanes) {
     // The segments of a tile; see InferenceWorker::direct_conv.
     const bool joined = s.panel_in == program_.maps[s.in.map].channels;
     const std::ptrdiff_t segments = joined ? s.window.kernel[0] : s.window.taps();
@@ -157,7 +190,7 @@ class Validator {
     s.has_prologue() ? bn_relu(s.in, s.xor_mask, s.zero_point) : absent({s.zero_point});
   }
 
-  void check(const AffineStep& s) const {
+  void check(const AffineStep& s) {
     alike(s.in, s.out);
     slope(s.negative_slope);
     if (is_u8(s.in)) {
@@ -181,12 +214,12 @@ class Validator {
     }
   }
 
-  void check(const GlobalPoolStep& s) const {
+  void check(const GlobalPoolStep& s) {
     require(s.in.channels == s.out.channels && !is_u8(s.out), "a global pooling gives floats");
     dequantization(s.in, s.scale, s.shift);
   }
 
-  void check(const CopyStep& s) const {
+  void check(const CopyStep& s) {
     alike(s.in, s.out);
     slope(s.negative_slope);
     if (s.residual.valid()) alike(s.residual, s.out);
@@ -215,6 +248,7 @@ void validate(const Program& program) {
   require(program.output_count > 0, "there is no output");
   Validator validator(program);
   for (const Step& step : program.steps) validator.check_step(step);
+  validator.check_sizes();
 }
 
 }  // namespace gluondense

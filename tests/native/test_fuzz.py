@@ -1,0 +1,90 @@
+"""The inference operator under sanitizers: exported programs, damaged ones, and its kernels.
+
+`make test-native` is the short form; INPUTS and SEED make it long.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import random
+import subprocess
+from collections import Counter
+
+import pytest
+from support import sanitized
+from support.program_mutations import mutated
+
+pytestmark = [pytest.mark.native, pytest.mark.usefixtures("native_operator")]
+ISAS = list(dict.fromkeys(["base", sanitized.newest_isa()]))
+# A program that needs more memory than this ends as a finding.
+LIMITS = "max_allocation_size_mb=1024:hard_rss_limit_mb=2048"
+# Programs of one process: what a process keeps of one must not hide what the next one does.
+BATCH = 5000
+
+
+@pytest.fixture(scope="module")
+def objects(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("sanitized")
+    return sanitized.compile_objects(folder, sanitized.ADDRESS, ISAS)
+
+
+@pytest.fixture(scope="module")
+def programs(tmp_path_factory):
+    return sanitized.exported_programs(tmp_path_factory.mktemp("exports"))
+
+
+@pytest.fixture(scope="module")
+def runner(tmp_path_factory, objects):
+    folder = tmp_path_factory.mktemp("runner")
+    return sanitized.link(folder, sanitized.ADDRESS, "program_runner", objects)
+
+
+def answers(runner, texts, folder, isa="base"):
+    """Run programs in one process; return what became of each."""
+    with open(folder / "programs", "wb") as file:
+        for text in texts:
+            file.write(b"%d\n%s" % (len(text.encode()), text.encode()))
+    environment = {**os.environ, "GLUONDENSE_ISA": isa, "OMP_NUM_THREADS": "2"}
+    environment.update(ASAN_OPTIONS=LIMITS, UBSAN_OPTIONS="print_stacktrace=1")
+    command = [runner, folder / "programs"]
+    done = subprocess.run(command, env=environment, capture_output=True)
+    found = done.stdout.decode(errors="replace").split("\n")[:-1]
+    if done.returncode:
+        report = done.stderr.decode(errors="replace")[:6000]
+        last = texts[min(done.stdout.count(b"\n"), len(texts) - 1)]
+        pytest.fail(f"exit code {done.returncode} after the program\n{last}\n{report}")
+    return found
+
+
+@pytest.mark.parametrize("isa", ISAS)
+def test_exported_and_damaged_programs(runner, programs, isa, request, tmp_path):
+    """Each damaged program is refused, or runs without an error of a sanitizer."""
+    count, seed = (request.config.getoption(f"--fuzz-{name}") for name in ("inputs", "seed"))
+    inputs = itertools.islice(mutated(programs, random.Random(seed)), len(programs) + count)
+    assert answers(runner, list(itertools.islice(inputs, len(programs))), tmp_path, isa) == [
+        "accepted"
+    ] * len(programs)
+    found = Counter()
+    while batch := list(itertools.islice(inputs, BATCH)):
+        found.update(answers(runner, batch, tmp_path, isa))
+    print(f"{isa}, seed {seed}: {count} damaged programs, {found['accepted']} of them valid")
+    # The mutations reach the kernels, and most rules.
+    assert found["accepted"] > count / 20
+    assert len(found) > min(count / 50, 60)
+
+
+@pytest.mark.parametrize("isa", ISAS)
+def test_kernels(tmp_path, objects, isa):
+    kernels = [o for o in objects if o.stem == "dispatch" or o.stem.endswith(tuple(ISAS))]
+    program = sanitized.link(tmp_path, sanitized.ADDRESS, "kernel_check", kernels)
+    environment = {**os.environ, "GLUONDENSE_ISA": isa}
+    subprocess.run([program], env=environment, check=True)
+
+
+def test_threads_do_not_race(tmp_path, programs):
+    """Exported programs under ThreadSanitizer. Damaged ones may overwrite what they read."""
+    isas = ISAS[:1]
+    objects = sanitized.compile_objects(tmp_path, sanitized.THREAD, isas)
+    runner = sanitized.link(tmp_path, sanitized.THREAD, "program_runner", objects)
+    assert answers(runner, programs, tmp_path) == ["accepted"] * len(programs)
