@@ -118,6 +118,13 @@ def run_results(run: Path) -> dict[str, object]:
     return found
 
 
+def resume_or_start(argv: list[str], run: Path) -> list[str]:
+    """Return the command that goes on with a training; it starts if there is no run yet."""
+    if (run / "config.json").exists():
+        return ["train", "fashion-mnist", "--resume", str(run), "--no-progress"]
+    return argv
+
+
 def again(tmp_path: Path, out: Path) -> None:
     """Put back the files before the command."""
     shutil.rmtree(out)

@@ -3,9 +3,18 @@
 from __future__ import annotations
 
 import errno
+from dataclasses import replace
 
 import pytest
-from faults.commands import COMMANDS, RECORDS, TRAINING, again, results, run_results
+from faults.commands import (
+    COMMANDS,
+    RECORDS,
+    TRAINING,
+    again,
+    results,
+    resume_or_start,
+    run_results,
+)
 from faults.worker import ALL, CREATE, RENAME, SHORT, SYNC, WRITE, Fault
 
 FAULTS = {
@@ -17,21 +26,30 @@ FAULTS = {
 }
 
 
-def faults(worker, argv, out, prepare, tries):
-    """Yield each fault at each call; as many as there is time for, spread over all."""
-    places = []
-    for name, fault in FAULTS.items():
-        prepare()
-        counted = worker.run(argv, out, Fault(fault.kind, 0, fault.classes))
-        assert counted.code == 0, counted.stderr
-        places += [(name, nth) for nth in range(1, counted.calls + 1)]
-    tries.rng.shuffle(places)
-    for tried, (name, nth) in enumerate(places):
-        if tried >= 2 and tries.over:
-            return
-        fault = FAULTS[name]
-        prepare()
-        yield f"{name} at {nth}", Fault(fault.kind, nth, fault.classes, fault.sticky)
+@pytest.fixture
+def faults(worker, tmp_path, tries, counts):
+    """Return a function: a command's end with each fault at each call, from the same files.
+
+    It tries as many as there is time for, spread over all.
+    """
+
+    def run(name, argv, out):
+        places = []
+        for kind, fault in FAULTS.items():
+            again(tmp_path, out)
+            counted = worker.run(argv, out, Fault(fault.kind, 0, fault.classes))
+            assert counted.code == 0, counted.stderr
+            places += [(kind, nth) for nth in range(1, counted.calls + 1)]
+        tries.rng.shuffle(places)
+        for tried, (kind, nth) in enumerate(places):
+            if tried >= 2 and tries.over:
+                return
+            again(tmp_path, out)
+            done = worker.run(argv, out, replace(FAULTS[kind], nth=nth))
+            counts[f"failed writes: {name}"] += 1
+            yield f"{kind} at {nth}", done
+
+    return run
 
 
 def check_line(done, label):
@@ -44,20 +62,10 @@ def check_line(done, label):
 
 @pytest.mark.faults
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.name)
-def test_a_command_whose_write_fails_changes_nothing(
-    worker,
-    inputs,
-    started,
-    tmp_path,
-    tries,
-    counts,
-    command,
-):
+def test_a_command_whose_write_fails_changes_nothing(worker, inputs, started, faults, command):
     before, out, _ = started(command)
     after, argv = results(out), command.words(command.argv, inputs, out)
-    for label, fault in faults(worker, argv, out, lambda: again(tmp_path, out), tries):
-        done = worker.run(argv, out, fault)
-        counts[f"failed writes: {command.name}"] += 1
+    for label, done in faults(command.name, argv, out):
         if done.code == 0:
             assert results(out) == after, label
             continue
@@ -70,19 +78,10 @@ def test_a_command_whose_write_fails_changes_nothing(
 
 
 @pytest.mark.faults(share=2)
-def test_make_recordio_whose_write_fails_goes_on(
-    worker,
-    inputs,
-    started,
-    tmp_path,
-    tries,
-    counts,
-):
+def test_make_recordio_whose_write_fails_goes_on(worker, inputs, started, faults):
     _, out, _ = started(RECORDS)
     after, argv = results(out), RECORDS.words(RECORDS.argv, inputs, out)
-    for label, fault in faults(worker, argv, out, lambda: again(tmp_path, out), tries):
-        done = worker.run(argv, out, fault)
-        counts["failed writes: make-recordio"] += 1
+    for label, done in faults("make-recordio", argv, out):
         if done.code:
             check_line(done, label)
             done = worker.run(argv, out)
@@ -91,24 +90,13 @@ def test_make_recordio_whose_write_fails_goes_on(
 
 
 @pytest.mark.faults(share=6)
-def test_a_run_whose_write_fails_can_be_resumed(
-    worker,
-    inputs,
-    started,
-    tmp_path,
-    tries,
-    counts,
-):
+def test_a_run_whose_write_fails_can_be_resumed(worker, inputs, started, faults):
     _, out, _ = started(TRAINING)
     run = out / "run"
     after, argv = run_results(run), TRAINING.words(TRAINING.argv, inputs, out)
-    resume = ["train", "fashion-mnist", "--resume", str(run), "--no-progress"]
-    for label, fault in faults(worker, argv, out, lambda: again(tmp_path, out), tries):
-        done = worker.run(argv, out, fault)
-        counts["failed writes: train"] += 1
+    for label, done in faults("train", argv, out):
         if done.code:
             check_line(done, label)
-            words = resume if (run / "config.json").exists() else argv
-            done = worker.run(words, out)
+            done = worker.run(resume_or_start(argv, run), out)
             assert (done.code, done.stderr) == (0, ""), label
         assert run_results(run) == after, label

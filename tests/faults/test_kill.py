@@ -5,7 +5,15 @@ from __future__ import annotations
 import signal
 
 import pytest
-from faults.commands import COMMANDS, RECORDS, TRAINING, again, results, run_results
+from faults.commands import (
+    COMMANDS,
+    RECORDS,
+    TRAINING,
+    again,
+    results,
+    resume_or_start,
+    run_results,
+)
 from faults.worker import ALL, KILL, Fault
 
 
@@ -65,15 +73,13 @@ def test_a_killed_run_resumes_to_the_same_parameters(
     _, out, undisturbed = started(TRAINING)
     run = out / "run"
     after, argv = run_results(run), TRAINING.words(TRAINING.argv, inputs, out)
-    resume = ["train", "fashion-mnist", "--resume", str(run), "--no-progress"]
     for _ in tries:
         again(tmp_path, out)
         for _ in range(tries.rng.randint(1, 3)):
-            words = resume if (run / "config.json").exists() else argv
+            words = resume_or_start(argv, run)
             done = worker.run(words, out, random_kill(tries.rng, undisturbed))
             assert done.code in (0, -signal.SIGKILL), done.stderr
             counts["kills survived: train"] += done.code != 0
-        words = resume if (run / "config.json").exists() else argv
-        done = worker.run(words, out)
+        done = worker.run(resume_or_start(argv, run), out)
         assert (done.code, done.stderr) == (0, "")
         assert run_results(run) == after
