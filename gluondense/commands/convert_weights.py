@@ -48,7 +48,8 @@ def _run(args: argparse.Namespace) -> None:
 
 
 def _parser() -> Parser:
-    parser = Parser(description=__doc__)
+    # The messages of load_weights; those about the names of OUT don't name their argument.
+    parser = Parser({"naming": "--source-naming"}, description=__doc__)
     add = parser.add_argument
     add("source", type=Path, metavar="IN", help=".params, .safetensors, .pth or .pt")
     add("out", type=Path, metavar="OUT", help=".params (MXNet) or .safetensors (PyTorch)")
@@ -74,8 +75,10 @@ def source_naming(text: str) -> Any:
         return text
     try:
         naming = json.loads(Path(text).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise argparse.ArgumentTypeError(f"{text}: {error}") from None
+    except OSError as error:
+        raise argparse.ArgumentTypeError(f"can't read {text} ({error.strerror})") from None
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text} is not JSON: {error}") from None
     if not isinstance(naming, dict):
         raise argparse.ArgumentTypeError(f'{text} must be a JSON object: {{"output": "fc", …}}')
     return {ours: tuple(t) if isinstance(t, list) else t for ours, t in naming.items()}

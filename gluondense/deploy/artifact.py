@@ -186,8 +186,11 @@ def is_export(path: str | os.PathLike[str]) -> bool:
 
 def _check_exists(prefix: str, file: Path) -> None:
     if not file.is_file():
-        is_run = Path(prefix, "config.json").is_file()
-        hint = f"; it is a run, so export it first: gluondense export {prefix}" if is_run else "."
+        hint = "."
+        if Path(prefix, "config.json").is_file():
+            hint = f"; it is a run, so export it first: gluondense export {prefix}"
+        elif Path(prefix).is_file():
+            hint = f"; export a weights file first: gluondense export {prefix} --model NAME"
         raise FileNotFoundError(f"{prefix} is not an export: there is no file {file}{hint}")
 
 

@@ -31,6 +31,19 @@ def arrays(path) -> dict[str, np.ndarray]:
         return dict(file)
 
 
+def refused(args, capsys) -> str:
+    """Return the one line of a command that fails."""
+    try:
+        code = convert_weights.main(args)
+    except SystemExit as stop:
+        code = stop.code
+    error = capsys.readouterr().err
+    assert code == 2
+    assert error.startswith("error: ")
+    assert error.count("\n") == 1
+    return error
+
+
 def test_there_and_back(source, tmp_path, capsys):
     ours, back = tmp_path / "ours.params", tmp_path / "back.safetensors"
     assert convert_weights.main([str(source), str(ours), *MODEL]) == 0
@@ -61,12 +74,29 @@ def test_names_of_ones_own(source, tmp_path, capsys):
     args = [str(tmp_path / "mine.params"), str(tmp_path / "out.params"), *MODEL]
     assert convert_weights.main(args) == 2
     line = capsys.readouterr().err
-    assert "--source-naming" in line
+    assert "`gluondense convert --source-naming`" in line
+    assert " --naming" not in line
     assert line.count("\n") == 1
     (tmp_path / "names.json").write_text('{"{path}": "backbone.{path}"}')
     assert convert_weights.main([*args, "--source-naming", str(tmp_path / "names.json")]) == 0
     assert "(custom names)" in capsys.readouterr().out
     assert arrays(tmp_path / "out.params").keys() == set(parameters)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("{", "names.json is not JSON: Expecting property name"),
+        ("[]", "must be a JSON object"),
+        ('{"a": 3}', "--source-naming maps 'a' to 3"),
+        ('{"features.{path}": "{i}"}', "--source-naming: the target '{i}' uses 'i'"),
+    ],
+)
+def test_a_mistake_in_the_names(source, tmp_path, capsys, text, words):
+    (tmp_path / "names.json").write_text(text)
+    args = [str(source), str(tmp_path / "out.params"), *MODEL]
+    args.append(f"--source-naming={tmp_path / 'names.json'}")
+    assert words in refused(args, capsys)
 
 
 def test_values_that_are_not_finite(source, tmp_path, capsys, caplog):
@@ -96,21 +126,13 @@ def test_values_that_are_not_finite(source, tmp_path, capsys, caplog):
         (lambda args: [args[0], args[0], *args[2:]], "is the input file"),
         (lambda args: args[:2], "--model"),
         (lambda args: [*args, "--source-naming=tim-dpn"], "'tim-dpn' is no FILE.json"),
-        (lambda args: [*args, "--source-naming=no.json"], "no.json"),
+        (lambda args: [*args, "--source-naming=no.json"], "can't read no.json (No such file"),
     ],
 )
 def test_a_mistake_gets_one_line(source, tmp_path, capsys, monkeypatch, change, words):
     monkeypatch.chdir(tmp_path)
     before = source.read_bytes()
     args = change([str(source), "out.params", *MODEL])
-    try:
-        code = convert_weights.main(args)
-    except SystemExit as stop:
-        code = stop.code
-    error = capsys.readouterr().err
-    assert code == 2
-    assert words in error
-    assert error.startswith("error: ")
-    assert error.count("\n") == 1
+    assert words in refused(args, capsys)
     assert source.read_bytes() == before
     assert list(tmp_path.iterdir()) == [source]

@@ -340,6 +340,10 @@ def test_archive_refuses_in_one_line(script, run, tmp_path, capsys):
     assert "is not an export" in refused(main, [run / "nowhere", tmp_path / "a.mar"], capsys)
     line = f"it is a run, so export it first: gluondense export {run}"
     assert line in refused(main, [run, tmp_path / "a.mar"], capsys)
+    weights = tmp_path / "net.params"
+    weights.touch()
+    line = f"export a weights file first: gluondense export {weights} --model NAME"
+    assert line in refused(main, [weights, tmp_path / "a.mar"], capsys)
     assert script("export").main([str(run)]) == 0
     capsys.readouterr()
     assert "must end with" in refused(main, [run / "export" / "densenet121", "a.exe"], capsys)

@@ -50,7 +50,7 @@ def as_naming_scheme(naming: Naming, keys: Iterable[str]) -> NamingScheme:
             parts = target if isinstance(target, tuple) else (target,)
             if not (isinstance(pattern, str) and all(isinstance(part, str) for part in parts)):
                 raise ValueError(
-                    f"naming maps {pattern!r} to {target!r}, but must map names to names."
+                    f"`naming` maps {pattern!r} to {target!r}, but must map names to names."
                 )
     elif callable(naming):
         rules = (("{path}", lambda path: naming(path)),)

@@ -59,8 +59,8 @@ def _describe_names(shapes: Mapping[str, tuple[int, ...]], file: WeightsFile, mo
     name, theirs = nearest
     return (
         f"{message} any network. Their shapes are nearest to those of {name}: "
-        f"{beside(stored, theirs)}. If it is that network, map its names with `naming`, or "
-        "`gluondense convert --source-naming`: docs/weights.md shows how."
+        f"{beside(stored, theirs)}. If it is that network, map its names "
+        "(load_weights(…, naming=…), `gluondense convert --source-naming`): see docs/weights.md."
     )
 
 

@@ -145,7 +145,7 @@ def _fill(template: str, values: Mapping[str, str]) -> str:
     except (KeyError, IndexError, ValueError) as error:
         known = ", ".join(f"{{{name}}}" for name in values) or "none"
         raise ValueError(
-            f"naming: the target {template!r} uses {error}, but its pattern has {known}."
+            f"`naming`: the target {template!r} uses {error}, but its pattern has {known}."
         ) from None
 
 

@@ -152,7 +152,7 @@ def test_the_nearest_network_has_its_own_fields(path):
     [
         ({"features.stage{i}.{path}": "part{j}"}, "target 'part{j}' uses 'j'"),
         ({**RULES, "output": "classifier"}, "2 missing: output.weight, output.bias"),
-        ({"output": 3}, "naming maps 'output' to 3"),
+        ({"output": 3}, "`naming` maps 'output' to 3"),
         (7, "naming (=7) must be a key of"),
         (lambda module: None, "missing: features.stem.conv.weight"),
     ],
