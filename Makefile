@@ -97,7 +97,7 @@ $(VENV)/.installed-demo: $(VENV)/.installed-test
 test-demo: $(VENV)/.installed-demo ## the page of `gluondense demo` in Chromium
 	$(PYTEST) -m demo $(PYTEST_ARGS)
 
-test-faults: $(VENV)/.installed-test ## kills, full disks, damaged files; PYTEST_ARGS="--minutes 60" for more
+test-faults: $(VENV)/.installed-test ## killed commands, writes that fail; PYTEST_ARGS="--minutes 60" for more
 	$(PYTEST) -m faults $(PYTEST_ARGS)
 
 test-package: $(VENV)/.installed-test ## the wheel and the sdist in an empty environment, by the command only

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The normalization layers of all blocks: batch normalization, or what a scope replaces it by."""
+"""The normalization layer of all blocks: batch normalization, or the one that a scope selects."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ _scope: ContextVar[tuple[NormLayer, Mapping[str, Any]]] = ContextVar(
 
 @contextmanager
 def norm_scope(norm_layer: NormLayer | None, norm_kwargs: NormKwargs = None) -> Iterator[None]:
-    """Let the blocks that are built in this scope have another normalization layer.
+    """Build the blocks in this context with another normalization layer.
 
-    A scope spares each block the two arguments, as all layers of a network are alike.
+    All layers of a network are alike, so blocks do not take these arguments.
 
     Parameters
     ----------

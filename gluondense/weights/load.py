@@ -133,8 +133,8 @@ def load_weights(
     >>> report.naming, report.fresh
     ('gluondense', ('output.weight', 'output.bias'))
 
-    A file with names of its own. Indices are matched by ``{i}`` and ``{j}``, other parts by any
-    other name; a function of a module's name does the same:
+    A file whose names no scheme has. ``{i}`` and ``{j}`` match indices, any other name in braces
+    matches any part. A function of a module's name works too:
 
     >>> naming = {
     ...     "features.stem.{unit}": "stem.{unit}",

@@ -16,10 +16,19 @@ from scipy.io import savemat
 from support.images import encoded, gradient, make_folders, noisy_image
 
 from gluondense.commands.make_recordio import DEFAULT_QUALITY
+from gluondense.data.files import record_maker
 from gluondense.data.files.encode import ENCODINGS, RecordOptions
 from gluondense.data.files.image_list import list_folders, read_list_file
 from gluondense.data.files.record_maker import make_recordio
 from gluondense.data.files.recordio import RecordFile
+
+
+class Killed(Exception):
+    """Ends a conversion."""
+
+
+def killed(*args):
+    raise Killed
 
 
 @pytest.fixture
@@ -125,25 +134,20 @@ def test_interrupted_conversion_is_resumed(folders, tmp_path, kept):
     images = list_folders(folders)
     make_recordio(tmp_path / "straight", images)
 
-    class Stop(Exception):
-        pass
-
     def stop_after(count, module):
         original, done = module.write_record, []
 
         def write(file, record):
             if len(done) == count:
-                raise Stop
+                raise Killed
             done.append(record)
             original(file, record)
 
         return write
 
-    from gluondense.data.files import record_maker
-
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(record_maker, "write_record", stop_after(9, record_maker))
-        with pytest.raises(Stop):
+        with pytest.raises(Killed):
             make_recordio(tmp_path / "again", images)
     rec, idx = tmp_path / "again.rec.part", tmp_path / "again.idx.part"
     if kept == "half a record":
@@ -159,48 +163,44 @@ def test_interrupted_conversion_is_resumed(folders, tmp_path, kept):
     assert not list(tmp_path.glob("again*.part"))
 
 
-@pytest.mark.parametrize("moment", ["no list", "half a skipped line", "one rename", "renamed"])
+@pytest.mark.parametrize("moment", ["no list", "half a skipped line", "one rename"])
 def test_conversion_killed_at_the_end_or_while_it_notes_is_resumed(folders, tmp_path, moment):
     (folders / "class1/0.jpg").write_bytes(b"broken")
     images = list_folders(folders)
     make_recordio(tmp_path / "straight", images)
-
-    class Killed(Exception):
-        pass
-
-    def killed(*args):
-        raise Killed
-
-    from gluondense.data.files import record_maker
 
     with pytest.MonkeyPatch.context() as patch:
         if moment == "no list":
             patch.setattr(record_maker.json, "dumps", killed)
         elif moment == "half a skipped line":
             patch.setattr(record_maker._Conversion, "finish", killed)
-        elif moment == "renamed":
-            patch.setattr(Path, "unlink", lambda self, missing_ok=False: None)
         else:
             replace = os.replace
             patch.setattr(
                 os, "replace", lambda a, b: killed() if str(b).endswith(".rec") else replace(a, b)
             )
-        if moment == "renamed":
+        with pytest.raises(Killed):
             make_recordio(tmp_path / "again", images)
-        else:
-            with pytest.raises(Killed):
-                make_recordio(tmp_path / "again", images)
     if moment == "half a skipped line":
         with open(tmp_path / "again.skipped.part", "ab") as file:
             file.write("23\tclass3/5.jpg\tgr\u00fcn".encode()[:-2])
-    if moment == "renamed":
-        with pytest.raises(FileExistsError, match="exists already"):
-            make_recordio(tmp_path / "again", images)
-    else:
-        done = make_recordio(tmp_path / "again", images)
-        assert [name for name, _ in done.skipped] == ["class1/0.jpg"]
+    done = make_recordio(tmp_path / "again", images)
+    assert [name for name, _ in done.skipped] == ["class1/0.jpg"]
     assert files(tmp_path / "again") == files(tmp_path / "straight")
     assert not list(tmp_path.glob("again*.part"))
+
+
+def test_conversion_killed_after_its_last_rename_is_complete(folders, tmp_path):
+    images = list_folders(folders)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Path, "unlink", lambda self, missing_ok=False: None)
+        make_recordio(tmp_path / "a", images)
+    before = files(tmp_path / "a")
+    assert list(tmp_path.glob("a*.part"))
+    with pytest.raises(FileExistsError, match="exists already"):
+        make_recordio(tmp_path / "a", images)
+    assert files(tmp_path / "a") == before
+    assert not list(tmp_path.glob("a*.part"))
 
 
 def test_a_finished_file_that_was_removed_is_made_again(folders, tmp_path):

@@ -70,9 +70,8 @@ def test_slices_within_a_block_of_channels_stay():
     # MXNet's process would end with SIGFPE in the backward pass, see use_onednn_slices.
     fields = {"num_blocks": (1, 1), "widths": (16, 32), "classes": 5}
     graph = Graph(trace(build_model("csp_resnext50", groups=2, **fields)), {})
-    assert (
-        use_onednn_slices(graph) == 2
-    )  # 16 of 32 channels in the second stage, not 8 of 16 in the first
+    # 16 of 32 channels in the second stage, not 8 of 16 in the first.
+    assert use_onednn_slices(graph) == 2
     assert sum(node.op == "slice_axis" for node in graph.operators()) == 2
 
 

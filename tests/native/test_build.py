@@ -47,7 +47,7 @@ def test_a_damaged_library_is_compiled_again(compiled, tmp_path, content, caplog
 
 
 @pytest.mark.parametrize("content", [None, b"", b"\xff"])
-def test_so_is_one_without_a_checksum(compiled, tmp_path, content):
+def test_a_library_without_a_checksum_is_compiled_again(compiled, tmp_path, content):
     library = build_module.build(tmp_path)
     checksum = library.with_name(f"{library.name}.sha256")
     if content is None:

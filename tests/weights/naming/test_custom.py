@@ -134,10 +134,8 @@ def test_names_in_another_order(arrays, tmp_path):
     path = write(tmp_path / "sorted.params", dict(sorted(arrays.items(), reverse=True)))
     message = message_of(gluondense.get_model(MODEL), path)
     assert "backbone.first.weight (24, 3, 3, 3) where ours is features.stem.conv.weight" in message
-    assert (
-        "backbone.part1.0.norm1.weight (24,) where ours is features.stage1.layer1.norm1.gamma"
-        in (message)
-    )
+    pair = "backbone.part1.0.norm1.weight (24,) where ours is features.stage1.layer1.norm1.gamma"
+    assert pair in message
     assert "head.bias (10,) where ours is output.bias" in message
 
 
