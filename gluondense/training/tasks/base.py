@@ -98,9 +98,12 @@ class Task(ABC):
         """Load what the task needs; called after the network is initialized."""
 
     @staticmethod
-    @abstractmethod
     def network_fields(info: DatasetInfo) -> dict[str, Any]:
-        """Return the fields of the network's spec that follow from the data set."""
+        """Return the fields of the network's spec that follow from the data set.
+
+        By default an output for each class or label.
+        """
+        return {"classes": len(info.class_names)}
 
     @abstractmethod
     def targets(

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Optional, Union
+from typing import Optional, Union
 
 import mxnet as mx
 import numpy as np
@@ -17,7 +17,7 @@ from ..configuration.sections import TaskConfig
 from .base import Metric, Task
 from .classification_report import explain, report_arrays, report_sections
 from .distillation import DistillationLoss, load_teacher
-from .targets import mix, soft_labels
+from .targets import mix_epoch, soft_labels
 
 ACCURACY = Metric("test_acc", "accuracy", "test")
 
@@ -57,20 +57,13 @@ class Classification(Task):
             self._teacher = load_teacher(config.teacher, devices, self._classes)
             self.loss = DistillationLoss(self._classes, config.temperature, config.hard_weight)
 
-    @staticmethod
-    def network_fields(info: DatasetInfo) -> dict[str, Any]:
-        """Return the number of classes."""
-        return {"classes": len(info.class_names)}
-
     def targets(
         self, images: np.ndarray, labels: np.ndarray, rng: np.random.Generator, epochs_left: int
     ) -> tuple[np.ndarray, np.ndarray]:
         """Return images and class distributions (N, classes), both mixed if configured."""
         config = self._config
         targets = soft_labels(labels, self._classes, config.label_smoothing)
-        if epochs_left <= config.mix_off_epochs:
-            return images, targets
-        return mix(images, targets, (config.mixup, config.cutmix), rng)
+        return mix_epoch(images, targets, config, rng, epochs_left)
 
     def loss_targets(self, images: Sequence[NDArray], targets: Sequence[NDArray]) -> list[NDArray]:
         """Return weighted targets, and with them the teacher's softened probabilities if any.

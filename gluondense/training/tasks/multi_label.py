@@ -17,7 +17,7 @@ from ...data.datasets.registry import DatasetInfo
 from ..configuration.sections import TaskConfig
 from .base import Metric, Task
 from .multi_label_report import explain, report_arrays, report_sections
-from .targets import mix
+from .targets import mix_epoch
 
 AUROC = Metric("test_auroc", "mean AUROC", "test AUROC", ".4f")
 
@@ -62,11 +62,6 @@ class MultiLabel(Task):
         self.loss = MaskedBinaryCrossEntropy(positive_weights(info, config.max_positive_weight))
         self.loss.initialize(ctx=list(devices))
 
-    @staticmethod
-    def network_fields(info: DatasetInfo) -> dict[str, Any]:
-        """Return the number of labels."""
-        return {"classes": len(info.class_names)}
-
     def targets(
         self, images: np.ndarray, labels: np.ndarray, rng: np.random.Generator, epochs_left: int
     ) -> tuple[np.ndarray, np.ndarray]:
@@ -74,9 +69,7 @@ class MultiLabel(Task):
         config = self._config
         smoothing = np.float32(config.label_smoothing)
         targets = labels * (1 - smoothing) + smoothing / 2
-        if epochs_left <= config.mix_off_epochs:
-            return images, targets
-        return mix(images, targets, (config.mixup, config.cutmix), rng)
+        return mix_epoch(images, targets, config, rng, epochs_left)
 
     def measure(self, loss: NDArray, output: NDArray, target: NDArray) -> NDArray:
         """Return the sum of the loss."""

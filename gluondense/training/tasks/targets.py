@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..configuration.sections import TaskConfig
+
 
 def soft_labels(labels: np.ndarray, classes: int, smoothing: float = 0.0) -> np.ndarray:
     """Return one-hot rows (N, classes) with the share ``smoothing`` spread over all classes.
@@ -83,3 +85,16 @@ def mix(
         return images, targets
     method, alpha = methods[int(rng.integers(len(methods)))] if len(methods) > 1 else methods[0]
     return method(images, targets, alpha, rng)
+
+
+def mix_epoch(
+    images: np.ndarray,
+    targets: np.ndarray,
+    config: TaskConfig,
+    rng: np.random.Generator,
+    epochs_left: int,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Apply :func:`mix` as configured, except in the last ``mix_off_epochs`` epochs."""
+    if epochs_left <= config.mix_off_epochs:
+        return images, targets
+    return mix(images, targets, (config.mixup, config.cutmix), rng)
