@@ -10,11 +10,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Optional, Union
 
+from ..data.datasets.folder.csv_file import read_csv
 from ..data.datasets.folder.open import FolderImages
 from ..data.datasets.folder.split_file import PATH, SPLIT
 from ..data.datasets.folder.table import TRAIN
 from .configuration.sections import DataConfig
-from .data import Data, open_data
+from .data import Data, columns_of, open_data
 from .run_folder import RunFolder
 
 PATHS = ("data_dir", "image_dir", "rec_train", "rec_val", "ground_truth")  # fields of `DataConfig`
@@ -70,8 +71,7 @@ def warn_of_training_images(data: Data, run: Union[str, os.PathLike[str]]) -> No
     split = find_split(run)
     if split is None or not isinstance(data, FolderImages):
         return
-    with open(split, newline="", encoding="utf-8", errors="surrogateescape") as file:
-        trained = {row[PATH] for row in csv.DictReader(file) if row[SPLIT] == TRAIN}
+    trained = {path for path, part in _read_splits(split) if part == TRAIN}
     images = data.test_table.images
     count = sum(images.name(index) in trained for index in range(len(images)))
     if count:
@@ -85,8 +85,13 @@ def warn_of_training_images(data: Data, run: Union[str, os.PathLike[str]]) -> No
 def split_to_resume(folder: RunFolder, config: DataConfig) -> Optional[Path]:
     """Return the file of splits with which a run continues, None if its data set has none.
 
-    A FileNotFoundError is raised if it is missing though the run has been training: other splits
-    would move training images to the validation.
+    Raises
+    ------
+    FileNotFoundError
+        If it is missing though the run has been training: other splits would move training images
+        to the validation.
+    ValueError
+        If the folder or CSV file of the data was changed to one that lacks images of the run.
     """
     if config.dataset != "folder" or not (folder.split.is_file() or folder.last.exists()):
         return None
@@ -95,7 +100,31 @@ def split_to_resume(folder: RunFolder, config: DataConfig) -> Optional[Path]:
             f"{folder.path} has no split.csv, which says what images the run was trained on: "
             "restore it, or start again with `overwrite`."
         )
+    if config.data_dir not in (None, folder.config().data.data_dir):
+        _check_has_images(Path(config.data_dir or ""), config, folder)
     return folder.split
+
+
+def _check_has_images(source: Path, config: DataConfig, folder: RunFolder) -> None:
+    """Raise a ValueError unless a folder, or the rows of a CSV file, have all images of a run."""
+    names = [path for path, _ in _read_splits(folder.split)]
+    if source.suffix.lower() == ".csv":
+        images = read_csv(source, source.parent, columns_of(config)).images
+        listed = {images.name(index) for index in range(len(images))}
+        missing = [name for name in names if name not in listed]
+    else:
+        missing = [name for name in names if not (source / name).exists()]
+    if missing:
+        raise ValueError(
+            f"{source} lacks {len(missing)} of the {len(names)} images of the run {folder.path}, "
+            f"such as {missing[0]}: resume it with its own images, or start another run."
+        )
+
+
+def _read_splits(split: Path) -> list[tuple[str, str]]:
+    """Return path and split of each image in a run's file of splits."""
+    with open(split, newline="", encoding="utf-8", errors="surrogateescape") as file:
+        return [(row[PATH], row[SPLIT]) for row in csv.DictReader(file)]
 
 
 def find_split(path: Union[str, os.PathLike[str]]) -> Optional[Path]:

@@ -25,6 +25,14 @@ if TYPE_CHECKING:
 
 Fields = dict[str, Any]  # by unique name
 NOT_FLAGS = {"model", "model_args", "recipe"}  # fields that make_parser adds by hand or not at all
+# Flags that messages and documentation name, where the first flag of a field is another one.
+NAMES = {
+    "out_dir": "--out",
+    "resize": "--input-size",
+    "bad": "--bad",
+    "group_column": "--group",
+    "validation_share": "--val-share",
+}
 
 
 def make_parser(
@@ -40,7 +48,7 @@ def make_parser(
     fields in ``helps`` another help text.
     """
     parser = Parser(
-        names={"out_dir": "--out", "resize": "--input-size", "bad": "--bad"},
+        names=NAMES,
         usage="%(prog)s [flags]",
         description=description,
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -41,8 +41,9 @@ def make_config(args: argparse.Namespace) -> tuple[TrainConfig, str]:
         raise ValueError("name your images: gluondense train folder DATA (see --help).")
     fixed = {name for name in FOLDER_FIELDS if getattr(args, name) is not None} - {"image_dir"}
     if args.resume is not None and fixed:
-        flag = "--" + min(fixed).replace("_", "-")
-        raise ValueError(f"{flag} can't change on --resume: the run keeps the splits that it has.")
+        raise ValueError(
+            f"`{min(fixed)}` can't change on --resume: the run keeps the splits that it has."
+        )
     default = DEFAULT if args.pretrained in (None, "none") else "finetune"
     return common.make_config(args, FOLDER_RECIPES, default, derive=_derive)
 

@@ -191,8 +191,34 @@ def test_resume_keeps_the_split_when_images_are_added(script, run, images, tmp_p
     assert "run has no split.csv, which says what images the run was" in capsys.readouterr().err
     assert script.main(["--resume", str(tmp_path / "run"), "--group=p"]) == 2
     assert capsys.readouterr().err == (
-        "error: --group-column can't change on --resume: the run keeps the splits that it has.\n"
+        "error: --group can't change on --resume: the run keeps the splits that it has.\n"
     )
+
+
+def test_resume_refuses_data_without_the_runs_images(script, run, images, tmp_path, capsys):
+    shutil.copytree(run, tmp_path / "run")
+    resume = ["--resume", str(tmp_path / "run"), "--epochs=2", "--no-progress"]
+    # As soon as the run has an --image-dir, that is where images are read from.
+    assert script.main([*resume, "--image-dir", str(images)]) == 0
+    config = (tmp_path / "run/config.json").read_text()
+    assert str(images) == json.loads(config)["data"]["image_dir"]
+    capsys.readouterr()
+    rows = "".join(f"{path},a\n" for path in split_of(run) if not path.startswith("class3/"))
+    others = {
+        make_folders(tmp_path / "others", classes=3, each=10): 10,
+        make_csv(tmp_path, rows, "path,label"): 10,
+        make_csv(tmp_path / "more", "x.png,a\ny.png,b", "path,label"): 40,
+    }
+    for other, count in others.items():
+        assert script.main([str(other), *resume]) == 2
+        error = capsys.readouterr().err
+        assert error.startswith(
+            f"error: {other} lacks {count} of the 40 images of the run {tmp_path}/run, such as "
+        )
+        assert error.count("\n") == 1
+        assert (tmp_path / "run/config.json").read_text() == config
+    moved = make_csv(tmp_path / "same", rows + "".join(f"class3/{i}.jpg,b\n" for i in range(10)))
+    assert script.main([str(moved), *resume]) == 0
 
 
 @pytest.mark.parametrize("bad", ["skip", "error"])
@@ -228,7 +254,7 @@ def test_a_corrupt_image_is_named_with_its_row(script, root, tmp_path, bad, caps
             ["{images}", "--batch-size=33"],
             "--batch-size (=33) is more than the 32 training images: pass 32 or less.",
         ),
-        (["{images}", "--val-share=1"], "--validation-share (=1.0) must be in (0, 1)."),
+        (["{images}", "--val-share=1"], "--val-share (=1.0) must be in (0, 1)."),
     ],
 )
 def test_mistakes_are_one_line(script, images, tmp_path, monkeypatch, args, line, capsys):
