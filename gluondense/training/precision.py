@@ -15,7 +15,7 @@ import mxnet as mx
 from mxnet import gluon
 
 from ..errors import check_choice
-from .configuration.sections import DTYPES
+from .configuration.runtime import DTYPES
 from .optimizer import update
 
 LARGEST_SCALE = 2.0**24

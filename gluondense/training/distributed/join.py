@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from ..configuration.sections import RuntimeConfig
+from ..configuration.runtime import RuntimeConfig
 from .parameter_server import ParameterServerWorkers
 from .workers import Workers
 
