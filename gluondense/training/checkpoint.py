@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 import sys
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Optional, Union
 
@@ -51,8 +51,8 @@ class Checkpoint:
     metrics, versions
         Accuracies and losses at the time of writing, and the software's versions.
     thresholds
-        Of several labels an image: the probability from which on each label counts as present,
-        chosen on the test set; None for classes and within an epoch.
+        Probability from which each label of a multi-label network counts as present, chosen on
+        the test set; None for classification and within an epoch.
     pretrained
         The weights that training started from: ``name``, ``sha256``, number of ``parameters``,
         ``output`` (``"new"`` or ``"loaded"``) and their ``preprocessing``; None for random ones.
@@ -186,22 +186,6 @@ def load_newest(last: Path) -> Checkpoint:
         print(warning, file=sys.stderr)
         return found
     raise first
-
-
-def check_same_model(saved: Checkpoint, net: gluon.HybridBlock) -> None:
-    """Raise a ValueError that names the first field that differs, unless the models are equal."""
-    spec = {key: tuples(value) for key, value in asdict(net.spec).items()}
-    mine = {"model": net.model_name, **spec}
-    # Earlier versions had fewer fields; a new one is at its default in their networks.
-    defaults = {field.name: field.default for field in fields(net.spec)}
-    theirs = {"model": saved.model_name, **defaults, **saved.spec}
-    for name, value in mine.items():
-        if theirs.get(name) != value:
-            raise ValueError(
-                f"{saved.folder} is a checkpoint of another model: its {name} is "
-                f"{theirs.get(name)!r}, not {value!r}. Resume it as it is, or give "
-                "another `out_dir`."
-            )
 
 
 def find(folder: Union[str, os.PathLike]) -> Optional[Path]:

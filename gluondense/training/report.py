@@ -21,6 +21,7 @@ from .checkpoint import Checkpoint
 from .config import TrainConfig
 from .configuration.folder_fields import FOLDER_FIELDS
 from .fine_tuning.pretrained import describe_loaded
+from .run_data import PATHS
 from .run_folder import RunFolder
 from .schedule import make_schedule
 from .tasks.base import Metric, Task
@@ -29,15 +30,7 @@ from .tasks.registry import find_task
 
 MAX_POINTS = 400  # of the learning rate's curve
 # A report may be published, so it has no local paths; model_args repeats the spec.
-HIDDEN = {
-    "data_dir",
-    "image_dir",
-    "rec_train",
-    "rec_val",
-    "ground_truth",
-    "model_args",
-    "pretrained",
-}
+HIDDEN = {*PATHS, "model_args", "pretrained"}
 
 
 @dataclass(frozen=True)

@@ -77,8 +77,9 @@ def compute_features(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the features of all images of a loader, as in evaluation, and their labels.
 
-    Unreadable images have the label -1. With ``repair`` they are replaced by the next readable
-    image, as training loaders do; a ValueError is raised if there is none.
+    Unreadable images have the label -1, or NaN for each of several labels, which the loss ignores.
+    With ``repair`` those of one class are replaced by the next readable image, as training loaders
+    do; a ValueError is raised if there is none.
     """
     parts: list[np.ndarray] = []
     labels: list[np.ndarray] = []

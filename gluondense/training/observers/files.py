@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import asdict, fields
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Optional
@@ -13,8 +14,10 @@ import numpy as np
 from ...data.class_names import describe_difference
 from ...data.datasets.folder.open import FolderImages
 from ...data.datasets.folder.split_file import write_split
+from ...models.network import Network
 from .. import checkpoint
 from ..config import TrainConfig
+from ..configuration.settings import tuples
 from ..report import write_report
 from ..run_folder import RunFolder
 from ..state import whole
@@ -100,7 +103,7 @@ def describe(run: Run) -> dict[str, Any]:
 def restore(run: Run, folder: RunFolder, average: Optional[MovingAverage] = None) -> None:
     """Load the folder's last checkpoint into a new run, which must fit it."""
     saved = checkpoint.load_newest(folder.last)
-    checkpoint.check_same_model(saved, run.net)
+    _check_model(saved, run.net)
     _check_classes(saved, run)
     changes = _changes(saved, run)
     saved.load_parameters(run.net, run.devices)
@@ -113,6 +116,22 @@ def restore(run: Run, folder: RunFolder, average: Optional[MovingAverage] = None
     run.pretrained = saved.pretrained
     if run.workers.is_rank_zero:
         print(", ".join((f"resuming at step {run.state.step}", *changes)), flush=True)
+
+
+def _check_model(saved: checkpoint.Checkpoint, net: Network) -> None:
+    """Raise a ValueError that names the first field that differs, unless the models are equal."""
+    spec = {key: tuples(value) for key, value in asdict(net.spec).items()}
+    mine = {"model": net.model_name, **spec}
+    # Earlier versions had fewer fields; a new one is at its default in their networks.
+    defaults = {field.name: field.default for field in fields(net.spec)}
+    theirs = {"model": saved.model_name, **defaults, **saved.spec}
+    for name, value in mine.items():
+        if theirs.get(name) != value:
+            raise ValueError(
+                f"{saved.folder} is a checkpoint of another model: its {name} is "
+                f"{theirs.get(name)!r}, not {value!r}. Resume it as it is, or give "
+                "another `out_dir`."
+            )
 
 
 def _check_classes(saved: checkpoint.Checkpoint, run: Run) -> None:
