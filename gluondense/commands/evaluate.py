@@ -25,8 +25,13 @@ if TYPE_CHECKING:
     from ..training.data import Data
 
 NAMES = {"gpus": "--num-gpus", "size": "--input-size"} | {
-    name: f"--{name.replace('_', '-')} of gluondense train folder"
-    for name in ("path_column", "label_columns", "split_column", "group_column")
+    name: f"{flag} of gluondense train folder"
+    for name, flag in {
+        "path_column": "--path-column",
+        "label_columns": "--label-columns",
+        "split_column": "--split-column",
+        "group_column": "--group",
+    }.items()
 }
 
 

@@ -19,20 +19,13 @@ from ...training.configuration.sections import FIELDS, SECTIONS
 from ...training.configuration.settings import Setting, comma_separated, unique_name
 from ...training.distributed.rank import is_rank_zero
 from ..arguments import Parser, call
+from .flags import NAMES
 
 if TYPE_CHECKING:
     from ...training.run import RunResult
 
 Fields = dict[str, Any]  # by unique name
 NOT_FLAGS = {"model", "model_args", "recipe"}  # fields that make_parser adds by hand or not at all
-# Flags that messages and documentation name, where the first flag of a field is another one.
-NAMES = {
-    "out_dir": "--out",
-    "resize": "--input-size",
-    "bad": "--bad",
-    "group_column": "--group",
-    "validation_share": "--val-share",
-}
 
 
 def make_parser(

@@ -39,3 +39,12 @@ OWN: Mapping[str, Mapping[str, str]] = {
     },
     "folder": {},
 }
+
+# Flags that messages and documentation name, where the first flag of a field is another one.
+NAMES: Mapping[str, str] = {
+    "out_dir": "--out",
+    "resize": "--input-size",
+    "bad": "--bad",
+    "group_column": "--group",
+    "validation_share": "--val-share",
+}

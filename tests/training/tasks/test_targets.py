@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from gluondense.training.tasks.targets import cutmix, mix, mixup, soft_labels
+from gluondense.training.configuration.sections import TaskConfig
+from gluondense.training.tasks.targets import cutmix, mix, mix_epoch, mixup, soft_labels
 
 
 def test_soft_labels_sum_to_one_and_keep_the_class():
@@ -44,3 +45,12 @@ def test_a_coin_decides_between_mixup_and_cutmix():
         mixed, _ = mix(images, targets, (1.0, 1.0), np.random.default_rng(seed))
         kinds.add(bool(np.isin(mixed, images).all()))
     assert kinds == {True, False}
+
+
+def test_the_last_epochs_are_not_mixed():
+    images, targets = np.random.rand(4, 3, 8, 8).astype("f"), np.eye(4, dtype=np.float32)
+    config = TaskConfig(mixup=1.0, mix_off_epochs=2)
+    for epochs_left in (4, 3, 2, 1):
+        rng = np.random.default_rng(0)
+        mixed, _ = mix_epoch(images, targets, config, rng, epochs_left)
+        assert (mixed is images) == (epochs_left <= 2)
