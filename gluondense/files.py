@@ -70,7 +70,8 @@ def fsync(path: Path) -> None:
 def replacing(path: Path) -> Iterator[Path]:
     """Give a temporary file in the same folder, which replaces ``path`` if the block succeeds.
 
-    If the folder cannot be written, an OSError is raised and ``path`` stays as it was.
+    If the folder cannot be written, an OSError that names ``path`` is raised, and the file stays as
+    it was.
 
     Examples
     --------
@@ -80,7 +81,11 @@ def replacing(path: Path) -> Iterator[Path]:
     >>> target.read_text()
     'epoch,loss'
     """
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
+    try:
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
+    except OSError as error:
+        error.filename = str(path)
+        raise
     os.close(handle)
     new = Path(name)
     try:
