@@ -10,7 +10,7 @@ from mxnet.gluon import nn
 
 from .attention import PathWeights, SqueezeExcite
 from .base import Chain, Tensor, concat, norm_act_conv
-from .dropout import drop_path_layers
+from .dropout import drop_path_layer
 
 
 class DenseLayer(Chain):
@@ -58,7 +58,8 @@ class DenseLayer(Chain):
                 in_channels = width
             if attention == "se":
                 self.add(SqueezeExcite(growth_rate, prefix="attention_"))
-            self.add(*drop_path_layers(drop_path))
+            if drop_path:
+                self.add(drop_path_layer(drop_path))
 
     def hybrid_forward(self, F: Any, x: Tensor) -> Tensor:
         """Append the new feature maps to the input."""

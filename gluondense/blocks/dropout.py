@@ -26,8 +26,8 @@ def dropout_layers(
     return [nn.Dropout(dropout, prefix=prefix)] if wanted else []
 
 
-def drop_path_layers(rate: float) -> list[nn.HybridBlock]:
-    """Return the layer that zeroes the whole input of an image with a probability, or no layer.
+def drop_path_layer(rate: float) -> nn.HybridBlock | None:
+    """Return the layer that zeroes the whole input of an image with a probability; None for 0.
 
     It is MXNet's Dropout with one random number for each image, so that graph passes, exports and
     recomputation know it: other inputs are divided by 1 - rate, and in inference it does nothing.
@@ -36,4 +36,4 @@ def drop_path_layers(rate: float) -> list[nn.HybridBlock]:
     ----------
     Huang et al., "Deep Networks with Stochastic Depth"; timm, ``layers/drop.py``, ``DropPath``.
     """
-    return [nn.Dropout(rate, axes=(1, 2, 3), prefix="drop_path_")] if rate else []
+    return nn.Dropout(rate, axes=(1, 2, 3), prefix="drop_path_") if rate else None

@@ -10,7 +10,7 @@ from mxnet.gluon import nn
 
 from .attention import PathWeights, SqueezeExcite
 from .base import NormActConv, Tensor, concat
-from .dropout import drop_path_layers
+from .dropout import drop_path_layer
 
 
 class DualPathBlock(nn.HybridBlock):
@@ -79,7 +79,7 @@ class DualPathBlock(nn.HybridBlock):
             self.conv_c = NormActConv(bottleneck_width, width, prefix="conv_c_", **conv)
             self.se = SqueezeExcite(width, prefix="se_") if attention == "se" else None
             self.path = PathWeights(width, prefix="path_") if attention == "path" else None
-            self.drop_path = drop_path_layers(drop_path)[0] if drop_path else None
+            self.drop_path = drop_path_layer(drop_path)
 
     def hybrid_forward(
         self, F: Any, residual: Tensor, dense: Tensor | None = None

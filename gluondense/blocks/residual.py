@@ -12,7 +12,7 @@ from mxnet.gluon import nn
 from .attention import SqueezeExcite
 from .base import Chain, ConvNormAct, Tensor, relu
 from .csp import CSPStage
-from .dropout import drop_path_layers
+from .dropout import drop_path_layer
 
 
 class ResidualBlock(nn.HybridBlock):
@@ -62,7 +62,7 @@ class ResidualBlock(nn.HybridBlock):
             self.attention = None
             if attention == "se":
                 self.attention = SqueezeExcite(channels, prefix="attention_")
-            self.drop_path = drop_path_layers(drop_path)[0] if drop_path else None
+            self.drop_path = drop_path_layer(drop_path)
             self.relu = relu(unit.get("slope", 0.0), "relu_")
 
     def hybrid_forward(self, F: Any, x: Tensor) -> Tensor:
