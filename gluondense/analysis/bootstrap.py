@@ -8,12 +8,12 @@ from typing import Optional
 
 import numpy as np
 
-from .label_metrics import measurable
+from .label_metrics import measurable, row_means
 
 REPLICATES = 1000
-LEAST_REPLICATES = 200
+MIN_REPLICATES = 200
 COVERAGE = 0.95
-LEAST_UNITS = 5  # images or groups with a value; fewer vary too little for an interval
+MIN_UNITS = 5  # images or groups with a value; fewer vary too little for an interval
 _CHUNK = 2_000_000  # weights of the replicates that are in memory at once
 _WORK = 300_000_000  # weights of all replicates and labels; more images get fewer replicates
 
@@ -75,7 +75,7 @@ def bootstrap(
         unit, members = "group", np.unique(groups, return_inverse=True)[1]
     if replicates is None:
         affordable = _WORK // max(labels.size, 1)
-        replicates = int(np.clip(affordable, LEAST_REPLICATES, REPLICATES))
+        replicates = int(np.clip(affordable, MIN_REPLICATES, REPLICATES))
     ranked = {label: _rank(labels[:, label], scores[:, label]) for label in measurable(labels)}
     rng, units = np.random.default_rng(seed), int(members.max()) + 1
     draws = np.full((2, replicates, labels.shape[1]), np.nan)
@@ -88,12 +88,12 @@ def bootstrap(
         for label, order in ranked.items():
             draws[:, start : start + rows, label] = _weighted_metrics(weights, order)
     auroc, precision = draws
-    few = _units(labels, members) < LEAST_UNITS
+    few = _units(labels, members) < MIN_UNITS
     return Intervals(
         np.where(few[:, None], np.nan, _interval(auroc)),
         np.where(few[:, None], np.nan, _interval(precision)),
-        _interval(_row_means(auroc)[:, None])[0],
-        _interval(_row_means(precision)[:, None])[0],
+        _interval(row_means(auroc)[:, None])[0],
+        _interval(row_means(precision)[:, None])[0],
         replicates,
         unit,
     )
@@ -104,7 +104,7 @@ def describe_intervals(intervals: Intervals) -> str:
     drawn = "whole groups" if intervals.unit == "group" else "images"
     return (
         f"Intervals are 95 % percentile intervals of {intervals.replicates:,} bootstrap "
-        f"replicates that draw {drawn}; a label that fewer than {LEAST_UNITS} {intervals.unit}s "
+        f"replicates that draw {drawn}; a label that fewer than {MIN_UNITS} {intervals.unit}s "
         "have, or lack, has none."
     )
 
@@ -113,12 +113,6 @@ def _units(labels: np.ndarray, members: np.ndarray) -> np.ndarray:
     """Return for each label the number of units of its rarer value, (L,)."""
     counts = [[len(np.unique(members[column == value])) for column in labels.T] for value in (0, 1)]
     return np.min(counts, axis=0)
-
-
-def _row_means(values: np.ndarray) -> np.ndarray:
-    known = ~np.isnan(values)
-    with np.errstate(invalid="ignore"):
-        return np.where(known, values, 0).sum(axis=1) / known.sum(axis=1)
 
 
 def _interval(draws: np.ndarray) -> np.ndarray:

@@ -119,6 +119,13 @@ def measurable(labels: np.ndarray) -> np.ndarray:
     return np.flatnonzero((labels == 1).any(axis=0) & (labels == 0).any(axis=0))
 
 
+def row_means(values: np.ndarray) -> np.ndarray:
+    """Return the mean of each row's known values, (rows,); NaN for a row without any."""
+    known = ~np.isnan(values)
+    with np.errstate(invalid="ignore"):
+        return np.where(known, values, 0).sum(axis=1) / known.sum(axis=1)
+
+
 def _mean(values: np.ndarray) -> float:
     known = values[~np.isnan(values)]
     return float(known.mean()) if len(known) else float("nan")

@@ -10,7 +10,7 @@ import mxnet as mx
 import numpy as np
 from mxnet import gluon
 
-from .label_metrics import label_metrics
+from .label_metrics import label_metrics, row_means
 from .predictions import predict_batches
 
 
@@ -59,10 +59,7 @@ class MultiLabelPredictions:
 
     def losses(self) -> np.ndarray:
         """Return the mean cross-entropy of each image, (N,); NaN without a known label."""
-        entropies = self._entropies()
-        known = ~np.isnan(entropies)
-        with np.errstate(invalid="ignore"):
-            return np.where(known, entropies, 0).sum(axis=1) / known.sum(axis=1)
+        return row_means(self._entropies())
 
     def _entropies(self) -> np.ndarray:
         probabilities = self.probabilities.astype(np.float64)

@@ -6,13 +6,12 @@ from __future__ import annotations
 import os
 import threading
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import mxnet as mx
 import numpy as np
 
-from ..data.preprocessing import adjust
 from ..deploy.prediction import Prediction, predict
 from ..evaluation.model import open_model
 from ..explain.images import explain_images
@@ -46,8 +45,7 @@ class Classifier:
     """
 
     def __init__(self, name: str, **fields: Any) -> None:
-        model = open_model(name, [mx.cpu()])
-        model = replace(model, preprocessing=adjust(model.preprocessing, **fields))
+        model = open_model(name, [mx.cpu()]).adjusted(**fields)
         self.model, self.preprocessing = model, model.known_preprocessing()
         self._net = _Timed(model.net)
         self._lock = threading.Lock()  # a block of Gluon is not thread-safe

@@ -10,7 +10,7 @@ from ..graph.ir import Graph, Node
 
 ADDITIONS = ("elemwise_add", "_plus", "broadcast_add")
 LAYERS = {"Convolution": "num_filter", "FullyConnected": "num_hidden"}
-# Operators between a concatenation and the layer that reads it; each channel stays by itself.
+# Operators between a concatenation and the layer that reads it; none of them mixes channels.
 CHANNELWISE = ("Activation", "BatchNorm", "Dropout", "Flatten", "LeakyReLU", "Pooling")
 
 

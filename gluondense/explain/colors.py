@@ -16,8 +16,8 @@ COLORS = np.array(
 
 def colored(heat: np.ndarray) -> np.ndarray:
     """Return the colors (H, W, 3) of values in [0, 1], in [0, 255]."""
-    places = np.linspace(0, 1, len(COLORS))
-    return np.stack([np.interp(heat, places, channel) for channel in COLORS.T], axis=-1)
+    positions = np.linspace(0, 1, len(COLORS))
+    return np.stack([np.interp(heat, positions, channel) for channel in COLORS.T], axis=-1)
 
 
 def overlay(pixels: np.ndarray, heat: np.ndarray, strength: float = 0.6) -> np.ndarray:

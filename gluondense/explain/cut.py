@@ -20,8 +20,8 @@ from ..graph.trace import trace
 from .grid import Grid, find_grid
 
 # Blocks at the end of `features` that come after the last feature map.
-AVERAGES = (nn.GlobalAvgPool2D, nn.AvgPool2D)
-HEAD = (*AVERAGES, nn.GlobalMaxPool2D, nn.MaxPool2D, nn.Flatten, nn.Dropout, nn.Dense)
+POOLINGS = (nn.GlobalAvgPool2D, nn.AvgPool2D, nn.GlobalMaxPool2D, nn.MaxPool2D)
+HEAD = (*POOLINGS, nn.Flatten, nn.Dropout, nn.Dense)
 # Operators of exports after the classifier, and between it and the pooling.
 SOFTMAX = ("softmax", "sigmoid")
 VIEWS = ("Flatten", "Dropout", "Reshape", "squeeze")
@@ -92,10 +92,10 @@ def cut(net: gluon.Block, stage: str | None, ctx: mx.Context | None = None) -> C
     )
 
     def lower(x: Any) -> Any:
-        return _run(below, x)
+        return run(below, x)
 
     def upper(x: NDArray) -> NDArray:
-        pooled = _run(above, x)
+        pooled = run(above, x)
         if getattr(getattr(net, "spec", None), "pool", "avg") == "mean_max":
             return mean_max_logits(mx.nd, pooled, output)
         return output(pooled)
@@ -104,7 +104,8 @@ def cut(net: gluon.Block, stage: str | None, ctx: mx.Context | None = None) -> C
     return Cut(lower, upper, weight, find_grid(trace(lower)))
 
 
-def _run(blocks: Sequence[gluon.Block], x: Any) -> Any:
+def run(blocks: Sequence[gluon.Block], x: Any) -> Any:
+    """Apply blocks one after the other."""
     return reduce(lambda x, block: block(x), blocks, x)
 
 

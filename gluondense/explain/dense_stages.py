@@ -6,8 +6,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from functools import reduce
-from typing import Any
 
 from mxnet import gluon
 
@@ -15,6 +13,7 @@ from ..graph.ir import Graph, Node
 from ..graph.trace import INPUT, trace
 from ..models.network import Network
 from .channels import LAYERS, Channels, Origin, find_origins
+from .cut import run
 
 # Patterns of the operators of our networks, without the network's prefix -> label of the layer.
 LABELS = (
@@ -154,8 +153,3 @@ def _stages(net: Network) -> Iterator[DenseStage]:
             net.prefix,
             hasattr(block, "transition"),
         )
-
-
-def run(blocks: list[gluon.Block], x: Any) -> Any:
-    """Apply blocks one after the other."""
-    return reduce(lambda x, block: block(x), blocks, x)

@@ -24,7 +24,8 @@ from ..graph.ir import Node
 from ..graph.trace import INPUT
 from ..models.network import Network
 from .channels import LAYERS, Channels, Origin, read_by
-from .dense_stages import INPUTS, DenseStage, dense_stages, run
+from .cut import run
+from .dense_stages import INPUTS, DenseStage, dense_stages
 
 NEXT = "next stage"
 FEATURE_MAPS = {"input": "x0", **{name: name for name in INPUTS}}
@@ -65,6 +66,11 @@ class GradientFlow:
         sums = self.norms.sum(axis=0, keepdims=True)
         return self.norms / np.where(sums > 0, sums, 1)
 
+    @property
+    def gradients(self) -> tuple[str, ...]:
+        """Names of the gradients of the sources: ``"g0"`` is that of ``"x0"``."""
+        return tuple(name.replace("x", "g", 1) for name in self.sources)
+
     def set_of(self, reader: str) -> tuple[str, ...]:
         """Return the feature maps whose gradients pass a layer: its set in the paper's equations.
 
@@ -75,7 +81,7 @@ class GradientFlow:
         ('g0', 'g1')
         """
         row = self.norms[self.readers.index(reader)]
-        return tuple(name.replace("x", "g") for name, norm in zip(self.sources, row) if norm)
+        return tuple(name for name, norm in zip(self.gradients, row) if norm)
 
 
 def gradient_flow(
@@ -138,20 +144,20 @@ def _parts(stage: DenseStage) -> set[Channels]:
 @contextmanager
 def _statistics_restored(net: Network) -> Iterator[None]:
     """Undo the updates of the running statistics at the end."""
-    statistics = [of for of in net.collect_params().values() if of.grad_req == "null"]
-    before = [of.data().copy() for of in statistics]
+    statistics = [item for item in net.collect_params().values() if item.grad_req == "null"]
+    before = [parameter.data().copy() for parameter in statistics]
     try:
         yield
     finally:
-        for of, value in zip(statistics, before):
-            of.set_data(value)
+        for parameter, value in zip(statistics, before):
+            parameter.set_data(value)
 
 
 class _Probes:
     """A stage's graph in which zeros are added to each feature map and to each layer's input.
 
-    The gradient with respect to these zeros is the gradient at that place: of a layer's input,
-    which comes through this layer only, and of a feature map, which comes through all layers.
+    The gradient with respect to these zeros is that of the tensor they are added to: of a layer's
+    input, which comes through this layer only, or of a feature map, which comes through all layers.
     """
 
     def __init__(self, stage: DenseStage) -> None:
@@ -176,10 +182,10 @@ class _Probes:
                 self._graph.replace(node, self._probed(node, f"of {node.name}"))
 
     def _probe_input(self, label: str, layer: Node) -> None:
-        place, between = read_by(layer)
-        self._readers[label] = self._stage.origins[id(place)]
+        source, between = read_by(layer)
+        self._readers[label] = self._stage.origins[id(source)]
         consumer = between[-1] if between else layer
-        consumer.inputs[0] = (self._probed(place, f"to {label}"), 0)
+        consumer.inputs[0] = (self._probed(source, f"to {label}"), 0)
 
     def _probed(self, node: Node, name: str) -> Node:
         variable = Node("null", name)

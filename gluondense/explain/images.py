@@ -17,7 +17,7 @@ from .colors import overlay
 from .grid import Grid
 
 SHOWN = 5  # classes with their probabilities, at least
-LEAST = 192  # height and width of a drawn map, of images that are smaller
+MIN_SIDE = 192  # pixels of the longer side of a drawn map, at least
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ def draw(pixels: np.ndarray, map_: np.ndarray, grid: Grid) -> np.ndarray:
     >>> draw(np.zeros((28, 28, 1), np.uint8), np.ones((7, 7)), Grid((4, 4), (1, 1))).shape
     (196, 196, 3)
     """
-    factor = max(1, -(-LEAST // max(pixels.shape[:2])))
+    factor = max(1, -(-MIN_SIDE // max(pixels.shape[:2])))
     large = pixels.repeat(factor, axis=0).repeat(factor, axis=1)
     heat = grid.enlarged(factor).upsample(normalized(map_), (large.shape[0], large.shape[1]))
     return overlay(large, heat)
@@ -130,7 +130,7 @@ def explain_images(
 
 
 def _index(name: str, names: Sequence[str]) -> int:
-    if name not in names and name.isdigit() and int(name) < len(names):
+    if name not in names and name.isdecimal() and int(name) < len(names):
         return int(name)
     rest = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
     check_known("class", name, names, f"known: {', '.join(names[:SHOWN])}{rest}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from html import escape
+from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
@@ -12,7 +13,7 @@ import plotly.graph_objects as go
 from ..explain.flow import GradientFlow
 from ..explain.reuse import FeatureReuse
 from .figures import INK, styled
-from .page import document, plot, section
+from .page import document, plot, section, wide_table
 
 # From light to dark; 0 is distinct from a cell without a connection, which stays white.
 REUSE_COLORS = [[0, "#fff3d6"], [0.35, "#f9b572"], [0.7, "#d94f3d"], [1, "#7a1033"]]
@@ -109,9 +110,8 @@ def flow_page(flows: Mapping[str, GradientFlow], note: str = "") -> str:
 
 def flow_figure(flow: GradientFlow) -> go.Figure:
     """Plot the shares of the layers in the gradient of each feature map."""
-    sources = [name.replace("x", "g", 1) for name in flow.sources]
     values = np.where(flow.norms == 0, np.nan, flow.shares)
-    figure = _heatmap(values, sources, flow.readers, FLOW_COLORS, 1.0)
+    figure = _heatmap(values, flow.gradients, flow.readers, FLOW_COLORS, 1.0)
     hover = "%{x} through %{y}<br>norm %{customdata:.4g}<br>%{z:.1%} of the column<extra></extra>"
     figure.update_traces(
         customdata=flow.norms,
@@ -142,14 +142,16 @@ def _heatmap(
         z=values, zmin=0, zmax=top, colorscale=colors, xgap=1, ygap=1, colorbar=bar
     )
     figure = go.Figure(heatmap)
-    for axis, labels in ((figure.update_xaxes, columns), (figure.update_yaxes, rows)):
-        shown = _shown_ticks(labels, axis == figure.update_xaxes)
-        texts = [labels[i] for i in shown]
-        axis(tickvals=shown, ticktext=texts, showgrid=False, range=[-0.5, len(labels) - 0.5])
-    figure.update_xaxes(tickangle=0)
-    figure.update_yaxes(range=[len(rows) - 0.5, -0.5])
+    x, y = _ticks(columns, side_by_side=True), _ticks(rows)
+    figure.update_xaxes(**x, range=[-0.5, len(columns) - 0.5], tickangle=0)
+    figure.update_yaxes(**y, range=[len(rows) - 0.5, -0.5])
     figure.update_layout(margin={"l": 70, "r": 16, "t": 8, "b": 64})
     return figure
+
+
+def _ticks(labels: Sequence[str], side_by_side: bool = False) -> dict[str, Any]:
+    shown = _shown_ticks(labels, side_by_side)
+    return {"tickvals": shown, "ticktext": [labels[i] for i in shown], "showgrid": False}
 
 
 def _shown_ticks(labels: Sequence[str], side_by_side: bool = False) -> list[int]:
@@ -172,12 +174,8 @@ def _shown_ticks(labels: Sequence[str], side_by_side: bool = False) -> list[int]
 
 
 def _flow_table(flow: GradientFlow) -> str:
-    head = "".join(f"<th>{escape(name)}</th>" for name in ("", *flow.sources))
     rows = [*zip(flow.readers, flow.norms), ("whole", flow.totals)]
-    body = "".join(
-        f"<tr><td>{escape(name)}</td>"
-        + "".join(f"<td>{'0' if norm == 0 else f'{norm:.4f}'}</td>" for norm in norms)
-        + "</tr>"
-        for name, norms in rows
-    )
-    return f'<div class="wide"><table><tr>{head}</tr>{body}</table></div>'
+    cells = [
+        (name, *("0" if norm == 0 else f"{norm:.4f}" for norm in norms)) for name, norms in rows
+    ]
+    return wide_table(("", *flow.sources), cells)

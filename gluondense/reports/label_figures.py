@@ -131,7 +131,7 @@ def scores_figure(
     figure = make_subplots(rows=rows, cols=_COLUMNS, subplot_titles=titles, **spacing)
     edges = np.linspace(0, 1, _BINS + 1)
     for number, label in enumerate(shown):
-        place = {"row": number // _COLUMNS + 1, "col": number % _COLUMNS + 1}
+        cell = {"row": number // _COLUMNS + 1, "col": number % _COLUMNS + 1}
         for value, name, color in ((0, "absent", FAINT), (1, "present", TEST)):
             counts = np.histogram(scores[labels[:, label] == value, label], edges)[0]
             figure.add_bar(
@@ -142,10 +142,10 @@ def scores_figure(
                 showlegend=number == 0,
                 marker={"color": color, "opacity": 0.6, "line": {"width": 0}},
                 hovertemplate="%{x:.2f}: %{y:.1%}",
-                **place,
+                **cell,
             )
         line = {"color": RATE, "width": 1.5, "dash": "dash"}
-        figure.add_vline(x=float(thresholds[label]), line=line, **place)
+        figure.add_vline(x=float(thresholds[label]), line=line, **cell)
     figure.update_layout(
         barmode="overlay",
         bargap=0,

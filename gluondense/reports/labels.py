@@ -18,7 +18,7 @@ from ..analysis.label_metrics import (
     precision_and_recall,
 )
 from ..analysis.multi_label import MultiLabelPredictions
-from .page import image_url, plot, section
+from .page import image_url, plot, section, wide_table
 
 MAX_WRONG = 4  # wrong labels of an image of a gallery, the most probable ones
 COLUMNS = (
@@ -111,11 +111,7 @@ def label_table(
         "",
         "",
     )
-    head = "".join(f"<th>{escape(column)}</th>" for column in COLUMNS)
-    body = "".join(
-        f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in (*rows, means)
-    )
-    return f'<div class="wide"><table><tr>{head}</tr>{body}</table></div>'
+    return wide_table(COLUMNS, (*rows, means))
 
 
 def _number(value: float) -> str:

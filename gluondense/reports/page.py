@@ -120,6 +120,15 @@ def table(title: str, values: Mapping[str, Any]) -> str:
     return f"<div><h3>{escape(title)}</h3><table>{rows}</table></div>"
 
 
+def wide_table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    """Return a table with a head, which scrolls horizontally if it is wider than the page."""
+    names = "".join(f"<th>{escape(name)}</th>" for name in head)
+    body = "".join(
+        f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in rows
+    )
+    return f'<div class="wide"><table><tr>{names}</tr>{body}</table></div>'
+
+
 @dataclass(frozen=True)
 class ClassifiedImage:
     """An image of a gallery, with the names of its true and its predicted class."""

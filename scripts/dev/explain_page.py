@@ -49,7 +49,7 @@ def _shares(flows: dict[str, GradientFlow]) -> str:
             [reader, *("0" if norm == 0 else f"{share:.0%}" for norm, share in zip(*row))]
             for reader, row in zip(flow.readers, zip(flow.norms, flow.shares))
         ]
-        head = ["through", *(source.replace("x", "g", 1) for source in flow.sources)]
+        head = ["through", *flow.gradients]
         align = ["left", *["right"] * len(flow.sources)]
         table = tabulate(rows, head, tablefmt="pipe", colalign=align, disable_numparse=True)
         parts.append(f"{name}:\n\n{table}")

@@ -50,15 +50,10 @@ def main(argv: Optional[list[str]] = None) -> int:
 def _run(args: argparse.Namespace) -> None:
     import mxnet as mx
 
-    from ...data.preprocessing import adjust
     from ...evaluation.model import open_model
 
-    model = open_model(args.model, [mx.cpu()])
-    preprocessing = adjust(model.preprocessing, **preprocessing_fields(args))
-    if preprocessing is None:
-        raise ValueError(
-            f"the preprocessing of {args.model} is unknown: give --mean, --std and --input-size."
-        )
+    model = open_model(args.model, [mx.cpu()]).adjusted(**preprocessing_fields(args))
+    preprocessing = model.known_preprocessing()
     options = {"classes": args.classes, "method": args.method, "stage": args.stage}
     name = model.model or args.model
     write_page(
