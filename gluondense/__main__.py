@@ -32,7 +32,7 @@ COMMANDS = {
     "export": Command("export", "export a trained network for MXNet or ONNX"),
     "predict": Command("predict", "classify images"),
     "demo": Command("demo", "open a page that classifies dropped images"),
-    "explain cam": Command("explain.cam", "show which parts of images speak for a class"),
+    "explain cam": Command("explain.cam", "show which parts of images are evidence for a class"),
     "explain reuse": Command("explain.reuse", "show which layers use which previous ones"),
     "explain gradients": Command("explain.gradients", "show where gradients flow in dense stages"),
     "archive": Command("archive", "pack an export for a model server"),

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Open a web page that classifies the images dropped on it, and shows which parts speak for it."""
+"""Open a web page that classifies the images dropped on it and shows class activation maps."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ def main(argv: Optional[list[str]] = None) -> int:
     parser.add_argument(
         "--explain",
         metavar="FILE.html",
-        help="write a page that shows which parts of each image speak for its top 3 classes",
+        help="write a page with class activation maps of the top 3 classes of each image",
     )
     add_preprocessing(parser)
     return call(_run, parser.parse_args(argv))

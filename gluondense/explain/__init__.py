@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Why a network answers so: class activation maps, feature reuse and gradient flow."""
+"""Explanations of predictions: class activation maps, feature reuse and gradient flow."""
 
 from __future__ import annotations
 

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Class activation maps: which parts of an image speak for a class."""
+"""Class activation maps: which parts of an image are evidence for a class."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Union
 
 import mxnet as mx
@@ -28,9 +29,9 @@ class ClassActivation:
     Parameters
     ----------
     maps
-        Activation of each cell of the feature map, float32 (N, h, w): logits a cell for ``"cam"``,
-        at least 0 for the others. For several classes an image (N, T, h, w), for a single image
-        without N.
+        Activation of each cell of the feature map, float32 (N, h, w): logits per cell for
+        ``"cam"``, at least 0 for the others. For several classes an image (N, T, h, w), for
+        a single image without N.
     targets
         The classes that are explained, (N,) or (N, T).
     logits
@@ -119,6 +120,21 @@ def cam(
     >>> found.maps.shape, found.heat.shape, found.method
     ((2, 2, 2), (2, 96, 80), 'cam')
     """
+    return cam_of(net, image, partial(_targets, target), method, stage, ctx)
+
+
+def cam_of(
+    net: gluon.Block,
+    image: Array,
+    choose: Callable[[np.ndarray], np.ndarray],
+    method: str | None = None,
+    stage: str | None = None,
+    ctx: mx.Context | None = None,
+) -> ClassActivation:
+    """Compute the maps of the classes (N,) or (N, T) that ``choose`` returns for the logits.
+
+    Otherwise as :func:`cam`.
+    """
     if method is not None:
         check_known("method", method, METHODS)
     parts = cut(net, stage, ctx)
@@ -130,7 +146,7 @@ def cam(
         )
     pixels = bool(getattr(getattr(net, "metadata", None), "preprocess", False))
     x, is_single = _batch(net, image, pixels, ctx)
-    activations, logits, maps, targets = _explain(parts, x, target, method)
+    activations, logits, maps, targets = _explain(parts, x, choose, method)
     if not np.isfinite(logits).all() or not np.isfinite(activations).all():
         raise ValueError("the network's outputs are not finite: check its weights and the images.")
     size = x.shape[1:3] if pixels else x.shape[2:]
@@ -158,7 +174,7 @@ def _batch(
 
 
 def _explain(
-    parts: Cut, x: NDArray, target: Any, method: str
+    parts: Cut, x: NDArray, choose: Callable[[np.ndarray], np.ndarray], method: str
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Return feature maps, logits, maps and targets."""
     with autograd.pause(train_mode=False):
@@ -169,7 +185,7 @@ def _explain(
     with autograd.record(train_mode=False):
         output = parts.upper(features)
     logits, activations = _numpy(output), _numpy(features)
-    targets = _targets(target, logits)
+    targets = choose(logits)
     columns = targets.reshape(len(logits), -1).T
     if method == "cam":
         assert parts.weight is not None

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Explanations of a network's answers for image files."""
+"""Explanations of a network's predictions for image files."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from dataclasses import dataclass
 import numpy as np
 from mxnet import gluon
 
+from ..analysis.predictions import task_of
 from ..data.preprocessing import Preprocessing
 from ..errors import check, check_known
-from .class_activation import cam, normalized
+from .class_activation import cam_of, normalized
 from .colors import overlay
 from .grid import Grid
 
@@ -102,31 +103,41 @@ def explain_images(
         If an image cannot be read, a class is unknown, or :func:`cam` raises.
     """
     check("top", top, "at least 1", top >= 1)
+    check("classes", classes, "None or at least one name", classes is None or len(classes) > 0)
     metadata = getattr(net, "metadata", None)
+
+    def choose(logits: np.ndarray) -> np.ndarray:
+        if classes is None:
+            return _ranked(logits)[:, :top]
+        return np.array([[_index(name, class_names or _indices(logits)) for name in classes]])
+
     for file in files:
         pixels = preprocessing.pixels(file)[None]
         x = pixels if getattr(metadata, "preprocess", False) else preprocessing.normalize(pixels)
-        first = cam(net, x, method=method, stage=stage)
-        names = class_names or [str(index) for index in range(first.logits.shape[1])]
-        order = np.argsort(-first.logits[0], kind="stable")
-        targets = order[:top]
-        if classes is not None:
-            targets = np.array([_index(name, names) for name in classes])
-        found = cam(net, x, targets[None], method, stage)
-        task = getattr(metadata or net, "task", None)
-        probabilities = probabilities_of(found.logits[0], is_multi_label=task == "multi_label")
-        shown = order[: max(top, SHOWN)]
+        found = cam_of(net, x, choose, method, stage)
+        names = class_names or _indices(found.logits)
+        probabilities = probabilities_of(found.logits[0], task_of(net) == "multi_label")
+        shown = _ranked(found.logits)[0, : max(top, SHOWN)]
         yield ImageExplanation(
             os.fspath(file),
             pixels[0],
             tuple(names[index] for index in shown),
             tuple(float(probabilities[index]) for index in shown),
-            tuple(names[index] for index in targets),
-            tuple(float(probabilities[index]) for index in targets),
+            tuple(names[index] for index in found.targets[0]),
+            tuple(float(probabilities[index]) for index in found.targets[0]),
             found.maps[0],
             found.grid,
             found.method,
         )
+
+
+def _ranked(logits: np.ndarray) -> np.ndarray:
+    """Return the classes of each image in descending order of their logits."""
+    return np.argsort(-logits, axis=1, kind="stable")
+
+
+def _indices(logits: np.ndarray) -> list[str]:
+    return [str(index) for index in range(logits.shape[1])]
 
 
 def _index(name: str, names: Sequence[str]) -> int:

@@ -15,8 +15,8 @@ import numpy as np
 def class_activation(activations: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Return CAM (Zhou et al. 2016, eq. 2): the classifier's weights applied at each position.
 
-    The mean of a map, plus the bias, is the logit. The map has negative values where the features
-    speak against the class.
+    The mean of a map, plus the bias, is the logit. The map is negative where the features are
+    evidence against the class.
 
     Parameters
     ----------

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The commands that show why a network answers so."""
+"""The commands that explain a network's predictions."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Show which parts of images speak for the most probable classes: class activation maps."""
+"""Show which parts of images are evidence for the most probable classes: class activation maps."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 """Measure which layers the gradient of each feature map comes through, and where it is truncated.
 
 Without a model, small networks with random weights are compared: DenseNet, and CSP-DenseNet with
-each place of the fusion.
+each kind of fusion.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ SIZE = 16  # of the images of the small networks
 
 
 def main(argv: Optional[list[str]] = None) -> int:
-    """Write figure and table, print the sets; return the exit code."""
+    """Write the figure and the table, print the sets; return the exit code."""
     parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
         "model", nargs="?", help="a run's folder, a checkpoint's, or weights such as dpn68.mx_in5k"

@@ -149,7 +149,7 @@ class Task(ABC):
     def explain(
         net: gluon.HybridBlock, arrays: Mapping[str, np.ndarray], preprocessing: Preprocessing
     ) -> dict[str, np.ndarray]:
-        """Return what the report shows of why the network answers so; by default nothing.
+        """Return the explanations of predictions in the report; by default none.
 
         ``net`` is that of the best checkpoint, ``arrays`` are those of :meth:`report_arrays`. The
         result is added to them.

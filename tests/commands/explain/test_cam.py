@@ -135,6 +135,20 @@ def test_exports(run, image, tmp_path, capsys):
     assert error.count("\n") == 1
 
 
+def test_an_export_of_unknown_preprocessing_needs_mean_and_std_only(run, image, tmp_path, capsys):
+    saved = load(run)
+    net = saved.network()
+    net.preprocessing = None
+    gluondense.export(net, tmp_path / "net", saved.input_shape)
+    page = tmp_path / "page.html"
+    words = ["explain", "cam", str(tmp_path / "net"), str(image), "--out", str(page)]
+    assert main(words) == 2
+    assert "is unknown: give at least --mean and --std" in capsys.readouterr().err
+    numbers = [f"--{name}={','.join(map(str, getattr(saved, name)))}" for name in ("mean", "std")]
+    assert main([*words, *numbers]) == 0
+    assert "CAM, exact" in page.read_text(encoding="utf-8")
+
+
 def test_the_page_renders_in_a_browser(run, image, tmp_path):
     browser = shutil.which("chromium") or shutil.which("chromium-browser")
     if browser is None:
