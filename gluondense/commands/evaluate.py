@@ -18,6 +18,7 @@ from .arguments import (
     call,
     preprocessing_fields,
 )
+from .train.flags import NAMES as TRAIN_NAMES
 
 if TYPE_CHECKING:
     from ..evaluation.model import EvaluatedModel
@@ -25,13 +26,8 @@ if TYPE_CHECKING:
     from ..training.data import Data
 
 NAMES = {"gpus": "--num-gpus", "size": "--input-size"} | {
-    name: f"{flag} of gluondense train folder"
-    for name, flag in {
-        "path_column": "--path-column",
-        "label_columns": "--label-columns",
-        "split_column": "--split-column",
-        "group_column": "--group",
-    }.items()
+    name: f"{TRAIN_NAMES.get(name) or '--' + name.replace('_', '-')} of gluondense train folder"
+    for name in ("path_column", "label_columns", "split_column", "group_column")
 }
 
 
