@@ -17,8 +17,10 @@ from gluondense.deploy.verification import check_quantized
 
 PACKAGE = ROOT / "gluondense"
 FLAG = re.compile(r"(?<![\w-])--[a-z][\w-]*")
-# A command line that a message quotes; `train …` is any training command.
-QUOTED = re.compile(r"gluondense ([a-z][a-z-]*(?: [a-z][a-z-]*)?)( …)?((?: --[a-z][\w-]+)+)")
+# A command line that a message quotes, perhaps with a path; `train …` is any training command.
+QUOTED = re.compile(
+    r"gluondense ([a-z][a-z-]*(?: [a-z][a-z-]*)?)( …)?(?: {})?((?: --[a-z][\w-]+)+)"
+)
 # Flags of other programs: pip, and the C++ compiler.
 FOREIGN = {"--no-deps", "--std"}
 
