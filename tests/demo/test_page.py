@@ -124,33 +124,6 @@ def test_maps_show_what_speaks_for_the_most_probable_classes(page, photo, export
     assert images.first.get_attribute("src") == url
 
 
-def test_several_labels_have_a_bar_each_and_their_thresholds(tmp_path, photo):
-    from gluondense.demo.page import _respond
-
-    net = build(*VARIANTS["densenet"])
-    limits = (0.1, 0.3, 0.5, 0.7, 0.9)
-    options = {"task": "multi_label", "thresholds": limits, "class_names": CLASSES}
-    gluondense.export(net, tmp_path / "net", SHAPE, mean=MEAN, std=STD, **options)
-    text = list(_respond(Classifier(str(tmp_path / "net")), str(photo), None))[-1]
-    assert text.count('class="value"') == len(CLASSES)
-    for limit in limits:
-        assert f'title="threshold {limit:.1%}"' in text
-    assert 'class="maps"' in text
-
-
-def test_an_export_without_feature_maps_says_why_there_is_no_map(tmp_path, photo):
-    pytest.importorskip("onnxruntime")
-    from gluondense.demo.page import _respond
-
-    net = build(*VARIANTS["densenet"])
-    gluondense.export(net, tmp_path / "net", SHAPE, target="onnx", mean=MEAN, std=STD)
-    first, last = _respond(Classifier(str(tmp_path / "net")), str(photo), None)
-    assert first.count('class="value"') == 5
-    assert last.startswith(first.removesuffix("</div>"))
-    assert "No heat map: " in last
-    assert "portable" in last
-
-
 @pytest.mark.parametrize("mode", ["L", "CMYK", "RGBA"])
 def test_images_of_any_mode_get_the_answer_of_predict(page, mode, tmp_path, export):
     path = tmp_path / "image.tiff"
