@@ -18,7 +18,7 @@ def main(argv: Optional[list[str]] = None) -> int:
 
 
 def _run(args: argparse.Namespace) -> None:
-    from ..data.preprocessing import adjust
+    from ..data.overrides import adjust
     from ..weights.load import load_weights
     from ..weights.save import save_weights
     from ..zoo import get_model

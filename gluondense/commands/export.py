@@ -9,13 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Optional
 
-from .arguments import (
-    Parser,
-    add_preprocessing,
-    add_weights_file,
-    call,
-    preprocessing_fields,
-)
+from .arguments import Parser, add_preprocessing, add_weights_file, call, preprocessing_fields
 
 if TYPE_CHECKING:
     import numpy as np
@@ -275,7 +269,7 @@ def _described(model: EvaluatedModel) -> str:
 
 
 def _score(model: EvaluatedModel, data: Data) -> float:
-    """Return the accuracy, or of several labels an image the mean AUROC, in percent."""
+    """Return the accuracy, or the mean AUROC of a multi-label model, in percent."""
     from ..evaluation.evaluate import evaluate_model
     from ..evaluation.results import LabelEvaluation
     from ..training.devices import find_devices

@@ -6,15 +6,9 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Optional
+from typing import TYPE_CHECKING, Optional
 
-from .arguments import (
-    Parser,
-    add_preprocessing,
-    add_weights_file,
-    call,
-    preprocessing_fields,
-)
+from .arguments import Parser, add_preprocessing, add_weights_file, call, preprocessing_fields
 from .explain.cam import write_page
 
 if TYPE_CHECKING:
@@ -55,43 +49,18 @@ def _run(args: argparse.Namespace) -> None:
 
 
 def _predict(args: argparse.Namespace) -> list[Prediction]:
-    from ..data.preprocessing import adjust
     from ..deploy.prediction import predict
+    from ..evaluation.model import open_model
+    from ..training.devices import find_devices
 
-    net, known, names = _open(args)
-    fields = preprocessing_fields(args)
-    if known is None:
-        metadata = getattr(net, "metadata", None)
-        if metadata is not None:
-            fields["input_size"] = fields["input_size"] or metadata.input_shape[2:]
-        if None in (fields["mean"], fields["std"], fields["input_size"]):
-            flags = "--mean and --std" if metadata else "--mean, --std and --input-size"
-            raise ValueError(
-                f"the preprocessing of {args.model} is unknown: give it, at least {flags}."
-            )
-    preprocessing = adjust(known, **fields)
-    assert preprocessing is not None  # all of it is given
+    weights = {"fields": dict(args.set), "allow_nan": args.allow_nan}
+    model = open_model(args.model, find_devices(()), args.network, **weights)
+    preprocessing = model.adjusted(**preprocessing_fields(args)).known_preprocessing()
+    net, names = model.net, model.class_names
     if args.explain:
         top, name = min(args.top or EXPLAINED, EXPLAINED), Path(args.model).name
         write_page(args.explain, name, net, args.images, preprocessing, names, top)
     return predict(net, args.images, class_names=names, top=args.top, preprocessing=preprocessing)
-
-
-def _open(args: argparse.Namespace) -> tuple[Any, Any, Any]:
-    """Return a network, its preprocessing and its class names, each of them None if unknown."""
-    from ..deploy.artifact import is_export, load_exported
-    from ..training.checkpoint import load
-    from ..zoo import open_network
-
-    net: Any
-    if Path(args.model).is_dir():
-        saved = load(args.model)
-        return saved.network(), saved.preprocessing, saved.class_names
-    if args.network is None and is_export(args.model):
-        net = load_exported(args.model)
-        return net, net.metadata.preprocessing, net.metadata.class_names
-    net = open_network(args.model, args.network, dict(args.set), allow_nan=args.allow_nan)
-    return net, net.preprocessing, net.classes
 
 
 def _table(prediction: Prediction) -> str:

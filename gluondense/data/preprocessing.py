@@ -32,13 +32,13 @@ ImageFile = Union[bytes, bytearray, str, "os.PathLike[str]"]
 class Preprocessing:
     """The preprocessing that a network's weights expect.
 
-    An image is decoded to grey or RGB, rotated by its EXIF orientation, resized, cropped, and
+    An image is decoded to grayscale or RGB with its EXIF orientation applied, resized, cropped, and
     normalized: ``(pixel / 255 - mean) / std``.
 
     Parameters
     ----------
     mean, std
-        Mean and standard deviation of each channel, for pixels in [0, 1]. One channel is grey,
+        Mean and standard deviation of each channel, for pixels in [0, 1]. One channel is grayscale,
         three are RGB.
     interpolation
         The interpolation of resizing, ``"bilinear"`` or ``"bicubic"``: Pillow's filters, which
@@ -198,7 +198,7 @@ class Preprocessing:
         else:
             first = "{}x{}, then ".format(*self.source_size) if self.source_size else ""
             where = f"resized to {first}{size} ({self.interpolation})"
-        colors = {1: "grey", 3: "RGB"}.get(self.channels, f"{self.channels} channels")
+        colors = {1: "grayscale", 3: "RGB"}.get(self.channels, f"{self.channels} channels")
         inverted = ", inverted" * self.invert
         mean, std = (", ".join(f"{n:.6g}" for n in values) for values in (self.mean, self.std))
         return f"{where}, {colors}{inverted}, mean {mean}, std {std}"
@@ -232,7 +232,7 @@ class Preprocessing:
 
         check("crops", count, "1 or 10", count in CROPS)
         if self.channels not in (1, 3):
-            raise ValueError(f"channels (={self.channels}) must be 1 (grey) or 3 (RGB).")
+            raise ValueError(f"channels (={self.channels}) must be 1 (grayscale) or 3 (RGB).")
         return read_crops(self, source, name, count)
 
     def normalize(self, pixels: np.ndarray) -> np.ndarray:
@@ -240,44 +240,6 @@ class Preprocessing:
         from .transforms.batch import normalize
 
         return normalize(pixels, self.mean, self.std)
-
-
-def adjust(known: Preprocessing | None, **fields: Any) -> Preprocessing | None:
-    """Return a preprocessing with some fields changed; the result is None if it remains unknown.
-
-    Parameters
-    ----------
-    known
-        A preprocessing, or None if it is unknown. ``mean``, ``std`` and ``input_size`` make it
-        known; both sides are then resized, unless ``resize`` or ``crop_ratio`` is given too.
-    **fields
-        Fields of :class:`Preprocessing`. None leaves a field as it is.
-
-    Raises
-    ------
-    ValueError
-        If one of ``mean``, ``std`` and ``input_size`` is missing, or a field is outside its range.
-
-    Examples
-    --------
-    >>> adjust(IMAGENET, input_size=96, mean=None).input_size
-    96
-    >>> adjust(None, mean=(0.5,), std=(0.25,), input_size=28).resize
-    'exact'
-    """
-    given = {name: value for name, value in fields.items() if value is not None}
-    if "crop_ratio" in given:
-        given.setdefault("resize", "shorter")
-    if given.get("resize") == "shorter":
-        given.setdefault("source_size", None)
-    if known is not None:
-        return dataclasses.replace(known, **given)
-    if "mean" not in given and "std" not in given:
-        return None
-    for name in ("mean", "std", "input_size"):
-        rule = "given too, as the preprocessing is unknown"
-        check(name, given.get(name), rule, name in given)
-    return Preprocessing(**{"resize": "exact", **given})
 
 
 def _numbers(name: str, values: Any) -> tuple[float, ...]:
@@ -298,15 +260,12 @@ def _size(name: str, value: Any) -> Any:
 
 IMAGENET = Preprocessing(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
 
-
 # The DPN authors subtract (124, 117, 104) and multiply by 0.0167.
 DPN = Preprocessing(
     mean=(124 / 255, 117 / 255, 104 / 255), std=(1 / (0.0167 * 255),) * 3, interpolation="bicubic"
 )
 
-
 CSP = dataclasses.replace(IMAGENET, crop_ratio=0.887, input_size=256)
-
 
 # Most code for CIFAR of 2016 to 2018 has these, in pixels from 0 to 255.
 CIFAR = Preprocessing(

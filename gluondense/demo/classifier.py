@@ -36,7 +36,7 @@ class Classifier:
         A run's folder, a checkpoint's, an export (its prefix or one of its files), or a name such
         as ``"densenet121.tv_in1k"`` of ``WEIGHTS``.
     **fields
-        Fields of the preprocessing to change, see :func:`gluondense.data.preprocessing.adjust`.
+        Fields of the preprocessing to change, see :func:`gluondense.data.overrides.adjust`.
 
     Raises
     ------

@@ -138,7 +138,7 @@ def _respond(classifier: Classifier, path: str | None, top: int | None) -> Itera
 def _describe(classifier: Classifier) -> str:
     model, preprocessing = classifier.model, classifier.preprocessing
     (height, width), channels = preprocessing.size, preprocessing.channels
-    kind = {1: "grey", 3: "RGB"}.get(channels, f"{channels} channels")
+    kind = {1: "grayscale", 3: "RGB"}.get(channels, f"{channels} channels")
     outputs = "labels" if model.has_several_labels else "classes"
     count = f" · {len(model.class_names)} {outputs}" if model.class_names else ""
     name = os.path.basename(os.path.normpath(model.name))

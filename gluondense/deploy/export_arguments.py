@@ -11,8 +11,10 @@ import mxnet as mx
 import numpy as np
 from mxnet import gluon
 
+from ..analysis.label_metrics import DEFAULT_THRESHOLD
 from ..analysis.predictions import task_of
-from ..data.preprocessing import Preprocessing, adjust
+from ..data.overrides import adjust
+from ..data.preprocessing import Preprocessing
 from ..errors import check
 
 Numbers = Optional[Sequence[float]]
@@ -96,7 +98,7 @@ def select_task(
     if thresholds is None:
         thresholds = getattr(net, "thresholds", None)
     if thresholds is None:
-        thresholds = (0.5,) * shape[-1]
+        thresholds = (DEFAULT_THRESHOLD,) * shape[-1]
     numbers = tuple(map(float, thresholds))
     check("thresholds", numbers, "in (0, 1)", all(0 < number < 1 for number in numbers))
     rule = f"one for each of the {shape[-1]} labels"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Predictions for image files: classes, or several labels an image."""
+"""Predictions for image files: one class per image, or several labels."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ import mxnet as mx
 import numpy as np
 from mxnet import gluon
 
+from ..analysis.label_metrics import DEFAULT_THRESHOLD
 from ..analysis.predictions import TOP, task_of, to_probabilities
-from ..data.preprocessing import Preprocessing, adjust
+from ..data.overrides import adjust
+from ..data.preprocessing import Preprocessing
 from ..errors import check
 
 
@@ -28,8 +30,8 @@ class Prediction:
     labels, probabilities
         Names and probabilities.
     present, thresholds
-        Of several labels an image: whether each label is present, which is whether its probability
-        reaches its threshold, and the thresholds. None for classes.
+        For multi-label predictions: whether the probability of each label reaches its threshold,
+        and the thresholds. None for classes.
     """
 
     image: str
@@ -72,7 +74,7 @@ def predict(
     class_names
         A label for each class; by default those of the export, else the indices of the classes.
     top
-        Number of classes to return; by default 5, of several labels an image all.
+        Number of classes to return; by default 5, for multi-label networks all.
     ctx
         Device of the network; MXNet's current context by default.
     preprocessing
@@ -147,6 +149,10 @@ def _labels(
     """Return the labels in descending order of their probabilities, all unless ``top`` is given."""
     found = _top_classes(file, probabilities, class_names, top or len(probabilities))
     order = np.argsort(-probabilities, kind="stable")[: len(found.labels)]
-    limits = np.full(len(probabilities), 0.5) if thresholds is None else np.asarray(thresholds)
+    limits = (
+        np.full(len(probabilities), DEFAULT_THRESHOLD)
+        if thresholds is None
+        else np.asarray(thresholds)
+    )
     present = tuple((probabilities >= limits)[order].tolist())
     return dataclasses.replace(found, present=present, thresholds=tuple(limits[order].tolist()))

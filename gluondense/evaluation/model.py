@@ -14,7 +14,8 @@ from mxnet import gluon
 
 from ..analysis.label_metrics import DEFAULT_THRESHOLD
 from ..analysis.predictions import task_of
-from ..data.preprocessing import Preprocessing, adjust
+from ..data.overrides import adjust
+from ..data.preprocessing import Preprocessing
 from ..deploy.artifact import is_export, load_exported
 from ..models.spec import NetworkSpec
 from ..training.checkpoint import load
@@ -65,7 +66,7 @@ class EvaluatedModel:
 
     @property
     def thresholds(self) -> np.ndarray:
-        """Of several labels: the probability from which on each is present, (L,)."""
+        """Probability from which on each label of a multi-label model is present, (L,)."""
         known = getattr(getattr(self.net, "metadata", None) or self.net, "thresholds", None)
         if known is None:
             return np.full(len(self.class_names or ()), DEFAULT_THRESHOLD)
@@ -79,8 +80,11 @@ class EvaluatedModel:
     def known_preprocessing(self) -> Preprocessing:
         """Return the preprocessing; a ValueError tells how to give it if it is unknown."""
         if self.preprocessing is None:
+            fields = "`mean` and `std`"
+            if not hasattr(self.net, "metadata"):  # an export knows its input's size
+                fields += ", and `input_size` if that is unknown too"
             raise ValueError(
-                f"the preprocessing of {self.name} is unknown: give at least `mean` and `std`."
+                f"the preprocessing of {self.name} is unknown: give at least {fields}."
             )
         return self.preprocessing
 
@@ -133,7 +137,7 @@ def _open_export(name: str, device: mx.Context) -> EvaluatedModel:
     net = load_exported(name, device)
     metadata = net.metadata
     if metadata.output == "features":
-        raise ValueError(f"{name} returns features: evaluate an export of logits or probabilities.")
+        raise ValueError(f"{name} returns features: use an export of logits or probabilities.")
     names = metadata.class_names
     model = EvaluatedModel(name, net, metadata.preprocessing, names, metadata.model or "")
     return replace(model, spec=metadata.network_spec())

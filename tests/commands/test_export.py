@@ -274,12 +274,12 @@ def test_predict_refuses_incomplete_exports(script, run, image_files, tmp_path, 
     net.preprocessing = None
     bare = gluondense.export(net, tmp_path / "bare", (1, 3, 12, 12))
     message = refused(predict, [bare.prefix, image_files[0]], capsys)
-    assert "give it, at least --mean and --std" in message
+    assert "give at least --mean and --std." in message
     flags = ["--mean", "0.5,0.5,0.5", "--std", "0.5,0.5,0.5"]
     assert predict([bare.prefix, image_files[0], *flags]) == 0
     assert capsys.readouterr().out.startswith(image_files[0])
     message = refused(predict, [bare.prefix, image_files[0], *flags[:2]], capsys)
-    assert "give it, at least --mean and --std" in message
+    assert "--std (=None) must be given too, as the preprocessing is unknown" in message
     bare.params.unlink()
     assert "bare-0000.params" in refused(predict, [bare.prefix, image_files[0]], capsys)
 

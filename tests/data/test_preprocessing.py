@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageOps
 from support.images import encoded, gradient, noisy_image
 
-from gluondense.data.preprocessing import CSP, IMAGENET, Preprocessing, adjust
+from gluondense.data.preprocessing import CSP, IMAGENET, Preprocessing
 from gluondense.data.transforms.batch import resize
 
 GREY = Preprocessing((0.5,), (0.25,), input_size=(12, 20))
@@ -52,17 +52,6 @@ def test_json_of_version_0_1_0_means_resize_and_crop():
 def test_invalid_fields_are_named(fields, words):
     with pytest.raises(ValueError, match=words):
         Preprocessing.from_dict({**IMAGENET.to_dict(), **fields})
-
-
-def test_adjusting_the_unknown_needs_mean_and_std():
-    assert adjust(None, input_size=32) is None
-    with pytest.raises(ValueError, match=r"std \(=None\) must be given too"):
-        adjust(None, mean=(0.5,), input_size=32)
-    assert adjust(None, mean=(0.5,), std=(0.2,), input_size=32).resize == "exact"
-    assert adjust(None, mean=(0.5,), std=(0.2,), input_size=32, crop_ratio=0.9).resize == "shorter"
-    exact = Preprocessing((0.5,), (0.2,), input_size=16, resize="exact", source_size=(8, 8))
-    assert adjust(exact, crop_ratio=0.9).source_size is None
-    assert adjust(exact, input_size=24).source_size == (8, 8)
 
 
 def pillow_steps(image: Image.Image, one: Preprocessing) -> np.ndarray:
@@ -147,16 +136,16 @@ def test_paths_and_bytes_give_equal_pixels_and_errors_name_the_image(tmp_path):
         GREY.pixels(b"text", "the tenth")
     with pytest.raises(FileNotFoundError, match=r"nowhere\.png"):
         GREY.pixels(tmp_path / "nowhere.png")
-    with pytest.raises(ValueError, match=r"channels \(=4\) must be 1 \(grey\) or 3 \(RGB\)"):
+    with pytest.raises(ValueError, match=r"channels \(=4\) must be 1 \(grayscale\) or 3 \(RGB\)"):
         GREY.for_channels(4).pixels(path)
 
 
 def test_describe_names_what_is_done():
     assert GREY.describe() == (
-        "shorter side to 13 (bilinear), center crop 12x20, grey, mean 0.5, std 0.25"
+        "shorter side to 13 (bilinear), center crop 12x20, grayscale, mean 0.5, std 0.25"
     )
     exact = dataclasses.replace(GREY, resize="exact", source_size=(8, 8), invert=True)
-    assert exact.describe().startswith("resized to 8x8, then 12x20 (bilinear), grey, inverted")
+    assert exact.describe().startswith("resized to 8x8, then 12x20 (bilinear), grayscale, inverted")
 
 
 def test_image_files_need_neither_opencv_nor_mxnet(tmp_path):
