@@ -68,6 +68,9 @@ def main(argv: Optional[list[str]] = None) -> int:
 
 
 def _run(args: argparse.Namespace) -> None:
+    for path in filter(None, (args.json, args.report)):  # an evaluation may take hours
+        if not Path(path).absolute().parent.is_dir():
+            raise FileNotFoundError(f"can't write {path}: name a file in a folder that exists.")
     evaluation = _evaluate(args)
     print("\n".join(_lines(evaluation)))
     if args.json:
@@ -118,14 +121,15 @@ def _open_data(args: argparse.Namespace, model: EvaluatedModel) -> Data:
         own = replace(same, image_dir=moved, ground_truth=truth, download=True)
         data = open_run_data(args.data_of or args.model, own)
     elif dataset == "folder":
-        columns = same or TrainConfig.of("densenet121", dataset="folder").data
+        default = TrainConfig.of("densenet121", dataset="folder").data
+        columns = same or default
         if args.data_dir and not args.data_dir.lower().endswith(".csv"):
             if columns.multi_label:
                 raise ValueError(
                     f"--data-dir {args.data_dir} must be a .csv file: the run has several labels "
-                    "an image, which class folders can't give."
+                    "per image, which class folders can't give."
                 )
-            columns = TrainConfig.of("densenet121", dataset="folder").data
+            columns = default
         other = replace(columns, data_dir=args.data_dir, image_dir=args.image_dir)
         data = open_data(other, training=False)
         warn_of_training_images(data, args.data_of or args.model)

@@ -99,6 +99,10 @@ def _list_images(args: argparse.Namespace) -> tuple[ImageList, Optional[np.ndarr
     from ..data.files.image_list import list_folders, list_from_file, read_list_file
 
     if args.csv:
+        for name in ("list", "ground_truth", "classes_of"):
+            if getattr(args, name):
+                flag = f"--{name.replace('_', '-')}"
+                raise ValueError(f"{flag} is not for --csv, which has the labels: leave it out")
         return _list_csv(args), None
     if args.split:
         raise ValueError(f"--split {args.split} chooses images of --csv, which is not given")

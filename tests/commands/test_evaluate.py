@@ -127,6 +127,15 @@ def test_arrays_of_an_export_that_takes_pixels(script, tmp_path):
     assert export["loss"] == pytest.approx(mine["loss"], rel=1e-4)
 
 
+@pytest.mark.parametrize("flag", ["--json", "--report"])
+def test_a_file_that_cannot_be_written_is_refused_before_the_evaluation(
+    script, tmp_path, capsys, flag
+):
+    path = tmp_path / "nowhere" / "file"
+    assert script.main([str(tmp_path / "no-model"), flag, str(path)]) == 2
+    assert capsys.readouterr().err.startswith(f"error: can't write {path}: name a file in a folder")
+
+
 def test_an_unknown_preprocessing_is_asked_for(script, run, tmp_path, capsys):
     saved = checkpoint.load(run[0])
     net = saved.network()

@@ -315,3 +315,5 @@ def test_the_splits_of_a_csv_file_become_records(main, folders, tmp_path, capsys
     assert capsys.readouterr().err == f"error: {path} has no images of split test\n"
     assert main([str(tmp_path / "test"), str(folders), "--split=test"]) == 2
     assert "--split test chooses images of --csv, which is not given" in capsys.readouterr().err
+    assert main([str(tmp_path / "test"), *args, "--ground-truth=labels.txt"]) == 2
+    assert "--ground-truth is not for --csv, which has the labels" in capsys.readouterr().err
