@@ -20,8 +20,8 @@ from .transforms.batch import resize
 def read_image(path: str | os.PathLike[str], channels: int, size: tuple[int, int]) -> np.ndarray:
     """Read an image file as uint8 (H, W, C), without keeping its aspect ratio.
 
-    The image is rotated according to its EXIF orientation. Transparent parts become black, and
-    16-bit grey is scaled to 8 bits. Errors are those of
+    The EXIF orientation is applied, transparency is blended with black, and 16-bit grayscale is
+    scaled to uint8. Errors are those of
     :meth:`.preprocessing.Preprocessing.pixels`.
 
     Parameters
@@ -29,7 +29,7 @@ def read_image(path: str | os.PathLike[str], channels: int, size: tuple[int, int
     path
         File in any format that Pillow reads.
     channels
-        1 for grey or 3 for RGB.
+        1 for grayscale or 3 for RGB.
     size
         Height and width of the result.
     """

@@ -105,8 +105,8 @@ def export(
         and normalizes them with ``mean`` and ``std``. Only the normalization is in the graph: the
         pixels are those after decoding, resize and crop, as ``Preprocessing.pixels`` returns them.
     output
-        ``"logits"``: the network's outputs. ``"probabilities"``: their softmax, or of several
-        labels an image their sigmoid. ``"features"``: the input of the network's last layer,
+        ``"logits"``: the network's outputs. ``"probabilities"``: their softmax, or the
+        sigmoid of a multi-label network. ``"features"``: the input of the network's last layer,
         (N, C), also the only output of a network of ``classes=0``; not for int8 targets.
     params_dtype
         ``"float16"``: store the weights in half the size; the graph casts them to float32, so that
@@ -120,9 +120,8 @@ def export(
         the service of an archive. If it is unknown and only ``mean`` and ``std`` are given, both
         sides of an image are resized; without them it stays unknown.
     task, thresholds
-        ``"classification"``, or ``"multi_label"``, several labels an image, with the probability
-        from which on each label is present; by default those of the network of a run.
-
+        ``"classification"``, or ``"multi_label"`` with the probability from which on each label is
+        present; by default those of the network of a run.
     allow_nan
         Whether to export NaN and infinite weights, with a warning, instead of refusing them. The
         verification then compares the finite outputs. Not for int8 targets.

@@ -46,13 +46,12 @@ class PrePost:
         Whether the graph takes pixels (N, H, W, C), after resize and crop, and normalizes them.
         ONNX models take uint8, MXNet graphs any type.
     output
-        ``"logits"``: the network's outputs. ``"probabilities"``: their softmax, or of several
-        labels an image their sigmoid. ``"features"``: the input of the network's ``output`` layer.
+        ``"logits"``: the network's outputs. ``"probabilities"``: their softmax, or the sigmoid of a
+        multi-label network. ``"features"``: the input of the network's ``output`` layer.
     params_dtype
         ``"float16"``: weights are stored as float16 and cast to float32 by the graph.
     task
-        What the network has learned: ``"classification"``, or ``"multi_label"``, several labels an
-        image.
+        What the network has learned: ``"classification"`` or ``"multi_label"``.
 
     Raises
     ------

@@ -50,7 +50,7 @@ def evaluate_model(
 ) -> Union[Evaluation, LabelEvaluation]:
     """Classify all test images of a data set, whose classes are matched to the model's by name.
 
-    A model of several labels an image gives a :class:`LabelEvaluation`.
+    A multi-label model gives a :class:`LabelEvaluation`.
 
     Parameters
     ----------
@@ -70,8 +70,8 @@ def evaluate_model(
     Raises
     ------
     ValueError
-        If classes, channels or the number of labels an image of model and data differ, or ten crops
-        are requested of arrays.
+        If classes, channels or the task of model and data differ, or ten crops are requested of
+        arrays.
     """
     _check_labels(model, data)
     data = _with_labels_of(model, data, class_map)
@@ -101,13 +101,13 @@ def evaluate_model(
 
 
 def _check_labels(model: EvaluatedModel, data: Data) -> None:
-    """Raise a ValueError unless both have one class or both several labels an image."""
+    """Raise a ValueError unless both or neither are multi-label."""
     if isinstance(data, ImageFiles):
         several = bool(data.test.label_shape)
     else:
         several = data.test_labels.ndim > 1
     if several != model.has_several_labels:
-        kinds = "one class an image", "several labels an image"
+        kinds = "one class per image", "several labels per image"
         raise ValueError(
             f"{model.name} has learned {kinds[model.has_several_labels]}, but "
             f"{data.info.name} has {kinds[several]}: evaluate on other data."
@@ -159,8 +159,7 @@ def _loader(
         return StreamLoader(data.test, transform, batch_size, workers=workers, classes=count)
     if crops != 1:
         raise ValueError(f"{crops} crops need image files; {data.info.name} is arrays: use 1.")
-    mean, std = preprocessing.mean, preprocessing.std
-    arrays, size = (data.test_images, data.test_labels), preprocessing.size
-    if model.takes_pixels:
-        return ArrayLoader(*arrays, batch_size, resize=size, mean=None, std=None)
+    pixels, size = model.takes_pixels, preprocessing.size
+    mean, std = (None, None) if pixels else (preprocessing.mean, preprocessing.std)
+    arrays = data.test_images, data.test_labels
     return ArrayLoader(*arrays, batch_size, resize=size, mean=mean, std=std)

@@ -65,7 +65,7 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class LabelEvaluation:
-    """The predictions of a model of several labels an image for all test images of a data set.
+    """The predictions of a multi-label model for all test images of a data set.
 
     Parameters
     ----------

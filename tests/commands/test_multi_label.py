@@ -104,7 +104,7 @@ def test_evaluate_gives_the_metrics_of_the_best_epoch_with_intervals(run, tmp_pa
 def test_class_folders_have_not_several_labels(run, tmp_path, capsys):
     call("evaluate", run, "--data-dir", tmp_path, code=2)
     assert capsys.readouterr().err == (
-        f"error: --data-dir {tmp_path} must be a .csv file: the run has several labels an image, "
+        f"error: --data-dir {tmp_path} must be a .csv file: the run has several labels per image, "
         "which class folders can't give.\n"
     )
 
@@ -248,7 +248,7 @@ def test_chest_xrays_from_one_command_to_an_archive(shared, tmp_path):
 
 def test_one_class_an_image_is_not_evaluated_as_several_labels(run, tmp_path, capsys):
     call("evaluate", run, "--dataset", "synthetic", "-j", 0, code=2)
-    assert "has learned several labels an image, but synthetic has one" in capsys.readouterr().err
+    assert "has learned several labels per image, but synthetic has one" in capsys.readouterr().err
 
 
 def test_thresholds_of_an_export_are_checked(run, tmp_path):

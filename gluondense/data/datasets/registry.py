@@ -34,10 +34,10 @@ class DatasetInfo:
     mean, std
         Statistics per channel over the training pixels, scaled to [0, 1].
     counts
-        Training images of each class; of several labels an image, those where it is 1. Empty if
-        not counted.
+        Number of training images of each class; for multi-label data, of those where the label
+        is 1. Empty if not counted.
     known
-        Of several labels an image: training images where the label is known. Else empty.
+        For multi-label data: number of training images where each label is known. Else empty.
     """
 
     name: str
@@ -50,7 +50,7 @@ class DatasetInfo:
 
     @property
     def in_channels(self) -> int:
-        """Number of channels: 1 for grey images, 3 for RGB."""
+        """Number of channels: 1 for grayscale images, 3 for RGB."""
         return len(self.mean)
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Decode single images with Pillow: upright, 8 bits per channel, no transparency.
+"""Decode single images with Pillow: EXIF orientation applied, uint8, no transparency.
 
 Model archives contain a copy of this module, so it imports nothing of gluondense.
 """
@@ -16,7 +16,7 @@ from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
 
 def open_image(source: str | os.PathLike[str] | BinaryIO, name: str) -> Image.Image:
-    """Open and decode an image: upright, 8 bits per channel, no transparency."""
+    """Decode an image to uint8, with its EXIF orientation applied and without transparency."""
     if isinstance(source, (str, os.PathLike)) and is_special(source):
         raise ValueError(f"{name} is not a regular file; name an image file")
     try:
@@ -57,7 +57,7 @@ def _reject_truncated_files() -> Iterator[None]:
 def _to_8_bits(image: Image.Image) -> Image.Image:
     """Convert to 8 bits per channel and blend transparency with black."""
     if image.mode.startswith("I"):
-        # Pillow's own conversion clips 16-bit grey at 255 instead of scaling it.
+        # Pillow's own conversion clips 16-bit grayscale at 255 instead of scaling it.
         values = np.asarray(image, np.float64)
         return Image.fromarray(np.clip(values / 257, 0, 255).round().astype(np.uint8))
     if "A" in image.getbands() or "transparency" in image.info:

@@ -28,7 +28,7 @@ class ArrayLoader(Loader):
     images
         uint8 (N, H, W, C).
     labels
-        Integers (N,), or several labels an image (N, labels), NaN for unknown.
+        Integers (N,), or multi-label (N, labels), NaN for unknown.
     batch_size, last, part, repeats
         As in :class:`.base.Loader`.
     shuffle

@@ -70,7 +70,7 @@ class Loader(ABC):
     def batches(self, epoch: int, start: int = 0) -> Generator[Batch, None, None]:
         """Yield the batches of an epoch from ``start`` on: float32 (N, …), labels int32 (N,).
 
-        Several labels an image are float32 (N, labels), NaN for unknown.
+        Multi-label data has labels float32 (N, labels), NaN for unknown.
 
         ``epoch`` determines the order and the augmentation. Skipped batches are not prepared.
         """

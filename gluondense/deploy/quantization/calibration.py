@@ -42,11 +42,11 @@ class Calibration:
         Patterns (``fnmatch``) of the names of layers that stay in float32.
     max_changed
         Largest share of the images whose predicted class may change, 0 to 1. Layers are excluded
-        from quantization, the most sensitive first, until no more images change. Of several labels
-        an image: largest share of their predictions.
+        from quantization, the most sensitive first, until no more images change. For multi-label
+        networks: largest share of all labels' predictions.
     thresholds
-        Of several labels an image: logits from which on each label is present, which ``export``
-        sets. None compares the most probable class.
+        For multi-label networks: logits from which on each label is present, set by ``export``.
+        None compares the most probable class.
     keep
         Deprecated alias of ``exclude``.
 

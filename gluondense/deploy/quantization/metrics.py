@@ -18,8 +18,8 @@ class QuantizationMetrics:
     error
         L2 norm of the difference relative to that of the float outputs; the largest of all outputs.
     agreement
-        Share of images whose predicted class is unchanged, or of several labels an image the share
-        of predicted labels, present or absent, that are; None if there are no classes.
+        Share of images whose predicted class is unchanged; for multi-label networks, share of
+        predictions, present or absent, that are unchanged. None if there are no classes.
     """
 
     error: float

@@ -184,7 +184,9 @@ ARCHIVES: dict[str, ArchiveKind] = {
 def _check_served(metadata: ExportMetadata) -> None:
     shape = metadata.input_shape
     if len(shape) != 4 or shape[1] not in (1, 3):
-        raise ValueError(f"the service reads grey or RGB images, but the export takes {shape}.")
+        raise ValueError(
+            f"the service reads grayscale or RGB images, but the export takes {shape}."
+        )
     if [len(each) for each in metadata.output_shapes] != [2]:
         raise ValueError(
             f"the service answers with classes or features, but the export gives "

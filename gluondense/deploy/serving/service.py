@@ -110,7 +110,7 @@ class Service:
 
         A request contains the bytes of an image as ``body``, ``data`` or a field of a form; its
         ``content-type`` or None; and optionally ``top``, the number of classes to return, by
-        default 5, of several labels an image all.
+        default 5, for multi-label networks all.
         """
         answers: list[Any] = list(self.decoders.map(self._read_or_refuse, requests))
         valid = [i for i, found in enumerate(answers) if not isinstance(found, RefusedError)]

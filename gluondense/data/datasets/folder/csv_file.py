@@ -18,7 +18,6 @@ from ...files.image_list import ImageList
 from .table import SPLIT_NAMES, ImageTable
 
 SEPARATOR = "|"  # of several labels in a cell
-# Fields of `Columns` -> the flag that a message names.
 # The field of a run's configuration for each field of `Columns`, as messages name it.
 ARGUMENTS = {
     "path": "`path_column`",

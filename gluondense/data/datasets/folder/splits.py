@@ -72,13 +72,12 @@ def check_splits(table: ImageTable) -> None:
             lonely.append((name, " and ".join(found), image))
     if not lonely:
         return
+    name, found_in, image = lonely[0]
     if not table.has_several_labels:
-        name, found_in, image = lonely[0]
         raise ValueError(
             f"class {name!r} has images in {found_in} only ({image}{_and_more(lonely)}); training "
             "and validation need the same classes"
         )
-    name, found_in, image = lonely[0]
     print(
         f"warning: label {name!r} is 1 in {found_in} only ({image}{_and_more(lonely)}); it cannot "
         "be both learned and evaluated",
