@@ -13,10 +13,10 @@ import numpy as np
 from mxnet import gluon
 
 from ..analysis.label_metrics import DEFAULT_THRESHOLD
-from ..analysis.predictions import TOP, task_of, to_probabilities
+from ..analysis.predictions import ACTIVATIONS, TOP, task_of, to_probabilities
 from ..data.overrides import adjust
 from ..data.preprocessing import Preprocessing
-from ..errors import check
+from ..errors import check, check_known
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,6 +118,7 @@ def predict(
         inputs = [found.normalize(pixels) for pixels in inputs]
     names = class_names or getattr(metadata, "class_names", None)
     task = task or task_of(net)
+    check_known("task", task, ACTIVATIONS)
     if thresholds is None:
         thresholds = getattr(metadata or net, "thresholds", None)
     predictions = []
@@ -149,10 +150,10 @@ def _labels(
     """Return the labels in descending order of their probabilities, all unless ``top`` is given."""
     found = _top_classes(file, probabilities, class_names, top or len(probabilities))
     order = np.argsort(-probabilities, kind="stable")[: len(found.labels)]
-    limits = (
-        np.full(len(probabilities), DEFAULT_THRESHOLD)
-        if thresholds is None
-        else np.asarray(thresholds)
-    )
+    if thresholds is None:
+        thresholds = (DEFAULT_THRESHOLD,) * len(probabilities)
+    rule = f"one for each of the {len(probabilities)} labels"
+    check("thresholds", tuple(thresholds), rule, len(thresholds) == len(probabilities))
+    limits = np.asarray(thresholds)
     present = tuple((probabilities >= limits)[order].tolist())
     return dataclasses.replace(found, present=present, thresholds=tuple(limits[order].tolist()))

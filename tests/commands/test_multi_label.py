@@ -264,6 +264,15 @@ def test_thresholds_of_an_export_are_checked(run, tmp_path):
     assert gluondense.load_exported(files.prefix).metadata.thresholds is None
 
 
+def test_task_and_thresholds_of_a_prediction_are_checked(run, tmp_path):
+    net, path = checkpoint.load(run).network(), tmp_path / "image.png"
+    Image.new("RGB", (8, 8)).save(path)
+    with pytest.raises(ValueError, match=r"thresholds .* must be one for each of the 3 labels"):
+        predict(net, [path], thresholds=(0.5,))
+    with pytest.raises(ValueError, match="unknown task 'multilabel'; did you mean 'multi_label'"):
+        predict(net, [path], task="multilabel")
+
+
 def test_earlier_exports_have_one_class_an_image():
     from gluondense.deploy.artifact import ExportMetadata
 
