@@ -14,6 +14,7 @@ from .arguments import Parser, add_preprocessing, add_weights_file, call, prepro
 if TYPE_CHECKING:
     import numpy as np
 
+    from ..data.files.sources import Source
     from ..data.preprocessing import Preprocessing
     from ..deploy.artifact_files import Files
     from ..deploy.quantization.calibration import Calibration
@@ -154,7 +155,7 @@ def _training_images(
     args: argparse.Namespace, model: EvaluatedModel, preprocessing: Preprocessing, count: int
 ) -> np.ndarray:
     """Return normalized training images (N, C, H, W) of the run, or of published weights' data."""
-    from ..data.datasets.imagenet import ImageFiles, decode_images
+    from ..data.datasets.imagenet import ImageFiles
     from ..data.files.image_set import evenly_spaced
     from ..data.transforms.batch import resize
 
@@ -171,8 +172,25 @@ def _training_images(
         pixels = resize(data.train_images[indices], preprocessing.size)
     else:
         assert data.train is not None  # opened for training
-        pixels = decode_images(data.train, indices, preprocessing)
+        pixels = _readable_images(data.train, indices, preprocessing)
     return preprocessing.normalize(pixels)
+
+
+def _readable_images(
+    source: Source, indices: list[int], preprocessing: Preprocessing
+) -> np.ndarray:
+    import numpy as np
+
+    from ..data.datasets.imagenet import decode_image
+
+    decoded = [decode_image(source, index, preprocessing) for index in indices]
+    readable = [pixels for pixels in decoded if pixels is not None]
+    unreadable = f"{len(decoded) - len(readable)} of {len(decoded)} training images can't be read"
+    if not readable:
+        raise ValueError(f"{unreadable}: name a folder of images with --calibrate.")
+    if len(readable) < len(decoded):
+        print(f"warning: {unreadable}; the calibration leaves them out", file=sys.stderr)
+    return np.stack(readable)
 
 
 def _open_data(args: argparse.Namespace, model: EvaluatedModel, training: bool = False) -> Data:

@@ -17,6 +17,9 @@ from support.export_config import CONFIG
 
 import gluondense
 from gluondense.data import load_dataset
+from gluondense.data.files.image_list import ImageList
+from gluondense.data.files.sources import FolderSource
+from gluondense.data.preprocessing import Preprocessing
 from gluondense.data.transforms.batch import normalize, resize
 from gluondense.deploy.pre_post import OUTPUTS, PARAMS_DTYPES
 from gluondense.deploy.quantization.calibration import Calibration
@@ -141,6 +144,21 @@ def test_int8_export_is_calibrated_with_image_files(script, run, image_files, tm
     options = ["--calibrate", str(folder), "--calibration-method", "entropy"]
     assert script("export").main([str(run), "--target", "int8", *options]) == 0
     assert "Calibrated with 3 images (entropy); " in capsys.readouterr().out
+
+
+def test_unreadable_training_images_are_left_out_of_the_calibration(tmp_path, capsys):
+    from gluondense.commands.export import _readable_images
+
+    Image.new("RGB", (9, 9), "red").save(tmp_path / "a.png")
+    (tmp_path / "b.png").write_bytes(b"no image")
+    names = np.array([b"a.png", b"b.png"])
+    source = FolderSource(ImageList(tmp_path, names, np.zeros(2, np.int64), ("all",)))
+    preprocessing = Preprocessing.stretched((0.5,) * 3, (0.5,) * 3, (4, 4))
+    assert _readable_images(source, [0, 1], preprocessing).shape == (1, 4, 4, 3)
+    error = "warning: 1 of 2 training images can't be read; the calibration leaves them out\n"
+    assert capsys.readouterr().err == error
+    with pytest.raises(ValueError, match="1 of 1 training images can't be read: name a folder"):
+        _readable_images(source, [1], preprocessing)
 
 
 @pytest.mark.parametrize(

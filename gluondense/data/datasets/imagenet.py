@@ -52,12 +52,19 @@ def decode_images(source: Source, indices: Indices, preprocessing: Preprocessing
     """Decode the pixels that a network gets, uint8 (n, H, W, C); unreadable images are black."""
     images = np.zeros((len(indices), *preprocessing.size, preprocessing.channels), np.uint8)
     for row, index in enumerate(indices):
-        try:
-            data, _, name = source.read(int(index))
-            images[row] = preprocessing.pixels(data, name)
-        except (ValueError, OSError):
-            continue
+        pixels = decode_image(source, int(index), preprocessing)
+        if pixels is not None:
+            images[row] = pixels
     return images
+
+
+def decode_image(source: Source, index: int, preprocessing: Preprocessing) -> np.ndarray | None:
+    """Decode the pixels that a network gets, uint8 (H, W, C); None for an unreadable image."""
+    try:
+        data, _, name = source.read(index)
+        return preprocessing.pixels(data, name)
+    except (ValueError, OSError):
+        return None
 
 
 def open_images(
