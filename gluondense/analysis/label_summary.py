@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""All metrics of predictions of several labels an image, ready for JSON."""
+"""All metrics of predictions of several labels per image, ready for JSON."""
 
 from __future__ import annotations
 

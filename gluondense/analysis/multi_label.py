@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Predictions of a network with several labels an image for a whole data set."""
+"""Predictions of a network with several labels per image for a whole data set."""
 
 from __future__ import annotations
 

@@ -93,7 +93,7 @@ def select_task(
     """
     task = task or task_of(net)
     if task != "multi_label":
-        check("thresholds", thresholds, "None for one class an image", thresholds is None)
+        check("thresholds", thresholds, "None for one class per image", thresholds is None)
         return task, None
     if thresholds is None:
         thresholds = getattr(net, "thresholds", None)

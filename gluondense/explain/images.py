@@ -32,8 +32,7 @@ class ImageExplanation:
     pixels
         The image as the network sees it, resized and cropped: uint8 (H, W, C).
     labels, probabilities
-        The most probable classes in descending order. Of several labels an image, the probabilities
-        are independent.
+        The most probable classes in descending order. Multi-label probabilities are independent.
     explained, explained_probabilities
         Names of the explained classes, and their probabilities.
     maps, grid

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Plotly figures about predictions of several labels an image."""
+"""Plotly figures about predictions of several labels per image."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An evaluation of several labels an image, as text and as a page."""
+"""An evaluation of several labels per image, as text and as a page."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""HTML of predictions of several labels an image: metrics of each label, images with labels."""
+"""HTML of predictions of several labels per image: metrics of each label, images with labels."""
 
 from __future__ import annotations
 

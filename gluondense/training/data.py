@@ -56,7 +56,7 @@ def columns_of(config: DataConfig) -> Columns:
 def balance_classes(config: TaskConfig, data: Data) -> TaskConfig:
     """Replace class weights ``balanced`` by numbers, from the labels of the training images.
 
-    Several labels an image have no classes to balance: their task weights the positives itself.
+    Several labels per image have no classes to balance: their task weights the positives itself.
 
     Raises
     ------
@@ -66,7 +66,7 @@ def balance_classes(config: TaskConfig, data: Data) -> TaskConfig:
     """
     labels = data.train_labels
     if labels is not None and labels.ndim > 1 and not isinstance(config.class_weights, str):
-        raise ValueError("`class_weights` are for one class an image, not for several labels.")
+        raise ValueError("`class_weights` are for one class per image, not for several labels.")
     if config.class_weights != "balanced" or (labels is not None and labels.ndim > 1):
         return config
     if labels is None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Several labels an image from the command line: train, evaluate, predict, export, archive."""
+"""Several labels per image from the command line: train, evaluate, predict, export, archive."""
 
 from __future__ import annotations
 

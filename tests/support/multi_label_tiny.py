@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A small data set of several labels an image, and a run that learns it in seconds."""
+"""A small data set of several labels per image, and a run that learns it in seconds."""
 
 from __future__ import annotations
 

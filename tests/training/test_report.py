@@ -105,13 +105,15 @@ def test_the_report_shows_what_the_folder_has(run, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.delattr("gluondense.training.tasks.classification.Classification.explain")
         page = write_report(copy).read_text(encoding="utf-8")
-    assert "Surest mistakes" in page
+    assert "Most confident mistakes" in page
     del arrays["explained_maps"]
     arrays["first_images"] = arrays.pop("sample_images")
     for name in ("sample", "correct", "correct_images", "wrong", "wrong_images"):
         del arrays[name]
     folder.save_predictions(arrays)
-    assert "Surest mistakes" not in write_report(copy, explain=False).read_text(encoding="utf-8")
+    assert "Most confident mistakes" not in write_report(copy, explain=False).read_text(
+        encoding="utf-8"
+    )
     assert "explained_maps" not in folder.predictions()
-    assert "Surest mistakes" in write_report(copy).read_text(encoding="utf-8")
+    assert "Most confident mistakes" in write_report(copy).read_text(encoding="utf-8")
     assert len(folder.predictions()["explained_maps"]) >= 8

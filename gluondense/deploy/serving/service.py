@@ -91,7 +91,7 @@ class Service:
 
     @property
     def has_several_labels(self) -> bool:
-        """Whether an image has several labels; earlier exports have one class an image."""
+        """Whether an image has several labels; earlier exports have one class per image."""
         return self.metadata.get("task") == "multi_label"
 
     def outputs(self, pixels: np.ndarray) -> np.ndarray:

@@ -186,7 +186,7 @@ class TaskConfig(Section):
 
     name: str = setting(
         "classification",
-        "what is learned: classification, or multi_label, several labels an image",
+        "what is learned: classification, or multi_label, several labels per image",
         text(),
         name="task",
     )

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Recipes for small data sets of grey images."""
+"""Recipes for small data sets of grayscale images."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Classification: one class an image, learned by cross-entropy or from a teacher."""
+"""Classification: one class per image, learned by cross-entropy or from a teacher."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ACCURACY = Metric("test_acc", "accuracy", "test")
 
 
 class Classification(Task):
-    """One class an image.
+    """One class per image.
 
     Targets are distributions over the classes, with label smoothing, mixup and CutMix; the loss is
     the cross-entropy, or with a teacher the distillation loss. ``class_weights`` multiply the

@@ -58,7 +58,7 @@ def _explained(arrays: Mapping[str, np.ndarray]) -> dict[str, list[tuple[int, np
     return {
         "Correct": pairs("correct") or [p for p in pairs("first") if right[p[0]]][:EXPLAINED],
         "Wrong": pairs("wrong"),
-        "Surest mistakes": pairs("worst")[:EXPLAINED],
+        "Most confident mistakes": pairs("worst")[:EXPLAINED],
     }
 
 

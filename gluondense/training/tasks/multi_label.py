@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Several labels an image, learned by binary cross-entropy over the known ones."""
+"""Several labels per image, learned by binary cross-entropy over the known ones."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ AUROC = Metric("test_auroc", "mean AUROC", "test AUROC", ".4f")
 
 
 class MultiLabel(Task):
-    """Several labels an image, each present (1), absent (0) or unknown (NaN).
+    """Several labels per image, each present (1), absent (0) or unknown (NaN).
 
     The loss is the binary cross-entropy, in which a positive counts as many times as there are
     negatives for each positive among the training images, see :func:`positive_weights`. Metrics
@@ -55,8 +55,8 @@ class MultiLabel(Task):
     ) -> None:
         if config.teacher is not None:
             raise ValueError(
-                f"`teacher` (={config.teacher!r}) is for one class an image: leave it out of a run "
-                "with several labels."
+                f"`teacher` (={config.teacher!r}) is for one class per image: leave it out of a "
+                "run with several labels."
             )
         self._config = config
         self.loss = MaskedBinaryCrossEntropy(positive_weights(info, config.max_positive_weight))
@@ -113,8 +113,8 @@ def positive_weights(info: DatasetInfo, largest: float) -> np.ndarray:
     """
     if not info.known:
         raise ValueError(
-            f"{info.name} has one class an image: train it with task classification, or give "
-            "several labels an image."
+            f"{info.name} has one class per image: train it with task classification, or give "
+            "several labels per image."
         )
     for name, count, known in zip(info.class_names, info.counts, info.known):
         if not 0 < count < known:

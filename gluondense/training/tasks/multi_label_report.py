@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The part of a run's report that shows predictions of several labels an image."""
+"""The part of a run's report that shows predictions of several labels per image."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Several labels an image: the loss against PyTorch, targets, and a run from data to report."""
+"""Several labels per image: the loss against PyTorch, targets, and a run from data to report."""
 
 from __future__ import annotations
 
@@ -101,10 +101,10 @@ def test_targets_keep_unknown_labels_unknown_when_smoothed_and_mixed():
 
 
 def test_a_teacher_and_single_classes_are_refused():
-    with pytest.raises(ValueError, match=r"`teacher` \(.*\) is for one class an image"):
+    with pytest.raises(ValueError, match=r"`teacher` \(.*\) is for one class per image"):
         make_task(teacher="densenet201.tv_in1k")
     info = dataclasses.replace(make_data().info, counts=(), known=())
-    with pytest.raises(ValueError, match="folder has one class an image"):
+    with pytest.raises(ValueError, match="folder has one class per image"):
         MultiLabel(TaskConfig(name="multi_label"), info, [mx.cpu()])
 
 
