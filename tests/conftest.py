@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import shutil
 import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from support import local_server
 from support.paths import ROOT
 
 import gluondense  # noqa: F401  # first: it sets MXNet's threads, also where a test imports mxnet itself
+
+if TYPE_CHECKING:
+    import mxnet as mx
 
 
 def pytest_addoption(parser):
@@ -36,6 +41,11 @@ def pytest_addoption(parser):
         help="damaged programs for each instruction set in tests/native/test_fuzz.py",
     )
     parser.addoption("--fuzz-seed", type=int, default=1, help="seed of the damaged programs")
+    parser.addoption(
+        "--gpu-tests-on-cpu",
+        action="store_true",
+        help="run the tests of the marker gpu, with CPU contexts instead of GPUs",
+    )
     parser.addoption("--parity-table", metavar="FILE", help="where test_parity.py writes its page")
 
 
@@ -78,6 +88,37 @@ def pytest_runtest_setup(item):
     limit = item.config.getoption("--max-seconds")
     if time.monotonic() - item.config.gluondense_started > limit:
         pytest.skip(f"out of time: --max-seconds {limit:g}")
+    if item.get_closest_marker("gpu") and not item.config.getoption("--gpu-tests-on-cpu"):
+        problem = gpu_problem()
+        if problem:
+            pytest.skip(problem)
+
+
+@functools.cache
+def gpu_problem() -> str | None:
+    from gluondense.environment.gpu import gpu_problem
+
+    return gpu_problem()
+
+
+@pytest.fixture
+def gpu(request) -> mx.Context:
+    """The first GPU, or a CPU context with --gpu-tests-on-cpu. For tests of the marker gpu."""
+    import mxnet as mx
+
+    return (mx.cpu if request.config.getoption("--gpu-tests-on-cpu") else mx.gpu)(0)
+
+
+@pytest.fixture
+def two_gpus(request) -> list[mx.Context]:
+    """The first two GPUs, or two CPU contexts; skips the test on a machine with one GPU."""
+    import mxnet as mx
+
+    if request.config.getoption("--gpu-tests-on-cpu"):
+        return [mx.cpu(0), mx.cpu(1)]
+    if mx.context.num_gpus() < 2:
+        pytest.skip("there is one GPU, this needs two")
+    return [mx.gpu(0), mx.gpu(1)]
 
 
 @pytest.fixture
