@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from typing import NamedTuple, Optional
 
-from .commands.arguments import call
+from .commands.output import call
 from .errors import closest
 from .version import __version__
 

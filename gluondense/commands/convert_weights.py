@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any, Optional
 
 from ..weights.naming.schemes import NAMING_SCHEMES
-from .arguments import Parser, add_preprocessing, call, preprocessing_fields
+from .arguments import add_preprocessing, preprocessing_fields
+from .output import call
+from .parser import Parser
 
 
 def main(argv: Optional[list[str]] = None) -> int:

@@ -8,7 +8,9 @@ import signal
 import threading
 from typing import Optional
 
-from .arguments import Parser, add_preprocessing, call, preprocessing_fields
+from .arguments import add_preprocessing, preprocessing_fields
+from .output import call
+from .parser import Parser
 
 
 def main(argv: Optional[list[str]] = None) -> int:

@@ -10,14 +10,9 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Optional, Union
 
-from .arguments import (
-    DATASETS,
-    Parser,
-    add_preprocessing,
-    add_weights_file,
-    call,
-    preprocessing_fields,
-)
+from .arguments import DATASETS, add_preprocessing, add_weights_file, preprocessing_fields
+from .output import call
+from .parser import Parser
 from .train.flags import NAMES as TRAIN_NAMES
 
 if TYPE_CHECKING:

@@ -9,7 +9,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Optional
 
-from .arguments import Parser, add_preprocessing, add_weights_file, call, preprocessing_fields
+from .arguments import add_preprocessing, add_weights_file, preprocessing_fields
+from .output import call
+from .parser import Parser
 
 if TYPE_CHECKING:
     import numpy as np

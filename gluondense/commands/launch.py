@@ -10,7 +10,8 @@ from typing import Optional
 from ..training.distributed.launcher.hosts import LOCALHOST, read_hosts
 from ..training.distributed.launcher.job import Job
 from ..training.distributed.launcher.member import SSH
-from .arguments import Parser, call
+from .output import call
+from .parser import Parser
 
 
 def main(argv: Optional[list[str]] = None) -> int:

@@ -9,7 +9,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Optional
 
-from .arguments import Parser, call
+from .output import call
+from .parser import Parser
 
 if TYPE_CHECKING:
     import numpy as np

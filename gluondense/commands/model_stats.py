@@ -16,7 +16,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .arguments import Parser, call
+from .output import call
+from .parser import Parser
 
 if TYPE_CHECKING:
     from ..analysis.costs import Summary

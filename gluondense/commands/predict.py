@@ -8,8 +8,10 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Optional
 
-from .arguments import Parser, add_preprocessing, add_weights_file, call, preprocessing_fields
+from .arguments import add_preprocessing, add_weights_file, preprocessing_fields
 from .explain.cam import write_page
+from .output import call
+from .parser import Parser
 
 if TYPE_CHECKING:
     from ..deploy.prediction import Prediction

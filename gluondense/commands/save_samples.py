@@ -7,7 +7,8 @@ import argparse
 from pathlib import Path
 from typing import Optional
 
-from .arguments import Parser, call
+from .output import call
+from .parser import Parser
 
 
 def main(argv: Optional[list[str]] = None) -> int:

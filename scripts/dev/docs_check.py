@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any, Callable, Optional
 
 from gluondense.__main__ import main as gluondense_command
-from gluondense.commands.arguments import Parser
+from gluondense.commands.parser import Parser
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "scripts"))  # the scripts whose arguments are checked

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from tabulate import tabulate
 
-from gluondense.commands.arguments import Parser
 from gluondense.commands.explain.gradients import of_fusions
+from gluondense.commands.parser import Parser
 from gluondense.explain import GradientFlow
 
 # The text between such comments and the next one is computed.

@@ -19,7 +19,7 @@ from tabulate import tabulate
 import gluondense
 from gluondense.analysis.comparison import table
 from gluondense.analysis.costs import Summary
-from gluondense.commands.arguments import Parser
+from gluondense.commands.parser import Parser
 from gluondense.models import SPECS, NetworkSpec, csp_densenet, csp_resnet, densenet, dpn
 
 # The text between such comments and the next one is computed.

@@ -11,7 +11,7 @@ import pytest
 from support.paths import ROOT
 
 from gluondense.__main__ import COMMANDS, main
-from gluondense.commands.arguments import Parser
+from gluondense.commands.parser import Parser
 from gluondense.deploy import Calibration
 from gluondense.deploy.verification import check_quantized
 

@@ -17,7 +17,8 @@ from support.training_tiny import TINY
 
 import gluondense
 from gluondense.__main__ import main
-from gluondense.commands.arguments import Parser, call
+from gluondense.commands.output import call
+from gluondense.commands.parser import Parser
 from gluondense.training import fit
 
 BUFFERED = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
@@ -71,6 +72,30 @@ def test_predict_to_a_full_disk_is_one_line(run_folder, image):
             text=True,
         )
     assert (done.returncode, done.stderr) == (2, "error: cannot write: No space left on device\n")
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (
+            FileNotFoundError(2, "No such file or directory", "a.png"),
+            "a.png: No such file or directory",
+        ),
+        (FileNotFoundError("`out` has no folder"), "--out has no folder"),
+        (OSError(5, "Input/output error"), "cannot read or write: Input/output error"),
+        (MemoryError(), "MemoryError"),
+    ],
+    ids=str,
+)
+def test_an_error_of_the_system_is_a_sentence(error, message, capsys):
+    parser = Parser()
+    parser.add_argument("--out")
+
+    def run(_):
+        raise error
+
+    assert call(run, parser.parse_args([])) == 2
+    assert capsys.readouterr().err == f"error: {message}\n"
 
 
 @pytest.mark.parametrize("environment", [BUFFERED, UNBUFFERED], ids=["buffered", "unbuffered"])
@@ -188,7 +213,7 @@ def test_a_damaged_log_names_its_line(run_folder, tmp_path, capsys):
 
 
 def test_text_that_an_encoding_lacks_is_escaped(run_folder):
-    code = "from gluondense.commands.arguments import call\ncall(lambda _: print('θ'), None)"
+    code = "from gluondense.commands.output import call\ncall(lambda _: print('θ'), None)"
     environment = {**BUFFERED, "PYTHONIOENCODING": "latin-1:strict"}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True)
     assert (done.returncode, done.stdout, done.stderr) == (0, b"\\u03b8\n", b"")

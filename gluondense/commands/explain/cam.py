@@ -7,7 +7,9 @@ import argparse
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Optional
 
-from ..arguments import Parser, add_preprocessing, call, preprocessing_fields
+from ..arguments import add_preprocessing, preprocessing_fields
+from ..output import call
+from ..parser import Parser
 
 if TYPE_CHECKING:
     from ...data.preprocessing import Preprocessing

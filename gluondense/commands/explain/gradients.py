@@ -10,7 +10,8 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any, Optional
 
-from ..arguments import Parser, call
+from ..output import call
+from ..parser import Parser
 
 if TYPE_CHECKING:
     from ...explain.flow import GradientFlow

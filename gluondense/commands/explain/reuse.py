@@ -6,7 +6,8 @@ from __future__ import annotations
 import argparse
 from typing import Optional
 
-from ..arguments import Parser, call
+from ..output import call
+from ..parser import Parser
 
 
 def main(argv: Optional[list[str]] = None) -> int:

@@ -11,7 +11,7 @@ from typing import Optional
 
 from ...training.config import TrainConfig
 from ...training.recipes.cifar import CIFAR_RECIPES
-from ..arguments import Parser
+from ..parser import Parser
 from . import common
 from .flags import WITHOUT
 

@@ -18,7 +18,8 @@ from ...training.config import TrainConfig
 from ...training.configuration.sections import FIELDS, SECTIONS
 from ...training.configuration.settings import Setting, comma_separated, unique_name
 from ...training.distributed.rank import is_rank_zero
-from ..arguments import Parser, call
+from ..output import call
+from ..parser import Parser
 from .flags import NAMES
 
 if TYPE_CHECKING:

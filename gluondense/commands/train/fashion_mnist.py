@@ -9,7 +9,8 @@ from typing import Any, Optional
 
 from ...training.config import TrainConfig
 from ...training.recipes.fashion_mnist import RECIPES
-from ..arguments import DATASETS, Parser
+from ..arguments import DATASETS
+from ..parser import Parser
 from . import common
 from .flags import WITHOUT
 

@@ -15,7 +15,7 @@ from ...training.config import TrainConfig
 from ...training.configuration.folder_fields import FOLDER_FIELDS
 from ...training.configuration.settings import absolute
 from ...training.recipes.folder import FOLDER_RECIPES
-from ..arguments import Parser
+from ..parser import Parser
 from . import common
 from .flags import WITHOUT
 

@@ -15,7 +15,7 @@ from ...errors import check_known
 from ...training.config import TrainConfig
 from ...training.distributed.rank import launched_world_size
 from ...training.recipes.imagenet import IMAGENET_RECIPES
-from ..arguments import Parser
+from ..parser import Parser
 from . import common
 from .flags import WITHOUT
 
