@@ -41,6 +41,7 @@ COMMANDS = {
     "launch": Command("launch", "start the processes of a distributed run"),
     "report": Command("report", "write the report of a run again"),
     "save-samples": Command("save_samples", "write test images of a run as PNG files"),
+    "doctor": Command("doctor", "check MXNet, GPUs, threads, compiler and packages"),
 }
 
 # First words of the commands of two words.

@@ -24,7 +24,7 @@ ROWS = (
     ("reports",),
     ("training",),
     ("evaluation",),
-    ("demo",),
+    ("demo", "doctor"),
     ("commands",),
     ("__main__",),
 )

@@ -18,9 +18,9 @@ BROKEN_PIPE = 141  # of a shell, for a command that SIGPIPE ended
 def call(run: Callable[[argparse.Namespace], Optional[int]], args: argparse.Namespace) -> int:
     """Call a command's function and return the exit code.
 
-    A `ValueError`, an `OSError` or an error of MXNet, such as a lack of memory, is printed in one
-    line in terms of the command's flags; the exit code is 2. So is an error of the import of MXNet;
-    its exit code is 1. If nobody reads the output any more, the command ends silently.
+    A `ValueError`, an `OSError`, an error of MXNet, such as a lack of memory, or of its import is
+    printed in one line in terms of the command's flags; the exit code is 2. If nobody reads the
+    output any more, the command ends silently.
     """
     _accept_any_text()
     try:
@@ -28,7 +28,7 @@ def call(run: Callable[[argparse.Namespace], Optional[int]], args: argparse.Name
     except ImportError as error:
         if error.name != "mxnet":
             raise
-        return _fail(error, args, 1)
+        return _fail(error, args)
     except (ValueError, OSError, MemoryError) as error:
         return _fail(error, args)
     except RuntimeError as error:
@@ -38,7 +38,7 @@ def call(run: Callable[[argparse.Namespace], Optional[int]], args: argparse.Name
     return write_output() or code
 
 
-def _fail(error: BaseException, args: argparse.Namespace, code: int = 2) -> int:
+def _fail(error: BaseException, args: argparse.Namespace) -> int:
     if isinstance(error, BrokenPipeError) and _nobody_reads():
         write_output()
         return BROKEN_PIPE
@@ -46,7 +46,7 @@ def _fail(error: BaseException, args: argparse.Namespace, code: int = 2) -> int:
     parser = getattr(args, "parser", None)
     if parser is not None:
         message = parser.with_flags(message)
-    return write_output() or _print_error(message, code)
+    return write_output() or _print_error(message)
 
 
 def _describe(error: BaseException) -> str:
@@ -58,9 +58,9 @@ def _describe(error: BaseException) -> str:
     return str(error) or type(error).__name__
 
 
-def _print_error(message: str, code: int) -> int:
+def _print_error(message: str) -> int:
     print(f"error: {message}", file=sys.stderr)
-    return code
+    return 2
 
 
 def mxnet_reason(error: BaseException) -> str:
@@ -104,5 +104,5 @@ def write_output() -> int:
         if isinstance(error, BrokenPipeError):
             return BROKEN_PIPE
         reason = getattr(error, "strerror", None) or error
-        return _print_error(f"cannot write: {reason}", 2)
+        return _print_error(f"cannot write: {reason}")
     return 0

@@ -5,31 +5,66 @@ from __future__ import annotations
 
 from typing import Optional
 
-__all__ = ["gpu_problem"]
+from . import cuda
+from .elf import GPUCode
+
+__all__ = ["gpu_problem", "unsupported"]
 
 
 def gpu_problem(number: int = 0) -> Optional[str]:
-    """Return why MXNet cannot compute on a GPU, or None if it can.
+    """Return why MXNet cannot compute on a GPU, in one line, or None if it can.
 
-    An operator runs on the GPU: MXNet may find a GPU for which it contains no machine code.
+    Nothing runs on the GPU, so that data loaders can still fork their processes.
 
     Examples
     --------
     >>> from gluondense.environment.gpu import gpu_problem
-    >>> problem = gpu_problem(1000)
-    >>> problem is not None
-    True
+    >>> gpu_problem(1000) is None
+    False
     """
     try:
         import mxnet as mx
 
         if not mx.runtime.Features().is_enabled("CUDA"):
-            return "this MXNet is built without CUDA: pip install mxnet-cu112==1.9.1 instead"
+            return (
+                "this MXNet is built for CPUs only (for an NVIDIA GPU: pip uninstall mxnet, then "
+                "pip install mxnet-cu112==1.9.1)"
+            )
         count = mx.context.num_gpus()
         if number >= count:
-            return f"GPU {number} doesn't exist: MXNet finds {count} GPUs on this machine"
-        mx.nd.zeros((1,), ctx=mx.gpu(number)).asnumpy()
+            return f"MXNet finds {count or 'no'} GPU{'s' * (count != 1)} (see gluondense doctor)"
+        gpus, library = cuda.find_gpus(), cuda.mxnet_library()
+        if library is not None and number < len(gpus):
+            return unsupported(gpus[number], cuda.mxnet_gpu_code(library))
     except (ImportError, RuntimeError) as error:  # an MXNetError is a RuntimeError
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        return f"MXNet cannot use GPU {number}: {lines[-1] if lines else 'unknown error'}"
+        return lines[-1] if lines else type(error).__name__
     return None
+
+
+def unsupported(gpu: cuda.GPU, code: GPUCode) -> Optional[str]:
+    """Return that MXNet lacks machine code for a GPU, None if it has some.
+
+    Examples
+    --------
+    >>> from gluondense.environment.cuda import GPU, GPUCode
+    >>> print(unsupported(GPU("NVIDIA H200", (9, 0)), GPUCode(machine=((7, 0), (8, 6)), ptx=())))
+    NVIDIA H200 has compute capability 9.0, this MXNet has code for 7.0, 8.6 only: export to ...
+    """
+    if gpu.capability is None or code.runs_on(gpu.capability):
+        return None
+    return (
+        f"{gpu.name} has compute capability {version(gpu.capability)}, this MXNet has code for "
+        f"{versions(code)} only: export to ONNX and use TensorRT or ONNX Runtime (docs/gpu.md)"
+    )
+
+
+def versions(code: GPUCode) -> str:
+    """Return compute capabilities as NVIDIA writes them, ``5.0, 8.6 and PTX of 8.6``."""
+    machine = ", ".join(map(version, code.machine)) or "none"
+    return machine + (f" and PTX of {', '.join(map(version, code.ptx))}" if code.ptx else "")
+
+
+def version(capability: tuple[int, int]) -> str:
+    """Return a compute capability as NVIDIA writes it, such as ``8.6``."""
+    return "{}.{}".format(*capability)

@@ -3,6 +3,7 @@
 
 :func:`install` puts the hook into ``sys.meta_path``. It acts once, when anything imports ``mxnet``:
 
+- CUDA libraries that pip installed are loaded (:mod:`gluondense.environment.cuda`);
 - NumPy and Python get the removed names that MXNet reads (:mod:`gluondense.environment.compat`);
 - the optional and rarely used imports of MXNet are deferred until they are used, which more than
   halves the time of its import;
@@ -36,15 +37,18 @@ INSTALL = (
     "on Python 3.13 or with NumPy 2: pip install --no-deps mxnet==1.9.1"
 )
 
+CUDA = (
+    'mxnet-cu112 needs CUDA 11.2, cuDNN 8 and NCCL 2: pip install "gluondense[cuda11]", or see '
+    "`gluondense doctor`; mxnet==1.9.1 needs none of them"
+)
+
 # A fragment of the dynamic loader's message -> the fix.
 MISSING_LIBRARIES = {
     "libquadmath": "apt install libquadmath0 (Debian, Ubuntu) or yum install libquadmath",
     "libgomp": "apt install libgomp1 (Debian, Ubuntu) or yum install libgomp",
     "libcuda.so": "this is mxnet-cu112 on a machine without an NVIDIA driver: "
     "install the driver, or pip uninstall mxnet-cu112 and pip install mxnet==1.9.1",
-    "libcu": "mxnet-cu112 needs CUDA 11.2 and cuDNN 8 on LD_LIBRARY_PATH, mxnet==1.9.1 neither",
-    "libnccl": "mxnet-cu112 needs NCCL 2 on LD_LIBRARY_PATH, mxnet==1.9.1 does not",
-    "libnv": "mxnet-cu112 needs CUDA 11.2 on LD_LIBRARY_PATH, mxnet==1.9.1 does not",
+    **dict.fromkeys(("libcu", "libnccl", "libnv"), CUDA),
 }
 
 # MXNet imports these at its top but uses them only in single functions.
@@ -135,7 +139,10 @@ class _Missing(importlib.abc.Loader):
 
 def _execute(exec_module: Callable[[types.ModuleType], None], module: types.ModuleType) -> None:
     """Execute MXNet's package with everything that it needs."""
+    from . import cuda
+
     try:
+        cuda.preload()
         with quiet_imports(), _deferred_imports() if _add_names() else nullcontext():
             exec_module(module)
     except Exception as error:

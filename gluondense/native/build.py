@@ -73,8 +73,8 @@ def build(folder: str | os.PathLike[str] | None = None) -> Path:
     OSError
         If the folder cannot be written.
     """
-    folder = cache_folder("native", folder)
-    library = folder / f"gluondense-{_fingerprint()}.so"
+    library = library_path(folder)
+    folder = library.parent
     checksum = library.with_name(f"{library.name}.sha256")
     if library.exists():
         if _is_intact(library, checksum):
@@ -89,11 +89,16 @@ def build(folder: str | os.PathLike[str] | None = None) -> Path:
             "folder of yours."
         ) from None
     with work:
-        compiled = _compile(_compiler(), Path(work.name))
+        compiled = _compile(find_compiler(), Path(work.name))
         digest = sha256(compiled)
         os.replace(compiled, library)
         write_bytes(checksum, f"{digest}  {library.name}\n".encode())
     return library
+
+
+def library_path(folder: str | os.PathLike[str] | None = None) -> Path:
+    """Return the file that :func:`build` writes."""
+    return cache_folder("native", folder) / f"gluondense-{_fingerprint()}.so"
 
 
 def _is_intact(library: Path, checksum: Path) -> bool:
@@ -129,7 +134,11 @@ def loaded(operator: str = OPERATOR) -> bool:
     return hasattr(mx.sym, operator)
 
 
-def _compiler() -> list[str]:
+def find_compiler() -> list[str]:
+    """Return the command of the C++ compiler: ``$CXX``, or ``g++`` or ``clang++``.
+
+    Raises a `CompilerError` if it is not installed.
+    """
     wanted = shlex.split(os.environ.get("CXX", ""))
     found = next((name for name in (wanted[:1] or ["g++", "clang++"]) if shutil.which(name)), None)
     if found is None:
@@ -152,7 +161,7 @@ def _fingerprint() -> str:
 def _compile(compiler: list[str], work: Path) -> Path:
     mxnet = Path(mx.__file__).parent
     include = ("-I", str(SOURCES), "-isystem", str(mxnet / "include"))
-    sets = {k: flags for k, flags in INSTRUCTION_SETS.items() if _knows(compiler, k, flags)}
+    sets = instruction_sets(compiler)
     has = tuple(f"-DGLUONDENSE_HAS_{name}" for name in sets)
     sources = set(SOURCES.rglob("*.cc"))
     kernels = {file for file in sources if file.parent == PER_ISA}
@@ -173,6 +182,11 @@ def _compile(compiler: list[str], work: Path) -> Path:
     library = work / "gluondense.so"
     _run([*compiler, "-shared", "-fopenmp", *objects], str(library))
     return library
+
+
+def instruction_sets(compiler: list[str]) -> dict[str, tuple[str, ...]]:
+    """Return the rows of `INSTRUCTION_SETS` that a compiler knows."""
+    return {k: flags for k, flags in INSTRUCTION_SETS.items() if _knows(compiler, k, flags)}
 
 
 def _knows(compiler: list[str], name: str, flags: tuple[str, ...]) -> bool:

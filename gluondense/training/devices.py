@@ -8,18 +8,20 @@ import random
 import mxnet as mx
 import numpy as np
 
+from ..environment.gpu import gpu_problem
+
 
 def find_devices(gpus: tuple[int, ...]) -> list[mx.Context]:
-    """Return the contexts of the numbered GPUs, which must exist, or of the CPU for no number."""
+    """Return the contexts of the numbered GPUs, or of the CPU for no number.
+
+    Raises a ValueError if MXNet cannot compute on one of the GPUs.
+    """
     if not gpus:
         return [mx.cpu()]
-    count = mx.context.num_gpus()
     for gpu in gpus:
-        if gpu >= count:
-            raise ValueError(
-                f"GPU {gpu} doesn't exist: MXNet finds {count} GPUs on this machine "
-                f"(an NVIDIA driver and mxnet-cu112 are needed). Omit `gpus` to use the CPU."
-            )
+        problem = gpu_problem(gpu)
+        if problem:
+            raise ValueError(f"GPU {gpu} can't be used: {problem}. Omit `gpus` to use the CPU.")
     return [mx.gpu(gpu) for gpu in gpus]
 
 

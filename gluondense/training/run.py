@@ -79,11 +79,11 @@ class Run:
     def __init__(self, config: TrainConfig, workers: Workers, split: Optional[Path] = None) -> None:
         model, runtime = config.model, config.runtime
         self.config, self.workers = config, workers
+        self.devices = find_devices(runtime.gpus)
+        check_dtype(runtime.dtype, self.devices)
         self.data = data = open_data(config.data, split=split)
         files = isinstance(data, ImageFiles)
         self.preprocessing = choose_preprocessing(config.data, data.info, files)
-        self.devices = find_devices(runtime.gpus)
-        check_dtype(runtime.dtype, self.devices)
         task_class = find_task(config.task.name)
         self.net = build_model(
             model.name,

@@ -96,7 +96,7 @@ def test_an_error_of_mxnets_import_is_one_line(tmp_path, root):
         )
         start = "error: MXNet cannot be imported (ValueError: numpy.dtype size changed): reinstall"
         assert done.stderr.startswith(start)
-        assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+        assert (done.returncode, done.stderr.count("\n")) == (2, 1)
 
 
 @pytest.mark.parametrize("row", [row.module for row in COMMANDS.values()])

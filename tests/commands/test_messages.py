@@ -21,8 +21,8 @@ FLAG = re.compile(r"(?<![\w-])--[a-z][\w-]*")
 QUOTED = re.compile(
     r"gluondense ([a-z][a-z-]*(?: [a-z][a-z-]*)?)( …)?(?: {})?((?: --[a-z][\w-]+)+)"
 )
-# Flags of other programs: pip, and the C++ compiler.
-FOREIGN = {"--no-deps", "--std"}
+# Flags of other programs: pip, the C++ compiler, nvidia-smi.
+FOREIGN = {"--no-deps", "--std", "--query-gpu", "--format"}
 
 
 @pytest.fixture(scope="module")

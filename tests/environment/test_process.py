@@ -224,7 +224,7 @@ def failed_import(error):
         (OSError("libquadmath.so.0: cannot open shared object file"), "apt install libquadmath0"),
         (OSError("libgomp.so.1: cannot open shared object file"), "apt install libgomp1"),
         (OSError("libcuda.so.1: cannot open shared object file"), "pip uninstall mxnet-cu112"),
-        (OSError("libcudnn.so.8: cannot open shared object file"), "CUDA 11.2 and cuDNN 8"),
+        (OSError("libcudnn.so.8: cannot open shared object file"), r"gluondense\[cuda11\]"),
         (OSError("libnccl.so.2: cannot open shared object file"), "NCCL 2"),
         (OSError("libnvrtc.so.11.2: cannot open shared object file"), "CUDA 11.2"),
         (RuntimeError("Cannot find the MXNet library."), "reinstall"),

@@ -24,7 +24,7 @@ def compiled(monkeypatch):
         return work / "gluondense.so"
 
     monkeypatch.setattr(build_module, "_compile", compile_)
-    monkeypatch.setattr(build_module, "_compiler", lambda: ["c++"])
+    monkeypatch.setattr(build_module, "find_compiler", lambda: ["c++"])
     return done
 
 

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.slow
 def folder(tmp_path_factory, native_operator):
     """All objects, compiled again."""
     folder = tmp_path_factory.mktemp("kernels")
-    build._compile(build._compiler(), folder)
+    build._compile(build.find_compiler(), folder)
     return folder
 
 
@@ -36,7 +36,7 @@ def link(folder, name, objects):
     """Compile a program of this folder and link it with objects."""
     include = [f"-I{build.SOURCES}", f"-I{Path(mx.__file__).parent / 'include'}"]
     source = Path(__file__).with_name(f"{name}.cc")
-    command = [*build._compiler(), "-std=c++17", "-fopenmp", *include, source, *objects]
+    command = [*build.find_compiler(), "-std=c++17", "-fopenmp", *include, source, *objects]
     subprocess.run([*command, "-o", folder / name], check=True)
     return folder / name
 

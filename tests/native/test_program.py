@@ -406,7 +406,7 @@ def test_compiler_errors_name_a_remedy(tmp_path, monkeypatch, compiler, message)
 
 def test_instruction_sets_unknown_to_the_compiler_are_omitted(monkeypatch):
     """GCC 9 does not know bfloat16; an assembler may lack an instruction whose flag exists."""
-    compiler = build_module._compiler()
+    compiler = build_module.find_compiler()
     assert build_module._knows(compiler, "base", build_module.FLAGS)
     assert not build_module._knows(compiler, "base", ("-mavx512bf16-of-tomorrow",))
     monkeypatch.setitem(build_module.PROBES, "base", 'void f() { asm("unknown %zmm0"); }')

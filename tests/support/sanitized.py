@@ -37,7 +37,7 @@ CPU_FLAGS = {
 def newest_isa() -> str:
     """Return the newest instruction set that the processor and the compiler know."""
     try:
-        compiler = build._compiler()
+        compiler = build.find_compiler()
     except build.CompilerError:
         return "base"  # the tests are skipped
     file = Path("/proc/cpuinfo")
@@ -76,7 +76,7 @@ def link(folder: Path, flags: Sequence[str], name: str, objects: Sequence[Path])
 
 
 def run_compiler(arguments: Sequence[object]) -> None:
-    command = [*build._compiler(), *arguments, f"-I{build.SOURCES}"]
+    command = [*build.find_compiler(), *arguments, f"-I{build.SOURCES}"]
     subprocess.run(list(map(str, command)), check=True)
 
 
