@@ -22,7 +22,7 @@ def driver(facts: Facts) -> Result:
         return Result(OK, CPU_BUILD)
     found = _library(facts, "libcuda.")
     if found is None or found.error:
-        advice = "install NVIDIA's driver; a container sees it only with Docker's option for GPUs (docs/gpu.md)"
+        advice = "install NVIDIA's driver; a container needs Docker's option for GPUs (docs/gpu.md)"
         return Result(WRONG, "libcuda.so.1 not found", f"{advice}; {CPU_INSTEAD}")
     if found.version is None:
         return Result(WRONG, f"{found.path} does not answer", "install NVIDIA's driver again")

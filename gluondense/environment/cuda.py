@@ -30,8 +30,8 @@ class Library(NamedTuple):
     restype: type = ctypes.c_int  # int f(int*) unless the version is what the function returns
 
 
-# Names up to ".so" of what mxnet-cu112 needs. The packages are the last for CUDA 11 and cuDNN 8, and
-# have the sonames of CUDA 11.2.
+# Names up to ".so" of what mxnet-cu112 needs. The packages are the last for CUDA 11 and cuDNN 8;
+# they have the sonames of CUDA 11.2.
 LIBRARIES = {
     "libcuda": Library("NVIDIA driver", None, "cuDriverGetVersion"),
     "libcudart": Library("CUDA", "nvidia-cuda-runtime-cu11==11.8.89", "cudaRuntimeGetVersion"),
