@@ -99,11 +99,8 @@ def _list_images(args: argparse.Namespace) -> tuple[ImageList, Optional[np.ndarr
     from ..data.datasets.imagenet import list_validation
     from ..data.files.image_list import list_folders, list_from_file, read_list_file
 
+    _check_label_sources(args)
     if args.csv:
-        for name in ("list", "ground_truth", "classes_of"):
-            if getattr(args, name):
-                flag = f"--{name.replace('_', '-')}"
-                raise ValueError(f"{flag} is not for --csv, which has the labels: leave it out")
         return _list_csv(args), None
     if args.split:
         raise ValueError(f"--split {args.split} chooses images of --csv, which is not given")
@@ -114,6 +111,19 @@ def _list_images(args: argparse.Namespace) -> tuple[ImageList, Optional[np.ndarr
     if args.ground_truth:
         return list_validation(args.root, classes, args.ground_truth), None
     return list_folders(args.root, classes), None
+
+
+def _check_label_sources(args: argparse.Namespace) -> None:
+    """Raise a ValueError if the labels are given twice."""
+    sources = {
+        "--csv": args.csv,
+        "--list": args.list,
+        "--ground-truth": args.ground_truth,
+        "--classes-of": args.classes_of,  # together with --ground-truth it names the classes
+    }
+    given = [flag for flag, value in sources.items() if value]
+    if len(given) > 1 and given[0] in ("--csv", "--list"):
+        raise ValueError(f"{given[1]} is not for {given[0]}, which has the labels: leave it out")
 
 
 def _list_csv(args: argparse.Namespace) -> ImageList:

@@ -85,7 +85,7 @@ def evaluate_model(
     if model.has_several_labels:
         found = multi_label.evaluate(model.net, loader, batch_size, devices)
         return LabelEvaluation(
-            *(model, data.info.name, names, found, _close(loader), model.thresholds),
+            *(model, data.info.name, crops, names, found, _close(loader), model.thresholds),
             getattr(data, "test_groups", None),
         )
     predictions = evaluate(model.net, loader, batch_size, devices)

@@ -80,9 +80,8 @@ class EvaluatedModel:
     def known_preprocessing(self) -> Preprocessing:
         """Return the preprocessing; a ValueError tells how to give it if it is unknown."""
         if self.preprocessing is None:
-            fields = "`mean` and `std`"
-            if not hasattr(self.net, "metadata"):  # an export knows its input's size
-                fields += ", and `input_size` if that is unknown too"
+            knows_size = hasattr(self.net, "metadata")  # an export
+            fields = "`mean` and `std`" if knows_size else "`mean`, `std` and `input_size`"
             raise ValueError(
                 f"the preprocessing of {self.name} is unknown: give at least {fields}."
             )

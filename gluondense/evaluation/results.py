@@ -69,8 +69,8 @@ class LabelEvaluation:
 
     Parameters
     ----------
-    model, dataset
-        The model under evaluation, and the name of the data set.
+    model, dataset, crops
+        The model under evaluation, the name of the data set, and the crops per image.
     class_names, predictions
         Names of the labels, and the predictions.
     skipped
@@ -83,6 +83,7 @@ class LabelEvaluation:
 
     model: EvaluatedModel
     dataset: str
+    crops: int
     class_names: tuple[str, ...]
     predictions: MultiLabelPredictions
     skipped: int
@@ -97,6 +98,7 @@ class LabelEvaluation:
             "dataset": self.dataset,
             "images": int(self.predictions.readable.sum()),
             "skipped": self.skipped,
+            "crops": self.crops,
             **_shown(self.model.known_preprocessing()),
             **self._summary,
         }

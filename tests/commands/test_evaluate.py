@@ -280,7 +280,7 @@ def test_the_normalization_of_a_weights_file_must_be_known(script, weights_file,
     assert script.main([str(weights_file[1]), *args, "--dataset=synthetic"]) == 2
     line = capsys.readouterr().err.splitlines()[-1]
     assert line.startswith("error: ")
-    assert "is unknown: give at least --mean and --std" in line
+    assert "is unknown: give at least --mean, --std and --input-size" in line
 
 
 @pytest.mark.parametrize(

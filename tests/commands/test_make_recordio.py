@@ -317,3 +317,6 @@ def test_the_splits_of_a_csv_file_become_records(main, folders, tmp_path, capsys
     assert "--split test chooses images of --csv, which is not given" in capsys.readouterr().err
     assert main([str(tmp_path / "test"), *args, "--ground-truth=labels.txt"]) == 2
     assert "--ground-truth is not for --csv, which has the labels" in capsys.readouterr().err
+    twice = [f"--list={tmp_path}/a.lst", "--ground-truth=labels.txt"]
+    assert main([str(tmp_path / "test"), str(folders), *twice]) == 2
+    assert "--ground-truth is not for --list, which has the labels" in capsys.readouterr().err

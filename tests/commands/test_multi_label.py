@@ -94,6 +94,7 @@ def test_evaluate_gives_the_metrics_of_the_best_epoch_with_intervals(run, tmp_pa
     assert [row["threshold"] for row in found["labels"].values()] == list(saved.thresholds)
     assert [row["unknown"] > 0 for row in found["labels"].values()] == [True] * 3
     assert tuple(found["labels"]) == NAMES
+    assert (found["images"], found["crops"]) == (60, 1)
     out = capsys.readouterr().out
     assert f"60 images of folder: mean AUROC {found['mean_auroc']:.3f} (" in out
     page = (tmp_path / "page.html").read_text(encoding="utf-8")
