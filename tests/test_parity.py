@@ -27,11 +27,12 @@ FLOAT32, FLOAT64, LEAKY = 1e-5, 1e-11, 1e-8
 GRADIENT, LEAKY_GRADIENT = 1e-9, 1e-6
 
 DENSE = [f"densenet{depth}" for depth in (121, 161, 169, 201)]
-DPN = ["dpn68", "dpn68b", "dpn92", "dpn98", "dpn107", "dpn131"]
+DENSE_OF_TIMM = ["densenet264d", "densenetblur121d"]
+DPN = ["dpn48b", "dpn68", "dpn68b", "dpn92", "dpn98", "dpn107", "dpn131"]
 CSP = {"csp_resnet50": "cspresnet50", "csp_resnext50": "cspresnext50"}
 PAIRS = [
     *(("torchvision", name, name) for name in DENSE),
-    *(("timm", name, name) for name in DENSE + DPN),
+    *(("timm", name, name) for name in DENSE + DENSE_OF_TIMM + DPN),
     *(("timm", ours, theirs) for ours, theirs in CSP.items() if ours in gluondense.list_models()),
 ]
 
@@ -147,7 +148,7 @@ def test_logits_and_stages_are_the_peer_s(library, ours, theirs, tmp_path, table
     assert max(exact) <= (LEAKY if ours in CSP else FLOAT64)
 
 
-@pytest.mark.parametrize("ours", [*DENSE[:1], *DPN[:2], *CSP])
+@pytest.mark.parametrize("ours", [*DENSE[:1], *DENSE_OF_TIMM[1:], *DPN[:2], *CSP])
 def test_feature_maps_are_those_of_timm_s_features_only(ours, tmp_path):
     theirs = CSP.get(ours, ours)
     model = peers.randomize(peers.timm(theirs), theirs)
@@ -190,7 +191,8 @@ def relative_float64(net, features, model, modules, path) -> float:
     return max(relative(got, want) for got, want in pairs)
 
 
-GRADIENTS = [("torchvision", "densenet121"), ("timm", "dpn68"), ("timm", "dpn107")]
+GRADIENTS = [("torchvision", "densenet121"), ("timm", "densenetblur121d")]
+GRADIENTS += [("timm", "dpn48b"), ("timm", "dpn68"), ("timm", "dpn107")]
 GRADIENTS += [("timm", name) for name in CSP if name in gluondense.list_models()][:1]
 
 

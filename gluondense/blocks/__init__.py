@@ -9,19 +9,21 @@ from ..lazy import attach
 
 if TYPE_CHECKING:
     from .attention import ATTENTION, PathWeights, SqueezeExcite
-    from .base import Chain, ConvNormAct, NormActConv, Tensor, norm_act_conv
+    from .base import ACTIVATIONS, Chain, ConvNormAct, NormActConv, SiLU, Tensor, norm_act_conv
     from .csp import CSPStage
     from .dense import DenseBlock, DenseLayer, Transition
     from .dual_path import DualPathBlock, DualPathStage
     from .head import POOL_WINDOW, POOLS, mean_max_logits
     from .initializer import HeFanOut
     from .norm import norm_scope
+    from .pooling import MaxBlurPool
     from .residual import CSPResidualStage, ResidualBlock, ResidualStage
     from .stem import STEMS, Stem, StemSpec
 else:
     __getattr__, __dir__ = attach(__name__)
 
 __all__ = [
+    "ACTIVATIONS",
     "ATTENTION",
     "POOLS",
     "STEMS",
@@ -35,10 +37,12 @@ __all__ = [
     "DualPathBlock",
     "DualPathStage",
     "HeFanOut",
+    "MaxBlurPool",
     "NormActConv",
     "PathWeights",
     "ResidualBlock",
     "ResidualStage",
+    "SiLU",
     "SqueezeExcite",
     "Stem",
     "StemSpec",

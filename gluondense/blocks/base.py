@@ -119,8 +119,21 @@ class NormActConv(Chain):
             self.add(*norm_act_conv(in_channels, channels, kernel, **conv))
 
 
-def relu(slope: float, prefix: str) -> nn.HybridBlock:
-    """Return a ReLU, or a leaky ReLU if ``slope``, its negative slope, is not 0."""
+ACTIVATIONS = ("relu", "silu")
+
+
+class SiLU(nn.HybridBlock):
+    """x sigmoid(x), also called Swish (Elfwing et al., "Sigmoid-Weighted Linear Units")."""
+
+    def hybrid_forward(self, F: Any, x: Tensor) -> Tensor:
+        """Multiply the input by its sigmoid."""
+        return F.elemwise_mul(x, F.Activation(x, act_type="sigmoid"))
+
+
+def activation(act: str, prefix: str, slope: float = 0.0) -> nn.HybridBlock:
+    """Return an activation of :data:`ACTIVATIONS`; ``slope`` is the negative slope of a ReLU."""
+    if act == "silu":
+        return SiLU(prefix=prefix)
     return nn.LeakyReLU(slope, prefix=prefix) if slope else nn.Activation("relu", prefix=prefix)
 
 
@@ -167,5 +180,5 @@ class ConvNormAct(Chain):
                 batch_norm(channels, eps, "norm_"),
             )
             if act:
-                self.add(relu(slope, "relu_"))
+                self.add(activation("relu", "relu_", slope))
             self.add(*dropout_layers(dropout, dropout_after, kernel))

@@ -10,7 +10,7 @@ from typing import Any
 from mxnet.gluon import nn
 
 from .attention import SqueezeExcite
-from .base import Chain, ConvNormAct, Tensor, relu
+from .base import Chain, ConvNormAct, Tensor, activation
 from .csp import CSPStage
 from .dropout import drop_path_layer
 
@@ -63,7 +63,7 @@ class ResidualBlock(nn.HybridBlock):
             if attention == "se":
                 self.attention = SqueezeExcite(channels, prefix="attention_")
             self.drop_path = drop_path_layer(drop_path)
-            self.relu = relu(unit.get("slope", 0.0), "relu_")
+            self.relu = activation("relu", "relu_", unit.get("slope", 0.0))
 
     def hybrid_forward(self, F: Any, x: Tensor) -> Tensor:
         """Add the bottleneck's output to the input."""

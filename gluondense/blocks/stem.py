@@ -7,24 +7,32 @@ import dataclasses
 
 from mxnet.gluon import nn
 
-from .base import Chain, Tensor, relu
+from .base import Chain, Tensor, activation
 from .norm import batch_norm
+from .pooling import MaxBlurPool
 
 
 @dataclasses.dataclass(frozen=True)
 class StemSpec:
-    """A row of ``STEMS``: a convolution, BN-ReLU if ``norm``, 3x3 max-pooling / 2 if ``pool``."""
+    """A row of ``STEMS``: a convolution, BN-ReLU if ``norm``, 3x3 max-pooling / 2 if ``pool``.
+
+    With ``convs`` > 1, BN-ReLU-Conv3x3 of stride 1 follow; all convolutions but the last have half
+    of the stem's width.
+    """
 
     kernel: int
     strides: int
     padding: int
     norm: bool
     pool: bool
+    convs: int = 1
 
 
 STEMS = {
     "imagenet": StemSpec(kernel=7, strides=2, padding=3, norm=True, pool=True),
     "imagenet3": StemSpec(kernel=3, strides=2, padding=1, norm=True, pool=True),  # DPN-68
+    # timm's "deep" stem: He et al., "Bag of Tricks for Image Classification", Fig. 2b (ResNet-C).
+    "deep": StemSpec(kernel=3, strides=2, padding=1, norm=True, pool=True, convs=3),
     "cifar": StemSpec(kernel=3, strides=1, padding=1, norm=False, pool=False),
     "half": StemSpec(kernel=3, strides=2, padding=1, norm=False, pool=False),
     # Seed 002 has padding 1 (d2l and the papers have 3): 96 pixels become 46, not 48.
@@ -45,8 +53,10 @@ class Stem(Chain):
         A key of :data:`STEMS`.
     norm
         True adds BN-ReLU to any kind, for networks whose next block does not begin with one.
-    slope
-        Negative slope of the ReLU.
+    act, slope
+        As in :func:`~gluondense.blocks.base.activation`.
+    blur_pool
+        True replaces the max-pooling of stride 2 by :class:`MaxBlurPool`.
 
     Inputs / Outputs
         ``(N, in_channels, H, W)`` to ``(N, channels, H / s, W / s)`` with s = 1, 2 or 4.
@@ -61,20 +71,30 @@ class Stem(Chain):
         eps: float = 1e-5,
         norm: bool = False,
         slope: float = 0.0,
+        act: str = "relu",
+        blur_pool: bool = False,
         prefix: str | None = None,
     ) -> None:
         super().__init__(prefix=prefix)
         self.spec = spec = STEMS[kind]
+        self._least = 2 if blur_pool else 1  # size of the map that is pooled
         self.out_channels = channels
         self.strides = spec.strides * (2 if spec.pool else 1)
-        conv = {"use_bias": use_bias, "in_channels": in_channels, "prefix": "conv_"}
+        geometry = spec.kernel, spec.strides, spec.padding
         with self.name_scope():
-            self.add(nn.Conv2D(channels, spec.kernel, spec.strides, spec.padding, **conv))
-            if norm or spec.norm:
-                self.add(batch_norm(channels, eps, "norm_"))
-                self.add(relu(slope, "relu_"))
+            for index in range(1, spec.convs + 1):
+                # The first one has no number, so that every stem begins with "conv".
+                suffix = "" if index == 1 else str(index)
+                width = channels if index == spec.convs else max(1, channels // 2)
+                conv = {"use_bias": use_bias, "in_channels": in_channels}
+                self.add(nn.Conv2D(width, *geometry, prefix=f"conv{suffix}_", **conv))
+                if norm or spec.norm or index < spec.convs:
+                    self.add(batch_norm(width, eps, f"norm{suffix}_"))
+                    self.add(activation(act, f"relu{suffix}_", slope))
+                in_channels, geometry = width, (3, 1, 1)
             if spec.pool:
-                self.add(nn.MaxPool2D(3, 2, padding=1, prefix="pool_"))
+                pool = nn.MaxPool2D(3, 2, padding=1, prefix="pool_")
+                self.add(MaxBlurPool(prefix="pool_") if blur_pool else pool)
 
     def before_and_after_pool(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return the feature map before the pooling and the output; equal without a pooling."""
@@ -86,4 +106,6 @@ class Stem(Chain):
     def output_size(self, size: int) -> int:
         """Return the height (or width) of the output for an input of ``size``; < 1 if too small."""
         size = (size + 2 * self.spec.padding - self.spec.kernel) // self.spec.strides + 1
-        return (size - 1) // 2 + 1 if self.spec.pool else size
+        if not self.spec.pool:
+            return size
+        return (size - 1) // 2 + 1 if size >= self._least else 0

@@ -20,6 +20,7 @@ PORTABLE_OPERATORS = frozenset(
         *("Activation", "BatchNorm", "Concat", "Convolution", "Dropout", "Flatten"),
         *("FullyConnected", "Pooling", "elemwise_add", "expand_dims", "slice_axis", "squeeze"),
         "LeakyReLU",  # CSPResNet
+        "elemwise_mul",  # SiLU of DPN-48b
         *("_mul_scalar", "broadcast_mul", "softmax"),  # attention="se" and "path"
         *("Reshape", "reshape_like", "transpose"),  # pool="mean_max"
         # pre- and post-processing

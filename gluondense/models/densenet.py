@@ -5,29 +5,51 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
+from typing import Any
 
 from mxnet.gluon import nn
 
 from ..blocks.dense import DenseBlock, Transition
+from ..errors import check_flag
 from .network import Network
 from .spec import DenseSpec
 
 
 @dataclasses.dataclass(frozen=True)
 class DenseNetSpec(DenseSpec):
-    """A DenseNet; the defaults are those of DenseNet-121."""
+    """A DenseNet; the defaults are those of DenseNet-121.
+
+    Parameters
+    ----------
+    blur_pool
+        Whether the stem's max-pooling is anti-aliased, see :class:`gluondense.blocks.MaxBlurPool`.
+    """
+
+    blur_pool: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_flag("blur_pool", self.blur_pool)
+
+    @property
+    def stem_options(self) -> dict[str, Any]:
+        """The stem's convolution has a bias if the others have one, and the pooling may blur."""
+        return {**super().stem_options, "blur_pool": self.blur_pool}
 
 
 class DenseNet(Network):
     """Stem, dense blocks with transitions between them, final BN-ReLU.
 
     Deviations from the paper: the transition has a ReLU, which section 3 does not mention but the
-    authors' code has. Table 1 gives k = 32 for all ImageNet networks: ``densenet264`` follows it
-    (timm's has 48), whereas ``densenet161`` follows the authors' later model.
+    authors' code has. Table 1 gives k = 32 for all ImageNet networks: ``densenet264`` follows it,
+    whereas ``densenet161`` follows the authors' later model. ``densenet264d`` (k = 48) and
+    ``densenetblur121d`` are timm's: their stem has three 3x3 convolutions, and the latter blurs
+    before it subsamples.
 
     References
     ----------
-    Paper, section 3, Tables 1 and 2; liuzhuang13/DenseNet, ``models/densenet.lua``.
+    Paper, section 3, Tables 1 and 2; liuzhuang13/DenseNet, ``models/densenet.lua``; timm,
+    ``models/densenet.py``.
     """
 
     spec: DenseNetSpec
@@ -85,6 +107,10 @@ SPECS = {
     "densenet169": DenseNetSpec(block_config=(6, 12, 32, 32)),
     "densenet201": DenseNetSpec(block_config=(6, 12, 48, 32)),
     "densenet264": DenseNetSpec(block_config=(6, 12, 64, 48)),
+    "densenet264d": DenseNetSpec(
+        stem="deep", num_init_features=96, growth_rate=48, block_config=(6, 12, 64, 48)
+    ),
+    "densenetblur121d": DenseNetSpec(stem="deep", blur_pool=True),
     **{
         f"densenet{depth}_k{k}{'_bc' if bc else ''}_{data}": _cifar(depth, k, bc, classes)
         for depth, k, bc in _CIFAR_ROWS

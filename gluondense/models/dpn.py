@@ -9,8 +9,9 @@ from typing import Any
 
 from mxnet.gluon import nn
 
+from ..blocks.base import ACTIVATIONS
 from ..blocks.dual_path import DualPathStage
-from ..errors import check, check_count, check_counts
+from ..errors import check, check_choice, check_count, check_counts
 from .network import Network
 from .spec import NetworkSpec
 
@@ -31,6 +32,9 @@ class DPNSpec(NetworkSpec):
         inc_sec, number of channels that each block of a stage adds to the dense path.
     groups
         G, groups of the 3x3 convolutions.
+    act
+        Activation of the stem and after the last stage, a key of ``gluondense.blocks.ACTIVATIONS``;
+        the blocks have ReLU. timm's DPN-48b has ``"silu"``.
     eps
         1e-3, the default of MXNet's operator, which the authors' symbols use.
     """
@@ -41,6 +45,7 @@ class DPNSpec(NetworkSpec):
     residual_width: int = 256
     increments: tuple[int, ...] = (16, 32, 24, 128)
     groups: int = 32
+    act: str = "relu"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -53,6 +58,17 @@ class DPNSpec(NetworkSpec):
         rule = f"divisible by groups (={self.groups})"
         width = self.bottleneck_width
         check("bottleneck_width", width, rule, width % self.groups == 0)
+        check_choice("act", self.act, ACTIVATIONS)
+
+    @property
+    def stem_options(self) -> dict[str, Any]:
+        """The stem ends with the network's activation."""
+        return {"act": self.act}
+
+    @property
+    def final_act(self) -> str:
+        """The activation after the last batch normalization."""
+        return self.act
 
 
 class DPN(Network):
@@ -61,11 +77,11 @@ class DPN(Network):
     Deviations from the authors' symbols: pooling is global, not 7x7. Where DPN-68b has two 1x1
     convolutions after one BN-ReLU, this has one convolution with their stacked filters. It is the
     same function with the same number of parameters, so 68 and 68b differ only in their published
-    weights.
+    weights. ``dpn48b`` is timm's, with SiLU in the stem and after the last stage only.
 
     References
     ----------
-    Paper, section 4, Table 1; cypw/DPNs, ``settings/symbol_dpn*.py``.
+    Paper, section 4, Table 1; cypw/DPNs, ``settings/symbol_dpn*.py``; timm, ``models/dpn.py``.
     """
 
     spec: DPNSpec
@@ -111,6 +127,7 @@ _ROWS: dict[int, tuple[Any, ...]] = {  # depth: _FIELDS
 }
 
 SPECS = {
+    "dpn48b": dataclasses.replace(_DPN68, num_blocks=(3, 4, 6, 3), act="silu"),
     "dpn68": _DPN68,
     "dpn68b": _DPN68,
     **{f"dpn{depth}": DPNSpec(**dict(zip(_FIELDS, row))) for depth, row in _ROWS.items()},

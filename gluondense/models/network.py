@@ -11,7 +11,7 @@ import mxnet as mx
 from mxnet.gluon import nn
 from mxnet.ndarray import NDArray
 
-from ..blocks.base import Chain, Tensor
+from ..blocks.base import Chain, Tensor, activation
 from ..blocks.head import POOL_WINDOW, mean_max_logits
 from ..blocks.initializer import HeFanOut
 from ..blocks.norm import batch_norm
@@ -125,7 +125,7 @@ class Network(NativeTraining):
                 maps.append(FeatureInfo(name, block.out_channels, stride))
         if spec.final_norm:
             norm = batch_norm(self.out_channels, spec.eps, "norm_")
-            self.features.add(norm, nn.Activation("relu", prefix="relu_"))
+            self.features.add(norm, activation(spec.final_act, "relu_"))
         return maps
 
     def _remove_unused(self, maps: list[FeatureInfo]) -> None:

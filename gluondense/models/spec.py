@@ -96,6 +96,11 @@ class NetworkSpec:
         return {}
 
     @property
+    def final_act(self) -> str:
+        """The activation after the last batch normalization."""
+        return "relu"
+
+    @property
     def is_stochastic(self) -> bool:
         """Whether training draws random numbers in the network."""
         return bool(self.dropout or self.drop_path)

@@ -128,6 +128,7 @@ WEIGHTS = {
             91.972,
         ),
         _timm("densenet121", "densenet121_ra-50efcf5c.pth", 75.574, 92.648),
+        _timm("densenetblur121d", "densenetblur121d_ra-100dcfbc.pth", 76.574, 93.188),
         _torchvision("densenet161", "8d451a50", 77.138, 93.560),
         _torchvision("densenet169", "b2777c0a", 75.600, 92.806),
         _torchvision("densenet201", "c1103571", 76.896, 93.370),

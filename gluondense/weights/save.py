@@ -148,7 +148,7 @@ def _default(net: Network, suffix: str) -> NamingScheme:
         return NAMING_SCHEMES["gluondense"]
     parameters = net._collect_params_with_prefix()
     for scheme in TORCH_SCHEMES:
-        fits_model = scheme.model in (None, net.model_name)
+        fits_model = not scheme.models or net.model_name in scheme.models
         if fits_model and len(scheme.names(parameters)) == len(parameters):
             return scheme
     raise ValueError(

@@ -29,6 +29,7 @@ HEAVY = {
     "densenet201",
     "densenet250_k24_bc_cifar10",
     "densenet264",
+    "densenet264d",
     "dpn98",
     "dpn98_listing",
     "dpn107",

@@ -11,14 +11,16 @@ import pytest
 from gluondense import get_model, get_spec, list_models
 
 # DenseNet: torchvision and the authors' table. DPN: the authors' symbols. CSP: the definition in
-# gluondense.models.csp_densenet, computed without MXNet. CSPResNe(X)t: timm. Listings: the networks
-# that they build.
+# gluondense.models.csp_densenet, computed without MXNet. CSPResNe(X)t, -264d, -blur121d and
+# DPN-48b: timm. Listings: the networks that they build.
 GOLDEN = {
     "densenet121": 7_978_856,
     "densenet161": 28_681_000,
     "densenet169": 14_149_480,
     "densenet201": 20_013_928,
     "densenet264": 33_337_704,
+    "densenet264d": 72_736_216,
+    "densenetblur121d": 7_998_088,
     "densenet40_k12_cifar10": 1_019_722,
     "densenet40_k12_cifar100": 1_060_132,
     "densenet40_k12_svhn": 1_019_722,
@@ -52,6 +54,7 @@ GOLDEN = {
     "csp_densenet201_listing": 16_292_584,
     "csp_resnet50": 21_616_168,
     "csp_resnext50": 20_569_896,
+    "dpn48b": 9_126_226,
     "dpn68": 12_611_602,
     "dpn68b": 12_611_602,
     "dpn92": 37_668_392,
@@ -81,8 +84,11 @@ densenet161: 384 768 2112 2208
 densenet169: 256 512 1280 1664
 densenet201: 256 512 1792 1920
 densenet264: 256 512 2304 2688
+densenet264d: 384 768 3456 4032
+densenetblur121d: 256 512 1024 1024
 csp_resnet50: 128 256 512 1024
 csp_resnext50: 256 512 1024 2048
+dpn48b: 144 320 512 832
 dpn68: 144 320 704 832
 dpn92: 336 704 1552 2688
 dpn98: 336 768 1728 2688

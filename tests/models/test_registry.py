@@ -124,7 +124,9 @@ def test_each_field_has_its_rule(field, values):
 
 
 OTHER_FAMILIES = {
+    "densenet121": {"blur_pool": [1, None, "yes"]},
     "dpn92": {
+        "act": ["gelu", None],
         "num_blocks": [(), (3, 4), (3, 4, 20, 0), 3, (3, 4, 20, 1.5)],
         "increments": [(), (16,), (16, 32, 24, -1), 16],
         "bottleneck_width": [0, 100, 96.0],

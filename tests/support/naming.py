@@ -8,6 +8,8 @@ COMPLETE = [
     ("csp-listing", "csp_densenet121_listing"),
     *((naming, "dpn92") for naming in ("timm-dpn", "cypw-dpn", "gluoncv2-dpn")),
     *((naming, "dpn68b") for naming in ("timm-dpn-b", "cypw-dpn-b", "gluoncv2-dpn-b")),
+    ("timm-dpn-b", "dpn48b"),
+    ("torchvision", "densenet264d"),
     ("oyam-dpn", "dpn98_listing"),
     ("timm-csp", "csp_resnext50"),
     ("gluoncv2-cifar", "densenet40_k12_cifar10"),

@@ -58,7 +58,7 @@ def test_files_and_names_are_unique():
     for field in ("name", "file_name", "sha256", "urls"):
         assert len({getattr(weights, field) for weights in WEIGHTS.values()}) == len(WEIGHTS)
     assert all(name == weights.name for name, weights in WEIGHTS.items())
-    assert len(WEIGHTS) == 15
+    assert len(WEIGHTS) == 16
 
 
 def test_preprocessing_is_the_publishers():

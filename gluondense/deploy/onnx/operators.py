@@ -267,6 +267,7 @@ TRANSLATORS: dict[str, Translator] = {
     "squeeze": _axis("Squeeze"),
     "transpose": _transpose,
     "elemwise_add": _same("Add"),
+    "elemwise_mul": _same("Mul"),
     **{f"broadcast_{word}": _same(op) for op, word, _ in ARITHMETIC},
     **{f"_{word}_scalar": _scalar(op) for op, _, word in ARITHMETIC},
 }

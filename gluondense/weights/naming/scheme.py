@@ -57,8 +57,9 @@ class NamingScheme:
     preprocessing, classes
         The usual preprocessing of weights of so many classes; None if it varies. It is unknown for
         weights of other classes or input channels, because they were trained on other data.
-    model
-        The only network that is written in this scheme if another scheme also has all names.
+    models
+        The only networks that are written in this scheme if another scheme also has all names;
+        empty for all.
     ignored
         Patterns (``fnmatch``) of names in files that are no parameters of the network.
     """
@@ -74,7 +75,7 @@ class NamingScheme:
     conv_output: bool = False
     eps: float | None = 1e-5
     preprocessing: Preprocessing | None = IMAGENET
-    model: str | None = None
+    models: tuple[str, ...] = ()
     classes: int = 1000
     ignored: tuple[str, ...] = ()
 
@@ -150,11 +151,11 @@ def _fill(template: str, values: Mapping[str, str]) -> str:
 
 
 def for_dpn68b(
-    scheme: NamingScheme, writer: str, norm: str, *convolutions: str, model: str | None = None
+    scheme: NamingScheme, writer: str, norm: str, *convolutions: str, models: tuple[str, ...] = ()
 ) -> NamingScheme:
     """Return the variant for DPN-68b, which has two convolutions where ours has one."""
     conv_c = "features.stage{i}.block{j}.conv_c"
     split: Rules = (f"{conv_c}.norm", norm), (f"{conv_c}.conv", convolutions)
     return dataclasses.replace(
-        scheme, name=f"{scheme.name}-b", writer=writer, rules=split + scheme.rules, model=model
+        scheme, name=f"{scheme.name}-b", writer=writer, rules=split + scheme.rules, models=models
     )

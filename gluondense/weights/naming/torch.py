@@ -11,6 +11,8 @@ from .scheme import TORCH, NamingScheme, Rule, Rules, for_dpn68b
 
 def _torchvision(*rules: Rule) -> Rules:
     return (
+        ("features.stem.conv{i}", "features.conv{i-1}"),
+        ("features.stem.norm{i}", "features.norm{i-1}"),
         ("features.stem.{unit}", "features.{unit}0"),
         *rules,
         ("features.transition{i}.{unit}", "features.transition{i}.{unit}"),
@@ -76,11 +78,11 @@ TIMM_DPN = NamingScheme(
 TIMM_DPN_B = for_dpn68b(
     # The authors' weights have another preprocessing than timm's own.
     replace(TIMM_DPN, preprocessing=None),
-    "timm, DPN-68b: two 1x1 convolutions after one BN-ReLU",
+    "timm, DPN-48b and 68b: two 1x1 convolutions after one BN-ReLU",
     "features.conv{i+1}_{j}.c1x1_c.bn",
     "features.conv{i+1}_{j}.c1x1_c1",
     "features.conv{i+1}_{j}.c1x1_c2",
-    model="dpn68b",
+    models=("dpn48b", "dpn68b"),
 )
 OYAM_DPN = NamingScheme(
     "oyam-dpn",
