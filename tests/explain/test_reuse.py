@@ -103,7 +103,9 @@ def test_dpn_has_a_residual_path():
     assert second.sources == ("input", "projection", "residual path", "1", "2", "3")
     assert second.readers == ("projection", "1", "2", "3", "classifier")
     weight = np.abs(parameters(net)["features.stage2.block3.conv_a.conv.weight"].data().asnumpy())
-    means = [weight[:, a:b].mean() for a, b in ((32, 48), (0, 32), (48, 56), (56, 64))]
+    means = [
+        weight[:, a:b].mean(dtype=np.float64) for a, b in ((32, 48), (0, 32), (48, 56), (56, 64))
+    ]
     np.testing.assert_allclose(second.weights[1:5, 3], means)
 
 
