@@ -15,6 +15,9 @@ import pytest
 from support import local_server
 from support.paths import ROOT
 
+# Tensor cores would round float32 to TF32, too coarse for comparisons with the CPU.
+os.environ.setdefault("NVIDIA_TF32_OVERRIDE", "0")
+
 import gluondense  # noqa: F401  # first: it sets MXNet's threads, also where a test imports mxnet itself
 
 if TYPE_CHECKING:
@@ -102,21 +105,31 @@ def gpu_problem() -> str | None:
 
 
 @pytest.fixture
-def gpu(request) -> mx.Context:
-    """The first GPU, or a CPU context with --gpu-tests-on-cpu. For tests of the marker gpu."""
+def on_cpu(request, monkeypatch) -> bool:
+    """Whether CPU contexts stand for GPUs in this test: ``mx.gpu(0)`` is ``mx.cpu(1)``."""
+    if not request.config.getoption("--gpu-tests-on-cpu"):
+        return False
     import mxnet as mx
 
-    return (mx.cpu if request.config.getoption("--gpu-tests-on-cpu") else mx.gpu)(0)
+    monkeypatch.setattr(mx, "gpu", lambda number=0: mx.cpu(number + 1))
+    monkeypatch.setattr("gluondense.training.devices.gpu_problem", lambda number: None)
+    return True
 
 
 @pytest.fixture
-def two_gpus(request) -> list[mx.Context]:
-    """The first two GPUs, or two CPU contexts; skips the test on a machine with one GPU."""
+def gpu(on_cpu) -> mx.Context:
+    """The first GPU. For tests of the marker gpu."""
     import mxnet as mx
 
-    if request.config.getoption("--gpu-tests-on-cpu"):
-        return [mx.cpu(0), mx.cpu(1)]
-    if mx.context.num_gpus() < 2:
+    return mx.gpu(0)
+
+
+@pytest.fixture
+def two_gpus(on_cpu) -> list[mx.Context]:
+    """The first two GPUs; skips the test on a machine with one."""
+    import mxnet as mx
+
+    if not on_cpu and mx.context.num_gpus() < 2:
         pytest.skip("there is one GPU, this needs two")
     return [mx.gpu(0), mx.gpu(1)]
 

@@ -323,7 +323,7 @@ def test_output_folder_that_cannot_be_made(tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"gpus": (99,)}, "GPU 99 doesn't exist"),
+        ({"gpus": (99,)}, "GPU 99 can't be used: .* Omit `gpus` to use the CPU"),
         ({"resize": 1}, "Images of 1x1 are too small for densenet121, which needs 2x2"),
         ({"model": "densnet121"}, "did you mean 'densenet121'"),
         ({"model_args": {"growth": 3}}, "no field 'growth'"),
