@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 from typing import NamedTuple, Optional
 
+from .commands.interruption import interruptible
 from .commands.output import call
 from .errors import closest
 from .version import __version__
@@ -51,6 +52,10 @@ GROUPS = {name.split()[0] for name in COMMANDS if " " in name}
 def main(argv: Optional[Sequence[str]] = None) -> int:
     """Run a command and return its exit code; 2 for a command line that cannot be understood."""
     words = list(sys.argv[1:] if argv is None else argv)
+    return interruptible(lambda: _main(words))
+
+
+def _main(words: list[str]) -> int:
     if words[:1] == ["--version"]:
         return _show(f"gluondense {__version__}")
     for count in (1, 2):

@@ -7,8 +7,8 @@ import errno
 import hashlib
 import json
 import os
+import secrets
 import shutil
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -75,22 +75,18 @@ def replacing(path: Path) -> Iterator[Path]:
 
     Examples
     --------
+    >>> import tempfile
     >>> target = Path(tempfile.mkdtemp(), "log.csv")
     >>> with replacing(target) as file:
     ...     _ = file.write_text("epoch,loss")
     >>> target.read_text()
     'epoch,loss'
     """
+    new = _temporary(path.parent, path.name)
     try:
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
-    except OSError as error:
-        error.filename = str(path)
-        raise
-    os.close(handle)
-    new = Path(name)
-    try:
+        os.close(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
         yield new
-        new.chmod(0o644)  # mkstemp's files are private
+        new.chmod(0o644)
         fsync(new)
         os.replace(new, path)
     except OSError as error:
@@ -141,6 +137,7 @@ def replacing_folder(folder: Path) -> Iterator[Path]:
 
     Examples
     --------
+    >>> import tempfile
     >>> target = Path(tempfile.mkdtemp(), "last")
     >>> for epoch in ("1", "2"):
     ...     with replacing_folder(target) as new:
@@ -176,11 +173,20 @@ def previous(folder: Path) -> Path:
 def temporary_folder(parent: Path, prefix: str) -> Iterator[Path]:
     """Make a folder in ``parent``, so on its file system, and remove it afterwards."""
     parent.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix=f".{prefix}-", dir=parent))
+    folder = _temporary(parent, prefix)
     try:
+        folder.mkdir(0o700)
         yield folder
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        try:
+            shutil.rmtree(folder, ignore_errors=True)
+        finally:  # also after Ctrl-C
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _temporary(parent: Path, name: str) -> Path:
+    """Return a new name: one that is known before the file exists is removed after Ctrl-C too."""
+    return parent / f".{name}-{secrets.token_hex(4)}"
 
 
 def replace_all(pairs: Iterable[tuple[Path, Path]], backup: Path) -> None:

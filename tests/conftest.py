@@ -35,7 +35,7 @@ def pytest_addoption(parser):
         "--minutes",
         type=float,
         default=0.3,
-        help="how long the tests of tests/faults try new faults, all together",
+        help="how long tests/faults try new faults, all together, and how long a server soaks",
     )
     parser.addoption(
         "--fuzz-inputs",

@@ -23,12 +23,7 @@ DEFAULT_QUALITY = {".jpg": 95, ".png": 3}
 
 def main(argv: Optional[list[str]] = None) -> int:
     """Convert the images; return the exit code."""
-    args = _parser().parse_args(argv)
-    try:
-        return call(_convert, args)
-    except KeyboardInterrupt:
-        print("stopped; run the same command again to resume", file=sys.stderr)
-        return 130
+    return call(_convert, _parser().parse_args(argv))
 
 
 def _parser() -> Parser:

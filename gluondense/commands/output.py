@@ -12,6 +12,8 @@ import select
 import sys
 from typing import Callable, Optional
 
+from .interruption import interruptible
+
 BROKEN_PIPE = 141  # of a shell, for a command that SIGPIPE ended
 
 
@@ -19,10 +21,15 @@ def call(run: Callable[[argparse.Namespace], Optional[int]], args: argparse.Name
     """Call a command's function and return the exit code.
 
     A `ValueError`, an `OSError`, an error of MXNet, such as a lack of memory, or of its import is
-    printed in one line in terms of the command's flags; the exit code is 2. If nobody reads the
-    output any more, the command ends silently.
+    printed in one line in terms of the command's flags; the exit code is 2. SIGINT and SIGTERM end
+    it with one line and the exit code 128 plus their number. If nobody reads the output any more,
+    the command ends silently.
     """
     _accept_any_text()
+    return interruptible(lambda: _call(run, args))
+
+
+def _call(run: Callable[[argparse.Namespace], Optional[int]], args: argparse.Namespace) -> int:
     try:
         code = run(args) or 0
     except ImportError as error:

@@ -9,9 +9,11 @@ import os
 import platform
 import shlex
 import shutil
+import signal
 import subprocess
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import mxnet as mx
@@ -171,16 +173,24 @@ def _compile(compiler: list[str], work: Path) -> Path:
         names = (f"-DGLUONDENSE_ISA_NAMESPACE={name}", f'-DGLUONDENSE_ISA_NAME="{name}"')
         units += [(file, f"{file.stem}_{name}", (*flags, *names)) for file in kernels]
 
+    running: set[subprocess.Popen[str]] = set()
+
     def compile_unit(unit: tuple[Path, str, tuple[str, ...]]) -> str:
         file, stem, flags = unit
         target = str(work / f"{stem}.o")
-        _run([*compiler, *FLAGS, *include, *flags, "-c", str(file)], target)
+        _run([*compiler, *FLAGS, *include, *flags, "-c", str(file)], target, running)
         return target
 
-    with ThreadPoolExecutor(usable_cores()) as pool:
-        objects = list(pool.map(compile_unit, sorted(units)))
     library = work / "gluondense.so"
-    _run([*compiler, "-shared", "-fopenmp", *objects], str(library))
+    with ThreadPoolExecutor(usable_cores()) as pool:
+        try:
+            objects = list(pool.map(compile_unit, sorted(units)))
+            _run([*compiler, "-shared", "-fopenmp", *objects], str(library), running)
+        except BaseException:  # an error of one, or Ctrl-C: the pool would wait for the others
+            for process in running.copy():
+                with suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)  # with the processes that it started
+            raise
     return library
 
 
@@ -196,15 +206,22 @@ def _knows(compiler: list[str], name: str, flags: tuple[str, ...]) -> bool:
     return done.returncode == 0
 
 
-def _run(command: list[str], output: str) -> None:
-    done = subprocess.run([*command, "-o", output], stderr=subprocess.PIPE, text=True)
+def _run(command: list[str], output: str, running: set[subprocess.Popen[str]]) -> None:
+    """Run a compiler, which is in ``running`` meanwhile, and check its output."""
+    done = subprocess.Popen(
+        [*command, "-o", output], stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    with done:
+        running.add(done)
+        errors = done.communicate()[1]
+        running.discard(done)
     if not done.returncode and not (os.path.isfile(output) and os.path.getsize(output)):
         raise CompilerError(
             f"{command[0]} succeeded without compiling the native operator: set CXX to a compiler "
             "of C++17, or use target='onednn' for exports."
         )
     if done.returncode:
-        lines = done.stderr.strip().splitlines() or ["no message"]
+        lines = errors.strip().splitlines() or ["no message"]
         first = next((line for line in lines if "error" in line), lines[-1])
         raise CompilerError(
             f"{command[0]} cannot compile the native operator ({first.strip()}): set CXX to "

@@ -6,6 +6,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+import random
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,7 +31,7 @@ TRAIN = [
 
 @dataclass(frozen=True)
 class Command:
-    """A command with ``{out}`` for its folder and ``{in}`` for the inputs.
+    """A command with ``{out}`` for its folder, ``{in}`` for the inputs and ``{url}`` of a file.
 
     ``before`` is the same command for an earlier, different result that this one replaces.
     """
@@ -40,7 +41,10 @@ class Command:
     before: tuple[str, ...] = ()
 
     def words(self, argv: tuple[str, ...], inputs: Path, out: Path) -> list[str]:
-        return [word.replace("{out}", str(out)).replace("{in}", str(inputs)) for word in argv]
+        values = {"{out}": out, "{in}": inputs, "{url}": (inputs / "url").read_text()}
+        for name, value in values.items():
+            argv = tuple(word.replace(name, str(value)) for word in argv)
+        return list(argv)
 
 
 def convert(suffix: str) -> Command:
@@ -54,14 +58,16 @@ def archive(suffix: str) -> Command:
     return Command(f"archive {suffix}", argv, ("archive", "{in}/exports/old", argv[-1]))
 
 
-def export(target: str) -> Command:
-    argv = ("export", "{in}/run", "--out={out}/net", f"--target={target}")
+def export(target: str, *more: str) -> Command:
+    argv = ("export", "{in}/run", "--out={out}/net", f"--target={target}", *more)
     return Command(f"export {target}", argv, (*argv, "--output=probabilities"))
 
 
 COMMANDS = (
     export("portable"),
     export("onnx"),
+    export("native"),
+    export("native_int8", "--calibration-images=8", "--max-changed=1"),
     convert("params"),
     convert("safetensors"),
     archive("mar"),
@@ -71,7 +77,14 @@ COMMANDS = (
 RECORDS = Command(
     "make-recordio", ("make-recordio", "{out}/a", "{in}/images", "-j1", "--no-progress")
 )
+COMPILE = Command("compile", ("compile", "{out}", "{in}/c++"))
+EVALUATE = Command("evaluate", ("evaluate", "{in}/run"))
+PREDICT = Command("predict", ("predict", "{in}/exports/new", "{in}/images/class0/0.jpg"))
 TRAINING = Command("train", (*TRAIN, "--out={out}/run"))
+CONTENT = random.Random(1).randbytes(1_000_003)
+DOWNLOAD = Command(
+    "download", ("download", "{url}", "{out}/file", hashlib.sha256(CONTENT).hexdigest())
+)
 
 
 def prepare(worker, folder: Path) -> Path:
@@ -88,6 +101,21 @@ def prepare(worker, folder: Path) -> Path:
     make_folders(folder / "images", each=5, size=(12, 16))
     (folder / "images" / "class1" / "bad.jpg").write_bytes(b"no image")
     return folder
+
+
+# It takes the time of its sleep for each file, and "links" the library that it is given.
+COMPILER = """#!/bin/sh
+for output; do :; done
+case "$*" in *-shared*) exec cp {library} "$output" ;; esac
+sleep 0.02
+echo object >"$output"
+"""
+
+
+def write_compiler(path: Path, library: Path) -> None:
+    """Write a C++ compiler that compiles nothing."""
+    path.write_text(COMPILER.format(library=library))
+    path.chmod(0o755)
 
 
 def results(folder: Path) -> dict[str, str]:

@@ -13,13 +13,14 @@ from pathlib import Path
 import pytest
 from faults import commands
 from faults.worker import Worker
+from support import local_server
 from support.paths import ROOT
 
 COUNTS: collections.Counter = collections.Counter()
 
 
 @pytest.fixture(scope="session")
-def worker(tmp_path_factory):
+def worker(tmp_path_factory, native_operator):
     compiler = shutil.which("gcc") or shutil.which("cc") or shutil.which("g++")
     if compiler is None:
         pytest.skip("there is no C compiler")
@@ -32,8 +33,19 @@ def worker(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def inputs(worker, tmp_path_factory):
-    return commands.prepare(worker, tmp_path_factory.mktemp("inputs"))
+def files():
+    """A server of the file that is downloaded."""
+    with local_server.running() as server:
+        server.pages["/file"] = commands.CONTENT
+        yield server
+
+
+@pytest.fixture(scope="session")
+def inputs(worker, files, native_operator, tmp_path_factory):
+    folder = commands.prepare(worker, tmp_path_factory.mktemp("inputs"))
+    commands.write_compiler(folder / "c++", native_operator)
+    (folder / "url").write_text(f"{files.url}/file")
+    return folder
 
 
 @pytest.fixture
@@ -59,13 +71,13 @@ def started(worker, inputs, tmp_path):
 class Tries:
     """Numbers of tries until the test's share of the time is over, and a random stream."""
 
-    def __init__(self, name: str, seconds: float) -> None:
+    def __init__(self, name: str, seconds: float, least: int) -> None:
         self.rng = random.Random(zlib.crc32(name.encode()))
-        self._end = time.monotonic() + seconds
+        self._end, self._least = time.monotonic() + seconds, least
 
     def __iter__(self):
         number = 0
-        while number < 2 or time.monotonic() < self._end:
+        while number < self._least or time.monotonic() < self._end:
             yield number
             number += 1
 
@@ -76,11 +88,15 @@ class Tries:
 
 @pytest.fixture
 def tries(request):
-    """The test's share of ``--minutes``: by the parameter ``share`` of its marker `faults`."""
+    """The test's part of ``--minutes``.
+
+    The marker `faults` has its ``share``, 1 by default, and its ``least`` tries, 2 by default.
+    """
     tests = [item for item in request.session.items if item.get_closest_marker("faults")]
     total = sum(map(share, tests))
     seconds = 60 * request.config.getoption("--minutes") * share(request.node) / total
-    return Tries(request.node.name, seconds)
+    least = request.node.get_closest_marker("faults").kwargs.get("least", 2)
+    return Tries(request.node.name, seconds, least)
 
 
 def share(item) -> float:

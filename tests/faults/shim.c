@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Preloaded: counts the calls that change files below a folder, and lets the n-th one fail, write
-// half of its bytes, or kill the process. Until fault_arm is called, nothing is counted.
+// half of its bytes, kill or signal the process, or change the system clock. Until fault_arm is
+// called, nothing is counted.
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
@@ -13,22 +14,31 @@
 #include <string.h>
 #include <sys/sendfile.h>
 #include <sys/stat.h>
+#include <sys/time.h>
 #include <sys/uio.h>
+#include <time.h>
 #include <unistd.h>
 
 enum { WRITE = 1, CREATE = 2, RENAME = 4, SYNC = 8 };
-enum { KILL = -1, SHORT = -2 };
+enum { KILL = -1, SHORT = -2, JUMP = -3, SIGNAL = -100 };
+
+struct shared {
+    long calls;
+    double signalled_at;
+};
 
 static char folder[PATH_MAX];
 static int kind, classes, sticky;
-static long nth, count, *shared_count;
+static long nth, jump, jumped;
+static struct shared *shared;
 
 // Counts calls of these classes in this process and the ones that it forks. From the n-th on (n > 0)
-// they fail with errno `what`, once or always; KILL and SHORT are no errors.
-void fault_arm(const char *path, long n, int what, int of, int always, long *counter) {
-    nth = n, kind = what, classes = of, sticky = always;
-    shared_count = counter ? counter : &count;
-    *shared_count = 0;
+// they fail with errno `what`, once or always; KILL, SHORT, JUMP, and SIGNAL - N are no errors.
+void fault_arm(const char *path, long n, int what, int of, int always, long seconds,
+               struct shared *counters) {
+    nth = n, kind = what, classes = of, sticky = always, jump = seconds;
+    shared = counters;
+    shared->calls = 0;
     snprintf(folder, sizeof folder, "%s", path);
 }
 
@@ -44,9 +54,17 @@ static int inside(const char *path) {
 // Whether this call is the one: 1 to fail or be short; does not return to kill.
 static int hit(int class, const char *path) {
     if (!folder[0] || !(classes & class) || !inside(path)) return 0;
-    long now = __sync_add_and_fetch(shared_count, 1);
+    long now = __sync_add_and_fetch(&shared->calls, 1);
     if (nth <= 0 || (sticky ? now < nth : now != nth)) return 0;
     if (kind == KILL) kill(getpid(), SIGKILL), pause();
+    if (kind == JUMP) jumped = jump;
+    if (kind <= SIGNAL) {
+        struct timespec at;
+        clock_gettime(CLOCK_MONOTONIC, &at);
+        shared->signalled_at = at.tv_sec + at.tv_nsec * 1e-9;
+        kill(getpid(), SIGNAL - kind);
+    }
+    if (kind == JUMP || kind <= SIGNAL) return 0;
     if (kind != SHORT) errno = kind;
     return 1;
 }
@@ -167,4 +185,26 @@ int rename(const char *from, const char *to) {
 int fsync(int fd) {
     REAL(int, "fsync", int);
     return hit_fd(SYNC, fd) && kind != SHORT ? -1 : real(fd);
+}
+
+// The clocks that show the time of day; times of files are the kernel's.
+int clock_gettime(clockid_t clock, struct timespec *at) {
+    REAL(int, "clock_gettime", clockid_t, struct timespec *);
+    int result = real(clock, at);
+    if (clock == CLOCK_REALTIME || clock == CLOCK_REALTIME_COARSE) at->tv_sec += jumped;
+    return result;
+}
+
+int gettimeofday(struct timeval *at, void *zone) {
+    REAL(int, "gettimeofday", struct timeval *, void *);
+    int result = real(at, zone);
+    at->tv_sec += jumped;
+    return result;
+}
+
+time_t time(time_t *at) {
+    REAL(time_t, "time", time_t *);
+    time_t now = real(NULL) + jumped;
+    if (at) *at = now;
+    return now;
 }

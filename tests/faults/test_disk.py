@@ -8,6 +8,8 @@ from dataclasses import replace
 import pytest
 from faults.commands import (
     COMMANDS,
+    CONTENT,
+    DOWNLOAD,
     RECORDS,
     TRAINING,
     again,
@@ -86,6 +88,21 @@ def test_make_recordio_whose_write_fails_goes_on(worker, inputs, started, faults
             check_line(done, label)
             done = worker.run(argv, out)
             assert done.code == 0 or "exists already" in done.stderr, (label, done.stderr)
+        assert results(out) == after, label
+
+
+@pytest.mark.faults
+def test_a_download_whose_write_fails_goes_on(worker, inputs, started, faults):
+    _, out, _ = started(DOWNLOAD)
+    after, argv = results(out), DOWNLOAD.words(DOWNLOAD.argv, inputs, out)
+    for label, done in faults("download", argv, out):
+        if done.code:
+            check_line(done, label)
+            for path in out.iterdir():
+                assert path.name == "file.part", label
+                assert CONTENT.startswith(path.read_bytes()), label
+            done = worker.run(argv, out)
+            assert (done.code, done.stderr) == (0, ""), label
         assert results(out) == after, label
 
 

@@ -7,6 +7,9 @@ import signal
 import pytest
 from faults.commands import (
     COMMANDS,
+    COMPILE,
+    CONTENT,
+    DOWNLOAD,
     RECORDS,
     TRAINING,
     again,
@@ -20,7 +23,7 @@ from faults.worker import ALL, KILL, Fault
 def random_kill(rng, undisturbed) -> Fault:
     """Kill at an instant or, as often, just before a call that changes a file."""
     if rng.random() < 0.5:
-        return Fault(kill_after=rng.random() * undisturbed.seconds)
+        return Fault(after=rng.random() * undisturbed.seconds)
     return Fault(KILL, rng.randint(1, undisturbed.calls), ALL)
 
 
@@ -63,6 +66,47 @@ def test_a_killed_make_recordio_goes_on(worker, inputs, started, tmp_path, tries
             assert done.code == -signal.SIGKILL or "exists already" in done.stderr, done.stderr
         done = worker.run(argv, out)
         assert done.code == 0 or "exists already" in done.stderr, done.stderr
+        assert results(out) == after
+
+
+@pytest.mark.faults
+def test_a_killed_download_goes_on(worker, inputs, files, started, tmp_path, tries, counts):
+    _, out, undisturbed = started(DOWNLOAD)
+    after, argv = results(out), DOWNLOAD.words(DOWNLOAD.argv, inputs, out)
+    assert (out / "file").read_bytes() == CONTENT
+    part = out / "file.part"
+    for _ in tries:
+        again(tmp_path, out)
+        for _ in range(tries.rng.randint(1, 3)):
+            done = worker.run(argv, out, random_kill(tries.rng, undisturbed))
+            assert done.code in (0, -signal.SIGKILL), done.stderr
+            counts["kills survived: download"] += done.code != 0
+            assert set(results(out)) <= {"file", "file.part"}
+        size, requests = part.stat().st_size if part.exists() else 0, len(files.requests)
+        if size:
+            assert CONTENT.startswith(part.read_bytes())
+        done = worker.run(argv, out)
+        assert (done.code, done.stderr) == (0, "")
+        assert results(out) == after
+        if 0 < size < len(CONTENT):
+            assert files.ranges[requests:] == [f"bytes={size}-"]
+
+
+@pytest.mark.faults
+def test_a_killed_compilation_starts_again(
+    worker, inputs, native_operator, started, tmp_path, tries, counts
+):
+    _, out, undisturbed = started(COMPILE)
+    after, argv = results(out), COMPILE.words(COMPILE.argv, inputs, out)
+    (library,) = out.glob("*.so")
+    assert library.read_bytes() == native_operator.read_bytes()
+    for _ in tries:
+        again(tmp_path, out)
+        done = worker.run(argv, out, random_kill(tries.rng, undisturbed))
+        assert done.code in (0, -signal.SIGKILL), done.stderr
+        counts["kills survived: compilation"] += done.code != 0
+        done = worker.run(argv, out)
+        assert done.code == 0, done.stderr
         assert results(out) == after
 
 

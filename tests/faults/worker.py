@@ -2,10 +2,13 @@
 """Runs commands, each in a fork of a process that has already imported MXNet, and disturbs them.
 
 A new process needs seconds to import; a fork needs milliseconds, so that thousands can be tried.
+Two commands are of this file: ``download URL FILE SHA256``, because those of gluondense know their
+URLs, and ``compile FOLDER COMPILER``, which they do as a part of others.
 """
 
 from __future__ import annotations
 
+import argparse
 import ctypes
 import json
 import mmap
@@ -19,7 +22,9 @@ from pathlib import Path
 
 WRITE, CREATE, RENAME, SYNC = 1, 2, 4, 8
 ALL = WRITE | CREATE | RENAME | SYNC
-KILL, SHORT = -1, -2  # see shim.c
+KILL, SHORT, JUMP = -1, -2, -3  # see shim.c
+SIGNAL = -100
+OUTSIDE = 77  # exit code if a signal came before the command started, or after its end
 TIMEOUT = 120
 
 
@@ -27,20 +32,24 @@ TIMEOUT = 120
 class Fault:
     """What happens to a command: at its ``nth`` call of ``classes``, or after some seconds."""
 
-    kind: int = 0  # an errno, KILL or SHORT
+    kind: int = 0  # an errno, KILL, SHORT, JUMP, or SIGNAL minus the signal's number
     nth: int = 0
     classes: int = ALL
     sticky: bool = False
-    kill_after: float | None = None
+    jump: int = 0  # seconds by which the system clock changes
+    after: float | None = None
+    signum: int = signal.SIGKILL  # sent after that time
 
 
 @dataclass(frozen=True)
 class Done:
-    """How a command ended: exit code or minus the signal, its counted calls, time and stderr."""
+    """How a command ended: exit code or minus the signal, its counted calls, times and output."""
 
     code: int
     calls: int
     seconds: float
+    ending: float  # seconds from the signal to the end; 0 without a signal
+    stdout: str
     stderr: str
 
 
@@ -62,6 +71,7 @@ class Worker:
                 "LD_PRELOAD": str(library),
                 "OMP_NUM_THREADS": "1",
                 "PYTHONPATH": str(root),
+                "no_proxy": "127.0.0.1",
             },
         )
 
@@ -87,28 +97,41 @@ def main() -> None:
     """Read jobs from stdin, write how they ended to stdout."""
     import_all()
     shim = ctypes.CDLL(sys.argv[1])
-    counter = mmap.mmap(-1, 8)
-    address = ctypes.addressof(ctypes.c_long.from_buffer(counter))
+    shared = mmap.mmap(-1, ctypes.sizeof(Shared))
+    counters = Shared.from_buffer(shared)
     for line in sys.stdin:
         job = json.loads(line)
-        errors = os.memfd_create("stderr")
+        outputs = [os.memfd_create(name) for name in ("stdout", "stderr")]
+        counters.signalled_at = 0
         began = time.monotonic()
         pid = os.fork()
         if pid == 0:
-            child(shim, job, address, errors)
-        code = wait(pid, job["kill_after"])
-        seconds = time.monotonic() - began
-        text = os.pread(errors, 1 << 20, 0).decode("utf-8", "replace")
-        os.close(errors)
-        calls = ctypes.c_long.from_address(address).value
-        answer = {"code": code, "calls": calls, "seconds": seconds, "stderr": text}
-        print(json.dumps(answer), flush=True)
+            child(shim, job, ctypes.addressof(counters), outputs)
+        code = wait(pid, job["after"], job["signum"], counters)
+        ended = time.monotonic()
+        answer = Done(
+            code,
+            counters.calls,
+            ended - began,
+            ended - counters.signalled_at if counters.signalled_at else 0,
+            *(os.pread(output, 1 << 20, 0).decode("utf-8", "replace") for output in outputs),
+        )
+        for output in outputs:
+            os.close(output)
+        print(json.dumps(asdict(answer)), flush=True)
+
+
+class Shared(ctypes.Structure):
+    """As in shim.c: the counted calls, and when a signal was sent on the monotonic clock."""
+
+    _fields_ = (("calls", ctypes.c_long), ("signalled_at", ctypes.c_double))
 
 
 def import_all() -> None:
-    """Import what commands import on first use."""
+    """Import what commands import on first use, and load the native operators."""
     import importlib
 
+    from gluondense import native
     from gluondense.__main__ import COMMANDS
 
     for command in COMMANDS.values():
@@ -124,25 +147,30 @@ def import_all() -> None:
         "weights.save",
     ):
         importlib.import_module(f"gluondense.{name}")
+    native.load()
 
 
-def child(shim: ctypes.CDLL, job: dict, address: int, errors: int) -> None:
+def child(shim: ctypes.CDLL, job: dict, address: int, outputs: list[int]) -> None:
     """Run the command in this fork; never returns."""
     from gluondense.__main__ import main as gluondense
 
     code = 99
     try:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        os.dup2(errors, 2)
+        for number, output in enumerate(outputs, 1):
+            os.dup2(output, number)
+        for signum in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(signum, lambda *_: os._exit(OUTSIDE))
         shim.fault_arm(
             job["folder"].encode(),
             ctypes.c_long(job["nth"]),
             job["kind"],
             job["classes"],
             int(job["sticky"]),
+            ctypes.c_long(job["jump"]),
             ctypes.c_void_p(address),
         )
-        code = gluondense(job["argv"])
+        run = {"download": download, "compile": build}.get(job["argv"][0], gluondense)
+        code = run(job["argv"])
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else 1
     except BaseException:
@@ -155,18 +183,43 @@ def child(shim: ctypes.CDLL, job: dict, address: int, errors: int) -> None:
         os._exit(code)
 
 
-def wait(pid: int, kill_after: float | None) -> int:
-    """Wait for the fork, kill it when it is time; return its exit code or minus the signal."""
-    end = time.monotonic() + (TIMEOUT if kill_after is None else kill_after)
+def download(argv: list[str]) -> int:
+    """Download a file as all commands do."""
+    from gluondense.commands.output import call
+    from gluondense.download.file import download_file, has_sha256
+
+    _, url, path, digest = argv
+
+    def run(_: argparse.Namespace) -> None:
+        download_file([url], Path(path), lambda found: has_sha256(found, digest), "try again")
+
+    return call(run, argparse.Namespace())
+
+
+def build(argv: list[str]) -> int:
+    """Compile the native operators as all commands do."""
+    from gluondense import native
+    from gluondense.commands.output import call
+
+    _, folder, os.environ["CXX"] = argv
+    return call(lambda _: print(native.build(folder)), argparse.Namespace())
+
+
+def wait(pid: int, after: float | None, signum: int, counters: Shared) -> int:
+    """Wait for the fork, signal it when it is time; return its exit code or minus the signal."""
+    end = time.monotonic() + (TIMEOUT if after is None else after)
     while True:
         done, status = os.waitpid(pid, os.WNOHANG)
         if done:
             return os.waitstatus_to_exitcode(status)
         left = end - time.monotonic()
         if left <= 0:
-            os.kill(pid, signal.SIGKILL)
-            return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-        time.sleep(min(left, 0.002))
+            if after is None or counters.signalled_at:
+                signum = signal.SIGKILL
+            counters.signalled_at = counters.signalled_at or time.monotonic()
+            os.kill(pid, signum)
+            end = time.monotonic() + TIMEOUT
+        time.sleep(min(max(left, 0), 0.002))
 
 
 if __name__ == "__main__":

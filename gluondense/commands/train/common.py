@@ -10,6 +10,7 @@ import signal
 import sys
 from collections.abc import Collection, Mapping
 from dataclasses import fields, replace
+from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Callable, Optional
 
@@ -211,10 +212,20 @@ def _train(config: TrainConfig, out: str, resume: bool, progress: bool, overwrit
             f"batch {config.data.batch_size}, lr {config.optimizer.lr:g} -> {out}",
             flush=True,
         )
-    result = fit(config, out, resume=resume, progress=progress, overwrite=overwrite)
+    try:
+        result = fit(config, out, resume=resume, progress=progress, overwrite=overwrite)
+    except KeyboardInterrupt as error:
+        if not (Path(out) / "config.json").exists():
+            raise
+        signum = error.args[0] if error.args else signal.SIGINT
+        raise KeyboardInterrupt(signum, _continue_with(out)) from None
     if is_rank_zero():
         print(_summary(result, config), flush=True)
     return 0 if result.stopped_by is None else 128 + result.stopped_by
+
+
+def _continue_with(out: str) -> str:
+    return f"continue with: {sys.argv[0]} --resume {shlex.quote(out)}"
 
 
 def _summary(result: RunResult, config: TrainConfig) -> str:
@@ -225,7 +236,7 @@ def _summary(result: RunResult, config: TrainConfig) -> str:
         name = signal.Signals(result.stopped_by).name
         return (
             f"stopped by {name} at step {result.step} (epoch {result.epoch + 1}), all saved; "
-            f"continue with: {sys.argv[0]} --resume {shlex.quote(result.out_dir)}"
+            f"{_continue_with(result.out_dir)}"
         )
     images = "test" if config.data.dataset in IN_MEMORY else "validation"
     metric = find_task(config.task.name).best

@@ -6,6 +6,7 @@ from __future__ import annotations
 import atexit
 import json
 import os
+import signal
 import socket
 import sys
 import threading
@@ -52,16 +53,17 @@ class ParameterServerWorkers(Workers):
         super().__init__(kvstore)
         _check_environment(kvstore)
         self._batch_size, self._compression = batch_size, compression
-        with _joining():
-            self._store = mx.kv.create(kvstore)
-        self.world_size = self._store.num_workers
-        self.rank = int(os.environ.get("GLUONDENSE_WORKER", self._store.rank))
         self._async = "async" in kvstore
-        try:
-            self._channel = self._open_channel()
-        except (ValueError, OSError) as error:
-            self._abandon(error)
-            raise
+        with _default_signals():
+            with _joining():
+                self._store = mx.kv.create(kvstore)
+            self.world_size = self._store.num_workers
+            self.rank = int(os.environ.get("GLUONDENSE_WORKER", self._store.rank))
+            try:
+                self._channel = self._open_channel()
+            except BaseException as error:
+                self._abandon(error)
+                raise
         if compression:
             # MXNet's combined call doesn't support compressed gradients.
             self._store.pushpull = self._push_then_pull
@@ -164,8 +166,7 @@ class ParameterServerWorkers(Workers):
     def _abandon(self, error: BaseException) -> None:
         # MXNet would wait for the other workers forever, here and at the process's exit.
         self._store.handle = None
-        lost, refused = isinstance(error, WorkerLost), isinstance(error, (ValueError, OSError))
-        atexit.register(_exit, PEER_LOST_EXIT if lost else 2 if refused else 1)
+        atexit.register(_exit, _exit_code(error))
 
     def _push_then_pull(self, key: int, value: list, out: Any = None, priority: int = 0) -> None:
         self._store.push(key, value, priority)
@@ -217,6 +218,30 @@ def _joining() -> Iterator[None]:
     finally:
         timer.cancel()
         os.environ.update(hidden)
+
+
+@contextmanager
+def _default_signals() -> Iterator[None]:
+    """Let signals end the process: a Python handler would wait for MXNet, which waits for peers."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread sets handlers
+        return
+    signums = (signal.SIGINT, signal.SIGTERM)
+    handlers = [signal.signal(signum, signal.SIG_DFL) for signum in signums]
+    try:
+        yield
+    finally:
+        for signum, handler in zip(signums, handlers):
+            signal.signal(signum, handler)
+
+
+def _exit_code(error: BaseException) -> int:
+    """Return the exit code of a worker that leaves because of an error, see `commands`."""
+    if isinstance(error, WorkerLost):
+        return PEER_LOST_EXIT
+    if isinstance(error, KeyboardInterrupt):
+        return 128 + (error.args[0] if error.args else signal.SIGINT)
+    return 2 if isinstance(error, (ValueError, OSError)) else 1
 
 
 def _exit(code: int) -> None:

@@ -41,7 +41,7 @@ class StopOnSignal(Observer):
     def _receive(self, signum: int, frame: Optional[FrameType]) -> None:
         if self.signum is not None:
             self._restore()
-            raise KeyboardInterrupt
+            raise KeyboardInterrupt(signum)
         self.signum = signum
 
     def _restore(self) -> None:

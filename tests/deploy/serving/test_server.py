@@ -12,77 +12,21 @@ import shutil
 import signal
 import subprocess
 import sys
-import zlib
 from pathlib import Path
-from struct import pack
 
-import numpy as np
 import pytest
 from benchmarking.load import put_under_load
 from benchmarking.servers import free_ports, model_server
 from PIL import Image
 from support.export_config import CONFIG
-from support.exported_networks import VARIANTS, build
-from support.paths import ROOT
+from support.served import MODELS, assert_same, garbage, in_process
 
 import gluondense
-from gluondense.deploy import Calibration, archive, predict
+from gluondense.deploy import predict
 from gluondense.environment.process import usable_cores
 from gluondense.training import fit
 
 pytestmark = pytest.mark.serve
-
-MEAN, STD, SHAPE = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), (1, 3, 64, 64)
-CLASSES = tuple("abcde")
-MODELS = {
-    "densenet": ("densenet", "portable", {}),
-    "csp_densenet": ("csp-last", "native", {"preprocess": True}),
-    "csp_resnet": ("residual", "portable", {"params_dtype": "float16"}),
-    "dpn": ("dpn", "onednn", {"preprocess": True, "output": "probabilities"}),
-    "int8": ("densenet", "int8", {"preprocess": True}),
-    "native_int8": ("densenet", "native_int8", {}),
-    "labels": (
-        "densenet",
-        "native",
-        {"task": "multi_label", "thresholds": (0.2, 0.4, 0.5, 0.6, 0.8), "preprocess": True},
-    ),
-}
-
-
-@pytest.fixture(scope="module")
-def image_files(tmp_path_factory):
-    """Photographs of the shared folder, if it exists, or generated images."""
-    shared = Path(os.environ.get("GLUONDENSE_SHARED", ROOT.parent / "shared"))
-    found = sorted((shared / "data" / "imagenet-sample").rglob("*.JPEG"))[:24]
-    if found:
-        return found
-    folder, random = tmp_path_factory.mktemp("image_files"), np.random.default_rng(0)
-    for number in range(24):
-        small = random.integers(0, 256, (9, 12, 3)).astype("uint8")
-        found.append(folder / f"{number}.jpg")
-        Image.fromarray(small).resize((400, 300)).save(found[-1])
-    return found
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory, native_operator):
-    folder = tmp_path_factory.mktemp("store")
-    images = np.random.default_rng(0).standard_normal((16, *SHAPE[1:])).astype("float32")
-    for name, (variant, target, options) in MODELS.items():
-        if target.endswith("int8"):
-            options = {**options, "calibration": Calibration(images, max_changed=1.0)}
-        files = gluondense.export(
-            build(*VARIANTS[variant]),
-            folder / "exports" / name,
-            SHAPE,
-            target,
-            class_names=CLASSES,
-            mean=MEAN,
-            std=STD,
-            **options,
-        )
-        archive(files.prefix, folder / f"{name}.mar")
-    return folder
 
 
 @pytest.fixture(scope="module")
@@ -101,19 +45,6 @@ def server(store, tmp_path_factory):
     patch.undo()
     with pytest.raises(ProcessLookupError):
         os.killpg(server.group, 0)
-
-
-def in_process(store, name, files):
-    block = gluondense.load_exported(store / "exports" / name)
-    return predict(block, files, SHAPE, MEAN, STD, CLASSES)
-
-
-def assert_same(found, wanted):
-    assert [row["class"] for row in found] == list(wanted.labels)
-    probabilities = [row["probability"] for row in found]
-    np.testing.assert_allclose(probabilities, wanted.probabilities, atol=1e-5)
-    present = None if wanted.present is None else list(wanted.present)
-    assert [row.get("present") for row in found] == (present or [None] * len(found))
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -156,32 +87,6 @@ def test_curl(server, store, image_files, way, name):
     if "-F" in way:
         top = subprocess.run([*command, "-F", "top=2"], capture_output=True, check=True)
         assert json.loads(top.stdout) == json.loads(done.stdout)[:2]
-
-
-def bomb() -> bytes:
-    """Return a PNG of 100 megapixels in 100 KB."""
-
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return pack(">I", len(data)) + kind + data + pack(">I", zlib.crc32(kind + data))
-
-    rows = zlib.compressobj(9)
-    data = b"".join(rows.compress(bytes(10_001)) for _ in range(10_000)) + rows.flush()
-    head = pack(">IIBBBBB", 10_000, 10_000, 8, 0, 0, 0, 0)
-    signature = b"\x89PNG\r\n\x1a\n"
-    return signature + chunk(b"IHDR", head) + chunk(b"IDAT", data) + chunk(b"IEND", b"")
-
-
-def garbage(jpeg: bytes):
-    json_type = {"Content-Type": "application/json"}
-    return {
-        "truncated": (jpeg[: len(jpeg) // 2], {}, 400, "truncated"),
-        "text": (b"hello", {}, 400, "not an image"),
-        "bomb": (bomb(), {}, 413, "more than 50,000,000 pixels"),
-        "empty": (b"", {}, 400, "there is no image"),
-        "said to be text": (jpeg, {"Content-Type": "text/plain"}, 415, "text/plain is no image"),
-        "said to be JSON": (jpeg, json_type, 415, "application/json is no image"),
-        "JSON": (b'{"a": 1}', json_type, 415, "application/json is no image"),
-    }
 
 
 def test_invalid_requests_get_a_reason_and_affect_no_others(server, store, image_files):

@@ -148,7 +148,9 @@ class _Watch:
             if self._failed():
                 return self._report_failure()
             if self._workers_ended():
-                return max(member.code or 0 for member in self.members if member.role == "worker")
+                codes = [member.code or 0 for member in self.members if member.role == "worker"]
+                # A worker that was still starting ends at once; the others lose it.
+                return 128 + self.signums[0] if PEER_LOST_EXIT in codes else max(codes)
             if ended_at is None and any(member.code is not None for member in self.members):
                 ended_at = time.monotonic()
             if ended_at is not None and time.monotonic() - ended_at > FINISH_SECONDS:
@@ -183,6 +185,8 @@ class _Watch:
 
     def _failed(self) -> list[Member]:
         success = {None, 0, *(128 + signum for signum in self.signums)}
+        if self.signums:
+            success.add(PEER_LOST_EXIT)
         return [member for member in self.members if member.code not in success]
 
     def _report_failure(self) -> int:

@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: Apache-2.0
+"""SIGINT and SIGTERM end a command with one line and the exit code 128 plus their number."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any, Callable, Optional
+
+SIGNUMS = (signal.SIGINT, signal.SIGTERM)
+AGAIN_SECONDS = 0.05
+AGAIN = "run the same command again"
+
+
+class Interrupted(KeyboardInterrupt):
+    """Raised for a signal, with its number.
+
+    After a KeyboardInterrupt itself has left code that :func:`exec` runs, as in MXNet's import,
+    Python ends by SIGINT, whatever the exit code.
+    """
+
+
+def interruptible(run: Callable[[], int]) -> int:
+    """Return the exit code of a command's function, or 128 + N if signal N has interrupted it.
+
+    The signal raises an exception, so that the function removes its temporary files. It may raise
+    one itself with what the user can do next: ``KeyboardInterrupt(signum, "continue with …")``.
+    """
+    try:
+        with _raising():
+            return run()
+    except KeyboardInterrupt as error:
+        signum, advice = (*error.args, *(signal.SIGINT, AGAIN)[len(error.args) :])[:2]
+        print(f"stopped by {signal.Signals(signum).name}; {advice}", file=sys.stderr)
+        return 128 + signum
+
+
+@contextmanager
+def _raising() -> Iterator[None]:
+    """Let signals raise `Interrupted` in the main thread."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread sets handlers
+        return
+    hook = sys.unraisablehook
+    handlers = {signum: signal.getsignal(signum) for signum in SIGNUMS}
+    for signum, handler in [*handlers.items()]:
+        # Ignored: a shell has started the command in the background. None: not Python's handler.
+        if handler in (signal.SIG_IGN, None):
+            del handlers[signum]
+        else:
+            signal.signal(signum, _interrupt)
+    sys.unraisablehook = _Repeat(hook)
+    try:
+        yield
+    finally:
+        sys.unraisablehook = hook
+        for signum, handler in handlers.items():
+            signal.signal(signum, handler)
+
+
+def _interrupt(signum: int, frame: Optional[FrameType]) -> None:
+    raise Interrupted(signum)
+
+
+class _Repeat:
+    """Repeats a signal whose exception was lost.
+
+    A destructor, such as that of each of MXNet's arrays, cannot pass an exception on: Python hands
+    it to this hook and continues.
+    """
+
+    def __init__(self, hook: Callable[[Any], Any]) -> None:
+        self._hook = hook
+
+    def __call__(self, lost: Any) -> None:
+        error = lost.exc_value
+        if not isinstance(error, Interrupted):
+            self._hook(lost)
+            return
+        timer = threading.Timer(AGAIN_SECONDS, os.kill, (os.getpid(), error.args[0]))
+        timer.daemon = True
+        timer.start()
