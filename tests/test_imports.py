@@ -24,7 +24,7 @@ ROWS = (
     ("reports",),
     ("training",),
     ("evaluation",),
-    ("demo", "doctor"),
+    ("demo", "doctor", "experiment"),
     ("commands",),
     ("__main__",),
 )

@@ -184,7 +184,8 @@ def complaint(words: list[str]) -> str:
 
 def _gluondense(arguments: list[str]) -> str:
     at = arguments.index("--") if "--" in arguments else len(arguments)
-    launched = complaint(arguments[at + 1 :]) if arguments[at + 1 :] else ""
+    rest = arguments[at + 1 :] if arguments[:1] == ["launch"] else []
+    launched = complaint(rest) if rest else ""
     return _refused("gluondense", gluondense_command, arguments) or launched
 
 

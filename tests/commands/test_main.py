@@ -23,7 +23,13 @@ def test_models_lists_the_names_that_match(capsys):
     assert main(["models"]) == 0
     assert capsys.readouterr().out.split() == gluondense.list_models()
     assert main(["models", "dpn*8*"]) == 0
-    assert capsys.readouterr().out.split() == ["dpn68", "dpn68b", "dpn98", "dpn98_listing"]
+    assert capsys.readouterr().out.split() == [
+        "dpn48b",
+        "dpn68",
+        "dpn68b",
+        "dpn98",
+        "dpn98_listing",
+    ]
     assert main(["models", "resnet*"]) == 2
     assert "'resnet*'" in capsys.readouterr().err
 

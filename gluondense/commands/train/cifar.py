@@ -18,10 +18,11 @@ from .flags import WITHOUT
 
 def main(argv: Optional[list[str]] = None) -> int:
     """Parse flags, train, print the result; return the process's exit code."""
-    return common.main(_parser().parse_args(argv), make_config)
+    return common.main(make_parser().parse_args(argv), make_config)
 
 
-def _parser() -> Parser:
+def make_parser() -> Parser:
+    """Return the parser of the flags."""
     helps = {"data_dir": "folder with the original files: .bin, .tar.gz or .mat"}
     return common.make_parser(__doc__, CIFAR_RECIPES, "c10+", WITHOUT["cifar"], helps)
 

@@ -24,10 +24,11 @@ OWN_COMMANDS = ("folder", "imagenet")  # data sets with a training command
 
 def main(argv: Optional[list[str]] = None) -> int:
     """Parse flags, train, print the result; return the process's exit code."""
-    return common.main(_parser().parse_args(argv), make_config)
+    return common.main(make_parser().parse_args(argv), make_config)
 
 
-def _parser() -> Parser:
+def make_parser() -> Parser:
+    """Return the parser of the flags."""
     helps = {"dataset": ", ".join(name for name in DATASETS if name not in OWN_COMMANDS)}
     parser = common.make_parser(__doc__, RECIPES, "default", WITHOUT["fashion_mnist"], helps)
     parser.add_argument(

@@ -24,10 +24,11 @@ DEFAULT = "scratch"
 
 def main(argv: Optional[list[str]] = None) -> int:
     """Parse flags, train, print the result; return the process's exit code."""
-    return common.main(_parser().parse_args(argv), make_config)
+    return common.main(make_parser().parse_args(argv), make_config)
 
 
-def _parser() -> Parser:
+def make_parser() -> Parser:
+    """Return the parser of the flags."""
     parser = common.make_parser(__doc__, FOLDER_RECIPES, DEFAULT, WITHOUT["folder"])
     parser.usage = "%(prog)s DATA [flags]"
     text = "folder of class folders, of train and val, or .csv file; not needed to resume"

@@ -28,10 +28,11 @@ HELPS = {
 
 def main(argv: Optional[list[str]] = None) -> int:
     """Parse flags, train, print the result; return the process's exit code."""
-    return common.main(_parser().parse_args(argv), make_config)
+    return common.main(make_parser().parse_args(argv), make_config)
 
 
-def _parser() -> Parser:
+def make_parser() -> Parser:
+    """Return the parser of the flags."""
     parser = common.make_parser(__doc__, IMAGENET_RECIPES, "densenet", WITHOUT["imagenet"], HELPS)
     add = parser.add_argument
     add("--use-rec", action="store_true", help="read DATA_DIR/rec/train.rec and val.rec")

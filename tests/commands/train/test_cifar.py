@@ -152,7 +152,7 @@ def test_recipes_are_the_papers(recipe):
 
 
 def test_short_names_of_networks(script):
-    args = script._parser().parse_args(["--recipe=c100", "--model=densenet100_k12_bc"])
+    args = script.make_parser().parse_args(["--recipe=c100", "--model=densenet100_k12_bc"])
     config, out = script.make_config(args)
     assert config.model.name == "densenet100_k12_bc_cifar100"
     assert config.model.args == {"dropout": 0.2}

@@ -36,7 +36,7 @@ def load(name):
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_flags_of_earlier_versions_remain(name):
-    flags = {flag for action in load(name)._parser()._actions for flag in action.option_strings}
+    flags = {flag for action in load(name).make_parser()._actions for flag in action.option_strings}
     assert set((COMMON + " " + EARLIER[name]).split()) <= flags
 
 
@@ -44,14 +44,16 @@ def flags_of(name):
     """What a command's parser says of each flag, but for the default in its help."""
     return {
         flag: (action.dest, action.type and action.type.__qualname__, action.nargs, action.const)
-        for action in load(name)._parser()._actions
+        for action in load(name).make_parser()._actions
         for flag in action.option_strings
     }
 
 
 @pytest.mark.parametrize("name", WITHOUT)
 def test_each_field_has_a_flag_or_a_reason(name):
-    described = {action.dest for action in load(name)._parser()._actions if action.option_strings}
+    described = {
+        action.dest for action in load(name).make_parser()._actions if action.option_strings
+    }
     assert set(FIELDS) - {"model_args"} == (set(FIELDS) & described) | set(WITHOUT[name])
     assert not described & set(WITHOUT[name])
 
@@ -80,9 +82,9 @@ def test_the_script_is_the_command(name, root):
 @pytest.mark.parametrize("name", COMMANDS)
 def test_without_flags_the_recipe_decides(name):
     module = load(name)
-    config, out = module.make_config(module._parser().parse_args([]))
+    config, out = module.make_config(module.make_parser().parse_args([]))
     assert out == f"runs/{config.model.name}-{config.recipe}"
-    default = module._parser().format_help().split("default: ")[1].split()[0]
+    default = module.make_parser().format_help().split("default: ")[1].split()[0]
     assert config.recipe == default
 
 
@@ -107,14 +109,14 @@ def test_without_flags_the_recipe_decides(name):
 )
 def test_flags_set_fields(name, flags, expected):
     module = load(name)
-    config, _ = module.make_config(module._parser().parse_args(flags.split()))
+    config, _ = module.make_config(module.make_parser().parse_args(flags.split()))
     values = config.flat()
     assert {key: values[key] for key in expected} == expected
 
 
 @pytest.mark.parametrize("name", [*COMMANDS, "folder"])
 def test_use_pretrained_is_gluoncvs_name_of_the_bare_flag(name):
-    parse = load(name)._parser().parse_args
+    parse = load(name).make_parser().parse_args
     assert parse(["--use-pretrained"]).pretrained == "default"
     assert parse(["--pretrained"]).pretrained == "default"
     assert parse(["--pretrained=ra_in1k"]).pretrained == "ra_in1k"

@@ -268,7 +268,7 @@ def test_mistakes_are_one_line(script, images, tmp_path, monkeypatch, args, line
 def test_flags_become_fields(script):
     args = ["l.csv", "--image-dir=i", "--path-column=image", "--label-column=findings"]
     args += ["--group=patient", "--split-column=none", "--multi-label", "--empty-label=No Finding"]
-    config, _ = script.make_config(script._parser().parse_args([*args, "--split-seed=3"]))
+    config, _ = script.make_config(script.make_parser().parse_args([*args, "--split-seed=3"]))
     values = config.flat()
     assert values["data_dir"].endswith("/l.csv")
     assert values["image_dir"].endswith("/i")

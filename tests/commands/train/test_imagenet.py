@@ -33,7 +33,7 @@ def script(root):
 
 def fields_of(script, *args):
     """The fields of the configuration by their unique names."""
-    config, _ = script.make_config(script._parser().parse_args(list(args)))
+    config, _ = script.make_config(script.make_parser().parse_args(list(args)))
     return SimpleNamespace(**config.flat())
 
 
