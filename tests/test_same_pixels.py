@@ -118,7 +118,7 @@ def expected(trained):
     config = TrainConfig.from_dict(checkpoint.load(trained.run).config).data
     data = open_data(config)
     loader = make_test_loader(config, data, trained.preprocessing, Workers())
-    inputs = np.concatenate([images.copy() for images, _ in loader])
+    inputs = np.concatenate([trained.preprocessing.normalize(images) for images, _ in loader])
     loader.close()
     assert inputs.shape == (len(trained.files), 3, 24, 24)
     return inputs
@@ -295,7 +295,7 @@ def test_files_of_an_array_data_set(tmp_path):
     for file, pixels in zip(files, data.test_images):
         Image.fromarray(pixels).save(file, "PNG")
     found = np.stack([one.normalize(one.pixels(file.getvalue())[None])[0] for file in files])
-    np.testing.assert_array_equal(found, images)
+    np.testing.assert_array_equal(found, one.normalize(images))
     prefix = str(tmp_path / "export")
     gluondense.export(saved.network(), prefix, saved.input_shape)
     assert read_metadata(tmp_path / "export.json").preprocessing == one

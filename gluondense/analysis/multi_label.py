@@ -5,11 +5,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Optional
 
 import mxnet as mx
 import numpy as np
 from mxnet import gluon
 
+from ..data.loaders.to_input import ToInput
 from .label_metrics import label_metrics, row_means
 from .predictions import predict_batches
 
@@ -73,12 +75,13 @@ def evaluate(
     batches: Iterable[tuple[np.ndarray, np.ndarray]],
     batch_size: int,
     devices: Sequence[mx.Context],
+    to_input: Optional[ToInput] = None,
 ) -> MultiLabelPredictions:
     """Run a network, which returns logits (N, L), on all batches of images and labels (N, L).
 
     Otherwise as :func:`gluondense.analysis.predictions.evaluate`.
     """
-    parts = list(predict_batches(net, batches, batch_size, devices, "multi_label"))
+    parts = list(predict_batches(net, batches, batch_size, devices, "multi_label", to_input))
     probabilities, labels = (np.concatenate(column) for column in zip(*parts))
     if probabilities.shape != labels.shape:
         raise ValueError(

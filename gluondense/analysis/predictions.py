@@ -11,6 +11,8 @@ import mxnet as mx
 import numpy as np
 from mxnet import gluon
 
+from ..data.loaders.to_input import ToInput
+
 TOP = 5  # classes stored for each image
 ACTIVATIONS: Mapping[str, Callable[..., Any]] = {
     "classification": mx.nd.softmax,
@@ -126,15 +128,16 @@ def evaluate(
     batches: Iterable[tuple[np.ndarray, np.ndarray]],
     batch_size: int,
     devices: Sequence[mx.Context],
+    to_input: Optional[ToInput] = None,
 ) -> Predictions:
     """Run a network on all batches; average the probabilities over the crops of an image.
 
-    The network returns logits, or is an export that returns probabilities. Each batch of images
-    (N, C, H, W), or (N, crops, C, H, W), and labels (N,) is split among the devices; exports that
-    normalize pixels get them as uint8 (N, H, W, C). A batch smaller than ``batch_size`` is padded
-    to it, so that the static graph keeps one shape.
+    The network returns logits, or is an export that returns probabilities. Each batch of images,
+    which may have a second axis of crops, and labels (N,) is split among the devices, where
+    ``to_input`` makes the network's input; by default the images are the input. A batch smaller
+    than ``batch_size`` is padded to it, so that the static graph keeps one shape.
     """
-    parts = predict_batches(net, batches, batch_size, devices, "classification")
+    parts = predict_batches(net, batches, batch_size, devices, "classification", to_input)
     return Predictions.concatenate([Predictions.from_probabilities(*part) for part in parts])
 
 
@@ -144,12 +147,13 @@ def predict_batches(
     batch_size: int,
     devices: Sequence[mx.Context],
     task: str,
+    to_input: Optional[ToInput] = None,
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yield the probabilities (N, classes) and the labels of each batch, see :func:`evaluate`.
 
     ``task`` is what the network has learned, a key of ``ACTIVATIONS``.
     """
-    pending = None
+    pending, to_input = None, to_input or ToInput()
     for images, labels in batches:
         labels = labels.copy()  # a loader may reuse its memory for the next batch
         crops = images.shape[1] if images.ndim == 5 else 1
@@ -158,9 +162,9 @@ def predict_batches(
             images = np.concatenate([images, np.repeat(images[-1:], missing, axis=0)])
         if images.ndim == 5:
             images = images.reshape(-1, *images.shape[2:])
-        batch = mx.nd.array(images, ctx=devices[0], dtype=images.dtype)
-        shares = gluon.utils.split_and_load(batch, list(devices), even_split=False)
-        outputs = [to_probabilities(net, net(share), task) for share in shares]
+        shares = gluon.utils.split_data(images, len(devices), even_split=False)
+        inputs = [to_input(share, device) for share, device in zip(shares, devices)]
+        outputs = [to_probabilities(net, net(x), task) for x in inputs]
         # Fetch the previous batch while the devices compute this one.
         if pending is not None:
             yield _fetch(*pending)

@@ -18,6 +18,7 @@ from ..data.datasets.registry import DATASETS, load_dataset
 from ..data.files.sources import RelabeledSource
 from ..data.loaders.array import ArrayLoader
 from ..data.loaders.stream import StreamLoader
+from ..data.loaders.to_input import ToInput
 from ..data.transforms.image import EvalTransform
 from ..errors import check_known
 from ..training.data import Data
@@ -82,13 +83,16 @@ def evaluate_model(
             f"{data.info.name} has {data.info.in_channels}."
         )
     loader = _loader(model, data, crops, batch_size, workers)
+    preprocessing = model.known_preprocessing()
+    normalization = () if model.takes_pixels else (preprocessing.mean, preprocessing.std)
+    to_input = ToInput(*normalization)
     if model.has_several_labels:
-        found = multi_label.evaluate(model.net, loader, batch_size, devices)
+        found = multi_label.evaluate(model.net, loader, batch_size, devices, to_input)
         return LabelEvaluation(
             *(model, data.info.name, crops, names, found, _close(loader), model.thresholds),
             getattr(data, "test_groups", None),
         )
-    predictions = evaluate(model.net, loader, batch_size, devices)
+    predictions = evaluate(model.net, loader, batch_size, devices, to_input)
     if predictions.top_classes.max() >= len(names):
         raise ValueError(f"{model.name} has other classes than the {len(names)} of the data.")
     skipped = _close(loader)
@@ -154,12 +158,10 @@ def _loader(
 ) -> Union[ArrayLoader, StreamLoader]:
     preprocessing = model.known_preprocessing()
     if isinstance(data, ImageFiles):
-        transform = EvalTransform(preprocessing, crops, normalized=not model.takes_pixels)
+        transform = EvalTransform(preprocessing, crops)
         count = len(data.info.class_names)
         return StreamLoader(data.test, transform, batch_size, workers=workers, classes=count)
     if crops != 1:
         raise ValueError(f"{crops} crops need image files; {data.info.name} is arrays: use 1.")
-    pixels, size = model.takes_pixels, preprocessing.size
-    mean, std = (None, None) if pixels else (preprocessing.mean, preprocessing.std)
     arrays = data.test_images, data.test_labels
-    return ArrayLoader(*arrays, batch_size, resize=size, mean=mean, std=std)
+    return ArrayLoader(*arrays, batch_size, resize=preprocessing.size, mean=None, std=None)

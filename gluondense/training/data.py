@@ -113,9 +113,9 @@ def make_train_loader(
 ) -> Loader:
     """Make the loader of training images; each worker gets its part of each batch.
 
-    For ``cache_features`` it yields all images in order, as in evaluation.
+    They are pixels or records, which :class:`..data.loaders.to_input.ToInput` normalizes. For
+    ``cache_features`` it yields all images in order, as in evaluation.
     """
-    mean, std = preprocessing.mean, preprocessing.std
     options: dict[str, Any] = {
         "shuffle": True,
         "seed": seed,
@@ -128,9 +128,7 @@ def make_train_loader(
     if isinstance(data, ImageFiles):
         if data.train is None:
             raise ValueError("the data set was opened without training images.")
-        transform: Transform = TrainTransform(
-            preprocessing.size, config.augment, mean, std, config.invert
-        )
+        transform: Transform = TrainTransform(preprocessing.size, config.augment, config.invert)
         if config.cache_features:
             transform = EvalTransform(preprocessing)
         if config.drop_last and data.train_count < config.batch_size:
@@ -141,14 +139,14 @@ def make_train_loader(
         options.update(workers=config.data_workers, **_decoding(config, data))
         return StreamLoader(data.train, transform, config.batch_size, **options)
     arrays = data.train_images, data.train_labels
-    options.update(augment=config.augment, resize=config.resize, mean=mean, std=std)
+    options.update(augment=config.augment, resize=config.resize, mean=None, std=None)
     return ArrayLoader(*arrays, config.batch_size, **options)
 
 
 def make_test_loader(
     config: DataConfig, data: Data, preprocessing: Preprocessing, workers: Workers
 ) -> Loader:
-    """Make the loader of test images; each worker gets a contiguous block of them."""
+    """Make the loader of test images, as pixels; each worker gets a contiguous block of them."""
     size, rank = eval_batch_size(config, workers), workers.rank
     first, end = (data.test_count * part // workers.world_size for part in (rank, rank + 1))
     if isinstance(data, ImageFiles):
@@ -156,8 +154,7 @@ def make_test_loader(
         options = {"workers": (config.data_workers + 1) // 2, **_decoding(config, data)}
         return StreamLoader(data.test, transform, size, block=(first, end), **options)
     arrays = data.test_images[first:end], data.test_labels[first:end]
-    mean, std = preprocessing.mean, preprocessing.std
-    return ArrayLoader(*arrays, size, resize=config.resize, mean=mean, std=std)
+    return ArrayLoader(*arrays, size, resize=config.resize, mean=None, std=None)
 
 
 def _decoding(config: DataConfig, data: ImageFiles) -> dict[str, Any]:

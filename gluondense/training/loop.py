@@ -11,11 +11,11 @@ from contextlib import ExitStack, suppress
 from typing import Any, Optional, Union
 
 import numpy as np
-from mxnet import gluon
 
 from . import checkpoint
 from .config import TrainConfig
 from .data import eval_batch_size
+from .device_batches import DeviceBatch, batches_ahead
 from .devices import seed_all
 from .distributed.join import join
 from .fine_tuning.pretrained import adopt_preprocessing
@@ -157,8 +157,8 @@ def _train_epoch(run: Run, observers: Sequence[Observer]) -> bool:
     if run.freezer.start_epoch(state.epoch) and run.workers.is_rank_zero:
         print(f"epoch {state.epoch + 1}: training {run.freezer.describe()}", flush=True)
     state.tick()
-    for images, labels in run.train_loader.batches(state.epoch, start=state.batch):
-        _train_batch(run, images, labels)
+    for batch in batches_ahead(run):
+        _train_batch(run, batch)
         for observer in observers:
             observer.on_step(run)
         save, stop = _requests(run, observers)
@@ -173,22 +173,18 @@ def _train_epoch(run: Run, observers: Sequence[Observer]) -> bool:
     return True
 
 
-def _train_batch(run: Run, images: np.ndarray, labels: np.ndarray) -> None:
+def _train_batch(run: Run, batch: DeviceBatch) -> None:
     state, workers, config = run.state, run.workers, run.config
-    key = (config.runtime.seed, state.epoch, state.batch, *workers.rng_key)
     if run.net.spec.is_stochastic:  # at each step, so that a resumed run draws the same masks
-        seed_all(*key)
-    epochs_left = config.schedule.epochs - state.epoch
-    images, targets = run.task.targets(images, labels, np.random.default_rng(key), epochs_left)
-    xs = gluon.utils.split_and_load(images, run.devices, even_split=False)
-    ys = gluon.utils.split_and_load(targets, run.devices, even_split=False)
+        seed_all(*batch.key)
+    xs, ys = batch.images, batch.targets
     losses, outputs = run.train_step(xs, run.task.loss_targets(xs, ys), run.loss_scale.value)
     run.trainer.set_learning_rate(run.schedule(state.step))
     size = workers.step_batch_size(run.train_loader.count(state.batch))
     any_rank, clip = (lambda overflow: workers.any(overflow)[0]), config.optimizer.clip
     run.loss_scale.step(run.trainer, size, any_rank, clip)
     state.batch += 1
-    state.meter.add(state.step, len(images), list(map(run.task.measure, losses, outputs, ys)))
+    state.meter.add(state.step, batch.size, list(map(run.task.measure, losses, outputs, ys)))
 
 
 def _finish_epoch(run: Run, observers: Sequence[Observer]) -> None:
@@ -247,7 +243,7 @@ def _evaluate(run: Run, observers: Sequence[Observer]) -> Any:
     with ExitStack() as contexts, suppress(_Stopped):
         for observer in observers:
             contexts.enter_context(observer.evaluating(run))
-        predictions = run.task.evaluate(run.model, batches(), size, run.devices)
+        predictions = run.task.evaluate(run.model, batches(), size, run.devices, run.to_input)
     if workers.any(predictions is None)[0] or predictions is None:
         return None
     return type(predictions)(*map(workers.all_gather_rows, predictions.arrays))

@@ -12,6 +12,7 @@ import mxnet as mx
 from mxnet import gluon
 
 from ..data.datasets.imagenet import ImageFiles
+from ..data.loaders.to_input import ToInput
 from ..models.registry import build_model
 from ..native.build import CompilerError
 from .config import TrainConfig
@@ -57,6 +58,8 @@ class Run:
         The data set, and the preprocessing of its images, which checkpoints and exports keep.
     train_loader, test_loader
         This process's share of the batches.
+    to_input
+        Copies a batch to the devices and makes the network's input of it there.
     task
         What is learned.
     net, model, freezer, train_step, loss_scale, trainer, schedule
@@ -99,6 +102,7 @@ class Run:
         sources = config.data, data, self.preprocessing, workers
         self.train_loader = make_train_loader(*sources, runtime.seed)
         self.test_loader = make_test_loader(*sources)
+        self.to_input = ToInput(self.preprocessing.mean, self.preprocessing.std)
         _initialize(self.net, model, self.devices, runtime.seed)
         steps = steps_per_epoch(config.data, data.train_count)
         self.schedule = make_schedule(config.schedule, config.optimizer.lr, steps)
@@ -144,8 +148,9 @@ class Run:
         if not data.cache_features:
             return
         began = time.perf_counter()
-        train = compute_features(self.net, self.train_loader, self.devices[0], repair=True)
-        test = compute_features(self.net, self.test_loader, self.devices[0], repair=False)
+        options = self.to_input, self.devices[0]
+        train = compute_features(self.net, self.train_loader, *options, repair=True)
+        test = compute_features(self.net, self.test_loader, *options, repair=False)
         last = "discard" if data.drop_last else "keep"
         seed = self.config.runtime.seed
         self.train_loader = FeatureLoader(*train, size, shuffle=True, seed=seed, last=last)

@@ -35,9 +35,9 @@ _WARM_UP, _TIMED = 4, 8  # batches of a round, before and during its timing
 PLAIN = ("random_resized_crop", "flip")
 COLOR = (*PLAIN, "color_jitter", "lighting")
 OURS: dict[str, Transform] = {
-    "gluondense": TrainTransform(SIZE, PLAIN, MEAN, STD),
-    "gluondense, with colour jitter and lighting": TrainTransform(SIZE, COLOR, MEAN, STD),
-    "gluondense, with RandAugment too": TrainTransform(SIZE, (*COLOR, "rand_augment"), MEAN, STD),
+    "gluondense": TrainTransform(SIZE, PLAIN),
+    "gluondense, with colour jitter and lighting": TrainTransform(SIZE, COLOR),
+    "gluondense, with RandAugment too": TrainTransform(SIZE, (*COLOR, "rand_augment")),
     "gluondense, evaluation": EvalTransform(IMAGENET),
 }
 

@@ -87,7 +87,8 @@ def test_logged_accuracy_is_that_of_the_saved_network(straight):
     net, hits = saved.network(), 0
     sources = TINY.data, load_dataset("synthetic"), saved.preprocessing, Workers()
     for images, labels in make_test_loader(*sources):
-        hits += (net(mx.nd.array(images)).asnumpy().argmax(axis=1) == labels).sum()
+        inputs = mx.nd.array(saved.preprocessing.normalize(images))
+        hits += (net(inputs).asnumpy().argmax(axis=1) == labels).sum()
     assert hits / 50 == pytest.approx(result.test_accuracy)
 
 

@@ -24,7 +24,7 @@ NO_LABEL = -1
 
 
 class StreamLoader(Loader):
-    """Batches of normalized images and labels; each image is a function of (seed, epoch, index).
+    """Batches of pixels and labels; each image is a function of (seed, epoch, index).
 
     Copies of a repeated image are a function of their number too. The result for an image depends
     neither on the number of processes nor on the batch size, so a run can be resumed exactly, on
@@ -35,7 +35,7 @@ class StreamLoader(Loader):
     Parameters
     ----------
     source, transform
-        The images, and the transform from each to the network's input.
+        The images, and the transform of each, whose type the batches have; see :class:`.ToInput`.
     batch_size, last, part, repeats
         As in :class:`.base.Loader`.
     shuffle
@@ -153,7 +153,7 @@ class _Preparer:
         slot, first_row, epoch, chosen = task
         problems: list[tuple[str, str]] = []
         for row, (index, copy) in enumerate(chosen.tolist(), first_row):
-            rng, out = self.rng(epoch, index, copy), self.data[slot, row]
+            rng, out = self.rng(epoch, index, copy), self.data[slot, row, ...]
             self.labels[slot, row] = self._prepare(index, rng, out, problems)
         return problems
 
@@ -188,7 +188,7 @@ class _Preparer:
             raise ValueError(
                 f"{_TRIES} consecutive images are unreadable, the last one: {problems[-1][1]}"
             )
-        out[:] = 0
+        out[...] = 0
         return np.full(self.source.label_shape, np.nan) if self.source.label_shape else NO_LABEL
 
     def _check(self, label: Label, name: str) -> None:
@@ -213,7 +213,7 @@ def _shared_batches(
     The mapping is anonymous because /dev/shm is small in containers and a named segment remains
     after a crash. The last process that ends frees it.
     """
-    data = _shared((_SLOTS, batch_size, *transform.shape), np.dtype(transform.dtype))
+    data = _shared((_SLOTS, batch_size, *transform.shape), transform.dtype)
     label_dtype = np.dtype(np.float32 if label_shape else np.int32)
     return data, _shared((_SLOTS, batch_size, *label_shape), label_dtype)
 

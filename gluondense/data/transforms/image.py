@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Transforms from one encoded image to the network's input.
+"""Transforms from one encoded image to pixels, and to what is left for the device to compute.
 
-All linear colour operations (brightness, contrast, saturation, lighting and normalization) are
-composed into one 3×4 matrix per image, so they cost as much as the normalization alone. The values
-between the operations are not clipped to [0, 255].
+All linear colour operations (brightness, contrast, saturation and lighting) are composed into one
+3×4 matrix per image, which :mod:`.augmented` composes with the normalization, so they cost as much
+as the normalization alone. The values between the operations are not clipped to [0, 255].
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Callable, Protocol
 
@@ -19,11 +19,11 @@ import numpy as np
 from ...errors import check, check_known
 from ..files.decode import JPEGHeader, decode
 from ..preprocessing import CROPS, Preprocessing
+from .augmented import augmented_dtype, erase
 from .rand_augment import rand_augment
 
 AREA, ASPECT = (0.08, 1.0), (3 / 4, 4 / 3)  # of a random resized crop: Szegedy et al. 2015
 JITTER, LIGHTING = 0.4, 0.1  # strengths, as in GluonCV's scripts
-ERASE_SHARE, ERASE_AREA, ERASE_ASPECT = 0.5, (0.02, 1 / 3), 0.3  # timm's defaults
 _TRIES = 10
 _LUMA = np.array([0.299, 0.587, 0.114])
 # Principal components of the colours of ImageNet's pixels in [0, 255] (Krizhevsky et al. 2012).
@@ -34,18 +34,18 @@ _EIGENVECTORS = np.array(
 
 
 class Transform(Protocol):
-    """Makes the network's input from an encoded image."""
+    """Makes pixels of the network's input size from an encoded image."""
 
     @property
     def shape(self) -> tuple[int, ...]:
         """Shape of the result."""
 
     @property
-    def dtype(self) -> str:
+    def dtype(self) -> np.dtype:
         """NumPy type of the result."""
 
     def __call__(self, data: bytes, name: str, rng: np.random.Generator, out: np.ndarray) -> None:
-        """Write the input made from an image into ``out``, of ``shape`` and ``dtype``."""
+        """Write the result for an image into ``out``, of ``shape`` and ``dtype``."""
 
 
 Box = tuple[int, int, int, int]  # top, left, height, width
@@ -132,35 +132,11 @@ _COLORS: Mapping[str, Callable[[np.ndarray, np.ndarray, np.random.Generator], np
 IMAGE_AUGMENTATIONS = ("random_resized_crop", "flip", "rand_augment", *_COLORS, "erase")
 
 
-def erase_box(image: np.ndarray, rng: np.random.Generator) -> None:
-    """Replace a random box of half of the normalized images (C, H, W) by noise of N(0, 1).
-
-    The box has 2 % to a third of the area and an aspect ratio of 0.3 to 1 / 0.3. If ten boxes in
-    succession do not fit, the image stays.
-
-    References
-    ----------
-    Zhong et al., "Random Erasing Data Augmentation", algorithm 1; timm, ``RandomErasing`` with
-    ``mode="pixel"`` and its default values.
-    """
-    if rng.random() >= ERASE_SHARE:
-        return
-    channels, height, width = image.shape
-    for _ in range(_TRIES):
-        area = height * width * rng.uniform(*ERASE_AREA)
-        aspect = math.exp(rng.uniform(math.log(ERASE_ASPECT), -math.log(ERASE_ASPECT)))
-        box_height, box_width = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
-        if 0 < box_height < height and 0 < box_width < width:
-            top = int(rng.integers(0, height - box_height + 1))
-            left = int(rng.integers(0, width - box_width + 1))
-            noise = rng.standard_normal((channels, box_height, box_width), dtype=np.float32)
-            image[:, top : top + box_height, left : left + box_width] = noise
-            return
-
-
 @dataclass(frozen=True)
 class TrainTransform:
-    """The transform of a training image: crop, augment, normalize, erase.
+    """The transform of a training image: crop and augment; normalization and erasing follow.
+
+    The result is a record, see :func:`.augmented.augmented_dtype`.
 
     Parameters
     ----------
@@ -169,16 +145,12 @@ class TrainTransform:
     augment
         Names from ``IMAGE_AUGMENTATIONS``, applied in the order of that tuple. Without
         ``"random_resized_crop"`` the largest central box is taken.
-    mean, std
-        Values per channel, for pixels scaled to [0, 1].
     invert
         Whether to invert the pixels before they are augmented.
     """
 
     size: tuple[int, int]
     augment: tuple[str, ...]
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
     invert: bool = False
 
     def __post_init__(self) -> None:
@@ -187,16 +159,17 @@ class TrainTransform:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Shape of the result: (3, H, W)."""
-        return (3, *self.size)
+        """Shape of the result: (), one record."""
+        return ()
 
     @property
-    def dtype(self) -> str:
+    def dtype(self) -> np.dtype:
         """Type of the result."""
-        return "float32"
+        colored = not _COLORS.keys().isdisjoint(self.augment)
+        return augmented_dtype(self.size, colored, "erase" in self.augment)
 
     def __call__(self, data: bytes, name: str, rng: np.random.Generator, out: np.ndarray) -> None:
-        """Write the input made from an image into ``out``."""
+        """Write the record of an image into ``out``."""
         image = self._decode_crop(data, name, rng)
         if self.invert:
             image = 255 - image
@@ -204,13 +177,15 @@ class TrainTransform:
             image = cv2.flip(image, 1)
         if "rand_augment" in self.augment:
             image = rand_augment(image, rng)
-        color = np.eye(3, 4)
-        for kind, change in _COLORS.items():
-            if kind in self.augment:
-                color = change(color, np.array(cv2.mean(image)[:3]), rng)
-        write_input(image, color, self.mean, self.std, out)
+        out["pixels"] = image
+        colors = [change for kind, change in _COLORS.items() if kind in self.augment]
+        if colors:
+            color, mean = np.eye(3, 4), np.array(cv2.mean(image)[:3])
+            for change in colors:
+                color = change(color, mean, rng)
+            out["color"] = color
         if "erase" in self.augment:
-            erase_box(out, rng)
+            erase(out, rng)
 
     def _decode_crop(self, data: bytes, name: str, rng: np.random.Generator) -> np.ndarray:
         """Decode, crop and resize an image to uint8 (H, W, 3)."""
@@ -240,50 +215,28 @@ class EvalTransform:
     Parameters
     ----------
     preprocessing
-        How the image is decoded, resized, cropped and normalized.
+        How the image is decoded, resized and cropped.
     crops
         1 for the centre, or 10 for the four corners, the centre and the five mirrored.
-    normalized
-        Whether the result is the network's input, or pixels for an exported graph that normalizes
-        them: uint8 (H, W, C).
     """
 
     preprocessing: Preprocessing
     crops: int = 1
-    normalized: bool = True
 
     def __post_init__(self) -> None:
         check("crops", self.crops, "1 or 10", self.crops in CROPS)
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Shape of the result: (C, H, W) or pixels' (H, W, C), after the crops if there are 10."""
-        channels, size = self.preprocessing.channels, self.preprocessing.size
-        shape = (channels, *size) if self.normalized else (*size, channels)
+        """Shape of the result: (H, W, C), or (10, H, W, C)."""
+        shape = (*self.preprocessing.size, self.preprocessing.channels)
         return shape if self.crops == 1 else (self.crops, *shape)
 
     @property
-    def dtype(self) -> str:
-        """Type of the result, float32 or uint8."""
-        return "float32" if self.normalized else "uint8"
+    def dtype(self) -> np.dtype:
+        """Type of the result."""
+        return np.dtype(np.uint8)
 
     def __call__(self, data: bytes, name: str, rng: np.random.Generator, out: np.ndarray) -> None:
-        """Write the input made from an image into ``out``."""
-        pixels = self.preprocessing.crops(data, name, self.crops)
-        inputs = self.preprocessing.normalize(pixels) if self.normalized else pixels
-        out[...] = inputs.reshape(out.shape)
-
-
-def write_input(
-    image: np.ndarray,
-    color: np.ndarray,
-    mean: Sequence[float],
-    std: Sequence[float],
-    out: np.ndarray,
-) -> None:
-    """Apply a 3×4 colour matrix to uint8 (H, W, 3), normalize and write to ``out`` (3, H, W)."""
-    deviation = np.asarray(std) * 255
-    matrix = color / deviation[:, None]
-    matrix[:, 3] -= np.asarray(mean) * 255 / deviation
-    changed = cv2.transform(image.astype(np.float32), matrix.astype(np.float32))
-    cv2.mixChannels([changed], list(out), [0, 0, 1, 1, 2, 2])
+        """Write the pixels of an image into ``out``."""
+        out[...] = self.preprocessing.crops(data, name, self.crops).reshape(out.shape)

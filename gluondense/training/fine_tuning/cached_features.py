@@ -13,6 +13,7 @@ from mxnet.gluon import nn
 
 from ...blocks.head import mean_max_logits
 from ...data.loaders.base import Batch, Loader
+from ...data.loaders.to_input import ToInput
 from ...models.network import Network
 
 
@@ -73,7 +74,7 @@ class FeatureLoader(Loader):
 
 
 def compute_features(
-    net: Network, loader: Loader, device: mx.Context, repair: bool
+    net: Network, loader: Loader, to_input: ToInput, device: mx.Context, repair: bool
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the features of all images of a loader, as in evaluation, and their labels.
 
@@ -85,7 +86,7 @@ def compute_features(
     labels: list[np.ndarray] = []
     for images, batch_labels in loader:
         with autograd.predict_mode():
-            parts.append(net.features(mx.nd.array(images, device)).asnumpy())
+            parts.append(net.features(to_input(images, device)).asnumpy())
         labels.append(batch_labels.copy())
     features, found = np.concatenate(parts), np.concatenate(labels)
     if repair and found.ndim == 1 and (found < 0).any():

@@ -6,7 +6,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Callable, ClassVar
+from typing import Any, Callable, ClassVar, Optional
 
 import numpy as np
 from mxnet import gluon
@@ -14,8 +14,10 @@ from mxnet.context import Context
 from mxnet.ndarray import NDArray
 
 from ...data.datasets.registry import DatasetInfo
+from ...data.loaders.to_input import ToInput
 from ...data.preprocessing import Preprocessing
 from ..configuration.sections import TaskConfig
+from .mix import Mix
 
 Batches = Iterable[tuple[np.ndarray, np.ndarray]]  # images and labels
 ReadImages = Callable[[np.ndarray], np.ndarray]
@@ -108,10 +110,11 @@ class Task(ABC):
     @abstractmethod
     def targets(
         self, images: np.ndarray, labels: np.ndarray, rng: np.random.Generator, epochs_left: int
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Return a training batch's images (N, C, H, W), augmented across images, and targets.
+    ) -> tuple[Optional[Mix], np.ndarray]:
+        """Return how the images of a training batch are mixed with each other, and the targets.
 
-        ``rng`` is the random stream of this step; ``epochs_left`` includes the present epoch.
+        ``images`` are those of the loader, see :class:`.ToInput`. ``rng`` is the random stream of
+        this step; ``epochs_left`` includes the present epoch. None leaves the images as they are.
         """
 
     def loss_targets(self, images: Sequence[NDArray], targets: Sequence[NDArray]) -> list[NDArray]:
@@ -124,7 +127,12 @@ class Task(ABC):
 
     @abstractmethod
     def evaluate(
-        self, net: gluon.HybridBlock, batches: Batches, batch_size: int, devices: Sequence[Context]
+        self,
+        net: gluon.HybridBlock,
+        batches: Batches,
+        batch_size: int,
+        devices: Sequence[Context],
+        to_input: ToInput,
     ) -> Any:
         """Return the predictions for test batches, whose ``arrays`` have one row an image."""
 

@@ -17,7 +17,8 @@ from ..configuration.sections import TaskConfig
 from .base import Metric, Task
 from .classification_report import explain, report_arrays, report_sections
 from .distillation import DistillationLoss, load_teacher
-from .targets import mix_epoch, soft_labels
+from .mix import Mix, draw_mix
+from .targets import soft_labels
 
 ACCURACY = Metric("test_acc", "accuracy", "test")
 
@@ -59,11 +60,12 @@ class Classification(Task):
 
     def targets(
         self, images: np.ndarray, labels: np.ndarray, rng: np.random.Generator, epochs_left: int
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Return images and class distributions (N, classes), both mixed if configured."""
+    ) -> tuple[Optional[Mix], np.ndarray]:
+        """Return class distributions (N, classes), mixed as the images are if configured."""
         config = self._config
         targets = soft_labels(labels, self._classes, config.label_smoothing)
-        return mix_epoch(images, targets, config, rng, epochs_left)
+        mix = draw_mix(images, config, rng, epochs_left)
+        return mix, targets if mix is None else mix.targets(targets)
 
     def loss_targets(self, images: Sequence[NDArray], targets: Sequence[NDArray]) -> list[NDArray]:
         """Return weighted targets, and with them the teacher's softened probabilities if any.

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Optional
 
 import mxnet as mx
 import numpy as np
@@ -16,8 +16,8 @@ from ...analysis.multi_label import MultiLabelPredictions, evaluate
 from ...data.datasets.registry import DatasetInfo
 from ..configuration.sections import TaskConfig
 from .base import Metric, Task
+from .mix import Mix, draw_mix
 from .multi_label_report import explain, report_arrays, report_sections
-from .targets import mix_epoch
 
 AUROC = Metric("test_auroc", "mean AUROC", "test AUROC", ".4f")
 
@@ -64,12 +64,13 @@ class MultiLabel(Task):
 
     def targets(
         self, images: np.ndarray, labels: np.ndarray, rng: np.random.Generator, epochs_left: int
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Return images and targets (N, L), smoothed and mixed if configured; NaN is unknown."""
+    ) -> tuple[Optional[Mix], np.ndarray]:
+        """Return targets (N, L), smoothed and mixed if configured; NaN is unknown."""
         config = self._config
         smoothing = np.float32(config.label_smoothing)
         targets = labels * (1 - smoothing) + smoothing / 2
-        return mix_epoch(images, targets, config, rng, epochs_left)
+        mix = draw_mix(images, config, rng, epochs_left)
+        return mix, targets if mix is None else mix.targets(targets)
 
     def measure(self, loss: NDArray, output: NDArray, target: NDArray) -> NDArray:
         """Return the sum of the loss."""

@@ -16,11 +16,12 @@ from gluondense.data.files.image_list import list_folders
 from gluondense.data.files.sources import FolderSource, RelabeledSource
 from gluondense.data.loaders.stream import StreamLoader
 from gluondense.data.preprocessing import Preprocessing
+from gluondense.data.transforms.augmented import to_input
 from gluondense.data.transforms.image import EvalTransform, TrainTransform
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 ALL = ("random_resized_crop", "flip", "rand_augment", "color_jitter", "lighting", "erase")
-TRAIN = TrainTransform((16, 20), ALL, MEAN, STD)
+TRAIN = TrainTransform((16, 20), ALL)
 PREPROCESSING = Preprocessing(MEAN, STD, input_size=16)
 EVAL = EvalTransform(PREPROCESSING)
 
@@ -43,8 +44,13 @@ def make(source):
         loader.close()
 
 
+def batches_of(loader, epoch, start=0):
+    """Return the network's input and the labels of each batch."""
+    return [(to_input(data, MEAN, STD), labels) for data, labels in loader.batches(epoch, start)]
+
+
 def images_of(loader, epoch, start=0):
-    batches = [(data.copy(), labels) for data, labels in loader.batches(epoch, start)]
+    batches = batches_of(loader, epoch, start)
     return np.concatenate([data for data, _ in batches]), np.concatenate(
         [part for _, part in batches]
     )
@@ -106,10 +112,9 @@ def test_last_batch(make):
 
 
 def test_parts_of_batches_and_blocks_of_the_source_make_up_the_whole(make):
-    whole = [(data.copy(), labels) for data, labels in make(7, shuffle=True).batches(1)]
-    parts = [
-        make(7, shuffle=True, part=(number, 3), workers=number).batches(1) for number in range(3)
-    ]
+    whole = batches_of(make(7, shuffle=True), 1)
+    options = [{"part": (number, 3), "workers": number} for number in range(3)]
+    parts = [batches_of(make(7, shuffle=True, **each), 1) for each in options]
     for (data, labels), *three in zip(whole, *parts):
         np.testing.assert_array_equal(np.concatenate([part for part, _ in three]), data)
         np.testing.assert_array_equal(np.concatenate([part for _, part in three]), labels)
@@ -121,8 +126,8 @@ def test_parts_of_batches_and_blocks_of_the_source_make_up_the_whole(make):
 def test_ten_crops(make):
     loader = make(4, EvalTransform(PREPROCESSING, crops=10), workers=2)
     data, _ = next(iter(loader))
-    assert data.shape == (4, 10, 3, 16, 16)
-    np.testing.assert_array_equal(data[:, 5:], data[:, :5, ..., ::-1])
+    assert data.shape == (4, 10, 16, 16, 3)
+    np.testing.assert_array_equal(data[:, 5:], data[:, :5, :, ::-1])
     np.testing.assert_array_equal(data[:, 4], next(iter(make(4, EVAL)))[0])
 
 
@@ -312,14 +317,14 @@ def test_repeated_images_are_others_in_another_epoch(make, source):
 def test_repeated_images_depend_neither_on_processes_nor_on_parts(make, workers):
     options = {"shuffle": True, "seed": 3, "repeats": 2}
     whole = make(4, **options)
-    expected = [(data.copy(), labels) for data, labels in whole.batches(epoch=2)]
-    found = [(d.copy(), n) for d, n in make(4, workers=workers, **options).batches(2, start=3)]
+    expected = batches_of(whole, 2)
+    found = batches_of(make(4, workers=workers, **options), 2, start=3)
     assert len(found) == len(expected) - 3
     for (data, labels), (other, others) in zip(found, expected[3:]):
         np.testing.assert_array_equal(data, other)
         np.testing.assert_array_equal(labels, others)
     parts = [make(4, part=(number, 2), **options) for number in range(2)]
-    for (data, _), halves in zip(expected, zip(*(part.batches(epoch=2) for part in parts))):
+    for (data, _), halves in zip(expected, zip(*(batches_of(part, 2) for part in parts))):
         np.testing.assert_array_equal(data, np.concatenate([half for half, _ in halves]))
         # Each worker has its own copy of both images.
         np.testing.assert_array_equal(*(labels for _, labels in halves))

@@ -8,12 +8,11 @@ from PIL import Image
 from support.images import encoded, gradient, noisy_image
 
 from gluondense.data.preprocessing import Preprocessing
+from gluondense.data.transforms.augmented import augmented_dtype, erase, to_input
 from gluondense.data.transforms.image import (
     EvalTransform,
     TrainTransform,
-    erase_box,
     random_box,
-    write_input,
 )
 from gluondense.data.transforms.rand_augment import _TABLE, rand_augment
 
@@ -25,10 +24,11 @@ def evaluation(size, crops=1, **fields):
 
 
 def run(transform, data, seed=0):
-    out = np.full(transform.shape, np.nan, np.float32)
+    """Return the normalized input of an image, or of its ten crops."""
+    out = np.zeros(transform.shape, transform.dtype)
     transform(data, "a", np.random.default_rng(seed), out)
-    assert np.isfinite(out).all()
-    return out
+    inputs = to_input(out if out.ndim == 4 else out[None], MEAN, STD)
+    return inputs if out.ndim == 4 else inputs[0]
 
 
 def pixels_of(planes):
@@ -54,7 +54,7 @@ def test_evaluation_equals_torchvision(interpolation, size, ratio):
 
 def test_images_smaller_than_the_input_are_enlarged():
     assert run(evaluation(64), encoded(noisy_image(size=(5, 9)))).shape == (3, 64, 64)
-    transform = TrainTransform((64, 64), ("random_resized_crop",), MEAN, STD)
+    transform = TrainTransform((64, 64), ("random_resized_crop",))
     for seed in range(5):
         run(transform, encoded(noisy_image(size=(1, 3))), seed)
 
@@ -93,7 +93,7 @@ def test_boxes_of_very_long_images_are_central():
 def test_box_of_the_reduced_image_equals_that_of_the_full_image():
     """The colours of the gradient tell the position of the box, whatever the decoded size."""
     image = gradient(size=(600, 800))
-    small = TrainTransform((24, 24), ("random_resized_crop",), MEAN, STD)
+    small = TrainTransform((24, 24), ("random_resized_crop",))
     for seed in range(8):
         jpeg, png = run(small, encoded(image), seed), run(small, encoded(image, "PNG"), seed)
         assert np.abs(pixels_of(jpeg)[..., :2] - pixels_of(png)[..., :2]).max() < 6
@@ -101,17 +101,17 @@ def test_box_of_the_reduced_image_equals_that_of_the_full_image():
 
 def test_flips_are_half_of_all():
     data = encoded(gradient(size=(16, 16)), "PNG")
-    transform = TrainTransform((16, 16), ("flip",), MEAN, STD)
+    transform = TrainTransform((16, 16), ("flip",))
     falls = [run(transform, data, seed)[0, 0, 0] > 0 for seed in range(200)]
     assert 70 < sum(falls) < 130
 
 
 def test_colors_change_within_bounds_and_only_if_asked_for():
     data = encoded(noisy_image(size=(16, 16)), "PNG")
-    plain = run(TrainTransform((16, 16), (), MEAN, STD), data)
-    np.testing.assert_array_equal(plain, run(TrainTransform((16, 16), (), MEAN, STD), data, 5))
+    plain = run(TrainTransform((16, 16), ()), data)
+    np.testing.assert_array_equal(plain, run(TrainTransform((16, 16), ()), data, 5))
     for name in ("color_jitter", "lighting"):
-        found = [run(TrainTransform((16, 16), (name,), MEAN, STD), data, seed) for seed in range(9)]
+        found = [run(TrainTransform((16, 16), (name,)), data, seed) for seed in range(9)]
         assert len({part.tobytes() for part in found}) == 9
         assert all(np.abs(pixels_of(part).mean() - pixels_of(plain).mean()) < 140 for part in found)
 
@@ -122,8 +122,9 @@ def test_color_jitter_equals_its_steps_one_by_one(monkeypatch):
     rng = np.random.default_rng(4)
     image = rng.integers(0, 256, (6, 7, 3)).astype(np.uint8)
     color = module._color_jitter(np.eye(3, 4), image.mean(axis=(0, 1)), np.random.default_rng(1))
-    out = np.zeros((3, 6, 7), np.float32)
-    write_input(image, color, (0, 0, 0), (1 / 255,) * 3, out)
+    record = np.zeros((1,), augmented_dtype((6, 7), colored=True, erased=False))
+    record["pixels"], record["color"] = image, color
+    (out,) = to_input(record, (0, 0, 0), (1 / 255,) * 3)
 
     again, luma, x = np.random.default_rng(1), np.array([0.299, 0.587, 0.114]), image.astype(float)
     strengths = again.uniform(0.6, 1.4, 3)
@@ -157,7 +158,7 @@ def test_rand_augment_draws_all_operations():
     ("make", "message"),
     [
         (
-            lambda: TrainTransform((8, 8), ("blur",), MEAN, STD),
+            lambda: TrainTransform((8, 8), ("blur",)),
             "unknown augmentation 'blur'",
         ),
         (lambda: evaluation(8, 5), r"crops \(=5\) must be 1 or 10"),
@@ -175,8 +176,10 @@ def test_invalid_options(make, message):
 
 def erased_box(seed, size=(40, 60)):
     """Erase a box of an image of one value; return its mask and the image."""
-    image = np.full((3, *size), 9.0, np.float32)
-    erase_box(image, np.random.default_rng(seed))
+    record = np.zeros((1,), augmented_dtype(size, colored=False, erased=True))
+    record["pixels"] = 9
+    erase(record[0, ...], np.random.default_rng(seed))
+    (image,) = to_input(record, (0, 0, 0), (1 / 255,) * 3)
     mask = (image != 9).any(axis=0)
     assert (mask == (image != 9).all(axis=0)).all()
     return mask, image
@@ -221,8 +224,8 @@ def test_erasing_is_the_last_step_of_a_transform():
     names = ("random_resized_crop", "flip", "color_jitter")
     changed = 0
     for seed in range(20):
-        plain = run(TrainTransform((24, 24), names, MEAN, STD), data, seed)
-        erased = run(TrainTransform((24, 24), (*names, "erase"), MEAN, STD), data, seed)
+        plain = run(TrainTransform((24, 24), names), data, seed)
+        erased = run(TrainTransform((24, 24), (*names, "erase")), data, seed)
         share = (plain != erased).any(axis=0).mean()
         assert share < 0.4
         changed += share > 0
@@ -232,7 +235,6 @@ def test_erasing_is_the_last_step_of_a_transform():
 def test_training_images_are_inverted_before_they_are_normalized():
     data = encoded(gradient(), "PNG")
     plain, inverted = (
-        run(TrainTransform((16, 16), ("flip",), MEAN, STD, invert=invert), data)
-        for invert in (False, True)
+        run(TrainTransform((16, 16), ("flip",), invert=invert), data) for invert in (False, True)
     )
     np.testing.assert_allclose(pixels_of(plain) + pixels_of(inverted), 255, atol=1e-3)

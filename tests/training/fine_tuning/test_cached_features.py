@@ -6,6 +6,7 @@ import pytest
 from support.training_steps import batch, network
 from support.training_tiny import TINY
 
+from gluondense.data.loaders.to_input import ToInput
 from gluondense.training import TrainConfig, checkpoint, fit
 from gluondense.training.fine_tuning.cached_features import FeatureLoader, Output, compute_features
 
@@ -70,13 +71,13 @@ def test_unreadable_training_images_are_replaced_by_the_next_and_others_are_kept
     x, _ = batch(net, images=4)
     labels = np.array([-1, 2, -1, -1], np.int32)
     loader = [(x.asnumpy(), labels)]
-    features, found = compute_features(net, loader, mx.cpu(), repair=False)
+    features, found = compute_features(net, loader, ToInput(), mx.cpu(), repair=False)
     np.testing.assert_array_equal(found, labels)
-    repaired, found = compute_features(net, loader, mx.cpu(), repair=True)
+    repaired, found = compute_features(net, loader, ToInput(), mx.cpu(), repair=True)
     np.testing.assert_array_equal(found, [2, 2, 2, 2])
     np.testing.assert_array_equal(repaired, features[[1, 1, 1, 1]])
     with pytest.raises(ValueError, match="none of the training images can be read"):
-        compute_features(net, [(x.asnumpy(), labels * 0 - 1)], mx.cpu(), repair=True)
+        compute_features(net, [(x.asnumpy(), labels * 0 - 1)], ToInput(), mx.cpu(), repair=True)
 
 
 @pytest.mark.parametrize(

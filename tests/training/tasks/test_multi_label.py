@@ -84,14 +84,15 @@ def test_targets_keep_unknown_labels_unknown_when_smoothed_and_mixed():
     labels = np.array([[1, 0, np.nan], [0, np.nan, 1]], np.float32)
     images = np.stack([np.zeros((1, 2, 2)), np.ones((1, 2, 2))]).astype(np.float32)
     rng = np.random.default_rng(1)
-    same, targets = make_task(label_smoothing=0.1).targets(images, labels, rng, 1)
-    assert same is images
+    mix, targets = make_task(label_smoothing=0.1).targets(images, labels, rng, 1)
+    assert mix is None
     expected = np.array([[0.95, 0.05, np.nan], [0.05, np.nan, 0.95]])
     assert np.allclose(targets, expected, equal_nan=True)
     assert targets.dtype == np.float32
     mixing = make_task(mixup=0.4)
     for seed in range(8):
-        mixed, targets = mixing.targets(images, labels, np.random.default_rng(seed), 1)
+        mix, targets = mixing.targets(images, labels, np.random.default_rng(seed), 1)
+        mixed = mix.images(images, images[mix.partners])
         if mixed[0, 0, 0, 0] > 0:  # not its own partner
             assert np.isnan(targets).tolist() == [[False, True, True]] * 2
             assert targets[0, 0] == pytest.approx(1 - mixed[0, 0, 0, 0])
