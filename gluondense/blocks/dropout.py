@@ -3,9 +3,26 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 from mxnet.gluon import nn
 
+if TYPE_CHECKING:
+    from .base import Tensor
+
 DROPOUT_AFTER = ("conv", "3x3")
+
+
+class Dropout(nn.Dropout):
+    """MXNet's Dropout, whose masks are a function of the seed on GPUs too.
+
+    cuDNN's Dropout seeds itself once in a process, and ``mx.random.seed`` does not reach it, so a
+    resumed run would draw other masks. MXNet's own kernel draws from the seeded stream.
+    """
+
+    def hybrid_forward(self, F: Any, x: Tensor) -> Tensor:
+        """Drop values of the input in training."""
+        return F.Dropout(x, p=self._rate, axes=self._axes, cudnn_off=True, name="fwd")
 
 
 def dropout_layers(
@@ -23,7 +40,7 @@ def dropout_layers(
         Side of the convolution's kernel.
     """
     wanted = dropout and (dropout_after == "conv" or kernel == 3)
-    return [nn.Dropout(dropout, prefix=prefix)] if wanted else []
+    return [Dropout(dropout, prefix=prefix)] if wanted else []
 
 
 def drop_path_layer(rate: float) -> nn.HybridBlock | None:
@@ -36,4 +53,4 @@ def drop_path_layer(rate: float) -> nn.HybridBlock | None:
     ----------
     Huang et al., "Deep Networks with Stochastic Depth"; timm, ``layers/drop.py``, ``DropPath``.
     """
-    return nn.Dropout(rate, axes=(1, 2, 3), prefix="drop_path_") if rate else None
+    return Dropout(rate, axes=(1, 2, 3), prefix="drop_path_") if rate else None

@@ -10,10 +10,10 @@ from .ir import Graph, Node
 from .recompute import MARK
 
 HALF_PRECISION = frozenset({"Convolution", "FullyConnected"})
-# Operators that compute in float32 even between half-precision ones. On the CPU, only the
-# HALF_PRECISION operators compute in bfloat16: MXNet's bfloat16 gradients of pooling, normalization
-# and concatenation are wrong there.
-FULL_PRECISION = frozenset({"softmax"})
+# Operators that compute in float32 even between half-precision ones; SyncBatchNorm's kernel takes
+# no other dtype. On the CPU, only the HALF_PRECISION operators compute in bfloat16: the bfloat16
+# gradients of pooling, normalization and concatenation are wrong in MXNet.
+FULL_PRECISION = frozenset({"softmax", "_contrib_SyncBatchNorm"})
 # Parameters and statistics of these stay in float32; only their first input is cast.
 NORMALIZATION = frozenset({"BatchNorm", "_contrib_BatchNormWithReLU", "_contrib_SyncBatchNorm"})
 
@@ -25,6 +25,7 @@ def use_mixed_precision(graph: Graph, dtype: str) -> None:
     float16 too. A cast of a node that is marked for recomputation is marked too.
     """
     dtypes: dict[int, str] = {}
+    lowered: set[int] = set()  # nodes whose readers compute in float16
     casts: dict[tuple[int, int, str], Node] = {}
 
     def cast(entry: tuple[Node, int], target: str) -> tuple[Node, int]:
@@ -41,9 +42,10 @@ def use_mixed_precision(graph: Graph, dtype: str) -> None:
 
     for node in graph.operators():
         data = node.inputs[:1] if node.op in NORMALIZATION else node.inputs
-        follows = dtype == "float16" and node.op not in FULL_PRECISION
-        low = follows and any(dtypes.get(id(source)) == dtype for source, _ in data)
-        target = dtype if node.op in HALF_PRECISION or low else "float32"
+        follows = dtype == "float16" and any(id(source) in lowered for source, _ in data)
+        low = node.op in HALF_PRECISION or (follows and node.op not in FULL_PRECISION)
+        if low or (follows and node.op in NORMALIZATION):
+            lowered.add(id(node))
+        dtypes[id(node)] = target = dtype if low else "float32"
         node.inputs = [cast(entry, target) for entry in data] + node.inputs[len(data) :]
-        dtypes[id(node)] = target
     graph.heads = [cast(entry, "float32") for entry in graph.heads]

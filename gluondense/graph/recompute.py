@@ -15,6 +15,9 @@ effective:
   left unmarked.
 - Each concatenation reads directly the feature maps that the layers made. If it read the previous
   concatenation, all concatenations of a stage would be in memory at once.
+- A recomputed batch normalization does not use cuDNN, which updates the running statistics in
+  forward, so recomputation would update them twice a step. MXNet's own operators, on the CPU
+  and the GPU, update them in backward.
 """
 
 from __future__ import annotations
@@ -101,6 +104,8 @@ def mark_recomputed(graph: Graph, shapes: Shapes, policy: CheckpointingPolicy) -
         node.inputs = [(stored.get(source, source), out) for source, out in node.inputs]
         if node in marked:
             node.attrs[MARK] = "True"
+            if node.op == "BatchNorm":
+                node.attrs["cudnn_off"] = "True"
             if _is_stored(node):
                 stored[node] = Node("_copy", f"{node.name}_kept", inputs=[(node, 0)])
     graph.heads = [(stored.get(node, node), out) for node, out in graph.heads]

@@ -20,6 +20,8 @@ from .optimizer import update
 
 LARGEST_SCALE = 2.0**24
 GROWTH_INTERVAL = 2000  # steps without overflow before the scale doubles, as in MXNet AMP
+# multi_all_finite writes beyond its memory for more arrays, without a check.
+_ARRAYS_PER_OPERATOR = 200
 
 
 def check_dtype(dtype: str, devices: Sequence[mx.Context]) -> None:
@@ -118,6 +120,16 @@ class DynamicLossScale(LossScale):
 
 
 def _finite(trainer: gluon.Trainer) -> bool:
+    """Return whether all gradients are finite; wait for them, once for each device."""
     by_device = zip(*(p.list_grad() for p in trainer._params if p.grad_req != "null"))
-    flags = [mx.nd.multi_all_finite(*grads, num_arrays=len(grads)) for grads in by_device]
+    flags = list(map(_all_finite, by_device))
     return all(bool(flag.asscalar()) for flag in flags)
+
+
+def _all_finite(arrays: Sequence[mx.nd.NDArray]) -> mx.nd.NDArray:
+    """Return 1 on the arrays' device if they are all finite, else 0, without waiting."""
+    flag = mx.nd.ones(1, arrays[0].context)
+    for start in range(0, len(arrays), _ARRAYS_PER_OPERATOR):
+        some = arrays[start : start + _ARRAYS_PER_OPERATOR]
+        mx.nd.multi_all_finite(*some, num_arrays=len(some), init_output=False, out=flag)
+    return flag

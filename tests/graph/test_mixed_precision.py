@@ -8,6 +8,7 @@ from support.training_steps import NETWORKS, batch, network
 
 from gluondense.graph.ir import Graph
 from gluondense.graph.mixed_precision import use_mixed_precision
+from gluondense.graph.sync_batch_norm import use_sync_batch_norm
 from gluondense.training import TrainStep
 
 
@@ -44,6 +45,18 @@ def test_only_products_are_lowered_and_parameters_are_cast():
         if node.op == "BatchNorm":
             assert all(source.op == "null" for source, _ in node.inputs[1:])
     assert [_kind(node) for node, _ in graph.heads] == ["float32"]
+
+
+def test_synchronized_batch_normalization_computes_in_float32():
+    graph = Graph(network("csp", False)._get_graph(mx.nd.zeros((1, 3, 64, 64)))[1], {})
+    use_sync_batch_norm(graph, devices=2)
+    use_mixed_precision(graph, "float16")
+    normalized = [node for node in graph.operators() if node.op == "_contrib_SyncBatchNorm"]
+    assert len(normalized) > 5
+    assert {node.source().attrs.get("dtype") for node in normalized} == {"float32"}
+    readers = graph.readers()
+    found = [reader.attrs.get("dtype") for node in normalized for reader in readers[id(node)]]
+    assert set(found) == {"float16"}
 
 
 def _kind(node):

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+
 import mxnet as mx
 import pytest
 
@@ -36,6 +38,15 @@ def test_policies_mark_more_and_more_nodes(symbol):
     assert counts[0] == 0
     assert counts[1] > 0
     assert counts[3] == max(counts)
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_normalizations_that_run_twice_a_step_do_not_use_cudnn(symbol, policy):
+    # cuDNN updates the running statistics in forward, MXNet's own operators do in backward.
+    rows = json.loads(marked(symbol, policy))["nodes"]
+    for attrs in (row.get("attrs", {}) for row in rows if row["op"] == "BatchNorm"):
+        assert (attrs.get("cudnn_off") == "True") == (attrs.get(MARK) == "True")
+    assert "cudnn_off" not in symbol.tojson()
 
 
 def test_find_policy():

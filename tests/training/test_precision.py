@@ -7,7 +7,13 @@ from mxnet import gluon
 from support.training_steps import batch, network
 
 from gluondense.training import TrainStep
-from gluondense.training.precision import GROWTH_INTERVAL, DynamicLossScale, LossScale, check_dtype
+from gluondense.training.precision import (
+    GROWTH_INTERVAL,
+    DynamicLossScale,
+    LossScale,
+    _finite,
+    check_dtype,
+)
 
 
 @pytest.mark.parametrize(
@@ -67,6 +73,22 @@ def test_overflow_leaves_the_step_out_and_halves_the_scale():
     step(*parts, scale=scale.value)
     assert scale.step(trainer, 2)
     assert (scale.value, scale.good_steps) == (64.0, 1)
+
+
+@pytest.mark.parametrize("last", [0.0, float("inf"), float("nan")])
+def test_overflow_is_found_in_any_of_many_gradients(last):
+    parameters = gluon.ParameterDict()
+    for number in range(701):  # MXNet's operator takes 200, and aborts the process for more
+        parameters.get(f"weight{number}", shape=(2,), init="zeros")
+    parameters.initialize()
+    for parameter in parameters.values():
+        parameter.grad()[:] = 1
+    trainer = gluon.Trainer(parameters, "sgd", {"learning_rate": 0.1})
+    for position in (0, 199, 200, 399, 600, 700):
+        grad = list(parameters.values())[position].grad()
+        grad[1] = last
+        assert _finite(trainer) == (last == 0)
+        grad[:] = 1
 
 
 def test_scale_grows_after_many_good_steps():

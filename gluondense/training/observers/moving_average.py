@@ -17,7 +17,7 @@ from .base import Observer
 if TYPE_CHECKING:
     from ..run import Run
 
-_ARRAYS_PER_OPERATOR = 50  # MXNet's multi-tensor operators take up to 60
+_ARRAYS_PER_OPERATOR = 30  # MXNet's operator takes 60: as many averages, and the arrays themselves
 
 
 class MovingAverage(Observer):
@@ -38,24 +38,33 @@ class MovingAverage(Observer):
         self.arrays = self._weights()
 
     def on_step(self, run: Run) -> None:
-        """Include the weights of this step, with one operator for many arrays."""
-        # MXNet allows reads of BatchNorm's running statistics before they are updated.
-        mx.nd.waitall()
+        """Include the weights of this step, without waiting for them."""
         names = list(self.arrays)
         for start in range(0, len(names), _ARRAYS_PER_OPERATOR):
             some = names[start : start + _ARRAYS_PER_OPERATOR]
-            averages = [self.arrays[name] for name in some]
-            pairs = zip(averages, (self._parameters[name].list_data()[0] for name in some))
-            # An SGD step towards the weights: average - (1 - decay) * (1 * average - weight).
-            count = len(some)
-            mx.nd.multi_sgd_update(
-                *(array for pair in pairs for array in pair),
-                lrs=(1 - self._decay,) * count,
-                wds=(1.0,) * count,
-                rescale_grad=-1.0,
-                num_weights=count,
-                out=averages,
-            )
+            weights = [self._parameters[name].list_data()[0] for name in some]
+            self._include([self.arrays[name] for name in some], weights)
+
+    def _include(self, averages: list[mx.nd.NDArray], weights: list[mx.nd.NDArray]) -> None:
+        """Include some weights with one operator.
+
+        It also writes the weights back, unchanged. MXNet's engine does not know that an operator
+        of a network's graph writes BatchNorm's running statistics, only that it reads them: an
+        operator that reads them too could run before or at the same time, but one that writes them
+        runs after those that were issued before it, and before those that come later.
+        """
+        # An SGD step towards the weights: average - (1 - decay) * (1 * average - weight); and one
+        # with the learning rate 0.
+        count = len(weights)
+        pairs = [*zip(averages, weights), *zip(weights, weights)]
+        mx.nd.multi_sgd_update(
+            *(array for pair in pairs for array in pair),
+            lrs=(1 - self._decay,) * count + (0.0,) * count,
+            wds=(1.0,) * count + (0.0,) * count,
+            rescale_grad=-1.0,
+            num_weights=2 * count,
+            out=averages + weights,
+        )
 
     @contextmanager
     def evaluating(self, run: Run) -> Iterator[None]:
