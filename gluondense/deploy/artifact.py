@@ -31,6 +31,7 @@ from .artifact_files import (
     is_native,
     prefix_of,
 )
+from .device import choose_device
 from .metadata_schema import check_fields
 from .onnx.block import OnnxBlock
 from .serving.unpack import is_archive, unpack
@@ -117,7 +118,8 @@ def load_exported(path: str | os.PathLike[str], ctx: mx.Context | None = None) -
         The prefix that was passed to :func:`gluondense.export`, any of the files, or an archive of
         :func:`gluondense.deploy.archive`. No code in the files is executed.
     ctx
-        Device; MXNet's current context by default. ONNX models run on the CPU.
+        Device; MXNet's current context by default. Only exports to ``portable`` run on GPUs: others
+        run on the CPU, and a warning in the log says so.
 
     Returns
     -------
@@ -136,7 +138,8 @@ def load_exported(path: str | os.PathLike[str], ctx: mx.Context | None = None) -
     files, metadata = open_export(path)
     if is_native(metadata.target):
         load()  # compiled from this source; the library of the export is not executed
-    block = import_block(files, ctx or mx.current_context())
+    device = choose_device(metadata.target, ctx or mx.current_context())
+    block = import_block(files, device)
     if isinstance(block, gluon.SymbolBlock):
         block.hybridize(static_alloc=True, static_shape=True)
     block.metadata = metadata

@@ -58,7 +58,7 @@ def evaluate_model(
     model, data
         From :func:`open_model` and :func:`open_test_data`.
     devices
-        Devices among which each batch is split.
+        Devices among which each batch is split; those of the model, if it is on others.
     crops
         1 or 10 crops per image, whose probabilities are averaged.
     batch_size
@@ -82,6 +82,8 @@ def evaluate_model(
             f"{model.name} takes images of {channels} channels, "
             f"{data.info.name} has {data.info.in_channels}."
         )
+    # An export runs on one device, some only on the CPU.
+    devices = next((p.list_ctx() for p in model.net.collect_params().values()), devices[:1])
     loader = _loader(model, data, crops, batch_size, workers)
     preprocessing = model.known_preprocessing()
     normalization = () if model.takes_pixels else (preprocessing.mean, preprocessing.std)

@@ -106,7 +106,7 @@ def open_model(
         A folder, the prefix or a file of an export, or a name such as ``"densenet121.tv_in1k"`` of
         ``WEIGHTS``; the name of a network selects its first weights. Or a weights file.
     devices
-        Devices on which it runs. An export runs on the first one.
+        Devices on which it runs. An export runs on the first one, or on the CPU if it has to.
     network, **options
         Of a weights file: its network and more arguments of :func:`gluondense.zoo.open_network`.
 

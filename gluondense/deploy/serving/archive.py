@@ -39,6 +39,7 @@ SERVED = (
     "data/pixels.py",
     "data/preprocessing.py",
     "data/transforms/batch.py",
+    "deploy/device.py",
     "deploy/serving/service.py",
 )
 EMPTY = ("data", "data/files", "data/transforms", "deploy", "deploy/serving")

@@ -21,8 +21,9 @@ X_IMAGE = "application/x-image"
 
 
 def model_fn(model_dir: str) -> Service:
-    """Load the export in a folder, on the first GPU if there is one."""
-    return Service(model_dir, mx.gpu() if mx.context.num_gpus() else mx.cpu(), batch_size=1)
+    """Load the export in a folder, on the first GPU if it can use one."""
+    has_gpus = mx.runtime.Features().is_enabled("CUDA")
+    return Service(model_dir, mx.gpu() if has_gpus else mx.cpu(), batch_size=1)
 
 
 def transform_fn(model: Service, data: Any, content_type: str, accept: str) -> Any:

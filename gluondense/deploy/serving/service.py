@@ -24,6 +24,7 @@ from PIL import Image
 from ...data.preprocessing import Preprocessing
 from ...environment.process import usable_cores
 from ...files import json_sha256, sha256
+from ..device import choose_device
 
 logger = logging.getLogger(__name__)
 
@@ -56,7 +57,8 @@ class Service:
     Parameters
     ----------
     folder, ctx
-        Folder of the files of one export, which are verified, and the device.
+        Folder of the files of one export, which are verified, and the device; exports that can't
+        use a GPU stay on the CPU, see :func:`.device.choose_device`.
     batch_size
         Size of the largest batch. A single image and such a batch are run on construction, as the
         first inference of a process takes longer.
@@ -75,7 +77,7 @@ class Service:
                 raise ValueError(f"{file} is damaged: make the archive again.")
         if "library" in files:
             mx.library.load(files["library"], False)
-        self.ctx = ctx
+        self.ctx = ctx = choose_device(self.metadata["target"], ctx)
         self.block = mx.gluon.SymbolBlock.imports(
             files["symbol"], [self.metadata["input_name"]], files["params"], ctx=ctx
         )
