@@ -49,8 +49,8 @@ def test_help_lists_the_commands(group, capsys):
     ("words", "message"),
     [
         (
-            ["exprot"],
-            "error: unknown command 'exprot'; did you mean 'export'? (see gluondense --help)",
+            ["evalaute"],
+            "error: unknown command 'evalaute'; did you mean 'evaluate'? (see gluondense --help)",
         ),
         (["train", "cfar"], "unknown command 'train cfar'; did you mean 'cifar'?"),
         (["train", "cfar"], "(see gluondense train --help)"),
