@@ -101,8 +101,8 @@ def _read(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
     for number, cells in zip(numbers[1:], reader):
         if len(cells) != len(COLUMNS):
             raise ValueError(
-                f"{path}, line {number} has {len(cells)} cells, not {len(COLUMNS)}: arguments with "
-                'commas need quotes, "--lr-steps 0.5,0.75".'
+                f"{path}, line {number} has {len(cells)} cells, not {len(COLUMNS)}: put arguments "
+                'that contain commas between quotes ".'
             )
         yield number, dict(zip(COLUMNS, map(str.strip, cells)))
 

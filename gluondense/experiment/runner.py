@@ -24,7 +24,7 @@ def arguments_of(run: PlannedRun, shared: Sequence[str], folder: Path) -> list[s
         where = ["--resume", str(place)]
     else:  # the folder may have files of a run that ended before its first checkpoint
         where = ["--out", str(place), "--overwrite"]
-    return [*run.arguments, *shared, f"--seed={run.seed}", *where]
+    return [*run.arguments, *shared, "--seed", str(run.seed), *where]
 
 
 def train(run: PlannedRun, shared: Sequence[str], folder: Path) -> int:
