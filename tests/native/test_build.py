@@ -4,6 +4,10 @@
 from __future__ import annotations
 
 import importlib
+import os
+import signal
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -57,3 +61,32 @@ def test_a_library_without_a_checksum_is_compiled_again(compiled, tmp_path, cont
     build_module.build(tmp_path)
     assert len(compiled) == 2
     assert {path.suffix for path in tmp_path.iterdir()} == {".so", ".sha256"}
+
+
+# Its child, as the compiler proper of g++, has the same stderr.
+HANGS = """#!/bin/sh
+case "$*" in *"-o /dev/null"*) exit ;; esac
+echo >>{started}
+sleep 61 &
+wait
+"""
+
+
+def test_an_interrupted_compilation_leaves_no_compiler(monkeypatch, tmp_path):
+    """Ctrl-C would otherwise wait for the compilers that run."""
+    started = tmp_path / "started"
+    (tmp_path / "c++").write_text(HANGS.format(started=started))
+    (tmp_path / "c++").chmod(0o755)
+    monkeypatch.setenv("CXX", str(tmp_path / "c++"))
+    until = time.monotonic() + 60
+
+    def interrupt() -> None:
+        while not started.exists() and time.monotonic() < until:
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=interrupt).start()
+    with pytest.raises(KeyboardInterrupt):
+        build_module.build(tmp_path / "native")
+    assert time.monotonic() < until
+    assert not list((tmp_path / "native").iterdir())

@@ -11,6 +11,7 @@ import pytest
 from support.training_tiny import TINY
 
 from gluondense.training import checkpoint, get_recipe
+from gluondense.training.observers.signals import StopOnSignal
 from gluondense.training.run_folder import RunFolder
 
 FIELDS = [f"--set={name}={value}" for name, value in TINY.model.args.items()]
@@ -145,3 +146,18 @@ def test_signal_saves_and_exits(root, main, tmp_path, signum, code):
     assert (out / "report.html").is_file()
     args = ["--resume", str(out), f"--epochs={saved.epoch + 1}", "--no-progress"]
     assert main(args) == 0
+
+
+def test_a_second_signal_says_how_to_continue(main, tmp_path, capsys, monkeypatch):
+    def second(signum):
+        with StopOnSignal() as stop:
+            stop._receive(signum, None)
+            stop._receive(signum, None)
+
+    monkeypatch.setattr("gluondense.training.loop._train_epoch", lambda *_: second(signal.SIGTERM))
+    monkeypatch.setattr("sys.argv", ["gluondense train fashion-mnist"])
+    assert main([*FAST, "--out", str(tmp_path / "run")]) == 143
+    line = f"continue with: gluondense train fashion-mnist --resume {tmp_path / 'run'}"
+    assert capsys.readouterr().err == f"stopped by SIGTERM; {line}\n"
+    monkeypatch.undo()
+    assert main(["--resume", str(tmp_path / "run"), "--epochs=1", "--no-progress"]) == 0

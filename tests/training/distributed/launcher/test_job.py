@@ -129,6 +129,17 @@ def test_a_signal_is_forwarded_to_the_workers_which_may_finish(signum, capsys):
     assert "stopping all" not in err
 
 
+def test_a_worker_that_loses_one_that_stopped_at_once_has_stopped_too(capsys):
+    """A worker that is still starting ends at the signal; one that waits for it loses it."""
+    work = python(
+        NUMBER + "code = 75 if number else 128 + signal.SIGTERM\n"
+        "signal.signal(signal.SIGTERM, lambda *_: sys.exit(code))\ntime.sleep(60)"
+    )
+    threading.Timer(2, os.kill, (os.getpid(), signal.SIGTERM)).start()
+    assert Job(work, 2).run() == 128 + signal.SIGTERM
+    assert "stopping all" not in capsys.readouterr().err
+
+
 def test_a_second_signal_stops_all_at_once():
     work = python("signal.signal(signal.SIGTERM, signal.SIG_IGN)\ntime.sleep(60)")
     for seconds in (1.5, 2):
