@@ -12,7 +12,7 @@ import importlib.machinery
 import shutil
 import subprocess
 import sys
-from functools import cache
+from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple, Optional
 
@@ -80,14 +80,14 @@ def mxnet_library() -> Optional[Path]:
     return library if library.is_file() else None
 
 
-@cache
+@lru_cache
 def cuda_libraries(library: Path) -> tuple[str, ...]:
     """Return the names of NVIDIA's libraries that MXNet's library needs; none for a CPU build."""
     names = needed_libraries(library)
     return tuple(name for name in names if name.partition(".so")[0] in LIBRARIES)
 
 
-@cache
+@lru_cache
 def mxnet_gpu_code(library: Path) -> GPUCode:
     """Return the GPU code of MXNet's library."""
     return gpu_code(library)

@@ -31,6 +31,8 @@ SERVED_AS = "gluondense_served"
 SERVED = (
     "environment/__init__.py",
     "environment/compat.py",
+    "environment/cuda.py",
+    "environment/elf.py",
     "environment/mxnet_import.py",
     "environment/process.py",
     "errors.py",

@@ -182,6 +182,10 @@ def test_modules_of_the_service_run_on_python_3_8_as_sagemakers_containers(modul
         if isinstance(node, ast.Attribute) and node.attr in ("removesuffix", "removeprefix")
     ]
     assert not newer
+    names = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
+    assert not [
+        node for node in names if node.module == "functools" and node.names[0].name == "cache"
+    ]
 
 
 @pytest.mark.parametrize("ending", [".mar", ".zip", ".tar.gz"])
