@@ -243,7 +243,7 @@ def _evaluate(run: Run, observers: Sequence[Observer]) -> Any:
     with ExitStack() as contexts, suppress(_Stopped):
         for observer in observers:
             contexts.enter_context(observer.evaluating(run))
-        predictions = run.task.evaluate(run.model, batches(), size, run.devices, run.to_input)
+        predictions = run.task.evaluate(run.evaluated, batches(), size, run.devices, run.to_input)
     if workers.any(predictions is None)[0] or predictions is None:
         return None
     return type(predictions)(*map(workers.all_gather_rows, predictions.arrays))

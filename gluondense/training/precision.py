@@ -8,6 +8,7 @@ changed process-wide, unlike by MXNet's ``amp.init()``.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any, Callable
 
@@ -15,6 +16,9 @@ import mxnet as mx
 from mxnet import gluon
 
 from ..errors import check_choice
+from ..graph.ir import Graph
+from ..graph.mixed_precision import use_mixed_precision
+from ..graph.trace import INPUT, trace
 from .configuration.runtime import DTYPES
 from .optimizer import update
 
@@ -37,6 +41,23 @@ def check_dtype(dtype: str, devices: Sequence[mx.Context]) -> None:
         raise ValueError(
             "`dtype` bfloat16 is for CPUs, as MXNet 1.9 has none for GPUs: choose float16."
         )
+
+
+def in_precision(net: gluon.HybridBlock, dtype: str) -> gluon.HybridBlock:
+    """Return a block for inference that computes in a dtype, with the parameters of ``net``.
+
+    It is ``net`` for float32, else its graph with the casts of training.
+    """
+    if dtype == "float32":
+        return net
+    graph = Graph(trace(net), {})
+    use_mixed_precision(graph, dtype)
+    with warnings.catch_warnings():
+        # MXNet infers the types of the parameters, which are known, before it knows the input's.
+        warnings.filterwarnings("ignore", "Cannot decide type for the following arguments")
+        block = gluon.SymbolBlock(graph.to_symbol()[0], mx.sym.var(INPUT), net.collect_params())
+    block.hybridize(static_alloc=True, static_shape=True)
+    return block
 
 
 def make_loss_scale(dtype: str) -> LossScale:

@@ -30,7 +30,7 @@ from .distributed.workers import Workers
 from .fine_tuning.cached_features import FeatureLoader, Output, compute_features
 from .fine_tuning.freezing import Freezer, scale_rates
 from .fine_tuning.pretrained import describe_loaded, find_initial_weights, load_initial_weights
-from .precision import check_dtype, make_loss_scale
+from .precision import check_dtype, in_precision, make_loss_scale
 from .run_preprocessing import choose_preprocessing
 from .schedule import make_schedule
 from .state import Meter, TrainState, whole
@@ -62,10 +62,10 @@ class Run:
         Copies a batch to the devices and makes the network's input of it there.
     task
         What is learned.
-    net, model, freezer, train_step, loss_scale, trainer, schedule
+    net, model, evaluated, freezer, train_step, loss_scale, trainer, schedule
         The network, the block that gets the loaders' batches (the network, or its output with
-        cached features), the parameters that are trained, forward and backward pass, and how the
-        network is updated.
+        cached features), the block that is evaluated, the parameters that are trained, forward and
+        backward pass, and how the network is updated.
     pretrained
         What was loaded before training, see :func:`.pretrained.load_initial_weights`; or None.
     state
@@ -120,6 +120,10 @@ class Run:
         if config.data.cache_features:
             self.model = Output(self.net)
             self.model.hybridize(static_alloc=True, static_shape=True)
+        # On GPUs, the test set is evaluated in the precision of training. On CPUs, float32 is as
+        # fast, and what exports compute in.
+        on_gpus = runtime.dtype if runtime.dtype == "float16" else "float32"
+        self.evaluated = in_precision(self.model, on_gpus)
         self.train_step = TrainStep(
             self.model, self.task.loss, runtime.accumulate, runtime.dtype, runtime.sync_bn
         )

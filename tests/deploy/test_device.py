@@ -53,7 +53,9 @@ def test_a_driver_that_is_too_old(monkeypatch, caplog):
     use_build(monkeypatch, cuda=True)
     monkeypatch.setattr(mx.context, "num_gpus", fail)
     assert choose_device("portable", mx.gpu(0)) == mx.cpu()
-    assert caplog.records[0].message.endswith("CUDA driver version is insufficient for CUDA runtime")
+    assert caplog.records[0].message.endswith(
+        "CUDA driver version is insufficient for CUDA runtime"
+    )
 
 
 @pytest.mark.filterwarnings("ignore:Cannot decide type")  # MXNet's, for any served graph

@@ -5,14 +5,17 @@ import numpy as np
 import pytest
 from mxnet import gluon
 from support.training_steps import batch, network
+from support.training_tiny import TINY
 
-from gluondense.training import TrainStep
+from gluondense.training import TrainStep, fit
+from gluondense.training.checkpoint import load
 from gluondense.training.precision import (
     GROWTH_INTERVAL,
     DynamicLossScale,
     LossScale,
     _finite,
     check_dtype,
+    in_precision,
 )
 
 
@@ -54,6 +57,34 @@ def test_scaled_step_is_the_step():
         results.append(net.output.weight.data().asnumpy())
     np.testing.assert_array_equal(*results[:2])
     np.testing.assert_allclose(*results[1:], rtol=1e-5, atol=1e-7)
+
+
+def test_evaluation_in_the_precision_of_training():
+    # float16 needs a GPU; the casts of bfloat16 are made by the same pass.
+    net, x = network("csp", False), mx.nd.random.normal(shape=(2, 3, 64, 64))
+    assert in_precision(net, "float32") is net
+    block = in_precision(net, "bfloat16")
+    for _ in range(2):
+        rounded, exact = block(x), net(x).asnumpy()
+        assert rounded.dtype == np.float32
+        assert (rounded.asnumpy() != exact).any()
+        np.testing.assert_allclose(rounded.asnumpy(), exact, rtol=0, atol=0.03 * abs(exact).max())
+        # The parameters are the network's, as the moving average sets them.
+        net.output.weight.set_data(2 * net.output.weight.data())
+    assert all(block.params.get(name) is p for name, p in net.collect_params().items())
+
+
+@pytest.mark.gpu
+def test_a_run_in_float16_is_evaluated_in_float16(gpu, tmp_path, request):
+    if request.config.getoption("--gpu-tests-on-cpu"):
+        pytest.skip("MXNet has no float16 convolutions for CPUs")
+    result = fit(TINY.with_fields(dtype="float16", gpus=(0,)), tmp_path, progress=False)
+    assert np.isfinite(result.last["test_loss"])
+    net = load(tmp_path).network([gpu])
+    x = mx.nd.random.normal(shape=(8, net.spec.in_channels, 32, 32), ctx=gpu)
+    rounded, exact = in_precision(net, "float16")(x).asnumpy(), net(x).asnumpy()
+    assert (rounded != exact).any()
+    np.testing.assert_allclose(rounded, exact, rtol=0, atol=0.01 * abs(exact).max())
 
 
 def test_overflow_leaves_the_step_out_and_halves_the_scale():
