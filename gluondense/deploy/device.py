@@ -1,14 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The device of an export: a GPU if its target and this MXNet can use one.
-
-Model archives contain a copy of this module, so it imports nothing of gluondense.
-"""
+"""The device of an export: a GPU if its target and this MXNet can use one."""
 
 from __future__ import annotations
 
 import logging
 
 import mxnet as mx
+
+from ..environment.gpu import gpu_problem, prepare_gpu
 
 logger = logging.getLogger(__name__)
 
@@ -28,21 +27,12 @@ def choose_device(target: str, wanted: mx.Context) -> mx.Context:
     """
     if wanted.device_type != "gpu":
         return wanted
-    problem = _gpu_problem(target, wanted.device_id)
+    if target in GPU_TARGETS:
+        problem = gpu_problem(wanted.device_id)
+    else:
+        problem = f"target {target} is for CPUs"
     if problem is None:
+        prepare_gpu(wanted.device_id)
         return wanted
     logger.warning("runs on the CPU, not on %s: %s", wanted, problem)
     return mx.cpu()
-
-
-def _gpu_problem(target: str, number: int) -> str | None:
-    """Return why an export can't use a GPU, None if it can."""
-    if target not in GPU_TARGETS:
-        return f"target {target} is for CPUs"
-    if not mx.runtime.Features().is_enabled("CUDA"):
-        return "this MXNet is built for CPUs only"
-    try:
-        count = mx.context.num_gpus()
-    except mx.MXNetError as error:  # such as a driver that is too old
-        return str(error).strip().splitlines()[-1].strip()
-    return None if number < count else f"MXNet finds {count} GPUs"

@@ -80,14 +80,22 @@ def mxnet_library() -> Optional[Path]:
     return library if library.is_file() else None
 
 
+<<<<<<< HEAD
 @lru_cache
+=======
+@cache  # the modules of SageMaker's containers run on Python 3.8
+>>>>>>> 435a216 (GPUs: no fused operators where NVRTC does not know the GPU; class weights are copied once; notes on devices, copies and waits)
 def cuda_libraries(library: Path) -> tuple[str, ...]:
     """Return the names of NVIDIA's libraries that MXNet's library needs; none for a CPU build."""
     names = needed_libraries(library)
     return tuple(name for name in names if name.partition(".so")[0] in LIBRARIES)
 
 
+<<<<<<< HEAD
 @lru_cache
+=======
+@cache  # the modules of SageMaker's containers run on Python 3.8
+>>>>>>> 435a216 (GPUs: no fused operators where NVRTC does not know the GPU; class weights are copied once; notes on devices, copies and waits)
 def mxnet_gpu_code(library: Path) -> GPUCode:
     """Return the GPU code of MXNet's library."""
     return gpu_code(library)
@@ -124,6 +132,21 @@ def find_library(name: str) -> FoundLibrary:
     number = ctypes.c_int(0)
     status = function(ctypes.byref(number))
     return found._replace(version=number.value if status == 0 else None)
+
+
+def nvrtc_capabilities(library: Path) -> tuple[tuple[int, int], ...]:
+    """Return the compute capabilities for which NVRTC compiles, () if it is not found."""
+    names = (name for name in cuda_libraries(library) if name.startswith("libnvrtc."))
+    nvrtc = _load(next(names, ""))
+    count = ctypes.c_int(0)
+    try:
+        if nvrtc is None or nvrtc.nvrtcGetNumSupportedArchs(ctypes.byref(count)):
+            return ()
+        archs = (ctypes.c_int * count.value)()
+        nvrtc.nvrtcGetSupportedArchs(archs)
+    except AttributeError:  # NVRTC before CUDA 11.2
+        return ()
+    return tuple((arch // 10, arch % 10) for arch in archs)
 
 
 def find_gpus() -> list[GPU]:

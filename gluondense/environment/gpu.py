@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from typing import Optional
 
 from . import cuda
 from .elf import GPUCode
 
-__all__ = ["gpu_problem", "unsupported"]
+__all__ = ["gpu_problem", "prepare_gpu", "unsupported"]
 
 
 def gpu_problem(number: int = 0) -> Optional[str]:
@@ -40,6 +42,27 @@ def gpu_problem(number: int = 0) -> Optional[str]:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         return lines[-1] if lines else type(error).__name__
     return None
+
+
+def prepare_gpu(number: int) -> None:
+    """Turn MXNet's fusion of pointwise operators off if NVRTC does not know a GPU; say so.
+
+    MXNet compiles fused operators for the compute capability of the GPU. NVRTC of CUDA 11.2 knows
+    those up to 8.6, so the first graph would fail on GPUs of 8.9 (Ada), for which MXNet's other
+    code works. A value of ``MXNET_USE_FUSION`` that is set already stays.
+    """
+    gpus, library = cuda.find_gpus(), cuda.mxnet_library()
+    if "MXNET_USE_FUSION" in os.environ or library is None or number >= len(gpus):
+        return
+    gpu, known = gpus[number], cuda.nvrtc_capabilities(library)
+    if gpu.capability is not None and known and gpu.capability not in known:
+        os.environ["MXNET_USE_FUSION"] = "0"
+        newer = cuda.LIBRARIES["libnvrtc"].package
+        print(
+            f"{gpu.name}: operators are not fused, as NVRTC compiles for compute capabilities up "
+            f"to {version(max(known))} only; to fuse them: pip install {newer}",
+            file=sys.stderr,
+        )
 
 
 def unsupported(gpu: cuda.GPU, code: GPUCode) -> Optional[str]:

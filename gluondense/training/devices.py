@@ -8,7 +8,7 @@ import random
 import mxnet as mx
 import numpy as np
 
-from ..environment.gpu import gpu_problem
+from ..environment.gpu import gpu_problem, prepare_gpu
 
 
 def find_devices(gpus: tuple[int, ...]) -> list[mx.Context]:
@@ -22,6 +22,7 @@ def find_devices(gpus: tuple[int, ...]) -> list[mx.Context]:
         problem = gpu_problem(gpu)
         if problem:
             raise ValueError(f"GPU {gpu} can't be used: {problem}. Omit `gpus` to use the CPU.")
+        prepare_gpu(gpu)
     return [mx.gpu(gpu) for gpu in gpus]
 
 

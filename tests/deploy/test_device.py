@@ -18,17 +18,14 @@ from gluondense.deploy.targets import TARGETS
 SHAPE = (1, 3, 32, 32)
 
 
-def use_build(monkeypatch, cuda: bool, gpus: int = 0):
-    features = SimpleNamespace(is_enabled=lambda name: name == "CUDA" and cuda)
-    monkeypatch.setattr(mx.runtime, "Features", lambda: features)
-    monkeypatch.setattr(mx.context, "num_gpus", lambda: gpus)
-
-
 @pytest.mark.parametrize("target", TARGETS)
 def test_targets_for_cpus_stay_there(target, monkeypatch, caplog):
-    use_build(monkeypatch, cuda=True, gpus=2)
+    prepared = []
+    monkeypatch.setattr(device, "gpu_problem", lambda number: None)
+    monkeypatch.setattr(device, "prepare_gpu", prepared.append)
     is_portable = target == "portable"
     assert choose_device(target, mx.gpu(1)) == (mx.gpu(1) if is_portable else mx.cpu())
+    assert prepared == ([1] if is_portable else [])
     assert [record.message for record in caplog.records] == (
         [] if is_portable else [f"runs on the CPU, not on gpu(1): target {target} is for CPUs"]
     )
@@ -36,26 +33,11 @@ def test_targets_for_cpus_stay_there(target, monkeypatch, caplog):
     assert set(TARGETS) >= GPU_TARGETS
 
 
-@pytest.mark.parametrize(
-    ("cuda", "gpus", "reason"),
-    [(False, 0, "this MXNet is built for CPUs only"), (True, 1, "MXNet finds 1 GPUs")],
-)
-def test_builds_and_machines_without_the_gpu_use_the_cpu(cuda, gpus, reason, monkeypatch, caplog):
-    use_build(monkeypatch, cuda, gpus)
+def test_where_mxnet_cannot_use_the_gpu_the_reason_is_logged(monkeypatch, caplog):
+    monkeypatch.setattr(device, "gpu_problem", lambda number: f"there is no GPU {number}")
     assert choose_device("portable", mx.gpu(1)) == mx.cpu()
-    assert [r.message for r in caplog.records] == [f"runs on the CPU, not on gpu(1): {reason}"]
-
-
-def test_a_driver_that_is_too_old(monkeypatch, caplog):
-    def fail():
-        raise mx.MXNetError("Traceback:\nCUDA driver version is insufficient for CUDA runtime\n")
-
-    use_build(monkeypatch, cuda=True)
-    monkeypatch.setattr(mx.context, "num_gpus", fail)
-    assert choose_device("portable", mx.gpu(0)) == mx.cpu()
-    assert caplog.records[0].message.endswith(
-        "CUDA driver version is insufficient for CUDA runtime"
-    )
+    expected = "runs on the CPU, not on gpu(1): there is no GPU 1"
+    assert [record.message for record in caplog.records] == [expected]
 
 
 @pytest.mark.filterwarnings("ignore:Cannot decide type")  # MXNet's, for any served graph

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import os
 import re
 import shutil
 import subprocess
@@ -11,7 +13,7 @@ import pytest
 
 from gluondense.environment import cuda
 from gluondense.environment.cuda import CU112, GPU, LIBRARIES, FoundLibrary
-from gluondense.environment.gpu import gpu_problem, unsupported
+from gluondense.environment.gpu import gpu_problem, prepare_gpu, unsupported
 
 needs_compiler = pytest.mark.skipif(not shutil.which("gcc"), reason="there is no gcc")
 
@@ -118,3 +120,40 @@ def test_a_gpu_without_code_is_refused_before_anything_runs_there(monkeypatch):
     assert gpu_problem(1) == "MXNet finds 1 GPU (see gluondense doctor)"
     monkeypatch.setattr(cuda, "find_gpus", lambda: [GPU("NVIDIA A100", (8, 0))])
     assert gpu_problem(0) is None
+
+
+# NVRTC of CUDA 11.2, as far as it concerns us.
+NVRTC = """
+static const int archs[] = {35, 50, 60, 70, 80, 86};
+int nvrtcGetNumSupportedArchs(int* count) { *count = 6; return 0; }
+int nvrtcGetSupportedArchs(int* found) {
+  for (int i = 0; i < 6; ++i) found[i] = archs[i];
+  return 0;
+}
+"""
+
+
+@needs_compiler
+@pytest.mark.parametrize(
+    ("capability", "value", "expected"),
+    [((8, 6), None, None), ((8, 9), None, "0"), ((8, 9), "1", "1"), (None, None, None)],
+)
+def test_operators_are_not_fused_on_gpus_that_nvrtc_does_not_know(
+    tmp_path, monkeypatch, capsys, capability, value, expected
+):
+    library = tmp_path / "libnvrtc.so.11.2"
+    compile_library(library, NVRTC)
+    monkeypatch.setattr(cuda, "find_gpus", lambda: [GPU("NVIDIA L4", capability)])
+    monkeypatch.setattr(cuda, "mxnet_library", lambda: tmp_path)
+    monkeypatch.setattr(cuda, "cuda_libraries", lambda _: ("libcuda.so.1", library.name))
+    monkeypatch.setattr(cuda, "_load", lambda name: ctypes.CDLL(str(tmp_path / name)))
+    assert cuda.nvrtc_capabilities(tmp_path) == ((3, 5), (5, 0), (6, 0), (7, 0), (8, 0), (8, 6))
+    monkeypatch.delenv("MXNET_USE_FUSION", raising=False)
+    if value:
+        monkeypatch.setenv("MXNET_USE_FUSION", value)
+    monkeypatch.setattr(os, "environ", dict(os.environ))
+    prepare_gpu(0)
+    prepare_gpu(1)  # there is none
+    assert os.environ.get("MXNET_USE_FUSION") == expected
+    printed = capsys.readouterr().err
+    assert ("compute capabilities up to 8.6" in printed) == (expected == "0")

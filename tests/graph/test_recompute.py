@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 
 import mxnet as mx
 import pytest
@@ -47,6 +48,26 @@ def test_normalizations_that_run_twice_a_step_do_not_use_cudnn(symbol, policy):
     for attrs in (row.get("attrs", {}) for row in rows if row["op"] == "BatchNorm"):
         assert (attrs.get("cudnn_off") == "True") == (attrs.get(MARK) == "True")
     assert "cudnn_off" not in symbol.tojson()
+
+
+# With cuDNN, their backward passes overwrite a gradient where MXNet asks them to add to it.
+OVERWRITE = ("Activation", "Pooling", "softmax")
+IN_PLACE_SUM = 8  # readers from which on MXNet adds gradients in place
+
+
+@pytest.mark.parametrize("name", ["densenet121", "csp_densenet121", "csp_resnext50", "dpn92"])
+@pytest.mark.parametrize("policy", ["none", "most"])
+def test_no_operator_of_cudnn_must_add_to_a_gradient(name, policy):
+    symbol = get_model(name, attention="se")(mx.sym.var("data"))
+    graph = Graph(symbol, {})
+    mark_recomputed(graph, feature_map_shapes(symbol, data=SHAPE), POLICIES[policy])
+    readers = defaultdict(list)
+    for node in graph.operators():
+        for source, output in node.inputs:
+            readers[source, output].append(node.op)
+    most = [ops for ops in readers.values() if len(ops) >= IN_PLACE_SUM]
+    assert most or policy == "none" or "densenet" not in name
+    assert not any(op in OVERWRITE for ops in most for op in ops)
 
 
 def test_find_policy():

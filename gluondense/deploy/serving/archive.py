@@ -33,6 +33,7 @@ SERVED = (
     "environment/compat.py",
     "environment/cuda.py",
     "environment/elf.py",
+    "environment/gpu.py",
     "environment/mxnet_import.py",
     "environment/process.py",
     "errors.py",

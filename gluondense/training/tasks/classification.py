@@ -52,7 +52,8 @@ class Classification(Task):
     ) -> None:
         self._config, self._classes = config, len(info.class_names)
         self._teacher = None
-        self._weights = _class_weights(config.class_weights, self._classes)
+        weights = _class_weights(config.class_weights, self._classes)
+        self._weights = {device: mx.nd.array([weights], device) for device in devices if weights}
         self.loss = gluon.loss.SoftmaxCrossEntropyLoss(sparse_label=False)
         if config.teacher is not None:
             self._teacher = load_teacher(config.teacher, devices, self._classes)
@@ -72,11 +73,8 @@ class Classification(Task):
 
         The shape is (N, classes), or (N, 2 * classes) with a teacher.
         """
-        if self._weights is not None:
-            targets = [
-                target * mx.nd.array(self._weights, target.context).expand_dims(0)
-                for target in targets
-            ]
+        if self._weights:
+            targets = [target * self._weights[target.context] for target in targets]
         if self._teacher is None:
             return list(targets)
         with autograd.predict_mode():
