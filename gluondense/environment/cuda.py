@@ -80,22 +80,14 @@ def mxnet_library() -> Optional[Path]:
     return library if library.is_file() else None
 
 
-<<<<<<< HEAD
-@lru_cache
-=======
-@cache  # the modules of SageMaker's containers run on Python 3.8
->>>>>>> 435a216 (GPUs: no fused operators where NVRTC does not know the GPU; class weights are copied once; notes on devices, copies and waits)
+@lru_cache  # not `cache`: SageMaker's containers have Python 3.8
 def cuda_libraries(library: Path) -> tuple[str, ...]:
     """Return the names of NVIDIA's libraries that MXNet's library needs; none for a CPU build."""
     names = needed_libraries(library)
     return tuple(name for name in names if name.partition(".so")[0] in LIBRARIES)
 
 
-<<<<<<< HEAD
-@lru_cache
-=======
-@cache  # the modules of SageMaker's containers run on Python 3.8
->>>>>>> 435a216 (GPUs: no fused operators where NVRTC does not know the GPU; class weights are copied once; notes on devices, copies and waits)
+@lru_cache  # not `cache`: SageMaker's containers have Python 3.8
 def mxnet_gpu_code(library: Path) -> GPUCode:
     """Return the GPU code of MXNet's library."""
     return gpu_code(library)
