@@ -137,7 +137,9 @@ class PrePost:
     def attach(self, lowered: Lowered, portable: bool) -> Lowered:
         """Add the pre- and post-processing to a graph; MXNet 1.4 loads it if ``portable``."""
         probabilities = self.output == "probabilities"
-        if not self.preprocess and not probabilities and self.params_dtype == "float32":
+        computes_in_half = any(array.dtype == np.float16 for array in lowered.params.values())
+        stays = not (self.preprocess or probabilities or computes_in_half)
+        if stays and self.params_dtype == "float32":
             return lowered
         if not isinstance(lowered.graph, str):
             if self.preprocess:
@@ -148,6 +150,11 @@ class PrePost:
         symbol, params = mx.sym.load_json(lowered.graph), dict(lowered.params)
         if self.params_dtype == "float16":
             symbol = _store_float16(symbol, params)
+        if computes_in_half:  # the input and the logits are float32 nevertheless
+            half = mx.sym.Cast(mx.sym.var(INPUT), dtype="float16", name=f"{INPUT}_half")
+            symbol = symbol(**{INPUT: half})
+            if probabilities:
+                symbol = mx.sym.Cast(symbol, dtype="float32", name="logits_float")
         if self.preprocess:
             symbol = symbol(**{INPUT: _normalized(params, *self._scale_and_shift())})
         if probabilities:

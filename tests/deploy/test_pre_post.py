@@ -10,6 +10,7 @@ from pathlib import Path
 import mxnet as mx
 import numpy as np
 import pytest
+from mxnet import gluon
 from mxnet.gluon.model_zoo import vision
 from support.exported_networks import TINY, VARIANTS, assert_close, build, in_stock_mxnet
 from support.paths import ROOT
@@ -278,3 +279,37 @@ def test_runs_in_the_c_predict_api(c_program, variant, options, tmp_path):
     got = np.array(done.stdout.split(), "float32").reshape(2, 5)
     expected = (probabilities if options else logits)(net, pixels(2, 32))
     assert_close(got, expected)
+
+
+class Scale(gluon.HybridBlock):
+    """The mean of each channel, scaled by a parameter: operators that a CPU has in float16."""
+
+    def __init__(self):
+        super().__init__()
+        with self.name_scope():
+            self.scale = self.params.get("scale", shape=(1, 3, 1, 1), init=mx.init.Uniform(2))
+
+    def hybrid_forward(self, F, x, scale):
+        return F.Pooling(F.broadcast_mul(x, scale), global_pool=True, pool_type="avg").flatten()
+
+
+@pytest.mark.parametrize("options", [{}, {"preprocess": True, "output": "probabilities"}])
+def test_a_network_in_float16_takes_what_servers_send(tmp_path, options):
+    net = Scale()
+    net.initialize()
+    net.hybridize()
+    net(mx.nd.ones(SHAPE))
+    net.cast("float16")
+    files = gluondense.export(net, tmp_path / "net", SHAPE, mean=MEAN, std=STD, **options)
+    block, x = gluondense.load_exported(files.prefix), mx.nd.random.uniform(0, 255, SHAPE)
+    if options:
+        pixels = x.astype("uint8").transpose((0, 2, 3, 1))
+        found = block(pixels)
+        x = mx.nd.array(normalize(pixels.asnumpy(), MEAN, STD))
+        expected = net(x.astype("float16")).astype("float32").softmax()
+        assert found.dtype == np.float32
+    else:
+        found, expected = block(x), net(x.astype("float16"))
+        assert found.dtype == np.float16
+        np.testing.assert_array_equal(block(x.astype("float16")).asnumpy(), expected.asnumpy())
+    np.testing.assert_allclose(found.asnumpy(), expected.asnumpy(), rtol=1e-2, atol=1e-3)
