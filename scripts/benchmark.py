@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Benchmarks of inference, training, image loading, serving and loading of weights."""
+"""Benchmarks of inference, training, GPUs, image loading, serving and loading of weights."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from typing import Any, Optional
 
 import numpy as np
 
-from gluondense.commands import arguments
+from gluondense.commands.output import call
+from gluondense.commands.parser import Parser
 from gluondense.environment.process import usable_cores
 
 MODELS: dict[str, Any] = {"metavar": "MODEL", "help": "names from gluondense.list_models()"}
@@ -26,11 +27,13 @@ MODELS: dict[str, Any] = {"metavar": "MODEL", "help": "names from gluondense.lis
 def main(argv: Optional[list[str]] = None) -> int:
     """Measure, print and write the results; return the exit code."""
     argv = sys.argv[1:] if argv is None else argv
+    if "--gpu" in argv:
+        argv = ["gpu", *(word for word in argv if word not in ("--gpu", "inference", "train"))]
     named = argv[:1] and argv[0] in BENCHMARKS
     name = argv[0] if named else "inference"
     add_options, run = BENCHMARKS[name]
     prog = f"benchmark.py {name}" if named else "benchmark.py"
-    parser = arguments.Parser(prog=prog, description=run.__doc__)
+    parser = Parser(prog=prog, description=run.__doc__)
     add_options(parser)
     args = parser.parse_args(argv[1:] if named else argv)
     args.command = shlex.join(["python", "scripts/benchmark.py", *argv])
@@ -39,7 +42,7 @@ def main(argv: Optional[list[str]] = None) -> int:
     # On SIGTERM, stop workers and servers first, as after Ctrl-C.
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        return arguments.call(run, args)
+        return call(run, args)
     except RuntimeError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -58,7 +61,8 @@ def _plan(kind: Any, args: argparse.Namespace) -> Any:
 def _infer(args: argparse.Namespace) -> None:
     """Measure inference beside the installed peers, interleaved.
 
-    Other benchmarks: `benchmark.py train`, `loader`, `serving` and `weights`, each with --help.
+    Other benchmarks: `benchmark.py train`, `gpu`, `loader`, `serving` and `weights`, each with
+    --help. `benchmark.py --gpu` is `benchmark.py gpu`.
     """
     from benchmarking import inference
     from benchmarking.pages.inference import page
@@ -86,6 +90,17 @@ def _train(args: argparse.Namespace) -> None:
     content = _record(contents, args, text)
     if args.html:
         args.html.write_text(page(content), encoding="utf-8")
+
+
+def _gpu(args: argparse.Namespace) -> None:
+    """Measure inference and training steps on the first GPU, beside PyTorch if it is installed."""
+    from benchmarking.gpu import measure, text
+
+    sizes = args.models, args.batches, args.size
+    contents = measure(*sizes, args.threads, args.rounds, args.only, args.cpu)
+    content = _record(contents, args, text)
+    for row in content["missing"]:
+        print(f"{row['kind']} without {row['name']}: {row['reason']}")
 
 
 def _record(
@@ -160,6 +175,7 @@ def _add_infer_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("models", nargs="*", **MODELS)
     _add_common(parser, batch=[1, 8], rounds=15, round_help="rounds of half a second of each")
+    _add_page(parser)
     numbers: dict[str, Any] = {"type": _count, "nargs": "+", "default": []}
     sizes = (
         "sizes of images: every batch is measured with the first, the others with the first batch"
@@ -181,6 +197,14 @@ def _add_train_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("models", nargs="+", **MODELS)
     parser.add_argument("--size", type=_count, default=224, metavar="PIXELS", help="default: 224")
     _add_common(parser, batch=[16], rounds=5, round_help="timed steps of each, interleaved")
+    _add_page(parser)
+
+
+def _add_gpu_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("models", nargs="+", **MODELS)
+    parser.add_argument("--size", type=_count, default=224, metavar="PIXELS", help="default: 224")
+    parser.add_argument("--cpu", action="store_true", help="on the CPU, to try the benchmark")
+    _add_common(parser, batch=[1, 64], rounds=10, round_help="rounds of half a second of each")
 
 
 def _add_common(
@@ -193,7 +217,10 @@ def _add_common(
     add("--rounds", type=_count, default=rounds, help=f"{round_help}; default: {rounds}")
     add("--only", nargs="+", default=[], metavar="NAME", help="backends; default: all that can run")
     add("--json", type=Path, metavar="FILE", help="write all numbers")
-    add("--html", type=Path, metavar="FILE", help="write a page with charts")
+
+
+def _add_page(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--html", type=Path, metavar="FILE", help="write a page with charts")
 
 
 def _add_loader_options(parser: argparse.ArgumentParser) -> None:
@@ -235,6 +262,7 @@ def _count(text: str) -> int:
 BENCHMARKS: dict[str, tuple[Any, Any]] = {
     "inference": (_add_infer_options, _infer),
     "train": (_add_train_options, _train),
+    "gpu": (_add_gpu_options, _gpu),
     "loader": (_add_loader_options, _measure_loader),
     "serving": (_add_serving_options, _serve),
     "weights": (_add_weights_options, _load_weights),
