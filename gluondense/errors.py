@@ -9,6 +9,21 @@ from collections.abc import Iterable
 from typing import Any
 
 
+def in_one_line(text: object, limit: int = 200) -> str:
+    r"""Return text from a file or another library's error, fit for a message.
+
+    Line breaks become spaces, control characters are escaped, and the end may be cut.
+
+    Examples
+    --------
+    >>> in_one_line("first\n  second\x1b[31m"), in_one_line("x" * 300, limit=5)
+    ('first second\\x1b[31m', 'xx...')
+    """
+    words = " ".join(str(text).split())
+    line = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in words)
+    return line if len(line) <= limit else f"{line[: limit - 3]}..."
+
+
 def closest(word: str, known: Iterable[str]) -> str:
     """Return ``"; did you mean 'x'?"`` for the known words that resemble the word, else ``""``.
 

@@ -14,7 +14,7 @@ PACKAGE = ROOT / "gluondense"
 # A room may import itself and the rooms of the rows above; rooms of one row stay apart.
 ROWS = (
     ("version", "environment", "errors", "files", "lazy"),
-    ("download",),
+    ("download", "schema", "text"),
     ("blocks", "graph"),
     ("native",),
     ("data",),

@@ -4,10 +4,10 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 from typing import Any, Optional
 
+from ..text import read_json
 from ..weights.naming.schemes import NAMING_SCHEMES
 from .arguments import add_preprocessing, preprocessing_fields
 from .output import call
@@ -76,11 +76,11 @@ def source_naming(text: str) -> Any:
             raise argparse.ArgumentTypeError(f"{text!r} is no FILE.json, and none of {known}")
         return text
     try:
-        naming = json.loads(Path(text).read_text(encoding="utf-8"))
+        naming = read_json(text)
     except OSError as error:
         raise argparse.ArgumentTypeError(f"can't read {text} ({error.strerror})") from None
     except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{text} is not JSON: {error}") from None
+        raise argparse.ArgumentTypeError(str(error)) from None
     if not isinstance(naming, dict):
         raise argparse.ArgumentTypeError(f'{text} must be a JSON object: {{"output": "fc", …}}')
     return {ours: tuple(t) if isinstance(t, list) else t for ours, t in naming.items()}

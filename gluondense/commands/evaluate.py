@@ -10,6 +10,7 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Optional, Union
 
+from ..text import read_json
 from .arguments import DATASETS, add_preprocessing, add_weights_file, preprocessing_fields
 from .output import call
 from .parser import Parser
@@ -143,9 +144,9 @@ def _open_data(args: argparse.Namespace, model: EvaluatedModel) -> Data:
 
 def _read_class_map(path: str) -> dict[str, str]:
     try:
-        names = json.loads(Path(path).read_text(encoding="utf-8"))
+        names = read_json(path)
     except ValueError as error:
-        raise ValueError(f"--class-map {path} is not JSON: {error}.") from None
+        raise ValueError(f"--class-map {error}.") from None
     if not isinstance(names, dict) or not all(isinstance(name, str) for name in names.values()):
         raise ValueError(
             f"--class-map {path} must be a JSON object of names: "

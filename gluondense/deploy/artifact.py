@@ -15,12 +15,14 @@ import mxnet as mx
 from mxnet import gluon
 
 from ..data.preprocessing import Preprocessing
-from ..errors import check
+from ..errors import check, in_one_line
 from ..files import json_sha256, sha256
 from ..graph.trace import INPUT
 from ..models.registry import SPECS, get_spec
 from ..models.spec import NetworkSpec
 from ..native.build import load
+from ..text import read_json
+from ..weights.formats.open import open_weights
 from .artifact_files import (
     ONNX_SUFFIX,
     SUFFIXES,
@@ -134,7 +136,12 @@ def load_exported(path: str | os.PathLike[str], ctx: mx.Context | None = None) -
     """
     if is_archive(path):
         with tempfile.TemporaryDirectory() as folder:
-            return load_exported(unpack(path, folder).prefix, ctx)
+            prefix = unpack(path, folder).prefix
+            try:
+                return load_exported(prefix, ctx)
+            except ValueError as error:
+                reason = str(error).replace(f"{folder}{os.sep}", "")
+                raise ValueError(f"{os.fspath(path)}: {reason}") from None
     files, metadata = open_export(path)
     if is_native(metadata.target):
         load()  # compiled from this source; the library of the export is not executed
@@ -198,13 +205,23 @@ def _check_exists(prefix: str, file: Path) -> None:
 
 
 def import_block(files: Files, ctx: mx.Context) -> gluon.Block:
-    """Load the graph and the parameters, or the model, as a block without verification."""
+    """Load the graph and the parameters, or the model, as a block without verification.
+
+    Raises a ValueError if MXNet or ONNX Runtime can't read them.
+    """
     if isinstance(files, OnnxFiles):
         return OnnxBlock(files.model)
-    with warnings.catch_warnings():
-        # MXNet infers the type of the input before it knows the types of the parameters.
-        warnings.filterwarnings("ignore", "Cannot decide type for the following arguments")
-        return gluon.SymbolBlock.imports(str(files.symbol), [INPUT], str(files.params), ctx=ctx)
+    open_weights(files.params).close()  # MXNet's reader trusts the sizes in a file
+    try:
+        with warnings.catch_warnings():
+            # MXNet infers the type of the input before it knows the types of the parameters.
+            warnings.filterwarnings("ignore", "Cannot decide type for the following arguments")
+            return gluon.SymbolBlock.imports(str(files.symbol), [INPUT], str(files.params), ctx=ctx)
+    except (mx.MXNetError, AssertionError, UnicodeDecodeError) as error:
+        raise ValueError(
+            f"{files.symbol} is not a graph of MXNet with the parameters of {files.params.name} "
+            f"({in_one_line(error)}): export again."
+        ) from None
 
 
 def write_metadata(files: Files, metadata: ExportMetadata) -> None:
@@ -223,16 +240,16 @@ def read_metadata(path: Path) -> ExportMetadata:
     A ValueError tells that it is none, is damaged, or has a newer format.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path)
         check("the content", type(content).__name__, "an object", isinstance(content, dict))
         written = content.get("format")
         if written in (1, FORMAT):
             return _parse(content)
-    except (ValueError, RecursionError) as error:
-        reason = " ".join(str(error).split()).rstrip(".")
+    except ValueError as error:
+        reason = in_one_line(error).rstrip(".")
         raise ValueError(f"{path} does not describe an export ({reason}): export again.") from None
     raise ValueError(
-        f"{path} has format {written!r}, this gluondense reads 1 to {FORMAT}: update it."
+        f"{path} has format {in_one_line(written)}, this gluondense reads 1 to {FORMAT}: update it."
     )
 
 
@@ -255,7 +272,9 @@ def _parse(content: dict[str, Any]) -> ExportMetadata:
     values = {key: _frozen(value) for key, value in content.items()}
     if preprocessing is not None:
         preprocessing = Preprocessing.from_dict(preprocessing)
-    return ExportMetadata(preprocessing=preprocessing, **values)
+    metadata = ExportMetadata(preprocessing=preprocessing, **values)
+    metadata.network_spec()  # checks its fields
+    return metadata
 
 
 def _frozen(value: Any) -> Any:

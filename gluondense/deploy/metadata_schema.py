@@ -3,74 +3,47 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
-from typing import Any, Callable, NamedTuple
+from typing import Any
 
 from ..analysis.predictions import ACTIVATIONS
 from ..data.preprocessing import Preprocessing
-from ..errors import check, check_known, is_count, is_number
+from ..errors import check
+from ..schema import (
+    NAMES,
+    OBJECT,
+    THRESHOLDS,
+    VERSIONS,
+    Field,
+    dict_of,
+    is_digest,
+    is_shape,
+    is_text,
+    list_of,
+    or_none,
+)
+from ..schema import check_fields as check_schema
 from .pre_post import OUTPUTS, PARAMS_DTYPES
-
-Check = Callable[[Any], bool]
-
-
-class Field(NamedTuple):
-    """The rule of a field in words and as a function, and whether the field may be missing."""
-
-    rule: str
-    holds: Check
-    optional: bool = False
-
-
-def _is_text(value: Any) -> bool:
-    return isinstance(value, str) and value != ""
-
-
-def _is_share(value: Any) -> bool:
-    return is_number(value) and 0 < value < 1
-
-
-def _list_of(holds: Check) -> Check:
-    return lambda value: isinstance(value, list) and all(map(holds, value))
-
-
-def _dict_of(holds: Check) -> Check:
-    return lambda value: isinstance(value, dict) and all(map(holds, value.values()))
-
-
-def _or_none(holds: Check) -> Check:
-    return lambda value: value is None or holds(value)
-
-
-def _is_shape(value: Any) -> bool:
-    return isinstance(value, list) and len(value) > 0 and all(map(is_count, value))
-
-
-def _is_digest(value: Any) -> bool:
-    return isinstance(value, str) and re.fullmatch("[0-9a-f]{64}", value) is not None
 
 
 def _are_checksums(value: Any) -> bool:
     files = ({"symbol", "params"}, {"symbol", "params", "library"}, {"model"})
-    return _dict_of(_is_digest)(value) and set(value) in files
+    return dict_of(is_digest)(value) and set(value) in files
 
 
-_OBJECT = Field("an object or null", _or_none(_dict_of(lambda value: True)))
-
-# Lists are JSON's. Preprocessing checks its own fields.
+# Preprocessing checks its own fields.
 SCHEMA: Mapping[str, Field] = {
-    "model": Field("a name or null", _or_none(_is_text)),
-    "spec": _OBJECT,
-    "target": Field("a name", _is_text),
-    "input_name": Field("a name", _is_text),
-    "input_shape": Field("two or more positive integers", lambda v: _is_shape(v) and len(v) > 1),
-    "outputs": Field("names", lambda value: _list_of(_is_text)(value) and bool(value)),
-    "class_names": Field("names or null", _or_none(_list_of(lambda v: isinstance(v, str)))),
-    "preprocessing": _OBJECT,
-    "versions": Field("names and versions", _dict_of(lambda value: isinstance(value, str))),
+    "model": Field("a name or null", or_none(is_text)),
+    "spec": OBJECT,
+    "target": Field("a name", is_text),
+    "input_name": Field("a name", is_text),
+    "input_shape": Field("two or more positive integers", lambda v: is_shape(v) and len(v) > 1),
+    "outputs": Field("names", lambda value: list_of(is_text)(value) and bool(value)),
+    "class_names": NAMES,
+    "preprocessing": OBJECT,
+    "versions": VERSIONS,
     "sha256": Field("a SHA-256 of each file", _are_checksums),
-    "quantization": _OBJECT._replace(optional=True),
+    "quantization": OBJECT._replace(optional=True),
     "preprocess": Field("true or false", lambda value: isinstance(value, bool), optional=True),
     "output": Field(f"one of {', '.join(OUTPUTS)}", lambda v: v in OUTPUTS, optional=True),
     "params_dtype": Field(
@@ -79,20 +52,14 @@ SCHEMA: Mapping[str, Field] = {
     "task": Field(
         f"one of {', '.join(ACTIVATIONS)}", lambda v: v in tuple(ACTIVATIONS), optional=True
     ),
-    "thresholds": Field("numbers in (0, 1) or null", _or_none(_list_of(_is_share)), optional=True),
-    "output_shapes": Field("lists of positive integers", _list_of(_is_shape), optional=True),
+    "thresholds": THRESHOLDS,
+    "output_shapes": Field("lists of positive integers", list_of(is_shape), optional=True),
 }
 
 
 def check_fields(content: Mapping[str, Any]) -> None:
     """Raise a ValueError that names the first field that is unknown, missing or invalid."""
-    for name in content:
-        check_known("field", name, SCHEMA, hint="written by another version?")
-    for name, field in SCHEMA.items():
-        if name in content:
-            check(name, content[name], field.rule, field.holds(content[name]))
-        elif not field.optional:
-            raise ValueError(f"it lacks the field {name!r}.")
+    check_schema(content, SCHEMA)
     _check_outputs(content)
     _check_preprocessing(content)
 

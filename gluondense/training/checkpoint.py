@@ -16,19 +16,20 @@ import numpy as np
 from mxnet import gluon
 
 from ..data.preprocessing import Preprocessing
-from ..files import previous, replacing_folder, save_arrays, sha256
+from ..errors import check, in_one_line
+from ..files import json_sha256, previous, replacing_folder, save_arrays, sha256
 from ..models.registry import build_model
+from ..text import read_json
 from ..version import versions
+from ..weights.formats.open import open_weights
 from . import optimizer
+from .checkpoint_schema import AVERAGE, DERIVED, MODEL, PARAMS, STATES, check_description
 from .config import TrainConfig
 from .configuration.settings import tuples
 from .observers.moving_average import MovingAverage
 from .run_preprocessing import earlier_preprocessing
 
 FORMAT = 2  # 1 has no preprocessing
-DERIVED = ("mean", "std", "input_shape")  # parts of the preprocessing, for other readers
-MODEL, PARAMS, STATES = "model.json", "model.params", "trainer.states"
-AVERAGE = "average.params"  # the moving average of the weights, if the run keeps one
 
 
 @dataclass(frozen=True)
@@ -97,17 +98,27 @@ class Checkpoint:
 
         ``ctx`` is a device or a list of devices; default: the CPU. The network's attributes
         ``preprocessing``, ``task`` and ``thresholds`` are set.
+
+        Raises a ValueError if the description and the weights don't belong together.
         """
-        net = build_model(self.model_name, **self.spec)
-        weights = AVERAGE if (self.folder / AVERAGE).is_file() else PARAMS
-        net.load_parameters(str(self.folder / weights), ctx=ctx or mx.cpu())
+        try:
+            net = build_model(self.model_name, **self.spec)
+        except ValueError as error:
+            raise ValueError(f"{self.folder / MODEL} describes no network: {error}") from None
+        self.load_parameters(net, ctx, AVERAGE if (self.folder / AVERAGE).is_file() else PARAMS)
         net.preprocessing = self.preprocessing
         net.task, net.thresholds = self.task, self.thresholds
         return net
 
-    def load_parameters(self, net: gluon.HybridBlock, ctx: Any = None) -> None:
+    def load_parameters(self, net: gluon.HybridBlock, ctx: Any = None, name: str = PARAMS) -> None:
         """Load the weights into a network of the same spec, on a device or a list of devices."""
-        net.load_parameters(str(self.folder / PARAMS), ctx=ctx or mx.cpu())
+        path = self.folder / name
+        open_weights(path).close()  # MXNet's reader trusts the sizes in a file
+        try:
+            net.load_parameters(str(path), ctx=ctx or mx.cpu())
+        except AssertionError as error:
+            reason = in_one_line(error)
+            raise ValueError(f"{path} has other weights than its network ({reason}).") from None
 
     def load_states(self, trainer: gluon.Trainer) -> None:
         """Load the optimizer's states into a trainer of the same network."""
@@ -135,15 +146,19 @@ def load(folder: Union[str, os.PathLike]) -> Checkpoint:
             f"{folder} holds no checkpoint: there is no {MODEL} in it or below it."
         )
     try:
-        facts = json.loads((place / MODEL).read_text(encoding="utf-8"))
-        written = facts.pop("format")
+        facts = read_json(place / MODEL)
+        described = isinstance(facts, dict) and "format" in facts
+        check("the content", type(facts).__name__, "an object with a format", described)
+        written = facts.get("format")
         known = written in (1, FORMAT)
         checkpoint, sums = _parse(place, facts, written) if known else (None, {})
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"{place / MODEL} is not a checkpoint's description: {error}.") from None
+    except ValueError as error:
+        reason = in_one_line(error).rstrip(".")
+        raise ValueError(f"{place / MODEL} is not a checkpoint's description: {reason}.") from None
     if checkpoint is None:
         raise ValueError(
-            f"{place} has format {written}, this gluondense reads 1 to {FORMAT}: update gluondense."
+            f"{place} has format {in_one_line(written)}, this gluondense reads 1 to {FORMAT}: "
+            "update gluondense."
         )
     for name, expected in sums.items():
         _verify(place / name, expected)
@@ -152,6 +167,12 @@ def load(folder: Union[str, os.PathLike]) -> Checkpoint:
 
 def _parse(place: Path, facts: dict[str, Any], written: int) -> tuple[Checkpoint, dict[str, str]]:
     """Return the description in a file of a known format, and the files' checksums."""
+    expected = facts.pop("content_sha256", None)  # earlier versions wrote none
+    if expected is not None and json_sha256(facts) != expected:
+        raise ValueError("its content is not that of its content_sha256: it is damaged")
+    facts = {key: value for key, value in facts.items() if key != "format"}
+    check_description(facts, written)
+    TrainConfig.from_dict(facts["config"])  # checks its fields
     sums, name = facts.pop("sha256"), facts.pop("model")
     if written == 1:
         preprocessing = earlier_preprocessing(facts)
@@ -266,6 +287,7 @@ def _write(
         "versions": versions(),
         "sha256": {name: sha256(new / name) for name in files},
     }
+    description["content_sha256"] = json_sha256(description)
     (new / MODEL).write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
 
 
@@ -274,7 +296,10 @@ def _archive_previous(folder: Path, keep: int) -> None:
     old = previous(folder)
     if not old.exists():
         return
-    step = json.loads((old / MODEL).read_text(encoding="utf-8"))["step"]
+    try:
+        step = int(read_json(old / MODEL)["step"])
+    except (OSError, ValueError, TypeError, KeyError):
+        return  # a damaged one, which the run did not continue from
     archived = folder.with_name(f"step-{step:08d}")
     shutil.rmtree(archived, ignore_errors=True)
     old.rename(archived)

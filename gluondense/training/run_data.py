@@ -14,6 +14,7 @@ from ..data.datasets.folder.csv_file import read_csv
 from ..data.datasets.folder.open import FolderImages
 from ..data.datasets.folder.split_file import PATH, SPLIT
 from ..data.datasets.folder.table import TRAIN
+from ..errors import in_one_line
 from .configuration.sections import DataConfig
 from .data import Data, columns_of, open_data
 from .run_folder import RunFolder
@@ -123,8 +124,11 @@ def _check_has_images(source: Path, config: DataConfig, folder: RunFolder) -> No
 
 def _read_splits(split: Path) -> list[tuple[str, str]]:
     """Return path and split of each image in a run's file of splits."""
-    with open(split, newline="", encoding="utf-8", errors="surrogateescape") as file:
-        return [(row[PATH], row[SPLIT]) for row in csv.DictReader(file)]
+    try:
+        with open(split, newline="", encoding="utf-8", errors="surrogateescape") as file:
+            return [(row[PATH], row[SPLIT] or "") for row in csv.DictReader(file)]
+    except (csv.Error, KeyError) as error:
+        raise ValueError(f"{split} is damaged ({in_one_line(error)}): restore it.") from None
 
 
 def find_split(path: Union[str, os.PathLike[str]]) -> Optional[Path]:

@@ -14,7 +14,9 @@ from typing import Optional, Union
 
 import numpy as np
 
+from ..errors import check, in_one_line
 from ..files import replacing, write_bytes
+from ..text import read_json
 from .config import TrainConfig
 
 # Fields of the data section that the preprocessing of initial weights determines.
@@ -103,9 +105,12 @@ class RunFolder:
         if not path.is_file():
             raise FileNotFoundError(f"{self.path} holds no run: it has no config.json.")
         try:
-            return TrainConfig.from_dict(json.loads(path.read_text(encoding="utf-8")))
+            values = read_json(path)
+            check("the content", type(values).__name__, "an object", isinstance(values, dict))
+            return TrainConfig.from_dict(values)
         except (ValueError, TypeError) as error:
-            raise ValueError(f"{path} is not a run's configuration: {error}") from None
+            reason = in_one_line(error, 500)
+            raise ValueError(f"{path} is not a run's configuration: {reason}") from None
 
     def rows(self) -> list[dict[str, float]]:
         """Read the log: one row per epoch.
@@ -124,9 +129,14 @@ class RunFolder:
                 rows.append({key: float(value) for key, value in row.items()})
         except (ValueError, TypeError, csv.Error) as error:
             raise ValueError(
-                f"{path} is damaged: line {reader.line_num} is no row of numbers ({error}). Remove "
-                "that line; the checkpoints are not affected."
+                f"{path} is damaged: line {reader.line_num} is no row of numbers "
+                f"({in_one_line(error)}). Remove that line; the checkpoints are not affected."
             ) from None
+        if rows and "epoch" not in rows[0]:
+            raise ValueError(
+                f"{path} is damaged: its first line names no column 'epoch'. Remove the file; the "
+                "checkpoints are not affected."
+            )
         return rows
 
     def keep_rows(self, epochs: int, columns: Sequence[str]) -> list[dict[str, float]]:
@@ -157,8 +167,14 @@ class RunFolder:
         path = self.path / "answers.npz"
         if not path.is_file():
             return None
-        with np.load(path) as arrays:
-            return dict(arrays)
+        try:
+            with open(path, "rb") as file, np.load(file) as arrays:
+                return dict(arrays)
+        except Exception as error:  # NumPy and zipfile raise any type for a damaged file
+            raise ValueError(
+                f"{path} is damaged ({in_one_line(error)}), so there is no report without another "
+                "epoch; the checkpoints are not affected."
+            ) from None
 
 
 def _line(row: Mapping[str, float]) -> str:

@@ -60,6 +60,8 @@ def choose_preprocessing(config: DataConfig, info: DatasetInfo, files: bool) -> 
 def earlier_preprocessing(facts: Mapping[str, Any]) -> Preprocessing:
     """Return the preprocessing of a checkpoint of format 1, from its description."""
     config = TrainConfig.from_dict(facts["config"]).data
+    for name in ("mean", "std"):
+        check(name, facts[name], "a list of numbers", isinstance(facts[name], list))
     config = replace(config, mean=tuple(facts["mean"]), std=tuple(facts["std"]))
     files = config.dataset not in IN_MEMORY
     return choose_preprocessing(config, DATASETS[config.dataset], files)

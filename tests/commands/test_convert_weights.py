@@ -86,7 +86,7 @@ def test_names_of_ones_own(source, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("{", "names.json is not JSON: Expecting property name"),
+        ("{", "names.json is not JSON (Expecting property name"),
         ("[]", "must be a JSON object"),
         ('{"a": 3}', "--source-naming maps 'a' to 3"),
         ('{"features.{path}": "{i}"}', "--source-naming: the target '{i}' uses 'i'"),

@@ -114,6 +114,15 @@ def test_parameters_that_are_not_finite_are_not_saved(tmp_path, net, trainer):
     assert checkpoint.load(tmp_path / "last").epoch == 1
 
 
+@pytest.mark.parametrize("text", ["", "{}", "[]", '{"step": "x"}'])
+def test_a_damaged_checkpoint_is_replaced_and_not_kept(tmp_path, net, trainer, text):
+    checkpoint.save(tmp_path / "last", net, trainer, FACTS, keep=2)
+    (tmp_path / "last" / "model.json").write_text(text)
+    checkpoint.save(tmp_path / "last", net, trainer, {**FACTS, "epoch": 2}, keep=2)
+    assert checkpoint.load(tmp_path / "last").epoch == 2
+    assert [path.name for path in tmp_path.iterdir()] == ["last"]
+
+
 def test_damage_is_named(tmp_path, net, trainer):
     checkpoint.save(tmp_path / "last", net, trainer, FACTS)
     with open(tmp_path / "last" / "model.params", "r+b") as file:

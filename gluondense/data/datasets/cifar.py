@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from ...download.file import cache_folder
+from ...errors import in_one_line
 
 _PIXELS = 3 * 32 * 32
 
@@ -109,8 +110,8 @@ def _read_bytes(folder: Path, name: str, files: _Files) -> bytes:
                 member = tar.extractfile(f"{files.folder}/{name}")
                 if member is not None:
                     return member.read()
-        except (KeyError, EOFError, tarfile.TarError, OSError) as error:
-            raise ValueError(f"{archive} is damaged ({error}); get it again") from None
+        except Exception as error:  # tarfile and gzip raise many types for a damaged archive
+            raise ValueError(f"{archive} is damaged ({in_one_line(error)}); get it again") from None
     raise FileNotFoundError(
         f"{folder} lacks {name}; get {files.archive} from www.cs.toronto.edu/~kriz/cifar.html and "
         "give its folder as `data_dir`"

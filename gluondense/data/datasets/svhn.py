@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from ...download.file import cache_folder
+from ...errors import in_one_line
 
 TRAIN, EXTRA, TEST = (f"{part}_32x32.mat" for part in ("train", "extra", "test"))
 
@@ -50,7 +51,7 @@ def _read(path: Path) -> tuple[np.ndarray, np.ndarray]:
         images, labels = content["X"], content["y"].ravel()
     except Exception as error:  # SciPy raises any exception for a damaged file
         raise ValueError(
-            f"{path} is not a valid .mat file of SVHN ({error}); get it again"
+            f"{path} is not a valid .mat file of SVHN ({in_one_line(error)}); get it again"
         ) from None
     if images.shape[:3] != (32, 32, 3) or images.shape[3] != len(labels) or labels.max() > 10:
         raise ValueError(

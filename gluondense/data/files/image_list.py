@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import heapq
+import io
 import os
 import sys
 from collections.abc import Collection, Iterator, Mapping
@@ -13,7 +14,12 @@ from typing import Any
 
 import numpy as np
 
+from ...errors import in_one_line
+from ...text import read_text
 from .image import is_special
+
+MAX_CLASSES = 1 << 20
+LABEL_RULE = f"labels must be integers from 0 to {MAX_CLASSES - 1}"
 
 
 @dataclass(frozen=True)
@@ -125,10 +131,12 @@ def list_from_file(root: str | os.PathLike[str], path: str | os.PathLike[str]) -
     rows = list(read_list_file(path))
     if not rows:
         raise ValueError(f"{path} lists no images")
-    labels = np.array([label for _, label, _ in rows])
-    if (labels != labels.astype(np.int64)).any() or labels.min() < 0:
-        raise ValueError(f"{path} has labels that are not non-negative integers")
-    labels = labels.astype(np.int64)
+    for _, label, name in rows:
+        if not (label.is_integer() and 0 <= label < MAX_CLASSES):
+            raise ValueError(
+                f"{path} gives {in_one_line(repr(name))} the label {label:g}; {LABEL_RULE}"
+            )
+    labels = np.array([label for _, label, _ in rows], np.int64)
     names = np.array([os.fsencode(name) for _, _, name in rows], np.bytes_)
     classes = [str(label) for label in range(int(labels.max()) + 1)]
     for label, (_, _, name) in zip(labels.tolist(), rows):
@@ -142,20 +150,19 @@ def list_from_file(root: str | os.PathLike[str], path: str | os.PathLike[str]) -
 
 def read_list_file(path: str | os.PathLike[str]) -> Iterator[tuple[int, float, str]]:
     """Yield the rows of a list file ``NAME.lst`` in im2rec's format: key, label, path."""
-    with open(path, encoding="utf-8") as file:
-        for number, line in enumerate(file, 1):
-            columns = line.rstrip("\n").split("\t")
-            if columns == [""]:
-                continue
-            try:
-                key, label, name = columns
-                row = int(key), float(label), name
-            except ValueError:
-                raise ValueError(
-                    f"line {number} of {path} is not number, label and path between tabs: "
-                    f"{line.strip()[:60]!r}"
-                ) from None
-            yield row
+    for number, line in enumerate(io.StringIO(read_text(path)), 1):
+        columns = line.rstrip("\n").split("\t")
+        if columns == [""]:
+            continue
+        try:
+            key, label, name = columns
+            row = int(key), float(label), name
+        except ValueError:
+            raise ValueError(
+                f"line {number} of {path} is not number, label and path between tabs: "
+                f"{line.strip()[:60]!r}"
+            ) from None
+        yield row
 
 
 SUFFIXES = (".jpeg", ".jpg", ".png", ".bmp", ".gif", ".pgm", ".ppm", ".tif", ".tiff", ".webp")

@@ -15,6 +15,7 @@ import numpy as np
 from tqdm import tqdm
 
 from ...files import write_bytes
+from ...text import read_json
 from .encode import RecordOptions, encode_all
 from .image_list import ImageList
 from .recordio import Record, end_of, read_index, write_record
@@ -119,7 +120,7 @@ class _Conversion:
         if not self.part(".rec").exists():  # a finished .rec was removed, to make it again
             self._remove_state()
         if state.exists():
-            if json.loads(state.read_text()) != identity:
+            if read_json(state) != identity:
                 raise ValueError(
                     f"{state.parent} has an unfinished {self.prefix.name} of other images or "
                     f"options; remove {self.prefix.name}.*.part to start again"
@@ -173,7 +174,10 @@ class _Conversion:
         idx.write_text("".join(f"{key}\t{offset}\n" for key, offset in zip(keys, offsets)))
         start = 0
         if len(keys):
-            start = 1 + list(map(int, self.keys)).index(int(keys[-1]))
+            known = list(map(int, self.keys))
+            if keys[-1] not in known:
+                raise ValueError(f"{idx} is damaged; remove {self.prefix.name}.*.part")
+            start = 1 + known.index(keys[-1])
         skipped = self._read_skipped()
         rows = "".join(f"{i}\t{name}\t{problem}\n" for i, (name, problem) in skipped.items())
         write_bytes(self.part(".skipped"), rows.encode())
@@ -184,6 +188,10 @@ class _Conversion:
     def _read_skipped(self) -> dict[int, tuple[str, str]]:
         """Read the name of each skipped image and why it is unreadable, by its index, sorted."""
         # The last line may be incomplete, even within a letter.
-        lines = self.part(".skipped").read_bytes().split(b"\n")[:-1]
-        rows = [line.decode("utf-8").split("\t", 2) for line in lines]
-        return dict(sorted((int(index), (name, problem)) for index, name, problem in rows))
+        path = self.part(".skipped")
+        lines = path.read_bytes().split(b"\n")[:-1]
+        try:
+            rows = [line.decode("utf-8").split("\t", 2) for line in lines]
+            return dict(sorted((int(index), (name, problem)) for index, name, problem in rows))
+        except ValueError:
+            raise ValueError(f"{path} is damaged; remove {self.prefix.name}.*.part") from None

@@ -169,8 +169,10 @@ def read_index(path: str | os.PathLike[str]) -> tuple[np.ndarray, np.ndarray]:
     text = Path(path).read_bytes()
     try:
         numbers = np.array(text.split(), dtype=np.int64)
-    except ValueError:
+    except (ValueError, OverflowError):
         raise ValueError(f"{path} is not an index of a RecordIO file; make it again") from None
+    if (numbers < 0).any():
+        raise ValueError(f"{path} has the negative number {numbers.min()}; make it again")
     if len(numbers) % 2 or (len(text) and not text.endswith(b"\n")):
         raise ValueError(f"{path} is truncated; make it again")
     return numbers[::2].copy(), numbers[1::2].copy()

@@ -9,7 +9,8 @@ from typing import NamedTuple, Protocol, Union
 
 import numpy as np
 
-from .image_list import ImageList, read_list_file
+from ...text import read_text
+from .image_list import ImageList, list_from_file
 from .recordio import RecordFile
 
 BAD = ("skip", "error")  # what to do with an unreadable image
@@ -77,7 +78,7 @@ class RecordSource:
     def read(self, index: int) -> EncodedImage:
         """Read one image, see :class:`Source`."""
         record = self.file.read(index)
-        if record.label != int(record.label):
+        if not record.label.is_integer():  # neither is NaN
             raise ValueError(
                 f"record {record.key} of {self.file.path} has the label {record.label}, which is "
                 "not a class"
@@ -124,9 +125,8 @@ def record_class_names(path: str | os.PathLike[str]) -> tuple[str, ...] | None:
     path = Path(path)
     names = path.with_suffix(".classes.txt")
     if names.is_file():
-        return tuple(names.read_text(encoding="utf-8").splitlines())
+        return tuple(read_text(names).splitlines())
     rows = path.with_suffix(".lst")
-    if rows.is_file():
-        last = int(max(label for _, label, _ in read_list_file(rows)))
-        return tuple(map(str, range(last + 1)))
+    if rows.is_file() and rows.stat().st_size:
+        return tuple(map(str, range(len(list_from_file(path.parent, rows).class_names))))
     return None

@@ -10,6 +10,7 @@ import mxnet as mx
 from mxnet import gluon
 
 from ...environment.process import usable_cores
+from ...errors import in_one_line
 from ...graph.trace import INPUT
 
 
@@ -49,9 +50,7 @@ class OnnxBlock(gluon.Block):
                 providers=["CPUExecutionProvider"],
             )
         except Exception as error:  # its exceptions have no other common base class
-            raise ValueError(
-                f"ONNX Runtime can't load {name}: {' '.join(str(error).split())}"
-            ) from None
+            raise ValueError(f"ONNX Runtime can't load {name}: {in_one_line(error)}") from None
 
     def forward(self, x: mx.nd.NDArray) -> mx.nd.NDArray | list[mx.nd.NDArray]:
         """Return the output, or a list of several outputs, on the device of the input."""

@@ -4,25 +4,30 @@
 from __future__ import annotations
 
 import dataclasses
-import json
+import errno
 import os
 import stat
 import tarfile
 import zipfile
-import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from ...errors import in_one_line
 from ...files import stream_sha256
+from ...text import parse_json
 from ..artifact_files import SUFFIXES, ExportedFiles
 
 MANIFEST = "MAR-INF/MANIFEST.json"
 # Largest size of an extracted member. Extraction stops there, whatever the header declares.
 MAX_BYTES = 4 << 30
 MAX_MANIFEST_BYTES = 16 << 20
+
+
+class _Refused(ValueError):
+    """The archive is readable, but must not be extracted."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,16 +81,18 @@ def unpack(path: str | os.PathLike[str], folder: str | os.PathLike[str]) -> Expo
         with _open(path) as found:
             members = _check_members(found)
             if path.suffix == ".mar" and MANIFEST not in members:
-                raise ValueError(f"it has no {MANIFEST}, whose checksums it must match.")
+                raise _Refused(f"it has no {MANIFEST}, whose checksums it must match.")
             _verify(members)
             return _copy(members, Path(folder))
-    except (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, OSError) as error:
-        if isinstance(error, OSError) and error.errno is not None:
-            raise  # an error of the disk, not of the archive
-        reason = " ".join(str(error).split())
-        raise ValueError(f"{path} is not a sound archive ({reason}): copy it again.") from None
-    except (ValueError, NotImplementedError, RuntimeError) as error:
+    except _Refused as error:
         raise ValueError(f"{path} is refused: {error}") from None
+    except Exception as error:  # the readers of archives raise many types for a damaged one
+        # EINVAL: the archive names a place before its start.
+        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
+            raise  # an error of the disk, not of the archive
+        raise ValueError(
+            f"{path} is not a sound archive ({in_one_line(error)}): copy it again."
+        ) from None
 
 
 @contextmanager
@@ -119,15 +126,21 @@ def _check_members(members: Iterable[Member]) -> dict[str, Member]:
     for member in members:
         name = member.name
         if not _is_inside(name):
-            raise ValueError(f"its member {name!r} would be outside of the folder.")
+            raise _Refused(f"its member '{_shown(name)}' would be outside of the folder.")
         if not member.plain:
-            raise ValueError(f"its member {name!r} is a link or a device, not a file.")
+            raise _Refused(f"its member '{_shown(name)}' is a link or a device, not a file.")
         if name in known:
-            raise ValueError(f"it has two members {name!r}.")
+            raise _Refused(f"it has two members '{_shown(name)}'.")
         if member.size > MAX_BYTES:
-            raise ValueError(f"its member {name!r} has {member.size:,} bytes, over {MAX_BYTES:,}.")
+            raise _Refused(
+                f"its member '{_shown(name)}' has {member.size:,} bytes, over {MAX_BYTES:,}."
+            )
         known[name] = member
     return known
+
+
+def _shown(name: str) -> str:
+    return in_one_line(name, 100)
 
 
 def _is_inside(name: str) -> bool:
@@ -142,28 +155,34 @@ def _verify(members: dict[str, Member]) -> None:
     if MANIFEST not in members:
         return
     with members[MANIFEST].open() as file:
-        content = json.loads(file.read(MAX_MANIFEST_BYTES).decode("utf-8"))
+        data = file.read(MAX_MANIFEST_BYTES)
+    try:
+        content = parse_json(data, "its manifest")
+    except ValueError as error:
+        raise _Refused(f"{error}.") from None
     sums = content.get("sha256") if isinstance(content, dict) else None
     if not isinstance(sums, dict):
-        raise ValueError("its manifest has no checksums: gluondense did not write it.")
+        raise _Refused("its manifest has no checksums: gluondense did not write it.")
     if sums.keys() != members.keys() - {MANIFEST}:
         odd = sorted(sums.keys() ^ (members.keys() - {MANIFEST}))
-        raise ValueError(f"its manifest and its members differ in {', '.join(odd[:4])}.")
+        raise _Refused(f"its manifest and its members differ in {', '.join(map(_shown, odd[:4]))}.")
     for name, expected in sums.items():
         with members[name].open() as file:
             found = stream_sha256(file)
         if found != expected:
-            raise ValueError(f"its member {name} is damaged (other SHA-256 than in the manifest).")
+            raise _Refused(
+                f"its member {_shown(name)} is damaged (other SHA-256 than in the manifest)."
+            )
 
 
 def _copy(members: dict[str, Member], folder: Path) -> ExportedFiles:
     prefixes = [name[: -len(SUFFIXES[0])] for name in members if name.endswith(SUFFIXES[0])]
     if len(prefixes) != 1 or "/" in prefixes[0]:
-        raise ValueError(f"it must hold the graph of one export, not of {len(prefixes)}.")
+        raise _Refused(f"it must hold the graph of one export, not of {len(prefixes)}.")
     for suffix in SUFFIXES:
         name = f"{prefixes[0]}{suffix}"
         if name not in members:
-            raise ValueError(f"it has no member {name}.")
+            raise _Refused(f"it has no member {name}.")
         with members[name].open() as source, open(folder / name, "wb") as goal:
             left = members[name].size + 1
             while chunk := source.read(min(left, 1 << 20)):

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from dataclasses import asdict, fields
 from functools import partial
 from pathlib import Path
@@ -104,6 +105,7 @@ def restore(run: Run, folder: RunFolder, average: Optional[MovingAverage] = None
     """Load the folder's last checkpoint into a new run, which must fit it."""
     saved = checkpoint.load_newest(folder.last)
     _check_model(saved, run.net)
+    _check_progress(saved, (*run.state.progress(), *run.loss_scale.state()))
     _check_classes(saved, run)
     changes = _changes(saved, run)
     saved.load_parameters(run.net, run.devices)
@@ -132,6 +134,15 @@ def _check_model(saved: checkpoint.Checkpoint, net: Network) -> None:
                 f"{theirs.get(name)!r}, not {value!r}. Resume it as it is, or give "
                 "another `out_dir`."
             )
+
+
+def _check_progress(saved: checkpoint.Checkpoint, names: Iterable[str]) -> None:
+    """Raise a ValueError unless a checkpoint has everything to continue with."""
+    missing = [name for name in names if name not in saved.progress]
+    if missing:
+        raise ValueError(
+            f"{saved.folder} lacks {missing[0]!r} in its progress: resume from another checkpoint."
+        )
 
 
 def _check_classes(saved: checkpoint.Checkpoint, run: Run) -> None:

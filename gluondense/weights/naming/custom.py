@@ -6,7 +6,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Optional, Union
 
-from .scheme import MODULE, TORCH, NamingScheme
+from ...errors import in_one_line
+from .scheme import MODULE, TORCH, NamingScheme, check_rules
 from .schemes import get_naming_scheme
 
 Names = Union[str, tuple[str, ...]]
@@ -50,8 +51,10 @@ def as_naming_scheme(naming: Naming, keys: Iterable[str]) -> NamingScheme:
             parts = target if isinstance(target, tuple) else (target,)
             if not (isinstance(pattern, str) and all(isinstance(part, str) for part in parts)):
                 raise ValueError(
-                    f"`naming` maps {pattern!r} to {target!r}, but must map names to names."
+                    f"`naming` maps {in_one_line(repr(pattern))} to {in_one_line(repr(target))}, "
+                    "but must map names to names."
                 )
+        check_rules(rules)
     elif callable(naming):
         rules = (("{path}", lambda path: naming(path)),)
     else:

@@ -10,6 +10,7 @@ from functools import cache
 from typing import Any
 
 from ...data.preprocessing import Preprocessing
+from ...errors import in_one_line
 from ...models.registry import SPECS, build_model
 from ...models.spec import NetworkSpec
 from ..formats.open import WeightsFile
@@ -229,5 +230,5 @@ class Plan:
 
 def abbreviate(names: Sequence[str]) -> str:
     """List the first few names and the number of the others."""
-    shown = ", ".join(names[:_SHOWN])
+    shown = ", ".join(in_one_line(name, 100) for name in names[:_SHOWN])
     return shown if len(names) <= _SHOWN else f"{shown} and {len(names) - _SHOWN} more"

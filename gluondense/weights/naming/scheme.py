@@ -16,6 +16,7 @@ from functools import cache
 from typing import Any, Callable, Union
 
 from ...data.preprocessing import IMAGENET, Preprocessing
+from ...errors import in_one_line
 
 Target = Union[str, tuple[str, ...], Callable[..., Union[str, tuple[str, ...], None]]]
 Rule = tuple[str, Target]
@@ -127,7 +128,22 @@ def _compiled(pattern: str) -> re.Pattern:
     """Compile a pattern: ``{i}`` and ``{j}`` match numbers, ``{path}`` anything, others a part."""
     regex = re.escape(pattern).replace(r"\{", "{").replace(r"\}", "}")
     regex = re.sub(r"\{([ij])\}", r"(?P<\1>\\d+)", regex).replace("{path}", "(?P<path>.+)")
-    return re.compile(re.sub(r"\{(\w+)\}", r"(?P<\1>[^.]+)", regex))
+    try:
+        return re.compile(re.sub(r"\{(\w+)\}", r"(?P<\1>[^.]+)", regex))
+    except re.error as error:
+        raise ValueError(
+            f"`naming`: the pattern {in_one_line(repr(pattern))} has invalid names in braces "
+            f"({error})."
+        ) from None
+
+
+def check_rules(rules: Rules) -> None:
+    """Raise a ValueError if a pattern is invalid or a target uses a name that its pattern lacks."""
+    for pattern, target in rules:
+        values = dict.fromkeys(_compiled(pattern).groupindex, "1")
+        if not callable(target):
+            for template in _as_tuple(target):
+                _fill(template, values)
 
 
 def _as_tuple(target: Any) -> tuple[str, ...]:
@@ -146,7 +162,8 @@ def _fill(template: str, values: Mapping[str, str]) -> str:
     except (KeyError, IndexError, ValueError) as error:
         known = ", ".join(f"{{{name}}}" for name in values) or "none"
         raise ValueError(
-            f"`naming`: the target {template!r} uses {error}, but its pattern has {known}."
+            f"`naming`: the target {in_one_line(repr(template))} uses {in_one_line(error)}, but "
+            f"its pattern has {in_one_line(known)}."
         ) from None
 
 

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ....errors import check_known, closest
+from ....errors import check_known, closest, in_one_line
 from ...files.image_list import ImageList
 from .table import SPLIT_NAMES, ImageTable
 
@@ -183,7 +183,7 @@ def _check_header(path: Path, header: list[str], columns: Columns) -> None:
                 raise ValueError(f"{path} row 1 is {header[0]!r}; separate the columns by commas")
             raise ValueError(
                 f"{path} row 1 has no column {name!r}{closest(name, header)} (its columns: "
-                f"{', '.join(header)}); rename one, or name it with {ARGUMENTS[field]}"
+                f"{in_one_line(', '.join(header))}); rename one, or name it with {ARGUMENTS[field]}"
             )
     if len(columns.labels) > 1 and not columns.several_labels:
         raise ValueError(

@@ -56,4 +56,7 @@ def _read_header(path: Path) -> Sequence[str]:
     if not path.is_file():
         raise FileNotFoundError(f"no {path}, which lists the images of the run")
     with open(path, newline="", encoding="utf-8", errors="surrogateescape") as file:
-        return next(csv.reader(file), [])
+        try:
+            return next(csv.reader(file), [])
+        except csv.Error as error:
+            raise ValueError(f"{path} row 1 is not CSV: {error}") from None

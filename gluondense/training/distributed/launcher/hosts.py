@@ -7,8 +7,10 @@ import os
 import secrets
 import socket
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Optional, Union
+
+from ....errors import in_one_line
+from ....text import read_text
 
 
 @dataclass(frozen=True)
@@ -36,19 +38,21 @@ def read_hosts(path: Union[str, os.PathLike]) -> list[Host]:
         If it names no host, or one whose address can't be resolved.
     """
     hosts = []
-    for number, line in enumerate(Path(path).read_text(encoding="utf-8").splitlines(), 1):
+    for number, line in enumerate(read_text(path).splitlines(), 1):
         words = line.split("#")[0].split()
         if not words:
             continue
         if len(words) > 2:
-            raise ValueError(f"{path}, line {number}: {line!r} is not NAME [ADDRESS].")
+            raise ValueError(
+                f"{path}, line {number}: {in_one_line(repr(line))} is not NAME [ADDRESS]."
+            )
         name, address = words[0], words[-1].rpartition("@")[2]
         try:
             hosts.append(Host(socket.gethostbyname(address), name))
-        except OSError as error:
+        except (OSError, UnicodeError) as error:  # UnicodeError: not the name of a host
             raise ValueError(
-                f"{path}, line {number}: {address!r} has no address ({error}): write the host's "
-                "IPv4 address after its name."
+                f"{path}, line {number}: {in_one_line(repr(address))} has no address ({error}): "
+                "write the host's IPv4 address after its name."
             ) from None
     if not hosts:
         raise ValueError(f"{path} names no host: write one a line.")
