@@ -10,7 +10,7 @@ import pytest
 from mxnet import autograd, gluon
 from mxnet.gluon import nn
 from support.reference import images, randomize
-from support.small_networks import FAMILIES
+from support.small_networks import BATCH_NORMALIZED, FAMILIES
 
 import gluondense
 from gluondense import get_model
@@ -21,6 +21,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:Cannot decide type:UserWarning")
 
 SyncBatchNorm = gluon.contrib.nn.SyncBatchNorm
 families = pytest.mark.parametrize("name", FAMILIES)
+normalized = pytest.mark.parametrize("name", BATCH_NORMALIZED)
 SIDE = 64
 
 
@@ -40,7 +41,7 @@ def batch(seed: int = 1) -> mx.nd.NDArray:
     return mx.nd.array(images(2, 3, SIDE, SIDE, seed=seed))
 
 
-@families
+@normalized
 def test_norm_layer_replaces_every_normalization_and_no_name(name, tmp_path):
     plain = randomize(get_model(name, classes=7, **FAMILIES[name]))
     options = {"norm_layer": SyncBatchNorm, "norm_kwargs": {"num_devices": 1}}
@@ -57,7 +58,7 @@ def test_norm_layer_replaces_every_normalization_and_no_name(name, tmp_path):
         np.testing.assert_allclose(got.asnumpy(), expected.asnumpy(), rtol=1e-4, atol=1e-5)
 
 
-@families
+@normalized
 @pytest.mark.parametrize("backend", [None, "native"])
 def test_frozen_statistics_are_used_and_kept(name, backend):
     net = randomize(

@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING
 from ..lazy import attach
 
 if TYPE_CHECKING:
-    from .attention import ATTENTION, PathWeights, SqueezeExcite
+    from .attention import ATTENTION, EffectiveSqueezeExcite, PathWeights, SqueezeExcite
     from .base import ACTIVATIONS, Chain, ConvNormAct, NormActConv, SiLU, Tensor, norm_act_conv
     from .csp import CSPStage
     from .dense import DenseBlock, DenseLayer, Transition
     from .dual_path import DualPathBlock, DualPathStage
     from .head import POOL_WINDOW, POOLS, mean_max_logits
     from .initializer import HeFanOut
-    from .norm import norm_scope
+    from .mixer import FeatureMixer, MixingBlock
+    from .norm import ChannelNorm, norm_scope
     from .pooling import MaxBlurPool
     from .residual import CSPResidualStage, ResidualBlock, ResidualStage
     from .stem import STEMS, Stem, StemSpec
@@ -31,13 +32,17 @@ __all__ = [
     "CSPResidualStage",
     "CSPStage",
     "Chain",
+    "ChannelNorm",
     "ConvNormAct",
     "DenseBlock",
     "DenseLayer",
     "DualPathBlock",
     "DualPathStage",
+    "EffectiveSqueezeExcite",
+    "FeatureMixer",
     "HeFanOut",
     "MaxBlurPool",
+    "MixingBlock",
     "NormActConv",
     "PathWeights",
     "ResidualBlock",

@@ -44,6 +44,34 @@ class SqueezeExcite(nn.HybridBlock):
         return F.broadcast_mul(x, gate.expand_dims(2).expand_dims(3))
 
 
+class EffectiveSqueezeExcite(nn.HybridBlock):
+    """Squeeze-and-excitation with one layer and a hard sigmoid, clip(z + 3, 0, 6) / 6.
+
+    Parameters
+    ----------
+    channels
+        Width of input and output.
+
+    Inputs / Outputs
+        ``(N, channels, H, W)`` for both.
+
+    References
+    ----------
+    Lee and Park, "CenterMask", section 3.3; timm, ``EffectiveSEModule``.
+    """
+
+    def __init__(self, channels: int, prefix: str | None = None) -> None:
+        super().__init__(prefix=prefix)
+        with self.name_scope():
+            self.pool = nn.GlobalAvgPool2D(prefix="pool_")
+            self.fc = nn.Conv2D(channels, 1, in_channels=channels, prefix="fc_")
+
+    def hybrid_forward(self, F: Any, x: Tensor) -> Tensor:
+        """Scale each channel by its gate."""
+        gate = F.clip(self.fc(self.pool(x)) + 3, a_min=0, a_max=6) / 6
+        return F.broadcast_mul(x, gate)
+
+
 class PathWeights(nn.HybridBlock):
     """Weights for two paths, computed from the input: w = 2 softmax(fc(mean of both paths)).
 

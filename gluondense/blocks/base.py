@@ -39,6 +39,15 @@ class Chain(nn.HybridSequential):
                 name = str(len(self._children))
             self.register_child(block, name)
 
+    def output_size(self, size: int) -> int:
+        """Return the height (or width) of the output for an input of ``size``; < 1 if too small.
+
+        Blocks without this method keep the size.
+        """
+        for block in self:
+            size = block.output_size(size) if hasattr(block, "output_size") else size
+        return size
+
 
 # Channels per block of oneDNN's blocked layouts with AVX-512; 8 with AVX2.
 ONEDNN_BLOCK = 16

@@ -8,7 +8,7 @@ import dataclasses
 from mxnet.gluon import nn
 
 from .base import Chain, Tensor, activation
-from .norm import batch_norm
+from .norm import ChannelNorm, batch_norm
 from .pooling import MaxBlurPool
 
 
@@ -34,6 +34,7 @@ STEMS = {
     # timm's "deep" stem: He et al., "Bag of Tricks for Image Classification", Fig. 2b (ResNet-C).
     "deep": StemSpec(kernel=3, strides=2, padding=1, norm=True, pool=True, convs=3),
     "cifar": StemSpec(kernel=3, strides=1, padding=1, norm=False, pool=False),
+    "patch4": StemSpec(kernel=4, strides=4, padding=0, norm=False, pool=False),  # RDNet
     "half": StemSpec(kernel=3, strides=2, padding=1, norm=False, pool=False),
     # Seed 002 has padding 1 (d2l and the papers have 3): 96 pixels become 46, not 48.
     "tutorial": StemSpec(kernel=7, strides=2, padding=1, norm=True, pool=True),
@@ -52,7 +53,8 @@ class Stem(Chain):
     kind
         A key of :data:`STEMS`.
     norm
-        True adds BN-ReLU to any kind, for networks whose next block does not begin with one.
+        True adds BN-ReLU to any kind, for networks whose next block does not begin with one;
+        ``"layer"`` ends any kind with layer normalization and no ReLU.
     act, slope
         As in :func:`~gluondense.blocks.base.activation`.
     blur_pool
@@ -69,7 +71,7 @@ class Stem(Chain):
         kind: str = "imagenet",
         use_bias: bool = False,
         eps: float = 1e-5,
-        norm: bool = False,
+        norm: bool | str = False,
         slope: float = 0.0,
         act: str = "relu",
         blur_pool: bool = False,
@@ -84,11 +86,13 @@ class Stem(Chain):
         with self.name_scope():
             for index in range(1, spec.convs + 1):
                 # The first one has no number, so that every stem begins with "conv".
-                suffix = "" if index == 1 else str(index)
-                width = channels if index == spec.convs else max(1, channels // 2)
+                suffix, last = "" if index == 1 else str(index), index == spec.convs
+                width = channels if last else max(1, channels // 2)
                 conv = {"use_bias": use_bias, "in_channels": in_channels}
                 self.add(nn.Conv2D(width, *geometry, prefix=f"conv{suffix}_", **conv))
-                if norm or spec.norm or index < spec.convs:
+                if last and norm == "layer":
+                    self.add(ChannelNorm(width, eps, f"norm{suffix}_"))
+                elif norm or spec.norm or not last:
                     self.add(batch_norm(width, eps, f"norm{suffix}_"))
                     self.add(activation(act, f"relu{suffix}_", slope))
                 in_channels, geometry = width, (3, 1, 1)

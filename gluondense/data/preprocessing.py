@@ -266,6 +266,7 @@ DPN = Preprocessing(
 )
 
 CSP = dataclasses.replace(IMAGENET, crop_ratio=0.887, input_size=256)
+RDNET = dataclasses.replace(IMAGENET, crop_ratio=0.9, interpolation="bicubic")
 
 # Most code for CIFAR of 2016 to 2018 has these, in pixels from 0 to 255.
 CIFAR = Preprocessing(

@@ -123,6 +123,41 @@ def fold_batch_norms(graph: Graph) -> int:
     return changed
 
 
+def fold_channel_factors(graph: Graph) -> int:
+    """Fold constant factors of channels, as layer scale has, into the preceding convolution.
+
+    Behind squeeze-and-excitation the gate is multiplied by them, which has one value per channel.
+    """
+    changed, uses = 0, graph.uses()
+    for product in graph.operators():
+        source = product.source()
+        if not _has_constant_factors(graph, product) or uses[id(source)] != 1:
+            continue
+        factors = graph.array(product.source(1), 0)
+        if source.op == "Convolution":
+            bias = graph.array(source, 2) if len(source.inputs) > 2 else 0.0
+            weight = graph.array(source, 1)
+            set_weights(graph, source, (weight.T * factors).T, bias * factors)
+        elif source.op == "broadcast_mul":
+            reshaped = graph.variable(f"{product.name}_factors", factors.reshape(1, -1, 1, 1))
+            # MXNet's Module does not infer it from a product.
+            reshaped.attrs["__shape__"] = str((1, len(factors), 1, 1))
+            gate = [source.inputs[1], (reshaped, 0)]
+            source.inputs[1] = Node("broadcast_mul", f"{product.name}_gate", {}, gate), 0
+        else:
+            continue
+        graph.replace(product, source)
+        uses[id(source)] = uses[id(product)]
+        changed += 1
+    return changed
+
+
+def _has_constant_factors(graph: Graph, node: Node) -> bool:
+    if node.op != "broadcast_mul" or not node.source(1).is_like("Reshape", shape="(1, -1, 1, 1)"):
+        return False
+    return node.source(1).source().name in graph.params
+
+
 def set_weights(graph: Graph, conv: Node, weight: np.ndarray, bias: np.ndarray) -> None:
     """Give a convolution new variables for its filters and its bias."""
     conv.inputs = [
@@ -192,6 +227,7 @@ PASSES: dict[str, Pass] = {
     function.__name__: function
     for function in (
         remove_identities,
+        fold_channel_factors,
         flatten_concats,
         split_convolutions,
         pool_first,

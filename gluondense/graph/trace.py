@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -22,6 +23,7 @@ PORTABLE_OPERATORS = frozenset(
         "LeakyReLU",  # CSPResNet
         "elemwise_mul",  # SiLU of DPN-48b
         *("_mul_scalar", "broadcast_mul", "softmax"),  # attention="se" and "path"
+        *("LayerNorm", "clip", "erf"),  # RDNet
         *("Reshape", "reshape_like", "transpose"),  # pool="mean_max"
         # pre- and post-processing
         *("Cast", "_div_scalar", "_minus_scalar", "_plus_scalar", "log_softmax", "sigmoid"),
@@ -35,8 +37,15 @@ NEWER_ATTRIBUTES = {
     ("Dropout", "cudnn_off"): ("False", "True"),
     ("Pooling", "layout"): ("NCHW",),
 }
-# Attribute values that 1.4 does not support.
-NEWER_VALUES = {("LeakyReLU", "act_type"): "gelu"}
+# 1.4 lacks GELU(x) = x (1 + erf(x / sqrt 2)) / 2. The operators that replace it, and their scalars;
+# the first one reads x, and the product both x and what is before it.
+GELU = (
+    ("scaled", "_mul_scalar", math.sqrt(0.5)),
+    ("erf", "erf", None),
+    ("plus", "_plus_scalar", 1.0),
+    ("product", "broadcast_mul", None),
+    ("", "_mul_scalar", 0.5),
+)
 
 _FLOAT16 = ("__dtype__", "2")  # MXNet's type number
 
@@ -65,7 +74,8 @@ def indented_json(symbol: mx.sym.Symbol) -> str:
 def portable_json(symbol: mx.sym.Symbol) -> str:
     """Serialize a graph as JSON that MXNet 1.4 and later load; equal graphs give equal bytes.
 
-    Raises a ValueError if MXNet 1.4 does not support an operator or an attribute.
+    GELU becomes ``erf`` and arithmetic. Raises a ValueError if MXNet 1.4 does not support an
+    operator or an attribute.
 
     Examples
     --------
@@ -74,6 +84,7 @@ def portable_json(symbol: mx.sym.Symbol) -> str:
     {'p': '0.5'}
     """
     graph = json.loads(symbol.tojson())
+    _expand_gelu(graph)
     taken: set[str] = set()
     for node in graph["nodes"]:
         attributes = _portable_attributes(node)
@@ -84,6 +95,30 @@ def portable_json(symbol: mx.sym.Symbol) -> str:
         node["name"] = free_name(node["name"], taken)
     _restart_versions(graph["nodes"])
     return json.dumps(graph, indent=2) + "\n"
+
+
+def _expand_gelu(graph: dict[str, Any]) -> None:
+    nodes: list[dict[str, Any]] = []
+    moved: list[int] = []  # the new index of each node
+    for node in graph["nodes"]:
+        inputs = node["inputs"] = [[moved[source], *rest] for source, *rest in node["inputs"]]
+        name, attrs = node["name"], node.get("attrs", {})
+        if node["op"] == "LeakyReLU" and attrs.get("act_type") == "gelu":
+            (x,) = read = inputs
+            for part, op, scalar in GELU:
+                row = {"op": op, "name": f"{name}_{part}" if part else name}
+                if scalar is not None:
+                    row["attrs"] = {"scalar": repr(scalar)}
+                nodes.append({**row, "inputs": [x, *read] if op == "broadcast_mul" else read})
+                read = [[len(nodes) - 1, 0, 0]]
+        else:
+            nodes.append(node)
+        moved.append(len(nodes) - 1)
+    if len(nodes) > len(moved):
+        graph["nodes"] = nodes
+        graph["heads"] = [[moved[source], *rest] for source, *rest in graph["heads"]]
+        graph["arg_nodes"] = [i for i, node in enumerate(nodes) if node["op"] == "null"]
+        del graph["node_row_ptr"]  # optional; MXNet counts outputs when it loads the graph
 
 
 def _restart_versions(nodes: list[dict[str, Any]]) -> None:
@@ -106,11 +141,10 @@ def _portable_attributes(node: dict[str, Any]) -> dict[str, str]:
         attributes = node.get("attrs", {})
         return {k: v for k, v in attributes.items() if k == "__shape__" or (k, v) == _FLOAT16}
     attributes = {k: v for k, v in node.get("attrs", {}).items() if not k.startswith("__")}
-    newer = [f"{k}={v}" for k, v in attributes.items() if NEWER_VALUES.get((operator, k)) == v]
-    if newer or operator not in PORTABLE_OPERATORS:
+    if operator not in PORTABLE_OPERATORS:
         raise ValueError(
-            f"target (='portable') has no operator {' '.join([operator, *newer])} ({name}): export "
-            "a network without it, or use net.export(), whose files need MXNet 1.9.1."
+            f"target (='portable') has no operator {operator} ({name}): export a network without "
+            "it, or use net.export(), whose files need MXNet 1.9.1."
         )
     for key in [key for key in attributes if (operator, key) in NEWER_ATTRIBUTES]:
         known = NEWER_ATTRIBUTES[operator, key]

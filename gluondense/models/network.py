@@ -94,8 +94,7 @@ class Network(NativeTraining):
             self.features = Chain(prefix="")
             with self.features.name_scope():
                 maps = self._add_stages()
-                if not features_only:
-                    self._add_pooling()
+                self._add_pooling()
             self.feature_info = [maps[index] for index in select_indices(out_indices, maps)]
             if features_only:
                 self._remove_unused(maps)
@@ -107,6 +106,10 @@ class Network(NativeTraining):
     def stages(self, in_channels: int) -> Iterator[nn.HybridBlock]:
         """Yield the blocks after the stem; feature maps follow those with the prefix ``stage…``."""
         raise NotImplementedError(f"{type(self).__name__} must implement stages().")
+
+    def after_pooling(self) -> list[nn.HybridBlock]:
+        """Return the blocks between the global pooling and the classifier; by default none."""
+        return []
 
     def _add_stages(self) -> list[FeatureInfo]:
         """Add all blocks before the pooling; return the stem's and the stages' feature maps."""
@@ -131,18 +134,18 @@ class Network(NativeTraining):
     def _remove_unused(self, maps: list[FeatureInfo]) -> None:
         """Remove the blocks behind the last selected feature map."""
         complete = list(self._collect_params_with_prefix())
-        last = self.feature_info[-1]
-        if last is not maps[-1]:
-            names = list(self.features._children)
-            for name in names[names.index(last.name) + 1 :]:
-                del self.features._children[name]
-            self.out_channels = last.channels
+        names, last = list(self.features._children), self.feature_info[-1]
+        end = names.index("pool") if last is maps[-1] else names.index(last.name) + 1
+        for name in names[end:]:
+            del self.features._children[name]
+        self.out_channels = last.channels
         own = set(self._collect_params_with_prefix())
         self.absent = (*(name for name in complete if name not in own), *HEAD)
 
     def _add_pooling(self) -> None:
         if self.spec.pool == "avg":
-            self.features.add(nn.GlobalAvgPool2D(prefix="pool_"), nn.Flatten(prefix="flatten_"))
+            self.features.add(nn.GlobalAvgPool2D(prefix="pool_"), *self.after_pooling())
+            self.features.add(nn.Flatten(prefix="flatten_"))
         else:
             self.features.add(nn.AvgPool2D(POOL_WINDOW, 1, prefix="pool_"))
 
@@ -151,11 +154,7 @@ class Network(NativeTraining):
 
     def output_size(self, size: int) -> int:
         """Return the height (or width) of the last feature map for a ``size``; 0 if too small."""
-        for block in self.features:
-            size = block.output_size(size) if hasattr(block, "output_size") else size
-            if size < 1:
-                return 0
-        return size
+        return max(0, self.features.output_size(size))
 
     @property
     def min_size(self) -> int:

@@ -20,7 +20,7 @@ import gluondense
 from gluondense.analysis.comparison import table
 from gluondense.analysis.costs import Summary
 from gluondense.commands.parser import Parser
-from gluondense.models import SPECS, NetworkSpec, csp_densenet, csp_resnet, densenet, dpn
+from gluondense.models import SPECS, NetworkSpec, csp_densenet, csp_resnet, densenet, dpn, rdnet
 
 # The text between such comments and the next one is computed.
 COMPUTED = re.compile(r"(<!-- computed: (\w+) -->\n\n).*?(?=\n\n<!-- end -->)", re.DOTALL)
@@ -44,6 +44,7 @@ def models_page(page: str) -> str:
         "csp_listing": _table(costs, listing),
         "csp_resnet": _table(costs, csp_resnet.SPECS),
         "dpn": _table(costs, dpn.SPECS),
+        "rdnet": _table(costs, rdnet.SPECS),
         "fusions": _fusions(costs, csp),
         "densenet_deviations": _deviations(densenet.DenseNet),
         "csp_resnet_deviations": _deviations(csp_resnet.CSPResNet),

@@ -36,6 +36,10 @@ PUBLISHED = {
     "dpn131": (79_254_504, "16013.6"),
     "csp_resnet50": (21_616_168, "3458.75"),
     "csp_resnext50": (20_569_896, "3074.42"),
+    "rdnet_tiny": (23_863_008, "5032.67"),
+    "rdnet_small": (50_436_448, "8706.22"),
+    "rdnet_base": (87_451_096, "15358.16"),
+    "rdnet_large": (186_269_632, "34675.29"),
 }
 # Counts of the definition in gluondense/models/csp_densenet.py, computed without MXNet.
 CSP = {

@@ -4,9 +4,17 @@ import mxnet as mx
 import numpy as np
 import pytest
 from mxnet import autograd
-from support.reference import arrays, assert_close, images, path_weights, randomize, squeeze_excite
+from support.reference import (
+    arrays,
+    assert_close,
+    effective_squeeze_excite,
+    images,
+    path_weights,
+    randomize,
+    squeeze_excite,
+)
 
-from gluondense.blocks import PathWeights, SqueezeExcite
+from gluondense.blocks import EffectiveSqueezeExcite, PathWeights, SqueezeExcite
 
 
 @pytest.mark.parametrize(("channels", "hidden"), [(10, 8), (128, 8), (320, 20)])
@@ -19,6 +27,13 @@ def test_squeeze_excite_equals_numpy(channels, hidden):
 
 def test_squeeze_excite_reduction():
     assert SqueezeExcite(80, reduction=4).fc1.weight.shape == (20, 80)
+
+
+@pytest.mark.parametrize("size", [1, 40])  # within and beyond the bounds of the hard sigmoid
+def test_effective_squeeze_excite_equals_numpy(size):
+    block = randomize(EffectiveSqueezeExcite(10))
+    x = size * (1 + images(2, 10, 5, 3))
+    assert_close(block(mx.nd.array(x)), effective_squeeze_excite(x, arrays(block)))
 
 
 def test_initial_path_weights_are_one():

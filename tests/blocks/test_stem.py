@@ -9,6 +9,7 @@ from support.reference import (
     below,
     conv,
     images,
+    layer_norm,
     leaky_relu,
     max_pool,
     norm,
@@ -22,6 +23,7 @@ from gluondense.blocks import STEMS, MaxBlurPool, Stem
 PADDED = ((0, 0), (0, 0), (1, 1), (1, 1))
 # kernel, strides, padding, whether BN-ReLU and max-pooling follow
 GOLDEN = {
+    "patch4": (4, 4, 0, False),
     "imagenet": (7, 2, 3, True),
     "imagenet3": (3, 2, 1, True),
     "deep": (3, 2, 1, True),
@@ -63,6 +65,19 @@ def test_stem_equals_numpy(kind, use_bias):
     assert (stem.out_channels, stem.strides) == (6, strides * (2 if normed_and_pooled else 1))
     assert (stem.output_size(22), stem.output_size(17)) == y.shape[2:]
     assert_close(y, expected)
+
+
+@pytest.mark.parametrize("kind", GOLDEN)
+def test_every_stem_can_end_with_layer_normalization(kind):
+    _, strides, padding, pooled = GOLDEN[kind]
+    stem = Stem(3, 6, kind, eps=0.05, norm="layer")
+    x = images(2, 3, 22, 17)
+    parameters = arrays(randomize(stem))
+    last = "norm3" if kind == "deep" else "norm"
+    before = {key: value for key, value in parameters.items() if not key.startswith(f"{last}.")}
+    expected = convolve(x, before, strides, padding)
+    expected = layer_norm(expected, below(parameters, last), 0.05)
+    assert_close(stem(mx.nd.array(x)), max_pool(expected) if pooled else expected)
 
 
 def test_output_size_of_the_tutorial_stem():

@@ -7,6 +7,7 @@ import json
 import mxnet as mx
 import numpy as np
 import pytest
+from support.exported_networks import TINY_RDNET
 from support.reference import assert_close, images, randomize
 
 import gluondense
@@ -28,6 +29,7 @@ NETWORKS = {
     "se": ("dpn68", {**DPN, "attention": "se"}),
     "path": ("csp_densenet121", {**DENSE, "attention": "path"}),
     "tutorial": ("densenet_tutorial", {}),
+    "rdnet": ("rdnet_tiny", TINY_RDNET),
     "cifar": ("densenet40_k12_cifar10", {"block_config": (3, 2)}),
 }
 # Number of nodes that each pass changes in some networks.
@@ -39,6 +41,12 @@ CHANGES = {
         "odd": 4,
         # Widths 32 48 | 32 48 64 | 40: one.
         "densenet": 1,
+    },
+    "fold_channel_factors": {
+        # Each mixer's.
+        "rdnet": 6,
+        # Squeeze-and-excitation's are not constant.
+        "se": 0,
     },
     "flatten_concats": {
         "densenet": 0,

@@ -36,6 +36,9 @@ HEAVY = {
     "dpn107_listing",
     "dpn131",
     "dpn131_listing",
+    "rdnet_small",
+    "rdnet_base",
+    "rdnet_large",
 }
 
 

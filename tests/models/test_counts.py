@@ -11,7 +11,7 @@ import pytest
 from gluondense import get_model, get_spec, list_models
 
 # DenseNet: torchvision and the authors' table. DPN: the authors' symbols. CSP: the definition in
-# gluondense.models.csp_densenet, computed without MXNet. CSPResNe(X)t, -264d, -blur121d and
+# gluondense.models.csp_densenet, computed without MXNet. CSPResNe(X)t, RDNet, -264d, -blur121d and
 # DPN-48b: timm. Listings: the networks that they build.
 GOLDEN = {
     "densenet121": 7_978_856,
@@ -65,6 +65,10 @@ GOLDEN = {
     "dpn98_listing": 61_565_352,
     "dpn107_listing": 86_912_424,
     "dpn131_listing": 79_249_128,
+    "rdnet_tiny": 23_863_008,
+    "rdnet_small": 50_436_448,
+    "rdnet_base": 87_451_096,
+    "rdnet_large": 186_269_632,
 }
 FUSION_GOLDEN = {  # "both", "first"
     "csp_densenet121": (7_061_256, 6_922_216),
@@ -94,6 +98,10 @@ dpn92: 336 704 1552 2688
 dpn98: 336 768 1728 2688
 dpn107: 376 1152 2432 2688
 dpn131: 352 832 1984 2688
+rdnet_tiny: 256 440 744 1040
+rdnet_small: 264 512 760 1264
+rdnet_base: 408 584 1000 1760
+rdnet_large: 528 840 1528 2000
 """
 STAGE_WIDTHS = {
     name: list(map(int, widths.split()))

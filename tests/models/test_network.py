@@ -8,7 +8,7 @@ import pytest
 from mxnet import autograd, gluon
 from mxnet.gluon import nn
 from support.reference import arrays, assert_close, below, images, norm, randomize, relu
-from support.small_networks import DENSE, DUAL, FAMILIES, RESIDUAL
+from support.small_networks import BATCH_NORMALIZED, DENSE, DUAL, FAMILIES, MIXING, RESIDUAL
 
 from gluondense import get_model
 from gluondense.blocks import STEMS, HeFanOut
@@ -20,6 +20,7 @@ DEEP = {
     "csp_densenet121": {**DENSE, "block_config": (1, 1, 1, 1)},
     "dpn92": {**DUAL, "num_blocks": (1, 1, 1, 1), "increments": (3, 4, 3, 4)},
     "csp_resnext50": {**RESIDUAL, "num_blocks": (1, 1, 1, 1), "widths": (8, 12, 16, 20)},
+    "rdnet_tiny": {**MIXING, "num_blocks": (1, 1, 1, 1), "growth_rates": (8, 16, 8, 16)},
 }
 
 families = pytest.mark.parametrize("name", FAMILIES)
@@ -61,6 +62,7 @@ def test_mxnet_fails_below_min_size(name, stem):
         ("densenet40_k12_svhn", 4),
         ("dpn68", 1),
         ("csp_resnet50", 1),
+        ("rdnet_tiny", 32),
     ],
 )
 def test_min_size_of_the_registered_networks(name, least):
@@ -107,7 +109,8 @@ def test_default_initialization_is_he_fan_out_and_can_be_replaced(name):
     net = deep(name, num_init_features=64)
     net.initialize()
     weight = net.features[0][0].weight.data().asnumpy()
-    assert weight.std() == pytest.approx(math.sqrt(2 / (weight.shape[0] * 49)), rel=0.05)
+    fan_out = weight.shape[0] * weight.shape[2] * weight.shape[3]
+    assert weight.std() == pytest.approx(math.sqrt(2 / fan_out), rel=0.05)
     bound = 1 / math.sqrt(net.output.weight.shape[1])
     assert np.abs(net.output.weight.data().asnumpy()).max() == pytest.approx(bound, rel=0.05)
     net.initialize(mx.init.Constant(0.5), force_reinit=True)
@@ -216,7 +219,10 @@ def test_features_equal_those_of_the_whole_network(name, hybridize, tmp_path):
         expected[-1] = relu(norm(expected[-1], last, whole.spec.eps))
     for actual, each in zip(maps, expected):
         assert_close(actual, each)
-    assert_close(whole.output(mx.nd.array(maps[-1].mean((2, 3)))), whole(x).asnumpy())
+    pooled, names = mx.nd.array(maps[-1]), list(whole.features._children)
+    for child_name in names[names.index("pool") :]:
+        pooled = whole.features._children[child_name](pooled)
+    assert_close(whole.output(pooled), whole(x).asnumpy())
 
 
 def test_features_without_final_norm_end_with_the_last_stage():
@@ -281,7 +287,7 @@ def test_dropout_rate():
     assert kept == pytest.approx(0.7, abs=0.01)
 
 
-@families
+@pytest.mark.parametrize("name", BATCH_NORMALIZED)  # RDNet has no other attention than its own
 @pytest.mark.parametrize("attention", ["se", "path"])
 @pytest.mark.parametrize("hybridize", [False, True])
 def test_attention_trains(name, attention, hybridize):
@@ -313,7 +319,7 @@ def test_attention_trains(name, attention, hybridize):
         assert np.abs(parameter.data().asnumpy() - before[n]).max() > 1e-6, n
 
 
-@families
+@pytest.mark.parametrize("name", BATCH_NORMALIZED)
 def test_initial_path_attention_changes_nothing(name, tmp_path):
     plain = small(name)
     plain.initialize(mx.init.MSRAPrelu("in", 0))
@@ -420,6 +426,7 @@ def test_widths_that_onednn_cannot_split_can_be_trained(name):
         "csp_densenet121": {"growth_rate": 12, "block_config": (4, 4), "partial_ratio": 0.3},
         "dpn92": {"increments": (12, 20), "residual_width": 24},
         "csp_resnext50": {"widths": (24, 40)},
+        "rdnet_tiny": {"growth_rates": (12, 20)},
     }[name]
     net = randomize(small(name, num_init_features=24, **widths))
     x = image_array(net, 16, 16)

@@ -133,6 +133,16 @@ OTHER_FAMILIES = {
         "residual_width": [0, None],
         "groups": [0, True],
     },
+    "rdnet_tiny": {
+        "num_blocks": [(), (1, 1), (1, 1, 0, 1), 4],
+        "growth_rates": [(), (64,), (64, 104, 128, 0.5), "abcd"],
+        "num_layers": [0, 1.5, None],
+        "compression": [0, 1.1, "half"],
+        "squeeze_excite_from": [0, None],
+        "attention": ["se", "path"],
+        "final_norm": [True],
+        "pool": ["mean_max"],
+    },
     "csp_resnet50": {
         "num_blocks": [(), (3, 3, 5), (3, 3, 5, 0), 3],
         "widths": [(), (64,), (128, 256, 512, 0.5), "abcd"],

@@ -41,6 +41,16 @@ TINY_DPN = {
 TINY_RESIDUAL = {"num_blocks": (1, 2), "widths": (16, 24), "groups": 4, "classes": 5}
 
 
+TINY_RDNET = {
+    "num_blocks": (1, 2),
+    "num_init_features": 16,
+    "growth_rates": (8, 16),
+    "num_layers": 2,
+    "squeeze_excite_from": 2,
+    "classes": 5,
+}
+
+
 VARIANTS = {
     "densenet": ("densenet121", TINY),
     "densenet-dropout": ("densenet121", {**TINY, "dropout": 0.3}),
@@ -63,6 +73,9 @@ VARIANTS = {
     "residual": ("csp_resnet50", {**TINY_RESIDUAL, "dropout": 0.2}),
     "residual-se": ("csp_resnext50", {**TINY_RESIDUAL, "attention": "se", "stem": "cifar"}),
     "residual-path": ("csp_resnext50", {**TINY_RESIDUAL, "attention": "path", "slope": 0.0}),
+    "rdnet": ("rdnet_tiny", {**TINY_RDNET, "dropout": 0.1, "drop_path": 0.2}),
+    "rdnet-cifar": ("rdnet_tiny", {**TINY_RDNET, "stem": "cifar", "in_channels": 1}),
+    "rdnet-features": ("rdnet_tiny", {**TINY_RDNET, "features_only": True}),
     "residual-features": ("csp_resnet50", {**TINY_RESIDUAL, "features_only": True}),
     "densenet-features": ("densenet121", {**TINY, "features_only": True}),
     "csp-features": ("csp_densenet121", {**TINY, "features_only": True}),
@@ -145,11 +158,11 @@ def of_case(outputs, variant, size):
 
 
 def variants(target):
-    """Variants that a target supports: the native operator lacks attention and pool options."""
+    """Variants that a target supports: the native operator lacks attention, pooling, RDNet."""
     return [
         name
         for name, (_, fields) in VARIANTS.items()
-        if target != "native" or not fields.keys() & {"attention", "pool"}
+        if target != "native" or not fields.keys() & {"attention", "pool", "squeeze_excite_from"}
     ]
 
 

@@ -12,6 +12,7 @@ COMPLETE = [
     ("torchvision", "densenet264d"),
     ("oyam-dpn", "dpn98_listing"),
     ("timm-csp", "csp_resnext50"),
+    ("timm-rdnet", "rdnet_tiny"),
     ("gluoncv2-cifar", "densenet40_k12_cifar10"),
     ("gluoncv2-cifar-bc", "densenet100_k12_bc_cifar100"),
     ("veit-densenet", "densenet40_k12_bc_cifar10"),

@@ -67,11 +67,17 @@ def randomize(model: torch.nn.Module, seed: str) -> torch.nn.Module:
                 module.bias.copy_(draw(-0.5, 0.5, module.bias))
                 module.running_mean.copy_(draw(-0.5, 0.5, module.running_mean))
                 module.running_var.copy_(draw(0.5, 1.5, module.running_var))
+            elif isinstance(module, torch.nn.LayerNorm):
+                module.weight.copy_(draw(0.5, 1.5, module.weight))
+                module.bias.copy_(draw(-0.5, 0.5, module.bias))
             elif isinstance(module, (torch.nn.Conv2d, torch.nn.Linear)):
                 bound = (6 / module.weight[0].numel()) ** 0.5  # He's variance, 2 / fan-in
                 module.weight.copy_(draw(-bound, bound, module.weight))
                 if module.bias is not None:
                     module.bias.copy_(draw(-0.5, 0.5, module.bias))
+        for name, parameter in model.named_parameters():
+            if name.endswith("gamma"):  # the layer scale of RDNet
+                parameter.copy_(draw(0.3, 0.7, parameter))
     return model.eval()
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import mxnet as mx
 import numpy as np
 
@@ -11,6 +13,7 @@ RANGES = {  # none of them holds a default, so a parameter that is not used is s
     "running_mean": (-0.3, -0.1),
     "running_var": (1.2, 1.8),
     "bias": (0.1, 0.3),
+    "factor": (0.3, 0.7),
 }
 
 
@@ -95,6 +98,12 @@ def norm(x, parameters, eps) -> np.ndarray:
     return gamma * (x - mean) / np.sqrt(var + eps) + beta
 
 
+def layer_norm(x, parameters, eps) -> np.ndarray:
+    mean, var = x.mean(1, keepdims=True), x.var(1, keepdims=True)
+    gamma, beta = (parameters[name][:, None, None] for name in ("gamma", "beta"))
+    return gamma * (x - mean) / np.sqrt(var + eps) + beta
+
+
 def norm_relu_conv(x, parameters, suffix="", eps=1e-5, **kwargs) -> np.ndarray:
     x = relu(norm(x, below(parameters, f"norm{suffix}"), eps))
     weights = below(parameters, f"conv{suffix}")
@@ -134,6 +143,23 @@ def squeeze_excite(x, parameters) -> np.ndarray:
     hidden = relu(x.mean((2, 3)) @ parameters["fc1.weight"].T + parameters["fc1.bias"])
     gate = sigmoid(hidden @ parameters["fc2.weight"].T + parameters["fc2.bias"])
     return x * gate[:, :, None, None]
+
+
+def effective_squeeze_excite(x, parameters) -> np.ndarray:
+    weight = parameters["fc.weight"][:, :, 0, 0]
+    gate = np.clip(x.mean((2, 3)) @ weight.T / 6 + parameters["fc.bias"] / 6 + 0.5, 0, 1)
+    return x * gate[:, :, None, None]
+
+
+def feature_mixer(x, parameters, eps=1e-6) -> np.ndarray:
+    new = conv(x, parameters["conv1.weight"], parameters["conv1.bias"], groups=x.shape[1])
+    new = layer_norm(new, below(parameters, "norm"), eps)
+    new = conv(new, parameters["conv2.weight"], parameters["conv2.bias"])
+    new = new * (1 + np.vectorize(math.erf)(new / math.sqrt(2))) / 2
+    new = conv(new, parameters["conv3.weight"], parameters["conv3.bias"])
+    if "attention.fc.weight" in parameters:
+        new = effective_squeeze_excite(new, below(parameters, "attention"))
+    return np.concatenate([x, new * parameters["scale.factor"][:, None, None]], 1)
 
 
 def path_weights(first, second, parameters) -> tuple[np.ndarray, np.ndarray]:

@@ -12,9 +12,18 @@ DUAL = {
     "groups": 4,
 }
 RESIDUAL = {"num_init_features": 6, "num_blocks": (1, 2), "widths": (8, 12), "groups": 2}
+MIXING = {
+    "num_init_features": 16,
+    "num_blocks": (1, 2),
+    "growth_rates": (8, 16),
+    "num_layers": 1,
+    "squeeze_excite_from": 2,
+}
 FAMILIES = {
     "densenet121": DENSE,
     "csp_densenet121": DENSE,
     "dpn92": DUAL,
     "csp_resnext50": RESIDUAL,
+    "rdnet_tiny": MIXING,
 }
+BATCH_NORMALIZED = [name for name in FAMILIES if name != "rdnet_tiny"]

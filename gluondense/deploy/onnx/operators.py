@@ -3,13 +3,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Sequence
 from typing import Any, Callable
 
 import numpy as np
 
 from ...graph.ir import Graph, Node, free_name
 from ...graph.trace import INPUT
+from .attributes import choose, require, unsupported, window_of
 
 END = np.iinfo("int64").max
 
@@ -36,7 +38,7 @@ class Writer:
             inputs = map(self.name_of, node.inputs)
             return TRANSLATORS[node.op](self, node, *inputs)
         if node.op != "null":
-            raise _unsupported(node, "")
+            raise unsupported(node, "")
         if node.name == INPUT:
             return self._take(INPUT)
         return self.constant(node.name, self.graph.params[node.name])
@@ -72,41 +74,16 @@ class Writer:
         return free_name(name, self._taken)
 
 
-def _unsupported(node: Node, detail: str) -> ValueError:
-    return ValueError(f"target='onnx' has no operator {node.op} ({node.name}){detail}.")
-
-
-def _require(node: Node, **attrs: str) -> None:
-    """Raise a ValueError if an attribute has another value than the supported one."""
-    for key, only in attrs.items():
-        if node.attrs.get(key, only) != only:
-            raise _unsupported(node, f" with {key}={node.attrs[key]}")
-
-
-def _choose(node: Node, key: str, ops: Mapping[str, str], default: str = "") -> str:
-    """Return the operator for the value of an attribute; raise a ValueError if there is none."""
-    value = node.attrs.get(key, default)
-    if value not in ops:
-        raise _unsupported(node, f" with {key}={value}")
-    return ops[value]
-
-
-def _window(node: Node) -> dict[str, Any]:
-    kernel = node.value("kernel", ())
-    ones, pad = (1,) * len(kernel), node.value("pad", (0,) * len(kernel))
-    return {"kernel_shape": kernel, "strides": node.value("stride", ones), "pads": (*pad, *pad)}
-
-
 def _convolution(to: Writer, node: Node, *inputs: str) -> str:
-    _require(node, layout="NCHW")
-    window = _window(node)
+    require(node, layout="NCHW")
+    window = window_of(node)
     dilations = node.value("dilate", (1,) * len(window["kernel_shape"]))
     group = node.value("num_group", 1)
     return to.add("Conv", node.name, *inputs, group=group, dilations=dilations, **window)
 
 
 def _batch_norm(to: Writer, node: Node, x: str, gamma: str, *rest: str) -> str:
-    _require(node, axis="1")
+    require(node, axis="1")
     if node.flag("fix_gamma", True):
         gamma = to.constant(f"{node.name}_gamma", np.ones_like(to.graph.array(node, 1)))
     epsilon = node.value("eps", 1e-3)
@@ -114,14 +91,14 @@ def _batch_norm(to: Writer, node: Node, x: str, gamma: str, *rest: str) -> str:
 
 
 def _pooling(to: Writer, node: Node, x: str) -> str:
-    _require(node, layout="NCHW")
-    kind = _choose(node, "pool_type", {"avg": "Average", "max": "Max"}, "max")
+    require(node, layout="NCHW")
+    kind = choose(node, "pool_type", {"avg": "Average", "max": "Max"}, "max")
     if node.value("global_pool", False):
         return to.add(f"Global{kind}Pool", node.name, x)
-    window, convention = _window(node), node.attrs.get("pooling_convention", "valid")
+    window, convention = window_of(node), node.attrs.get("pooling_convention", "valid")
     if (convention == "full" and any(window["pads"])) or convention == "same":
         # Runtimes disagree on windows that extend beyond a padded edge.
-        raise _unsupported(node, f" with pad and pooling_convention={convention}")
+        raise unsupported(node, f" with pad and pooling_convention={convention}")
     options = {**window, "ceil_mode": int(convention == "full")}
     if kind == "Average" and any(window["pads"]):
         options["count_include_pad"] = int(node.value("count_include_pad", True))
@@ -140,16 +117,53 @@ def _fully_connected(to: Writer, node: Node, x: str, weight: str, *bias: str) ->
 
 def _activation(to: Writer, node: Node, x: str) -> str:
     ops = {"relu": "Relu", "sigmoid": "Sigmoid", "tanh": "Tanh", "softrelu": "Softplus"}
-    return to.add(_choose(node, "act_type", ops), node.name, x)
+    return to.add(choose(node, "act_type", ops), node.name, x)
 
 
 def _leaky_relu(to: Writer, node: Node, x: str, *slope: str) -> str:
-    op = _choose(node, "act_type", {"leaky": "LeakyRelu", "elu": "Elu"}, "leaky")
+    if node.attrs.get("act_type") == "gelu":
+        return _gelu(to, node.name, x)
+    op = choose(node, "act_type", {"leaky": "LeakyRelu", "elu": "Elu"}, "leaky")
     return to.add(op, node.name, x, alpha=node.value("slope", 0.25))
 
 
+def _gelu(to: Writer, name: str, x: str) -> str:
+    """Write x (1 + erf(x / sqrt 2)) / 2 as PyTorch's exporter does, which runtimes fuse."""
+    root, one, half = (
+        to.constant(f"{name}_{part}", to.dtype.type(value))
+        for part, value in (("root", math.sqrt(2)), ("one", 1), ("half", 0.5))
+    )
+    erf = to.add("Erf", f"{name}_erf", to.add("Div", f"{name}_scaled", x, root))
+    product = to.add("Mul", f"{name}_product", x, to.add("Add", f"{name}_plus", erf, one))
+    return to.add("Mul", name, product, half)
+
+
+def _layer_norm(to: Writer, node: Node, x: str, gamma: str, beta: str) -> str:
+    """Write the operators that runtimes fuse; opset 13 has no LayerNormalization."""
+    require(node, axis="-1")
+    name = node.name
+    eps, two = (
+        to.constant(f"{name}_{part}", to.dtype.type(value))
+        for part, value in (("eps", node.value("eps", 1e-5)), ("two", 2))
+    )
+    mean = to.add("ReduceMean", f"{name}_mean", x, axes=[-1], keepdims=1)
+    centered = to.add("Sub", f"{name}_centered", x, mean)
+    square = to.add("Pow", f"{name}_square", centered, two)
+    variance = to.add("ReduceMean", f"{name}_variance", square, axes=[-1], keepdims=1)
+    deviation = to.add("Sqrt", f"{name}_deviation", to.add("Add", f"{name}_plus", variance, eps))
+    normal = to.add("Div", f"{name}_normal", centered, deviation)
+    return to.add("Add", name, to.add("Mul", f"{name}_scaled", normal, gamma), beta)
+
+
+def _clip(to: Writer, node: Node, x: str) -> str:
+    bounds = {key: to.dtype.type(float(node.attrs[key])) for key in ("a_min", "a_max")}
+    return to.add(
+        "Clip", node.name, x, *(to.constant(f"{node.name}_{k}", v) for k, v in bounds.items())
+    )
+
+
 def _dropout(to: Writer, node: Node, x: str) -> str:
-    _require(node, mode="training")
+    require(node, mode="training")
     return x
 
 
@@ -176,7 +190,7 @@ def _reshape_to(to: Writer, node: Node, x: str, parts: Sequence[str]) -> str:
 def _reshape(to: Writer, node: Node, x: str) -> str:
     target = node.value("shape", ())
     if min(target) < -1:
-        raise _unsupported(node, f" with shape={target}")
+        raise unsupported(node, f" with shape={target}")
     # With reverse=True, lengths that stay are counted from the right.
     first = -len(target) if node.value("reverse", False) else 0
     parts = []
@@ -219,7 +233,7 @@ def _axis(op: str) -> Translator:
 
 def _softmax(op: str) -> Translator:
     def translate(to: Writer, node: Node, x: str) -> str:
-        _require(node, temperature="None", use_length="False")
+        require(node, temperature="None", use_length="False")
         return to.add(op, node.name, x, axis=node.value("axis", -1))
 
     return translate
@@ -254,10 +268,13 @@ TRANSLATORS: dict[str, Translator] = {
     "Dropout": _dropout,
     "Flatten": _same("Flatten"),
     "FullyConnected": _fully_connected,
+    "LayerNorm": _layer_norm,
     "LeakyReLU": _leaky_relu,
     "Pooling": _pooling,
     "Reshape": _reshape,
     "_copy": lambda to, node, x: x,
+    "clip": _clip,
+    "erf": _same("Erf"),
     "expand_dims": _axis("Unsqueeze"),
     "log_softmax": _softmax("LogSoftmax"),
     "reshape_like": _reshape_like,

@@ -26,9 +26,10 @@ def convolve_batch_norms(graph: Graph, input_shape: Sequence[int]) -> int:
     In int8, MXNet runs batch normalization and the following ReLU as two operators; oneDNN runs the
     convolution with its ReLU as one. Returns the number of replaced nodes.
     """
-    symbol, _ = graph.to_symbol()
+    symbol, params = graph.to_symbol()
     internals = symbol.get_internals()
-    _, shapes, _ = internals.infer_shape(**{INPUT: tuple(input_shape)})
+    known = {name: array.shape for name, array in params.items()}
+    _, shapes, _ = internals.infer_shape(**known, **{INPUT: tuple(input_shape)})
     feature_maps = {n for n, shape in zip(internals.list_outputs(), shapes) if len(shape) == 4}
     changed = 0
     for norm in graph.operators():

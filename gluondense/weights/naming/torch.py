@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ...data.preprocessing import CIFAR, CSP, DPN
+from ...data.preprocessing import CIFAR, CSP, DPN, RDNET
 from .scheme import TORCH, NamingScheme, Rule, Rules, for_dpn68b
 
 
@@ -121,12 +121,45 @@ TIMM_CSP = NamingScheme(
     preprocessing=CSP,
 )
 
+_MIXER = ("features.stage{s}.block{i}.layer{j}", "dense_stages.{i-1}.2.dense_block{j-1}")
+_FIRST_MIXER = ("features.stage1.block1.layer{j}", "dense_stages.0.0.dense_block{j-1}")
+
+TIMM_RDNET = NamingScheme(
+    "timm-rdnet",
+    "timm: RDNet",
+    (
+        ("features.stem.conv", "stem.0"),
+        ("features.stem.norm", "stem.1"),
+        # The first block has no transition.
+        *(
+            rule
+            for ours, theirs in (_FIRST_MIXER, _MIXER)
+            for rule in (
+                (f"{ours}.scale", theirs),
+                (f"{ours}.attention.fc", f"{theirs}.layers.layers.5.fc"),
+                (f"{ours}.{{unit}}", f"{theirs}.layers.layers.{{unit}}"),
+            )
+        ),
+        ("features.stage{s}.block{i}.norm", "dense_stages.{i-1}.0"),
+        ("features.stage{s}.block{i}.conv", "dense_stages.{i-1}.1"),
+        ("features.norm", "head.norm"),
+        ("output", "head.fc"),
+    ),
+    {**TORCH, "factor": "gamma"},
+    {"conv1": "0", "norm": "1", "conv2": "2", "conv3": "4"},
+    # The authors' files.
+    aliases=((r"^stem\.stem\.", "stem."),),
+    eps=1e-6,
+    preprocessing=RDNET,
+)
+
 TORCH_SCHEMES = (
     TORCHVISION,
     CSP_LISTING,
     TIMM_DPN_B,
     TIMM_DPN,
     TIMM_CSP,
+    TIMM_RDNET,
     OYAM_DPN,
     VEIT_DENSENET,
 )

@@ -110,9 +110,11 @@ def test_the_passes_keep_the_outputs(variant):
     assert convolve_batch_norms(graph, x.shape) == norms
     check()
     grouped = [n for n in graph.operators() if n.attrs.get("num_group", "1") != "1"]
-    assert equalize_grouped_filters(graph) == set()
+    # A layer normalization follows the depthwise convolutions of RDNet: they stay in float32.
+    depthwise = {node.name for node in grouped if node.attrs["kernel"] == "(7, 7)"}
+    assert equalize_grouped_filters(graph) == depthwise
     for node in grouped:
-        if not is_affine(node):
+        if not is_affine(node) and node.name not in depthwise:
             largest = np.abs(graph.array(node, 1)).max(axis=(1, 2, 3))
             np.testing.assert_allclose(largest, 1, rtol=1e-6)
     check()
