@@ -10,19 +10,23 @@ from .ir import Graph, Node
 from .recompute import MARK
 
 HALF_PRECISION = frozenset({"Convolution", "FullyConnected"})
-# Operators that compute in float32 even between half-precision ones; SyncBatchNorm's kernel takes
-# no other dtype. On the CPU, only the HALF_PRECISION operators compute in bfloat16: the bfloat16
-# gradients of pooling, normalization and concatenation are wrong in MXNet.
-FULL_PRECISION = frozenset({"softmax", "_contrib_SyncBatchNorm"})
+# Operators that compute in float32 even between half-precision ones, as in MXNet AMP; the kernel of
+# SyncBatchNorm takes no other dtype. On the CPU, only the HALF_PRECISION operators compute in
+# bfloat16: MXNet's bfloat16 gradients of pooling, normalization and concatenation are wrong there.
+FULL_PRECISION = frozenset({"softmax", "LayerNorm", "_contrib_SyncBatchNorm"})
 # Parameters and statistics of these stay in float32; only their first input is cast.
-NORMALIZATION = frozenset({"BatchNorm", "_contrib_BatchNormWithReLU", "_contrib_SyncBatchNorm"})
+NORMALIZATION = frozenset(
+    {"BatchNorm", "LayerNorm", "_contrib_BatchNormWithReLU", "_contrib_SyncBatchNorm"}
+)
 
 
 def use_mixed_precision(graph: Graph, dtype: str) -> None:
     """Cast the inputs of convolutions and fully-connected layers to ``dtype``, outputs to float32.
 
     ``dtype`` is ``"float16"`` or ``"bfloat16"``. In float16, the operators between them compute in
-    float16 too. A cast of a node that is marked for recomputation is marked too.
+    float16 too, except those of ``FULL_PRECISION`` and products with parameters, which may be too
+    small for float16 (layer scale begins at 1e-6). A cast of a node that is marked for
+    recomputation is marked too.
     """
     dtypes: dict[int, str] = {}
     lowered: set[int] = set()  # nodes whose readers compute in float16
@@ -43,9 +47,15 @@ def use_mixed_precision(graph: Graph, dtype: str) -> None:
     for node in graph.operators():
         data = node.inputs[:1] if node.op in NORMALIZATION else node.inputs
         follows = dtype == "float16" and any(id(source) in lowered for source, _ in data)
-        low = node.op in HALF_PRECISION or (follows and node.op not in FULL_PRECISION)
-        if low or (follows and node.op in NORMALIZATION):
+        is_full = node.op in FULL_PRECISION or any(_is_parameter(source) for source, _ in data)
+        low = node.op in HALF_PRECISION or (follows and not is_full)
+        if low or follows:
             lowered.add(id(node))
         dtypes[id(node)] = target = dtype if low else "float32"
         node.inputs = [cast(entry, target) for entry in data] + node.inputs[len(data) :]
     graph.heads = [cast(entry, "float32") for entry in graph.heads]
+
+
+def _is_parameter(node: Node) -> bool:
+    """Return whether a node is a variable, or the view of one."""
+    return node.op == "null" or (node.op == "Reshape" and node.source().op == "null")

@@ -56,7 +56,9 @@ def compare_training(model, settings, gpu, **fields):
         if parameter.grad_req != "null":
             assert_close(found[name].grad(), parameter.grad().asnumpy(), 2e-3)
         elif "running" in name:
-            assert_close(found[name].data(), parameter.data().asnumpy(), 1e-4)
+            # cuDNN's running variance is the unbiased one, of 16 values or more here.
+            tolerance = 2e-2 if name.endswith("var") else 1e-4
+            assert_close(found[name].data(), parameter.data().asnumpy(), tolerance)
 
 
 @pytest.mark.parametrize("model", FAMILIES)

@@ -59,6 +59,24 @@ def test_synchronized_batch_normalization_computes_in_float32():
     assert set(found) == {"float16"}
 
 
+def test_layer_normalization_and_layer_scale_compute_in_float32():
+    x = mx.sym.Convolution(mx.sym.var("data"), kernel=(1, 1), num_filter=4, name="conv1")
+    x = mx.sym.transpose(x, axes=(0, 2, 3, 1))
+    x = mx.sym.transpose(mx.sym.LayerNorm(x, name="norm"), axes=(0, 3, 1, 2))
+    x = mx.sym.Convolution(x, kernel=(1, 1), num_filter=4, name="conv2")
+    factor = mx.sym.reshape(mx.sym.var("factor", shape=(4,)), shape=(1, -1, 1, 1))
+    x = mx.sym.concat(x, mx.sym.broadcast_mul(x, factor, name="scaled"), dim=1, name="features")
+    graph = Graph(x, {})
+    use_mixed_precision(graph, "float16")
+    inputs = {node.name: [source for source, _ in node.inputs] for node in graph.operators()}
+    for name, dtype in (("norm", "float32"), ("scaled", "float32"), ("conv2", "float16")):
+        assert inputs[name][0].attrs.get("dtype", "float16") == dtype, name
+    assert not any(source.op == "amp_cast" for source in inputs["norm"][1:])
+    assert inputs["scaled"][1].op == "Reshape"
+    assert inputs["features"][0].op == "Convolution"  # in float16
+    assert inputs["features"][1].attrs["dtype"] == "float16"
+
+
 def _kind(node):
     if node.op == "amp_cast":
         return node.attrs["dtype"]

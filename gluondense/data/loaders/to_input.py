@@ -130,11 +130,13 @@ def _normalize(pixels: NDArray, scale: np.ndarray, shift: np.ndarray) -> NDArray
 
 def _transform(pixels: NDArray, matrices: NDArray) -> NDArray:
     """Apply a matrix (3, 4) to the colours of each image (H, W, 3); return (N, 3, H, W)."""
-    count, height, width, _ = pixels.shape
-    planes = pixels.transpose((0, 3, 1, 2)).astype("float32").reshape((count, 3, -1))
-    ones = mx.nd.ones((count, 1, height * width), pixels.context)
-    x = mx.nd.batch_dot(matrices, mx.nd.concat(planes, ones, dim=1))
-    return x.reshape((count, 3, height, width))
+    # Elementwise, because GPUs since Ampere round the inputs of a matrix product to 10 bits (TF32).
+    planes = pixels.transpose((0, 3, 1, 2)).astype("float32")
+    *columns, x = (matrices.slice_axis(2, c, c + 1).expand_dims(3) for c in range(4))
+    for channel, column in enumerate(columns):
+        plane = planes.slice_axis(1, channel, channel + 1)
+        x = mx.nd.broadcast_add(x, mx.nd.broadcast_mul(plane, column))
+    return x
 
 
 def _erase(x: NDArray, boxes: NDArray, noise: NDArray) -> NDArray:
