@@ -12,8 +12,8 @@ from .facts import Facts
 
 CPU_BUILD = "not needed: this MXNet is built for CPUs"
 CPU_INSTEAD = "to stay on the CPU: pip uninstall mxnet-cu112, pip install mxnet==1.9.1"
-# Of CUDA 11.2; its later minor versions run with the same driver.
-OLDEST_DRIVER = 11020
+OLDEST_DRIVER = 11000  # whatever the minor version of CUDA 11
+FUSION = "install a driver as new as CUDA, or set MXNET_USE_FUSION=0: NVRTC's code may be too new"
 
 
 def driver(facts: Facts) -> Result:
@@ -28,7 +28,10 @@ def driver(facts: Facts) -> Result:
         return Result(WRONG, f"{found.path} does not answer", "install NVIDIA's driver again")
     value = f"for CUDA up to {cuda_version(found.version)} ({found.path})"
     if found.version < OLDEST_DRIVER:
-        return Result(WRONG, value, "install driver 460.27 or later, which CUDA 11.2 needs")
+        return Result(WRONG, value, "install driver 460.27 or later, for CUDA 11.2")
+    runtime = _library(facts, "libcudart.")
+    if runtime and runtime.version and found.version < runtime.version:
+        return Result(NOTE, value, FUSION)
     return Result(OK, value)
 
 

@@ -100,11 +100,15 @@ def test_a_machine_without_a_driver():
     assert "pip install mxnet==1.9.1" in found["GPUs"].advice
 
 
-def test_a_driver_older_than_cuda_needs():
-    old = LIBRARIES_FOUND[0]._replace(version=11000)
-    line = lines(replace(AMPERE, libraries=(old, *LIBRARIES_FOUND[1:])))["NVIDIA driver"]
-    assert line.status == WRONG
-    assert "460.27" in line.advice
+@pytest.mark.parametrize(
+    ("version", "status", "advice"),
+    [(10020, WRONG, "driver 460.27"), (11040, NOTE, "MXNET_USE_FUSION=0"), (11080, OK, "")],
+)
+def test_the_driver_against_the_libraries(version, status, advice):
+    driver = LIBRARIES_FOUND[0]._replace(version=version)
+    line = lines(replace(AMPERE, libraries=(driver, *LIBRARIES_FOUND[1:])))["NVIDIA driver"]
+    assert line.status == status
+    assert advice in line.advice
 
 
 @pytest.mark.parametrize(
