@@ -100,7 +100,7 @@ test-demo: $(VENV)/.installed-demo ## the page of `gluondense demo` in Chromium
 test-gpu: $(VENV)/.installed-test ## on GPUs, skipped without; PYTEST_ARGS=--gpu-tests-on-cpu for the CPU
 	$(PYTEST) -m gpu $(PYTEST_ARGS)
 
-test-faults: $(VENV)/.installed-test ## kills, signals, writes that fail, clock jumps; PYTEST_ARGS="--minutes 60" for more
+test-faults: $(VENV)/.installed-test ## kills, signals, failing writes, clock jumps, damaged files; PYTEST_ARGS="--minutes 60" for more
 	$(PYTEST) -m faults $(PYTEST_ARGS)
 
 test-package: $(VENV)/.installed-test ## the wheel and the sdist in an empty environment, by the command only

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import difflib
 import math
+import sys
 from collections.abc import Iterable
 from typing import Any
 
@@ -116,5 +117,7 @@ def is_count(value: Any, least: int = 1) -> bool:
 
 
 def is_number(value: Any) -> bool:
-    """Return whether the value is a real number, not a bool."""
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+    """Return whether the value is a real number that a float can hold, not a bool."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return False
+    return isinstance(value, float) or abs(value) <= sys.float_info.max

@@ -35,7 +35,7 @@ def pytest_addoption(parser):
         "--minutes",
         type=float,
         default=0.3,
-        help="how long tests/faults try new faults, all together, and how long a server soaks",
+        help="how long tests/faults try new faults, tests/fuzz damages files, and a server soaks",
     )
     parser.addoption(
         "--fuzz-inputs",
@@ -43,7 +43,7 @@ def pytest_addoption(parser):
         default=1500,
         help="damaged programs for each instruction set in tests/native/test_fuzz.py",
     )
-    parser.addoption("--fuzz-seed", type=int, default=1, help="seed of the damaged programs")
+    parser.addoption("--fuzz-seed", type=int, default=1, help="seed of damaged programs and files")
     parser.addoption(
         "--gpu-tests-on-cpu",
         action="store_true",

@@ -122,7 +122,9 @@ class Checkpoint:
 
     def load_states(self, trainer: gluon.Trainer) -> None:
         """Load the optimizer's states into a trainer of the same network."""
-        optimizer.restore_states(trainer, mx.nd.load(str(self.folder / STATES)) or {})
+        path = self.folder / STATES
+        open_weights(path).close()  # as above
+        optimizer.restore_states(trainer, mx.nd.load(str(path)) or {})
 
 
 def load(folder: Union[str, os.PathLike]) -> Checkpoint:

@@ -38,9 +38,14 @@ TOKENS += ["x" * 200_000, "a/b", "../../x", *map(str, NUMBERS)]
 TOKEN = re.compile(rb"[\w.+-]+|[^\w]")
 
 
-def mutated(rng: Random, seeds: Sequence[Files], pattern: str = "*") -> Files:
-    """Return one of the seeds with one to six edits in the files whose names match a pattern."""
-    files = dict(rng.choice(seeds))
+def mutated(
+    rng: Random, seeds: Sequence[Files], pattern: str = "*", start: Files | None = None
+) -> Files:
+    """Return files, by default one of the seeds, with one to six edits.
+
+    Only files whose names match the pattern are edited; the seeds are what parts are taken from.
+    """
+    files = dict(start or rng.choice(seeds))
     names = sorted(fnmatch.filter(files, pattern))
     for _ in range(rng.choice((1, 1, 1, 2, 3, 6))):
         name = rng.choice(names)

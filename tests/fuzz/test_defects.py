@@ -46,6 +46,7 @@ def with_value(*path: str, value: object) -> Callable[[bytes], bytes]:
 
 
 LONG = b"x" * 200_000
+WIDE = b",".join(b"%d" % n for n in range(100_000)) + b"\n" + b"," * 99_999 + b"x\n"
 CASES = (
     Case("weights into a network", "net.weights", replaced(b".gamma", b"\x1b[33m\r"), "x1b", 1),
     Case("names of parameters (json)", "names.json", DEEP, "is not JSON"),
@@ -136,6 +137,10 @@ CASES = (
         "is damaged; remove b",
     ),
     Case("csv", "a.csv", replaced(b"label", b"lab\x1bl"), r"lab\\x1bl"),
+    Case("csv", "a.csv", b"a," * 400_000 + b"b\n", "has two columns 'a'"),
+    Case("csv", "a.csv", LONG[:99_999] + b",label,split\na,b,c\n", "no column 'path'"),
+    Case("csv", "a.csv", WIDE, "row 1 has no column"),
+    Case("csv", "a.csv", replaced(b"val", LONG[:99_999]), "has an unknown split 'xx"),
     Case("run, its splits", "split.csv", replaced(b"split", b"part"), "is damaged .'split'"),
     Case("run, its splits", "split.csv", replaced(b"a/1", LONG), "field larger than field limit"),
     Case("ground truth (txt, csv)", "truth.txt", b"n01\n\xff\n", "line 2 has the byte 0xff"),

@@ -32,7 +32,8 @@ READERS = {
     reader.name: reader
     for reader in (*weights.READERS, *exports.READERS, *images.READERS, *runs.READERS)
 }
-SECONDS_PER_INPUT = 20
+# For an input: of the processor, and in all, which is longer on a busy machine.
+CPU_SECONDS, SECONDS = 20, 300
 _COUNTS = struct.Struct("QQ")  # inputs tried and accepted
 
 
@@ -111,9 +112,11 @@ def _read_inputs(
         rng = Random(f"{seed} {reader.name} {number}")
         files = reader.pack(mutated(rng, seeds, reader.damaged))
         write(place, files)
-        signal.setitimer(signal.ITIMER_REAL, SECONDS_PER_INPUT)
+        signal.setitimer(signal.ITIMER_PROF, CPU_SECONDS)
+        signal.setitimer(signal.ITIMER_REAL, SECONDS)
         counts[:] = _COUNTS.pack(number - first + 1, accepted)
         found = try_reading(reader, place, files)
+        signal.setitimer(signal.ITIMER_PROF, 0)
         signal.setitimer(signal.ITIMER_REAL, 0)
         if isinstance(found, Defect):
             known[found.place] += 1
@@ -142,8 +145,9 @@ def _fork(function, check: bool = True) -> tuple[str, str]:
         os.dup2(errors, 2)
         os.dup2(errors, 1)
         sys.stderr = open(2, "w", closefd=False)  # noqa: SIM115 # until the process ends
-        # Without a handler the alarm ends the process, after the traceback is written.
-        faulthandler.register(signal.SIGALRM, chain=True)
+        for alarm in (signal.SIGPROF, signal.SIGALRM):
+            # Without a handler it ends the process, after the traceback is written.
+            faulthandler.register(alarm, chain=True)
         status = 1
         try:
             function()

@@ -21,6 +21,8 @@ def open_image(source: str | os.PathLike[str] | BinaryIO, name: str) -> Image.Im
         raise ValueError(f"{name} is not a regular file; name an image file")
     try:
         with _reject_truncated_files(), Image.open(source) as opened:
+            if opened.format == "EPS":  # found before it is decoded
+                raise ValueError("Pillow would run Ghostscript, which executes the program in it")
             return _to_8_bits(ImageOps.exif_transpose(opened))
     except FileNotFoundError:
         raise FileNotFoundError(f"no image {name}; check the path") from None

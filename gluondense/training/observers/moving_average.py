@@ -12,6 +12,7 @@ import mxnet as mx
 from mxnet import gluon
 
 from ...files import save_arrays
+from ...weights.formats.open import open_weights
 from .base import Observer
 
 if TYPE_CHECKING:
@@ -82,6 +83,7 @@ class MovingAverage(Observer):
 
     def load(self, path: Path) -> None:
         """Read a file that :meth:`save` wrote."""
+        open_weights(path).close()  # MXNet's reader trusts the sizes in a file
         for name, array in mx.nd.load(str(path)).items():
             array.copyto(self.arrays[name])
 

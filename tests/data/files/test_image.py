@@ -91,3 +91,11 @@ def test_fifos_and_devices_are_refused_without_reading_them(tmp_path):
         assert error_of(tmp_path / name).endswith(
             f"{name} is not a regular file; name an image file"
         )
+
+
+def test_ghostscript_does_not_run(tmp_path, monkeypatch):
+    monkeypatch.setattr("subprocess.check_call", lambda *args, **kwargs: pytest.fail("it ran"))
+    path = tmp_path / "image.jpg"
+    Image.new("RGB", (8, 8)).save(path, "EPS")
+    with pytest.raises(ValueError, match=r"image\.jpg .*Pillow would run Ghostscript"):
+        read_image(path, 3, (8, 8))

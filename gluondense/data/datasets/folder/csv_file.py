@@ -6,6 +6,7 @@ from __future__ import annotations
 import csv
 import io
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,7 +69,7 @@ class _Row(NamedTuple):
     cells: dict[str, str]
 
     def error(self, message: str) -> ValueError:
-        return ValueError(f"{self.place} {message}")
+        return ValueError(f"{self.place} {in_one_line(message, 400)}")
 
 
 def read_csv(
@@ -124,9 +125,10 @@ def _read_rows(path: Path, verbatim: str, errors: str) -> tuple[list[str], list[
     if first is None:
         raise ValueError(f"{path} is empty; its first row names the columns, such as path,label")
     header = [name.strip() for name in first[1]]
-    twice = sorted({name for name in header if header.count(name) > 1})
+    twice = sorted(name for name, count in Counter(header).items() if count > 1)
     if twice:
-        raise ValueError(f"{path} row 1 has two columns {twice[0]!r}; rename one")
+        name = in_one_line(repr(twice[0]))
+        raise ValueError(f"{path} row 1 has two columns {name}; rename one")
     rows = []
     for number, cells in lines:
         place = f"{path} row {number}"
@@ -180,9 +182,10 @@ def _check_header(path: Path, header: list[str], columns: Columns) -> None:
             if name in header:
                 continue
             if len(header) == 1 and any(mark in header[0] for mark in ";\t"):
-                raise ValueError(f"{path} row 1 is {header[0]!r}; separate the columns by commas")
+                text = in_one_line(repr(header[0]))
+                raise ValueError(f"{path} row 1 is {text}; separate the columns by commas")
             raise ValueError(
-                f"{path} row 1 has no column {name!r}{closest(name, header)} (its columns: "
+                f"{path} row 1 has no column {name!r}{closest(name, header[:1000])} (its columns: "
                 f"{in_one_line(', '.join(header))}); rename one, or name it with {ARGUMENTS[field]}"
             )
     if len(columns.labels) > 1 and not columns.several_labels:
