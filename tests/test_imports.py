@@ -30,7 +30,7 @@ ROWS = (
 )
 ROW_OF = {room: row for row, rooms in enumerate(ROWS) for room in rooms}
 # Families of networks stand side by side: what they share is in network.py.
-FAMILIES = ("densenet", "csp_densenet", "csp_resnet", "dpn", "rdnet")
+FAMILIES = ("densenet", "csp_densenet", "csp_resnet", "darknet", "dpn", "peleenet", "rdnet")
 
 MODULES = sorted(
     path.relative_to(ROOT).with_suffix("").parts

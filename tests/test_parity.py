@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 import gluondense
+from gluondense.weights.naming.scheme import NamingScheme
 
 pytestmark = [pytest.mark.parity, pytest.mark.slow]
 torch = pytest.importorskip("torch", reason="`make test-parity` installs torch, torchvision, timm")
@@ -30,12 +31,19 @@ GRADIENT, FLOAT32_ACT_GRADIENT = 1e-9, 1e-5
 DENSE = [f"densenet{depth}" for depth in (121, 161, 169, 201)]
 DENSE_OF_TIMM = ["densenet264d", "densenetblur121d"]
 DPN = ["dpn48b", "dpn68", "dpn68b", "dpn92", "dpn98", "dpn107", "dpn131"]
-CSP = {"csp_resnet50": "cspresnet50", "csp_resnext50": "cspresnext50"}
 RDNET = ["rdnet_tiny", "rdnet_small", "rdnet_base", "rdnet_large"]
+CSP = {
+    "csp_resnet50": "cspresnet50",
+    "csp_resnet50d": "cspresnet50d",
+    "csp_resnet50w": "cspresnet50w",
+    "csp_resnext50": "cspresnext50",
+    "csp_darknet53": "cspdarknet53",
+    "darknet53": "darknet53",
+}
 PAIRS = [
     *(("torchvision", name, name) for name in DENSE),
     *(("timm", name, name) for name in DENSE + DENSE_OF_TIMM + DPN + RDNET),
-    *(("timm", ours, theirs) for ours, theirs in CSP.items() if ours in gluondense.list_models()),
+    *(("timm", ours, theirs) for ours, theirs in CSP.items()),
 ]
 
 
@@ -206,7 +214,7 @@ def relative_float64(net, features, model, modules, path) -> float:
 
 GRADIENTS = [("torchvision", "densenet121"), ("timm", "densenetblur121d")]
 GRADIENTS += [("timm", "dpn48b"), ("timm", "dpn68"), ("timm", "dpn107")]
-GRADIENTS += [("timm", name) for name in CSP if name in gluondense.list_models()][:1]
+GRADIENTS += [("timm", name) for name in ("csp_resnet50", "csp_darknet53", "darknet53")]
 GRADIENTS += [("timm", "rdnet_tiny")]
 
 
@@ -279,6 +287,41 @@ def test_logits_are_gluoncv2_s(name, tmp_path):
     net = gluondense.get_model(name, **fields)
     report = gluondense.load_weights(net, path)
     assert report.naming.startswith("gluoncv2")
+    assert relative(net(x), expected) <= FLOAT32
+
+
+PELEE_RULES = (
+    ("features.stem.pool.fuse.{unit}", "features.0.last_conv.{unit}"),
+    ("features.stem.pool.{conv}.{unit}", "features.0.branches.0.{conv}.{unit}"),
+    ("features.stem.{unit}", "features.0.first_conv.{unit}"),
+    ("features.stage1.layer{j}.{branch}.{conv}.{unit}", "features.1.{j-1}.{branch}.{conv}.{unit}"),
+    (
+        "features.stage{i}.layer{j}.{branch}.{conv}.{unit}",
+        "features.{i}.{j}.{branch}.{conv}.{unit}",
+    ),
+    ("features.transition4.conv.{unit}", "features.5.{unit}"),
+    ("features.transition{i}.conv.{unit}", "features.{i+1}.0.conv.{unit}"),
+    ("output", "output.2"),
+)
+
+
+def test_logits_are_those_of_gluoncv2_s_peleenet(tmp_path):
+    pytest.importorskip("gluoncv2", reason="`make test-parity` installs it")
+    from gluoncv2.model_provider import get_model
+    from support.reference import randomize
+
+    model = get_model("peleenet")
+    model.initialize(mx.init.MSRAPrelu())
+    x = mx.nd.array(image((224, 224), "float32"))
+    model(x)
+    expected = randomize(model)(x).asnumpy()
+    model.save_parameters(str(tmp_path / "peer.params"))
+    net = gluondense.get_model("peleenet")
+    naming = NamingScheme("gluoncv2-pelee", "gluoncv2", PELEE_RULES, words={"norm": "bn"})
+    gluondense.load_weights(net, tmp_path / "peer.params", naming=naming)
+    # It concatenates the stem's two ways in the other order than the authors.
+    weight = net._collect_params_with_prefix()["features.stem.pool.fuse.conv.weight"]
+    weight.set_data(mx.nd.concat(*weight.data().split(2, axis=1)[::-1], dim=1))
     assert relative(net(x), expected) <= FLOAT32
 
 

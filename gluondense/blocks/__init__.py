@@ -11,12 +11,14 @@ if TYPE_CHECKING:
     from .attention import ATTENTION, EffectiveSqueezeExcite, PathWeights, SqueezeExcite
     from .base import ACTIVATIONS, Chain, ConvNormAct, NormActConv, SiLU, Tensor, norm_act_conv
     from .csp import CSPStage
+    from .darknet import DarknetBlock, DarknetStage
     from .dense import DenseBlock, DenseLayer, Transition
     from .dual_path import DualPathBlock, DualPathStage
     from .head import POOL_WINDOW, POOLS, mean_max_logits
     from .initializer import HeFanOut
     from .mixer import FeatureMixer, MixingBlock
     from .norm import ChannelNorm, norm_scope
+    from .pelee import PeleeTransition, TwoWayBlock, TwoWayLayer, TwoWayPool
     from .pooling import MaxBlurPool
     from .residual import CSPResidualStage, ResidualBlock, ResidualStage
     from .stem import STEMS, Stem, StemSpec
@@ -34,6 +36,8 @@ __all__ = [
     "Chain",
     "ChannelNorm",
     "ConvNormAct",
+    "DarknetBlock",
+    "DarknetStage",
     "DenseBlock",
     "DenseLayer",
     "DualPathBlock",
@@ -45,6 +49,7 @@ __all__ = [
     "MixingBlock",
     "NormActConv",
     "PathWeights",
+    "PeleeTransition",
     "ResidualBlock",
     "ResidualStage",
     "SiLU",
@@ -53,6 +58,9 @@ __all__ = [
     "StemSpec",
     "Tensor",
     "Transition",
+    "TwoWayBlock",
+    "TwoWayLayer",
+    "TwoWayPool",
     "mean_max_logits",
     "norm_act_conv",
     "norm_scope",

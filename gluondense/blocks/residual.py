@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Callable
 
 from mxnet.gluon import nn
 
@@ -84,10 +84,12 @@ class ResidualStage(Chain):
         Width of input and output.
     num_blocks
         Number of blocks.
+    block_class
+        The class of the blocks.
     drop_path
         Probability of each block; empty for none.
     **block
-        The other parameters of :class:`ResidualBlock`.
+        The other parameters of the blocks.
 
     Inputs / Outputs
         ``(N, in_channels, H, W)`` for both.
@@ -97,6 +99,7 @@ class ResidualStage(Chain):
         self,
         in_channels: int,
         num_blocks: int,
+        block_class: Callable[..., nn.HybridBlock] = ResidualBlock,
         drop_path: Sequence[float] = (),
         prefix: str | None = None,
         **block: Any,
@@ -106,14 +109,14 @@ class ResidualStage(Chain):
         with self.name_scope():
             for index, rate in enumerate(drop_path or [0.0] * num_blocks, start=1):
                 place: dict[str, Any] = {"drop_path": rate, "prefix": f"block{index}_"}
-                self.add(ResidualBlock(in_channels, **place, **block))
+                self.add(block_class(in_channels, **place, **block))
 
 
 class CSPResidualStage(Chain):
     """A stage of CSPResNet: downsample, expand, run residual blocks on part of the channels, fuse.
 
     ``down`` is a 3x3 convolution with ``strides``, omitted if they are 1; ``expand`` is a 1x1
-    convolution without ReLU to x0; ``csp`` is the :class:`CSPStage`, whose T keeps the width; and
+    convolution to x0; ``csp`` is the :class:`CSPStage`, whose T keeps the width; and
     ``transition`` is U.
 
     Parameters
@@ -134,6 +137,12 @@ class CSPResidualStage(Chain):
         ``"se"`` in each residual block, or ``"path"`` for the two parts of the stage.
     groups
         G, groups of the 3x3 convolutions, including ``down``.
+    block_class
+        The class of the residual blocks.
+    widen_down
+        Whether ``down`` has the width of the output; else that of the input.
+    expand_act
+        Whether ``expand`` ends with a ReLU.
     drop_path
         Probability of each residual block; empty for none.
     **unit
@@ -154,6 +163,9 @@ class CSPResidualStage(Chain):
         bottleneck_ratio: float = 0.25,
         attention: str | None = None,
         groups: int = 1,
+        block_class: Callable[..., nn.HybridBlock] = ResidualBlock,
+        widen_down: bool = False,
+        expand_act: bool = False,
         drop_path: Sequence[float] = (),
         prefix: str | None = None,
         **unit: Any,
@@ -162,8 +174,13 @@ class CSPResidualStage(Chain):
         self.strides, self.out_channels = strides, channels
         width = round(channels * expand_ratio)
         se, path = ("se" if attention == "se" else None), ("path" if attention == "path" else None)
-        block = {"bottleneck_ratio": bottleneck_ratio, "groups": groups, "attention": se, **unit}
-        block["drop_path"] = drop_path
+        block: dict[str, Any] = {
+            "bottleneck_ratio": bottleneck_ratio,
+            "groups": groups,
+            "attention": se,
+            **unit,
+        }
+        block.update(drop_path=drop_path, block_class=block_class)
         blocks: Any = partial(ResidualStage, num_blocks=num_blocks, **block)
 
         def first_transition(in_channels: int, prefix: str) -> ConvNormAct:
@@ -172,9 +189,11 @@ class CSPResidualStage(Chain):
         with self.name_scope():
             if strides != 1:
                 down: dict[str, Any] = {"strides": strides, "groups": groups, **unit}
-                self.add(ConvNormAct(in_channels, in_channels, 3, prefix="down_", **down))
+                down_channels = channels if widen_down else in_channels
+                self.add(ConvNormAct(in_channels, down_channels, 3, prefix="down_", **down))
+                in_channels = down_channels
             self.add(
-                ConvNormAct(in_channels, width, act=False, prefix="expand_", **unit),
+                ConvNormAct(in_channels, width, act=expand_act, prefix="expand_", **unit),
                 CSPStage(width, blocks, first_transition, partial_ratio, path, prefix="csp_"),
                 ConvNormAct(width, channels, prefix="transition_", **unit),
             )

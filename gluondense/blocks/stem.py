@@ -9,12 +9,15 @@ from mxnet.gluon import nn
 
 from .base import Chain, Tensor, activation
 from .norm import ChannelNorm, batch_norm
+from .pelee import TwoWayPool
 from .pooling import MaxBlurPool
 
 
 @dataclasses.dataclass(frozen=True)
 class StemSpec:
-    """A row of ``STEMS``: a convolution, BN-ReLU if ``norm``, 3x3 max-pooling / 2 if ``pool``.
+    """A row of ``STEMS``: a convolution, BN-ReLU if ``norm``, and a pooling of stride 2.
+
+    ``pool`` is ``"max"`` (3x3 max-pooling), ``"two_way"`` (:class:`TwoWayPool`) or None.
 
     With ``convs`` > 1, BN-ReLU-Conv3x3 of stride 1 follow; all convolutions but the last have half
     of the stem's width.
@@ -24,25 +27,27 @@ class StemSpec:
     strides: int
     padding: int
     norm: bool
-    pool: bool
+    pool: str | None
     convs: int = 1
 
 
 STEMS = {
-    "imagenet": StemSpec(kernel=7, strides=2, padding=3, norm=True, pool=True),
-    "imagenet3": StemSpec(kernel=3, strides=2, padding=1, norm=True, pool=True),  # DPN-68
+    "imagenet": StemSpec(kernel=7, strides=2, padding=3, norm=True, pool="max"),
+    "imagenet3": StemSpec(kernel=3, strides=2, padding=1, norm=True, pool="max"),  # DPN-68
     # timm's "deep" stem: He et al., "Bag of Tricks for Image Classification", Fig. 2b (ResNet-C).
-    "deep": StemSpec(kernel=3, strides=2, padding=1, norm=True, pool=True, convs=3),
-    "cifar": StemSpec(kernel=3, strides=1, padding=1, norm=False, pool=False),
-    "patch4": StemSpec(kernel=4, strides=4, padding=0, norm=False, pool=False),  # RDNet
-    "half": StemSpec(kernel=3, strides=2, padding=1, norm=False, pool=False),
+    "deep": StemSpec(kernel=3, strides=2, padding=1, norm=True, pool="max", convs=3),
+    "darknet": StemSpec(kernel=3, strides=1, padding=1, norm=True, pool=None),
+    "pelee": StemSpec(kernel=3, strides=2, padding=1, norm=True, pool="two_way"),
+    "cifar": StemSpec(kernel=3, strides=1, padding=1, norm=False, pool=None),
+    "patch4": StemSpec(kernel=4, strides=4, padding=0, norm=False, pool=None),  # RDNet
+    "half": StemSpec(kernel=3, strides=2, padding=1, norm=False, pool=None),
     # Seed 002 has padding 1 (d2l and the papers have 3): 96 pixels become 46, not 48.
-    "tutorial": StemSpec(kernel=7, strides=2, padding=1, norm=True, pool=True),
+    "tutorial": StemSpec(kernel=7, strides=2, padding=1, norm=True, pool="max"),
 }
 
 
 class Stem(Chain):
-    """The first convolution, and BN-ReLU and max-pooling according to a row of :data:`STEMS`.
+    """The first convolutions, and BN-ReLU and pooling according to a row of :data:`STEMS`.
 
     The CIFAR networks have no BN-ReLU here because their first dense layer begins with one.
 
@@ -79,7 +84,8 @@ class Stem(Chain):
     ) -> None:
         super().__init__(prefix=prefix)
         self.spec = spec = STEMS[kind]
-        self._least = 2 if blur_pool else 1  # size of the map that is pooled
+        # Size of the map that is pooled: 2x2 windows are without padding.
+        self._least = 2 if blur_pool or spec.pool == "two_way" else 1
         self.out_channels = channels
         self.strides = spec.strides * (2 if spec.pool else 1)
         geometry = spec.kernel, spec.strides, spec.padding
@@ -96,7 +102,9 @@ class Stem(Chain):
                     self.add(batch_norm(width, eps, f"norm{suffix}_"))
                     self.add(activation(act, f"relu{suffix}_", slope))
                 in_channels, geometry = width, (3, 1, 1)
-            if spec.pool:
+            if spec.pool == "two_way":
+                self.add(TwoWayPool(channels, slope=slope, eps=eps, prefix="pool_"))
+            elif spec.pool:
                 pool = nn.MaxPool2D(3, 2, padding=1, prefix="pool_")
                 self.add(MaxBlurPool(prefix="pool_") if blur_pool else pool)
 

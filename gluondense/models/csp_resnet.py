@@ -75,7 +75,7 @@ class CSPResNetSpec(NetworkSpec):
 class CSPResNet(Network):
     """Stem and partial stages of residual blocks, each of which downsamples, expands and fuses.
 
-    The rows are equivalent to timm's ``cspresnet50`` and ``cspresnext50``.
+    The rows are equivalent to timm's ``cspresnet50``, ``50d`` and ``50w``, and ``cspresnext50``.
 
     Deviations from the authors' configuration files are those of timm. Two are equivalent: one 1x1
     convolution and a split replace their two convolutions, one per part, and [x0', xT] replaces
@@ -107,5 +107,9 @@ SPECS = {
     "csp_resnet50": CSPResNetSpec(),
     "csp_resnext50": CSPResNetSpec(
         widths=(256, 512, 1024, 2048), expand_ratio=1.0, bottleneck_ratio=1.0, groups=32
+    ),
+    "csp_resnet50d": CSPResNetSpec(stem="deep"),
+    "csp_resnet50w": CSPResNetSpec(
+        stem="deep", widths=(256, 512, 1024, 2048), expand_ratio=1.0, bottleneck_ratio=0.25
     ),
 }

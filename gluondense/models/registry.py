@@ -10,7 +10,7 @@ from typing import Any
 from ..blocks.norm import NormKwargs, NormLayer, norm_scope
 from ..errors import check_known, closest
 from ..graph.recompute import find_policy
-from . import csp_densenet, csp_resnet, densenet, dpn, rdnet
+from . import csp_densenet, csp_resnet, darknet, densenet, dpn, peleenet, rdnet
 from .feature_maps import OutIndices
 from .network import Network
 from .spec import NetworkSpec
@@ -21,11 +21,13 @@ NETWORKS: dict[type, type[Network]] = {
     dpn.DPNSpec: dpn.DPN,
     csp_resnet.CSPResNetSpec: csp_resnet.CSPResNet,
     rdnet.RDNetSpec: rdnet.RDNet,
+    darknet.DarknetSpec: darknet.Darknet,
+    peleenet.PeleeNetSpec: peleenet.PeleeNet,
 }
 
 SPECS: dict[str, NetworkSpec] = {
     name: spec
-    for family in (densenet, csp_densenet, dpn, csp_resnet, rdnet)
+    for family in (densenet, csp_densenet, dpn, csp_resnet, darknet, peleenet, rdnet)
     for name, spec in family.SPECS.items()
 }
 

@@ -79,13 +79,21 @@ def _torchvision(model: str, sha256: str, top1: float, top5: float) -> Weights:
     return Weights(model, "tv_in1k", (url,), sha256, top1, top5, IMAGENET, license="BSD-3-Clause")
 
 
-def _timm(model: str, file: str, top1: float, top5: float, **fields: Any) -> Weights:
-    """Describe weights that timm trained with RandAugment."""
+def _timm(
+    model: str,
+    file: str,
+    top1: float,
+    top5: float,
+    tag: str = "ra_in1k",
+    release: str = "v0.1-weights",
+    **fields: Any,
+) -> Weights:
+    """Describe weights that timm trained, by default with RandAugment."""
     urls = tuple(
-        f"https://github.com/{owner}/pytorch-image-models/releases/download/v0.1-weights/{file}"
+        f"https://github.com/{owner}/pytorch-image-models/releases/download/{release}/{file}"
         for owner in ("huggingface", "rwightman")  # the current and the former owner
     )
-    return Weights(model, "ra_in1k", urls, _digits(file), top1, top5, **fields)
+    return Weights(model, tag, urls, _digits(file), top1, top5, **fields)
 
 
 def _dpn(model: str, file: str, top1: float, top5: float) -> Weights:
@@ -136,6 +144,18 @@ WEIGHTS = {
         # Trained at 224 (its name) and published for 256, where the accuracy is higher.
         _timm(
             "csp_resnext50", "cspresnext50_ra_224-648b4713.pth", 80.548, 95.330, preprocessing=CSP
+        ),
+        _timm(
+            "csp_darknet53", "cspdarknet53_ra_256-d05c7c21.pth", 80.078, 95.060, preprocessing=CSP
+        ),
+        _timm(
+            "darknet53",
+            "darknet53_256_c2ns-3aeff817.pth",
+            80.008,
+            95.046,
+            tag="c2ns_in1k",
+            release="v0.1-tpu-weights",
+            preprocessing=dataclasses.replace(CSP, interpolation="bicubic"),
         ),
         _dpn("dpn68", "dpn68-66bebafa7.pth", 76.304, 92.994),
         # "extra": pretrained on ImageNet-5k.

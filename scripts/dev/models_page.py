@@ -20,7 +20,17 @@ import gluondense
 from gluondense.analysis.comparison import table
 from gluondense.analysis.costs import Summary
 from gluondense.commands.parser import Parser
-from gluondense.models import SPECS, NetworkSpec, csp_densenet, csp_resnet, densenet, dpn, rdnet
+from gluondense.models import (
+    SPECS,
+    NetworkSpec,
+    csp_densenet,
+    csp_resnet,
+    darknet,
+    densenet,
+    dpn,
+    peleenet,
+    rdnet,
+)
 
 # The text between such comments and the next one is computed.
 COMPUTED = re.compile(r"(<!-- computed: (\w+) -->\n\n).*?(?=\n\n<!-- end -->)", re.DOTALL)
@@ -43,13 +53,18 @@ def models_page(page: str) -> str:
         "csp": _table(costs, csp),
         "csp_listing": _table(costs, listing),
         "csp_resnet": _table(costs, csp_resnet.SPECS),
+        "darknet": _table(costs, darknet.SPECS),
+        "peleenet": _table(costs, peleenet.SPECS),
         "dpn": _table(costs, dpn.SPECS),
         "rdnet": _table(costs, rdnet.SPECS),
         "fusions": _fusions(costs, csp),
         "densenet_deviations": _deviations(densenet.DenseNet),
         "csp_resnet_deviations": _deviations(csp_resnet.CSPResNet),
+        "darknet_deviations": _deviations(darknet.Darknet),
+        "peleenet_deviations": _deviations(peleenet.PeleeNet),
         "dpn_deviations": _deviations(dpn.DPN),
-        "csp_definition": "```text\n" + inspect.getdoc(csp_densenet) + "\n```",
+        "csp_definition": _definition(csp_densenet),
+        "peleenet_definition": _definition(peleenet),
     }
     return COMPUTED.sub(lambda found: found[1] + texts[found[2]], page)
 
@@ -73,6 +88,11 @@ def _fusions(costs: dict[NetworkSpec, Summary], names: Iterable[str]) -> str:
 
 def _cell(cost: Summary) -> str:
     return f"{cost.params / 1e6:.2f} / {cost.macs / 1e6:,.1f}"
+
+
+def _definition(family: Any) -> str:
+    """Return the docstring of a family's module."""
+    return f"```text\n{inspect.getdoc(family)}\n```"
 
 
 def _deviations(network: Any) -> str:

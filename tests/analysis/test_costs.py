@@ -40,6 +40,8 @@ PUBLISHED = {
     "rdnet_small": (50_436_448, "8706.22"),
     "rdnet_base": (87_451_096, "15358.16"),
     "rdnet_large": (186_269_632, "34675.29"),
+    "peleenet": (2_802_248, "507.76"),  # the authors' README: 508 M
+    "csp_peleenet": (2_856_488, "446.14"),  # CSPNet's README: 0.888 BFLOPs, two a multiply-add
 }
 # Counts of the definition in gluondense/models/csp_densenet.py, computed without MXNet.
 CSP = {

@@ -8,6 +8,7 @@ from support.reference import (
     assert_close,
     below,
     conv,
+    conv_norm_relu,
     images,
     layer_norm,
     leaky_relu,
@@ -27,10 +28,24 @@ GOLDEN = {
     "imagenet": (7, 2, 3, True),
     "imagenet3": (3, 2, 1, True),
     "deep": (3, 2, 1, True),
+    "darknet": (3, 1, 1, False),
+    "pelee": (3, 2, 1, True),
     "cifar": (3, 1, 1, False),
     "half": (3, 2, 1, False),
     "tutorial": (7, 2, 1, True),
 }
+
+
+def pool(kind, x, parameters, slope=0.0):
+    """Subsample by 2 as the stem does."""
+    if kind != "pelee":
+        return max_pool(x)
+    units = {name: below(parameters, f"pool.{name}") for name in ("conv1", "conv2", "fuse")}
+    down = conv_norm_relu(x, units["conv1"], slope, 0.05)
+    down = conv_norm_relu(down, units["conv2"], slope, 0.05, stride=2)
+    even = np.pad(x, [(0, 0), (0, 0), *((0, side % 2) for side in x.shape[2:])], mode="edge")
+    largest = windows(even, 2, 2).max((4, 5))
+    return conv_norm_relu(np.concatenate([largest, down], 1), units["fuse"], slope, 0.05)
 
 
 def convolve(x, parameters, strides, padding, slope=0.0, act=leaky_relu):
@@ -60,7 +75,7 @@ def test_stem_equals_numpy(kind, use_bias):
     assert parameters["conv.weight"].shape == (6 if kind != "deep" else 3, 5, kernel, kernel)
     expected = convolve(x, parameters, strides, padding)
     if normed_and_pooled:
-        expected = max_pool(expected)
+        expected = pool(kind, expected, parameters)
     y = stem(mx.nd.array(x))
     assert (stem.out_channels, stem.strides) == (6, strides * (2 if normed_and_pooled else 1))
     assert (stem.output_size(22), stem.output_size(17)) == y.shape[2:]
@@ -90,8 +105,10 @@ def test_every_stem_can_end_with_norm_and_a_leaky_relu(kind, slope):
     _, strides, padding, pooled = GOLDEN[kind]
     stem = Stem(3, 6, kind, eps=0.05, norm=True, slope=slope)
     x = images(2, 3, 22, 17)
-    expected = convolve(x, arrays(randomize(stem)), strides, padding, slope)
-    assert_close(stem(mx.nd.array(x)), max_pool(expected) if pooled else expected)
+    parameters = arrays(randomize(stem))
+    expected = convolve(x, parameters, strides, padding, slope)
+    expected = pool(kind, expected, parameters, slope) if pooled else expected
+    assert_close(stem(mx.nd.array(x)), expected)
 
 
 def test_silu_stem():

@@ -10,10 +10,12 @@ import pytest
 
 from gluondense import get_model, get_spec, list_models
 
-# DenseNet: torchvision and the authors' table. DPN: the authors' symbols. CSP: the definition in
-# gluondense.models.csp_densenet, computed without MXNet. CSPResNe(X)t, RDNet, -264d, -blur121d and
-# DPN-48b: timm. Listings: the networks that they build.
+# DenseNet: torchvision and the authors' table. DPN: the authors' symbols. CSP: the definitions in
+# gluondense.models, computed without MXNet. DenseNet-264d and -blur-121d, DPN-48b, CSPResNe(X)t,
+# (CSP)Darknet, RDNet: timm. PeleeNet: the authors' code. Listings: what they
+# build.
 GOLDEN = {
+    "darknet53": 41_609_928,
     "densenet121": 7_978_856,
     "densenet161": 28_681_000,
     "densenet169": 14_149_480,
@@ -52,7 +54,11 @@ GOLDEN = {
     "csp_densenet161_listing": 23_262_088,
     "csp_densenet169_listing": 11_486_184,
     "csp_densenet201_listing": 16_292_584,
+    "csp_darknet53": 27_642_184,
+    "csp_peleenet": 2_856_488,
     "csp_resnet50": 21_616_168,
+    "csp_resnet50d": 21_635_400,
+    "csp_resnet50w": 28_118_216,
     "csp_resnext50": 20_569_896,
     "dpn48b": 9_126_226,
     "dpn68": 12_611_602,
@@ -69,6 +75,7 @@ GOLDEN = {
     "rdnet_small": 50_436_448,
     "rdnet_base": 87_451_096,
     "rdnet_large": 186_269_632,
+    "peleenet": 2_802_248,
 }
 FUSION_GOLDEN = {  # "both", "first"
     "csp_densenet121": (7_061_256, 6_922_216),
@@ -92,6 +99,10 @@ densenet264d: 384 768 3456 4032
 densenetblur121d: 256 512 1024 1024
 csp_resnet50: 128 256 512 1024
 csp_resnext50: 256 512 1024 2048
+csp_resnet50d: 128 256 512 1024
+csp_resnet50w: 256 512 1024 2048
+peleenet: 128 256 512 704
+csp_peleenet: 128 256 512 704
 dpn48b: 144 320 512 832
 dpn68: 144 320 704 832
 dpn92: 336 704 1552 2688

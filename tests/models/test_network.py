@@ -8,7 +8,16 @@ import pytest
 from mxnet import autograd, gluon
 from mxnet.gluon import nn
 from support.reference import arrays, assert_close, below, images, norm, randomize, relu
-from support.small_networks import BATCH_NORMALIZED, DENSE, DUAL, FAMILIES, MIXING, RESIDUAL
+from support.small_networks import (
+    BATCH_NORMALIZED,
+    DARK,
+    DENSE,
+    DUAL,
+    FAMILIES,
+    MIXING,
+    RESIDUAL,
+    TWO_WAY,
+)
 
 from gluondense import get_model
 from gluondense.blocks import STEMS, HeFanOut
@@ -21,6 +30,14 @@ DEEP = {
     "dpn92": {**DUAL, "num_blocks": (1, 1, 1, 1), "increments": (3, 4, 3, 4)},
     "csp_resnext50": {**RESIDUAL, "num_blocks": (1, 1, 1, 1), "widths": (8, 12, 16, 20)},
     "rdnet_tiny": {**MIXING, "num_blocks": (1, 1, 1, 1), "growth_rates": (8, 16, 8, 16)},
+    "csp_darknet53": {
+        **DARK,
+        "num_blocks": (1, 1, 1, 1),
+        "widths": (8, 12, 16, 20),
+        "bottleneck_ratios": (0.5, 1.0, 1.0, 1.0),
+        "expand_ratios": (2.0, 1.0, 1.0, 1.0),
+    },
+    "csp_peleenet": {**TWO_WAY, "block_config": (1, 1, 1, 1), "bn_sizes": (1, 2, 2, 2)},
 }
 
 families = pytest.mark.parametrize("name", FAMILIES)
@@ -63,6 +80,9 @@ def test_mxnet_fails_below_min_size(name, stem):
         ("dpn68", 1),
         ("csp_resnet50", 1),
         ("rdnet_tiny", 32),
+        ("csp_darknet53", 1),
+        ("peleenet", 29),
+        ("densenetblur121d", 29),
     ],
 )
 def test_min_size_of_the_registered_networks(name, least):
@@ -192,7 +212,8 @@ def test_features_only_returns_the_feature_maps_of_feature_info(name):
     maps = net(image_array(net, 96, 160))
     assert len(maps) == len(net.feature_info) == 4
     assert [info.name for info in net.feature_info] == [f"stage{i}" for i in (1, 2, 3, 4)]
-    assert [info.stride for info in net.feature_info] == [4, 8, 16, 32]
+    first = 2 if name == "csp_darknet53" else 4
+    assert [info.stride for info in net.feature_info] == [first * n for n in (1, 2, 4, 8)]
     for info, each in zip(net.feature_info, maps):
         assert each.shape == (2, info.channels, 96 // info.stride, 160 // info.stride)
     assert not hasattr(net, "output")
@@ -214,6 +235,8 @@ def test_features_equal_those_of_the_whole_network(name, hybridize, tmp_path):
         stage = child(stage)
         if child_name.startswith("stage"):
             expected.append(stage.asnumpy())
+        elif child_name == "transition4":  # PeleeNet's last convolution
+            expected[-1] = stage.asnumpy()
     if whole.spec.final_norm:
         last = below(below(arrays(whole), "features"), "norm")
         expected[-1] = relu(norm(expected[-1], last, whole.spec.eps))
@@ -427,6 +450,8 @@ def test_widths_that_onednn_cannot_split_can_be_trained(name):
         "dpn92": {"increments": (12, 20), "residual_width": 24},
         "csp_resnext50": {"widths": (24, 40)},
         "rdnet_tiny": {"growth_rates": (12, 20)},
+        "csp_darknet53": {"widths": (24, 40)},
+        "csp_peleenet": {"growth_rate": 12, "block_config": (4, 4), "partial_ratio": 0.3},
     }[name]
     net = randomize(small(name, num_init_features=24, **widths))
     x = image_array(net, 16, 16)

@@ -152,6 +152,22 @@ OTHER_FAMILIES = {
         "groups": [0, 1.0],
         "slope": [1, -0.1, "0.1", float("nan")],
     },
+    "csp_darknet53": {
+        "num_blocks": [(), (1, 2), (1, 2, 8, 8, 0), 3],
+        "widths": [(), (64,), (64, 128, 256, 512, 0.5)],
+        "bottleneck_ratios": [(), (0.5,), (1, 1, 1, 1, 0), 0.5, (1, 1, 1, 1, float("nan"))],
+        "expand_ratios": [(), (0.5,), (1, 1, 1, 1, -1), "11111"],
+        "partial_ratio": [-0.1, 1, None],
+        "slope": [1, -0.1, "0.1"],
+    },
+    "darknet53": {"attention": ["path", "cbam"]},
+    "peleenet": {
+        "attention": ["path"],
+        "growth_rate": [1, 0, 2.0],
+        "block_config": [(), (3, 0, 1, 1), 6],
+        "bn_sizes": [(), (1, 2), (1, 2, 4, 0), 4],
+        "partial_ratio": [1, -0.5, "half"],
+    },
 }
 
 
@@ -193,7 +209,8 @@ def test_gluoncv_finds_the_networks(gluoncv_models):
 
     theirs = gluoncv_models["densenet121"]
     added = register_with_gluoncv()
-    assert set(list_models()) - set(added) == {f"densenet{n}" for n in (121, 161, 169, 201)}
+    both = {*(f"densenet{n}" for n in (121, 161, 169, 201)), "darknet53"}
+    assert set(list_models()) - set(added) == both
     assert gluoncv_models["densenet121"] is theirs
     net = gluoncv.model_zoo.get_model("csp_densenet121", classes=5)
     assert net.spec == get_spec("csp_densenet121", classes=5)

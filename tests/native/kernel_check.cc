@@ -52,6 +52,10 @@ void expect(double got, double wanted, double tolerance, const char* kernel) {
 
 double activate(double x, double slope) { return x > 0 ? x : x * slope; }
 
+double add_and_activate(double x, double residual, double slope, bool add_last) {
+  return add_last ? activate(x, slope) + residual : activate(x + residual, slope);
+}
+
 void check_conv_f32(const InferenceKernels& k, int pixels, int channels, int segments, int length,
                     bool with_residual, float slope) {
   const int stride = length + 3, dst_stride = channels + 5;
@@ -72,18 +76,18 @@ void check_conv_f32(const InferenceKernels& k, int pixels, int channels, int seg
   tile.segments = segments, tile.segment_length = length, tile.bias = bias;
   tile.dst = dsts.data(), tile.residual = with_residual ? residuals.data() : nullptr;
   tile.pixels = pixels, tile.channels = channels, tile.negative_slope = slope;
-  tile.weights = weights;
+  tile.weights = weights, tile.add_last = with_residual && pixels % 2;
   k.conv_f32(tile);
   for (int m = 0; m < pixels; ++m) {
     for (int n = 0; n < dst_stride; ++n) {
       double sum = before[m * dst_stride + n];
       if (n < channels) {
-        sum = bias[n] + (with_residual ? residuals[m][n] : 0);
+        sum = bias[n];
         for (int i = 0; i < segments * length; ++i) {
           sum += double{src[m * stride + offsets[i / length] + i % length]} *
                  weights[i * kPanelWidth + n];
         }
-        sum = activate(sum, slope);
+        sum = add_and_activate(sum, with_residual ? residuals[m][n] : 0, slope, tile.add_last);
       }
       expect(dst[m * dst_stride + n], sum, 1e-4, "conv_f32");
     }
@@ -115,6 +119,7 @@ void check_conv_u8s8(const InferenceKernels& k, int pixels, int channels, int le
   tile.dst = dsts.data(), tile.residual = with_residual ? residuals.data() : nullptr;
   tile.pixels = pixels, tile.channels = channels, tile.negative_slope = slope;
   tile.weights = weights, tile.scale = scale, tile.residual_scale = residual_scale;
+  tile.add_last = with_residual && slope != 0 && pixels % 2;
   tile.requant_scale = slope == 0 ? nullptr : requant_scale, tile.requant_shift = requant_shift;
   k.conv_u8s8(tile);
   for (int m = 0; m < pixels; ++m) {
@@ -129,8 +134,14 @@ void check_conv_u8s8(const InferenceKernels& k, int pixels, int channels, int le
         sum += src[m * stride + c] * weights[(c / 4 * kPanelWidth + lane) * 4 + c % 4];
       }
       double x = static_cast<double>(sum) * scale[lane] + bias[lane];
-      if (with_residual) x += double{residual_scale[lane]} * residuals[m][channel];
-      if (slope != 0) x = activate(x, slope) * requant_scale[lane] + requant_shift[lane];
+      const double added =
+          with_residual ? double{residual_scale[lane]} * residuals[m][channel] : 0.0;
+      if (slope == 0) {
+        x += added;
+      } else {
+        x = add_and_activate(x, added, slope, tile.add_last) * requant_scale[lane] +
+            requant_shift[lane];
+      }
       const double wanted = std::fmin(std::fmax(std::rint(x), 0), 255), got = dsts[m][channel];
       expect(std::abs(got - wanted) <= 1 ? wanted : got, wanted, 0, "conv_u8s8");  // ties
     }
@@ -144,6 +155,10 @@ void check_elementwise(const InferenceKernels& k, int channels) {
   k.affine_f32(x, scale, shift, 0.1f, dst, channels);
   for (int c = 0; c < channels; ++c) {
     expect(dst[c], activate(double{x[c]} * scale[c] + shift[c], 0.1), 1e-5, "affine_f32");
+  }
+  k.silu_f32(scale, dst, channels);
+  for (int c = 0; c < channels; ++c) {
+    expect(dst[c], scale[c] / (1 + std::exp(-double{scale[c]})), 1e-6, "silu_f32");
   }
   const float* const pixels[] = {x, y};
   for (bool is_max : {false, true}) {
@@ -332,18 +347,19 @@ void check_grouped(const InferenceKernels& k, int stride, int pixels, int group_
   }
   tile.weights = weights, tile.bias = bias, tile.dst = dst, tile.residual = residual;
   tile.dst_stride = tile.residual_stride = tile.channels = channels;
-  tile.pixels = pixels, tile.negative_slope = 0.1f;
+  tile.pixels = pixels, tile.negative_slope = 0.1f, tile.add_last = pixels % 2;
   k.grouped_conv3x3_f32(tile);
   for (int m = 0; m < pixels; ++m) {
     for (int c = 0; c < channels; ++c) {
-      double sum = bias[c] + residual[m * channels + c];
+      double sum = bias[c];
       for (int i = 0; i < 9 * group_channels; ++i) {
         const int y = i / 3 / group_channels, g = i / 3 % group_channels, x = i % 3;
         const int pixel = y * width + m * stride + x;
         sum += double{src[pixel * kGroupedWidth + c / group_channels * group_channels + g]} *
                weights[i * kGroupedWidth + c];
       }
-      expect(dst[m * channels + c], activate(sum, 0.1f), 1e-4, "grouped_conv3x3_f32");
+      sum = add_and_activate(sum, residual[m * channels + c], 0.1f, tile.add_last);
+      expect(dst[m * channels + c], sum, 1e-4, "grouped_conv3x3_f32");
     }
   }
 }

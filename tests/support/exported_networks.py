@@ -51,6 +51,18 @@ TINY_RDNET = {
 }
 
 
+TINY_DARK = {
+    "num_blocks": (1, 2),
+    "widths": (16, 24),
+    "bottleneck_ratios": (0.5, 1.0),
+    "expand_ratios": (2.0, 1.0),
+    "classes": 5,
+}
+
+
+TINY_PELEE = {"block_config": (2, 2), "bn_sizes": (1, 2), "classes": 5}
+
+
 VARIANTS = {
     "densenet": ("densenet121", TINY),
     "densenet-dropout": ("densenet121", {**TINY, "dropout": 0.3}),
@@ -58,6 +70,7 @@ VARIANTS = {
     "densenet-path": ("densenet121", {**TINY, "attention": "path"}),
     "densenet-mean_max": ("densenet121", {**TINY, "pool": "mean_max", "stem": "half"}),
     "densenet-grey": ("densenet121", {**TINY, "in_channels": 1}),
+    "densenet-blur": ("densenetblur121d", TINY),
     "cifar": ("densenet40_k12_cifar10", {"block_config": (2, 2, 2)}),
     "cifar-bc": ("densenet100_k12_bc_cifar100", {"block_config": (1, 1, 1)}),
     "tutorial": ("densenet_tutorial", {"block_config": (1, 2)}),
@@ -66,6 +79,7 @@ VARIANTS = {
     "csp-both": ("csp_densenet121", {**TINY, "fusion": "both", "attention": "path"}),
     "csp-listing": ("csp_densenet121_listing", TINY),
     "dpn": ("dpn92", TINY_DPN),
+    "dpn-silu": ("dpn48b", TINY_DPN),
     "dpn-se": ("dpn68", {**TINY_DPN, "attention": "se"}),
     "dpn-path": ("dpn68b", {**TINY_DPN, "attention": "path"}),
     "dpn-mean_max": ("dpn98", {**TINY_DPN, "pool": "mean_max", "stem": "cifar"}),
@@ -77,6 +91,10 @@ VARIANTS = {
     "rdnet-cifar": ("rdnet_tiny", {**TINY_RDNET, "stem": "cifar", "in_channels": 1}),
     "rdnet-features": ("rdnet_tiny", {**TINY_RDNET, "features_only": True}),
     "residual-features": ("csp_resnet50", {**TINY_RESIDUAL, "features_only": True}),
+    "darknet": ("darknet53", TINY_DARK),
+    "csp-darknet": ("csp_darknet53", {**TINY_DARK, "slope": 0.0}),
+    "pelee": ("peleenet", TINY_PELEE),
+    "csp-pelee": ("csp_peleenet", {**TINY_PELEE, "features_only": True}),
     "densenet-features": ("densenet121", {**TINY, "features_only": True}),
     "csp-features": ("csp_densenet121", {**TINY, "features_only": True}),
     "dpn-features": ("dpn92", {**TINY_DPN, "features_only": True}),

@@ -11,7 +11,11 @@ COMPLETE = [
     ("timm-dpn-b", "dpn48b"),
     ("torchvision", "densenet264d"),
     ("oyam-dpn", "dpn98_listing"),
-    ("timm-csp", "csp_resnext50"),
+    *(
+        ("timm-csp", name)
+        for name in ("csp_resnext50", "csp_resnet50d", "csp_darknet53", "darknet53")
+    ),
+    ("pelee", "peleenet"),
     ("timm-rdnet", "rdnet_tiny"),
     ("gluoncv2-cifar", "densenet40_k12_cifar10"),
     ("gluoncv2-cifar-bc", "densenet100_k12_bc_cifar100"),

@@ -19,11 +19,21 @@ MIXING = {
     "num_layers": 1,
     "squeeze_excite_from": 2,
 }
+DARK = {
+    "num_init_features": 6,
+    "num_blocks": (1, 2),
+    "widths": (8, 12),
+    "bottleneck_ratios": (0.5, 1.0),
+    "expand_ratios": (2.0, 1.0),
+}
+TWO_WAY = {"growth_rate": 6, "num_init_features": 10, "block_config": (1, 2), "bn_sizes": (1, 2)}
 FAMILIES = {
     "densenet121": DENSE,
     "csp_densenet121": DENSE,
     "dpn92": DUAL,
     "csp_resnext50": RESIDUAL,
     "rdnet_tiny": MIXING,
+    "csp_darknet53": DARK,
+    "csp_peleenet": TWO_WAY,
 }
 BATCH_NORMALIZED = [name for name in FAMILIES if name != "rdnet_tiny"]

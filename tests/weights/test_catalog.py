@@ -58,7 +58,7 @@ def test_files_and_names_are_unique():
     for field in ("name", "file_name", "sha256", "urls"):
         assert len({getattr(weights, field) for weights in WEIGHTS.values()}) == len(WEIGHTS)
     assert all(name == weights.name for name, weights in WEIGHTS.items())
-    assert len(WEIGHTS) == 16
+    assert len(WEIGHTS) == 18
 
 
 def test_preprocessing_is_the_publishers():
@@ -69,7 +69,7 @@ def test_preprocessing_is_the_publishers():
         assert (images.interpolation == "bilinear") == (
             name.endswith(".tv_in1k") or name.startswith("csp_")
         )
-        assert (images.input_size == 256) == name.startswith("csp_")
+        assert (images.input_size == 256) == name.startswith(("csp_", "darknet"))
     assert find_weights("dpn68b.ra_in1k").preprocessing.crop_ratio == 0.95
 
 

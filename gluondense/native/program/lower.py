@@ -12,7 +12,7 @@ from ...graph.inference_passes import batch_norm_affine
 from ...graph.ir import Graph, Node, Params
 from ..build import OPERATOR
 from .memory_plan import ChannelSlice, MemoryPlan
-from .operators import check_operators, count_channels, negative_slope
+from .operators import check_operators, count_channels, fuse_silu, is_ceil, negative_slope
 from .packing import pack_filters
 
 FORMAT = 1
@@ -62,6 +62,7 @@ class Lowering:
     """
 
     def __init__(self, graph: Graph, bf16: bool = False) -> None:
+        fuse_silu(graph)
         check_operators(graph)
         self.bf16 = bf16
         self.graph, self.operators = graph, list(graph.operators())
@@ -73,6 +74,7 @@ class Lowering:
         self.prologue: dict[int, Node] = {}
         self.residual: dict[int, Node] = {}
         self.slope: dict[int, float] = {}
+        self.add_last: set[int] = set()  # whose residual is added after their activation
         self.skipped: set[int] = set()  # normalizations that only a prologue computes
         self.steps: list[str] = []
         self.floats: list[np.ndarray] = []
@@ -121,7 +123,9 @@ class Lowering:
             order = [self._position(source) for source, _ in node.inputs]
             later = order[1] > order[0]
             conv = self._sole_writer(node.source(later))
-            if conv is not None and not {id(conv)} & (self.slope.keys() | self.residual.keys()):
+            if conv is not None and id(conv) not in self.residual:
+                if id(conv) in self.slope:
+                    self.add_last.add(id(conv))
                 self.fused[id(node)], self.residual[id(conv)] = conv, node.source(not later)
         elif node.op == "Convolution" and node.pair("kernel") == (1, 1):
             norm, plain = node.source(), node.groups == 1 and not any(node.pair("pad", 0))
@@ -188,11 +192,16 @@ class Lowering:
             pad=node.pair("pad", 0),
             **panels,
             slope=self.slope.get(id(node), 1),
+            add_last=self._adds_last(node),
             weight=self._add_floats(filters),
             bias=self._add_floats(biases),
             scale=scale,
             shift=shift,
         )
+
+    def _adds_last(self, node: Node) -> int | None:
+        """Return the word ``add_last`` of a convolution."""
+        return 1 if id(node) in self.add_last else None
 
     def _normalization(self, node: Node) -> None:
         """Emit a batch normalization that is not a prologue."""
@@ -209,7 +218,8 @@ class Lowering:
             return
         window = {key: node.pair(key, int(key != "pad")) for key in ("kernel", "stride", "pad")}
         count_pad = int(node.flag("count_include_pad", True))
-        self._step("pool", in_=in_, out=out, **window, max=is_max, whole=count_pad)
+        ceil = 1 if is_ceil(node) else None
+        self._step("pool", in_=in_, out=out, **window, max=is_max, whole=count_pad, ceil=ceil)
 
     def _concatenation(self, node: Node) -> None:
         """Copy the inputs that are not placed in the output."""
@@ -231,7 +241,7 @@ class Lowering:
     def _activation(self, node: Node) -> None:
         """Emit an activation that no convolution computes."""
         in_, out = self.plan.slice_of(node.source()), self.plan.slice_of(node)
-        self._step("copy", in_=in_, out=out, slope=negative_slope(node))
+        self._step("copy", in_=in_, out=out, **activation_words(node))
 
 
 # The method of Lowering for each operator.
@@ -245,7 +255,13 @@ EMIT = {
     "Pooling": "_pooling",
     "_contrib_BatchNormWithReLU": "_normalization",
     "elemwise_add": "_addition",
+    "silu": "_activation",
 }
+
+
+def activation_words(node: Node) -> dict[str, Any]:
+    """Return the words of a step that computes an activation."""
+    return {"silu": 1} if node.op == "silu" else {"slope": negative_slope(node)}
 
 
 def _text(value: Any) -> str:

@@ -25,9 +25,8 @@ from .channel_quantization import (
     quantize_range,
     set_types,
 )
-from .lower import EMIT, FLOATS, Lowering, single_operator
+from .lower import EMIT, FLOATS, Lowering, activation_words, single_operator
 from .memory_plan import ChannelSlice
-from .operators import negative_slope
 from .packing import fold_bn_relu, pack_filters, pack_int8_filters, pack_lanes
 
 BYTES = "gluondense_bytes"  # name of the array of bytes
@@ -56,8 +55,9 @@ def to_int8_program(
         If an operator has no step.
     """
     graph.rename_duplicates()
+    traced = graph.to_symbol()  # before operators that only programs have
     tensors = Int8Lowering(graph).tensors()
-    ranges = collect_ranges(*graph.to_symbol(), tensors, batches, method, percentile)
+    ranges = collect_ranges(*traced, tensors, batches, method, percentile)
     lowering = Int8Lowering(graph, ranges)
     program, floats, bytes_ = lowering.lower_int8()
     layers = [node for node in lowering.operators if node.op in ("Convolution", "FullyConnected")]
@@ -98,7 +98,7 @@ class Int8Lowering(Lowering):
         for node in self.operators:
             if id(node) in self.fused or id(node) in self.in_float:
                 continue
-            if node.op in ("Convolution", "elemwise_add", "Activation", "LeakyReLU"):
+            if node.op in ("Convolution", "elemwise_add", "Activation", "LeakyReLU", "silu"):
                 names.append(f"{self.written[id(node)].name}_output")
             elif node.op in NORMS and id(node) in self.with_zero:
                 names.append(f"{node.name}_output")
@@ -207,17 +207,23 @@ class Int8Lowering(Lowering):
         """Return the arrays that convert a convolution's sums to bytes; set the word ``add``."""
         slope = self.slope.get(id(node), 1)
         arrays: dict[str, np.ndarray] = {}
-        residual = self.residual.get(id(node))
+        residual, add_last = self.residual.get(id(node)), id(node) in self.add_last
+        last_offset: Any = 0.0  # of a residual behind the activation
         if residual is not None:
-            words["add"] = self.plan.slice_of(residual)
+            words.update(add=self.plan.slice_of(residual), add_last=self._adds_last(node))
             arrays["add_scale"], residual_offset = self.quantization.get(words["add"])
-            bias = bias + residual_offset
-        out_scale, offset = self._calibrate(node, slope == 0)
-        if slope in (0, 1):
+            if add_last:
+                last_offset = residual_offset
+            else:
+                bias = bias + residual_offset
+        out_scale, offset = self._calibrate(node, slope == 0 and not add_last)
+        if slope in (0, 1) and not add_last:
             # Clipping to bytes is the ReLU: the offset is 0 then.
             arrays = {key: values / out_scale for key, values in arrays.items()}
             return {**arrays, "scale": scale / out_scale, "bias": (bias - offset) / out_scale}
-        arrays.update(bias=bias, out_scale=1 / out_scale, out_shift=-offset / out_scale)
+        arrays.update(
+            bias=bias, out_scale=1 / out_scale, out_shift=(last_offset - offset) / out_scale
+        )
         return arrays
 
     def _normalization(self, node: Node) -> None:
@@ -229,7 +235,7 @@ class Int8Lowering(Lowering):
         if id(node) in self.with_zero:
             # fold_bn_relu has no byte for 0 where the ReLU's input is always positive.
             arrays = {"scale": scale * bn_scale, "shift": offset * bn_scale + bn_shift}
-            self._requantize(node, arrays, 0 if relu else 1, in_)
+            self._requantize(node, arrays, {"slope": 0 if relu else 1}, in_)
             return
         xor_mask, zero_point, scale, offset = fold_bn_relu(bn_scale, bn_shift, scale, offset, relu)
         words = {"flip": self._add_bytes(xor_mask), "zero": self._add_bytes(zero_point)}
@@ -237,13 +243,13 @@ class Int8Lowering(Lowering):
         self.quantization.set(out, scale, offset)
 
     def _requantize(
-        self, node: Node, arrays: dict[str, np.ndarray], slope: float, *inputs: ChannelSlice
+        self, node: Node, arrays: dict[str, np.ndarray], act: dict[str, Any], *inputs: ChannelSlice
     ) -> None:
         """Emit a copy that computes in floats and quantizes its output again."""
         out, add = self.plan.slice_of(node), inputs[1] if len(inputs) > 1 else None
-        scale, offset = self._calibrate(node, slope == 0)
+        scale, offset = self._calibrate(node, act.get("slope") == 0)
         words = self._add_arrays(**arrays, out_scale=1 / scale, out_shift=-offset / scale)
-        self._step("copy", in_=inputs[0], out=out, add=add, slope=slope, **words)
+        self._step("copy", in_=inputs[0], out=out, add=add, **act, **words)
 
     def _pooling(self, node: Node, **words: Any) -> None:
         in_, out = self.plan.slice_of(node.source()), self.plan.slice_of(node)
@@ -251,7 +257,8 @@ class Int8Lowering(Lowering):
             super()._pooling(node, **self._dequantization(in_))
             return
         is_mean = node.attrs.get("pool_type") == "avg"
-        if is_mean and (any(node.pair("pad", 0)) or np.prod(node.pair("kernel")) > MAX_AVERAGED):
+        padded = any(node.pair("pad", 0)) and node.flag("count_include_pad", True)
+        if is_mean and (padded or np.prod(node.pair("kernel")) > MAX_AVERAGED):
             raise ValueError(
                 "target='native_int8' has no step for an average with padding or of more than "
                 f"{MAX_AVERAGED} pixels (node {node.name}): use target='native'."
@@ -268,10 +275,10 @@ class Int8Lowering(Lowering):
         first, second = (self.plan.slice_of(source) for source, _ in node.inputs)
         (scale, offset), (other, other_offset) = map(self.quantization.get, (first, second))
         arrays = {"scale": scale, "shift": offset + other_offset, "add_scale": other}
-        self._requantize(node, arrays, 1, first, second)
+        self._requantize(node, arrays, {"slope": 1}, first, second)
 
     def _activation(self, node: Node) -> None:
         """Emit an activation that no convolution computes."""
         in_ = self.plan.slice_of(node.source())
         scale, offset = self.quantization.get(in_)
-        self._requantize(node, {"scale": scale, "shift": offset}, negative_slope(node), in_)
+        self._requantize(node, {"scale": scale, "shift": offset}, activation_words(node), in_)

@@ -18,9 +18,10 @@ LIMITS: dict[str, dict[str, tuple[str, ...]]] = {
     "Convolution": {"dilate": ("(1, 1)", "()"), **LAYOUT},
     "FullyConnected": {"flatten": ("True", "1")},
     "LeakyReLU": {"act_type": ("leaky",)},
-    "Pooling": {"pool_type": ("avg", "max"), "pooling_convention": ("valid",), **LAYOUT},
+    "Pooling": {"pool_type": ("avg", "max"), "pooling_convention": ("valid", "full"), **LAYOUT},
     "_contrib_BatchNormWithReLU": {"axis": ("1",)},
     "elemwise_add": {},
+    "silu": {},
     "slice_axis": {"axis": ("1",)},
 }
 MAX_TAPS = 1024  # kMaxTaps of src/kernels/inference_kernels.h
@@ -59,6 +60,11 @@ def _unsupported(node: Node) -> list[str]:
         kernel = node.value("kernel")
         if len(kernel) != 2 or np.prod(kernel) > MAX_TAPS:
             unsupported.append(f"kernel={node.attrs['kernel']}")
+    if is_ceil(node):
+        sizes = zip(node.pair("kernel"), node.pair("stride"), node.pair("pad", 0))
+        outside = any(stride > kernel - pad for kernel, stride, pad in sizes)
+        if outside or node.attrs.get("pool_type", "max") != "max":
+            unsupported.append("pooling_convention=full")
     if node.op == "LeakyReLU" and negative_slope(node) > 1:
         unsupported.append(f"slope={node.attrs['slope']}")
     return unsupported
@@ -66,6 +72,23 @@ def _unsupported(node: Node) -> list[str]:
 
 def _is_global_pool(node: Node) -> bool:
     return node.op == "Pooling" and node.flag("global_pool")
+
+
+def is_ceil(node: Node) -> bool:
+    """Return whether a pooling rounds its output's size up."""
+    return node.attrs.get("pooling_convention") == "full" and not _is_global_pool(node)
+
+
+def fuse_silu(graph: Graph) -> int:
+    """Replace x * sigmoid(x) by one operator, ``silu``, which only programs have."""
+    changed = 0
+    for node in graph.operators():
+        if node.op == "elemwise_mul":
+            (x, gate) = node.inputs
+            if gate[0].is_like("Activation", act_type="sigmoid") and gate[0].inputs[0] == x:
+                node.op, node.attrs, node.inputs = "silu", {}, [x]
+                changed += 1
+    return changed
 
 
 def negative_slope(node: Node) -> float:

@@ -103,11 +103,17 @@ OYAM_DPN = NamingScheme(
 )
 TIMM_CSP = NamingScheme(
     "timm-csp",
-    "timm: CSPResNet",
+    "timm: CSPResNet, CSPDarknet, Darknet",
     (
+        ("features.stem.conv{i}", "stem.conv{i}.conv"),
+        ("features.stem.norm{i}", "stem.conv{i}.bn"),
         ("features.stem.{unit}", "stem.conv1.{unit}"),
         (
             "features.stage{i}.csp.block.block{j}.{conv}.{unit}",
+            "stages.{i-1}.blocks.{j-1}.{conv}.{unit}",
+        ),
+        (
+            "features.stage{i}.blocks.block{j}.{conv}.{unit}",
             "stages.{i-1}.blocks.{j-1}.{conv}.{unit}",
         ),
         ("features.stage{i}.down.{unit}", "stages.{i-1}.conv_down.{unit}"),
@@ -119,6 +125,24 @@ TIMM_CSP = NamingScheme(
     TORCH,
     {"norm": "bn"},
     preprocessing=CSP,
+)
+PELEE = NamingScheme(
+    "pelee",
+    "Robert-JunWang/PeleeNet",
+    (
+        ("features.stem.{unit}", "features.stemblock.stem1.{unit}"),
+        ("features.stem.pool.conv1.{unit}", "features.stemblock.stem2a.{unit}"),
+        ("features.stem.pool.conv2.{unit}", "features.stemblock.stem2b.{unit}"),
+        ("features.stem.pool.fuse.{unit}", "features.stemblock.stem3.{unit}"),
+        (
+            "features.stage{i}.layer{j}.{branch}.{conv}.{unit}",
+            "features.denseblock{i}.denselayer{j}.{branch}{conv}.{unit}",
+        ),
+        ("features.transition{i}.conv.{unit}", "features.transition{i}.{unit}"),
+        ("output", "classifier"),
+    ),
+    TORCH,
+    {"conv1": "a", "conv2": "b", "conv3": "c"},
 )
 
 _MIXER = ("features.stage{s}.block{i}.layer{j}", "dense_stages.{i-1}.2.dense_block{j-1}")
@@ -162,4 +186,5 @@ TORCH_SCHEMES = (
     TIMM_RDNET,
     OYAM_DPN,
     VEIT_DENSENET,
+    PELEE,
 )

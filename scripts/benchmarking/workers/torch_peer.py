@@ -6,11 +6,18 @@ from __future__ import annotations
 import contextlib
 import importlib
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
 # timm's names where they differ from this project's.
-TIMM_NAMES = {"csp_resnet50": "cspresnet50", "csp_resnext50": "cspresnext50"}
+TIMM_NAMES = {
+    "csp_darknet53": "cspdarknet53",
+    "csp_resnet50": "cspresnet50",
+    "csp_resnet50d": "cspresnet50d",
+    "csp_resnet50w": "cspresnet50w",
+    "csp_resnext50": "cspresnext50",
+}
 
 
 def import_torchvision() -> Any:
@@ -28,7 +35,12 @@ def import_torchvision() -> Any:
 
 
 def build(model: str, **options: Any) -> Any:
-    """Build torchvision's network of this name, else timm's; return None if neither has it."""
+    """Build torchvision's network of this name, else timm's; return None if neither has it.
+
+    PeleeNet, which neither has, is in :mod:`torch_peleenet`.
+    """
+    if model == "peleenet":
+        return _peleenet().eval()
     with contextlib.suppress(ImportError, ValueError):
         return import_torchvision().models.get_model(model, **options).eval()
     with contextlib.suppress(ImportError):
@@ -38,6 +50,15 @@ def build(model: str, **options: Any) -> Any:
         if timm.is_model(name):
             return timm.create_model(name, **options).eval()
     return None
+
+
+def _peleenet() -> Any:
+    """Build PeleeNet, from the file beside this one, which is a package's or a script's."""
+    sys.path.insert(0, str(Path(__file__).parent))
+    try:
+        return importlib.import_module("torch_peleenet").PeleeNet()
+    finally:
+        sys.path.pop(0)
 
 
 def load(folder: Path) -> Any:

@@ -64,6 +64,7 @@ void InferenceWorker::conv_tile(const ConvStep& s, const float* bf16_filters, in
   ConvTile<T> tile;
   tile.pixels = pixels;
   tile.negative_slope = s.negative_slope;
+  tile.add_last = s.add_last;
   tile.src_stride = std::ptrdiff_t{w.stride[1]} * in.pixel_stride;
   const T* src = map_ptr<T>(s.in) + s.in.channel;
   if (has_contiguous_rows(s, in)) {

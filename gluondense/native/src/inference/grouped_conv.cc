@@ -26,6 +26,7 @@ void InferenceWorker::grouped_conv(const ConvStep& s, const float* filters) {
   tile.dst_stride = out.pixel_stride;
   tile.residual_stride = s.residual.valid() ? placement(s.residual).pixel_stride : 0;
   tile.negative_slope = s.negative_slope;
+  tile.add_last = s.add_last;
   const std::ptrdiff_t panel_size = std::ptrdiff_t{w.taps()} * group_channels * kGroupedWidth;
   fill_padding<float>(s.out);
   const auto [first, last] = partition(out.height * tiles * s.panels);

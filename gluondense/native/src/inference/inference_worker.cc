@@ -207,11 +207,18 @@ void InferenceWorker::run_step(const CopyStep& s) {
         std::memcpy(dst, src, s.in.channels * sizeof(T));
         continue;
       }
+      if constexpr (!kIsU8) {
+        if (s.is_silu) {
+          inference_kernels().silu_f32(src, dst, s.in.channels);
+          continue;
+        }
+      }
       for (int c = 0; c < s.in.channels; ++c) {
         float value = src[c];
         if (kIsU8) value = value * floats_[s.scale + c] + floats_[s.shift + c];
         if (residual) value += residual[c] * (kIsU8 ? floats_[s.residual_scale + c] : 1.0f);
-        value = std::max(value, s.negative_slope * value);
+        value = s.is_silu ? value / (1 + std::exp(-value))
+                          : std::max(value, s.negative_slope * value);
         if constexpr (kIsU8) {
           value = value * floats_[s.requant_scale + c] + floats_[s.requant_shift + c];
           dst[c] = static_cast<T>(std::lrint(std::min(std::max(value, 0.0f), 255.0f)));

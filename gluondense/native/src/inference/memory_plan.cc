@@ -11,9 +11,9 @@ namespace {
 // With the limits of channels and padding, no size overflows 64 bits.
 constexpr double kMaxPixels = 1 << 28;
 
-int output_size(int size, int kernel, int stride, int pad) {
+int output_size(int size, int kernel, int stride, int pad, bool is_ceil) {
   if (size < 1 || size + 2 * pad < kernel) throw_invalid("the image is too small for this network");
-  return (size + 2 * pad - kernel) / stride + 1;
+  return (size + 2 * pad - kernel + (is_ceil ? stride - 1 : 0)) / stride + 1;
 }
 
 // Pixels whose distance is a multiple of 1 KiB share few sets of the cache, where the channels of
@@ -35,7 +35,7 @@ class OutputSize {
 
   Size operator()(const LoadStep&) const { return image_; }
   Size operator()(const ConvStep& s) const { return windows(s, s.window); }
-  Size operator()(const PoolStep& s) const { return windows(s, s.window); }
+  Size operator()(const PoolStep& s) const { return windows(s, s.window, s.is_ceil); }
   Size operator()(const GlobalPoolStep&) const { return {1, 1}; }
   Size operator()(const StepBase& s) const {
     const Placement& in = plan_.placement(s.in);
@@ -46,10 +46,10 @@ class OutputSize {
   const Size image_;
   const MemoryPlan& plan_;
 
-  Size windows(const StepBase& s, const Window& w) const {
+  Size windows(const StepBase& s, const Window& w, bool is_ceil = false) const {
     const Placement& in = plan_.placement(s.in);
-    return {output_size(in.height, w.kernel[0], w.stride[0], w.pad[0]),
-            output_size(in.width, w.kernel[1], w.stride[1], w.pad[1])};
+    return {output_size(in.height, w.kernel[0], w.stride[0], w.pad[0], is_ceil),
+            output_size(in.width, w.kernel[1], w.stride[1], w.pad[1], is_ceil)};
   }
 };
 

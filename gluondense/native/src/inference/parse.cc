@@ -108,6 +108,7 @@ void read_words(Words& words, ConvStep& s) {
   words.read("blocks", s.panels).read("block_in", s.panel_in).read("block_out", s.panel_out);
   words.read("block_step", s.panel_in_stride).read("block_share", s.panels_per_input);
   words.read("block_groups", s.groups_per_panel).read("slope", s.negative_slope);
+  words.read("add_last", s.add_last);
   words.read("weight", s.weight).read("bias", s.bias).read("scale", s.scale).read("shift", s.shift);
   words.read("flip", s.xor_mask).read("zero", s.zero_point).read("add_scale", s.residual_scale);
   words.read("out_scale", s.requant_scale).read("out_shift", s.requant_shift);
@@ -122,7 +123,7 @@ void read_words(Words& words, AffineStep& s) {
 void read_words(Words& words, PoolStep& s) {
   words.read("in", s.in).read("out", s.out);
   words.read("kernel", s.window.kernel).read("stride", s.window.stride).read("pad", s.window.pad);
-  words.read("max", s.is_max).read("whole", s.count_include_pad);
+  words.read("max", s.is_max).read("whole", s.count_include_pad).read("ceil", s.is_ceil);
 }
 
 void read_words(Words& words, GlobalPoolStep& s) {
@@ -132,7 +133,8 @@ void read_words(Words& words, GlobalPoolStep& s) {
 
 void read_words(Words& words, CopyStep& s) {
   words.read("in", s.in).read("add", s.residual).read("out", s.out);
-  words.read("slope", s.negative_slope).read("scale", s.scale).read("shift", s.shift);
+  words.read("slope", s.negative_slope).read("silu", s.is_silu);
+  words.read("scale", s.scale).read("shift", s.shift);
   words.read("add_scale", s.residual_scale).read("out_scale", s.requant_scale);
   words.read("out_shift", s.requant_shift);
 }

@@ -40,7 +40,8 @@ struct LoadStep : StepBase {
   Offset scale = -1, shift = -1;  // of bytes
 };
 
-// A convolution or a dense layer: act(conv(in) + bias + residual). Its filters are `panels` blocks
+// A convolution or a dense layer: act(conv(in) + bias + residual), or with `add_last`
+// act(conv(in) + bias) + residual. Its filters are `panels` blocks
 // of kPanelWidth output channels, of which the first `panel_out` are used.
 struct ConvStep : StepBase {
   Window window;
@@ -51,6 +52,7 @@ struct ConvStep : StepBase {
   int panel_out = 0;
   int groups_per_panel = 1;  // filters are 0 outside their own group's channels
   float negative_slope = 1;  // of the activation below 0: 1 is the identity, 0 is ReLU
+  bool add_last = false;
   Offset weight = -1, bias = -1;
   // Over floats: batch normalization and ReLU in front of a 1x1 convolution. Over bytes: the scale
   // of the sums.
@@ -73,6 +75,7 @@ struct AffineStep : StepBase {
 struct PoolStep : StepBase {
   Window window;
   bool is_max = false, count_include_pad = true;
+  bool is_ceil = false;  // whether windows that reach beyond the padding count; of a maximum only
 };
 
 // Maximum or average of all pixels, into floats; those of bytes are scale * q + shift.
@@ -84,10 +87,11 @@ struct GlobalPoolStep : StepBase {
 // Copies channels; with a residual or an activation, where no convolution computes them.
 struct CopyStep : StepBase {
   float negative_slope = 1;
+  bool is_silu = false;  // x / (1 + exp(-x)), instead of the slope
   Offset scale = -1, shift = -1, residual_scale = -1, requant_scale = -1, requant_shift = -1;
 
   bool has_arithmetic() const {
-    return residual.valid() || negative_slope != 1 || requant_scale >= 0;
+    return residual.valid() || negative_slope != 1 || is_silu || requant_scale >= 0;
   }
 };
 

@@ -144,6 +144,7 @@ class Validator {
       needed_pad_[s.in.map] = std::max(needed_pad_[s.in.map], s.window.pad[i]);
     }
     slope(s.negative_slope);
+    require(!s.add_last || s.residual.valid(), "a convolution adds no residual last");
     panels(s);
     const std::ptrdiff_t lanes = std::ptrdiff_t{s.panels} * kPanelWidth;
     floats(s.bias, lanes);
@@ -184,7 +185,8 @@ class Validator {
     floats(s.scale, lanes);
     absent({s.shift});
     s.residual.valid() ? floats(s.residual_scale, lanes) : absent({s.residual_scale});
-    if (s.requant_scale >= 0 || (s.negative_slope != 0 && s.negative_slope != 1)) {
+    if (s.requant_scale >= 0 || (s.negative_slope != 0 && s.negative_slope != 1) ||
+        s.add_last) {
       affine(s.requant_scale, s.requant_shift, lanes);
     }
     s.has_prologue() ? bn_relu(s.in, s.xor_mask, s.zero_point) : absent({s.zero_point});
@@ -208,8 +210,13 @@ class Validator {
     for (int i : {0, 1}) {
       require(s.window.pad[i] < s.window.kernel[i], "a pooling's window is outside the image");
     }
+    for (int i : {0, 1}) {
+      require(!s.is_ceil || (s.is_max && s.window.stride[i] <= s.window.kernel[i] - s.window.pad[i]),
+              "a pooling that rounds up has an average or a window outside the image");
+    }
     if (is_u8(s.in) && !s.is_max) {
-      require(s.window.pad[0] + s.window.pad[1] == 0, "bytes have no average with padding");
+      require(s.window.pad[0] + s.window.pad[1] == 0 || !s.count_include_pad,
+              "bytes have no average with padding");
       require(s.window.taps() <= kMaxAveragedBytes, "a kernel is too large");
     }
   }
@@ -223,6 +230,8 @@ class Validator {
     alike(s.in, s.out);
     slope(s.negative_slope);
     if (s.residual.valid()) alike(s.residual, s.out);
+    require(!s.is_silu || (!s.residual.valid() && s.negative_slope == 1),
+            "a SiLU has a residual or a slope");
     if (!is_u8(s.in) || !s.has_arithmetic()) {
       absent({s.scale, s.shift, s.residual_scale, s.requant_scale, s.requant_shift});
       return;

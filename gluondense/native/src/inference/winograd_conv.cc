@@ -113,6 +113,7 @@ void InferenceWorker::winograd_output_transform(const ConvStep& s, int panel, in
   tile.residual = s.residual.valid() ? residual : nullptr;
   tile.channels = std::min(s.panel_out, s.out.channels - channel);
   tile.negative_slope = s.negative_slope;
+  tile.add_last = s.add_last;
   inference_kernels().winograd_output_transform(tile);
 }
 

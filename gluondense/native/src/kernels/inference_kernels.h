@@ -41,6 +41,7 @@ struct ConvTileBase {
   const T* const* residual;  // (pixels), or null; may be equal to dst
   int pixels, channels;      // 1 <= pixels <= max_tile_pixels, 1 <= channels <= kPanelWidth
   float negative_slope;      // at most 1; of the activation below 0: 1 is the identity, 0 is ReLU
+  bool add_last = false;     // whether the residual is added after the activation
 };
 
 template <class T>
@@ -53,8 +54,8 @@ struct ConvTile<float> : ConvTileBase<float> {
 
 // A byte q of a channel represents scale * q + offset. The integer sums become floats,
 // sum * scale + bias (+ residual * residual_scale), and then bytes, rounded and clipped to 0..255.
-// The clipping is the ReLU; for a slope other than 0 and 1, the floats are real values that the
-// activation and then requant_scale and requant_shift are applied to.
+// The clipping is the ReLU; for a slope other than 0 and 1, or with add_last, the floats are real
+// values that the activation and then requant_scale and requant_shift are applied to.
 //
 // The arrays of kPanelWidth floats are in the order of the sums: lane i of vector v is channel
 // i / 4 * 8 + v * 4 + i % 4 (COLUMNS in native/program/packing.py). The weights are (segments *
@@ -64,7 +65,7 @@ struct ConvTile<std::uint8_t> : ConvTileBase<std::uint8_t> {
   const std::int8_t* weights;
   const float* scale;  // (kPanelWidth), as the three below
   const float* residual_scale;
-  const float* requant_scale;  // null for slopes 0 and 1
+  const float* requant_scale;  // null for slopes 0 and 1, unless add_last
   const float* requant_shift;
 };
 
@@ -81,6 +82,7 @@ struct WinogradOutputTile {
   const float* const* residual;  // 16 pixels, or null
   int channels;
   float negative_slope;
+  bool add_last = false;
 };
 
 // `pixels` neighbouring output pixels of one row of a 3x3 convolution with groups of few channels.
@@ -101,6 +103,7 @@ struct GroupedConvTile {
   std::ptrdiff_t dst_stride, residual_stride;
   int pixels, channels;
   float negative_slope;
+  bool add_last = false;
 };
 
 struct InferenceKernels {
@@ -122,6 +125,8 @@ struct InferenceKernels {
   // Null where conv_bf16 is.
   void (*affine_relu_bf16)(const float* src, const float* scale, const float* shift, float* dst,
                            int channels);
+  // dst[c] = src[c] / (1 + exp(-src[c])). No over-read.
+  void (*silu_f32)(const float* src, float* dst, int channels);
   // dst[c] = max(0, (src[c] ^ xor_mask[c]) - zero_point[c]): batch normalization and ReLU whose
   // scale is folded into the next weights. Reads whole vectors of 64 bytes of all three.
   void (*bn_relu_u8)(const std::uint8_t* src, const std::uint8_t* xor_mask,

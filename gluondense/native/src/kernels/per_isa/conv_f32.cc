@@ -30,7 +30,7 @@ void conv(const ConvTile<float>& t, int first) {
     for (int v = 0; v < V; ++v) {
       const int channel = first + v * kWidth;
       store_activated(sum[m][v], t.residual ? t.residual[m] + channel : nullptr, t.negative_slope,
-                      t.channels - channel, t.dst[m] + channel);
+                      t.channels - channel, t.dst[m] + channel, t.add_last);
     }
   }
 }
@@ -87,6 +87,19 @@ void affine_f32(const float* __restrict src, const float* __restrict scale,
   for (; c < channels; ++c) {
     const float x = src[c] * scale[c] + shift[c], scaled = negative_slope ? negative_slope * x : 0;
     dst[c] = scaled > x ? scaled : x;
+  }
+}
+
+void silu_f32(const float* __restrict src, float* __restrict dst, int channels) {
+  for (int c = 0; c < channels; c += kWidth) {
+    const int left = channels - c;
+    Vector x = {};
+    if (left >= kWidth) {
+      x = at(src + c);
+    } else {
+      __builtin_memcpy(&x, src + c, left * sizeof(float));
+    }
+    store_activated(x / (exp(-x) + 1.0f), nullptr, 1, left, dst + c);
   }
 }
 

@@ -20,6 +20,8 @@ inline __m512 requantize(__m512i sum, const ConvTile<std::uint8_t>& t, int vecto
   const int first = vector * 16;
   __m512 x = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum), _mm512_loadu_ps(t.scale + first),
                              _mm512_loadu_ps(t.bias + first));
+  const __m512 slope = _mm512_set1_ps(t.negative_slope);
+  if (t.add_last) x = _mm512_max_ps(x, _mm512_mul_ps(x, slope));
   if (residual) {
     // Four bytes of every eight, by panel_channel().
     const __m512i bytes = _mm512_maskz_permutexvar_epi32(
@@ -31,7 +33,7 @@ inline __m512 requantize(__m512i sum, const ConvTile<std::uint8_t>& t, int vecto
                         _mm512_loadu_ps(t.residual_scale + first), x);
   }
   if (t.requant_scale) {
-    x = _mm512_max_ps(x, _mm512_mul_ps(x, _mm512_set1_ps(t.negative_slope)));
+    if (!t.add_last) x = _mm512_max_ps(x, _mm512_mul_ps(x, slope));
     x = _mm512_fmadd_ps(x, _mm512_loadu_ps(t.requant_scale + first),
                         _mm512_loadu_ps(t.requant_shift + first));
   }
@@ -97,9 +99,11 @@ void conv(const ConvTile<std::uint8_t>& t) {
       const int channel = panel_channel(lane / 16, lane % 16);
       if (channel >= t.channels) continue;
       float x = static_cast<float>(sum[lane]) * t.scale[lane] + t.bias[lane];
+      const float slope = t.negative_slope;
+      if (t.add_last) x = x > slope * x ? x : slope * x;
       if (t.residual) x += t.residual[m][channel] * t.residual_scale[lane];
       if (t.requant_scale) {
-        x = x > t.negative_slope * x ? x : t.negative_slope * x;
+        if (!t.add_last) x = x > slope * x ? x : slope * x;
         x = x * t.requant_scale[lane] + t.requant_shift[lane];
       }
       t.dst[m][channel] = to_u8(x);

@@ -40,7 +40,7 @@ struct Strided {
 #pragma GCC unroll 14
       for (int m = 0; m < M; ++m) {
         store_activated(sum[m], t.residual ? t.residual + m * t.residual_stride : nullptr,
-                        t.negative_slope, t.channels, t.dst + m * t.dst_stride);
+                        t.negative_slope, t.channels, t.dst + m * t.dst_stride, t.add_last);
       }
     }
   };

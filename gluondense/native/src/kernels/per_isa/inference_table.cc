@@ -11,6 +11,7 @@ namespace gluondense::GLUONDENSE_ISA_NAMESPACE {
 KERNEL(conv_f32);
 KERNEL(conv_u8s8);
 KERNEL(affine_f32);
+KERNEL(silu_f32);
 KERNEL(bn_relu_u8);
 KERNEL(quantize_u8);
 KERNEL(pool_f32);
@@ -36,6 +37,7 @@ const InferenceKernels inference_table = {GLUONDENSE_ISA_NAME,
                                           conv_bf16,
                                           affine_f32,
                                           affine_relu_bf16,
+                                          silu_f32,
                                           bn_relu_u8,
                                           quantize_u8,
                                           pool_f32,

@@ -56,19 +56,40 @@ inline Vector activate(Vector x, float negative_slope) {
   return max(negative_slope == 0 ? Vector{} : x * negative_slope, x);
 }
 
-// Adds the residual, activates and stores the first `count` channels, at most a vector.
+// Adds the residual, before or after the activation, and stores the first `count` channels, at most
+// a vector.
 inline void store_activated(Vector x, const float* residual, float negative_slope, int count,
-                            float* dst) {
+                            float* dst, bool add_last = false) {
+  const auto add_and_activate = [&](Vector added) {
+    return add_last ? activate(x, negative_slope) + added : activate(x + added, negative_slope);
+  };
   if (count >= kWidth) {
-    if (residual) x += at(residual);
-    at(dst) = activate(x, negative_slope);
+    at(dst) = add_and_activate(residual ? at(residual) : Vector{});
   } else if (count > 0) {  // the channels behind belong to another slice
     float rest[kWidth] = {};
     if (residual) __builtin_memcpy(rest, residual, count * sizeof(float));
-    x += at(rest);
-    at(rest) = activate(x, negative_slope);
+    at(rest) = add_and_activate(at(rest));
     __builtin_memcpy(dst, rest, count * sizeof(float));
   }
+}
+
+// e^x, for x clipped to where it is a normal number; within 2 ulp.
+inline Vector exp(Vector x) {
+  typedef std::int32_t Integers __attribute__((vector_size(kWidth * 4), aligned(4), may_alias));
+  const Vector zero = {};
+  x = max(zero - 87.0f, x);
+  x = zero - max(zero - 88.0f, zero - x);
+  // x = n log(2) + r: adding 1.5 * 2^23 rounds to an integer, in the lowest bits.
+  const Vector shifted = x * 1.44269504f + 12582912.0f, n = shifted - 12582912.0f;
+  const Vector r = x - n * 0.693359375f + n * 2.12194440e-4f;  // log(2) as two numbers
+  // The Taylor series, as |r| <= log(2) / 2.
+  Vector y = r * (1.0f / 5040) + 1.0f / 720;
+  y = y * r + 1.0f / 120;
+  y = y * r + 1.0f / 24;
+  y = y * r + 1.0f / 6;
+  y = y * r + 0.5f;
+  y = (y * r + 1.0f) * r + 1.0f;
+  return (Vector)((Integers)y + ((Integers)shifted << 23));
 }
 
 // 2^23: adding it rounds a float to an integer, ties to even, in its lowest bits.

@@ -12,7 +12,7 @@ void winograd_output_transform(const WinogradOutputTile& tile) {
           const int i = y * kWinogradOutputTile + x;
           if (!tile.dst[i]) return;
           store_activated(sum + bias, tile.residual ? tile.residual[i] + c : nullptr,
-                          tile.negative_slope, tile.channels - c, tile.dst[i] + c);
+                          tile.negative_slope, tile.channels - c, tile.dst[i] + c, tile.add_last);
         });
   }
 }
