@@ -57,5 +57,6 @@ def use_mixed_precision(graph: Graph, dtype: str) -> None:
 
 
 def _is_parameter(node: Node) -> bool:
-    """Return whether a node is a variable, or the view of one."""
-    return node.op == "null" or (node.op == "Reshape" and node.source().op == "null")
+    """Return whether a node is a variable, or a view of one."""
+    is_view = node.op in ("Reshape", "transpose")
+    return node.op == "null" or (is_view and _is_parameter(node.source()))

@@ -17,13 +17,13 @@ from ..blocks.initializer import HeFanOut
 from ..blocks.norm import batch_norm
 from ..blocks.stem import Stem
 from ..errors import check_count
-from ..native.backend import NativeTraining
+from .channels_last import ChannelsLast
 from .feature_maps import HEAD, FeatureInfo, OutIndices, select_indices
 from .imperative import imperative
 from .spec import NetworkSpec
 
 
-class Network(NativeTraining):
+class Network(ChannelsLast):
     """Stem, stages, final BN-ReLU, global pooling, and a fully-connected ``output``.
 
     The network of a family implements :meth:`stages`, the blocks after the stem.

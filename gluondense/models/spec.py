@@ -13,6 +13,7 @@ from ..blocks.dropout import DROPOUT_AFTER
 from ..blocks.head import POOLS
 from ..blocks.stem import STEMS
 from ..errors import check_choice, check_count, check_counts, check_flag, check_range
+from ..graph.channels_last import LAYOUTS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,6 +52,11 @@ class NetworkSpec:
         Whether the last stage is followed by BN-ReLU before the pooling.
     pool
         ``"avg"``, or ``"mean_max"`` for tests at sizes above the training size.
+    layout
+        Memory layout of the feature maps in float16 on a GPU, ``"NCHW"`` or ``"NHWC"``, which its
+        tensor cores compute. Everything else is independent of it: inputs are (N, C, H, W),
+        parameters have one shape, and CPUs, float32 and exports use NCHW. So one file of weights
+        serves both layouts.
 
     Raises
     ------
@@ -69,6 +75,7 @@ class NetworkSpec:
     pool: str = "avg"
     dropout_after: str = "conv"
     drop_path: float = 0.0
+    layout: str = "NCHW"
 
     def __post_init__(self) -> None:
         """Check the fields; convert lists, which JSON has, to tuples."""
@@ -87,6 +94,7 @@ class NetworkSpec:
         check_choice("attention", self.attention, ATTENTION)
         check_flag("final_norm", self.final_norm)
         check_choice("pool", self.pool, POOLS)
+        check_choice("layout", self.layout, LAYOUTS)
         if self.pool == "mean_max" and not self.classes:
             raise ValueError("pool='mean_max' pools the logits, which classes=0 omits: use 'avg'.")
 

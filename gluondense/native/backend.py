@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
-from itertools import chain
+import operator
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import mxnet as mx
@@ -31,9 +33,8 @@ class NativeTraining(nn.HybridBlock):
     _cached_op: Any
     _cached_op_args: list[Any]
     _native = False
-    # The CachedOp for training with its arguments, and the parameter arrays that it was built for.
-    _training: tuple[Any, list[Any]] | None = None
-    _training_arrays: tuple[tuple[Any, ...], ...] = ()
+    # Of each other graph: the CachedOp with its arguments, and the arrays that it was built for.
+    _ops: Mapping[str, tuple[tuple[Any, list[Any]], list[Any]]] = MappingProxyType({})
     _mostly_native: bool | None = None
 
     def hybridize(
@@ -81,44 +82,57 @@ class NativeTraining(nn.HybridBlock):
 
     def _clear_cached_op(self) -> None:
         super()._clear_cached_op()
-        self._training = self._mostly_native = None
+        self._ops, self._mostly_native = {}, None
+
+    def _other_graph(self, x: Any) -> Callable[[], mx.sym.Symbol] | None:
+        """Return what makes the graph that an input needs instead of the original one, if any."""
+        return self._native_graph if autograd.is_training() and self.is_native(x) else None
 
     def _call_cached_op(self, x: Any, *args: Any) -> Any:
-        if not (autograd.is_training() and self.is_native(x)) or self._callback:
+        make_graph = None if self._callback else self._other_graph(x)
+        if make_graph is None:
             return super()._call_cached_op(x, *args)
         if self._cached_op is None:
             self._build_cache(x, *args)
         original = self._cached_op, self._cached_op_args
-        self._cached_op, self._cached_op_args = self._training_op()
+        self._cached_op, self._cached_op_args = self._find_op(make_graph)
         try:
             return super()._call_cached_op(x, *args)
         finally:
             self._cached_op, self._cached_op_args = original
 
-    def _training_op(self) -> tuple[Any, list[Any]]:
+    def _find_op(self, make_graph: Callable[[], mx.sym.Symbol]) -> tuple[Any, list[Any]]:
+        """Return the CachedOp of another graph of the same parameters, and its arguments."""
         parameters = [of for is_input, of in self._cached_op_args if not is_input]
-        arrays = tuple((of.grad_req, of._data, of._grad) for of in parameters)
+        arrays = [array for of in parameters for array in (of.grad_req, of._data, of._grad)]
+        name = make_graph.__name__
         # If only a parameter's arrays change, as in `reset_ctx`, the backward pass of MXNet's
         # static graphs continues with the old ones.
-        pairs = zip(chain(*arrays), chain(*self._training_arrays))
-        if self._training is None or not all(new is old for new, old in pairs):
-            self._training, self._training_arrays = self._make_training_op(), arrays
-        return self._training
+        if name not in self._ops or not all(map(operator.is_, arrays, self._ops[name][1])):
+            self._ops = {**self._ops, name: (self._make_op(make_graph()), arrays)}
+        return self._ops[name][0]
 
-    def _make_training_op(self) -> tuple[Any, list[Any]]:
-        arguments = {
-            "data" if is_input else of.name: (is_input, of) for is_input, of in self._cached_op_args
-        }
-        # The grad_req of the input is unknown here; it may be "add".
-        added = {
-            name for name, (is_input, of) in arguments.items() if is_input or of.grad_req == "add"
-        }
-        graph = fuse_stages(
-            self._cached_graph[1], added, self.memory_efficient not in (False, "none")
-        )
+    def _make_op(self, graph: mx.sym.Symbol) -> tuple[Any, list[Any]]:
+        arguments = self._arguments_by_name()
         ordered = [arguments[name] for name in graph.list_inputs()]
         flags = [
             ("data_indices", [i for i, (is_input, _) in enumerate(ordered) if is_input]),
             ("param_indices", [i for i, (is_input, _) in enumerate(ordered) if not is_input]),
         ]
         return mx.nd.CachedOp(graph, flags + self._flags), ordered
+
+    def _native_graph(self) -> mx.sym.Symbol:
+        # The grad_req of the input is unknown here; it may be "add".
+        added = {
+            name
+            for name, (is_input, of) in self._arguments_by_name().items()
+            if is_input or of.grad_req == "add"
+        }
+        return fuse_stages(
+            self._cached_graph[1], added, self.memory_efficient not in (False, "none")
+        )
+
+    def _arguments_by_name(self) -> dict[str, Any]:
+        return {
+            "data" if is_input else of.name: (is_input, of) for is_input, of in self._cached_op_args
+        }

@@ -16,6 +16,7 @@ import mxnet as mx
 from mxnet import gluon
 
 from ..errors import check_choice
+from ..graph.channels_last import use_channels_last
 from ..graph.ir import Graph
 from ..graph.mixed_precision import use_mixed_precision
 from ..graph.trace import INPUT, trace
@@ -43,6 +44,15 @@ def check_dtype(dtype: str, devices: Sequence[mx.Context]) -> None:
         )
 
 
+def use_precision(graph: Graph, net: gluon.HybridBlock, dtype: str) -> None:
+    """Let the graph of a network compute in a dtype; in float16 with its spec's memory layout."""
+    if dtype == "float32":
+        return
+    if dtype == "float16" and getattr(getattr(net, "spec", None), "layout", "NCHW") == "NHWC":
+        use_channels_last(graph)
+    use_mixed_precision(graph, dtype)
+
+
 def in_precision(net: gluon.HybridBlock, dtype: str) -> gluon.HybridBlock:
     """Return a block for inference that computes in a dtype, with the parameters of ``net``.
 
@@ -51,7 +61,7 @@ def in_precision(net: gluon.HybridBlock, dtype: str) -> gluon.HybridBlock:
     if dtype == "float32":
         return net
     graph = Graph(trace(net), {})
-    use_mixed_precision(graph, dtype)
+    use_precision(graph, net, dtype)
     with warnings.catch_warnings():
         # MXNet infers the types of the parameters, which are known, before it knows the input's.
         warnings.filterwarnings("ignore", "Cannot decide type for the following arguments")

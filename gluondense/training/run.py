@@ -3,8 +3,9 @@
 
 from __future__ import annotations
 
+import functools
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Optional
 
@@ -30,6 +31,7 @@ from .distributed.workers import Workers
 from .fine_tuning.cached_features import FeatureLoader, Output, compute_features
 from .fine_tuning.freezing import Freezer, scale_rates
 from .fine_tuning.pretrained import describe_loaded, find_initial_weights, load_initial_weights
+from .layout_trial import choose_layout
 from .precision import check_dtype, in_precision, make_loss_scale
 from .run_preprocessing import choose_preprocessing
 from .schedule import make_schedule
@@ -88,13 +90,15 @@ class Run:
         files = isinstance(data, ImageFiles)
         self.preprocessing = choose_preprocessing(config.data, data.info, files)
         task_class = find_task(config.task.name)
-        self.net = build_model(
+        make_net = functools.partial(
+            build_model,
             model.name,
             in_channels=data.info.in_channels,
             memory_efficient=model.memory_efficient,
             **task_class.network_fields(data.info),
             **model.args,
         )
+        self.net = make_net()
         _check_input_size(config, self.net)
         parts = workers.world_size * len(self.devices) * runtime.accumulate
         _check_last_batch(config.data, data.train_count, parts)
@@ -103,6 +107,8 @@ class Run:
         self.train_loader = make_train_loader(*sources, runtime.seed)
         self.test_loader = make_test_loader(*sources)
         self.to_input = ToInput(self.preprocessing.mean, self.preprocessing.std)
+        layout = choose_layout(config, make_net, self.net.spec, self.devices, workers)
+        self.net.spec = replace(self.net.spec, layout=layout)
         _initialize(self.net, model, self.devices, runtime.seed)
         steps = steps_per_epoch(config.data, data.train_count)
         self.schedule = make_schedule(config.schedule, config.optimizer.lr, steps)

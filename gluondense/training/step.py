@@ -12,11 +12,10 @@ from mxnet.ndarray import NDArray
 
 from ..graph.executor import TrainingExecutor
 from ..graph.ir import Graph
-from ..graph.mixed_precision import use_mixed_precision
 from ..graph.onednn_layouts import use_onednn_layouts
 from ..graph.recompute import feature_map_shapes, find_policy, mark_recomputed
 from ..graph.sync_batch_norm import use_sync_batch_norm
-from .precision import check_dtype
+from .precision import check_dtype, use_precision
 
 Arrays = Union[NDArray, Sequence[NDArray]]
 
@@ -54,7 +53,7 @@ class TrainStep:
     dtype
         ``"float32"``; with ``"float16"`` (GPUs) or ``"bfloat16"`` (CPUs), convolutions and
         fully-connected layers compute in half precision from rounded copies of the float32
-        parameters.
+        parameters; in float16 with the layout of the network's spec.
     sync_bn
         Whether batch normalization computes its statistics over the batches of all devices.
 
@@ -196,6 +195,5 @@ class TrainStep:
         if self._policy.operators:
             shapes = feature_map_shapes(symbol, **{data.name: x.shape})
             mark_recomputed(graph, shapes, self._policy)
-        if self.dtype != "float32":
-            use_mixed_precision(graph, self.dtype)
+        use_precision(graph, self.net, self.dtype)
         return data.name, mx.sym.load_json(graph.to_json())
