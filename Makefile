@@ -20,9 +20,9 @@ PYTEST := $(BIN)/python -m pytest
 PYTEST_WORKERS ?= auto
 PARALLEL := OMP_NUM_THREADS=1
 # Tests with a target below.
-PLAIN := not demo and not faults and not gpu and not native and not package and not parity and not pythons and not serve
+PLAIN := not cu112 and not demo and not faults and not gpu and not native and not package and not parity and not pythons and not serve
 
-.PHONY: help install demo test lint test-fast test-slow test-gpu test-native test-parity test-pythons test-serve test-demo test-faults test-package docs-check docs clean
+.PHONY: help install demo test lint test-fast test-slow test-cu112 test-gpu test-native test-parity test-pythons test-serve test-demo test-faults test-package docs-check docs clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -96,6 +96,9 @@ $(VENV)/.installed-demo: $(VENV)/.installed-test
 
 test-demo: $(VENV)/.installed-demo ## the page of `gluondense demo` in Chromium
 	$(PYTEST) -m demo $(PYTEST_ARGS)
+
+test-cu112: $(VENV)/.installed-test ## mxnet-cu112, 500 MB, with stubs of NVIDIA's libraries
+	$(PYTEST) -m cu112 tests/environment/test_cu112.py $(PYTEST_ARGS)
 
 test-gpu: $(VENV)/.installed-test ## on GPUs, skipped without; PYTEST_ARGS=--gpu-tests-on-cpu for the CPU
 	$(PYTEST) -m gpu $(PYTEST_ARGS)

@@ -40,7 +40,8 @@ def gpu_problem(number: int = 0) -> Optional[str]:
             return unsupported(gpus[number], cuda.mxnet_gpu_code(library))
     except (ImportError, RuntimeError) as error:  # an MXNetError is a RuntimeError
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        return lines[-1] if lines else type(error).__name__
+        # MXNet's ends as "CUDA: Check failed: e == cudaSuccess (803 vs. 0) : driver mismatch".
+        return lines[-1].rpartition(" : ")[2] if lines else type(error).__name__
     return None
 
 

@@ -33,7 +33,7 @@ def test_rows_without_a_base_have_no_ratio():
 def test_both_kinds_are_measured(tmp_path, capsys):
     file = tmp_path / "gpu.json"
     words = ["--gpu", "densenet121", "--cpu", "--batch", "2", "--size", "64", "--rounds", "1"]
-    words += ["--threads", "1", "--json", str(file), "--only", "mxnet", "mxnet-fp16", "torch"]
+    words += ["--threads", "1", "--json", str(file), "--only", "mxnet", "mxnet-fp16"]
     assert benchmark.main(words) == 0
     content = json.loads(file.read_text())
     rows = {(row["kind"], row["name"]): row for row in content["rows"]}
@@ -43,6 +43,6 @@ def test_both_kinds_are_measured(tmp_path, capsys):
     reasons = {(row["kind"], row["name"]): row["reason"] for row in content["missing"]}
     assert "float16" in reasons["training", "mxnet-fp16"]
     assert set(rows) | set(reasons) == {
-        (kind, name) for kind in BACKENDS for name in ("mxnet", "mxnet-fp16", "torch")
+        (kind, name) for kind in BACKENDS for name in ("mxnet", "mxnet-fp16")
     }
     assert "inference without mxnet-fp16" in capsys.readouterr().out

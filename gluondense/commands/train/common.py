@@ -188,6 +188,7 @@ def _given_fields(args: argparse.Namespace, config: TrainConfig) -> Fields:
         raise ValueError(f"--num-gpus {args.num_gpus} must not be negative.")
     if args.num_gpus and "gpus" not in given:
         given["gpus"] = tuple(range(args.num_gpus))
+        args.parser.set_names(gpus="--num-gpus")
     if args.mixup_alpha is not None:
         given["mixup"] = args.mixup_alpha
     epochs = given.get("epochs", config.schedule.epochs)
