@@ -382,6 +382,15 @@ def test_an_export_without_class_names(script, run, images, tmp_path, capsys):
     assert "the class 4, but the network has only 4 outputs" in capsys.readouterr().err
 
 
+def test_an_export_for_cpus_is_evaluated_there(script, run, images, tmp_path):
+    saved = checkpoint.load(run[0])
+    options = {"input_shape": saved.input_shape, "preprocessing": saved.preprocessing}
+    files = gluondense.export(saved.network(), tmp_path / "net", target="onednn", **options)
+    model = open_model(files.prefix, [mx.gpu(0)])
+    found = evaluate_model(model, open_test_data("imagenet", str(images)), [mx.gpu(0)])
+    assert found.to_dict()["top1"] == figures(script, tmp_path, run[0])["top1"]
+
+
 def test_digits_are_names(script, tmp_path, monkeypatch, capsys):
     """Names "0" to "9" of arrays do not match other names by position."""
     fit(TINY.with_fields(epochs=1, dataset="digits", augment=()), tmp_path / "run", progress=False)

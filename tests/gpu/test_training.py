@@ -8,7 +8,7 @@ import mxnet as mx
 import numpy as np
 import pytest
 from gpu.memory import peak_mb
-from mxnet import gluon
+from mxnet import autograd, gluon
 from support.reference import assert_close
 from support.training_steps import batch, network
 
@@ -122,3 +122,14 @@ def test_two_devices_have_the_gradient_of_the_batch(two_gpus):
         if "running" not in name:
             assert np.array_equal(first[name], second[name]), name
             assert_close(first[name], value, 1e-3)
+
+
+def test_the_masks_of_dropout_follow_the_seed(gpu):
+    net = network("dropout", False, ctx=gpu)
+    x, found = batch(net)[0].as_in_context(gpu), []
+    for seed in (1, 1, 2):
+        mx.random.seed(seed)
+        with autograd.train_mode():
+            found.append(net(x).asnumpy())
+    np.testing.assert_array_equal(found[0], found[1])
+    assert (found[0] != found[2]).any()
