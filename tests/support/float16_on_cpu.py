@@ -26,7 +26,6 @@ def use_mixed_precision_of_cpus(graph: Graph, dtype: str) -> None:
 
 def allow_float16(monkeypatch) -> None:
     """Let steps and runs compute in float16 on the CPU."""
-    for module in (step, precision):
-        monkeypatch.setattr(module, "use_mixed_precision", use_mixed_precision_of_cpus)
+    monkeypatch.setattr(precision, "use_mixed_precision", use_mixed_precision_of_cpus)
     for module in (step, run):
         monkeypatch.setattr(module, "check_dtype", lambda dtype, devices: None)
