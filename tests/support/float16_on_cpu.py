@@ -9,9 +9,11 @@ from __future__ import annotations
 from gluondense.graph.ir import Graph, Node
 from gluondense.graph.mixed_precision import HALF_PRECISION, use_mixed_precision
 from gluondense.training import precision, run, step
+from support.channels_last import compute_on_cpu
 
 
 def use_mixed_precision_of_cpus(graph: Graph, dtype: str) -> None:
+    compute_on_cpu(graph)  # convolutions in NHWC
     use_mixed_precision(graph, dtype)
     for node in list(graph.operators()) if dtype == "float16" else ():
         if node.op in HALF_PRECISION:

@@ -24,10 +24,11 @@ def float16_on_cpu(monkeypatch):
     allow_float16(monkeypatch)
 
 
-def step(name, dtype, memory_efficient=False, devices=None, **options):
+def step(name, dtype, memory_efficient=False, devices=None, layout="NCHW", **options):
     """Return losses, gradients and running statistics of a step."""
     mx.random.seed(3)
-    net = get_model(name, classes=5, memory_efficient=memory_efficient, **FAMILIES[name])
+    fields = {"classes": 5, "memory_efficient": memory_efficient, "layout": layout}
+    net = get_model(name, **fields, **FAMILIES[name])
     net.initialize(ctx=devices)
     trainer = gluon.Trainer(net.collect_params(), "sgd", update_on_kvstore=False)
     trainer.save_states(os.devnull)  # starts the store, see Workers.init_kvstore
@@ -73,9 +74,20 @@ def test_synchronized_statistics_on_two_devices_are_those_of_one(name):
     assert cosine(found[1], grads) > 0.97
 
 
+@pytest.mark.parametrize("name", FAMILIES)
+def test_both_layouts_give_the_same_step(name):
+    loss, grads, statistics = step(name, "float16")
+    found = step(name, "float16", memory_efficient="most", layout="NHWC")
+    np.testing.assert_allclose(found[0], loss, rtol=0, atol=5e-3)
+    np.testing.assert_allclose(found[2], statistics, rtol=0, atol=5e-3)
+    assert cosine(found[1], grads) > 0.97
+
+
 @pytest.mark.slow
 def test_a_resumed_run_has_scale_parameters_and_average_of_an_uninterrupted_one(tmp_path):
-    config = TINY.with_fields(dtype="float16", ema=0.9, memory_efficient=True, max_steps=4)
+    fields = {"ema": 0.9, "memory_efficient": True, "max_steps": 4}
+    args = {**TINY.model.args, "layout": "NCHW"}  # no trial of the layouts
+    config = TINY.with_fields(dtype="float16", model_args=args, **fields)
     fit(config.with_fields(max_steps=2), tmp_path / "resumed", progress=False)
     result = fit(config, tmp_path / "resumed", resume=True, progress=False)
     expected = fit(config, tmp_path / "straight", progress=False)
