@@ -31,13 +31,12 @@ import numpy as np
 
 from ..errors import check
 from .ir import Graph, Node
-from .onednn_layouts import is_identity_transpose
 
 MARK = "__force_mirroring__"
 CHEAP = frozenset(
     {
         *("Activation", "BatchNorm", "Concat", "LeakyReLU", "_contrib_BatchNormWithReLU"),
-        *("amp_cast", "broadcast_mul", "expand_dims", "squeeze"),
+        *("LayerNorm", "amp_cast", "broadcast_mul", "expand_dims", "squeeze", "transpose"),
     }
 )
 # Their backward pass reads their input, which may be recomputed, while their output is stored.
@@ -147,8 +146,7 @@ def _select_nodes(graph: Graph, shapes: Shapes, policy: CheckpointingPolicy) -> 
 
     outputs, inputs = defaultdict(list), defaultdict(list)
     for node in graph.operators():
-        cheap = node.op in policy.operators or is_identity_transpose(node)
-        if policy.operators and cheap and node.name in shapes:
+        if node.op in policy.operators and node.name in shapes:
             outputs[shapes[node.name][2:4]].append((node, node.name))
     marked = large_enough(outputs)
     for node in graph.operators() if policy.convolutions else ():

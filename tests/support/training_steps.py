@@ -10,6 +10,15 @@ from gluondense import get_model
 SMALL = {"block_config": (2, 2), "num_init_features": 16, "growth_rate": 16, "classes": 5}
 
 
+RDNET = {
+    "num_blocks": (1, 2),
+    "growth_rates": (16, 24),
+    "num_layers": 2,
+    "squeeze_excite_from": 2,
+    "classes": 5,
+}
+
+
 NETWORKS = {
     "dense": ("densenet121", SMALL),
     "narrow": ("densenet40_k12_cifar10", {"block_config": (3, 3)}),
@@ -24,6 +33,7 @@ NETWORKS = {
     "csp": ("csp_densenet121", SMALL),
     "csp-path": ("csp_densenet121", {**SMALL, "attention": "path"}),
     "dpn": ("dpn68", {"num_blocks": (1, 2, 1, 1)}),
+    "rdnet": ("rdnet_tiny", {**RDNET, "drop_path": 0.5, "dropout": 0.3}),
     "csp-resnet": ("csp_resnet50", {"num_blocks": (1, 1, 2, 1)}),
 }
 
