@@ -27,6 +27,7 @@ class PublishedError:
 
 DENSENET = "Huang et al., Table 3"
 DPN = "cypw/DPNs, README"
+RDNET = "naver-ai/rdnet, README"
 _CIFAR = "Huang et al., Table 2"
 
 # (network, crops) -> the published errors on ImageNet at 224.
@@ -45,6 +46,10 @@ IMAGENET: dict[tuple[str, int], PublishedError] = {
     ("dpn92", 1): PublishedError(DPN, 20.73, 5.37),
     ("dpn98", 1): PublishedError(DPN, 20.15, 5.15),
     ("dpn131", 1): PublishedError(DPN, 19.93, 5.12),
+    ("rdnet_tiny", 1): PublishedError(RDNET, 17.2),
+    ("rdnet_small", 1): PublishedError(RDNET, 16.3),
+    ("rdnet_base", 1): PublishedError(RDNET, 15.6),
+    ("rdnet_large", 1): PublishedError(RDNET, 15.2),
 }
 # CIFAR network -> top-1 errors on C10, C10+, C100, C100+, SVHN; + is with augmentation.
 CIFAR: dict[str, tuple[Optional[float], ...]] = {

@@ -31,6 +31,21 @@ NAMES = {
             "features.denseblock1.denselayer6.conv1.weight"
         ),
     },
+    "timm-rdnet": {
+        STEM: "stem.0.weight",
+        "features.stem.norm.gamma": "stem.1.weight",
+        "features.stage1.block1.layer2.conv1.weight": (
+            "dense_stages.0.0.dense_block1.layers.layers.0.weight"
+        ),
+        "features.stage3.block6.layer3.scale.factor": "dense_stages.5.2.dense_block2.gamma",
+        "features.stage4.block7.layer1.attention.fc.bias": (
+            "dense_stages.6.2.dense_block0.layers.layers.5.fc.bias"
+        ),
+        "features.stage4.block7.norm.beta": "dense_stages.6.0.bias",
+        "features.stage4.block7.conv.bias": "dense_stages.6.1.bias",
+        "features.norm.gamma": "head.norm.weight",
+        HEAD: "head.fc.weight",
+    },
     "timm-dpn": {
         STEM: "features.conv1_1.conv.weight",
         DPN_MEAN: "features.conv3_1.c1x1_w_s2.bn.running_var",
@@ -187,3 +202,8 @@ def test_only_the_common_prefix_is_removed():
         "b_output_bias": "b_output_bias",
     }
     assert scheme.keys(["other_weight"]) == {"other_weight": "other_weight"}
+
+
+def test_rdnet_s_authors_repeat_the_stem():
+    keys = NAMING_SCHEMES["timm-rdnet"].keys(["stem.stem.0.weight", "head.fc.bias"])
+    assert keys == {"stem.0.weight": "stem.stem.0.weight", "head.fc.bias": "head.fc.bias"}
