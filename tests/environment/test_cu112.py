@@ -12,11 +12,11 @@ import shutil
 import subprocess
 import sys
 import sysconfig
-from collections import defaultdict
 from pathlib import Path
 
 import pytest
 from support.gpu_commands import GPU_COMMANDS
+from support.nvidia_stubs import stubs
 from support.paths import ROOT
 
 pytestmark = pytest.mark.cu112
@@ -56,45 +56,6 @@ def cu112() -> Path:
     lines = f"{ROOT}\nimport site; site.addsitedir({own!r})\n"
     (folder / "lib" / version / "site-packages/others.pth").write_text(lines)
     return python
-
-
-def mxnet_library(python: Path) -> Path:
-    (library,) = python.parents[1].glob("lib/*/site-packages/mxnet/libmxnet.so")
-    return library
-
-
-def stubs(python: Path, folder: Path, status: int) -> Path:
-    """Compile NVIDIA's libraries that MXNet needs; each function returns a status."""
-    listed = subprocess.run(
-        ["nm", "-D", "--undefined-only", "--with-symbol-versions", mxnet_library(python)],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    functions = defaultdict(list)
-    for line in listed.stdout.splitlines():
-        name, _, library = line.split()[-1].partition("@")
-        if library.startswith(("libcu", "libnv")):
-            functions[library].append(name)
-        elif not library and name.startswith(("ncc", "cu")):
-            functions["libnccl.so.2" if name.startswith("nccl") else "libcuda.so.1"].append(name)
-    folder.mkdir()
-    for library, names in functions.items():
-        text = "".join(stub(name, status) for name in names)
-        (folder / "versions").write_text(f"{library} {{ global: *; }};")
-        versions = f"-Wl,--version-script={folder / 'versions'}"
-        command = ["gcc", "-shared", "-fPIC", "-w", f"-Wl,-soname,{library}", versions]
-        target = ["-o", folder / library, "-x", "c", "-"]
-        subprocess.run([*command, *target], input=text, text=True, check=True)
-    return folder
-
-
-def stub(name: str, status: int) -> str:
-    if name.endswith(("ErrorString", "ErrorName")):
-        return f'const char* {name}(void) {{ return "error {status}"; }}\n'
-    if name.endswith("DriverGetVersion"):  # succeeds without a driver
-        return f"long {name}(int* version) {{ *version = 11020; return 0; }}\n"
-    return f"long {name}(void) {{ return {status}; }}\n"
 
 
 def run(python: Path, words: tuple[str, ...], folder: Path, libraries: Path | None):
@@ -179,3 +140,13 @@ def test_an_error_of_the_driver_is_one_line(cu112, tmp_path):
     line = the_line(run(cu112, GPU_COMMANDS[0], tmp_path, libraries))
     assert "GPU 0 can't be used: error 803. Omit --gpus" in line
     assert doctor(cu112, tmp_path, libraries)["NVIDIA driver"]["status"] == "wrong"
+
+
+def test_a_hopper_card_is_refused_before_anything_runs_there(cu112, tmp_path):
+    libraries = stubs(cu112, tmp_path / "stubs", NO_GPU, hopper=True)
+    line = the_line(run(cu112, GPU_COMMANDS[0], tmp_path, libraries))
+    reason = "GPU 0 can't be used: NVIDIA H200 has compute capability 9.0, this MXNet has code for"
+    assert reason in line
+    gpus = doctor(cu112, tmp_path, libraries)["GPUs"]
+    assert gpus["status"] == "wrong"
+    assert "TensorRT or ONNX Runtime" in gpus["advice"]

@@ -10,32 +10,13 @@ import subprocess
 import sys
 
 import pytest
+from support.nvidia_stubs import DRIVER, compile_library
 
 from gluondense.environment import cuda
 from gluondense.environment.cuda import CU112, GPU, LIBRARIES, FoundLibrary
 from gluondense.environment.gpu import gpu_problem, prepare_gpu, unsupported
 
 needs_compiler = pytest.mark.skipif(not shutil.which("gcc"), reason="there is no gcc")
-
-# A driver with one GPU.
-DRIVER = """
-#include <string.h>
-int cuInit(unsigned flags) { return STATUS; }
-int cuDriverGetVersion(int* version) { *version = 12040; return 0; }
-int cuDeviceGetCount(int* count) { *count = 1; return 0; }
-int cuDeviceGet(int* device, int number) { *device = number; return 0; }
-int cuDeviceGetName(char* name, int size, int device) { strcpy(name, "NVIDIA H200"); return 0; }
-int cuDeviceGetAttribute(int* value, int attribute, int device) {
-  *value = attribute == 75 ? 9 : attribute == 76 ? 0 : -1;
-  return 0;
-}
-"""
-
-
-def compile_library(file, source):
-    file.parent.mkdir(parents=True, exist_ok=True)
-    command = ["gcc", "-shared", "-fPIC", f"-Wl,-soname,{file.name}", "-o", file, "-x", "c", "-"]
-    subprocess.run(command, input=source, text=True, check=True)
 
 
 def output(code, **environment):
