@@ -53,7 +53,7 @@ class Soak:
         self.counts: collections.Counter = collections.Counter()
         self.kills: dict[str, list[float]] = {name: [] for name in MODELS}
         self.unavailable: list[tuple[float, str, str]] = []
-        self.memory: dict[tuple[str, int], list[tuple[float, float]]] = {}
+        self.memory: dict[tuple[str, int], list[float]] = {}
         self._lock = threading.Lock()
 
     @property
@@ -143,26 +143,25 @@ class Soak:
             self.counts[name] += 1
 
     def _killer(self) -> None:
-        rng, number = random.Random(0), 0
+        number = 0
         pause = min(KILL_SECONDS, (self.end - self.began) / 4)
         while (at := self.began + (number + 1) * pause) < self.end - pause / 2:
             while self.running and time.monotonic() < at:
                 time.sleep(0.1)
             name = KILLED[number % len(KILLED)]
             workers = [pid for pid, model in self.processes().items() if model == name]
-            if workers:  # the parent listens, its child answers
-                victim = rng.choice(workers) if number else max(workers)
+            # The parent, which listens, is not started again; docs/reliability.md says so.
+            children = [pid for pid in workers if parent(pid) in workers]
+            if children:
                 self.kills[name].append(time.monotonic())
-                os.kill(victim, signal.SIGKILL)
+                os.kill(children[0], signal.SIGKILL)
                 self._count("workers killed")
             number += 1
 
     def _sampler(self) -> None:
         while self.running:
             for pid, name in self.processes().items():
-                with contextlib.suppress(OSError):
-                    sample = time.monotonic() - self.began, memory(pid)
-                    self.memory.setdefault((name, pid), []).append(sample)
+                self.memory.setdefault((name, pid), []).append(memory(pid))
             time.sleep(SAMPLE_SECONDS)
 
     def processes(self) -> dict[int, str]:
@@ -181,9 +180,8 @@ class Soak:
     def growth(self) -> dict[str, tuple[float, float]]:
         """Return MB of the processes never killed: median after the warm-up, and at the end."""
         found = {}
-        for (name, pid), samples in self.memory.items():
-            if name not in KILLED and len(samples) > 8:
-                values = [value for _, value in samples]
+        for (name, pid), values in self.memory.items():
+            if name not in KILLED and len(values) > 8:
                 part = len(values) // 4
                 first, last = sorted(values[part : 2 * part]), sorted(values[-part:])
                 found[f"{name} {pid}"] = (first[len(first) // 2], last[len(last) // 2])
@@ -192,9 +190,20 @@ class Soak:
 
 def memory(pid: int) -> float:
     """Return MB of a process that are its own."""
-    status = Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
-    values = [int(line.split()[1]) for line in status.splitlines() if line.startswith("RssAnon")]
-    return sum(values) / 1024
+    return status(pid, "RssAnon") / 1024
+
+
+def parent(pid: int) -> int:
+    return status(pid, "PPid")
+
+
+def status(pid: int, name: str) -> int:
+    """Return a number of ``/proc``, 0 if the process has ended."""
+    with contextlib.suppress(OSError):
+        for line in Path(f"/proc/{pid}/status").read_text(encoding="utf-8").splitlines():
+            if line.startswith(f"{name}:"):
+                return int(line.split()[1])
+    return 0
 
 
 def restart_seconds() -> float:
