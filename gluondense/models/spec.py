@@ -108,6 +108,12 @@ class NetworkSpec:
         """The activation after the last batch normalization."""
         return "relu"
 
+    def function_fields(self) -> dict[str, Any]:
+        """Return the fields that determine what the network computes: all but the layout."""
+        fields = dataclasses.asdict(self)
+        del fields["layout"]
+        return fields
+
     @property
     def is_stochastic(self) -> bool:
         """Whether training draws random numbers in the network."""

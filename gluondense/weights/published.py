@@ -7,7 +7,6 @@ the same numbers.
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 from typing import Optional
 
@@ -121,7 +120,7 @@ def _computes_same(row: Optional[NetworkSpec], spec: NetworkSpec) -> bool:
     """Whether two networks compute the same in inference, where nothing is dropped."""
     if type(row) is not type(spec):
         return False
-    left, right = dataclasses.asdict(row), dataclasses.asdict(spec)
+    left, right = row.function_fields(), spec.function_fields()
     return all(left[name] == right[name] for name in left if not name.startswith("drop"))
 
 

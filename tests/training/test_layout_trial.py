@@ -5,7 +5,7 @@ import pytest
 from support.training_tiny import TINY
 
 from gluondense.models.registry import build_model
-from gluondense.training import layout_trial
+from gluondense.training import checkpoint, fit, layout_trial
 from gluondense.training import run as run_module
 from gluondense.training.distributed.workers import Workers
 from gluondense.training.run import Run
@@ -68,3 +68,12 @@ def test_no_trial_with_synchronized_batch_normalization(trials, monkeypatch):
     assert not trials
     assert Run(HALF, Workers()).net.spec.layout == "NHWC"
     assert trials == [(20, 3, 8, 8)]
+
+
+def test_a_run_is_resumed_in_either_layout(monkeypatch, tmp_path):
+    """Trials may differ between machines; the parameters are the same."""
+    for epochs, layout in ((1, "NHWC"), (2, "NCHW")):
+        monkeypatch.setattr(run_module, "choose_layout", lambda *args, layout=layout: layout)
+        result = fit(TINY.with_fields(epochs=epochs), tmp_path, resume=epochs == 2, progress=False)
+        assert result.epoch == epochs
+        assert checkpoint.load(tmp_path / "checkpoints/last").spec["layout"] == layout

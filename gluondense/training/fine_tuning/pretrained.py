@@ -78,7 +78,7 @@ def find_initial_weights(model: ModelConfig) -> Optional[InitialWeights]:
 def _of_run(folder: Path) -> InitialWeights:
     saved = checkpoint.load(folder)
     spec = vars(get_spec(saved.model_name))
-    follow = ("classes", "in_channels")
+    follow = ("classes", "in_channels", "layout")  # those of this run
     args = {k: v for k, v in saved.spec.items() if k not in follow and spec.get(k) != v}
     average = saved.folder / checkpoint.AVERAGE
     path = average if average.is_file() else saved.folder / checkpoint.PARAMS

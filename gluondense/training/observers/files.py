@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
-from dataclasses import asdict, fields
+from dataclasses import fields
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Optional
@@ -122,7 +122,7 @@ def restore(run: Run, folder: RunFolder, average: Optional[MovingAverage] = None
 
 def _check_model(saved: checkpoint.Checkpoint, net: Network) -> None:
     """Raise a ValueError that names the first field that differs, unless the models are equal."""
-    spec = {key: tuples(value) for key, value in asdict(net.spec).items()}
+    spec = {key: tuples(value) for key, value in net.spec.function_fields().items()}
     mine = {"model": net.model_name, **spec}
     # Earlier versions had fewer fields; a new one is at its default in their networks.
     defaults = {field.name: field.default for field in fields(net.spec)}

@@ -116,3 +116,15 @@ def test_staging_reuses_two_pinned_buffers_for_each_device_and_kind(monkeypatch)
     assert len(allocated) == 4
     copy.stage(np.zeros((6, 4, 4, 3), np.uint8), mx.gpu(0))
     assert allocated[-1] == (6, 4, 4, 3)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("augment", [("flip",), ("color_jitter", "lighting", "erase")])
+def test_batches_on_a_gpu_are_those_of_the_host(augment, gpu):
+    """More batches than pinned buffers are under way at once."""
+    to_device, batches = ToInput(MEAN, STD), [records_of(augment, count) for count in (9, 9, 4, 9)]
+    found = [to_device(records, gpu) for records in batches]
+    for x, records in zip(found, batches):
+        assert x.context == gpu
+        expected = to_input(records, MEAN, STD)
+        np.testing.assert_allclose(x.asnumpy(), expected, rtol=0, atol=2e-6)
