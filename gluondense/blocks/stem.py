@@ -61,7 +61,7 @@ class Stem(Chain):
         True adds BN-ReLU to any kind, for networks whose next block does not begin with one;
         ``"layer"`` ends any kind with layer normalization and no ReLU.
     act, slope
-        As in :func:`~gluondense.blocks.base.activation`.
+        As in ``activation`` of ``blocks.base``.
     blur_pool
         True replaces the max-pooling of stride 2 by :class:`MaxBlurPool`.
 
