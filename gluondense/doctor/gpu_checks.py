@@ -67,7 +67,7 @@ def gpus(facts: Facts) -> Result:
     if facts.problem is not None:
         return Result(NOTE, value, "see the line MXNet")
     if not facts.probe["gpus"]:
-        advice = "MXNet finds none: check CUDA_VISIBLE_DEVICES, and the line driver"
+        advice = "MXNet finds none: check CUDA_VISIBLE_DEVICES, see the line NVIDIA driver"
         return Result(WRONG, value, advice)
     if errors:
         status = WRONG if len(errors) == len(facts.probe["gpus"]) else NOTE

@@ -47,7 +47,9 @@ def mxnet(facts: Facts) -> Result:
         return Result(OK, names or facts.probe["version"])
     missing = [library.name for library in facts.libraries if library.error]
     if missing:
-        return Result(WRONG, f"{names} cannot be imported", "see the lines CUDA libraries, driver")
+        return Result(
+            WRONG, f"{names} cannot be imported", "see the lines NVIDIA driver and CUDA libraries"
+        )
     return Result(WRONG, names or "not installed", facts.problem)
 
 
