@@ -18,7 +18,7 @@ def fuzz(request, tmp_path_factory):
     """Return a function: the result of fuzzing a reader in an equal share of ``--minutes``."""
     tests = [item for item in request.session.items if "fuzz" in getattr(item, "fixturenames", ())]
     seconds = 60 * request.config.getoption("--minutes") / len(tests)
-    job = {"seed": request.config.getoption("--fuzz-seed"), "least": 100, "seconds": seconds}
+    job = {"seed": request.config.getoption("--fuzz-seed"), "least": 20, "seconds": seconds}
     job["keep"] = str(tmp_path_factory.mktemp("defects"))
     path = os.pathsep.join((str(ROOT), str(ROOT / "tests")))
     process = subprocess.Popen(

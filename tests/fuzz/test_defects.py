@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import struct
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -43,6 +44,11 @@ def with_value(*path: str, value: object) -> Callable[[bytes], bytes]:
         return json.dumps(root).encode()
 
     return edit
+
+
+def with_length(length: int) -> Callable[[bytes], bytes]:
+    """Set the length of the first record."""
+    return lambda content: content[:4] + struct.pack("<I", length) + content[8:]
 
 
 LONG = b"x" * 200_000
@@ -122,6 +128,13 @@ CASES = (
         "line 2 has the byte 0xff",
     ),
     Case("RecordIO .idx, .lst, .classes.txt", "a.lst", b"0\tinf\ta.png\n", "the label inf", 1),
+    Case(
+        "RecordIO .idx, .lst, .classes.txt",
+        "a.idx",
+        b"0\t%d\n" % (2**63 - 1),
+        "is truncated or not the file of",
+    ),
+    Case("RecordIO .rec without index", "a.rec", with_length(2**29 - 1), "ends within the record"),
     Case("RecordIO .lst", "a.lst", b"0\t0\t\xff.png\n", "line 1 has the byte 0xff"),
     Case("RecordIO .lst", "a.lst", b"0\t16000000\ta.png\n", "integers from 0 to 1048575"),
     Case("RecordIO .lst", "a.lst", b"0\tnan\ta.png\n", "the label nan"),

@@ -20,7 +20,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 
@@ -172,7 +172,7 @@ def main() -> None:
     for line in sys.stdin:
         job = json.loads(line)
         reader, keep = READERS[job.pop("reader")], Path(job.pop("keep"))
-        print(json.dumps(asdict(fuzz(reader, keep=keep, **job))), flush=True)
+        print(json.dumps(vars(fuzz(reader, keep=keep, **job))), flush=True)
 
 
 if __name__ == "__main__":

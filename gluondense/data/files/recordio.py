@@ -86,7 +86,7 @@ class RecordFile:
                     f"no {kind} {file}; `gluondense make-recordio` makes both from a folder"
                 )
         self.keys, self.offsets = read_index(self.index)
-        if len(self.offsets) and self.offsets.max() + 8 > self.path.stat().st_size:
+        if len(self.offsets) and int(self.offsets.max()) + 8 > self.path.stat().st_size:
             raise ValueError(
                 f"{self.path} is truncated or not the file of {self.index}, which names a record "
                 f"at byte {self.offsets.max()} of {self.path.stat().st_size}; get or make it again"
@@ -144,7 +144,7 @@ def _parse(content: bytes, path: Path, offset: int) -> tuple[int, tuple[float, .
 
 def _read_content(descriptor: int, path: Path, offset: int) -> tuple[bytes, int]:
     """Read the content of the record at an offset; return it and the offset of its end."""
-    parts, flag = [], FIRST
+    parts, flag, size = [], FIRST, os.fstat(descriptor).st_size
     while flag in (FIRST, MIDDLE):
         # pread does not use the file position, which forked processes share.
         head = os.pread(descriptor, 8, offset)
@@ -152,9 +152,10 @@ def _read_content(descriptor: int, path: Path, offset: int) -> tuple[bytes, int]
             raise _damaged(path, offset, "no record begins there")
         word = struct.unpack_from("<I", head, 4)[0]
         flag, length = word >> 29, word & _LENGTH
-        part = os.pread(descriptor, length, offset + 8)
-        if len(part) < length:
+        # Checked first, because pread allocates the length, of up to 512 MiB.
+        if offset + 8 + length > size:
             raise _damaged(path, offset, "the file ends within the record")
+        part = os.pread(descriptor, length, offset + 8)
         parts.append(part)
         offset += 8 + length + -length % 4
     return MAGIC.join(parts), offset
