@@ -1,6 +1,7 @@
 // Parses, plans and runs programs, each with images and arrays of exactly the sizes that it asks
 // for. The file named by the first argument has for each program its length in bytes as a line of
 // text, then its text. Prints a line for each: what became of it.
+#include <sys/time.h>
 #include <unistd.h>
 
 #include <cstdio>
@@ -18,7 +19,9 @@ using namespace gluondense;
 namespace {
 
 constexpr int kBatch = 3, kHeight = 37, kWidth = 34;
-constexpr unsigned kSecondsPerProgram = 60;  // then SIGALRM ends the process
+// Limits of a program: time of the processor, and of the clock for one that waits for ever. After
+// them SIGPROF or SIGALRM ends the process.
+constexpr unsigned kCpuSeconds = 60, kSeconds = 1200;
 
 // Numbers from -1 to 1. Every fourth of `wild` arrays' is one that damaged weights may have.
 std::vector<float> random_floats(std::size_t count, bool wild, std::minstd_rand* random) {
@@ -70,7 +73,9 @@ int main(int, char** arguments) {
   for (int i = 0; std::getline(file, length); ++i) {
     std::string text(std::stoul(length), '\0');
     file.read(text.data(), static_cast<std::streamsize>(text.size()));
-    alarm(kSecondsPerProgram);
+    const itimerval limit = {{0, 0}, {kCpuSeconds, 0}};
+    setitimer(ITIMER_PROF, &limit, nullptr);
+    alarm(kSeconds);
     try {
       run(text, i % 4 == 3, &random);
       std::puts("accepted");
