@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from faults.commands import SET, resume_or_start, run_results
-from faults.test_signals import SIGNUMS, longest
+from faults.worker import SIGNUMS, longest_ending
 
 MARK = "GLUONDENSE_TEST_MARK"
 EPOCHS = 12
@@ -152,7 +152,7 @@ def test_a_stopped_run_of_two_workers_resumes(launch, undisturbed, tmp_path, tri
             assert code == 128 + signum, text
             assert text.count(f"launch: {signum.name}: asked the workers to save and stop") == 1
             assert "Traceback" not in text
-            assert time.monotonic() - began < longest(), text
+            assert time.monotonic() - began < longest_ending(), text
             counts["signals: launch"] += 1
         resumed = launch(run)
         assert resumed.end() == 0, resumed.text

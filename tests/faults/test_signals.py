@@ -23,16 +23,9 @@ from faults.commands import (
     resume_or_start,
     run_results,
 )
-from faults.worker import ALL, OUTSIDE, SIGNAL, Fault
+from faults.worker import ALL, OUTSIDE, SIGNAL, SIGNUMS, Fault, longest_ending
 
-SIGNUMS = (signal.SIGTERM, signal.SIGINT)
-LONGEST = 10  # seconds from the signal to the end
 START_SECONDS = 3  # of the imports of a command
-
-
-def longest() -> float:
-    """Return the limit, which is longer on a machine with more work than cores."""
-    return LONGEST * max(1, os.getloadavg()[0] / len(os.sched_getaffinity(0)))
 
 
 def check(signum, code, output, seconds) -> None:
@@ -42,7 +35,7 @@ def check(signum, code, output, seconds) -> None:
     assert len(lines) == 1, output
     assert lines[0].startswith(f"stopped by {signum.name}"), output
     assert "Traceback" not in output
-    assert seconds < longest(), output
+    assert seconds < longest_ending(), output
 
 
 @pytest.fixture

@@ -24,6 +24,8 @@ WRITE, CREATE, RENAME, SYNC = 1, 2, 4, 8
 ALL = WRITE | CREATE | RENAME | SYNC
 KILL, SHORT, JUMP = -1, -2, -3  # see shim.c
 SIGNAL = -100
+SIGNUMS = (signal.SIGTERM, signal.SIGINT)
+LONGEST = 10  # seconds from a signal to the end of a command
 OUTSIDE = 77  # exit code if a signal came before the command started, or after its end
 TIMEOUT = 120
 
@@ -93,6 +95,11 @@ class Worker:
         return Done(**json.loads(line))
 
 
+def longest_ending() -> float:
+    """Return the limit in seconds, which is longer on a machine with more work than cores."""
+    return LONGEST * max(1, os.getloadavg()[0] / len(os.sched_getaffinity(0)))
+
+
 def main() -> None:
     """Read jobs from stdin, write how they ended to stdout."""
     import_all()
@@ -158,7 +165,7 @@ def child(shim: ctypes.CDLL, job: dict, address: int, outputs: list[int]) -> Non
     try:
         for number, output in enumerate(outputs, 1):
             os.dup2(output, number)
-        for signum in (signal.SIGINT, signal.SIGTERM):
+        for signum in SIGNUMS:
             signal.signal(signum, lambda *_: os._exit(OUTSIDE))
         shim.fault_arm(
             job["folder"].encode(),
