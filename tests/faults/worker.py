@@ -103,6 +103,8 @@ def longest_ending() -> float:
 def main() -> None:
     """Read jobs from stdin, write how they ended to stdout."""
     import_all()
+    for signum in SIGNUMS:  # inherited by the forks
+        signal.signal(signum, lambda *_: os._exit(OUTSIDE))
     shim = ctypes.CDLL(sys.argv[1])
     shared = mmap.mmap(-1, ctypes.sizeof(Shared))
     counters = Shared.from_buffer(shared)
@@ -165,8 +167,6 @@ def child(shim: ctypes.CDLL, job: dict, address: int, outputs: list[int]) -> Non
     try:
         for number, output in enumerate(outputs, 1):
             os.dup2(output, number)
-        for signum in SIGNUMS:
-            signal.signal(signum, lambda *_: os._exit(OUTSIDE))
         shim.fault_arm(
             job["folder"].encode(),
             ctypes.c_long(job["nth"]),
