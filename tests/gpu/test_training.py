@@ -7,8 +7,8 @@ import os
 import mxnet as mx
 import numpy as np
 import pytest
-from gpu.memory import peak_mb
 from mxnet import autograd, gluon
+from support.device_memory import peak_mb
 from support.reference import assert_close
 from support.training_steps import batch, network
 
