@@ -2,9 +2,9 @@
 """Channels-last graphs: feature maps (N, H, W, C), which tensor cores compute in float16.
 
 The graph keeps the network's interface: its input is (N, C, H, W), its parameters and their
-gradients have the shapes of the NCHW network. Weights are transposed within the graph, which moves
-a thousandth of the bytes of a training step's feature maps. So parameters, checkpoints, optimizers
-and exports need no conversion, and one network can run in either layout.
+gradients have the shapes of the NCHW network. Weights are transposed within the graph; they are
+small beside the feature maps of a training step. So parameters, checkpoints, optimizers and exports
+need no conversion, one network can run in either layout, and no block has an argument for it.
 """
 
 from __future__ import annotations
@@ -96,6 +96,8 @@ def _feature_map_inputs(node: Node, known: list[bool]) -> int:
     added_axis = node.op in ("expand_dims", "squeeze") and node.attrs.get("axis") == "4"
     if node.op in ("Pooling", "BatchNorm", "slice_axis") or added_axis:
         return int(known[0])
+    if node.op == "Dropout" and node.value("axes", ()) not in ((), (1, 2, 3)):
+        return 0  # its mask has other axes
     if node.op == "Concat" or node.op in POINTWISE:
         return len(node.inputs) if any(known) else 0
     return 0

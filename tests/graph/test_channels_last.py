@@ -108,6 +108,7 @@ def test_parameters_keep_their_shapes_and_heads_are_nchw():
 def test_unknown_operators_compute_in_nchw():
     data = mx.sym.var("data")
     x = mx.sym.Convolution(data, kernel=(3, 3), num_filter=4, no_bias=True, name="conv")
+    x = mx.sym.Dropout(x, axes=(2, 3), name="dropout")  # whole channels
     x = mx.sym.Reshape(mx.sym.InstanceNorm(x, name="norm"), shape=(0, 0, -1), name="reshape")
     graph = Graph(mx.sym.mean(x, axis=2, name="mean"), {})
     assert use_channels_last(graph) == 1
