@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Optional
 
 from .arguments import add_preprocessing, add_weights_file, preprocessing_fields
+from .export_summary import accuracy_line, file_lines, quantization_lines
 from .output import call
 from .parser import Parser
 
@@ -71,7 +72,8 @@ def main(argv: Optional[list[str]] = None) -> int:
         "--max-changed",
         type=float,
         metavar="SHARE",
-        help="largest share of them whose predicted class int8 may change (default: 0.01)",
+        help="largest share of them whose predicted class int8 may change (default: 0.01); the "
+        "most sensitive layers stay in float32 until no more do",
     )
     add_preprocessing(parser, "input_size")
     return call(_run, parser.parse_args(argv))
@@ -107,7 +109,7 @@ def _run(args: argparse.Namespace) -> int:
             raise
         print(f"error: {error}", file=sys.stderr)
         return 1
-    print("\n".join(_summary(_title(args, model), files)))
+    print("\n".join(file_lines(_title(args, model), files)))
     if calibration is not None:
         print("\n".join(_quantization_summary(args, model, files)))
     return 0
@@ -225,77 +227,16 @@ def _title(args: argparse.Namespace, model: EvaluatedModel) -> str:
     return model.weights or f"{model.model} with the weights of {args.source}"
 
 
-def _summary(title: str, files: Files) -> list[str]:
-    """List the files and the code that loads them."""
-    from ..deploy.artifact import read_metadata
-    from ..deploy.artifact_files import OnnxFiles, content_files, is_native
-
-    metadata = read_metadata(files.metadata)
-    batch, channels, *sides = shape = metadata.input_shape
-    dtype, argument = "float32", ""
-    if metadata.preprocess:
-        shape, dtype, argument = (batch, *sides, channels), "uint8", ", dtype='uint8'"
-    lines = [f"{title}, checked by loading it back:"]
-    for file in (*content_files(files, metadata.target).values(), files.metadata):
-        lines.append(f"  {file} ({file.stat().st_size:,} bytes)")
-    if isinstance(files, OnnxFiles):
-        code = [
-            "import numpy as np, onnxruntime",
-            f"session = onnxruntime.InferenceSession('{files.model}')",
-            f"outputs = session.run(None, {{'data': np.zeros({shape}, '{dtype}')}})",
-        ]
-    else:
-        code = [
-            "import mxnet as mx",
-            f"net = mx.gluon.SymbolBlock.imports('{files.symbol}', ['data'], '{files.params}')",
-            f"outputs = net(mx.nd.zeros({shape}{argument}))",
-        ]
-        if is_native(metadata.target):
-            code.insert(1, f"mx.library.load('{files.library.resolve()}')")
-    runtime = "ONNX Runtime" if isinstance(files, OnnxFiles) else "stock MXNet"
-    return [*lines, f"Load it in {runtime}:", *(f"  {line}" for line in code)]
-
-
 def _quantization_summary(
     args: argparse.Namespace, model: EvaluatedModel, files: Files
 ) -> list[str]:
     """Report the quantization error, and the accuracy before and after on the test set."""
     from ..deploy.artifact import load_exported
-    from ..deploy.quantization.metrics import QuantizationMetrics
     from ..training.devices import find_devices
 
     block = load_exported(files.prefix, find_devices(())[0])
-    record = block.metadata.quantization
-    lines = [
-        f"Calibrated with {record['images']} images ({record['method']}); "
-        f"{len(record['kept'])} of {record['layers']} layers stay in float32; "
-        f"{QuantizationMetrics(record['error'], record['agreement'])}."
-    ]
+    lines = quantization_lines(block.metadata)
     try:
-        data = _open_data(args, model)
-        model = replace(model, preprocessing=block.metadata.preprocessing)
-        before, after = _score(model, data), _score(replace(model, net=block), data)
+        return [*lines, accuracy_line(model, block, _open_data(args, model))]
     except (ValueError, OSError) as error:
         return [*lines, f"No accuracy, as the test set can't be used: {error}"]
-    return [
-        *lines,
-        f"{_described(model)} over all {data.test_count:,} test images of {data.info.name}: "
-        f"{before:.2f}% in float32, {after:.2f}% in int8 ({after - before:+.2f} points).",
-    ]
-
-
-def _described(model: EvaluatedModel) -> str:
-    return "Mean AUROC" if model.has_several_labels else "Accuracy"
-
-
-def _score(model: EvaluatedModel, data: Data) -> float:
-    """Return the accuracy, or the mean AUROC of a multi-label model, in percent."""
-    from ..evaluation.evaluate import evaluate_model
-    from ..evaluation.results import LabelEvaluation
-    from ..training.devices import find_devices
-
-    batch_size = model.config.batch_size if model.config else 32
-    evaluation = evaluate_model(model, data, find_devices(()), batch_size=batch_size)
-    if isinstance(evaluation, LabelEvaluation):
-        return 100 * evaluation.predictions.mean_auroc
-    return 100 * evaluation.predictions.accuracy

@@ -85,7 +85,8 @@ def export(
         float32.
         ``"int8"``: as ``"onednn"``, with int8 layers; sensitive layers stay in float32. Needs
         ``calibration``.
-        ``"native_int8"``: as ``"native"``, with all layers in int8. Needs ``calibration``.
+        ``"native_int8"``: as ``"native"``, with int8 layers; sensitive layers stay in float32.
+        Needs ``calibration``.
         ``"onnx"``: one file ``{path}.onnx`` of opset 13 instead of the two of MXNet, for ONNX
         Runtime, OpenVINO, TensorRT and others; float32 networks only. Requires the packages of
         ``gluondense[onnx]``. N, H and W are dynamic.
@@ -202,7 +203,7 @@ def export(
         outputs = all_outputs(import_block(new, ctx), inputs, ctx, dtype)
         if row.needs_calibration:
             limits = thresholds if output == "probabilities" else calibration.thresholds
-            metrics = check_quantized(outputs, expected, calibration, row.excludes_layers, limits)
+            metrics = check_quantized(outputs, expected, calibration, limits)
             record = {**(lowered.quantization or {}), **dataclasses.asdict(metrics)}
             metadata = dataclasses.replace(metadata, quantization=record)
         else:

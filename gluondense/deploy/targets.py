@@ -16,10 +16,10 @@ from ..graph.ir import Graph, Lowered, Params
 from ..graph.trace import indented_json, portable_json
 from ..native.build import load
 from ..native.program.lower import to_program
-from ..native.program.lower_int8 import to_int8_program
 from .onnx.convert import check_installed, open_shape, to_onnx
 from .onnx.int8 import quantize_onnx
 from .quantization.calibration import Calibration
+from .quantization.native_int8 import quantize_native
 from .quantization.onednn_int8 import quantize_onednn
 
 Shape = tuple[int, ...]
@@ -39,8 +39,6 @@ class Target:
         Whether the target is int8. The export is then verified on the calibration's images.
     check
         Raises a ValueError if a requirement of the target is missing.
-    excludes_layers
-        Whether layers that are sensitive to quantization stay in float32.
     tolerance
         Largest difference of the outputs, relative to the largest output; None for the tolerance of
         the parameters' dtype.
@@ -49,7 +47,6 @@ class Target:
     lower: Callable[..., Lowered]
     needs_calibration: bool = False
     check: Callable[[], None] = lambda: None
-    excludes_layers: bool = True
     tolerance: float | None = None
 
 
@@ -77,15 +74,9 @@ def native(symbol: mx.sym.Symbol, params: Params, shape: Shape, bf16: bool = Fal
 
 
 def native_int8(symbol: mx.sym.Symbol, params: Params, calibration: Calibration) -> Lowered:
-    """Lower to one native operator that computes all layers in int8."""
+    """Lower to one native operator that computes in int8."""
     load()
-    if calibration.exclude:
-        raise ValueError(
-            f"exclude (={calibration.exclude}): target='native_int8' quantizes all layers; use "
-            "target='int8'."
-        )
-    graph, batches = optimize(Graph(symbol, params)), calibration.batches()
-    return to_int8_program(graph, batches, calibration.method, calibration.percentile)
+    return quantize_native(optimize(Graph(symbol, params)), calibration)
 
 
 def onnx(symbol: mx.sym.Symbol, params: Params, shape: Shape) -> Lowered:
@@ -114,7 +105,7 @@ TARGETS: dict[str, Target] = {
     "native": Target(native),
     "native_bf16": Target(partial(native, bf16=True), tolerance=0.05),
     "int8": Target(int8, True, partial(_check_onednn, "int8")),
-    "native_int8": Target(native_int8, True, excludes_layers=False),
+    "native_int8": Target(native_int8, True),
     "onnx": Target(onnx, check=partial(check_installed, "onnx")),
     "onnx_int8": Target(onnx_int8, True, partial(check_installed, "onnx_int8")),
 }

@@ -6,14 +6,11 @@ import ast
 import importlib
 import re
 
-import numpy as np
 import pytest
 from support.paths import ROOT
 
 from gluondense.__main__ import COMMANDS, main
 from gluondense.commands.parser import Parser
-from gluondense.deploy import Calibration
-from gluondense.deploy.verification import check_quantized
 
 PACKAGE = ROOT / "gluondense"
 FLAG = re.compile(r"(?<![\w-])--[a-z][\w-]*")
@@ -161,19 +158,6 @@ def test_training_speaks_of_its_flags(capsys, tmp_path):
     (tmp_path / "c" / "log.csv").touch()
     error = one_line(capsys, *train, tmp_path / "c")
     assert error.endswith("with --resume, replace it with --overwrite, or give another --out.\n")
-
-
-@pytest.mark.parametrize("method", ["minmax", "entropy"])
-def test_a_refused_quantization_recommends_what_was_not_tried(method, parsers):
-    images = np.zeros((4, 1, 8, 8), np.float32)
-    calibration = Calibration(images, method=method)
-    logits = [np.eye(4, dtype=np.float32)]
-    with pytest.raises(ValueError, match="int8 changes too much") as refused:
-        check_quantized([-logits[0]], logits, calibration, excludes_layers=False)
-    message = parsers["export"].with_flags(str(refused.value))
-    assert "--max-changed (=0.01) is the largest share of 4 images" in message
-    assert "or set --target to int8" in message
-    assert ("or --calibration-method entropy" in message) == (method == "minmax")
 
 
 def test_a_path_is_not_taken_for_the_name_of_weights(capsys, tmp_path):

@@ -188,6 +188,17 @@ void check_elementwise(const InferenceKernels& k, int channels) {
     const double wanted = std::fmin(std::fmax(std::rint(x[c] * 50 + 100.0), 0), 255);
     expect(std::abs(bytes[c] - wanted) <= 1 ? wanted : bytes[c], wanted, 0, "quantize_u8");
   }
+  float *const scales = guarded<float>(channels), *const shifts = guarded<float>(channels);
+  for (int c = 0; c < channels; ++c) scales[c] *= 50, shifts[c] += 100;
+  k.quantize_channels_u8(x, scales, shifts, bytes, channels);
+  for (int c = 0; c < channels; ++c) {
+    const double wanted = std::fmin(std::fmax(std::rint(double{x[c]} * scales[c] + shifts[c]), 0), 255);
+    expect(std::abs(bytes[c] - wanted) <= 1 ? wanted : bytes[c], wanted, 0, "quantize_channels_u8");
+  }
+  k.dequantize_u8(q, scale, shift, dst, channels);
+  for (int c = 0; c < channels; ++c) {
+    expect(dst[c], double{scale[c]} * q[c] + shift[c], 1e-5, "dequantize_u8");
+  }
 }
 
 // A 3x3 convolution of one input channel a lane, between all of Winograd's transforms.

@@ -7,13 +7,12 @@ import json
 import mxnet as mx
 import numpy as np
 import pytest
-from mxnet.gluon import nn
 from support.exported_networks import TINY, VARIANTS, as_list, build, variants
 from support.native_programs import BLOCKS, SHAPES, block, optimized, outputs
 
 import gluondense
 from gluondense.deploy import Calibration
-from gluondense.deploy.quantization.metrics import QuantizationMetrics
+from gluondense.graph.ranges import collect_ranges
 from gluondense.native.build import OPERATOR
 from gluondense.native.program import lower_int8, packing
 
@@ -126,7 +125,7 @@ def test_each_filter_uses_the_whole_int8_range(monkeypatch):
 
 def byte_program(x):
     graph = optimized("densenet")
-    ranges = lower_int8.collect_ranges(
+    ranges = collect_ranges(
         *graph.to_symbol(), lower_int8.Int8Lowering(graph).tensors(), [x], "minmax"
     )
     return lower_int8.Int8Lowering(graph, ranges).lower_int8()
@@ -154,14 +153,6 @@ def test_the_metadata_describe_the_calibration(tmp_path):
     assert files.params.read_bytes() == again.params.read_bytes()
 
 
-def test_layers_cannot_be_excluded(tmp_path):
-    calibration = Calibration(images(3), exclude=("*stem*",))
-    with pytest.raises(ValueError, match="'native_int8' quantizes all layers; use target="):
-        gluondense.export(
-            build(), tmp_path / "net", (1, 3, 32, 32), "native_int8", calibration=calibration
-        )
-
-
 def test_pack_lanes_has_the_order_of_the_sums():
     lanes = packing.pack_lanes(np.arange(70.0), packing.PANEL_WIDTH)
     assert lanes.shape == (3, 32)
@@ -183,39 +174,3 @@ def test_networks_with_unusual_layers(name, tmp_path):
     found = gluondense.load_exported(tmp_path / "net")(x)
     for got, wanted in zip(as_list(found), as_list(net(x))):
         assert error(got, wanted) < 0.08  # a wrong step gives 0.15 or more
-
-
-@pytest.mark.parametrize(
-    ("layers", "message"),
-    [
-        ((nn.AvgPool2D(3, 2, 1),), "average with padding or of more than 257 pixels"),
-        (
-            (nn.AvgPool2D(17, 17), nn.Conv2D(3, 1)),
-            "average with padding or of more than 257 pixels",
-        ),
-    ],
-)
-def test_unsupported_poolings_are_named(layers, message, tmp_path):
-    net = nn.HybridSequential()
-    net.add(nn.Conv2D(4, 3), *layers)
-    net.initialize()
-    x = images(3, (4, 40, 40))
-    with pytest.raises(ValueError, match=f"has no step for an {message}"):
-        gluondense.export(net, tmp_path / "net", (1, 3, 40, 40), "native_int8", calibration=x)
-
-
-def test_error_above_the_limit_names_the_remedies(tmp_path, monkeypatch):
-    net = build()
-    metrics = QuantizationMetrics(0.0246, 0.9)
-    monkeypatch.setattr(QuantizationMetrics, "compare", lambda *_: metrics)
-    calibration = Calibration(images(3))
-    words = (
-        r"outputs are off by 2\.46%, and 90\.0% of the predictions are unchanged; max_changed "
-        r"\(=0\.01\) is the largest share of 48 images\. Allow more, .* or set `target` to int8"
-    )
-    arguments = (net, tmp_path / "net", (1, 3, 32, 32), "native_int8")
-    with pytest.raises(ValueError, match=words):
-        gluondense.export(*arguments, calibration=calibration)
-    assert list(tmp_path.iterdir()) == []
-    calibration = Calibration(images(3), max_changed=0.1)
-    assert gluondense.export(*arguments, calibration=calibration).params.is_file()

@@ -7,12 +7,12 @@ import re
 import pytest
 
 from gluondense.native.build import SOURCES
-from gluondense.native.program import lower_int8, operators, packing
+from gluondense.native.program import lower_int8, mixed_precision, operators, packing
 
 SHARED = {
     "kPanelWidth": packing.PANEL_WIDTH,
     "kMaxTaps": operators.MAX_TAPS,
-    "kMaxAveragedBytes": lower_int8.MAX_AVERAGED,
+    "kMaxAveragedBytes": mixed_precision.MAX_AVERAGED,
     "kOverreadBytes": lower_int8.VECTOR,
 }
 

@@ -259,6 +259,12 @@ INVALID = [
     (POOL, f"{AFFINE} in=1,0,3 out=1,0,4", "different numbers of channels"),
     (POOL, f"{AFFINE} in=1,0,4 out=1,0,4 slope=2", "slope is above 1"),
     (POOL, f"{AFFINE} in=1,0,4 out=1,0,4 flip=0", "array for maps of another data type"),
+    # Conversions between data types.
+    (POOL, "affine in=1,0,4 out=2,0,4", "beyond the blob"),
+    (POOL, "affine in=1,0,4 out=2,0,4 scale=0 shift=4093", "beyond the blob"),
+    (POOL, f"{AFFINE} in=1,0,3 out=2,0,4", "different numbers of channels"),
+    (POOL, f"{AFFINE} in=1,0,4 out=2,0,4 slope=0", "conversion of a data type has an activation"),
+    (POOL, f"{AFFINE} in=1,0,4 out=2,0,4 zero=0", "array for maps of another data type"),
     (POOL, f"{CONV} in=1,0,4 out=1,0,4 shift=0", "beyond the blob"),
     (POOL, f"{CONV} in=1,0,4 out=1,0,4 scale=0", "array for maps of another data type"),
     (POOL, "copy in=1,0,4 out=1,0,4 slope=2", "slope is above 1"),
@@ -282,6 +288,7 @@ copy in=1,0,4 add=1,0,4 out=1,0,4 scale=0 shift=0 add_scale=0 out_scale=0 out_sh
 global in=1,0,4 out=2,0,4 scale=0 shift=0
 store in=2,0,4 output=0
 """
+BN_RELU = "affine in=1,0,4 out=1,0,4 flip=0 zero=0"
 LOAD_SCALE, COPY_SCALE = "load out=0,0,3 scale=0", "1,0,4 scale=0"
 INVALID_INT8 = [
     (LOAD_SCALE, "load out=0,0,3 scale=4094", "beyond the blob"),
@@ -303,6 +310,9 @@ INVALID_INT8 = [
     ("zero=0", "zero=4090", "bytes beyond"),
     ("zero=0\npool", "\npool", "bytes beyond"),
     ("out=1,0,4 flip=0", "out=1,0,4 flip=0 scale=0", "array for maps of another data type"),
+    ("affine in=1,0,4 out=1,0,4", "affine in=1,0,4 out=2,0,4", "beyond the blob"),
+    (BN_RELU, f"{AFFINE} in=1,0,4 out=2,0,4 flip=0", "array for maps of another data type"),
+    (BN_RELU, f"{AFFINE} in=1,0,4 out=2,0,4 slope=0", "conversion of a data type has an"),
     ("affine", f"{CONV} in=1,0,4 add=1,0,4 out=1,0,4 scale=0\naffine", "beyond the blob"),
     ("kernel=2,2", "kernel=2,2 pad=1,0", "no average with padding"),
     ("kernel=2,2", "kernel=2,129", "kernel is too large"),

@@ -180,6 +180,9 @@ BLOCKS = {
     "mean over part of the border": lambda: seq(
         conv(8), nn.MaxPool2D(3, 2, 1), nn.AvgPool2D(2), conv(3)
     ),
+    # Averages that steps over bytes lack.
+    "mean with a border": lambda: seq(conv(8), nn.AvgPool2D(3, 2, 1), conv(3)),
+    "mean of many pixels": lambda: seq(conv(8, 3, padding=1), nn.AvgPool2D(17), conv(3)),
     "sum of two normalizations": lambda: Net(
         lambda F, s, x: s.c(relu(F, s.a(x) + s.b(x))),
         a=seq(conv(8), nn.MaxPool2D(), nn.BatchNorm()),

@@ -70,13 +70,23 @@ def select_excluded(
     if not metrics.within(most):
         blocks = group_by_block(name for name in layers if name not in excluded)
         errors = {n: measure(excluded | block, _TRIAL_IMAGES).error for n, block in blocks.items()}
-        ranked, count, more = sorted(blocks, key=lambda name: errors[name]), 1, set[str]()
-        # Exclude the most sensitive blocks: 1, 2, 4, ...
-        while not metrics.within(most) and count < 2 * len(ranked):
-            more = set().union(*(blocks[name] for name in ranked[:count]))
-            metrics = measure(excluded | more)
-            count *= 2
-        excluded |= more
+        ranked = sorted(blocks, key=lambda name: errors[name])
+
+        def most_sensitive(count: int) -> set[str]:
+            return excluded.union(*(blocks[name] for name in ranked[:count]))
+
+        # Find the number of blocks that suffices: 1, 2, 4, ..., then by bisection.
+        too_few, count = 0, min(1, len(ranked))
+        while not (metrics := measure(most_sensitive(count))).within(most) and count < len(ranked):
+            too_few, count = count, min(2 * count, len(ranked))
+        while count - too_few > 1:
+            middle = (too_few + count) // 2
+            trial = measure(most_sensitive(middle))
+            if trial.within(most):
+                count, metrics = middle, trial
+            else:
+                too_few = middle
+        excluded = most_sensitive(count)
     return excluded, {
         "method": calibration.method,
         "images": len(calibration.images),

@@ -25,27 +25,37 @@ def nodes_in_float(operators: Iterable[Node]) -> set[int]:
     return found
 
 
-def set_types(plan: MemoryPlan, nodes: Iterable[Node], in_float: set[int]) -> None:
-    """Make the maps of all nodes but those ``in_float`` uint8; a map cannot have both types."""
-    types: dict[int, bool] = {}
-    for node in nodes:
-        index, is_u8 = plan.slice_of(node).map, id(node) not in in_float
-        if types.setdefault(index, is_u8) != is_u8:
-            raise ValueError(
-                "target='native_int8' has no step that concatenates pooled pixels and feature maps "
-                f"(node {node.name}): use target='native'."
-            )
-        plan.maps[index].is_u8 = is_u8
+def set_types(
+    plan: MemoryPlan, nodes: Sequence[Node], in_int8: set[int], in_float: set[int]
+) -> None:
+    """Make a map uint8 if one of its tensors is; the others stay float32.
+
+    ``in_int8`` and ``in_float`` are the ids of the nodes whose outputs have a type; the outputs of
+    other nodes have that of their inputs.
+    """
+    stored, count = set(map(id, nodes)), -1
+    found: set[int] = set()  # maps of bytes
+    while count < len(found):
+        count = len(found)
+        for node in nodes:
+            sources = [source for source, _ in node.inputs if id(source) in stored]
+            is_u8 = any(plan.slice_of(source).map in found for source in sources)
+            owner = id(plan.owner(node))
+            if owner in in_int8 or (owner not in in_float and is_u8):
+                found.add(plan.slice_of(node).map)
+    for index in found:
+        plan.maps[index].is_u8 = True
 
 
-def nodes_with_zero(plan: MemoryPlan, nodes: Sequence[Node]) -> set[int]:
+def nodes_with_zero(plan: MemoryPlan, nodes: Sequence[Node], padded: set[int]) -> set[int]:
     """Return the ids of the nodes whose bytes must represent 0.
 
-    Those are in maps with padding, or are copied or pooled into such a map.
+    Those are in maps that are read with padding, ``padded``, or are copied or pooled into such a
+    map.
     """
     found: set[int] = set()
     for node in reversed(nodes):
-        if plan.maps[plan.slice_of(node).map].pad or id(node) in found:
+        if plan.slice_of(node).map in padded or id(node) in found:
             found.add(id(plan.owner(node)))
             if node.op in ("Concat", "Pooling", "slice_axis"):
                 found.update(id(plan.owner(source)) for source, _ in node.inputs)
@@ -57,6 +67,10 @@ class ChannelQuantization:
 
     def __init__(self, channels: Iterable[int]) -> None:
         self._params = [np.stack([np.ones(count), np.zeros(count)]) for count in channels]
+
+    def add_map(self, scale: np.ndarray, offset: np.ndarray) -> None:
+        """Add a map."""
+        self._params.append(np.stack([scale, offset]))
 
     def get(self, part: ChannelSlice) -> tuple[np.ndarray, np.ndarray]:
         """Return the scales and offsets of a slice."""

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import mxnet as mx
@@ -83,10 +84,6 @@ class Lowering:
             self._fuse(node)
         self.operators = [node for node in self.operators if id(node) not in self.skipped]
         self.plan = MemoryPlan(self.operators, self.channels, self.fused)
-        for node in self.operators:
-            if node.op == "Convolution":
-                source = self.plan.maps[self.plan.slice_of(self._image(node)).map]
-                source.pad = max(source.pad, *node.pair("pad", 0))
 
     def lower(self) -> tuple[str, np.ndarray]:
         """Return the program's text and its floats."""
@@ -150,6 +147,17 @@ class Lowering:
         norm = self.prologue.get(id(node))
         return node.source() if norm is None else norm.source()
 
+    def _input(self, node: Node, pad: int = 0) -> ChannelSlice:
+        """Return the slice from which a step reads a node's output, with that much padding."""
+        part = self.plan.slice_of(node)
+        entry = self.plan.maps[part.map]
+        entry.pad = max(entry.pad, pad)
+        return part
+
+    def _output(self, node: Node) -> ChannelSlice:
+        """Return the slice into which a step writes a node's output."""
+        return self.plan.slice_of(node)
+
     def _step(self, kind: str, **words: Any) -> None:
         """Add a step; ``in_`` is the word ``in``, and None leaves a word out."""
         texts = (f"{key.rstrip('_')}={_text(v)}" for key, v in words.items() if v is not None)
@@ -184,9 +192,9 @@ class Lowering:
         residual = self.residual.get(id(node))
         self._step(
             "conv",
-            in_=self.plan.slice_of(self._image(node)),
-            out=self.plan.slice_of(node),
-            add=None if residual is None else self.plan.slice_of(residual),
+            in_=self._input(self._image(node), max(node.pair("pad", 0))),
+            out=self._output(node),
+            add=None if residual is None else self._input(residual),
             kernel=weight.shape[2:],
             stride=node.pair("stride"),
             pad=node.pair("pad", 0),
@@ -207,27 +215,35 @@ class Lowering:
         """Emit a batch normalization that is not a prologue."""
         scale, shift = map(self._add_floats, batch_norm_affine(self.graph, node))
         slope = 0 if node.op == "_contrib_BatchNormWithReLU" else 1
-        in_, out = self.plan.slice_of(node.source()), self.plan.slice_of(node)
+        in_, out = self._input(node.source()), self._output(node)
         self._step("affine", in_=in_, out=out, scale=scale, shift=shift, slope=slope)
 
-    def _pooling(self, node: Node, **words: Any) -> None:
-        in_, out = self.plan.slice_of(node.source()), self.plan.slice_of(node)
+    def _pooling(self, node: Node) -> None:
         is_max = int(node.attrs.get("pool_type", "max") == "max")
         if node.flag("global_pool"):
-            self._step("global", in_=in_, out=out, max=is_max, **words)
+            self._global_pooling(node, max=is_max)
             return
+        in_, out = self._input(node.source()), self._output(node)
         window = {key: node.pair(key, int(key != "pad")) for key in ("kernel", "stride", "pad")}
         count_pad = int(node.flag("count_include_pad", True))
         ceil = 1 if is_ceil(node) else None
         self._step("pool", in_=in_, out=out, **window, max=is_max, whole=count_pad, ceil=ceil)
 
+    def _global_pooling(self, node: Node, **words: Any) -> None:
+        in_, out = self.plan.slice_of(node.source()), self.plan.slice_of(node)
+        self._step("global", in_=in_, out=out, **words)
+
     def _concatenation(self, node: Node) -> None:
-        """Copy the inputs that are not placed in the output."""
-        whole, channel = self.plan.slice_of(node), 0
-        for index, (source, _) in enumerate(node.inputs):
+        for part, target in self._copied_parts(node):
+            self._copy(part, target)
+
+    def _copied_parts(self, concat: Node) -> Iterator[tuple[ChannelSlice, ChannelSlice]]:
+        """Yield the inputs that are not placed in the output, and their slices of it."""
+        whole, channel = self.plan.slice_of(concat), 0
+        for index, (source, _) in enumerate(concat.inputs):
             part = self.plan.slice_of(source)
-            if index in self.plan.copies[id(node)]:
-                self._copy(part, whole.part(channel, part.channels))
+            if index in self.plan.copies[id(concat)]:
+                yield part, whole.part(channel, part.channels)
             channel += part.channels
 
     def _copy(self, source: ChannelSlice, target: ChannelSlice) -> None:
@@ -235,12 +251,12 @@ class Lowering:
 
     def _addition(self, node: Node) -> None:
         """Emit an addition that no convolution computes."""
-        first, second = (self.plan.slice_of(source) for source, _ in node.inputs)
-        self._step("copy", in_=first, add=second, out=self.plan.slice_of(node))
+        first, second = (self._input(source) for source, _ in node.inputs)
+        self._step("copy", in_=first, add=second, out=self._output(node))
 
     def _activation(self, node: Node) -> None:
         """Emit an activation that no convolution computes."""
-        in_, out = self.plan.slice_of(node.source()), self.plan.slice_of(node)
+        in_, out = self._input(node.source()), self._output(node)
         self._step("copy", in_=in_, out=out, **activation_words(node))
 
 

@@ -6,89 +6,83 @@ max(0, a x + b), are |a| * scale times max(0, q - zero_point), or the same of 25
 negative. The factor is folded into the weights before they are quantized, which leaves a
 subtraction. So all 256 values cover the range of each channel, however wide those of other channels
 are, and nothing is rounded twice.
+
+Any layer can stay in float32, see :mod:`gluondense.native.program.mixed_precision`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
 
 from ...graph.inference_passes import batch_norm_affine
-from ...graph.ir import Graph, Lowered, Node
-from ...graph.ranges import Range, collect_ranges
-from .channel_quantization import (
-    ChannelQuantization,
-    nodes_in_float,
-    nodes_with_zero,
-    quantize_range,
-    set_types,
-)
-from .lower import EMIT, FLOATS, Lowering, activation_words, single_operator
+from ...graph.ir import Graph, Node, Params
+from ...graph.ranges import Range
+from .channel_quantization import nodes_with_zero, quantize_range
+from .lower import FLOATS, activation_words, single_operator
 from .memory_plan import ChannelSlice
+from .mixed_precision import MixedLowering, is_float_average
+from .operators import negative_slope
 from .packing import fold_bn_relu, pack_filters, pack_int8_filters, pack_lanes
 
 BYTES = "gluondense_bytes"  # name of the array of bytes
-MAX_AVERAGED = 257  # kMaxAveragedBytes of src/kernels/inference_kernels.h
 VECTOR = 64  # kOverreadBytes: bytes that a kernel reads at once
 NORMS = ("BatchNorm", "_contrib_BatchNormWithReLU")
 
 
 def to_int8_program(
-    graph: Graph, batches: Sequence[np.ndarray], method: str, percentile: float
-) -> Lowered:
+    graph: Graph, ranges: Mapping[str, Range], excluded: Collection[str] = ()
+) -> tuple[str, Params]:
     """Lower a graph to one native operator that computes in int8.
 
     Parameters
     ----------
     graph
         A graph after the passes of :mod:`gluondense.graph.inference_passes`.
-    batches
-        Calibration images, (N, C, H, W) each.
-    method, percentile
-        As in :func:`gluondense.graph.ranges.collect_ranges`.
+    ranges
+        Calibrated ranges of the tensors that :meth:`Int8Lowering.tensors` lists.
+    excluded
+        Names of the layers that stay in float32, see :meth:`Int8Lowering.layers`.
+
+    Returns
+    -------
+    graph, params
+        As :func:`gluondense.native.program.lower.to_program`, with an array of bytes if any layer
+        is in int8.
 
     Raises
     ------
     ValueError
         If an operator has no step.
     """
-    graph.rename_duplicates()
-    traced = graph.to_symbol()  # before operators that only programs have
-    tensors = Int8Lowering(graph).tensors()
-    ranges = collect_ranges(*traced, tensors, batches, method, percentile)
-    lowering = Int8Lowering(graph, ranges)
-    program, floats, bytes_ = lowering.lower_int8()
-    layers = [node for node in lowering.operators if node.op in ("Convolution", "FullyConnected")]
-    record = {
-        "method": method,
-        "images": sum(map(len, batches)),
-        "layers": len(layers),
-        "kept": [node.name for node in layers if id(node) in lowering.in_float],
-    }
-    return Lowered(*single_operator(graph, program, {FLOATS: floats, BYTES: bytes_}), record)
+    program, floats, bytes_ = Int8Lowering(graph, ranges, excluded).lower_int8()
+    arrays = {FLOATS: floats, BYTES: bytes_} if bytes_.size else {FLOATS: floats}
+    return single_operator(graph, program, arrays)
 
 
-class Int8Lowering(Lowering):
+class Int8Lowering(MixedLowering):
     """Lowers a graph to a program over bytes.
 
-    Without ``ranges``, the calibrated ranges of the tensors that :meth:`tensors` lists, it only
-    lists these tensors.
+    The arguments are those of :func:`to_int8_program`. Without ``ranges``, it only lists the
+    tensors and layers.
     """
 
-    def __init__(self, graph: Graph, ranges: Mapping[str, Range] | None = None) -> None:
-        super().__init__(graph)
+    def __init__(
+        self,
+        graph: Graph,
+        ranges: Mapping[str, Range] | None = None,
+        excluded: Collection[str] = (),
+    ) -> None:
+        super().__init__(graph, excluded)
         # The last of the nodes that a step computes names the tensor that it writes.
         self.written = {id(self.plan.owner(node)): node for node in self.operators}
         self.ranges = ranges or {}
-        self.in_float = nodes_in_float(self.operators)
-        # The nodes whose outputs are in maps: the image and what is computed from it.
-        nodes = (node for node in graph.nodes() if node.name not in graph.params)
-        self.stored = [node for node in nodes if id(node) not in self.skipped]
-        set_types(self.plan, self.stored, self.in_float)
-        self.with_zero = nodes_with_zero(self.plan, self.stored)
-        self.quantization = ChannelQuantization(entry.channels for entry in self.plan.maps)
+        convs = (node for node in self.operators if node.op == "Convolution")
+        images = (self._image(node) for node in convs if any(node.pair("pad", 0)))
+        padded = {self.plan.slice_of(image).map for image in images}
+        self.with_zero = nodes_with_zero(self.plan, self.stored, padded)
         self.bytes: list[np.ndarray] = []
         self.byte_count = 0
 
@@ -96,36 +90,32 @@ class Int8Lowering(Lowering):
         """Return the names of the tensors whose ranges are needed."""
         names = [node.name for node in self.stored if node.op == "null"]
         for node in self.operators:
-            if id(node) in self.fused or id(node) in self.in_float:
+            if id(node) in self.fused or id(node) in self.pooled:
                 continue
             if node.op in ("Convolution", "elemwise_add", "Activation", "LeakyReLU", "silu"):
                 names.append(f"{self.written[id(node)].name}_output")
-            elif node.op in NORMS and id(node) in self.with_zero:
+            elif (node.op in NORMS and id(node) in self.with_zero) or is_float_average(node):
                 names.append(f"{node.name}_output")
         return names
 
     def lower_int8(self) -> tuple[str, np.ndarray, np.ndarray]:
         """Return the program's text, its floats and its bytes."""
         text, floats = self.lower()
-        return text, floats, np.concatenate(self.bytes)
+        return text, floats, np.concatenate([*self.bytes, np.zeros(0, "int8")])
 
     def _header(self) -> str:
         return f"{super()._header()} bytes={self.byte_count}"
 
     def _emit(self) -> None:
+        for node in self.stored:
+            if self.plan.owner(node) is node and id(node) not in self.pooled:
+                self._set_quantization(node)
         super()._emit()
         for index, entry in enumerate(self.plan.maps):
-            zero = self.quantization.zero_points(index)
-            if entry.is_u8 and entry.pad and zero.any():
-                entry.pad_values = self._add_bytes(zero.clip(0, 255).astype("uint8"))
-
-    def _emit_node(self, node: Node) -> None:
-        sources = [id(source) for source, _ in node.inputs if source.name not in self.graph.params]
-        in_float = self.in_float.issuperset([id(node), *sources])
-        if not in_float:
-            super()._emit_node(node)
-        elif node.op in EMIT:
-            getattr(super(), EMIT[node.op])(node)
+            if entry.is_u8 and entry.pad:
+                zero = self.quantization.zero_points(index)
+                if zero.any():
+                    entry.pad_values = self._add_bytes(zero.clip(0, 255).astype("uint8"))
 
     def _add_bytes(self, array: np.ndarray) -> int:
         """Append to the program's bytes; return the offset."""
@@ -135,29 +125,43 @@ class Int8Lowering(Lowering):
         self.byte_count += self.bytes[-1].size
         return offset
 
-    def _add_arrays(self, **arrays: np.ndarray) -> dict[str, int]:
-        """Append to the program's floats; return the offsets."""
-        return {name: self._add_floats(array) for name, array in arrays.items()}
+    def _set_quantization(self, node: Node) -> None:
+        """Set scale and offset of a node's output, of which the step may compute floats."""
+        if node.op == "Concat":
+            for part, target in self._copied_parts(node):
+                self.quantization.set(target, *self.quantization.get(part))
+        if node.op in ("Concat", "slice_axis"):
+            return  # the others are those of the inputs
+        out, is_norm = self.plan.slice_of(node), node.op in NORMS
+        if node.op == "Pooling" and not is_float_average(node):
+            params = self.quantization.get(self.plan.slice_of(node.source()))
+        elif is_norm and id(node) not in self.with_zero:
+            params = self._fold(node)[2:]
+        else:
+            image = node.op == "null"
+            name = node.name if image else f"{self.written[id(node)].name}_output"
+            zero = id(node) in self.with_zero or (not image and self._slope(node) == 0)
+            params = quantize_range(self.ranges[name], zero)
+        self.quantization.set(out, *params)
 
-    def _dequantization(self, part: ChannelSlice) -> dict[str, int]:
-        """Append what a slice's bytes represent; nothing for a slice of floats."""
-        if not self.plan.maps[part.map].is_u8:
-            return {}
-        scale, offset = self.quantization.get(part)
-        return self._add_arrays(scale=scale, shift=offset)
+    def _slope(self, node: Node) -> float:
+        """Return the slope of the activation that a step ends with; 1 for none."""
+        if node.op in ("Activation", "LeakyReLU"):
+            return negative_slope(node)
+        if node.op in NORMS:
+            return 0 if node.op == "_contrib_BatchNormWithReLU" else 1
+        return 1 if id(node) in self.add_last else self.slope.get(id(node), 1)
 
-    def _calibrate(self, node: Node, relu: bool, name: str = "") -> tuple[np.ndarray, np.ndarray]:
-        """Set and return scale and offset of a node's output from its calibrated range."""
-        found = self.ranges[name or f"{self.written[id(node)].name}_output"]
-        params = quantize_range(found, relu or id(node) in self.with_zero)
-        self.quantization.set(self.plan.slice_of(node), *params)
-        return params
+    def _fold(self, node: Node) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Return masks, zero points, scales and offsets of a normalization over bytes."""
+        params = self.quantization.get(self.plan.slice_of(node.source()))
+        return fold_bn_relu(*batch_norm_affine(self.graph, node), *params, self._slope(node) == 0)
 
     def _load(self, node: Node) -> None:
         """Emit the step that reads and quantizes the images."""
-        scale, offset = self._calibrate(node, False, node.name)
-        quantize = self._add_arrays(scale=1 / scale, shift=-offset / scale)
-        self._step("load", out=self.plan.slice_of(node), **quantize)
+        out = self.plan.slice_of(node)
+        words = self._quantize_words(out) if self._is_u8(out) else {}
+        self._step("load", out=out, **words)
 
     def _store(self, node: Node, index: int, **words: Any) -> None:
         super()._store(node, index, **self._dequantization(self.plan.slice_of(node)))
@@ -166,7 +170,7 @@ class Int8Lowering(Lowering):
         """Emit a convolution with what is fused into it."""
         weight = self.graph.array(node, 1).astype("float64")
         bias = self.graph.array(node, 2) if len(node.inputs) > 2 else np.zeros(len(weight))
-        image = self.plan.slice_of(self._image(node))
+        image = self._input(self._image(node), max(node.pair("pad", 0)))
         factor, offset = self.quantization.get(image)
         words: dict[str, Any] = {}
         norm = self.prologue.get(id(node))
@@ -210,13 +214,13 @@ class Int8Lowering(Lowering):
         residual, add_last = self.residual.get(id(node)), id(node) in self.add_last
         last_offset: Any = 0.0  # of a residual behind the activation
         if residual is not None:
-            words.update(add=self.plan.slice_of(residual), add_last=self._adds_last(node))
+            words.update(add=self._input(residual), add_last=self._adds_last(node))
             arrays["add_scale"], residual_offset = self.quantization.get(words["add"])
             if add_last:
                 last_offset = residual_offset
             else:
                 bias = bias + residual_offset
-        out_scale, offset = self._calibrate(node, slope == 0 and not add_last)
+        out_scale, offset = self.quantization.get(self.plan.slice_of(node))
         if slope in (0, 1) and not add_last:
             # Clipping to bytes is the ReLU: the offset is 0 then.
             arrays = {key: values / out_scale for key, values in arrays.items()}
@@ -229,46 +233,35 @@ class Int8Lowering(Lowering):
     def _normalization(self, node: Node) -> None:
         """Emit a batch normalization that is not a prologue."""
         in_, out = self.plan.slice_of(node.source()), self.plan.slice_of(node)
-        bn_scale, bn_shift = batch_norm_affine(self.graph, node)
-        scale, offset = self.quantization.get(in_)
-        relu = node.op == "_contrib_BatchNormWithReLU"
         if id(node) in self.with_zero:
             # fold_bn_relu has no byte for 0 where the ReLU's input is always positive.
+            bn_scale, bn_shift = batch_norm_affine(self.graph, node)
+            scale, offset = self.quantization.get(in_)
             arrays = {"scale": scale * bn_scale, "shift": offset * bn_scale + bn_shift}
-            self._requantize(node, arrays, {"slope": 0 if relu else 1}, in_)
+            self._requantize(node, arrays, {"slope": self._slope(node)}, in_)
             return
-        xor_mask, zero_point, scale, offset = fold_bn_relu(bn_scale, bn_shift, scale, offset, relu)
+        xor_mask, zero_point, *_ = self._fold(node)
         words = {"flip": self._add_bytes(xor_mask), "zero": self._add_bytes(zero_point)}
         self._step("affine", in_=in_, out=out, **words)
-        self.quantization.set(out, scale, offset)
 
     def _requantize(
         self, node: Node, arrays: dict[str, np.ndarray], act: dict[str, Any], *inputs: ChannelSlice
     ) -> None:
         """Emit a copy that computes in floats and quantizes its output again."""
         out, add = self.plan.slice_of(node), inputs[1] if len(inputs) > 1 else None
-        scale, offset = self._calibrate(node, act.get("slope") == 0)
+        scale, offset = self.quantization.get(out)
         words = self._add_arrays(**arrays, out_scale=1 / scale, out_shift=-offset / scale)
         self._step("copy", in_=inputs[0], out=out, add=add, **act, **words)
 
-    def _pooling(self, node: Node, **words: Any) -> None:
-        in_, out = self.plan.slice_of(node.source()), self.plan.slice_of(node)
-        if id(node) in self.in_float:
-            super()._pooling(node, **self._dequantization(in_))
-            return
-        is_mean = node.attrs.get("pool_type") == "avg"
-        padded = any(node.pair("pad", 0)) and node.flag("count_include_pad", True)
-        if is_mean and (padded or np.prod(node.pair("kernel")) > MAX_AVERAGED):
-            raise ValueError(
-                "target='native_int8' has no step for an average with padding or of more than "
-                f"{MAX_AVERAGED} pixels (node {node.name}): use target='native'."
-            )
-        super()._pooling(node)
-        self.quantization.set(out, *self.quantization.get(in_))
+    def _global_pooling(self, node: Node, **words: Any) -> None:
+        in_ = self.plan.slice_of(node.source())
+        super()._global_pooling(node, **words, **self._dequantization(in_))
 
     def _copy(self, source: ChannelSlice, target: ChannelSlice) -> None:
-        super()._copy(source, target)
-        self.quantization.set(target, *self.quantization.get(source))
+        if self._is_u8(source) == self._is_u8(target):
+            super()._copy(source, target)
+        else:
+            self._convert(source, target)
 
     def _addition(self, node: Node) -> None:
         """Emit an addition that no convolution computes."""

@@ -81,7 +81,7 @@ class MemoryPlan:
                 taken = channel_range(node, self._channels)
                 part = self.slice_of(node.source()).part(taken.start, len(taken))
             else:
-                part = self._new_map(self._channels[id(node)])
+                part = self.new_map(self._channels[id(node)])
             self._slices[id(node)] = part
         return self._slices[id(node)]
 
@@ -91,8 +91,9 @@ class MemoryPlan:
             node = self._fused[id(node)]
         return node
 
-    def _new_map(self, channels: int) -> ChannelSlice:
-        self.maps.append(FeatureMap(channels))
+    def new_map(self, channels: int, is_u8: bool = False) -> ChannelSlice:
+        """Add a map; return the slice of all its channels."""
+        self.maps.append(FeatureMap(channels, is_u8=is_u8))
         return ChannelSlice(len(self.maps) - 1, 0, channels)
 
     def _extend_sliced(self, concat: Node) -> None:
@@ -111,7 +112,7 @@ class MemoryPlan:
         if taken.stop != channels or is_placed:
             return
         total = taken.start + self._channels[id(concat)]
-        extended = self._new_map(total)
+        extended = self.new_map(total)
         self._slices[id(whole)] = extended.part(0, channels)
         self._slices[id(first)] = extended.part(taken.start, len(taken))
         self._slices[id(concat)] = extended.part(taken.start, total - taken.start)

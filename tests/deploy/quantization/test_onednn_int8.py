@@ -18,7 +18,6 @@ from gluondense.deploy.quantization.equalize import (
     tensor_name,
 )
 from gluondense.deploy.quantization.metrics import QuantizationMetrics
-from gluondense.deploy.quantization.sensitivity import group_by_block
 from gluondense.deploy.targets import lower_to
 from gluondense.graph.inference_passes import optimize
 from gluondense.graph.ir import Graph
@@ -297,17 +296,3 @@ def test_a_network_that_overflows_is_refused(tmp_path):
     with pytest.raises((RuntimeError, ValueError), match="not finite"):
         exported(net, tmp_path / "net", images())
     assert not list(tmp_path.iterdir())
-
-
-def test_layers_are_grouped_by_block():
-    names = ["net_stem_conv_fwd", "net_stage1_conv1_fwd", "net_stage1_conv2_fwd", "other"]
-    assert group_by_block(names) == {
-        "net_stem": {"net_stem_conv_fwd"},
-        "net_stage1": {"net_stage1_conv1_fwd", "net_stage1_conv2_fwd"},
-        "other": {"other"},
-    }
-    assert group_by_block(["net_a_fwd", "net_b_fwd"]) == {
-        "net_a_fwd": {"net_a_fwd"},
-        "net_b_fwd": {"net_b_fwd"},
-    }
-    assert group_by_block([]) == {}

@@ -120,21 +120,27 @@ void InferenceWorker::run_step(const StoreStep& s) {
   }
 }
 
-template <class T>
-void InferenceWorker::run_step(const AffineStep& s) {
+template <class In, class Out>
+void InferenceWorker::affine(const AffineStep& s) {
+  constexpr bool kInIsU8 = std::is_same_v<In, std::uint8_t>;
+  constexpr bool kOutIsU8 = std::is_same_v<Out, std::uint8_t>;
+  const InferenceKernels& k = inference_kernels();
   const Placement& p = placement(s.out);
-  fill_padding<T>(s.out);
+  const int channels = s.in.channels;
+  fill_padding<Out>(s.out);
   const auto [first, last] = partition(p.height);
   for (int y = first; y < last; ++y) {
     for (int x = 0; x < p.width; ++x) {
-      const T* const src = pixel_ptr<T>(s.in, y, x);
-      T* const dst = pixel_ptr<T>(s.out, y, x);
-      if constexpr (std::is_same_v<T, std::uint8_t>) {
-        inference_kernels().bn_relu_u8(src, u8_ptr(s.xor_mask), u8_ptr(s.zero_point), dst,
-                                       s.in.channels);
+      const In* const src = pixel_ptr<In>(s.in, y, x);
+      Out* const dst = pixel_ptr<Out>(s.out, y, x);
+      if constexpr (kInIsU8 && kOutIsU8) {
+        k.bn_relu_u8(src, u8_ptr(s.xor_mask), u8_ptr(s.zero_point), dst, channels);
+      } else if constexpr (kInIsU8) {
+        k.dequantize_u8(src, floats_ + s.scale, floats_ + s.shift, dst, channels);
+      } else if constexpr (kOutIsU8) {
+        k.quantize_channels_u8(src, floats_ + s.scale, floats_ + s.shift, dst, channels);
       } else {
-        inference_kernels().affine_f32(src, floats_ + s.scale, floats_ + s.shift, s.negative_slope,
-                                       dst, s.in.channels);
+        k.affine_f32(src, floats_ + s.scale, floats_ + s.shift, s.negative_slope, dst, channels);
       }
     }
   }

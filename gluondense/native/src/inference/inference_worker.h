@@ -124,7 +124,11 @@ class InferenceWorker {
   }
   // Pixel by pixel.
   template <class T>
-  void run_step(const AffineStep& s);
+  void run_step(const AffineStep& s) {
+    program_.is_u8(s.out) ? affine<T, std::uint8_t>(s) : affine<T, float>(s);
+  }
+  template <class In, class Out>
+  void affine(const AffineStep& s);
   template <class T>
   void run_step(const CopyStep& s);
   // Window by window; the global pooling, in one thread.

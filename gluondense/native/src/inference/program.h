@@ -65,7 +65,8 @@ struct ConvStep : StepBase {
   bool has_prologue() const { return xor_mask >= 0 || shift >= 0; }
 };
 
-// out = act(in * scale + shift); over bytes, bn_relu_u8.
+// out = act(in * scale + shift); over bytes, bn_relu_u8. From bytes to floats and from floats to
+// bytes, a conversion without an activation; bytes are rounded and clipped to 0..255.
 struct AffineStep : StepBase {
   float negative_slope = 1;
   Offset scale = -1, shift = -1, xor_mask = -1, zero_point = -1;

@@ -106,8 +106,11 @@ class Validator {
   void same_type(const ChannelSlice& a, const ChannelSlice& b) const {
     require(is_u8(a) == is_u8(b), "a step's maps have different data types");
   }
-  void alike(const ChannelSlice& a, const ChannelSlice& b) const {
+  void same_channels(const ChannelSlice& a, const ChannelSlice& b) const {
     require(a.channels == b.channels, "a step's maps have different numbers of channels");
+  }
+  void alike(const ChannelSlice& a, const ChannelSlice& b) const {
+    same_channels(a, b);
     same_type(a, b);
   }
   void affine(Offset scale, Offset shift, std::ptrdiff_t count) {
@@ -193,14 +196,16 @@ class Validator {
   }
 
   void check(const AffineStep& s) {
-    alike(s.in, s.out);
+    same_channels(s.in, s.out);
     slope(s.negative_slope);
-    if (is_u8(s.in)) {
+    if (is_u8(s.in) && is_u8(s.out)) {
       bn_relu(s.in, s.xor_mask, s.zero_point);
       absent({s.scale, s.shift});
     } else {
       affine(s.scale, s.shift, s.in.channels);
       absent({s.xor_mask, s.zero_point});
+      require(is_u8(s.in) == is_u8(s.out) || s.negative_slope == 1,
+              "a conversion of a data type has an activation");
     }
   }
 

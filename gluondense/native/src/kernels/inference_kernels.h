@@ -133,6 +133,12 @@ struct InferenceKernels {
                      const std::uint8_t* zero_point, std::uint8_t* dst, int channels);
   // dst[i] = round(src[i] * scale + shift), clipped to 0..255. No over-read.
   void (*quantize_u8)(const float* src, float scale, float shift, std::uint8_t* dst, int count);
+  // The same with a scale and shift for each channel, and dst[c] = src[c] * scale[c] + shift[c].
+  // No over-read.
+  void (*quantize_channels_u8)(const float* src, const float* scale, const float* shift,
+                               std::uint8_t* dst, int channels);
+  void (*dequantize_u8)(const std::uint8_t* src, const float* scale, const float* shift, float* dst,
+                        int channels);
   // dst[c] = max over pixels[i][c], or factor times their sum. count >= 1. No over-read.
   void (*pool_f32)(const float* const* pixels, int count, bool is_max, float factor, float* dst,
                    int channels);

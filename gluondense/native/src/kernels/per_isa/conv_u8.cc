@@ -147,4 +147,15 @@ void quantize_u8(const float* __restrict src, float scale, float shift,
   for (int i = 0; i < count; ++i) dst[i] = to_u8(src[i] * scale + shift);
 }
 
+void quantize_channels_u8(const float* __restrict src, const float* __restrict scale,
+                          const float* __restrict shift, std::uint8_t* __restrict dst,
+                          int channels) {
+  for (int c = 0; c < channels; ++c) dst[c] = to_u8(src[c] * scale[c] + shift[c]);
+}
+
+void dequantize_u8(const std::uint8_t* __restrict src, const float* __restrict scale,
+                   const float* __restrict shift, float* __restrict dst, int channels) {
+  for (int c = 0; c < channels; ++c) dst[c] = src[c] * scale[c] + shift[c];
+}
+
 }  // namespace gluondense::GLUONDENSE_ISA_NAMESPACE

@@ -14,6 +14,8 @@ KERNEL(affine_f32);
 KERNEL(silu_f32);
 KERNEL(bn_relu_u8);
 KERNEL(quantize_u8);
+KERNEL(quantize_channels_u8);
+KERNEL(dequantize_u8);
 KERNEL(pool_f32);
 KERNEL(pool_u8);
 KERNEL(winograd_output_transform);
@@ -40,6 +42,8 @@ const InferenceKernels inference_table = {GLUONDENSE_ISA_NAME,
                                           silu_f32,
                                           bn_relu_u8,
                                           quantize_u8,
+                                          quantize_channels_u8,
+                                          dequantize_u8,
                                           pool_f32,
                                           pool_u8,
                                           pixels_to_planes<InputTransform>,
