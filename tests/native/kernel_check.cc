@@ -192,7 +192,8 @@ void check_elementwise(const InferenceKernels& k, int channels) {
   for (int c = 0; c < channels; ++c) scales[c] *= 50, shifts[c] += 100;
   k.quantize_channels_u8(x, scales, shifts, bytes, channels);
   for (int c = 0; c < channels; ++c) {
-    const double wanted = std::fmin(std::fmax(std::rint(double{x[c]} * scales[c] + shifts[c]), 0), 255);
+    const double value = std::rint(double{x[c]} * scales[c] + shifts[c]);
+    const double wanted = std::fmin(std::fmax(value, 0), 255);
     expect(std::abs(bytes[c] - wanted) <= 1 ? wanted : bytes[c], wanted, 0, "quantize_channels_u8");
   }
   k.dequantize_u8(q, scale, shift, dst, channels);
