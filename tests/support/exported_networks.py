@@ -94,7 +94,7 @@ VARIANTS = {
     "darknet": ("darknet53", TINY_DARK),
     "csp-darknet": ("csp_darknet53", {**TINY_DARK, "slope": 0.0}),
     "pelee": ("peleenet", TINY_PELEE),
-    "csp-pelee": ("csp_peleenet", {**TINY_PELEE, "features_only": True}),
+    "csp-pelee-features": ("csp_peleenet", {**TINY_PELEE, "features_only": True}),
     "densenet-features": ("densenet121", {**TINY, "features_only": True}),
     "csp-features": ("csp_densenet121", {**TINY, "features_only": True}),
     "dpn-features": ("dpn92", {**TINY_DPN, "features_only": True}),

@@ -35,6 +35,9 @@ def quantize_onednn(graph: Graph, calibration: Calibration) -> Lowered:
         if node.is_like("Activation", act_type="sigmoid"):
             # Equal in float32; MXNet's pass warns about each Activation that it cannot quantize.
             node.op, node.attrs = "sigmoid", {}
+        elif node.op == "elemwise_mul":
+            # Equal for equal shapes; MXNet's pass quantizes elemwise_mul, whose kernel then fails.
+            node.op = "broadcast_mul"
     return _Quantizer(graph, calibration).lower()
 
 
