@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fuzz.mutation import Files
+from PIL import Image
 
 # A damaged file is refused with exactly one of these, not with a subclass of another module.
 ERRORS = (
@@ -84,6 +85,7 @@ def try_reading(reader: Reader, folder: Path, files: Files) -> Defect | bool:
             warnings.simplefilter("ignore")
             # NumPy's RuntimeWarning tells of a number that became another one.
             warnings.simplefilter("error", RuntimeWarning)
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # a RuntimeWarning
             reader.read(folder)
     except ERRORS as error:
         problem = _problem(error, folder, files)

@@ -77,6 +77,8 @@ def fuzz(reader: Reader, seed: int, least: int, seconds: float, keep: Path) -> R
                 path.unlink()
             if status and result.add(Defect(f"its process ended with {status}", errors[-6000:])):
                 shutil.copytree(folder / "files", _free(keep, reader))
+            if status and not tried:
+                break  # not because of an input
     return result
 
 
