@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import signal
 import subprocess
@@ -12,6 +13,7 @@ import time
 import pytest
 
 from gluondense.commands.interruption import interruptible
+from gluondense.commands.output import call
 
 
 def send(signum: int) -> None:
@@ -54,6 +56,20 @@ def test_a_signal_during_a_destructor_is_not_lost(capsys, nested):
     began = time.monotonic()
     assert interruptible((lambda: interruptible(run)) if nested else run) == 143
     assert time.monotonic() - began < 10
+    assert capsys.readouterr().err == "stopped by SIGTERM; run the same command again\n"
+
+
+@pytest.mark.parametrize("hide", [False, True])
+def test_a_signal_that_an_import_replaced_is_not_lost(capsys, hide):
+    """As modules with pybind11 do, and the message about MXNet's import."""
+
+    def run(_):
+        try:
+            send(signal.SIGTERM)
+        except BaseException as error:
+            raise ImportError("initialization failed", name="mxnet") from (None if hide else error)
+
+    assert call(run, argparse.Namespace()) == 143
     assert capsys.readouterr().err == "stopped by SIGTERM; run the same command again\n"
 
 

@@ -126,8 +126,8 @@ def test_a_stopped_run_resumes_to_the_same_parameters(
 def test_a_signal_during_the_imports(inputs, tmp_path, tries, counts, root):
     commands = [PREDICT, TRAINING, COMMANDS[0], RECORDS]
     for number in tries:
-        command = commands[number % len(commands)]
-        argv = command.words(command.argv, inputs, tmp_path)
+        command, out = commands[number % len(commands)], tmp_path / f"{number}"
+        argv = command.words(command.argv, inputs, out)
         process = subprocess.Popen(
             [sys.executable, "-m", "gluondense", *argv],
             env={**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"},
