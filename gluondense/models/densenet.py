@@ -10,7 +10,8 @@ from typing import Any
 from mxnet.gluon import nn
 
 from ..blocks.dense import DenseBlock, Transition
-from ..errors import check_flag
+from ..blocks.stem import STEMS
+from ..errors import check, check_flag
 from .network import Network
 from .spec import DenseSpec
 
@@ -30,6 +31,9 @@ class DenseNetSpec(DenseSpec):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_flag("blur_pool", self.blur_pool)
+        rule = f"False, because stem={self.stem!r} has no max-pooling"
+        holds = not self.blur_pool or STEMS[self.stem].pool == "max"
+        check("blur_pool", self.blur_pool, rule, holds)
 
     @property
     def stem_options(self) -> dict[str, Any]:

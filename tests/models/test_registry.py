@@ -182,6 +182,12 @@ def test_each_field_of_the_other_families_has_its_rule(name, field):
         assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize("stem", ["cifar", "half", "pelee"])
+def test_a_stem_without_max_pooling_has_none_to_blur(stem):
+    with pytest.raises(ValueError, match=rf"blur_pool \(=True\) must be False.*stem='{stem}'"):
+        get_spec("densenetblur121d", stem=stem)
+
+
 def test_groups_must_divide_the_bottleneck():
     with pytest.raises(ValueError, match=r"bottleneck_width \(=96\) must be divisible by groups"):
         get_spec("dpn92", groups=50)
