@@ -103,6 +103,7 @@ def test_unknown_names_and_fields_get_the_closest_ones(call, words):
         "attention": ["cbam", False, ""],
         "final_norm": [0, None, "yes"],
         "pool": ["max", None],
+        "layout": ["NCWH", None, 1],
         "growth_rate": [0, 3.0],
         "block_config": [(), (3, 0), (3, 2.5), 6, "66", ((1,),)],
         "bn_size": [-1, 0.5, None],
