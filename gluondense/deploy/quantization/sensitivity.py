@@ -69,8 +69,10 @@ def select_excluded(
     metrics, most = measure(excluded), calibration.max_changed
     if not metrics.within(most):
         blocks = group_by_block(name for name in layers if name not in excluded)
-        errors = {n: measure(excluded | block, _TRIAL_IMAGES).error for n, block in blocks.items()}
-        ranked = sorted(blocks, key=lambda name: errors[name])
+        # The error of each block alone: that of the others would hide it.
+        others = {name: set(layers) - block for name, block in blocks.items()}
+        errors = {name: measure(rest, _TRIAL_IMAGES).error for name, rest in others.items()}
+        ranked = sorted(blocks, key=lambda name: -errors[name])
 
         def most_sensitive(count: int) -> set[str]:
             return excluded.union(*(blocks[name] for name in ranked[:count]))
