@@ -33,6 +33,8 @@ class Mix:
 
     def images(self, images: Any, partners: Any) -> Any:
         """Return images (n, C, H, W) mixed with their partners, both arrays of MXNet or NumPy."""
+        if self.weight == 1:  # MXNet cannot assign to an empty rectangle
+            return images
         if self.box is None:
             return images * float(self.weight) + partners * float(1 - self.weight)
         mixed = images.copy()

@@ -47,6 +47,16 @@ def test_devices_mix_as_the_host_bit_for_bit(draw):
         np.testing.assert_array_equal(applied(mix, images, mx.nd.array), applied(mix, images))
 
 
+@pytest.mark.parametrize("array", [np.array, mx.nd.array])
+def test_an_empty_rectangle_leaves_images_and_targets(array):
+    """CutMix draws one for a batch of 32 × 32 images in 256."""
+    images = np.random.default_rng(0).normal(size=(4, 3, 8, 8)).astype("f")
+    mix = cutmix(4, (8, 8), 1.0, np.random.default_rng(13))
+    assert mix.box[0].start == mix.box[0].stop
+    np.testing.assert_array_equal(applied(mix, images, array), images)
+    np.testing.assert_array_equal(mix.targets(images), images)
+
+
 def test_a_coin_decides_between_mixup_and_cutmix():
     images = np.zeros((4, 8, 8, 3), np.uint8)
     assert draw_mix(images, TaskConfig(), np.random.default_rng(0), 1) is None
