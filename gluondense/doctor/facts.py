@@ -78,7 +78,8 @@ def distributions(library: Optional[Path]) -> dict[str, str]:
     return {
         found.metadata["Name"]: found.version
         for found in metadata.distributions(path=[str(library.parents[1])])
-        if found.metadata["Name"].partition("-")[0] == "mxnet"
+        if (found.metadata["Name"] or "").startswith("mxnet")
+        and any(file.name == library.name for file in found.files or ())  # no mxnet-model-server
     }
 
 

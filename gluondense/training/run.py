@@ -128,8 +128,8 @@ class Run:
             self.model.hybridize(static_alloc=True, static_shape=True)
         # On GPUs, the test set is evaluated in the precision of training. On CPUs, float32 is as
         # fast, and what exports compute in.
-        on_gpus = runtime.dtype if runtime.dtype == "float16" else "float32"
-        self.evaluated = in_precision(self.model, on_gpus)
+        precision = runtime.dtype if runtime.dtype == "float16" else "float32"
+        self.evaluated = in_precision(self.model, precision)
         self.train_step = TrainStep(
             self.model, self.task.loss, runtime.accumulate, runtime.dtype, runtime.sync_bn
         )

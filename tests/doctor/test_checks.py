@@ -9,7 +9,7 @@ import pytest
 
 from gluondense.doctor import processor_checks
 from gluondense.doctor.check import NOTE, OK, WRONG, run_checks
-from gluondense.doctor.facts import Facts, run_probe
+from gluondense.doctor.facts import Facts, distributions, run_probe
 from gluondense.environment.cuda import CU112, GPU, LIBRARIES, FoundLibrary
 
 NAMES = ("libcuda.so.1", "libcudart.so.11.0", "libcudnn.so.8", "libnccl.so.2", "libcublas.so.11")
@@ -46,6 +46,16 @@ def test_a_cpu_build_needs_nothing_of_cuda():
     found = lines(CPU)
     subjects = ("MXNet", "MXNet features", "NVIDIA driver", "CUDA libraries", "GPUs")
     assert {found[name].status for name in subjects} == {OK}
+
+
+def test_only_distributions_that_contain_the_library_are_mxnet(tmp_path):
+    rows = (("mxnet", "mxnet/libmxnet.so"), ("mxnet-model-server", "mms/metrics.py"))
+    for name, file in rows:
+        folder = tmp_path / f"{name.replace('-', '_')}-1.9.1.dist-info"
+        folder.mkdir()
+        (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.9.1\n")
+        (folder / "RECORD").write_text(f"{file},,\n")
+    assert distributions(tmp_path / "mxnet/libmxnet.so") == {"mxnet": "1.9.1"}
 
 
 def test_an_ampere_card():

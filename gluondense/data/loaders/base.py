@@ -68,9 +68,10 @@ class Loader(ABC):
         return self.batches(epoch=0)
 
     def batches(self, epoch: int, start: int = 0) -> Generator[Batch, None, None]:
-        """Yield the batches of an epoch from ``start`` on: float32 (N, …), labels int32 (N,).
+        """Yield the batches of an epoch from ``start`` on: images (N, …), labels int32 (N,).
 
-        Multi-label data has labels float32 (N, labels), NaN for unknown.
+        The images are what :class:`.to_input.ToInput` accepts. Multi-label data has labels float32
+        (N, labels), NaN for unknown.
 
         ``epoch`` determines the order and the augmentation. Skipped batches are not prepared.
         """

@@ -55,14 +55,11 @@ def _mxnet_inference(dtype: str) -> Callable[[str, int, int, bool], Built]:
     return build
 
 
-def _mxnet_training(
-    dtype: str, memory_efficient: bool = False
-) -> Callable[[str, int, int, bool], Built]:
+def _mxnet_training(dtype: str, **fields: Any) -> Callable[[str, int, int, bool], Built]:
     def build(model: str, batch: int, size: int, on_cpu: bool) -> Built:
         from gluondense.training import TrainStep
         from gluondense.training.precision import make_loss_scale
 
-        fields = {"memory_efficient": memory_efficient}
         mx, net, x, free = _mxnet_parts(model, batch, size, on_cpu, **fields)
         settings = {"learning_rate": 0.01, "momentum": 0.9}
         trainer = mx.gluon.Trainer(net.collect_params(), "nag", settings)
@@ -146,9 +143,16 @@ BACKENDS: dict[str, dict[str, GPUBackend]] = {
     },
     "training": {
         "mxnet": GPUBackend(_mxnet_training("float32"), ("mxnet",), ours=True),
-        "mxnet-efficient": GPUBackend(_mxnet_training("float32", True), ("mxnet",), ours=True),
+        "mxnet-efficient": GPUBackend(
+            _mxnet_training("float32", memory_efficient=True), ("mxnet",), ours=True
+        ),
         "mxnet-fp16": GPUBackend(_mxnet_training("float16"), ("mxnet",), ours=True),
-        "mxnet-fp16-efficient": GPUBackend(_mxnet_training("float16", True), ("mxnet",), ours=True),
+        "mxnet-fp16-nhwc": GPUBackend(
+            _mxnet_training("float16", layout="NHWC"), ("mxnet",), ours=True
+        ),
+        "mxnet-fp16-efficient": GPUBackend(
+            _mxnet_training("float16", memory_efficient=True), ("mxnet",), ours=True
+        ),
         "torch": GPUBackend(_torch_training(False), ("torch",)),
         "torch-fp16": GPUBackend(_torch_training(True), ("torch",)),
         "torch.compile-fp16": GPUBackend(_torch_training(True, compiled=True), ("torch",)),
