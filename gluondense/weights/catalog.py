@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """The catalog of published weights: URLs, checksums, preprocessing and accuracies.
 
-The sources are those with a checksum: torchvision's server, and the GitHub releases that timm used
-before it moved to the Hugging Face Hub. The Hub's files hold the same values but have no checksum
-in their names. The bucket of MXNet and GluonCV is reported to be offline; ``load_weights`` reads
-``.params`` files that were downloaded from there.
+The sources are those with a checksum in the file's name: torchvision's server, and the GitHub
+releases that timm used before it moved to the Hugging Face Hub. RDNet's weights are on the Hub
+only, where the checksum is in the file's Git LFS pointer. The bucket of MXNet and GluonCV is
+reported to be offline; ``load_weights`` reads ``.params`` files that were downloaded from there.
 
 Accuracies are in % on the validation images of ImageNet with one crop, or the test images of
 CIFAR-10, as published for the row's preprocessing: torchvision's documentation, timm's
@@ -21,12 +21,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ..data.preprocessing import CIFAR, CSP, DPN, IMAGENET, Preprocessing
+from ..data.preprocessing import CIFAR, CSP, DPN, IMAGENET, RDNET, Preprocessing
 from ..download.file import cache_folder, download_file, has_sha256
+from ..download.lfs import cached_sha256, fetch_sha256
 from ..errors import closest
 
 BICUBIC = dataclasses.replace(IMAGENET, interpolation="bicubic")
 BICUBIC_95 = dataclasses.replace(BICUBIC, crop_ratio=0.95)
+
+HUB_FILE = "pytorch_model.bin"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,7 +43,8 @@ class Weights:
     urls
         URLs of the file, tried in this order.
     sha256
-        The file's SHA-256: 64 digits, or the first ones if the publisher gives no more.
+        The file's SHA-256: 64 digits, or the first ones if the publisher gives no more. Empty if it
+        is in the file's Git LFS pointer on the Hugging Face Hub.
     top1, top5
         Published accuracies in %; None if the source has none.
     preprocessing, license
@@ -70,8 +74,9 @@ class Weights:
 
     @property
     def file_name(self) -> str:
-        """The publisher's file name, which the cache and mirrors use too."""
-        return self.urls[0].rsplit("/", 1)[-1]
+        """Name in the cache and in mirrors: the publisher's, but ``NAME.bin`` for the Hub's."""
+        name = self.urls[0].rsplit("/", 1)[-1]
+        return f"{self.name}.bin" if name == HUB_FILE else name
 
 
 def _torchvision(model: str, sha256: str, top1: float, top5: float) -> Weights:
@@ -100,6 +105,21 @@ def _dpn(model: str, file: str, top1: float, top5: float) -> Weights:
     """Describe the DPN authors' weights, converted from MXNet by timm's author."""
     url = f"https://github.com/rwightman/pytorch-dpn-pretrained/releases/download/v0.1/{file}"
     return Weights(model, "mx_in1k", (url,), _digits(file), top1, top5, DPN, eps=1e-3)
+
+
+def _rdnet(
+    model: str,
+    revision: str,
+    top1: float,
+    top5: float,
+    tag: str = "nv_in1k",
+    sha256: str = "",
+    preprocessing: Preprocessing = RDNET,
+) -> Weights:
+    """Describe the RDNet authors' weights, of a commit of their repository on the Hub."""
+    url = f"https://huggingface.co/naver-ai/{model}.{tag}/resolve/{revision}/{HUB_FILE}"
+    row = Weights(model, tag, (url,), sha256, top1, top5, preprocessing, "BSD-3-Clause")
+    return dataclasses.replace(row, eps=1e-6)
 
 
 def _hazy_research() -> Weights:
@@ -167,6 +187,24 @@ WEIGHTS = {
         _dpn("dpn98", "dpn98-5b90dec4d.pth", 79.664, 94.644),
         _dpn("dpn107", "dpn107_extra-1ac7121e2.pth", 80.166, 94.932),
         _dpn("dpn131", "dpn131-71dfe43e0.pth", 79.836, 94.708),
+        _rdnet("rdnet_tiny", "main", 82.814, 96.284),
+        _rdnet("rdnet_small", "821385d0bf98ff1f91494e89761cbb6568c5ae3c", 83.658, 96.704),
+        _rdnet("rdnet_base", "fcff0b374af1bfdb0b2e58772df37108ea911649", 84.366, 96.878),
+        _rdnet(
+            "rdnet_large",
+            "fa75faec185731e6cc044d68cf0464d6e1987b11",
+            84.794,
+            97.156,
+            sha256="330ecc0aecc0d68667fdc43ed4b5e2d7e3e9c8332533ce7e361138f536ab393d",
+        ),
+        _rdnet(
+            "rdnet_large",
+            "763e1647162de40da29540f4130699feb15144b8",
+            85.844,
+            97.680,
+            tag="nv_in1k_ft_in1k_384",
+            preprocessing=dataclasses.replace(RDNET, input_size=384, crop_ratio=1.0),
+        ),
         _hazy_research(),
     )
 }
@@ -216,8 +254,10 @@ def find_published(path: str | os.PathLike[str]) -> Weights | None:
     """Return the catalog row of a file with the name and the content that its publisher gave it."""
     name = os.path.basename(os.fspath(path))
     for row in WEIGHTS.values():
-        if row.file_name == name and has_sha256(Path(path), row.sha256):
-            return row
+        if row.file_name == name:
+            sha256 = row.sha256 or cached_sha256(Path(path))
+            if sha256 and has_sha256(Path(path), sha256):
+                return row
     return None
 
 
@@ -225,7 +265,8 @@ def fetch_weights(weights: Weights, root: str | os.PathLike[str] | None = None) 
     """Return the path of a weights file, downloading it if it is not cached.
 
     The checksum is verified at every call: this is fast compared with building the network, and
-    detects damaged cache files.
+    detects damaged cache files. If the row has none, it is that of the file's Git LFS pointer; see
+    :mod:`gluondense.download.lfs`.
 
     Parameters
     ----------
@@ -242,6 +283,7 @@ def fetch_weights(weights: Weights, root: str | os.PathLike[str] | None = None) 
         If it cannot be written.
     """
     path = cache_folder("models", root) / weights.file_name
+    sha256 = weights.sha256 or fetch_sha256(weights.urls[0], path)
     advice = f"download {weights.urls[0]} on a machine with a network, and copy it to {path}"
-    download_file(weights.urls, path, partial(has_sha256, sha256=weights.sha256), advice)
+    download_file(weights.urls, path, partial(has_sha256, sha256=sha256), advice)
     return path

@@ -9,10 +9,20 @@ import re
 import pytest
 
 import gluondense
-from gluondense.weights.catalog import WEIGHTS, Weights, fetch_weights, find_weights
+from gluondense.weights.catalog import (
+    WEIGHTS,
+    Weights,
+    fetch_weights,
+    find_published,
+    find_weights,
+)
 
 rows = pytest.mark.parametrize("weights", WEIGHTS.values(), ids=WEIGHTS)
 IMAGENET = {name: row for name, row in WEIGHTS.items() if row.dataset == "imagenet"}
+HUB = {name: row for name, row in IMAGENET.items() if name.startswith("rdnet")}
+hub_rows = pytest.mark.parametrize("weights", HUB.values(), ids=HUB)
+NAMED = {name: row for name, row in IMAGENET.items() if name not in HUB}
+named_rows = pytest.mark.parametrize("weights", NAMED.values(), ids=NAMED)
 imagenet_rows = pytest.mark.parametrize("weights", IMAGENET.values(), ids=IMAGENET)
 HAZY = WEIGHTS["densenet40_k12_bc_cifar10.hazy_cifar10"]
 
@@ -25,7 +35,7 @@ def test_the_model_exists(weights):
     assert spec.in_channels == len(weights.preprocessing.mean)
 
 
-@imagenet_rows
+@named_rows
 def test_the_file_name_has_the_checksum(weights):
     assert re.fullmatch(r"[0-9a-f]{8,64}", weights.sha256)
     for url in weights.urls:
@@ -36,6 +46,14 @@ def test_the_file_name_has_the_checksum(weights):
         assert weights.sha256.startswith(digits)
 
 
+@hub_rows
+def test_the_address_on_the_hub(weights):
+    (url,) = weights.urls
+    page = re.escape(f"https://huggingface.co/naver-ai/{weights.name}/resolve/")
+    assert re.fullmatch(page + r"(main|[0-9a-f]{40})/pytorch_model\.bin", url)
+    assert weights.file_name == f"{weights.name}.bin"
+
+
 @imagenet_rows
 def test_the_preprocessing_is_for_pixels_in_0_to_1(weights):
     images = weights.preprocessing
@@ -44,21 +62,23 @@ def test_the_preprocessing_is_for_pixels_in_0_to_1(weights):
     assert all(0.2 < std < 0.25 for std in images.std)
     assert images.interpolation in ("bilinear", "bicubic")
     assert 0.8 < images.crop_ratio <= 1
-    assert images.input_size in (224, 256)
+    assert images.input_size in (224, 256, 384)
 
 
 @imagenet_rows
 def test_the_accuracies_are_plausible(weights):
-    assert 74 < weights.top1 < 81
-    assert 91 < weights.top5 < 96
-    assert (100 - weights.top5) / (100 - weights.top1) == pytest.approx(0.28, abs=0.06)
+    assert 74 < weights.top1 < 86
+    assert 91 < weights.top5 < 98
+    assert (100 - weights.top5) / (100 - weights.top1) == pytest.approx(0.25, abs=0.09)
 
 
 def test_files_and_names_are_unique():
-    for field in ("name", "file_name", "sha256", "urls"):
+    for field in ("name", "file_name", "urls"):
         assert len({getattr(weights, field) for weights in WEIGHTS.values()}) == len(WEIGHTS)
+    known = [weights.sha256 for weights in WEIGHTS.values() if weights.sha256]
+    assert len({*known}) == len(known) == len(WEIGHTS) - 4  # of RDNets on the Hub
     assert all(name == weights.name for name, weights in WEIGHTS.items())
-    assert len(WEIGHTS) == 18
+    assert len(WEIGHTS) == 23
 
 
 def test_preprocessing_is_the_publishers():
@@ -157,3 +177,47 @@ def test_the_offline_error_says_where_to_copy_the_file(server, weights, tmp_path
     path.write_bytes(CONTENT)
     assert fetch_weights(weights, tmp_path) == path
     assert not server.requests
+
+
+# Weights on the Hub: the checksum is in the Git LFS pointer.
+
+DIGEST = hashlib.sha256(CONTENT).hexdigest()
+POINTER = f"version https://git-lfs.github.com/spec/v1\noid sha256:{DIGEST}\nsize {len(CONTENT)}\n"
+RESOLVE, RAW = "/rdnet/resolve/main/pytorch_model.bin", "/rdnet/raw/main/pytorch_model.bin"
+
+
+@pytest.fixture
+def on_hub(server) -> Weights:
+    server.pages.update({RESOLVE: CONTENT, RAW: POINTER.encode()})
+    return dataclasses.replace(WEIGHTS["rdnet_tiny.nv_in1k"], urls=(server.url + RESOLVE,))
+
+
+def test_weights_on_the_hub_have_the_checksum_of_their_pointer(
+    server, on_hub, tmp_path, monkeypatch
+):
+    path = fetch_weights(on_hub, tmp_path)
+    assert path.read_bytes() == CONTENT
+    assert server.paths == [RAW, RESOLVE]
+    monkeypatch.setitem(WEIGHTS, on_hub.name, on_hub)
+    assert find_published(path) is on_hub
+    path.write_bytes(CONTENT[:-1] + b"x")
+    assert find_published(path) is None
+    assert fetch_weights(on_hub, tmp_path).read_bytes() == CONTENT
+    monkeypatch.setenv("GLUONDENSE_OFFLINE", "1")
+    assert fetch_weights(on_hub, tmp_path) == path
+    assert server.paths == [RAW, RESOLVE, RESOLVE]
+    (tmp_path / f"{path.name}.lfs").unlink()
+    assert find_published(path) is None
+    with pytest.raises(ConnectionError, match=f"{RAW} on a machine .* to .*{path.name}.lfs"):
+        fetch_weights(on_hub, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("page", "content"),
+    [(RESOLVE, CONTENT[:-1] + b"x"), (RAW, b"<html>sign in"), (RAW, POINTER.encode() * 9)],
+)
+def test_what_does_not_match_the_pointer_is_refused(server, on_hub, tmp_path, page, content):
+    server.pages[page] = content
+    with pytest.raises(ConnectionError, match=f"{page}: wrong checksum of {len(content)} bytes"):
+        fetch_weights(on_hub, tmp_path)
+    assert not (tmp_path / on_hub.file_name).exists()
