@@ -6,9 +6,9 @@ from __future__ import annotations
 import math
 import mmap
 import sys
-import weakref
 from collections.abc import Generator
 from dataclasses import dataclass
+from multiprocessing.util import Finalize
 
 import numpy as np
 
@@ -85,7 +85,8 @@ class StreamLoader(Loader):
         self._preparer = _Preparer(source, transform, data, labels, shuffle, seed, bad, classes)
         self.bad: dict[str, str] = {}
         self._pool = WorkerPool(self._preparer, workers)
-        self._finalizer = weakref.finalize(self, self._pool.close)
+        # Not of weakref: multiprocessing runs these at exit before it waits for its processes.
+        self._finalizer = Finalize(self, self._pool.close, exitpriority=0)
 
     def close(self) -> None:
         """End the processes; the loader cannot be used afterwards."""

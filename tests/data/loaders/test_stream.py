@@ -197,8 +197,10 @@ def test_a_killed_process_raises(make):
         list(loader.batches(0))
 
 
-KILLED = """
+LOADER = """
 import sys
+import weakref
+weakref.finalize(sys, int)  # as TemporaryDirectory does, perhaps before multiprocessing is imported
 from gluondense.data.files.image_list import list_folders
 from gluondense.data.preprocessing import Preprocessing
 from gluondense.data.transforms.image import EvalTransform
@@ -208,9 +210,20 @@ source = FolderSource(list_folders(sys.argv[1]))
 transform = EvalTransform(Preprocessing((0,) * 3, (1,) * 3, input_size=8))
 loader = StreamLoader(source, transform, 4, workers=3)
 next(iter(loader))
+"""
+KILLED = (
+    LOADER
+    + """
 print("ready", flush=True)
 sys.stdin.read()
 """
+)
+
+
+def test_processes_do_not_delay_the_end_of_the_program(root, source):
+    command = [sys.executable, "-c", LOADER, str(source.images.root)]
+    environment = {**os.environ, "PYTHONPATH": str(root)}
+    subprocess.run(command, env=environment, check=True, timeout=60)
 
 
 def test_processes_end_when_the_training_is_killed(root, source):
