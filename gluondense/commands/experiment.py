@@ -24,6 +24,7 @@ from .parser import Parser
 
 if TYPE_CHECKING:
     from ..experiment.plan import PlannedRun
+    from ..training.config import TrainConfig
 
 TRAINING = ("cifar", "fashion-mnist", "folder", "imagenet")
 
@@ -51,14 +52,16 @@ def _parser() -> Parser:
 
 def _run(args: argparse.Namespace) -> int:
     from ..experiment.plan import check_free, read_plan
-    from ..experiment.results import is_complete
+    from ..experiment.results import check_unchanged, is_complete
     from ..experiment.runner import train
 
     runs = read_plan(args.table)
     folder = args.out or Path("runs") / Path(args.table).stem
     check_free(args.shared)
     for run in runs:
-        _check(run, args.shared, args.table)
+        config = _configure(run, args.shared, args.table)
+        if not args.gather:
+            check_unchanged(run, config, folder)
     failed = []
     for number, run in enumerate([] if args.gather else runs, start=1):
         if is_complete(run, folder):
@@ -78,8 +81,8 @@ def _run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _check(run: PlannedRun, shared: Sequence[str], table: str) -> None:
-    """Raise a ValueError unless the arguments of a run make a configuration."""
+def _configure(run: PlannedRun, shared: Sequence[str], table: str) -> TrainConfig:
+    """Return the configuration of a run; raise a ValueError if its arguments make none."""
     from ..errors import check_known
 
     command, *rest = run.arguments
@@ -89,7 +92,7 @@ def _check(run: PlannedRun, shared: Sequence[str], table: str) -> None:
     refusal = io.StringIO()
     try:
         with contextlib.redirect_stderr(refusal):
-            module.make_config(parser.parse_args([*rest, *shared]))
+            return module.make_config(parser.parse_args([*rest, *shared]))[0]
     except (ValueError, SystemExit) as error:
         said = refusal.getvalue().removeprefix("error: ").strip()
         raise ValueError(

@@ -18,13 +18,20 @@ from ..files import write_bytes
 from ..models.registry import get_spec
 from ..training import checkpoint
 from ..training.config import TrainConfig
+from ..training.configuration.sections import FIELDS
 from ..training.run_folder import RunFolder
 from ..training.tasks.base import Metric
 from ..training.tasks.registry import find_task
 from ..weights.published import PublishedError, published_errors
 from .plan import PlannedRun
 
-__all__ = ["Group", "Result", "is_complete", "read_groups", "write_csv"]
+__all__ = ["Group", "Result", "check_unchanged", "is_complete", "read_groups", "write_csv"]
+
+# A complete run is trained again only under another name if one of these fields has changed.
+DECISIVE = (
+    *("model", "model_args", "pretrained", "freeze", "dataset", "augment", "batch_size", "dtype"),
+    *(name for name, (at, _) in FIELDS.items() if at in ("task", "optimizer", "schedule")),
+)
 
 
 @dataclass(frozen=True)
@@ -129,6 +136,20 @@ def is_complete(run: PlannedRun, folder: Path) -> bool:
     """Return whether a run has been trained to its end."""
     result = read_result(run, folder)
     return result is not None and result.is_complete
+
+
+def check_unchanged(run: PlannedRun, config: TrainConfig, folder: Path) -> None:
+    """Raise a ValueError if a complete run was trained with another configuration than now."""
+    result = read_result(run, folder)
+    if result is None or not result.is_complete:
+        return
+    before, now = result.config.flat(), config.flat()
+    for name in DECISIVE:
+        if before[name] != now[name]:
+            raise ValueError(
+                f"{result.folder} was trained with {name} {before[name]!r}, not {now[name]!r}: "
+                f"give the row {run.name!r} another name, or remove the folders of its runs."
+            )
 
 
 def read_groups(runs: Sequence[PlannedRun], folder: Path) -> list[Group]:

@@ -31,19 +31,24 @@ def train(run: PlannedRun, shared: Sequence[str], folder: Path) -> int:
     """Train a run to its end in another process, which inherits the terminal; return its exit code.
 
     A signal to stop is passed on, so that the run saves its state; a keyboard's reaches it anyway.
+    The code is then 128 and the signal's number, also if the run had just ended.
     """
     arguments = arguments_of(run, shared, folder)
     print(f"gluondense train {shlex.join(arguments)}", flush=True)
     process = subprocess.Popen([sys.executable, "-m", "gluondense", "train", *arguments])
 
+    received: list[int] = []
+
     def pass_on(number: int, _: Any) -> None:
+        received.append(number)
         if number != signal.SIGINT:
             process.send_signal(number)
 
     stops = (signal.SIGINT, signal.SIGTERM)
     before = [signal.signal(number, pass_on) for number in stops]
     try:
-        return process.wait()
+        code = process.wait()
+        return 128 + received[0] if received else code
     finally:
         for number, handler in zip(stops, before):
             signal.signal(number, handler)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 import signal
 import statistics
 import subprocess
@@ -15,7 +16,11 @@ from faults.commands import run_results
 from support.training_tiny import TINY
 
 from gluondense.__main__ import main
+from gluondense.commands.experiment import _configure
+from gluondense.experiment.plan import read_plan
+from gluondense.experiment.results import check_unchanged, is_complete
 from gluondense.training import fit
+from gluondense.training.run_folder import RunFolder
 
 FIELDS = {"stem": "cifar", "num_init_features": 8, "growth_rate": 4, "block_config": [1, 1]}
 SET = " ".join(f"--set '{name}={json.dumps(value)}'" for name, value in FIELDS.items())
@@ -61,6 +66,23 @@ def test_results_are_of_the_last_epoch_of_the_complete_runs(trained, tmp_path, c
     assert f"± {statistics.stdev(last):.2%}" in page
     assert 'href="tiny-seed1/report.html"' in page
     assert "results.html" in capsys.readouterr().out
+
+
+def test_a_complete_run_with_other_arguments_is_refused(trained, tmp_path, capsys):
+    rows = ("tiny", "1", f"{TRAIN} --epochs 2"), ("tiny", "1", f"{TRAIN} --epochs 2 --momentum 0.5")
+    tables = [write_table(tmp_path / f"{n}.csv", row) for n, row in enumerate(rows)]
+    (run,) = read_plan(tables[0])
+    config = _configure(run, (), tables[0])
+    RunFolder(tmp_path / run.folder).start(config)
+    shutil.copy(trained / "tiny-seed1" / "log.csv", tmp_path / run.folder)
+    assert is_complete(run, tmp_path)
+    check_unchanged(run, config, tmp_path)
+    assert main(["experiment", tables[1], "--out", str(tmp_path)]) == 2
+    folder = tmp_path / run.folder
+    expected = f"error: {folder} was trained with momentum {config.optimizer.momentum}, not 0.5: "
+    error = capsys.readouterr().err
+    assert error.startswith(expected)
+    assert error.count("\n") == 1
 
 
 def test_a_published_result_is_beside_that_of_the_same_network():
