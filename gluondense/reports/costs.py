@@ -23,6 +23,11 @@ FAMILIES = {
     "csp_resne": ("CSPResNe(X)t", "#cc79a7", "bottom right"),
     "densenet": ("DenseNet", "#0072b2", "top center"),
     "dpn": ("DPN", "#009e73", "middle right"),
+    "csp_darknet": ("CSPDarknet", "#a6761d", "bottom right"),
+    "darknet": ("Darknet", "#e69f00", "top right"),
+    "csp_peleenet": ("CSP-PeleeNet", "#332288", "bottom right"),
+    "peleenet": ("PeleeNet", "#56b4e9", "top right"),
+    "rdnet": ("RDNet", "#882255", "middle right"),
     "": ("other", "#666666", "middle left"),
 }
 PARTS = {
@@ -31,6 +36,7 @@ PARTS = {
     "stage2": "#6baed6",
     "stage3": "#2171b5",
     "stage4": "#08306b",
+    "stage5": "#041836",  # Darknet
     "transitions": "#fdae6b",
     "output": "#525252",
     "other": "#d9d9d9",
