@@ -12,8 +12,7 @@ from gluondense import get_model, get_spec, list_models
 
 # DenseNet: torchvision and the authors' table. DPN: the authors' symbols. CSP: the definitions in
 # gluondense.models, computed without MXNet. DenseNet-264d and -blur-121d, DPN-48b, CSPResNe(X)t,
-# (CSP)Darknet, RDNet: timm. PeleeNet: the authors' code. Listings: what they
-# build.
+# (CSP)Darknet, RDNet: timm. PeleeNet: the authors' code. Listings: the networks that they build.
 GOLDEN = {
     "darknet53": 41_609_928,
     "densenet121": 7_978_856,
