@@ -266,7 +266,7 @@ def fetch_weights(weights: Weights, root: str | os.PathLike[str] | None = None) 
 
     The checksum is verified at every call: this is fast compared with building the network, and
     detects damaged cache files. If the row has none, it is that of the file's Git LFS pointer; see
-    :mod:`gluondense.download.lfs`.
+    ``gluondense.download.lfs``.
 
     Parameters
     ----------
