@@ -6,6 +6,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from html import escape
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -92,9 +93,10 @@ def _curves(groups: Sequence[Group]) -> go.Figure:
     figure = go.Figure()
     for number, group in enumerate(groups):
         color = COLORS[number % len(COLORS)]
-        epochs = [row["epoch"] for row in group.results[0].log]
-        values = np.array([_history(result) for result in group.results])
-        sides = (values.min(axis=0), values.max(axis=0))
+        epochs = [row["epoch"] for row in max((r.log for r in group.results), key=len)]
+        # An epoch a row: runs of a patience differ in length.
+        values = np.array(list(zip_longest(*map(_history, group.results), fillvalue=math.nan)))
+        sides = (np.nanmin(values, axis=1), np.nanmax(values, axis=1))
         band: dict[str, Any] = {
             "x": epochs + epochs[::-1],
             "y": [*sides[1], *sides[0][::-1]],
@@ -107,7 +109,7 @@ def _curves(groups: Sequence[Group]) -> go.Figure:
         figure.add_scatter(**band, mode="lines", hoverinfo="skip", showlegend=False)
         figure.add_scatter(
             x=epochs,
-            y=values.mean(axis=0),
+            y=np.nanmean(values, axis=1),
             name=escape(group.name),
             mode="lines",
             legendgroup=group.name,

@@ -65,10 +65,9 @@ class Result:
 
     @property
     def is_complete(self) -> bool:
-        """Whether all epochs are finished, or those that the configuration allows."""
-        schedule = self.config.schedule
-        steps = schedule.max_steps
-        return self.last["epoch"] >= schedule.epochs or 0 < steps <= self.last["step"]
+        """Whether the run has ended by its configuration."""
+        best = self.metric.best_row(self.log)["epoch"]
+        return self.config.schedule.end(self.last["epoch"], self.last["step"], best) is not None
 
     @property
     def value(self) -> float:

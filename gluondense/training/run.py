@@ -170,16 +170,9 @@ class Run:
 
     def end(self) -> Optional[str]:
         """Return the field that ends the run here, ``epochs``, ``max_steps`` or ``patience``."""
-        schedule, state = self.config.schedule, self.state
-        if state.epoch >= schedule.epochs:
-            return "epochs"
-        if schedule.max_steps and state.step >= schedule.max_steps:
-            return "max_steps"
-        if schedule.patience and state.log:
-            best = self.task.best.best_row(state.log)["epoch"]
-            if state.epoch - max(best, schedule.head_epochs) >= schedule.patience:
-                return "patience"
-        return None
+        state = self.state
+        best = self.task.best.best_row(state.log).get("epoch")
+        return self.config.schedule.end(state.epoch, state.step, best)
 
     @property
     def columns(self) -> list[str]:

@@ -87,3 +87,20 @@ class ScheduleConfig(Section):
         rule = f"at most `epochs` (={self.epochs})"
         for name in ("warmup_epochs", "head_epochs"):
             check(name, getattr(self, name), rule, getattr(self, name) <= self.epochs)
+
+    def end(self, epoch: float, step: float, best_epoch: float | None) -> str | None:
+        """Return the field that ends a run here, ``epochs``, ``max_steps`` or ``patience``.
+
+        Parameters
+        ----------
+        epoch, step
+            Finished epochs and steps.
+        best_epoch
+            The epoch with the best result; None before the first one.
+        """
+        if epoch >= self.epochs:
+            return "epochs"
+        if self.max_steps and step >= self.max_steps:
+            return "max_steps"
+        waited = 0 if best_epoch is None else epoch - max(best_epoch, self.head_epochs)
+        return "patience" if 0 < self.patience <= waited else None
