@@ -18,7 +18,7 @@ from .base import Observer
 if TYPE_CHECKING:
     from ..run import Run
 
-_ARRAYS_PER_OPERATOR = 30  # MXNet's operator takes 60: as many averages, and the arrays themselves
+_ARRAYS_PER_OPERATOR = 30  # MXNet's operator takes 60 arrays: the averages and the weights
 
 
 class MovingAverage(Observer):
