@@ -144,6 +144,8 @@ def test_logits_and_stages_are_the_peer_s(library, ours, theirs, tmp_path, table
     torch.save(model.state_dict(), path)
     net, features = (gluondense.get_model(ours, features_only=only) for only in (False, True))
     for block in (net, features):
+        # Gradients take as much memory as parameters, 1.5 GB each for rdnet_large in float64.
+        block.collect_params().setattr("grad_req", "null")
         report = gluondense.load_weights(block, path)
         assert set(report.loaded) == set(block._collect_params_with_prefix())
     modules = stage_modules(net)
