@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include <mxnet/c_api.h>
 #include <mxnet/c_predict_api.h>
 
 static char *read_all(const char *prefix, const char *suffix, size_t *size) {
@@ -58,5 +59,9 @@ int main(int argc, char **argv) {
     mx_float *outputs = malloc(count * sizeof(mx_float));
     check(MXPredGetOutput(predictor, 0, outputs, count));
     for (mx_uint i = 0; i < count; i++) printf("%.9g\n", outputs[i]);
-    return MXPredFree(predictor);
+    check(MXPredFree(predictor));
+    /* MXNet frees arrays in its threads. They must be done before the process destroys what they
+     * use, else it may crash or hang at its exit. */
+    check(MXNDArrayWaitAll());
+    return MXNotifyShutdown();
 }

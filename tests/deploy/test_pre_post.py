@@ -274,6 +274,7 @@ def test_runs_in_the_c_predict_api(c_program, variant, options, tmp_path):
         capture_output=True,
         text=True,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
+        timeout=300,
     )
     assert done.returncode == 0, done.stderr
     got = np.array(done.stdout.split(), "float32").reshape(2, 5)
