@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import shutil
+import signal
 import socket
 import time
 from collections.abc import Iterator
@@ -53,7 +54,11 @@ def pytest_addoption(parser):
 
 
 def pytest_configure(config):
-    """Let no test connect to another machine. Processes that tests start are not seen."""
+    """Let no test connect to another machine. Processes that tests start are not seen.
+
+    Let SIGINT interrupt, which a shell ignores in what it starts in the background.
+    """
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     patch = pytest.MonkeyPatch()
     config.add_cleanup(patch.undo)
     connect, connect_ex, getaddrinfo = (

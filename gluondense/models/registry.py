@@ -43,7 +43,7 @@ def list_models(pattern: str = "*") -> list[str]:
     Examples
     --------
     >>> list_models("dpn*8*")
-    ['dpn68', 'dpn68b', 'dpn98', 'dpn98_listing']
+    ['dpn48b', 'dpn68', 'dpn68b', 'dpn98', 'dpn98_listing']
     """
     return sorted(fnmatch.filter(SPECS, pattern))
 

@@ -118,7 +118,10 @@ def test_values_that_are_not_finite(source, tmp_path, capsys, caplog):
     [
         (lambda args: ["nowhere.pth", *args[1:]], "no weights file nowhere.pth"),
         (lambda args: [args[0], "out.pth", *args[2:]], "out.pth must end in .params"),
-        (lambda args: [args[0], "missing/out.params", *args[2:]], "'missing/out.params'"),
+        (
+            lambda args: [args[0], "missing/out.params", *args[2:]],
+            "missing/out.params: No such file or directory",
+        ),
         (lambda args: [*args[:2], "--model", "dpn68c"], "did you mean"),
         (lambda args: [*args[:2], "--model", "dpn92"], "does not fit dpn92"),
         (lambda args: [*args, "--set=classes=7"], "other classes or in_channels"),

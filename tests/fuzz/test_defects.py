@@ -11,6 +11,9 @@ import pytest
 from fuzz.mutation import Files
 from fuzz.reader import try_reading, write
 from fuzz.worker import READERS
+from PIL import Image
+
+from gluondense.data.files import decode
 
 DEEP = b"[" * 100_000
 
@@ -250,6 +253,13 @@ def seeds(tmp_path_factory):
         return made[make]
 
     return of
+
+
+@pytest.fixture(autouse=True)
+def limits_of_pixels(monkeypatch):
+    """Restore the limits, which readers of images lower."""
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", Image.MAX_IMAGE_PIXELS)
+    monkeypatch.setattr(decode, "MAX_PIXELS", decode.MAX_PIXELS)
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.reader}: {case.message}")

@@ -22,6 +22,7 @@ def run(symbol, arrays, x):
     executor = symbol.bind(mx.cpu(), values, gradients, aux_states=values)
     outputs = executor.forward(is_train=True)
     executor.backward([mx.nd.ones_like(output) * 0.1 for output in outputs])
+    mx.nd.waitall()  # MXNet does not know that backward writes the statistics
     statistics = {name: values[name].asnumpy() for name in symbol.list_auxiliary_states()}
     found = {name: gradient.asnumpy() for name, gradient in gradients.items()}
     return [output.asnumpy() for output in outputs], found, statistics

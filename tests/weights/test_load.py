@@ -19,6 +19,7 @@ from safetensors.numpy import load_file, save_file
 from support.naming import COMPLETE
 from support.paths import ROOT
 from support.reference import assert_close, images, randomize
+from support.small_networks import FAMILIES
 from support.torch_files import tensor, zip_file
 
 import gluondense
@@ -205,6 +206,9 @@ FIELDS = {
     "tutorial": {},
     "dpn": DPN,
     "csp_resne": {"widths": (16, 32), "num_blocks": (1, 2), "groups": 4},
+    "darknet": FAMILIES["csp_darknet53"],
+    "peleenet": FAMILIES["csp_peleenet"],
+    "rdnet": FAMILIES["rdnet_tiny"],
     "dense": {k: v for k, v in SMALL.items() if k != "classes"},
 }
 

@@ -69,7 +69,7 @@ class ToInput:
 
     Examples
     --------
-    >>> ToInput((0.5,), (0.25,))(np.full((1, 1, 1, 1), 255, np.uint8), mx.cpu()).asscalar()
+    >>> ToInput((0.5,), (0.25,))(np.full((1, 1, 1, 1), 255, np.uint8), mx.cpu()).asnumpy().item()
     2.0
     """
 

@@ -63,7 +63,7 @@ def test_another_model_leaves_the_recipes_fields(main, tmp_path):
         (["--set=growth_rate=many"], "growth_rate"),
         (["--set=classes=3"], "follows from the data set"),
         (["--resize=1"], "too small for densenet121"),
-        (["--gpus=99"], "GPU 99 doesn't exist"),
+        (["--gpus=99"], "GPU 99 can't be used"),
         (["--batch-size=999"], "--batch-size (=999)"),
         (["--epochs=0"], "epochs (=0) must be"),
         (["--lr=-1"], "lr (=-1.0) must be"),

@@ -159,7 +159,7 @@ def test_the_papers_recipes():
         (["--augment=blur", "--data-dir={data}"], "unknown augmentation 'blur'"),
         (["--num-gpus=-1"], "--num-gpus -1"),
         (["--epochs=0", "--lr-decay-epoch=30"], "epochs (=0) must be"),
-        (["--gpus=99", "--data-dir={data}"], "GPU 99 doesn't exist"),
+        (["--gpus=99", "--data-dir={data}"], "GPU 99 can't be used"),
         (["--resume={tmp}/none"], "holds no run"),
         (["--resume"], "--resume needs the run's folder"),
         (
