@@ -12,9 +12,12 @@ import shutil
 import signal
 import subprocess
 import tempfile
-from concurrent.futures import ThreadPoolExecutor
+import threading
+from collections.abc import Sequence
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import mxnet as mx
 
@@ -173,25 +176,36 @@ def _compile(compiler: list[str], work: Path) -> Path:
         names = (f"-DGLUONDENSE_ISA_NAMESPACE={name}", f'-DGLUONDENSE_ISA_NAME="{name}"')
         units += [(file, f"{file.stem}_{name}", (*flags, *names)) for file in kernels]
 
-    running: set[subprocess.Popen[str]] = set()
+    compilers = _Compilers()
 
     def compile_unit(unit: tuple[Path, str, tuple[str, ...]]) -> str:
         file, stem, flags = unit
         target = str(work / f"{stem}.o")
-        _run([*compiler, *FLAGS, *include, *flags, "-c", str(file)], target, running)
+        _run([*compiler, *FLAGS, *include, *flags, "-c", str(file)], target, compilers)
         return target
 
     library = work / "gluondense.so"
     with ThreadPoolExecutor(usable_cores()) as pool:
         try:
-            objects = list(pool.map(compile_unit, sorted(units)))
-            _run([*compiler, "-shared", "-fopenmp", *objects], str(library), running)
+            objects = _results([pool.submit(compile_unit, unit) for unit in sorted(units)])
+            _run([*compiler, "-shared", "-fopenmp", *objects], str(library), compilers)
         except BaseException:  # an error of one, or Ctrl-C: the pool would wait for the others
-            for process in running.copy():
-                with suppress(ProcessLookupError):
-                    os.killpg(process.pid, signal.SIGKILL)  # with the processes that it started
+            compilers.stop()
             raise
     return library
+
+
+def _results(futures: Sequence[Future[str]]) -> list[str]:
+    """Return the results; a signal is handled within a second.
+
+    Python does not wake its main thread for a signal that comes just before a wait, so no wait is
+    long.
+    """
+    while any(not future.done() for future in futures):
+        done = wait(futures, 1, FIRST_EXCEPTION).done
+        for future in done:
+            future.result()  # raises the exception of one that failed
+    return [future.result() for future in futures]
 
 
 def instruction_sets(compiler: list[str]) -> dict[str, tuple[str, ...]]:
@@ -206,22 +220,47 @@ def _knows(compiler: list[str], name: str, flags: tuple[str, ...]) -> bool:
     return done.returncode == 0
 
 
-def _run(command: list[str], output: str, running: set[subprocess.Popen[str]]) -> None:
-    """Run a compiler, which is in ``running`` meanwhile, and check its output."""
-    done = subprocess.Popen(
-        [*command, "-o", output], stderr=subprocess.PIPE, text=True, start_new_session=True
-    )
-    with done:
-        running.add(done)
-        errors = done.communicate()[1]
-        running.discard(done)
-    if not done.returncode and not (os.path.isfile(output) and os.path.getsize(output)):
+class _Compilers:
+    """The compilers that run; after `stop` none does, and none starts."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._running: set[subprocess.Popen[str]] = set()
+        self._stopped = False
+
+    def run(self, command: list[str]) -> tuple[int, str]:
+        """Run a compiler; return its exit code and its messages."""
+        with self._lock:
+            if self._stopped:
+                raise CompilerError("stopped")
+            options: dict[str, Any] = {"stderr": subprocess.PIPE, "text": True}
+            process = subprocess.Popen(command, start_new_session=True, **options)
+            self._running.add(process)
+        with process:
+            messages = process.communicate()[1]
+        with self._lock:
+            self._running.discard(process)
+        return process.returncode, messages
+
+    def stop(self) -> None:
+        """Kill all compilers, with the processes that they started."""
+        with self._lock:
+            self._stopped = True
+            for process in self._running:
+                with suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+
+
+def _run(command: list[str], output: str, compilers: _Compilers) -> None:
+    """Run a compiler and check its output."""
+    code, messages = compilers.run([*command, "-o", output])
+    if not code and not (os.path.isfile(output) and os.path.getsize(output)):
         raise CompilerError(
             f"{command[0]} succeeded without compiling the native operator: set CXX to a compiler "
             "of C++17, or use target='onednn' for exports."
         )
-    if done.returncode:
-        lines = errors.strip().splitlines() or ["no message"]
+    if code:
+        lines = messages.strip().splitlines() or ["no message"]
         first = next((line for line in lines if "error" in line), lines[-1])
         raise CompilerError(
             f"{command[0]} cannot compile the native operator ({first.strip()}): set CXX to "
