@@ -91,6 +91,8 @@ def decode(data: bytes, name: str, at_least: int = 0) -> np.ndarray:
     if header is not None and header.components in (1, 3):
         return _decode_jpeg(data, name, header, at_least)
     if _is_plain_png(data):
+        width, height = struct.unpack_from(">II", data, 16)
+        _check_size(name, height, width)
         image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
         if image is not None:
             return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
@@ -98,11 +100,7 @@ def decode(data: bytes, name: str, at_least: int = 0) -> np.ndarray:
 
 
 def _decode_jpeg(data: bytes, name: str, header: JPEGHeader, at_least: int) -> np.ndarray:
-    if header.height * header.width > MAX_PIXELS:
-        raise ValueError(
-            f"{name} has {header.height}x{header.width} pixels, more than {MAX_PIXELS}; "
-            "shrink it first"
-        )
+    _check_size(name, header.height, header.width)
     # OpenCV fills missing data with grey and only prints a warning. The search starts at the frame
     # because an embedded thumbnail before it has its own end marker.
     scan = data.rfind(_START_OF_SCAN, header.frame)
@@ -114,6 +112,13 @@ def _decode_jpeg(data: bytes, name: str, header: JPEGHeader, at_least: int) -> n
     if image is None:
         raise ValueError(f"{name} is not a readable image; check that it opens elsewhere")
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+
+
+def _check_size(name: str, height: int, width: int) -> None:
+    if height * width > MAX_PIXELS:
+        raise ValueError(
+            f"{name} has {height}x{width} pixels, more than {MAX_PIXELS}; shrink it first"
+        )
 
 
 def _is_plain_png(data: bytes) -> bool:

@@ -7,12 +7,16 @@ Model archives contain a copy of this module, so it imports nothing of gluondens
 from __future__ import annotations
 
 import os
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import BinaryIO
 
 import numpy as np
 from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
+
+# What Pillow's readers of damaged files raise, besides what is caught by itself.
+PILLOW_ERRORS = (OSError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError)
 
 
 def open_image(source: str | os.PathLike[str] | BinaryIO, name: str) -> Image.Image:
@@ -32,7 +36,7 @@ def open_image(source: str | os.PathLike[str] | BinaryIO, name: str) -> Image.Im
         raise ValueError(
             f"{name} is not an image in a format that Pillow knows; save it as PNG"
         ) from None
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except PILLOW_ERRORS as error:
         reason = " ".join(str(error).split())
         raise ValueError(
             f"{name} is not a readable image ({reason});"

@@ -94,12 +94,14 @@ def test_unreadable_images_raise():
         (png[: len(png) // 2], "not a readable image"),
         (b"not an image", "not an image in a format that Pillow knows"),
         (data[:300], "truncated|not a"),
+        (encoded(noisy_image(), "PNG", exif=b"Exif\0\0MM\0*\0\xdf"), "not a readable image"),
     ]:
         with pytest.raises(ValueError, match=rf"the\.jpg.*({reason})"):
             decode(bytes_, "the.jpg")
 
 
-def test_huge_images_raise_before_decoding(monkeypatch):
+@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
+def test_huge_images_raise_before_decoding(monkeypatch, kind):
     monkeypatch.setattr(module, "MAX_PIXELS", 40 * 60 - 1)
     with pytest.raises(ValueError, match="a has 40x60 pixels, more than 2399"):
-        decode(encoded(gradient()), "a")
+        decode(encoded(gradient(), kind), "a")
