@@ -43,9 +43,9 @@ def _run(args: argparse.Namespace) -> None:
             f"the page needs Gradio ({error}): pip install 'gluondense[demo]'."
         ) from None
     address = launch(page, args.host, args.port, args.share)
-    print(f"{address} (Ctrl-C ends)", flush=True)
     stop = threading.Event()
     for signum in (signal.SIGINT, signal.SIGTERM):
         signal.signal(signum, lambda *_: stop.set())
+    print(f"{address} (Ctrl-C ends)", flush=True)
     stop.wait()
     page.close(verbose=False)
