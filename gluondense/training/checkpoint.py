@@ -103,8 +103,9 @@ class Checkpoint:
         """
         try:
             net = build_model(self.model_name, **self.spec)
-        except ValueError as error:
-            raise ValueError(f"{self.folder / MODEL} describes no network: {error}") from None
+        except (ValueError, mx.MXNetError) as error:
+            reason = in_one_line(error)
+            raise ValueError(f"{self.folder / MODEL} describes no network: {reason}") from None
         self.load_parameters(net, ctx, AVERAGE if (self.folder / AVERAGE).is_file() else PARAMS)
         net.preprocessing = self.preprocessing
         net.task, net.thresholds = self.task, self.thresholds

@@ -53,7 +53,7 @@ def signalled(worker, tries, counts):
         done = worker.run(argv, out, fault)
         if done.code in (0, OUTSIDE):
             return False
-        check(signum, done.code, done.stdout + done.stderr, done.ending)
+        check(signum, done.code, f"{done.stdout}\n{done.stderr}", done.ending)
         counts[f"signals: {name}"] += 1
         return True
 

@@ -234,6 +234,13 @@ CASES = (
         1,
     ),
     Case("checkpoint", "model.json", with_value("model", value="net"), "describes no network", 1),
+    Case(
+        "checkpoint",
+        "model.json",
+        with_value("spec", "num_init_features", value=2**32 + 1),
+        "describes no network",
+        1,
+    ),
     Case("checkpoint", "model.json", with_value("mean", value=None), "a list of numbers", 1),
     Case("hosts", "hosts", b"\xff", "is not UTF-8"),
     Case("hosts", "hosts", b"a." * 40 + b"." + b"a" * 80, "has no address"),
