@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Any, NamedTuple, Union
 
@@ -18,6 +19,7 @@ from ..graph.sync_batch_norm import use_sync_batch_norm
 from .precision import check_dtype, use_precision
 
 Arrays = Union[NDArray, Sequence[NDArray]]
+_NUMBERS = itertools.count()
 
 
 class StepResult(NamedTuple):
@@ -86,6 +88,7 @@ class TrainStep:
         check_dtype(dtype, ())
         self.net, self.loss, self.accumulate = net, loss, accumulate
         self.dtype, self.sync_bn = dtype, sync_bn
+        self._number = next(_NUMBERS)
         self._policy = find_policy(getattr(net, "memory_efficient", False))
         self._executors: dict[tuple[Any, ...], TrainingExecutor] = {}
         if accumulate > 1:
@@ -191,7 +194,7 @@ class TrainStep:
             use_onednn_layouts(graph)
             symbol, _ = graph.to_symbol()
         if self.sync_bn and devices > 1:
-            use_sync_batch_norm(graph, devices)
+            use_sync_batch_norm(graph, devices, f"step{self._number}_")
         if self._policy.operators:
             shapes = feature_map_shapes(symbol, **{data.name: x.shape})
             mark_recomputed(graph, shapes, self._policy)

@@ -8,6 +8,7 @@ import pytest
 from mxnet import gluon
 from support.training_steps import batch, network
 
+import gluondense
 from gluondense.training import TrainStep
 
 
@@ -36,3 +37,18 @@ def test_two_devices_with_common_statistics_train_like_one(memory_efficient):
     np.testing.assert_allclose(results[0][0], results[1][0], rtol=1e-4)
     for one, other in zip(results[0][1], results[1][1]):
         np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-5)
+
+
+def test_networks_of_other_widths_do_not_share_buffers():
+    devices = [mx.cpu(0), mx.cpu(1)]
+    for width in (4, 6):
+        fields = {"num_init_features": width, "growth_rate": 4, "block_config": (1,)}
+        net = gluondense.get_model("densenet121", classes=5, stem="cifar", prefix="net_", **fields)
+        net.initialize(ctx=devices)
+        x, y = batch(net, 6, 16)
+        trainer = gluon.Trainer(net.collect_params(), "sgd")
+        trainer.save_states(os.devnull)
+        step = TrainStep(net, gluon.loss.SoftmaxCrossEntropyLoss(), sync_bn=True)
+        step(*(gluon.utils.split_and_load(value, devices) for value in (x, y)))
+        trainer.step(len(x))
+        mx.nd.waitall()

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import mxnet as mx
 import numpy as np
 import pytest
 from mxnet import gluon, nd
@@ -41,19 +40,16 @@ def test_average_follows_its_formula_and_lends_itself(tmp_path):
         np.testing.assert_array_equal(array.asnumpy(), again.arrays[name].asnumpy())
 
 
-def averages(wait: bool, memory_efficient, devices=None, **settings) -> dict[str, np.ndarray]:
+def averages(wait: bool, memory_efficient) -> dict[str, np.ndarray]:
     """Average over some steps, of which each is issued while MXNet still computes the last."""
-    net = network("dense", memory_efficient, ctx=devices)
+    net = network("dense", memory_efficient)
     average = MovingAverage(net, 0.5)
     trainer = gluon.Trainer(net.collect_params(), "sgd", {"learning_rate": 0.01})
-    step = TrainStep(net, gluon.loss.SoftmaxCrossEntropyLoss(), **settings)
+    step = TrainStep(net, gluon.loss.SoftmaxCrossEntropyLoss())
     x, y = batch(net)
     for _ in range(6):
         late = nd.dot(nd.ones((600, 600)), nd.ones((600, 600)))[0, 0] * 0  # MXNet is busy for long
-        parts = [x + late, y]
-        if devices:
-            parts = [gluon.utils.split_and_load(part, devices) for part in parts]
-        step(*parts)
+        step(x + late, y)
         trainer.step(4)
         if wait:
             nd.waitall()
@@ -61,21 +57,12 @@ def averages(wait: bool, memory_efficient, devices=None, **settings) -> dict[str
     return {name: array.asnumpy() for name, array in average.arrays.items()}
 
 
-@pytest.mark.parametrize(
-    ("memory_efficient", "devices", "settings"),
-    [
-        (False, None, {}),
-        ("light", None, {}),
-        (False, [mx.cpu(0), mx.cpu(1)], {"sync_bn": True}),
-    ],
-)
-def test_the_order_of_steps_and_averages_needs_no_wait(
-    memory_efficient, devices, settings, monkeypatch
-):
+@pytest.mark.parametrize("memory_efficient", [False, "light"])
+def test_the_order_of_steps_and_averages_needs_no_wait(memory_efficient, monkeypatch):
     # An operator with one array does not wait for another array of the same layer.
     monkeypatch.setattr(moving_average, "_ARRAYS_PER_OPERATOR", 1)
-    expected = averages(True, memory_efficient, devices, **settings)
-    found = averages(False, memory_efficient, devices, **settings)
+    expected = averages(True, memory_efficient)
+    found = averages(False, memory_efficient)
     for name, array in expected.items():
         np.testing.assert_array_equal(found[name], array, err_msg=name)
 
