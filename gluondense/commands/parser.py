@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The argument parser of the commands: one-line errors, flags in place of names in Python."""
+"""The argument parser of the commands: errors in one line, which name flags, not parameters."""
 
 from __future__ import annotations
 

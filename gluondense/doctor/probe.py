@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Import MXNet, try each GPU, and print the findings as JSON.
 
-``python -m gluondense.doctor.probe`` is a process of its own, because MXNet or a driver may end it.
+``python -m gluondense.doctor.probe`` runs in another process, because MXNet or a driver may end it.
 """
 
 from __future__ import annotations

@@ -97,7 +97,7 @@ def _read_wnids(meta: Path) -> dict[int, str]:
             f"no {meta}, which maps the class numbers of the ground truth to wnids; copy it from "
             "the development kit beside the ground truth"
         )
-    # In a process of its own: SciPy 1.15 crashes on some damaged files with structures.
+    # In another process: SciPy 1.15 crashes on some damaged files with structures.
     done = subprocess.run([sys.executable, "-c", _PRINT_WNIDS, meta], capture_output=True)
     if done.returncode:
         reason = in_one_line(done.stderr.decode(errors="replace").strip().rpartition("\n")[2])

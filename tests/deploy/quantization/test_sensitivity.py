@@ -13,8 +13,8 @@ from gluondense.deploy.quantization.sensitivity import group_by_block, select_ex
 IMAGES = 40
 EXPECTED = [np.stack([np.arange(IMAGES) + 0.5, np.zeros(IMAGES)], axis=1).astype("float32")]
 # The error that each block of two layers adds.
-HARM = {"stem": 1, "stage1": 9, "stage2": 2, "stage3": 5, "stage4": 4, "stage5": 3, "stage6": 6}
-LAYERS = [f"net_{block}_conv{n}_fwd" for block in HARM for n in (1, 2)]
+ERRORS = {"stem": 1, "stage1": 9, "stage2": 2, "stage3": 5, "stage4": 4, "stage5": 3, "stage6": 6}
+LAYERS = [f"net_{block}_conv{n}_fwd" for block in ERRORS for n in (1, 2)]
 
 
 def select(max_changed, exclude=(), required=()):
@@ -23,7 +23,7 @@ def select(max_changed, exclude=(), required=()):
 
     def build(excluded):
         built.append(excluded)
-        off = sum(HARM[name.split("_")[1]] / 2 for name in LAYERS if name not in excluded)
+        off = sum(ERRORS[name.split("_")[1]] / 2 for name in LAYERS if name not in excluded)
 
         def outputs(x):
             first = x[:, 0, 0, 0] + 0.5 - off
@@ -46,18 +46,18 @@ def select(max_changed, exclude=(), required=()):
         (14, ["stage1", "stage6", "stage3"]),
         (7, ["stage1", "stage6", "stage3", "stage4"]),
         (4, ["stage1", "stage6", "stage3", "stage4", "stage5"]),
-        (0, list(HARM)),
+        (0, list(ERRORS)),
     ],
 )
 def test_the_fewest_of_the_most_sensitive_blocks_are_excluded(allowed, blocks):
     excluded, record, built = select(allowed / IMAGES)
     assert excluded == {name for name in LAYERS if name.split("_")[1] in blocks}
-    left = sum(HARM.values()) - sum(HARM[block] for block in blocks)
+    left = sum(ERRORS.values()) - sum(ERRORS[block] for block in blocks)
     assert record["agreement"] == 1 - left / IMAGES >= 1 - allowed / IMAGES
     assert record["kept"] == [name for name in LAYERS if name in excluded]
     assert (record["layers"], record["images"]) == (14, IMAGES)
     # One without exclusions, one for each block, and the search: 1, 2, 4, 7 and bisection.
-    assert built <= 1 + len(HARM) + 6 if blocks else built == 1
+    assert built <= 1 + len(ERRORS) + 6 if blocks else built == 1
 
 
 def test_required_and_named_layers_are_excluded():
