@@ -5,8 +5,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from mxnet.gluon import nn
-
 from .attention import SqueezeExcite
 from .base import Chain, ConvNormAct, Tensor
 from .dropout import drop_path_layer
@@ -16,7 +14,7 @@ from .residual import ResidualStage
 UNIT = ("slope", "eps", "dropout", "dropout_after")
 
 
-class DarknetBlock(nn.HybridBlock):
+class DarknetBlock(Chain):
     """Conv1x1-Conv3x3 with BN and ReLU, added to the input behind the last ReLU.
 
     Parameters
@@ -50,21 +48,18 @@ class DarknetBlock(nn.HybridBlock):
         self.out_channels = channels
         width = round(channels * bottleneck_ratio)
         with self.name_scope():
-            self.conv1 = ConvNormAct(channels, width, prefix="conv1_", **unit)
-            self.conv2 = ConvNormAct(width, channels, 3, groups=groups, prefix="conv2_", **unit)
-            self.attention = None
+            self.add(
+                ConvNormAct(channels, width, prefix="conv1_", **unit),
+                ConvNormAct(width, channels, 3, groups=groups, prefix="conv2_", **unit),
+            )
             if attention == "se":
-                self.attention = SqueezeExcite(channels, prefix="attention_")
-            self.drop_path = drop_path_layer(drop_path)
+                self.add(SqueezeExcite(channels, prefix="attention_"))
+            if drop_path:
+                self.add(drop_path_layer(drop_path))
 
     def hybrid_forward(self, F: Any, x: Tensor) -> Tensor:
         """Add the convolutions' output to the input."""
-        out = self.conv2(self.conv1(x))
-        if self.attention is not None:
-            out = self.attention(out)
-        if self.drop_path is not None:
-            out = self.drop_path(out)
-        return x + out
+        return x + super().hybrid_forward(F, x)
 
 
 class DarknetStage(Chain):
