@@ -3,10 +3,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import tempfile
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,8 +13,8 @@ from gluondense.environment.gpu import gpu_problem
 from gluondense.errors import check_known
 
 from .machine import header
-from .prepare import check_installed
-from .process import WORKER, Worker, log
+from .process import WORKER
+from .turns import measure_in_turns
 from .workers.gpu_backends import BACKENDS
 
 PROGRAM = WORKER.with_name("gpu.py")
@@ -68,41 +65,16 @@ def measure(
     for model in models:
         for batch in batches:
             for kind, table in BACKENDS.items():
-                chosen = [name for name in table if not only or name in only]
+                needs = {n: row.needs for n, row in table.items() if not only or n in only}
                 case = (kind, model, batch, size, "cpu" if on_cpu else "gpu")
-                found, missing = _measure_case(chosen, case, threads, rounds)
+                found, missing = measure_in_turns(
+                    needs, PROGRAM, case, threads, rounds, ROUND_SECONDS
+                )
                 content["missing"] += [{**row, "kind": kind, "model": model} for row in missing]
                 content["rows"] += _rows(found, case)
             if not content["rows"]:
                 raise RuntimeError(f"no backend can run {model}: {content['missing'][0]['reason']}")
             yield content
-
-
-def _measure_case(
-    names: Sequence[str], case: tuple[Any, ...], threads: int, rounds: int
-) -> tuple[dict[str, dict[str, Any]], list[dict[str, str]]]:
-    """Return memory and times of each backend, and the reasons why others have none."""
-    found, missing = {}, []
-    with contextlib.ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        workers = {}
-        for name in names:
-            log(f"{case[0]} of {case[1]}, batch {case[2]}: starting {name}")
-            try:
-                check_installed(BACKENDS[case[0]][name].needs)
-                worker = Worker(folder, name, threads, case, PROGRAM)
-                stack.callback(worker.close)
-                first = worker.first()
-                count = max(1, round(ROUND_SECONDS / worker.predict(1)[0]))
-                workers[name] = worker, count
-                found[name] = {**first, "times": []}
-            except RuntimeError as error:
-                missing.append({"name": name, "reason": str(error)})
-                log(f"no {name}: {error}")
-        for _ in range(rounds):
-            for name, (worker, count) in workers.items():
-                found[name]["times"] += worker.predict(count)
-    return found, missing
 
 
 def _rows(found: dict[str, dict[str, Any]], case: tuple[Any, ...]) -> list[dict[str, Any]]:

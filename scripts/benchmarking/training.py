@@ -3,10 +3,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import tempfile
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,8 +12,8 @@ from gluondense.analysis.costs import summary
 from gluondense.errors import check_known
 
 from .machine import header
-from .prepare import check_installed
-from .process import TRAINING_WORKER, Worker, log
+from .process import TRAINING_WORKER
+from .turns import measure_in_turns
 from .workers.training_backends import BACKENDS
 
 
@@ -48,42 +45,17 @@ def measure(
     """
     for name in only:
         check_known("backend", name, BACKENDS)
-    names = [name for name in BACKENDS if not only or name in only]
+    needs = {name: row.needs for name, row in BACKENDS.items() if not only or name in only}
     content = header(threads)
     for model in models:
         for batch in batches:
             case = (model, batch, size)
-            found, missing = _measure_case(names, case, threads, rounds)
+            found, missing = measure_in_turns(needs, TRAINING_WORKER, case, threads, rounds)
             content["missing"] += [{**row, "model": model} for row in missing]
             if not found:
                 raise RuntimeError(f"no backend can run {model}: {missing[0]['reason']}")
             content["rows"] += _rows(found, case)
             yield content
-
-
-def _measure_case(
-    names: Sequence[str], case: tuple[str, int, int], threads: int, rounds: int
-) -> tuple[dict[str, dict[str, Any]], list[dict[str, str]]]:
-    """Return the memory and times of each backend, and the reasons why others have none."""
-    found, missing = {}, []
-    with contextlib.ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        workers = {}
-        for name in names:
-            log(f"{case[0]}, batch {case[1]}: starting {name}")
-            try:
-                check_installed(BACKENDS[name].needs)
-                worker = Worker(folder, name, threads, case, TRAINING_WORKER)
-                stack.callback(worker.close)
-                found[name] = {**worker.first(), "times": []}
-                workers[name] = worker
-            except RuntimeError as error:
-                missing.append({"name": name, "reason": str(error)})
-                log(f"no {name}: {error}")
-        for _ in range(rounds):
-            for name, worker in workers.items():
-                found[name]["times"] += worker.predict(1)
-    return found, missing
 
 
 def _rows(found: dict[str, dict[str, Any]], case: tuple[str, int, int]) -> list[dict[str, Any]]:
