@@ -60,42 +60,49 @@ def _raising() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield  # only the main thread sets handlers
         return
-    hook = sys.unraisablehook
+    hook = _UnraisableHook(sys.unraisablehook)
     handlers = {signum: signal.getsignal(signum) for signum in SIGNUMS}
     for signum, handler in [*handlers.items()]:
         # Ignored: a shell has started the command in the background. None: not Python's handler.
         if handler in (signal.SIG_IGN, None):
             del handlers[signum]
         else:
-            signal.signal(signum, _interrupt)
-    sys.unraisablehook = _Repeat(hook)
+            signal.signal(signum, hook.interrupt)
+    sys.unraisablehook = hook
     try:
         yield
     finally:
-        sys.unraisablehook = hook
+        # After a signal it stays: what that has left incomplete is deleted as late as at exit.
+        if sys.unraisablehook is hook and not hook.interrupted:
+            sys.unraisablehook = hook.previous
         for signum, handler in handlers.items():
             signal.signal(signum, handler)
 
 
-def _interrupt(signum: int, frame: Optional[FrameType]) -> None:
-    raise Interrupted(signum)
-
-
-class _Repeat:
-    """Repeats a signal whose exception was lost.
+class _UnraisableHook:
+    """Handles signals, and the exceptions that they cause in destructors.
 
     A destructor, such as that of each of MXNet's arrays, cannot pass an exception on: Python hands
-    it to this hook and continues.
+    it to this hook and continues. If the exception is that of a signal, the signal is repeated. If
+    a signal has come before, the exception is dropped: the object may be one whose ``__init__`` the
+    signal has interrupted.
     """
 
-    def __init__(self, hook: Callable[[Any], Any]) -> None:
-        self._hook = hook
+    def __init__(self, previous: Callable[[Any], Any]) -> None:
+        self.previous = previous
+        self.interrupted = False
+
+    def interrupt(self, signum: int, frame: Optional[FrameType]) -> None:
+        """Handle a signal."""
+        self.interrupted = True
+        raise Interrupted(signum)
 
     def __call__(self, lost: Any) -> None:
+        """Handle an exception that a destructor has raised."""
         error = lost.exc_value
-        if not isinstance(error, Interrupted):
-            self._hook(lost)
-            return
-        timer = threading.Timer(AGAIN_SECONDS, os.kill, (os.getpid(), error.args[0]))
-        timer.daemon = True
-        timer.start()
+        if isinstance(error, Interrupted):
+            timer = threading.Timer(AGAIN_SECONDS, os.kill, (os.getpid(), error.args[0]))
+            timer.daemon = True
+            timer.start()
+        elif not self.interrupted:
+            self.previous(lost)

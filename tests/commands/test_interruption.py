@@ -16,6 +16,12 @@ from gluondense.commands.interruption import interruptible
 from gluondense.commands.output import call
 
 
+@pytest.fixture(autouse=True)
+def unraisable_hook(monkeypatch):
+    """Restore the hook, which a process that a signal ends does not need again."""
+    monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)
+
+
 def send(signum: int) -> None:
     os.kill(os.getpid(), signum)
     time.sleep(60)
@@ -57,6 +63,32 @@ def test_a_signal_during_a_destructor_is_not_lost(capsys, nested):
     assert interruptible((lambda: interruptible(run)) if nested else run) == 143
     assert time.monotonic() - began < 10
     assert capsys.readouterr().err == "stopped by SIGTERM; run the same command again\n"
+
+
+class Incomplete:
+    """Gets a signal in its constructor, as MXNet's symbols may, which then lack their handle."""
+
+    def __init__(self):
+        send(signal.SIGINT)
+        self.handle = 1
+
+    def __del__(self):
+        assert self.handle
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_the_destructor_of_an_incomplete_object_prints_nothing(capsys, nested):
+    kept = []
+
+    def run():
+        kept.append(object.__new__(Incomplete))
+        kept[0].__init__()
+
+    assert interruptible((lambda: interruptible(Incomplete)) if nested else Incomplete) == 130
+    assert interruptible((lambda: interruptible(run)) if nested else run) == 130
+    kept.clear()  # as late as at exit
+    line = "stopped by SIGINT; run the same command again\n"
+    assert capsys.readouterr().err == 2 * line
 
 
 @pytest.mark.parametrize("hide", [False, True])
