@@ -22,7 +22,7 @@ import gluondense
 from gluondense.data.datasets.imagenet import decode_images
 from gluondense.data.preprocessing import Preprocessing
 from gluondense.deploy import Calibration, archive, predict
-from gluondense.deploy.artifact import read_metadata
+from gluondense.deploy.metadata import read_metadata
 from gluondense.evaluation.evaluate import evaluate_model, open_test_data
 from gluondense.evaluation.model import open_model
 from gluondense.training import checkpoint, fit

@@ -3,21 +3,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Callable, Optional
+from typing import Any, Optional
 
 import mxnet as mx
 import numpy as np
 from mxnet import gluon
 
 from ..data.loaders.to_input import ToInput
+from .activations import ACTIVATIONS
 
 TOP = 5  # classes stored for each image
-ACTIVATIONS: Mapping[str, Callable[..., Any]] = {
-    "classification": mx.nd.softmax,
-    "multi_label": mx.nd.sigmoid,
-}
 
 
 @dataclass(frozen=True)
@@ -185,10 +182,9 @@ def to_probabilities(net: gluon.Block, outputs: Any, task: Optional[str] = None)
     if isinstance(outputs, (list, tuple)) or outputs.ndim != 2 or features:
         raise ValueError("the network gives features, not classes: use one with an output.")
     outputs = outputs.astype("float32")
-    # A static graph may reuse the memory of its output; activations allocate a new array.
-    return (
-        outputs.copy() if output == "probabilities" else ACTIVATIONS[task or task_of(net)](outputs)
-    )
+    if output == "probabilities":
+        return outputs.copy()  # a static graph may reuse the memory of its output
+    return getattr(mx.nd, ACTIVATIONS[task or task_of(net)])(outputs)
 
 
 def task_of(net: gluon.Block) -> str:

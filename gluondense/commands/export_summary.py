@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from mxnet import gluon
 
-    from ..deploy.artifact import ExportMetadata
     from ..deploy.artifact_files import Files
+    from ..deploy.metadata import ExportMetadata
     from ..evaluation.model import EvaluatedModel
     from ..training.data import Data
 
@@ -20,8 +20,8 @@ _WIDTH = 100  # columns of the list of layers
 
 def file_lines(title: str, files: Files) -> list[str]:
     """List the files and the code that loads them."""
-    from ..deploy.artifact import read_metadata
     from ..deploy.artifact_files import OnnxFiles, content_files, is_native
+    from ..deploy.metadata import read_metadata
 
     metadata = read_metadata(files.metadata)
     batch, channels, *sides = shape = metadata.input_shape

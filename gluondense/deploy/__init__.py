@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 from ..lazy import attach
 
 if TYPE_CHECKING:
-    from .artifact import ExportMetadata, load_exported
+    from .artifact import load_exported
     from .artifact_files import ExportedFiles, OnnxFiles
     from .exporter import export
+    from .metadata import ExportMetadata
     from .onnx.block import OnnxBlock
     from .prediction import Prediction, predict
     from .quantization.calibration import Calibration

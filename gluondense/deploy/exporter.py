@@ -21,7 +21,7 @@ from ..models.network import Network
 from ..native.build import build
 from ..version import versions
 from ..weights.finite import check_finite
-from .artifact import ExportMetadata, import_block, write_metadata
+from .artifact import import_block
 from .artifact_files import Files, OnnxFiles, files_of, is_native, replacing_export
 from .export_arguments import (
     check_calibration,
@@ -31,6 +31,7 @@ from .export_arguments import (
     select_task,
     to_logits,
 )
+from .metadata import ExportMetadata, write_metadata
 from .onnx.convert import set_metadata
 from .outputs import all_outputs, outputs_of
 from .pre_post import PrePost, select_output

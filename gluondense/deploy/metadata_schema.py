@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ..analysis.predictions import ACTIVATIONS
+from ..analysis.activations import ACTIVATIONS
 from ..data.preprocessing import Preprocessing
 from ..errors import check
 from ..schema import (
@@ -23,7 +23,9 @@ from ..schema import (
     or_none,
 )
 from ..schema import check_fields as check_schema
-from .pre_post import OUTPUTS, PARAMS_DTYPES
+
+OUTPUTS = ("logits", "probabilities", "features")
+PARAMS_DTYPES = ("float32", "float16")
 
 
 def _are_checksums(value: Any) -> bool:

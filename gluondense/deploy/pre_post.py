@@ -10,16 +10,14 @@ import mxnet as mx
 import numpy as np
 from mxnet import gluon
 
-from ..analysis.predictions import ACTIVATIONS
+from ..analysis.activations import ACTIVATIONS
 from ..data.preprocessing import Preprocessing
 from ..data.transforms.batch import scale_and_shift
 from ..errors import check_known
 from ..graph.ir import Lowered
 from ..graph.trace import INPUT, indented_json, portable_json
+from .metadata_schema import OUTPUTS, PARAMS_DTYPES
 from .onnx.pre_post import add_normalization, add_probabilities
-
-OUTPUTS = ("logits", "probabilities", "features")
-PARAMS_DTYPES = ("float32", "float16")
 
 
 def select_output(net: gluon.HybridBlock, output: str, class_names: object) -> str:

@@ -12,8 +12,9 @@ import mxnet as mx
 import numpy as np
 from mxnet import gluon
 
+from ..analysis.activations import ACTIVATIONS
 from ..analysis.label_metrics import DEFAULT_THRESHOLD
-from ..analysis.predictions import ACTIVATIONS, TOP, task_of, to_probabilities
+from ..analysis.predictions import TOP, task_of, to_probabilities
 from ..data.overrides import adjust
 from ..data.preprocessing import Preprocessing
 from ..errors import check, check_known

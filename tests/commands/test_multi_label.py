@@ -275,7 +275,7 @@ def test_task_and_thresholds_of_a_prediction_are_checked(run, tmp_path):
 
 
 def test_earlier_exports_have_one_class_an_image():
-    from gluondense.deploy.artifact import ExportMetadata
+    from gluondense.deploy.metadata import ExportMetadata
 
     fields = {field.name: field.default for field in dataclasses.fields(ExportMetadata)}
     assert fields["task"] == "classification"

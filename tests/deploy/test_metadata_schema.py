@@ -13,7 +13,8 @@ from support.exported_networks import VARIANTS, build
 
 import gluondense
 from gluondense.data.preprocessing import Preprocessing
-from gluondense.deploy.artifact import ExportMetadata, open_export, read_metadata
+from gluondense.deploy.artifact import open_export
+from gluondense.deploy.metadata import ExportMetadata, read_metadata
 from gluondense.deploy.metadata_schema import SCHEMA
 from gluondense.deploy.targets import TARGETS
 from gluondense.files import json_sha256

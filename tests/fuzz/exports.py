@@ -15,7 +15,8 @@ from fuzz.weights import tiny_network
 from support.paths import ROOT
 
 import gluondense
-from gluondense.deploy.artifact import load_exported, open_export, read_metadata
+from gluondense.deploy.artifact import load_exported, open_export
+from gluondense.deploy.metadata import read_metadata
 from gluondense.deploy.serving.archive import archive
 from gluondense.deploy.serving.unpack import MANIFEST, unpack
 from gluondense.files import json_sha256, stream_sha256

@@ -15,7 +15,7 @@ from typing import Any
 
 from ...graph.ir import Graph
 from ...graph.trace import INPUT
-from ..artifact import ExportMetadata
+from ..metadata import ExportMetadata
 from .operators import Writer
 
 OPSET = 13

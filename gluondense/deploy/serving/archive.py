@@ -18,8 +18,9 @@ from typing import Union
 
 from ...errors import closest
 from ...files import fsync, stream_sha256, temporary_folder
-from ..artifact import ExportMetadata, open_export
+from ..artifact import open_export
 from ..artifact_files import ExportedFiles, content_files, enter_writable, is_native
+from ..metadata import ExportMetadata
 from .unpack import MANIFEST
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
