@@ -10,8 +10,9 @@ from typing import Any, Callable
 
 from .blocks.norm import NormKwargs, NormLayer
 from .data.datasets.registry import DATASETS
+from .detection.registry import build_detector, is_detector
 from .environment.process import import_gluoncv
-from .errors import closest
+from .errors import check, closest
 from .models.feature_maps import OutIndices
 from .models.network import Network
 from .models.registry import SPECS, build_model
@@ -33,13 +34,14 @@ def get_model(
     norm_layer: NormLayer | None = None,
     norm_kwargs: NormKwargs = None,
     **fields: Any,
-) -> Network:
-    """Build a network by name, hybridized into a static graph.
+) -> Any:
+    """Build a network or a detector by name, hybridized into a static graph.
 
     Parameters
     ----------
     name
-        One of :func:`list_models`, case-insensitive.
+        One of :func:`list_models`, or of :func:`gluondense.detection.list_detectors`, such as
+        ``"yolo3_efm_csp_peleenet_custom"``; case-insensitive.
     pretrained
         ``True`` loads the network's published weights, which are downloaded once; a string selects
         others by tag (``"ra_in1k"``); a path loads a file in any naming scheme that
@@ -68,12 +70,14 @@ def get_model(
         of ``BatchNorm``: saved files fit networks with either.
     **fields
         Overrides of the spec's fields: ``classes``, ``in_channels``, ``dropout``, ``growth_rate`` …
+        A detector also takes ``pretrained_base``, like ``pretrained`` for its backbone; no weights
+        of detectors are published, so its ``pretrained`` is a path.
 
     Returns
     -------
-    Network
-        Accepts ``(N, in_channels, H, W)`` with H and W of at least ``net.min_size``. It is not
-        initialized unless ``pretrained``; ``net.initialize()`` initializes as the authors' code.
+    Network or YOLOv3
+        A network accepts ``(N, in_channels, H, W)`` with H and W of at least ``net.min_size``; it
+        is not initialized unless ``pretrained``; ``net.initialize()`` initializes as the authors' code.
 
     Raises
     ------
@@ -95,9 +99,33 @@ def get_model(
     >>> [(info.name, info.channels, info.stride) for info in net.feature_info]
     [('stem', 64, 2), ('stage3', 1024, 16)]
     """
-    fields.update(features_only=features_only, prefix=prefix, memory_efficient=memory_efficient)
-    fields.update(out_indices=out_indices, norm_layer=norm_layer, norm_kwargs=norm_kwargs)
-    net = build_model(name, **fields)
+    fields.update(prefix=prefix, memory_efficient=memory_efficient)
+    fields.update(norm_layer=norm_layer, norm_kwargs=norm_kwargs)
+    if is_detector(name):
+        holds = not features_only and out_indices is None
+        check("features_only", features_only, "False for a detector", holds)
+        return _get_detector(name, pretrained, root, ctx, **fields)
+    net = build_model(name, features_only=features_only, out_indices=out_indices, **fields)
+    _load(net, pretrained, root, ctx)
+    return net
+
+
+def _get_detector(
+    name: str, pretrained: Any, root: Any, ctx: Any, pretrained_base: Any = False, **fields: Any
+) -> Any:
+    published = pretrained is True or _is_tag(pretrained)
+    check("pretrained", pretrained, "False or a file: no detectors are published", not published)
+    net = build_detector(name, **fields)
+    if pretrained:
+        net.load_parameters(os.fspath(pretrained), ctx=ctx)
+    else:
+        _load(net.backbone, pretrained_base, root, ctx)
+        net.preprocessing = net.backbone.preprocessing
+    return net
+
+
+def _load(net: Network, pretrained: Any, root: Any, ctx: Any) -> None:
+    """Load what ``pretrained`` stands for into a network."""
     if pretrained is True or _is_tag(pretrained):
         tag = pretrained if isinstance(pretrained, str) else None
         weights = find_weights(net.model_name, tag)
@@ -107,7 +135,6 @@ def get_model(
             _name_classes(net, weights.dataset)
     elif pretrained:
         load_weights(net, pretrained, ctx=ctx)
-    return net
 
 
 def open_network(

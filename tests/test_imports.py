@@ -19,6 +19,7 @@ ROWS = (
     ("native",),
     ("data",),
     ("models",),
+    ("detection",),
     ("weights", "analysis"),
     ("explain", "zoo", "deploy"),
     ("reports",),

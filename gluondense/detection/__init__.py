@@ -1,0 +1,33 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Detectors: YOLOv3 with CSPNet's Exact Fusion Model on the networks of the zoo."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ..lazy import attach
+
+if TYPE_CHECKING:
+    from .blocks import SPP, Maxout, SpaceToDepth, SpatialAttention
+    from .grid import Grid, grid
+    from .necks import NECKS
+    from .registry import build_detector, get_detector_spec, list_detectors
+    from .spec import DetectorSpec
+    from .yolo import YOLOv3
+else:
+    __getattr__, __dir__ = attach(__name__)
+
+__all__ = [
+    "NECKS",
+    "SPP",
+    "DetectorSpec",
+    "Grid",
+    "Maxout",
+    "SpaceToDepth",
+    "SpatialAttention",
+    "YOLOv3",
+    "build_detector",
+    "get_detector_spec",
+    "grid",
+    "list_detectors",
+]
