@@ -77,7 +77,8 @@ def get_model(
     -------
     Network or YOLOv3
         A network accepts ``(N, in_channels, H, W)`` with H and W of at least ``net.min_size``; it
-        is not initialized unless ``pretrained``; ``net.initialize()`` initializes as the authors' code.
+        is not initialized unless ``pretrained``; ``net.initialize()`` initializes as the authors'
+        code.
 
     Raises
     ------
