@@ -12,6 +12,7 @@ import os
 import numpy as np
 from PIL import Image, ImageOps
 
+from .boxes import PADDING, Placement
 from .files.image import open_image
 from .preprocessing import ImageFile, Preprocessing
 from .transforms.batch import resize
@@ -38,8 +39,11 @@ def read_image(path: str | os.PathLike[str], channels: int, size: tuple[int, int
 
 def read_crops(
     preprocessing: Preprocessing, source: ImageFile, name: str, count: int
-) -> np.ndarray:
-    """Return 1 or 10 crops of an image, see :meth:`.preprocessing.Preprocessing.crops`."""
+) -> tuple[np.ndarray, Placement]:
+    """Return 1 or 10 crops of an image and the placement of the central one.
+
+    See :meth:`.preprocessing.Preprocessing.crops`.
+    """
     if isinstance(source, (bytes, bytearray)):
         if not source:
             raise ValueError(f"{name} is empty; get it again")
@@ -47,33 +51,32 @@ def read_crops(
     else:
         image = open_image(source, os.fspath(source))
     image = image.convert("L" if preprocessing.channels == 1 else "RGB")
+    placement = preprocessing.placement(image.height, image.width)
     resized = _resize(preprocessing, ImageOps.invert(image) if preprocessing.invert else image)
+    if preprocessing.resize == "letterbox":
+        resized = _pad(resized, preprocessing.size, placement)
     height, width = preprocessing.size
     bottom, right = resized.shape[0] - height, resized.shape[1] - width
     corners = [(0, 0), (0, right), (bottom, 0), (bottom, right)] if count > 1 else []
     corners.append((round(bottom / 2), round(right / 2)))
     crops = np.stack([resized[y : y + height, x : x + width] for y, x in corners])
-    return np.concatenate([crops, crops[:, :, ::-1]]) if count > 1 else crops
+    return np.concatenate([crops, crops[:, :, ::-1]]) if count > 1 else crops, placement
 
 
 def _resize(preprocessing: Preprocessing, image: Image.Image) -> np.ndarray:
     """Resize a decoded image to uint8 (H, W, C), of which the input is a crop."""
-    size, source_size = preprocessing.size, preprocessing.source_size
-    if preprocessing.resize == "exact":
-        height, width = source_size or size
-    else:
-        height, width = _resized_size(preprocessing, image.height, image.width)
+    source_size = preprocessing.source_size
+    height, width = source_size or preprocessing.placement(image.height, image.width).resized
     if image.size != (width, height):
         interpolation = Image.Resampling[preprocessing.interpolation.upper()]
         image = image.resize((width, height), interpolation)
     pixels = np.asarray(image).reshape(height, width, preprocessing.channels)
-    return resize(pixels[None], size)[0] if source_size else pixels
+    return resize(pixels[None], preprocessing.size)[0] if source_size else pixels
 
 
-def _resized_size(preprocessing: Preprocessing, height: int, width: int) -> tuple[int, int]:
-    """Return the size to which an image of another size is resized before the crop."""
-    shorter, least = preprocessing.shorter_side, min(preprocessing.size)
-    sides = tuple(zip((height, width), preprocessing.size))
-    scale = max((shorter / side) * (wanted / least) for side, wanted in sides)
-    new_height, new_width = (max(wanted, int(side * scale + 1e-6)) for side, wanted in sides)
-    return new_height, new_width
+def _pad(pixels: np.ndarray, size: tuple[int, int], placement: Placement) -> np.ndarray:
+    """Put pixels (H, W, C) at their place in a gray input."""
+    (top, left), (height, width) = placement.offset, placement.resized
+    padded = np.full((*size, pixels.shape[2]), PADDING, np.uint8)
+    padded[top : top + height, left : left + width] = pixels
+    return padded

@@ -21,8 +21,10 @@ from ..errors import check, check_choice, check_flag, check_known, check_range, 
 if TYPE_CHECKING:
     import numpy as np
 
+    from .boxes import Placement
+
 INTERPOLATIONS = ("bilinear", "bicubic")
-RESIZES = ("shorter", "exact")
+RESIZES = ("shorter", "exact", "letterbox")
 CROPS = (1, 10)
 
 ImageFile = Union[bytes, bytearray, str, "os.PathLike[str]"]
@@ -52,6 +54,8 @@ class Preprocessing:
         ``"shorter"``: resize the shorter side to ``input_size / crop_ratio``, rounded down as in
         timm, and crop the center, with the pixels of torchvision's ``Resize`` and ``CenterCrop``.
         ``"exact"``: resize both sides to ``input_size``, without keeping the aspect ratio.
+        ``"letterbox"``: resize to the largest size that fits in ``input_size`` with the aspect
+        ratio kept, and pad with gray equally on both sides.
     invert
         Whether image files are inverted, because they are dark on light and the network was trained
         light on dark.
@@ -174,7 +178,7 @@ class Preprocessing:
     @property
     def shorter_side(self) -> int:
         """Shorter side of the resized image, of which the input is a crop."""
-        # Rounded down as in timm, whose published accuracies depend on it for ratios like 0.887.
+        # As in `boxes.center_crop`, which says why it is rounded down.
         return math.floor(min(self.size) / self.crop_ratio)
 
     @property
@@ -195,6 +199,8 @@ class Preprocessing:
         if self.resize == "shorter":
             where = f"shorter side to {self.shorter_side} ({self.interpolation})"
             where += f", center crop {size}"
+        elif self.resize == "letterbox":
+            where = f"letterboxed to {size} ({self.interpolation})"
         else:
             first = "{}x{}, then ".format(*self.source_size) if self.source_size else ""
             where = f"resized to {first}{size} ({self.interpolation})"
@@ -226,11 +232,38 @@ class Preprocessing:
         """Like :meth:`pixels`, with several crops of an image: uint8 (``count``, H, W, C).
 
         ``count`` is 1 for the center, or 10 for the four corners, the center and the five mirrored.
-        With ``resize="exact"`` all five are the whole image.
+        Unless ``resize`` is ``"shorter"``, all five are the whole image.
         """
+        check("crops", count, "1 or 10", count in CROPS)
+        return self._read(source, name, count)[0]
+
+    def placed(self, source: ImageFile, name: str = "the image") -> tuple[np.ndarray, Placement]:
+        """Like :meth:`pixels`, with the placement that maps boxes between input and image.
+
+        Examples
+        --------
+        >>> import io
+        >>> from PIL import Image
+        >>> file = io.BytesIO()
+        >>> Image.new("RGB", (640, 480)).save(file, "PNG")
+        >>> boxed = dataclasses.replace(IMAGENET, resize="letterbox", input_size=416)
+        >>> boxed.placed(file.getvalue())[1].offset
+        (52, 0)
+        """
+        crops, placement = self._read(source, name, 1)
+        return crops[0], placement
+
+    def placement(self, height: int, width: int) -> Placement:
+        """Return where an image of a size, EXIF orientation applied, lies in the input."""
+        from .boxes import center_crop, letterbox, stretch
+
+        if self.resize == "shorter":
+            return center_crop((height, width), self.size, self.crop_ratio)
+        return (stretch if self.resize == "exact" else letterbox)((height, width), self.size)
+
+    def _read(self, source: ImageFile, name: str, count: int) -> tuple[np.ndarray, Placement]:
         from .pixels import read_crops
 
-        check("crops", count, "1 or 10", count in CROPS)
         if self.channels not in (1, 3):
             raise ValueError(f"channels (={self.channels}) must be 1 (grayscale) or 3 (RGB).")
         return read_crops(self, source, name, count)

@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -48,7 +49,14 @@ class ImageFiles:
         return decode_images(self.test, indices, preprocessing)
 
 
-def decode_images(source: Source, indices: Indices, preprocessing: Preprocessing) -> np.ndarray:
+class Encoded(Protocol):
+    """What has encoded images, with labels or with boxes."""
+
+    def read(self, index: int) -> tuple[bytes, Any, str]:
+        """Return the bytes, the label and the name of an image."""
+
+
+def decode_images(source: Encoded, indices: Indices, preprocessing: Preprocessing) -> np.ndarray:
     """Decode the pixels that a network gets, uint8 (n, H, W, C); unreadable images are black."""
     images = np.zeros((len(indices), *preprocessing.size, preprocessing.channels), np.uint8)
     for row, index in enumerate(indices):
@@ -58,7 +66,7 @@ def decode_images(source: Source, indices: Indices, preprocessing: Preprocessing
     return images
 
 
-def decode_image(source: Source, index: int, preprocessing: Preprocessing) -> np.ndarray | None:
+def decode_image(source: Encoded, index: int, preprocessing: Preprocessing) -> np.ndarray | None:
     """Decode the pixels that a network gets, uint8 (H, W, C); None for an unreadable image."""
     try:
         data, _, name = source.read(index)

@@ -3,34 +3,28 @@
 
 from __future__ import annotations
 
-import math
-import mmap
 import sys
-from collections.abc import Generator
 from dataclasses import dataclass
-from multiprocessing.util import Finalize
 
 import numpy as np
 
-from ...errors import check_choice, check_count
+from ...errors import check_choice
 from ..files.sources import BAD, Label, Source
 from ..transforms.image import Transform
-from .base import Batch, Loader
-from .processes import WorkerPool
+from .base import Batch
+from .prepared import SLOTS, PreparedLoader, Task, image_rng, shared_array
 
-_SLOTS = 3  # batches in memory: the one in use, and two that are being prepared
 _TRIES = 16  # maximum number of consecutive unreadable images
 NO_LABEL = -1
 
 
-class StreamLoader(Loader):
+class StreamLoader(PreparedLoader):
     """Batches of pixels and labels; each image is a function of (seed, epoch, index).
 
     Copies of a repeated image are a function of their number too. The result for an image depends
     neither on the number of processes nor on the batch size, so a run can be resumed exactly, on
     another machine too. All processes share the memory of a batch, which is overwritten when the
-    next batch is requested. The processes are forked by the constructor. They end with the loader
-    or when this process ends for any reason.
+    next batch is requested; see :class:`.prepared.PreparedLoader`.
 
     Parameters
     ----------
@@ -75,65 +69,12 @@ class StreamLoader(Loader):
         repeats: int = 1,
         block: tuple[int, int] | None = None,
     ) -> None:
-        self._indices = range(*(block or (0, len(source))))
-        super().__init__(len(self._indices), batch_size, last, part, repeats)
+        indices = range(*(block or (0, len(source))))
+        super().__init__(indices, batch_size, last, part, repeats, shuffle, seed, workers)
         check_choice("bad", bad, BAD)
-        check_count("workers", workers, least=0)
-        self._shuffle = shuffle
         shapes = transform, source.label_shape
         data, labels = _shared_batches(-(-batch_size // part[1]), *shapes)
-        self._preparer = _Preparer(source, transform, data, labels, shuffle, seed, bad, classes)
-        self.bad: dict[str, str] = {}
-        self._pool = WorkerPool(self._preparer, workers)
-        # Not of weakref: multiprocessing runs these at exit before it waits for its processes.
-        self._finalizer = Finalize(self, self._pool.close, exitpriority=0)
-
-    def close(self) -> None:
-        """End the processes; the loader cannot be used afterwards."""
-        self._finalizer()
-
-    def batches(self, epoch: int, start: int = 0) -> Generator[Batch, None, None]:
-        """Yield the batches of an epoch; a batch's data is valid until the next one is requested.
-
-        The iteration raises a ValueError if a label is too large or, where ``bad`` is ``"error"``,
-        an image is unreadable, and a ChildProcessError if a process dies.
-        """
-        return super().batches(epoch, start)
-
-    def _batches(self, epoch: int, start: int) -> Generator[Batch, None, None]:
-        self._pool.drain()  # tasks of an epoch that was left early
-        preparer, order = self._preparer, self._order(epoch)
-        counts: list[int] = []
-        for index in range(start, len(self) + _SLOTS - 1):
-            if index < len(self):
-                chosen = self._own(order[self._span(index)])
-                counts.append(len(chosen))
-                self._submit(index % _SLOTS, epoch, chosen)
-            done = index - (_SLOTS - 1)
-            if done >= start:
-                self._collect()
-                slot, count = done % _SLOTS, counts[done - start]
-                yield preparer.data[slot, :count], preparer.labels[slot, :count].copy()
-
-    def _order(self, epoch: int) -> np.ndarray:
-        """Return the index and the number of the copy of each image of an epoch, (N, 2)."""
-        indices = np.array(self._indices)
-        if self._shuffle:
-            indices = self._preparer.rng(epoch, self._indices.stop).permutation(indices)
-        return np.stack(self._repeat(indices), axis=1)
-
-    def _submit(self, slot: int, epoch: int, chosen: np.ndarray) -> None:
-        row = 0
-        for worker, part in enumerate(np.array_split(chosen, self._pool.count)):
-            self._pool.submit(worker, (slot, row, epoch, part))
-            row += len(part)
-
-    def _collect(self) -> None:
-        for worker in range(self._pool.count):
-            for name, reason in self._pool.collect(worker):
-                if name not in self.bad:
-                    print(f"warning: skipped {name}: {reason}", file=sys.stderr, flush=True)
-                self.bad[name] = reason
+        self._start(_Preparer(source, transform, data, labels, shuffle, seed, bad, classes))
 
 
 @dataclass(frozen=True)
@@ -149,18 +90,18 @@ class _Preparer:
     bad: str
     classes: int
 
-    def __call__(self, task: tuple[int, int, int, np.ndarray]) -> list[tuple[str, str]]:
+    def __call__(self, task: Task) -> list[tuple[str, str]]:
         """Prepare some images of a batch; return the unreadable ones and the reasons."""
-        slot, first_row, epoch, chosen = task
         problems: list[tuple[str, str]] = []
-        for row, (index, copy) in enumerate(chosen.tolist(), first_row):
-            rng, out = self.rng(epoch, index, copy), self.data[slot, row, ...]
-            self.labels[slot, row] = self._prepare(index, rng, out, problems)
+        for row, (index, copy) in enumerate(task.chosen.tolist(), task.row):
+            rng = image_rng(self.seed, task.epoch, index, copy)
+            out = self.data[task.slot, row, ...]
+            self.labels[task.slot, row] = self._prepare(index, rng, out, problems)
         return problems
 
-    def rng(self, epoch: int, index: int, copy: int = 0) -> np.random.Generator:
-        key, counter = [self.seed, (epoch << 40) + index], [0, 0, 0, copy]
-        return np.random.Generator(np.random.Philox(key=key, counter=counter))
+    def batch(self, slot: int, epoch: int, batch: int, count: int) -> Batch:
+        """Return a prepared batch, see :class:`.prepared.Preparer`."""
+        return self.data[slot, :count], self.labels[slot, :count].copy()
 
     def _prepare(
         self,
@@ -209,16 +150,7 @@ class LabelError(ValueError):
 def _shared_batches(
     batch_size: int, transform: Transform, label_shape: tuple[int, ...]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Allocate the data and labels of the batches in memory that forked processes share.
-
-    The mapping is anonymous because /dev/shm is small in containers and a named segment remains
-    after a crash. The last process that ends frees it.
-    """
-    data = _shared((_SLOTS, batch_size, *transform.shape), transform.dtype)
+    """Allocate the data and labels of the batches, see :func:`.prepared.shared_array`."""
+    data = shared_array((SLOTS, batch_size, *transform.shape), transform.dtype)
     label_dtype = np.dtype(np.float32 if label_shape else np.int32)
-    return data, _shared((_SLOTS, batch_size, *label_shape), label_dtype)
-
-
-def _shared(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
-    memory = mmap.mmap(-1, dtype.itemsize * math.prod(shape))
-    return np.frombuffer(memory, dtype).reshape(shape)
+    return data, shared_array((SLOTS, batch_size, *label_shape), label_dtype)

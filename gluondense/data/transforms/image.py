@@ -99,7 +99,7 @@ def _rescale(box: Box, old: tuple[int, int], new: tuple[int, ...]) -> Box:
     return top, min(round(box[1] * x_scale), new[1] - width), height, width
 
 
-def _color_jitter(color: np.ndarray, mean: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def color_jitter(color: np.ndarray, mean: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Change brightness, contrast and saturation, each by up to ±40 %, in a random order."""
     strengths = rng.uniform(1 - JITTER, 1 + JITTER, 3)
     for kind in rng.permutation(3):
@@ -116,7 +116,7 @@ def _color_jitter(color: np.ndarray, mean: np.ndarray, rng: np.random.Generator)
     return color
 
 
-def _lighting(color: np.ndarray, mean: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def lighting(color: np.ndarray, mean: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Add noise along the principal components of ImageNet's colours."""
     color = color.copy()
     color[:, 3] += _EIGENVECTORS @ (rng.normal(0, LIGHTING, 3) * _EIGENVALUES)
@@ -125,11 +125,11 @@ def _lighting(color: np.ndarray, mean: np.ndarray, rng: np.random.Generator) -> 
 
 # Names of ``TrainConfig.augment`` for images from files. A colour augmentation is a function of the
 # 3×4 matrix, the mean colour and the random stream.
-_COLORS: Mapping[str, Callable[[np.ndarray, np.ndarray, np.random.Generator], np.ndarray]] = {
-    "color_jitter": _color_jitter,
-    "lighting": _lighting,
+COLORS: Mapping[str, Callable[[np.ndarray, np.ndarray, np.random.Generator], np.ndarray]] = {
+    "color_jitter": color_jitter,
+    "lighting": lighting,
 }
-IMAGE_AUGMENTATIONS = ("random_resized_crop", "flip", "rand_augment", *_COLORS, "erase")
+IMAGE_AUGMENTATIONS = ("random_resized_crop", "flip", "rand_augment", *COLORS, "erase")
 
 
 @dataclass(frozen=True)
@@ -165,7 +165,7 @@ class TrainTransform:
     @property
     def dtype(self) -> np.dtype:
         """Type of the result."""
-        colored = not _COLORS.keys().isdisjoint(self.augment)
+        colored = not COLORS.keys().isdisjoint(self.augment)
         return augmented_dtype(self.size, colored, "erase" in self.augment)
 
     def __call__(self, data: bytes, name: str, rng: np.random.Generator, out: np.ndarray) -> None:
@@ -178,7 +178,7 @@ class TrainTransform:
         if "rand_augment" in self.augment:
             image = rand_augment(image, rng)
         out["pixels"] = image
-        colors = [change for kind, change in _COLORS.items() if kind in self.augment]
+        colors = [change for kind, change in COLORS.items() if kind in self.augment]
         if colors:
             color, mean = np.eye(3, 4), np.array(cv2.mean(image)[:3])
             for change in colors:

@@ -39,6 +39,7 @@ SERVED = (
     "environment/process.py",
     "errors.py",
     "files.py",
+    "data/boxes.py",
     "data/files/image.py",
     "data/pixels.py",
     "data/preprocessing.py",

@@ -121,7 +121,7 @@ def test_color_jitter_equals_its_steps_one_by_one(monkeypatch):
 
     rng = np.random.default_rng(4)
     image = rng.integers(0, 256, (6, 7, 3)).astype(np.uint8)
-    color = module._color_jitter(np.eye(3, 4), image.mean(axis=(0, 1)), np.random.default_rng(1))
+    color = module.color_jitter(np.eye(3, 4), image.mean(axis=(0, 1)), np.random.default_rng(1))
     record = np.zeros((1,), augmented_dtype((6, 7), colored=True, erased=False))
     record["pixels"], record["color"] = image, color
     (out,) = to_input(record, (0, 0, 0), (1 / 255,) * 3)

@@ -1,0 +1,138 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Annotated images: as the readers give them, and validated, in arrays."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+import numpy as np
+
+from ...errors import check_known
+
+Size = tuple[int, int]  # height, width
+
+
+class RawBox(NamedTuple):
+    """An object of an image before it is checked.
+
+    Attributes
+    ----------
+    class_name
+        Name of its class.
+    corners
+        x1, y1, x2, y2 in pixels; x2 and y2 are exclusive ends.
+    difficult
+        Whether evaluation ignores it: VOC's ``difficult``, COCO's ``iscrowd``.
+    place
+        The object in messages, such as ``"object 3"``.
+    """
+
+    class_name: str
+    corners: tuple[float, float, float, float]
+    difficult: bool
+    place: str
+
+
+class RawImage(NamedTuple):
+    """An image and its objects before they are checked.
+
+    Attributes
+    ----------
+    path
+        The image's file.
+    size
+        Height and width that the annotation gives; None if it gives none.
+    boxes
+        The objects.
+    origin
+        The annotation's file in messages.
+    """
+
+    path: Path
+    size: Size | None
+    boxes: Sequence[RawBox]
+    origin: str
+
+
+class BadAnnotation(ValueError):
+    """An image whose annotation cannot be read; the other images can be used."""
+
+
+class Reader(Protocol):
+    """A data set of one of the known formats."""
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """Names of the splits that it has."""
+
+    @property
+    def class_names(self) -> tuple[str, ...] | None:
+        """Names of the classes; None if only the objects have them."""
+
+    def read(self, split: str) -> Iterable[RawImage | BadAnnotation]:
+        """Read the images of a split in order.
+
+        Raises a ValueError or an OSError if the split cannot be read at all.
+        """
+
+
+def check_split(reader: Reader, split: str) -> None:
+    """Raise a ValueError that lists the splits of a data set, unless it has this one."""
+    for part in split.split("+"):
+        check_known("split", part, reader.splits)
+
+
+@dataclass(frozen=True)
+class Annotations:
+    """Images and their boxes; forked processes share the arrays.
+
+    Parameters
+    ----------
+    names
+        Paths of the images as bytes (N,).
+    sizes
+        Height and width of each image, EXIF orientation applied, int64 (N, 2).
+    boxes
+        Boxes of all images, float32 (B, 6): x1, y1, x2, y2, class, difficult.
+    first
+        Index of each image's first box, and B at the end, int64 (N + 1,).
+    class_names
+        Name of each class.
+    """
+
+    names: np.ndarray
+    sizes: np.ndarray
+    boxes: np.ndarray
+    first: np.ndarray
+    class_names: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def path(self, index: int) -> Path:
+        """Return the path of an image."""
+        return Path(os.fsdecode(self.names[index]))
+
+    def boxes_of(self, index: int) -> np.ndarray:
+        """Return the boxes of an image, (M, 6)."""
+        return self.boxes[self.first[index] : self.first[index + 1]]
+
+    def counts(self) -> np.ndarray:
+        """Return the number of boxes of each class, int64 (classes,)."""
+        return np.bincount(self.boxes[:, 4].astype(int), minlength=len(self.class_names))
+
+    def select(self, chosen: np.ndarray) -> Annotations:
+        """Return the images with the given indices."""
+        counts = np.diff(self.first)[chosen]
+        rows = [self.boxes_of(index) for index in chosen]
+        return replace(
+            self,
+            names=self.names[chosen],
+            sizes=self.sizes[chosen],
+            boxes=np.concatenate([*rows, np.zeros((0, 6), np.float32)]),
+            first=np.concatenate([[0], np.cumsum(counts)]),
+        )

@@ -1,0 +1,188 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Open images with boxes for training and evaluation, in any of the known formats."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from ..datasets.imagenet import decode_images
+from ..datasets.registry import DATASETS, DatasetInfo, Indices
+from ..preprocessing import Preprocessing
+from .annotations import Annotations, Reader, check_split
+from .problems import Problem, Problems
+from .source import DetectionSource
+from .splits import EVALUATED_SPLITS, TRAIN, TRAIN_SPLITS, VAL, SplitReader, first_of, found_names
+from .validation import validate
+from .voc import VOC, voc_folders
+
+
+@dataclass(frozen=True)
+class DetectionFiles:
+    """A data set of encoded images with boxes, which are decoded when they are needed.
+
+    Attributes
+    ----------
+    info
+        Class names, normalization, and ``counts``: the training boxes of each class.
+    train, test
+        Training images, None if opened for evaluation only; and the evaluated images.
+    part
+        Name of the split of ``test``.
+    reader
+        Reads the other splits.
+    problems
+        The bad annotations of both.
+    bad
+        What happened to them, one of ``problems.BAD``.
+    """
+
+    info: DatasetInfo
+    train: DetectionSource | None
+    test: DetectionSource
+    part: str
+    reader: Reader
+    problems: tuple[Problem, ...] = ()
+    bad: str = "skip"
+
+    @property
+    def train_count(self) -> int:
+        """Number of training images."""
+        return len(self.train) if self.train is not None else 0
+
+    @property
+    def test_count(self) -> int:
+        """Number of evaluated images."""
+        return len(self.test)
+
+    @property
+    def train_labels(self) -> None:
+        """None: an image has several labels."""
+        return None
+
+    def read_test_images(self, indices: Indices, preprocessing: Preprocessing) -> np.ndarray:
+        """Decode the pixels of some test images that a network gets, uint8 (n, H, W, C)."""
+        return decode_images(self.test, indices, preprocessing)
+
+    def with_part(self, part: str) -> DetectionFiles:
+        """Return the same data set with another split as ``test``, such as ``"test"``."""
+        check_split(self.reader, part)
+        problems = Problems(self.bad)
+        test = _open_split(self.reader, part, self.info.class_names, problems)
+        problems.print()
+        return replace(self, test=test, part=part, problems=tuple(problems.found))
+
+    def summary(self) -> str:
+        """Return the numbers of images, boxes and classes in words."""
+        parts = {TRAIN: self.train, self.part or "": self.test}
+        images = ", ".join(f"{len(part)} {name}" for name, part in parts.items() if part)
+        boxes = sum(len(part.annotations.boxes) for part in parts.values() if part)
+        return f"{images} images with {boxes} boxes of {len(self.info.class_names)} classes"
+
+
+def open_detection(
+    data_dir: str | os.PathLike[str] | None,
+    image_dir: str | os.PathLike[str] | None = None,
+    *,
+    train: str | None = None,
+    val: str | None = None,
+    bad: str = "skip",
+    class_names: Sequence[str] | None = None,
+    validation_share: float = 0.2,
+    split_seed: int = 0,
+    training: bool = True,
+) -> DetectionFiles:
+    """Open images with boxes without decoding any; bad annotations are printed.
+
+    Parameters
+    ----------
+    data_dir
+        A folder in VOC's layout, see :class:`.voc.VOC`.
+    image_dir
+        Folder of the images, if it is not the format's.
+    train, val
+        Names of the splits to train on and to evaluate. None finds them: ``train`` or else
+        ``trainval``, and ``val`` or else ``test``.
+    bad
+        What to do with bad annotations, see :class:`.problems.Problems`.
+    class_names
+        The classes in the order of their labels. None: those that the format lists, or else the
+        sorted names in the training images.
+    validation_share, split_seed
+        Arguments of :func:`..datasets.folder.splitting.stratified_split`, which splits the training
+        images if there are none to evaluate.
+    training
+        Whether to open the training images too. If not, images without any split are all opened as
+        ``test``, unless ``val`` names a part.
+
+    Raises
+    ------
+    OSError
+        If a folder or file is missing.
+    ValueError
+        If the annotations cannot be used; the message names the file.
+    """
+    reader = find_reader(data_dir, image_dir)
+    problems = Problems(bad)
+    train_split = train or first_of(reader.splits, TRAIN_SPLITS)
+    found = first_of(reader.splits, EVALUATED_SPLITS)
+    test_split = val or found
+    if found is None and (val in (TRAIN, VAL) or (val is None and training)):
+        reader = SplitReader(reader, train_split or "", validation_share, split_seed)
+        train_split, test_split = TRAIN, val or VAL
+    if training and reader.splits and train_split is None:
+        known = ", ".join(reader.splits)
+        raise ValueError(f"{data_dir} has no split 'train' (it has {known}): name one with `train`")
+    test_split = test_split or train_split or ""
+    names = tuple(class_names or reader.class_names or ())
+    names = names or found_names(reader.read(test_split if train_split is None else train_split))
+    opened = _open_split(reader, train_split or "", names, problems) if training else None
+    test = _open_split(reader, test_split, names, problems)
+    problems.print()
+    if opened is not None:
+        _warn_of_overlap(opened.annotations, test.annotations)
+    counts = tuple(opened.annotations.counts().tolist()) if opened is not None else ()
+    info = replace(DATASETS["folder"], name="detection", class_names=names, counts=counts)
+    return DetectionFiles(info, opened, test, test_split, reader, tuple(problems.found), bad)
+
+
+def find_reader(
+    data_dir: str | os.PathLike[str] | None, image_dir: str | os.PathLike[str] | None = None
+) -> Reader:
+    """Return the reader of the format that ``data_dir`` has."""
+    if data_dir is None:
+        raise ValueError("name a folder in the layout of VOC as data_dir")
+    root = Path(data_dir).expanduser()
+    images = Path(image_dir).expanduser() if image_dir else None
+    if not root.exists():
+        raise FileNotFoundError(f"no {root}; name a folder in the layout of VOC")
+    if images is not None and not images.is_dir():
+        raise FileNotFoundError(f"no folder {images} with the images; correct `image_dir`")
+    if root.is_dir() and voc_folders(root):
+        return VOC(root, images)
+    raise ValueError(f"{root} has no folder Annotations as VOC's; see docs/detection.md")
+
+
+def _open_split(
+    reader: Reader, split: str, class_names: tuple[str, ...], problems: Problems
+) -> DetectionSource:
+    annotations = validate(reader.read(split), class_names, problems)
+    if not len(annotations):
+        reason = f": {problems.found[0].message}" if problems.found else ""
+        raise ValueError(f"split {split!r} has no usable image{reason}")
+    return DetectionSource(annotations)
+
+
+def _warn_of_overlap(train: Annotations, test: Annotations) -> None:
+    common = np.intersect1d(train.names, test.names)
+    if len(common):
+        print(
+            f"warning: {len(common)} image{'s' * (len(common) > 1)} of the training split are also "
+            f"evaluated, such as {os.fsdecode(common[0])}; the evaluation is too optimistic",
+            file=sys.stderr,
+        )
