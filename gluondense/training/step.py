@@ -17,6 +17,7 @@ from ..graph.onednn_layouts import use_onednn_layouts
 from ..graph.recompute import feature_map_shapes, find_policy, mark_recomputed
 from ..graph.sync_batch_norm import use_sync_batch_norm
 from .precision import check_dtype, use_precision
+from .running_statistics import RunningStatistics
 
 Arrays = Union[NDArray, Sequence[NDArray]]
 _NUMBERS = itertools.count()
@@ -41,6 +42,7 @@ class TrainStep:
     backward pass what ``memory_efficient`` selects. Recomputation changes no bit of the results, as
     the same operators get the same numbers. On a CPU, stages of ``hybridize(backend="native")``
     recompute their bottlenecks within ``autograd``. The step does not wait for the device.
+    Operators that are issued after it see its running statistics.
 
     Parameters
     ----------
@@ -89,6 +91,7 @@ class TrainStep:
         self.net, self.loss, self.accumulate = net, loss, accumulate
         self.dtype, self.sync_bn = dtype, sync_bn
         self._number = next(_NUMBERS)
+        self._statistics = RunningStatistics(net)
         self._policy = find_policy(getattr(net, "memory_efficient", False))
         self._executors: dict[tuple[Any, ...], TrainingExecutor] = {}
         if accumulate > 1:
@@ -109,13 +112,16 @@ class TrainStep:
         single = isinstance(data, NDArray)
         datas: list[NDArray] = [data] if single else list(data)
         labels: list[NDArray] = [label] if single else list(label)
-        check_dtype(self.dtype, [x.context for x in datas])
+        contexts = [x.context for x in datas]
+        check_dtype(self.dtype, contexts)
         if self.accumulate > 1:
             self.net.collect_params().zero_grad()
+        self._statistics.declare_write(contexts)
         results = [
             self._forward_backward(xs, ys, scale)
             for xs, ys in zip(zip(*map(self._split, datas)), zip(*map(self._split, labels)))
         ]
+        self._statistics.declare_write(contexts)
         losses, outputs = (
             [parts[0] if len(parts) == 1 else mx.nd.concat(*parts, dim=0) for parts in zip(*column)]
             for column in zip(*results)

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import os
-
 import mxnet as mx
 import numpy as np
 import pytest
@@ -21,7 +19,6 @@ def test_two_devices_with_common_statistics_train_like_one(memory_efficient):
         trainer = gluon.Trainer(
             net.collect_params(), "nag", {"learning_rate": 0.02, "momentum": 0.9}
         )
-        trainer.save_states(os.devnull)  # starts the store, see Workers.init_kvstore
         step = TrainStep(net, gluon.loss.SoftmaxCrossEntropyLoss(), sync_bn=True)
         losses = []
         for _ in range(4):
@@ -47,7 +44,6 @@ def test_networks_of_other_widths_do_not_share_buffers():
         net.initialize(ctx=devices)
         x, y = batch(net, 6, 16)
         trainer = gluon.Trainer(net.collect_params(), "sgd")
-        trainer.save_states(os.devnull)
         step = TrainStep(net, gluon.loss.SoftmaxCrossEntropyLoss(), sync_bn=True)
         step(*(gluon.utils.split_and_load(value, devices) for value in (x, y)))
         trainer.step(len(x))

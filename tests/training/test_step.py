@@ -27,7 +27,6 @@ def train(net, steps=3, accumulate=1, data=None):
         assert output.shape == (len(x), net.spec.classes)
         trainer.step(len(x))
         losses.append(loss.asnumpy())
-    mx.nd.waitall()  # MXNet doesn't tell readers of running statistics to wait for backward
     return np.array(losses), {k: v.data().asnumpy() for k, v in net.collect_params().items()}
 
 

@@ -62,7 +62,7 @@ class Workers:
             Learning rate as a function of the step; used where servers update the weights.
         """
         # Otherwise the first step on several devices initializes the store after its forward pass,
-        # and the broadcast reverts the first update of BatchNorm's running statistics.
+        # and the broadcast replaces the running statistics of each device by those of the first.
         trainer.save_states(os.devnull)
 
     def step_batch_size(self, images: int) -> float:

@@ -18,7 +18,7 @@ from .base import Observer
 if TYPE_CHECKING:
     from ..run import Run
 
-_ARRAYS_PER_OPERATOR = 30  # MXNet's operator takes 60 arrays: the averages and the weights
+_ARRAYS_PER_OPERATOR = 60  # the limit of MXNet's operator
 
 
 class MovingAverage(Observer):
@@ -39,33 +39,24 @@ class MovingAverage(Observer):
         self.arrays = self._weights()
 
     def on_step(self, run: Run) -> None:
-        """Include the weights of this step, without waiting for them."""
+        """Include the weights of this step, without waiting for them.
+
+        ``TrainStep`` orders the steps and this observer (see ``training/running_statistics.py``).
+        """
         names = list(self.arrays)
         for start in range(0, len(names), _ARRAYS_PER_OPERATOR):
             some = names[start : start + _ARRAYS_PER_OPERATOR]
+            averages = [self.arrays[name] for name in some]
             weights = [self._parameters[name].list_data()[0] for name in some]
-            self._include([self.arrays[name] for name in some], weights)
-
-    def _include(self, averages: list[mx.nd.NDArray], weights: list[mx.nd.NDArray]) -> None:
-        """Include some weights with one operator.
-
-        It also writes the weights back, unchanged. MXNet's engine does not know that an operator
-        of a network's graph writes BatchNorm's running statistics, only that it reads them: an
-        operator that reads them too could run before or at the same time, but one that writes them
-        runs after those that were issued before it, and before those that come later.
-        """
-        # An SGD step towards the weights: average - (1 - decay) * (1 * average - weight); and one
-        # with the learning rate 0.
-        count = len(weights)
-        pairs = [*zip(averages, weights), *zip(weights, weights)]
-        mx.nd.multi_sgd_update(
-            *(array for pair in pairs for array in pair),
-            lrs=(1 - self._decay,) * count + (0.0,) * count,
-            wds=(1.0,) * count + (0.0,) * count,
-            rescale_grad=-1.0,
-            num_weights=2 * count,
-            out=averages + weights,
-        )
+            # An SGD step towards the weights: average - (1 - decay) * (1 * average - weight).
+            mx.nd.multi_sgd_update(
+                *(array for pair in zip(averages, weights) for array in pair),
+                lrs=(1 - self._decay,) * len(some),
+                wds=(1.0,) * len(some),
+                rescale_grad=-1.0,
+                num_weights=len(some),
+                out=averages,
+            )
 
     @contextmanager
     def evaluating(self, run: Run) -> Iterator[None]:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import mxnet as mx
 import numpy as np
 import pytest
 from mxnet import gluon, nd
@@ -40,16 +41,19 @@ def test_average_follows_its_formula_and_lends_itself(tmp_path):
         np.testing.assert_array_equal(array.asnumpy(), again.arrays[name].asnumpy())
 
 
-def averages(wait: bool, memory_efficient) -> dict[str, np.ndarray]:
+def averages(wait: bool, memory_efficient, devices=None, **settings) -> dict[str, np.ndarray]:
     """Average over some steps, of which each is issued while MXNet still computes the last."""
-    net = network("dense", memory_efficient)
+    net = network("dense", memory_efficient, ctx=devices)
     average = MovingAverage(net, 0.5)
     trainer = gluon.Trainer(net.collect_params(), "sgd", {"learning_rate": 0.01})
-    step = TrainStep(net, gluon.loss.SoftmaxCrossEntropyLoss())
+    step = TrainStep(net, gluon.loss.SoftmaxCrossEntropyLoss(), **settings)
     x, y = batch(net)
     for _ in range(6):
         late = nd.dot(nd.ones((600, 600)), nd.ones((600, 600)))[0, 0] * 0  # MXNet is busy for long
-        step(x + late, y)
+        parts = [x + late, y]
+        if devices:
+            parts = [gluon.utils.split_and_load(part, devices) for part in parts]
+        step(*parts)
         trainer.step(4)
         if wait:
             nd.waitall()
@@ -57,12 +61,21 @@ def averages(wait: bool, memory_efficient) -> dict[str, np.ndarray]:
     return {name: array.asnumpy() for name, array in average.arrays.items()}
 
 
-@pytest.mark.parametrize("memory_efficient", [False, "light"])
-def test_the_order_of_steps_and_averages_needs_no_wait(memory_efficient, monkeypatch):
+@pytest.mark.parametrize(
+    ("memory_efficient", "devices", "settings"),
+    [
+        (False, None, {}),
+        ("light", None, {}),
+        (False, [mx.cpu(0), mx.cpu(1)], {"sync_bn": True}),
+    ],
+)
+def test_the_order_of_steps_and_averages_needs_no_wait(
+    memory_efficient, devices, settings, monkeypatch
+):
     # An operator with one array does not wait for another array of the same layer.
     monkeypatch.setattr(moving_average, "_ARRAYS_PER_OPERATOR", 1)
-    expected = averages(True, memory_efficient)
-    found = averages(False, memory_efficient)
+    expected = averages(True, memory_efficient, devices, **settings)
+    found = averages(False, memory_efficient, devices, **settings)
     for name, array in expected.items():
         np.testing.assert_array_equal(found[name], array, err_msg=name)
 
