@@ -10,6 +10,7 @@ from ..lazy import attach
 if TYPE_CHECKING:
     from .blocks import SPP, Maxout, SpaceToDepth, SpatialAttention
     from .grid import Grid, grid
+    from .loss import YOLOLoss
     from .necks import NECKS
     from .registry import build_detector, get_detector_spec, list_detectors
     from .spec import DetectorSpec
@@ -25,6 +26,7 @@ __all__ = [
     "Maxout",
     "SpaceToDepth",
     "SpatialAttention",
+    "YOLOLoss",
     "YOLOv3",
     "build_detector",
     "get_detector_spec",

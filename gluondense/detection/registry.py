@@ -13,7 +13,7 @@ from ..environment.process import import_gluoncv
 from ..errors import check, check_known
 from ..graph.recompute import find_policy
 from ..models.network import Network
-from ..models.registry import SPECS, build_model
+from ..models.registry import SPECS, build_model, get_spec
 from .spec import FUSIONS, DetectorSpec
 
 PREFIX = "yolo3"
@@ -144,6 +144,11 @@ def build_detector(
 def build_network(name: str, **options: Any) -> Any:
     """Build the detector or, by :func:`gluondense.models.build_model`, the network of a name."""
     return (build_detector if is_detector(name) else build_model)(name, **options)
+
+
+def get_row(name: str, **fields: Any) -> Any:
+    """Return the spec of the detector or of the network of a name, with fields replaced."""
+    return (get_detector_spec if is_detector(name) else get_spec)(name, **fields)
 
 
 def _parse(name: str) -> tuple[str, str, str]:

@@ -20,7 +20,7 @@ from ..models.network import Network
 from ..native.backend import NativeTraining
 from .grid import check_size
 from .necks import NECKS
-from .spec import ANCHORS_PER_SCALE, DetectorSpec
+from .spec import ANCHORS_PER_SCALE, STRIDES, DetectorSpec
 
 gluoncv_yolo: Any = import_gluoncv().model_zoo.yolo.yolo3
 
@@ -110,6 +110,11 @@ class YOLOv3(gluoncv_yolo.YOLOV3):
         self._classes = names
 
     class_names = classes
+
+    @property
+    def min_size(self) -> int:
+        """Minimum height and width of an image."""
+        return STRIDES[-1]
 
     @property
     def raw(self) -> Raw:
