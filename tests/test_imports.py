@@ -96,6 +96,7 @@ OPTIONAL = {
     "onnx",
     "onnxruntime",
     "openvino",
+    "pycocotools",
     "sagemaker_inference",
     "torch",
     "torchvision",

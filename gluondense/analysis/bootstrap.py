@@ -90,10 +90,10 @@ def bootstrap(
     auroc, precision = draws
     few = _units(labels, members) < MIN_UNITS
     return Intervals(
-        np.where(few[:, None], np.nan, _interval(auroc)),
-        np.where(few[:, None], np.nan, _interval(precision)),
-        _interval(row_means(auroc)[:, None])[0],
-        _interval(row_means(precision)[:, None])[0],
+        np.where(few[:, None], np.nan, percentile_interval(auroc)),
+        np.where(few[:, None], np.nan, percentile_interval(precision)),
+        percentile_interval(row_means(auroc)[:, None])[0],
+        percentile_interval(row_means(precision)[:, None])[0],
         replicates,
         unit,
     )
@@ -115,7 +115,7 @@ def _units(labels: np.ndarray, members: np.ndarray) -> np.ndarray:
     return np.min(counts, axis=0)
 
 
-def _interval(draws: np.ndarray) -> np.ndarray:
+def percentile_interval(draws: np.ndarray) -> np.ndarray:
     """Return low and high of each column (L, 2), NaN for a column without draws."""
     found = np.full((draws.shape[1], 2), np.nan)
     tail = (1 - COVERAGE) / 2
@@ -155,9 +155,9 @@ def _rank(labels: np.ndarray, scores: np.ndarray) -> _Ranking:
 
 def _weighted_metrics(weights: np.ndarray, ranking: _Ranking) -> tuple[np.ndarray, np.ndarray]:
     """Return AUROC and average precision for each row of weights of the images, (rows, N)."""
-    images = _cumulative(weights[:, ranking.images])
+    images = cumulative(weights[:, ranking.images])
     own = weights[:, ranking.positives].astype(np.float64)
-    positives = _cumulative(own)
+    positives = cumulative(own)
     above = images[:, ranking.above] - positives[:, ranking.above_positives]
     hits = positives[:, ranking.within_positives]
     within = images[:, ranking.within]
@@ -172,7 +172,7 @@ def _weighted_metrics(weights: np.ndarray, ranking: _Ranking) -> tuple[np.ndarra
     return np.where(one_value, np.nan, auroc), np.where(one_value, np.nan, precision)
 
 
-def _cumulative(weights: np.ndarray) -> np.ndarray:
+def cumulative(weights: np.ndarray) -> np.ndarray:
     """Return the sums of the first 0, 1, ... columns; counts stay exact."""
     sums = np.zeros((len(weights), weights.shape[1] + 1))
     np.cumsum(weights, axis=1, out=sums[:, 1:])

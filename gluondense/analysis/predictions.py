@@ -168,7 +168,7 @@ def predict_batches(
         pending = outputs, labels, crops
     if pending is not None:
         yield _fetch(*pending)
-    _restore_layout(net, devices)
+    restore_layout(net, devices)
 
 
 def to_probabilities(net: gluon.Block, outputs: Any, task: Optional[str] = None) -> mx.nd.NDArray:
@@ -192,7 +192,8 @@ def task_of(net: gluon.Block) -> str:
     return getattr(getattr(net, "metadata", None) or net, "task", "classification")
 
 
-def _restore_layout(net: gluon.HybridBlock, devices: Sequence[mx.Context]) -> None:
+def restore_layout(net: gluon.HybridBlock, devices: Sequence[mx.Context]) -> None:
+    """Return the parameters to MXNet's own layout after inference."""
     # On the CPU, inference has oneDNN reorder the weights in place, asynchronously. Training that
     # continues from there selects other kernels, depending on the timing, and rounds differently.
     if any(device.device_type == "cpu" for device in devices):

@@ -12,8 +12,9 @@ import plotly.graph_objects as go
 
 from ..explain.flow import GradientFlow
 from ..explain.reuse import FeatureReuse
-from .figures import INK, styled
+from .figures import styled
 from .page import document, plot, section, wide_table
+from .palette import INK
 
 # From light to dark; 0 is distinct from a cell without a connection, which stays white.
 REUSE_COLORS = [[0, "#fff3d6"], [0.35, "#f9b572"], [0.7, "#d94f3d"], [1, "#7a1033"]]

@@ -12,9 +12,8 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from ..analysis.predictions import Predictions
+from .palette import FAINT, GRID, INK, LOSS, RATE, TEST, TRAIN
 
-INK, FAINT, GRID = "#1d2433", "#667085", "#e7eaf0"
-LOSS, TRAIN, TEST, RATE = "#12a594", "#f08c00", "#e0317b", "#5b6ee1"
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 LEGEND = {"orientation": "h", "y": 1.02, "yanchor": "bottom"}  # above the plot
 MAX_CLASSES = 100  # with more classes, only those with the most mistakes are shown

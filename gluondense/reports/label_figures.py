@@ -14,7 +14,8 @@ from plotly.subplots import make_subplots
 
 from ..analysis.bootstrap import Intervals
 from ..analysis.label_metrics import LabelMetrics
-from .figures import FAINT, LEGEND, LOSS, RATE, TEST, styled
+from .figures import LEGEND, styled
+from .palette import FAINT, LOSS, RATE, TEST
 
 MAX_LABELS = 20  # with more labels, only the most frequent ones that have metrics are shown
 _POINTS = 300  # of a curve

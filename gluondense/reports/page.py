@@ -45,7 +45,14 @@ figcaption span { display: block; overflow-wrap: anywhere; }
 .right { color: var(--good); font-weight: 600; }
 .wrong { color: var(--bad); font-weight: 600; }
 .missed { color: #b54708; font-weight: 600; }
+.boxes { grid-template-columns: repeat(auto-fill, minmax(min(300px, 100%), 1fr)); }
+.boxes svg { display: block; width: 100%; border-radius: 8px; background: #000;
+  margin-bottom: 6px; }
+.boxes rect { fill: none; vector-effect: non-scaling-stroke; }
+.boxes text { font-weight: 600; paint-order: stroke; stroke: #000; stroke-opacity: 0.7; }
+.boxes figcaption span { display: inline; margin-right: 10px; }
 .wide { overflow-x: auto; margin-top: 12px; }
+.wide td { overflow-wrap: normal; }
 th { padding: 5px 0 5px 12px; text-align: right; font-weight: 600; color: var(--faint); }
 th:first-child { padding-left: 0; text-align: left; }
 .columns { display: grid; grid-template-columns: repeat(3, minmax(0, 1fr)); gap: 8px 40px;

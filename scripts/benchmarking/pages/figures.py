@@ -9,7 +9,8 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from gluondense.reports.figures import FAINT, LEGEND, styled
+from gluondense.reports.figures import LEGEND, styled
+from gluondense.reports.palette import FAINT
 
 from ..workers.backends import PRECISIONS
 
