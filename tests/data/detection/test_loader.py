@@ -10,6 +10,7 @@ from support.detection_data import make_voc
 
 from gluondense.data.detection.dataset import open_detection
 from gluondense.data.detection.loader import DetectionLoader
+from gluondense.data.detection.train_transform import DETECTION_AUGMENTATIONS, TrainTransform
 from gluondense.data.detection.transforms import EvalTransform
 from gluondense.data.preprocessing import IMAGENET
 
@@ -104,3 +105,79 @@ def test_arguments_are_checked(make):
         make(batch_size=0)
     with pytest.raises(ValueError, match="bad"):
         make(bad="clip")
+
+
+TRAIN = TrainTransform(LETTERBOX, DETECTION_AUGMENTATIONS)
+SIZES = [(64, 64), (96, 96), (32, 64), (128, 128)]
+OPTIONS = {"transform": TRAIN, "shuffle": True, "seed": 3, "sizes": SIZES, "interval": 1}
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_batches_do_not_depend_on_the_processes(make, workers):
+    for epoch in (0, 5):
+        expected = batches_of(make(**OPTIONS), epoch)
+        check_equal(batches_of(make(**OPTIONS, workers=workers), epoch), expected)
+        assert [len(pixels) for pixels, _ in expected] == [3, 3, 1]
+
+
+def test_a_broken_image_in_a_mosaic_does_not_depend_on_the_processes(make, files, capfd):
+    files.train.annotations.path(3).write_bytes(b"broken")
+    expected = [batch for epoch in range(4) for batch in batches_of(make(**OPTIONS), epoch)]
+    loader = make(**OPTIONS, workers=2)
+    check_equal([batch for epoch in range(4) for batch in batches_of(loader, epoch)], expected)
+    assert list(loader.bad) == [files.train.name(3)]
+    assert capfd.readouterr().err.count("3.png") >= 1
+
+
+def test_an_epoch_resumed_in_the_middle_has_the_same_batches(make):
+    loader = make(2, **OPTIONS, workers=2)
+    whole = batches_of(loader, 1)
+    for start in range(5):
+        check_equal(batches_of(loader, 1, start), whole[start:])
+    going = loader.batches(0)
+    next(going)
+    going.close()
+    check_equal(batches_of(loader, 1), whole)
+
+
+def test_parts_and_blocks_make_up_the_whole(make):
+    whole = batches_of(make(4, **OPTIONS), 2)
+    parts = [batches_of(make(4, **OPTIONS, part=(n, 2), workers=n), 2) for n in range(2)]
+    joined = [tuple(np.concatenate(arrays) for arrays in zip(*both)) for both in zip(*parts)]
+    check_equal(joined, whole)
+    blocks = [batches_of(make(7, block=block)) for block in ((0, 3), (3, 7))]
+    (whole_pixels, _), *_ = batches_of(make(7))
+    found = np.concatenate([pixels for batches in blocks for pixels, _ in batches])
+    np.testing.assert_array_equal(found, whole_pixels)
+
+
+def test_epochs_seeds_and_copies_differ(make):
+    first, second = (batches_of(make(7, TRAIN), epoch)[0][0] for epoch in (0, 1))
+    other = batches_of(make(7, TRAIN, seed=1))[0][0]
+    assert not (first == second).all(axis=(1, 2, 3)).any()
+    assert not (first == other).all(axis=(1, 2, 3)).any()
+    copies = batches_of(make(2, TRAIN, repeats=2))[0][0]
+    assert not np.array_equal(copies[0], copies[1])
+
+
+def test_sizes_change_with_the_interval(make):
+    def sizes(interval, epoch=0):
+        loader = make(1, TRAIN, sizes=SIZES, interval=interval)
+        return [pixels.shape[1:3] for pixels, _ in loader.batches(epoch)]
+
+    each, third = sizes(1), sizes(3)
+    assert len(set(each)) > 1
+    assert set(each) <= set(SIZES)
+    assert third[:3] == third[:1] * 3
+    assert third[3:6] == third[3:4] * 3
+    assert third[:4] == [each[0]] * 3 + [each[1]]
+    assert len({tuple(sizes(1, epoch)) for epoch in range(3)}) > 1
+
+
+def test_the_last_epochs_have_another_transform(make):
+    plain = TrainTransform(LETTERBOX)
+    loader = make(7, TRAIN, final=plain, final_epoch=2, seed=1)
+    expected = batches_of(make(7, plain, seed=1))
+    check_equal(batches_of(loader, 2), expected)
+    check_equal(batches_of(loader, 3), expected)
+    check_equal(batches_of(loader, 1), batches_of(make(7, TRAIN, seed=1), 1))
