@@ -30,6 +30,7 @@ pytestmark = pytest.mark.usefixtures("native_operator")
 ONE = (mx.cpu(),)
 THREE = {"kernel": "(3, 3)"}
 TINY = {"block_config": (2, 2), "classes": 5}
+TINY_PELEE = {**TINY, "bn_sizes": (1, 2)}
 
 # Model, fields, input shape.
 STAGES = {
@@ -42,6 +43,10 @@ STAGES = {
     "three stages": ("densenet121", {**TINY, "block_config": (1, 3, 2)}, (2, 3, 96, 96)),
     "csp": ("csp_densenet121", {**TINY, "block_config": (2, 2, 3)}, (1, 3, 64, 64)),
     "csp both": ("csp_densenet121", {**TINY, "fusion": "both"}, (2, 3, 64, 64)),
+    "two-way": ("peleenet", TINY_PELEE, (2, 3, 40, 48)),
+    "two-way odd size": ("peleenet", TINY_PELEE, (2, 3, 51, 43)),
+    "two-way growth 13": ("peleenet", {**TINY_PELEE, "growth_rate": 13}, (1, 3, 40, 36)),
+    "two-way csp": ("csp_peleenet", TINY_PELEE, (1, 3, 40, 40)),
 }
 
 
@@ -102,7 +107,8 @@ def train(net, steps=3, contexts=ONE, parts=1):
 
 
 def network(backend="native", contexts=ONE, settings=STATIC, name="densenet121", **fields):
-    net = build_model(name, prefix="net_", **{**TINY, **fields})
+    tiny = TINY_PELEE if "peleenet" in name else TINY
+    net = build_model(name, prefix="net_", **{**tiny, **fields})
     mx.random.seed(3)
     np.random.seed(3)
     net.initialize(ctx=list(contexts))
@@ -114,11 +120,21 @@ def ran_natively(net):
     return "_native_graph" in net._ops
 
 
-@pytest.mark.parametrize("settings", [STATIC, {"static_alloc": True}, {}], ids=str)
-def test_trains_like_mxnet(settings):
-    ours = network(settings=settings)
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("densenet121", STATIC),
+        ("densenet121", {"static_alloc": True}),
+        ("densenet121", {}),
+        ("peleenet", STATIC),
+        ("csp_peleenet", STATIC),
+    ],
+    ids=str,
+)
+def test_trains_like_mxnet(name, settings):
+    ours = network(settings=settings, name=name)
     losses, params = train(ours)
-    stock_losses, stock = train(network(backend=None, settings=settings))
+    stock_losses, stock = train(network(backend=None, settings=settings, name=name))
     assert ran_natively(ours)
     np.testing.assert_allclose(losses[:4], stock_losses[:4], rtol=1e-5)
     np.testing.assert_allclose(losses, stock_losses, rtol=1e-3)
@@ -134,16 +150,21 @@ def test_is_deterministic():
         np.testing.assert_array_equal(params[name], again[name])
 
 
-def test_recomputation_is_bitwise_equal():
-    net = network()
+@pytest.mark.parametrize("name", ["densenet121", "peleenet"])
+def test_recomputation_is_bitwise_equal(name):
+    net = network(name=name)
     net.memory_efficient = True
-    (losses, params), (others, kept) = train(net), train(network())
+    (losses, params), (others, kept) = train(net), train(network(name=name))
     np.testing.assert_array_equal(losses, others)
     for name in params:
         np.testing.assert_array_equal(params[name], kept[name])
 
 
-@pytest.mark.parametrize(("fields", "natively"), [({}, True), ({"attention": "se"}, False)])
+@pytest.mark.parametrize(
+    ("fields", "natively"),
+    [({}, True), ({"attention": "se"}, False), ({"name": "peleenet"}, True)],
+    ids=str,
+)
 def test_memory_efficient_steps_recompute_in_the_native_stages(fields, natively):
     net = network(**fields)
     net.memory_efficient = True
@@ -244,6 +265,10 @@ def test_hooks_use_the_original_graph():
         ("densenet121", {"use_bias": True}),
         ("dpn68", {}),
         ("csp_resnet50", {}),
+        ("peleenet", {"dropout": 0.2}),
+        ("peleenet", {"attention": "se"}),
+        ("csp_peleenet", {"dropout": 0.2, "dropout_after": "3x3"}),
+        ("rdnet_tiny", {}),
     ],
     ids=str,
 )
@@ -256,9 +281,19 @@ def test_unsupported_layers_are_not_fused(name, fields):
     assert len(before) == len(after)
 
 
-@pytest.mark.parametrize("out_indices", [None, (0, 1), (0, 2)], ids=str)
-def test_features_between_the_stages_are_outputs(out_indices):
-    options = {"features_only": True, "out_indices": out_indices}
+@pytest.mark.parametrize(
+    ("name", "out_indices"),
+    [
+        ("densenet121", None),
+        ("densenet121", (0, 1)),
+        ("densenet121", (0, 2)),
+        ("peleenet", None),
+        ("csp_peleenet", None),
+    ],
+    ids=str,
+)
+def test_features_between_the_stages_are_outputs(name, out_indices):
+    options = {"name": name, "features_only": True, "out_indices": out_indices}
     ours, stock = (network(backend, **options) for backend in ("native", None))
     x = mx.nd.random.normal(shape=(2, 3, 64, 64))
     with autograd.train_mode():

@@ -19,6 +19,7 @@ from gluondense import native
 pytestmark = pytest.mark.usefixtures("native_operator")
 
 BN_RELU = {
+    "layer": "pre_activation",
     "layers": 0,
     "growth": 0,
     "middle": 0,
@@ -29,6 +30,7 @@ BN_RELU = {
     "eps": "1e-5",
     "momentum": "0.9",
 }
+TWO_WAY = {"layer": "two_way", "tail": "maps", "layers": 1, "growth": 2, "middle": 2}
 
 
 @pytest.fixture(autouse=True)
@@ -78,6 +80,10 @@ def test_numbers_are_read_in_the_c_locale(tmp_path, monkeypatch):
         ({"momentum": "0,9"}, "momentum must be a number, not 0,9"),
         ({"tail": "head"}, "tail must be maps, norm or conv, not head"),
         ({"pool": 1}, "pool"),
+        ({"layer": "one_way"}, "layer must be pre_activation or two_way, not one_way"),
+        ({"layer": "two_way"}, "tail must be maps or conv for layer=two_way"),
+        ({**TWO_WAY, "growth": 1}, "needs a growth of at least 2"),
+        ({**TWO_WAY, "middle": 3}, "a middle that is even and positive"),
     ],
     ids=str,
 )
@@ -127,8 +133,12 @@ import gluondense
 import mxnet as mx
 from mxnet import autograd
 
-for fields in ({}, {"bn_size": 0}):
-    net = gluondense.get_model("densenet121", block_config=(2, 2), stem="cifar", **fields)
+for name, fields in (
+    ("densenet121", {}),
+    ("densenet121", {"bn_size": 0}),
+    ("peleenet", {"bn_sizes": (1, 1), "memory_efficient": True}),
+):
+    net = gluondense.get_model(name, block_config=(2, 2), stem="cifar", **fields)
     net.initialize()
     net.hybridize(backend="native")
     with autograd.record():

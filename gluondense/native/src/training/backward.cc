@@ -10,11 +10,15 @@ void StageWorker::backward(Barrier& barrier, const float* dy, float* dx,
                            const DenseStageArrays& gradients) {
   barrier_ = &barrier;
   const int total = config_.total_channels(), last_layer = config_.layers - 1;
+  if (config_.kind == DenseStageConfig::kTwoWay) {
+    two_way_backward(dy, gradients);
+    return input_backward(dx);
+  }
   tail_backward(dy);
   pack_recompute_filters(last_layer);
   barrier.wait();
   if (config_.tail != DenseStageConfig::kFeatures) {
-    finish_bn_backward(kMaps, buffers_.arrays.tail_bn, gradients.tail_bn, total,
+    finish_bn_backward(kMaps, buffers_.arrays.tail_bn, gradients.tail_bn, 0, total,
                        buffers_.saved.inv_std.data(), &map_correction_);
   }
   if (config_.tail == DenseStageConfig::kTransition) {
@@ -30,11 +34,10 @@ void StageWorker::layer_backward(int layer, const DenseStageArrays::Layer& gradi
   const SavedForBackward& saved = buffers_.saved;
   const auto& arrays = buffers_.arrays.layers[layer];
   const int in_channels = config_.layer_in_channels(layer);
-  finish_d_new_maps(layer);
-  if (config_.recompute_bottleneck) {
-    set_affine(arrays.bn1, saved.mean.data(), saved.inv_std.data(), in_channels);
-    conv1x1_forward(layer, false);
-  }
+  finish_d_new_maps(in_channels, config_.growth_rate);
+  set_affine(config_.bottleneck ? arrays.bn1 : arrays.bn2, saved.mean.data(), saved.inv_std.data(),
+             0, in_channels, &map_affine_);
+  if (config_.recompute_bottleneck) conv1x1_forward(layer, false);
   pack_conv3x3(arrays.conv3x3, config_.conv3x3_in_channels(layer), config_.growth_rate, true,
                conv3x3_panels(0));
   if (config_.bottleneck) {
@@ -44,40 +47,36 @@ void StageWorker::layer_backward(int layer, const DenseStageArrays::Layer& gradi
   if (config_.bottleneck) {
     bottleneck_backward(layer, gradients);
   } else {
-    set_affine(arrays.bn2, saved.mean.data(), saved.inv_std.data(), in_channels);
-    const BnReluInput input = maps_input(in_channels);
-    conv3x3_backward_data(input, saved.mean.data(), kMaps);
-    conv3x3_backward_filter(input);
+    const BnReluInput input = maps_input(in_channels), dy = d_new_maps(config_.growth_rate);
+    reset_sums(kMaps);
+    conv3x3_backward_data(dy, conv3x3_panels(0), input, maps_gradient(0, true));
+    conv3x3_backward_filter(input, dy, d_conv3x3(rank_, 0));
     barrier_->wait();
-    reduce_d_conv3x3(in_channels, config_.growth_rate, gradients.conv3x3);
+    reduce_d_conv3x3(0, in_channels, config_.growth_rate, gradients.conv3x3);
   }
   const bool bottleneck = config_.bottleneck > 0;
   finish_bn_backward(kMaps, bottleneck ? arrays.bn1 : arrays.bn2,
-                     bottleneck ? gradients.bn1 : gradients.bn2, in_channels, saved.inv_std.data(),
-                     &map_correction_);
+                     bottleneck ? gradients.bn1 : gradients.bn2, 0, in_channels,
+                     saved.inv_std.data(), &map_correction_);
 }
 
 // Propagates the gradient of a layer's new maps through both convolutions.
 void StageWorker::bottleneck_backward(int layer, const DenseStageArrays::Layer& gradients) {
-  const SavedForBackward& saved = buffers_.saved;
   const auto& arrays = buffers_.arrays.layers[layer];
   const int in_channels = config_.layer_in_channels(layer), channels = config_.bottleneck;
-  const std::ptrdiff_t offset = std::ptrdiff_t{layer} * layout_.bottleneck_stride;
-  const float* const mean = saved.bottleneck_mean.data() + offset;
-  const float* const inv_std = saved.bottleneck_inv_std.data() + offset;
-  set_affine(arrays.bn2, mean, inv_std, channels);
-  const BnReluInput input = bottleneck_input(layer);
-  conv3x3_backward_data(input, mean, layer);
-  conv3x3_backward_filter(input);
+  set_bottleneck_affine(layer, arrays.bn2, 0, channels);
+  const BnReluInput input = bottleneck_input(layer, channels);
+  const BnReluInput dy = d_new_maps(config_.growth_rate);
+  reset_sums(layer);
+  conv3x3_backward_data(dy, conv3x3_panels(0), input, bottleneck_gradient(layer));
+  conv3x3_backward_filter(input, dy, d_conv3x3(rank_, 0));
   pack_recompute_filters(layer - 1);
   barrier_->wait();
-  reduce_d_conv3x3(channels, config_.growth_rate, gradients.conv3x3);
-  BnCorrection& correction = bottleneck_correction_;
-  std::fill_n(correction.d_mean.begin(), channels, 0.0);
-  std::fill_n(correction.d_xhat.begin(), channels, 0.0);
-  finish_bn_backward(layer, arrays.bn2, gradients.bn2, channels, inv_std, &correction);
-  set_correction(correction, mean, 0, channels);
-  set_affine(arrays.bn1, saved.mean.data(), saved.inv_std.data(), in_channels);
+  reduce_d_conv3x3(0, channels, config_.growth_rate, gradients.conv3x3);
+  finish_bottleneck_backward(layer, arrays.bn2, gradients.bn2, 0, channels);
+  set_correction(bottleneck_correction_,
+                 buffers_.saved.bottleneck_mean.data() + bottleneck_offset(layer), 0, channels);
+  reset_sums(kMaps);
   conv1x1_backward(layer);
   barrier_->wait();
   reduce_d_conv1x1(in_channels, channels, gradients.conv1x1);
@@ -86,6 +85,7 @@ void StageWorker::bottleneck_backward(int layer, const DenseStageArrays::Layer& 
 // Packs the filters that recompute a layer's bottleneck.
 void StageWorker::pack_recompute_filters(int layer) const {
   if (!config_.recompute_bottleneck || layer < 0) return;
+  if (config_.kind == DenseStageConfig::kTwoWay) return pack_two_way_conv1x1(layer);
   pack_conv1x1(buffers_.arrays.layers[layer].conv1x1, config_.layer_in_channels(layer),
                config_.bottleneck, conv1x1_panels(layer));
 }
@@ -97,8 +97,8 @@ void StageWorker::input_backward(float* dx) {
   const auto buffer = scratch<RowsScratch>(stride);
   for_each_block(config_.pixels(), kMaxTilePixels, [&](std::int64_t pixel, int count) {
     for (int i = 0; i < count; ++i) {
-      training_kernels().add_affine(d_map(pixel + i), map(pixel + i), correction_scale_.data(),
-                                    correction_shift_.data(), buffer.rows + i * stride, channels);
+      training_kernels().add_affine(d_map(pixel + i), map(pixel + i), correction_.scale.data(),
+                                    correction_.shift.data(), buffer.rows + i * stride, channels);
     }
     nhwc_to_nchw(buffer.rows, stride, channels, pixel, count, config_.height * config_.width, dx);
   });

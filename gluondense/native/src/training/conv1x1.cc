@@ -7,81 +7,89 @@
 namespace gluondense {
 
 // Packs filters (out_channels, in_channels) into (out panels, in_channels, kPanelWidth).
-void StageWorker::pack_conv1x1(const float* weight, int in_channels, int out_channels,
+void StageWorker::pack_conv1x1(const Conv1x1Filters& filters, int in_channels, int out_channels,
                                float* panels) const {
   const auto [first, last] = share(std::int64_t{panel_count(out_channels)} * in_channels);
   for (std::int64_t i = first; i < last; ++i) {
     const std::int64_t panel = i / in_channels, k = i % in_channels;
     for (int lane = 0; lane < kPanelWidth; ++lane) {
       const std::int64_t n = panel * kPanelWidth + lane;
-      panels[i * kPanelWidth + lane] = n < out_channels ? weight[n * in_channels + k] : 0;
+      panels[i * kPanelWidth + lane] =
+          n < out_channels ? filters.filter(n, in_channels)[k] : 0;
     }
   }
 }
 
 // Packs the transposed filters into (in panels, out_channels, kPanelWidth).
-void StageWorker::pack_conv1x1_t(const float* weight, int in_channels, int out_channels,
+void StageWorker::pack_conv1x1_t(const Conv1x1Filters& filters, int in_channels, int out_channels,
                                  float* panels) const {
   const auto [first, last] = share(std::int64_t{panel_count(in_channels)} * out_channels);
   for (std::int64_t i = first; i < last; ++i) {
     const int k = static_cast<int>(i / out_channels) * kPanelWidth;
     const int valid = std::min(kPanelWidth, in_channels - k);
-    std::memcpy(panels + i * kPanelWidth, weight + i % out_channels * in_channels + k,
+    std::memcpy(panels + i * kPanelWidth, filters.filter(i % out_channels, in_channels) + k,
                 valid * sizeof(float));
     std::fill_n(panels + i * kPanelWidth + valid, kPanelWidth - valid, 0.0f);
   }
 }
 
-// Computes BN-ReLU-Conv1x1 of a layer and, if with_sums, the sums for its batch statistics.
+// Computes a layer's bottleneck and, if with_sums, the sums for its batch statistics.
 void StageWorker::conv1x1_forward(int layer, bool with_sums) const {
   const BnReluInput input = maps_input(config_.layer_in_channels(layer));
+  const int out_channels = bottleneck_channels(layer), stride = bottleneck_stride(layer);
   const auto buffer = scratch<Conv1x1Scratch>(input.channels, 0);
   const ChannelSums sums = channel_sums(rank_, layer);
   for_each_block(config_.pixels(), inference_kernels().max_tile_pixels,
                  [&](std::int64_t pixel, int count) {
-                   float* const y = bottleneck(layer) + pixel * layout_.bottleneck_stride;
+                   float* const y = bottleneck(layer) + pixel * stride;
                    pack_bn_relu(input, pixel, count, buffer.x_stride, buffer.x);
                    gemm_panels(buffer.x, buffer.x_stride, input.channels, conv1x1_panels(layer),
-                               count, config_.bottleneck, y, layout_.bottleneck_stride);
+                               count, out_channels, y, stride);
                    if (with_sums) {
-                     training_kernels().channel_sums(y, layout_.bottleneck_stride, count,
-                                                     config_.bottleneck, sums.first, sums.second);
+                     training_kernels().channel_sums(y, stride, count, out_channels, sums.first,
+                                                     sums.second);
                    }
                  });
 }
 
-// Computes the gradients of a layer's 1x1 convolution, of its filters in d_conv1x1 and of its input
-// in d_maps, for blocks of pixels and input channels.
+// Computes the gradients of a layer's 1x1 convolution for blocks of pixels and input channels: of
+// its filters in d_conv1x1, and of its input, which it adds to d_maps. A transition overwrites
+// d_maps.
 void StageWorker::conv1x1_backward(int layer) const {
-  const int in_channels = config_.layer_in_channels(layer), out_channels = config_.bottleneck;
+  const int in_channels = config_.layer_in_channels(layer);
+  const int out_channels = bottleneck_channels(layer), stride = bottleneck_stride(layer);
   const int columns = pad_to_panel(out_channels);
   const auto buffer = scratch<Conv1x1GradScratch>(kConv1x1GradChannels, out_channels);
-  const ChannelSums sums = channel_sums(rank_, kMaps);
+  const BnReluInput input = maps_input(in_channels);
   std::fill_n(buffer.dy, kConv1x1GradPixels * buffer.dy_stride, 0.0f);
   std::fill_n(d_conv1x1(rank_), std::ptrdiff_t{in_channels} * columns, 0.0f);
-  std::fill_n(sums.first, 2 * layout_.map_sums, 0.0);
   for (int c = 0; c < in_channels; c += kConv1x1GradChannels) {
     const int channels = std::min(kConv1x1GradChannels, in_channels - c);
     for_each_block(config_.pixels(), kConv1x1GradPixels, [&](std::int64_t first, int count) {
-      training_kernels().affine_relu(map(first) + c, layout_.map_stride, scale_.data() + c,
-                                     shift_.data() + c, buffer.x, buffer.x_stride, count, channels);
+      training_kernels().affine_relu(map(first) + c, layout_.map_stride, input.scale + c,
+                                     input.shift + c, buffer.x, buffer.x_stride, count, channels);
       for (int i = 0; i < count; ++i) {
-        const std::int64_t offset = (first + i) * layout_.bottleneck_stride;
+        const std::int64_t offset = (first + i) * stride;
         training_kernels().add_affine(buffers_.d_bottleneck + offset, bottleneck(layer) + offset,
-                                      correction_scale_.data(), correction_shift_.data(),
+                                      correction_.scale.data(), correction_.shift.data(),
                                       buffer.dy + i * buffer.dy_stride, out_channels);
       }
       training_kernels().gemm_tn(buffer.x, buffer.x_stride, buffer.dy, buffer.dy_stride, count,
                                  d_conv1x1(rank_) + std::ptrdiff_t{c} * columns, columns, channels,
                                  columns);
-      conv1x1_backward_data<1, true>(buffer, count, c, c + channels, out_channels,
-                                     [=](int i, int) { return first + i; });
+      const auto pixel_of = [=](int i, int) { return first + i; };
+      if (layer == config_.layers) {
+        conv1x1_backward_data<1, false>(buffer, count, c, c + channels, out_channels, pixel_of);
+      } else {
+        conv1x1_backward_data<1, true>(buffer, count, c, c + channels, out_channels, pixel_of);
+      }
     });
   }
 }
 
 // Sums the gradients (in_channels, out_channels) of all threads and transposes them.
-void StageWorker::reduce_d_conv1x1(int in_channels, int out_channels, float* weight) const {
+void StageWorker::reduce_d_conv1x1(int in_channels, int out_channels,
+                                   const Conv1x1Filters& filters) const {
   const std::ptrdiff_t stride = pad_to_panel(out_channels);
   const auto [first, last] = share(panel_count(in_channels));
   for (std::int64_t panel = first; panel < last; ++panel) {
@@ -95,9 +103,8 @@ void StageWorker::reduce_d_conv1x1(int in_channels, int out_channels, float* wei
       }
     }
     for (int n = 0; n < out_channels; ++n) {
-      for (int k = begin; k < end; ++k) {
-        weight[std::ptrdiff_t{n} * in_channels + k] = d_conv1x1(0)[k * stride + n];
-      }
+      float* const filter = filters.filter(n, in_channels);
+      for (int k = begin; k < end; ++k) filter[k] = d_conv1x1(0)[k * stride + n];
     }
   }
 }

@@ -36,9 +36,10 @@ void StageWorker::conv1x1_backward_data(const Conv1x1GradScratch& scratch, int c
   const ChannelSums sums = channel_sums(rank_, kMaps);
   const float* x[kParts][kMaxTilePixels];
   float* dx[kParts][kMaxTilePixels];
+  const BnReluInput input = maps_input(last);
   BnReluBackward args = bn_relu_args(scratch.dx, kPanelWidth, 1.0f / kParts, kAccumulate);
   for (int c = first; c < last; c += kPanelWidth) {
-    set_channels(&args, maps_input(last), buffers_.saved.mean.data(), sums, c,
+    set_channels(&args, input, buffers_.saved.mean.data(), sums, c,
                  std::min(kPanelWidth, last - c));
     for (int i = 0; i < count; i += most) {
       args.pixels = std::min(most, count - i);

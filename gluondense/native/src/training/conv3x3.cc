@@ -137,16 +137,17 @@ void StageWorker::winograd_conv3x3(const BnReluInput& input, const float* panels
                       });
 }
 
-// Computes BN-ReLU-Conv3x3 of a layer, and the sums for the batch statistics of its new maps.
-void StageWorker::conv3x3_forward(int layer, const BnReluInput& input) const {
-  const int growth_rate = config_.growth_rate, in_channels = config_.layer_in_channels(layer);
+// Computes BN-ReLU-Conv3x3 into the maps [first, first + out_channels), and the sums for their
+// batch statistics.
+void StageWorker::conv3x3_forward(const BnReluInput& input, const float* panels, int first,
+                                  int out_channels) const {
   const ChannelSums sums = channel_sums(rank_, kMaps);
   float* dst[TileGrid::kPixels];
   winograd_conv3x3(
-      input, conv3x3_panels(layer), growth_rate,
+      input, panels, out_channels,
       scratch<Conv3x3Scratch>(layout_.strip_width, input.channels), [](std::int64_t, int, int) {},
       [&](const TileGrid::Tile& tile, int c, const float* products, std::ptrdiff_t plane_stride) {
-        const int channel = in_channels + c, channels = std::min(kPanelWidth, growth_rate - c);
+        const int channel = first + c, channels = std::min(kPanelWidth, out_channels - c);
         grid_.for_each_pixel(tile, [&](int i, std::int64_t pixel) {
           dst[i] = pixel < 0 ? nullptr : map(pixel) + channel;
         });
@@ -159,24 +160,22 @@ void StageWorker::conv3x3_forward(int layer, const BnReluInput& input) const {
       });
 }
 
-// Computes the gradient of the input of BN-ReLU-Conv3x3: overwrites d_bottleneck or, if `layer` is
-// kMaps, adds to d_maps.
-void StageWorker::conv3x3_backward_data(const BnReluInput& input, const float* mean,
-                                        int layer) const {
-  const auto buffer = scratch<Conv3x3Scratch>(layout_.strip_width, config_.growth_rate);
-  float* const d_input = layer == kMaps ? buffers_.d_maps : buffers_.d_bottleneck;
-  const ChannelSums sums = channel_sums(rank_, layer);
-  std::fill(sums.first, sums.second + (sums.second - sums.first), 0.0);
+// Computes the gradient of the input of BN-ReLU-Conv3x3 from that of the output and the transposed
+// filters.
+void StageWorker::conv3x3_backward_data(const BnReluInput& dy, const float* panels,
+                                        const BnReluInput& input,
+                                        const BnReluGradient& gradient) const {
+  const auto buffer = scratch<Conv3x3Scratch>(layout_.strip_width, dy.channels);
   float* tile_pixels[TileGrid::kPixels];
   for (int i = 0; i < TileGrid::kPixels; ++i) tile_pixels[i] = buffer.tile + i * kPanelWidth;
   const float* x[TileGrid::kPixels];
   float* dx[TileGrid::kPixels];
-  BnReluBackward args = bn_relu_args(buffer.tile, kPanelWidth, 1, layer == kMaps);
+  BnReluBackward args = bn_relu_args(buffer.tile, kPanelWidth, 1, gradient.accumulate);
   args.x = x;
   args.dx = dx;
   args.pixels = TileGrid::kPixels;
   winograd_conv3x3(
-      d_new_maps_input(), conv3x3_panels(0), input.channels, buffer,
+      dy, panels, input.channels, buffer,
       [&](std::int64_t first, int tiles, int c) {
         for (int i = 0; i < tiles; ++i) {
           grid_.for_each_pixel(grid_[first + i], [&](int, std::int64_t pixel) {
@@ -187,10 +186,11 @@ void StageWorker::conv3x3_backward_data(const BnReluInput& input, const float* m
       [&](const TileGrid::Tile& tile, int c, const float* products, std::ptrdiff_t plane_stride) {
         grid_.for_each_pixel(tile, [&](int i, std::int64_t pixel) {
           x[i] = pixel < 0 ? nullptr : input.data + pixel * input.stride + c;
-          dx[i] = pixel < 0 ? nullptr : d_input + pixel * input.stride + c;
+          dx[i] = pixel < 0 ? nullptr : gradient.data + pixel * input.stride + c;
         });
         transform_output(products, plane_stride, kPanelWidth, tile_pixels);
-        set_channels(&args, input, mean, sums, c, std::min(kPanelWidth, input.channels - c));
+        set_channels(&args, input, gradient.mean, gradient.sums, c,
+                     std::min(kPanelWidth, input.channels - c));
         training_kernels().bn_relu_backward(args);
       });
 }
@@ -198,11 +198,12 @@ void StageWorker::conv3x3_backward_data(const BnReluInput& input, const float* m
 // Computes the gradient of the 3x3 convolution's filters in Winograd's domain: the product of the
 // transformed input and output gradient, in blocks of tiles and channels that stay in the L2 cache
 // together with their sums.
-void StageWorker::conv3x3_backward_filter(const BnReluInput& input) const {
-  const int dy_stride = layout_.growth_stride, columns = pad_to_panel(config_.growth_rate);
+void StageWorker::conv3x3_backward_filter(const BnReluInput& input, const BnReluInput& dy,
+                                          float* d_filters) const {
+  const int dy_stride = pad_to_cache_line(dy.channels), columns = pad_to_panel(dy.channels);
   const std::ptrdiff_t plane_stride = std::ptrdiff_t{input.channels} * columns;
   const std::ptrdiff_t strip_width = layout_.strip_width;
-  std::fill_n(d_conv3x3(rank_), kWinogradPlanes * plane_stride, 0.0f);
+  std::fill_n(d_filters, kWinogradPlanes * plane_stride, 0.0f);
   const auto buffer = scratch<Conv3x3GradScratch>(layout_.strip_width, dy_stride);
   PaddedStrip x_strip = {buffer.x_strip}, dy_strip = {buffer.dy_strip};
   const auto [first_row, last_row] = share(grid_.rows());
@@ -210,10 +211,9 @@ void StageWorker::conv3x3_backward_filter(const BnReluInput& input) const {
       first_row * grid_.columns(), last_row * grid_.columns(), kConv3x3GradTiles,
       [&](std::int64_t first, int tiles) {
         for (int i = 0; i < tiles; ++i) {
-          const float* const dy =
-              padded_tile(&dy_strip, d_new_maps_input(), first + i, 0, config_.growth_rate);
+          const float* const tile = padded_tile(&dy_strip, dy, first + i, 0, dy.channels);
           training_kernels().winograd_output_transform_adjoint(
-              dy + (strip_width + 1) * dy_stride, strip_width * dy_stride, dy_stride,
+              tile + (strip_width + 1) * dy_stride, strip_width * dy_stride, dy_stride,
               buffer.dy_planes + i * dy_stride, std::ptrdiff_t{tiles} * dy_stride, dy_stride);
         }
         for (int c = 0; c < input.channels; c += kConv3x3GradChannels) {
@@ -228,8 +228,8 @@ void StageWorker::conv3x3_backward_filter(const BnReluInput& input) const {
             training_kernels().gemm_tn(
                 buffer.x_planes + plane * tiles * stride, stride,
                 buffer.dy_planes + std::ptrdiff_t{plane} * tiles * dy_stride, dy_stride, tiles,
-                d_conv3x3(rank_) + plane * plane_stride + std::ptrdiff_t{c} * columns, columns,
-                channels, dy_stride);
+                d_filters + plane * plane_stride + std::ptrdiff_t{c} * columns, columns, channels,
+                dy_stride);
           }
         }
       });
@@ -237,7 +237,8 @@ void StageWorker::conv3x3_backward_filter(const BnReluInput& input) const {
 
 // Sums the gradients (36, in_channels, out_channels) of all threads and transforms them into
 // (out_channels, in_channels, 3, 3).
-void StageWorker::reduce_d_conv3x3(int in_channels, int out_channels, float* weight) const {
+void StageWorker::reduce_d_conv3x3(int conv, int in_channels, int out_channels,
+                                   float* weight) const {
   const std::ptrdiff_t stride = pad_to_panel(out_channels), plane_stride = in_channels * stride;
   const int panels = panel_count(out_channels);
   float sums[kWinogradPlanes * kPanelWidth], taps[9 * kPanelWidth];
@@ -247,7 +248,7 @@ void StageWorker::reduce_d_conv3x3(int in_channels, int out_channels, float* wei
     const int n = static_cast<int>(i % panels) * kPanelWidth;
     std::fill_n(sums, kWinogradPlanes * kPanelWidth, 0.0f);
     for (int t = 0; t < threads(); ++t) {
-      const float* const src = d_conv3x3(t) + k * stride + n;
+      const float* const src = d_conv3x3(t, conv) + k * stride + n;
       for (int plane = 0; plane < kWinogradPlanes; ++plane) {
         for (int lane = 0; lane < kPanelWidth; ++lane) {
           sums[plane * kPanelWidth + lane] += src[plane * plane_stride + lane];
@@ -262,18 +263,16 @@ void StageWorker::reduce_d_conv3x3(int in_channels, int out_channels, float* wei
   }
 }
 
-// Copies the gradient of a layer's new maps, once all layers have added to it, and corrects it.
-void StageWorker::finish_d_new_maps(int layer) {
-  const int channel = config_.layer_in_channels(layer), growth_rate = config_.growth_rate;
-  const int stride = layout_.growth_stride;
-  set_correction(map_correction_, buffers_.saved.mean.data(), channel, growth_rate);
-  const auto [first, last] = share(config_.pixels());
-  for (std::int64_t pixel = first; pixel < last; ++pixel) {
-    float* const dy = buffers_.d_new_maps + pixel * stride;
+// Copies the gradient of the maps [channel, channel + count), once all layers have added to it, and
+// corrects it. `first` is the first column of the copy.
+void StageWorker::finish_d_new_maps(int channel, int count, int first) {
+  set_correction(map_correction_, buffers_.saved.mean.data(), channel, count);
+  const auto [begin, end] = share(config_.pixels());
+  for (std::int64_t pixel = begin; pixel < end; ++pixel) {
     training_kernels().add_affine(d_map(pixel) + channel, map(pixel) + channel,
-                                  correction_scale_.data(), correction_shift_.data(), dy,
-                                  growth_rate);
-    std::fill(dy + growth_rate, dy + stride, 0.0f);
+                                  correction_.scale.data(), correction_.shift.data(),
+                                  buffers_.d_new_maps + pixel * layout_.growth_stride + first,
+                                  count);
   }
 }
 

@@ -47,15 +47,16 @@ class WorkspaceLease {
 StageBuffers forward_buffers(const DenseStageConfig& config, const StageLayout& layout,
                              const DenseStageArrays& arrays, SavedForBackward& saved,
                              const WorkspaceLease& work) {
-  const std::size_t bottleneck = config.pixels() * layout.bottleneck_stride;
+  const std::size_t pixels = config.pixels();
   StageBuffers buffers = {config, layout, arrays, saved};
-  buffers.maps = saved.maps.reserve<float>(config.pixels() * layout.map_stride);
-  buffers.bottlenecks = config.recompute_bottleneck
-                            ? work->bottleneck.reserve<float>(bottleneck)
-                            : saved.bottlenecks.reserve<float>(bottleneck * config.layers);
+  buffers.maps = saved.maps.reserve<float>(pixels * layout.map_stride);
+  buffers.bottlenecks =
+      config.recompute_bottleneck
+          ? work->bottleneck.reserve<float>(pixels * layout.widest_bottleneck())
+          : saved.bottlenecks.reserve<float>(pixels * layout.bottlenecks(config.layers));
   buffers.thread_sums = work->thread_sums.reserve<double>(num_threads() * layout.thread_sums);
   buffers.scratch = work->scratch.reserve<float>(num_threads() * layout.scratch);
-  buffers.panels = work->panels.reserve<float>(2 * (layout.conv1x1_panels + layout.conv3x3_panels));
+  buffers.panels = work->panels.reserve<float>(2 * layout.filters);
   return buffers;
 }
 
@@ -79,10 +80,10 @@ void DenseStage::forward(const DenseStageConfig& config, const float* x,
                                  config.height * config.width > kMaxSavedPixels;
   const StageLayout layout(config_);
   const WorkspaceLease work;
-  saved_.mean.resize(config_.total_channels());
-  saved_.inv_std.resize(config_.total_channels());
-  saved_.bottleneck_mean.resize(config_.layers * layout.bottleneck_stride);
-  saved_.bottleneck_inv_std.resize(config_.layers * layout.bottleneck_stride);
+  saved_.mean.resize(config_.buffer_channels());
+  saved_.inv_std.resize(config_.buffer_channels());
+  saved_.bottleneck_mean.resize(layout.bottlenecks(config_.layers));
+  saved_.bottleneck_inv_std.resize(layout.bottlenecks(config_.layers));
   const StageBuffers buffers = forward_buffers(config_, layout, arrays, saved_, work);
   run_workers(buffers,
               [&](StageWorker& worker, Barrier& barrier) { worker.forward(barrier, x, y); });
@@ -97,10 +98,10 @@ void DenseStage::backward(const float* dy, const DenseStageArrays& arrays, float
   const std::size_t pixels = config_.pixels();
   StageBuffers buffers = forward_buffers(config_, layout, arrays, saved_, work);
   buffers.d_maps = work->d_maps.reserve<float>(pixels * layout.map_stride);
-  buffers.d_bottleneck = work->d_bottleneck.reserve<float>(pixels * layout.bottleneck_stride);
+  buffers.d_bottleneck = work->d_bottleneck.reserve<float>(pixels * layout.widest_bottleneck());
   buffers.d_new_maps = work->d_new_maps.reserve<float>(pixels * layout.growth_stride);
   buffers.d_filters =
-      work->d_filters.reserve<float>(num_threads() * layout.d_filters + layout.conv1x1_panels);
+      work->d_filters.reserve<float>(num_threads() * layout.filters + layout.conv1x1_panels);
   run_workers(buffers, [&](StageWorker& worker, Barrier& barrier) {
     worker.backward(barrier, dy, dx, gradients);
   });

@@ -16,15 +16,20 @@
 namespace gluondense {
 
 struct DenseStageConfig {
-  // The output: all feature maps; BN-ReLU of them; or BN-ReLU-Conv1x1, the transition.
+  // A pre-activation layer, DenseNet's, is BN-ReLU-Conv1x1-BN-ReLU-Conv3x3. A two-way layer,
+  // PeleeNet's, has two branches of Conv-BN-ReLU: 1x1 and 3x3, and 1x1, 3x3 and 3x3.
+  enum LayerKind { kPreActivation, kTwoWay };
+  // The output: all feature maps; BN-ReLU of them, not with two-way layers; or the transition,
+  // BN-ReLU-Conv1x1 or, with two-way layers, Conv1x1-BN-ReLU.
   enum Tail { kFeatures, kBnRelu, kTransition };
 
   int batch = 0, in_channels = 0, height = 0, width = 0;  // of the input
+  LayerKind kind = kPreActivation;
   int layers = 0, growth_rate = 0;
-  int bottleneck = 0;  // output channels of the layers' 1x1 convolution; 0 for no bottleneck
+  int bottleneck = 0;  // output channels of a layer's 1x1 convolutions; 0 for no bottleneck
   Tail tail = kFeatures;
   int out_channels = 0;               // of the transition
-  bool pool = false;                  // 2x2 average pooling after the transition's convolution
+  bool pool = false;                  // 2x2 average pooling at the end of the transition
   bool recompute_bottleneck = false;  // in backward, instead of saving it
   float eps = 1e-5f, momentum = 0.9f;
 
@@ -35,12 +40,26 @@ struct DenseStageConfig {
     return bottleneck ? bottleneck : layer_in_channels(layer);
   }
   int total_channels() const { return layer_in_channels(layers); }
+  // The new maps of a two-way layer's branches, and the output of the second branch's first 3x3
+  // convolution. In the maps' buffer, the latter is behind the maps of all layers.
+  int branch_bottleneck() const { return bottleneck / 2; }
+  int first_branch_channels() const { return growth_rate / 2; }
+  int second_branch_channels() const { return growth_rate - first_branch_channels(); }
+  int inner_channels() const { return kind == kTwoWay ? second_branch_channels() : 0; }
+  int inner_channel(int layer) const { return total_channels() + layer * inner_channels(); }
+  int buffer_channels() const { return inner_channel(layers); }
+  int convs3x3() const { return kind == kTwoWay ? 3 : 1; }  // of a layer
   int out_height() const { return pool ? height / 2 : height; }
   int out_width() const { return pool ? width / 2 : width; }
 };
 
 struct BatchNormArrays {
   float *gamma = nullptr, *beta = nullptr, *running_mean = nullptr, *running_var = nullptr;
+};
+
+struct ConvBnArrays {
+  float* conv = nullptr;
+  BatchNormArrays bn;
 };
 
 // The parameters of a stage, or their gradients (without running statistics).
@@ -51,7 +70,12 @@ struct DenseStageArrays {
     BatchNormArrays bn2;
     float* conv3x3 = nullptr;
   };
-  std::vector<Layer> layers;
+  struct TwoWayLayer {
+    ConvBnArrays conv1x1[2];  // of each branch
+    ConvBnArrays conv3x3[3];  // of the first branch, and the two of the second
+  };
+  std::vector<Layer> layers;  // one of the two has the layers
+  std::vector<TwoWayLayer> two_way_layers;
   BatchNormArrays tail_bn;
   float* tail_conv = nullptr;
 };
@@ -65,14 +89,15 @@ struct Workspace {
 // Saved by forward for backward. inv_std is 1 / sqrt(var + eps).
 struct SavedForBackward {
   AlignedBuffer maps, bottlenecks;
-  std::vector<float> mean, inv_std;                        // (total channels)
+  std::vector<float> mean, inv_std;                        // (channels of the maps' buffer)
   std::vector<float> bottleneck_mean, bottleneck_inv_std;  // (layers, bottleneck stride)
 };
 
 // One stage. Different stages may run at the same time.
 class DenseStage {
  public:
-  // x and y are (N, C, H, W). Updates the running statistics.
+  // x and y are (N, C, H, W). Updates the running statistics. With two-way layers, x must not be
+  // negative: it is the output of a ReLU, or of a pooling behind one.
   void forward(const DenseStageConfig& config, const float* x, const DenseStageArrays& arrays,
                float* y);
   // Computes the gradients of the last forward pass. Throws std::logic_error if there was none.

@@ -16,6 +16,12 @@ constexpr int kMaxLayers = 1 << 12, kMaxChannels = 1 << 16;  // products and sum
 
 constexpr char kMessagePrefix[] = "gluondense dense stage: ";
 
+DenseStageConfig::LayerKind parse_layer_kind(const std::string& word) {
+  if (word == "pre_activation") return DenseStageConfig::kPreActivation;
+  if (word == "two_way") return DenseStageConfig::kTwoWay;
+  throw std::invalid_argument("layer must be pre_activation or two_way, not " + word);
+}
+
 DenseStageConfig::Tail parse_tail(const std::string& word) {
   if (word == "maps") return DenseStageConfig::kFeatures;
   if (word == "norm") return DenseStageConfig::kBnRelu;
@@ -23,9 +29,20 @@ DenseStageConfig::Tail parse_tail(const std::string& word) {
   throw std::invalid_argument("tail must be maps, norm or conv, not " + word);
 }
 
+void check_two_way(const DenseStageConfig& config) {
+  if (config.tail == DenseStageConfig::kBnRelu) {
+    throw std::invalid_argument("tail must be maps or conv for layer=two_way");
+  }
+  if (config.bottleneck < 2 || config.bottleneck % 2 || config.growth_rate < 2) {
+    throw std::invalid_argument(
+        "layer=two_way needs a growth of at least 2, and a middle that is even and positive");
+  }
+}
+
 // Parses the attributes. The input's shape is set later.
 DenseStageConfig parse_config(const Attributes& attributes) {
   DenseStageConfig config;
+  config.kind = parse_layer_kind(attribute(attributes, "layer"));
   config.layers = count_attribute(attributes, "layers", kMaxLayers);
   config.growth_rate = count_attribute(attributes, "growth", kMaxChannels);
   config.bottleneck = count_attribute(attributes, "middle", kMaxChannels);
@@ -39,6 +56,7 @@ DenseStageConfig parse_config(const Attributes& attributes) {
   if (transition != (config.out_channels > 0) || (config.pool && !transition)) {
     throw std::invalid_argument("out_channels must be positive for tail=conv, else 0, as pool");
   }
+  if (config.kind == DenseStageConfig::kTwoWay) check_two_way(config);
   return config;
 }
 
@@ -63,42 +81,77 @@ struct Parameter {
   bool is_statistic;  // a running statistic, which the operator modifies
 };
 
-// The parameters in the order of the operator's inputs, as members of `arrays`.
-std::vector<Parameter> list_parameters(const DenseStageConfig& config, DenseStageArrays* arrays) {
-  std::vector<Parameter> parameters;
-  const auto bn = [&](BatchNormArrays* bn, int channels) {
+// The parameters in the order of the operator's inputs, as members of the arrays.
+class ParameterList {
+ public:
+  ParameterList(const DenseStageConfig& config, DenseStageArrays* arrays) {
+    const bool two_way = config.kind == DenseStageConfig::kTwoWay;
+    two_way ? add_two_way_layers(config, arrays) : add_layers(config, arrays);
+    const int total = config.total_channels();
+    if (config.tail == DenseStageConfig::kFeatures) return;
+    if (!two_way) add(&arrays->tail_bn, total);
+    if (config.tail == DenseStageConfig::kTransition) {
+      add(&arrays->tail_conv, config.out_channels, total, 1);
+    }
+    if (two_way) add(&arrays->tail_bn, config.out_channels);
+  }
+
+  std::vector<Parameter>::const_iterator begin() const { return parameters_.begin(); }
+  std::vector<Parameter>::const_iterator end() const { return parameters_.end(); }
+  int size() const { return static_cast<int>(parameters_.size()); }
+
+ private:
+  std::vector<Parameter> parameters_;
+
+  void add_layers(const DenseStageConfig& config, DenseStageArrays* arrays) {
+    arrays->layers.resize(config.layers);
+    for (int l = 0; l < config.layers; ++l) {
+      auto& layer = arrays->layers[l];
+      const int in_channels = config.layer_in_channels(l);
+      if (config.bottleneck) {
+        add(&layer.bn1, in_channels);
+        add(&layer.conv1x1, config.bottleneck, in_channels, 1);
+      }
+      add(&layer.bn2, config.conv3x3_in_channels(l));
+      add(&layer.conv3x3, config.growth_rate, config.conv3x3_in_channels(l), 3);
+    }
+  }
+
+  void add_two_way_layers(const DenseStageConfig& config, DenseStageArrays* arrays) {
+    const int width = config.branch_bottleneck(), first = config.first_branch_channels();
+    const int second = config.second_branch_channels();
+    arrays->two_way_layers.resize(config.layers);
+    for (int l = 0; l < config.layers; ++l) {
+      auto& layer = arrays->two_way_layers[l];
+      add(&layer.conv1x1[0], width, config.layer_in_channels(l), 1);
+      add(&layer.conv3x3[0], first, width, 3);
+      add(&layer.conv1x1[1], width, config.layer_in_channels(l), 1);
+      add(&layer.conv3x3[1], second, width, 3);
+      add(&layer.conv3x3[2], second, second, 3);
+    }
+  }
+
+  void add(BatchNormArrays* bn, int channels) {
     for (float** array : {&bn->gamma, &bn->beta, &bn->running_mean, &bn->running_var}) {
       const bool is_statistic = array == &bn->running_mean || array == &bn->running_var;
-      parameters.push_back({array, {checked_dim(channels)}, is_statistic});
+      parameters_.push_back({array, {checked_dim(channels)}, is_statistic});
     }
-  };
-  const auto conv = [&](float** array, unsigned int out_channels, unsigned int in_channels,
-                        unsigned int kernel) {
-    parameters.push_back({array, {out_channels, in_channels, kernel, kernel}, false});
-  };
-  arrays->layers.resize(config.layers);
-  for (int l = 0; l < config.layers; ++l) {
-    auto& layer = arrays->layers[l];
-    const int in_channels = config.layer_in_channels(l);
-    if (config.bottleneck) {
-      bn(&layer.bn1, in_channels);
-      conv(&layer.conv1x1, config.bottleneck, in_channels, 1);
-    }
-    bn(&layer.bn2, config.conv3x3_in_channels(l));
-    conv(&layer.conv3x3, config.growth_rate, config.conv3x3_in_channels(l), 3);
   }
-  if (config.tail != DenseStageConfig::kFeatures) bn(&arrays->tail_bn, config.total_channels());
-  if (config.tail == DenseStageConfig::kTransition) {
-    conv(&arrays->tail_conv, config.out_channels, config.total_channels(), 1);
+  void add(float** filters, unsigned int out_channels, unsigned int in_channels,
+           unsigned int kernel) {
+    parameters_.push_back({filters, {out_channels, in_channels, kernel, kernel}, false});
   }
-  return parameters;
-}
+  void add(ConvBnArrays* unit, int out_channels, int in_channels, int kernel) {
+    add(&unit->conv, out_channels, in_channels, kernel);
+    add(&unit->bn, out_channels);
+  }
+};
 
 // Returns the arrays of MXNet's tensors, starting with tensor `next`.
 DenseStageArrays bind_arrays(const DenseStageConfig& config, std::vector<MXTensor>* tensors,
                              std::size_t next) {
   DenseStageArrays arrays;
-  for (const Parameter& parameter : list_parameters(config, &arrays)) {
+  for (const Parameter& parameter : ParameterList(config, &arrays)) {
     *parameter.array = tensors->at(next++).data<float>();
   }
   return arrays;
@@ -107,7 +160,7 @@ DenseStageArrays bind_arrays(const DenseStageConfig& config, std::vector<MXTenso
 MXReturnValue parse_attributes(const Attributes& attributes, int* inputs, int* outputs) {
   return guarded(kMessagePrefix, [&] {
     DenseStageArrays arrays;
-    *inputs = 1 + static_cast<int>(list_parameters(parse_config(attributes), &arrays).size());
+    *inputs = 1 + ParameterList(parse_config(attributes), &arrays).size();
     *outputs = 1;
   });
 }
@@ -125,7 +178,7 @@ MXReturnValue infer_shape(const Attributes& attributes, std::vector<std::vector<
     set_input_shape(&config, in->at(0));
     DenseStageArrays arrays;
     std::size_t next = 1;
-    for (const Parameter& parameter : list_parameters(config, &arrays)) {
+    for (const Parameter& parameter : ParameterList(config, &arrays)) {
       in->at(next++) = parameter.shape;
     }
     const bool transition = config.tail == DenseStageConfig::kTransition;
@@ -139,7 +192,7 @@ MXReturnValue mutable_inputs(const Attributes& attributes, std::vector<int>* ind
   return guarded(kMessagePrefix, [&] {
     DenseStageArrays arrays;
     int index = 0;
-    for (const Parameter& parameter : list_parameters(parse_config(attributes), &arrays)) {
+    for (const Parameter& parameter : ParameterList(parse_config(attributes), &arrays)) {
       ++index;  // input 0 is the stage's
       if (parameter.is_statistic) indices->push_back(index);
     }

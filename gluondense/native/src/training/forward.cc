@@ -12,9 +12,9 @@ StageWorker::StageWorker(const StageBuffers& buffers, int rank)
       layout_(buffers.layout),
       grid_(config_.batch, config_.height, config_.width),
       rank_(rank) {
-  const std::size_t widest = std::max(layout_.map_stride, layout_.bottleneck_stride);
-  for (auto* floats : {&scale_, &shift_, &correction_scale_, &correction_shift_}) {
-    floats->resize(widest);
+  const std::size_t widest = std::max<std::size_t>(layout_.map_stride, layout_.widest_bottleneck());
+  for (auto* affine : {&map_affine_, &bottleneck_affine_, &correction_}) {
+    affine->scale.resize(widest), affine->shift.resize(widest);
   }
   for (auto* statistics : {&map_statistics_, &bottleneck_statistics_}) {
     statistics->mean.resize(widest), statistics->inv_std.resize(widest);
@@ -29,28 +29,34 @@ void StageWorker::forward(Barrier& barrier, const float* x, float* y) {
   barrier_ = &barrier;
   const ChannelSums sums = channel_sums(rank_, kMaps);
   std::fill_n(sums.first, layout_.thread_sums, 0.0);
+  const bool two_way = config_.kind == DenseStageConfig::kTwoWay;
   const int plane = config_.height * config_.width;
   const auto [first, last] = share(std::int64_t{config_.batch} * config_.height);
   for (std::int64_t row = first; row < last; ++row) {
     const std::int64_t pixel = row * config_.width;
     nchw_to_nhwc(x, config_.in_channels, pixel, config_.width, plane, map(pixel),
                  layout_.map_stride);
+    if (two_way) continue;  // the input is not normalized
     training_kernels().channel_sums(map(pixel), layout_.map_stride, config_.width,
                                     config_.in_channels, sums.first, sums.second);
   }
+  if (two_way) two_way_set_input_affine();
   pack_filters(0);
   barrier.wait();
   for (int layer = 0; layer < config_.layers; ++layer) {
-    layer_forward(layer);
+    two_way ? two_way_layer_forward(layer) : layer_forward(layer);
     pack_filters(layer + 1);
     barrier.wait();
+    if (two_way) two_way_finish_layer(layer);
   }
-  const int total = config_.total_channels();
-  finish_statistics(kMaps, config_.layers ? total - config_.growth_rate : 0, total,
-                    &map_statistics_);
+  const int total = config_.total_channels(), channels = config_.buffer_channels();
+  if (!two_way) {
+    finish_statistics(kMaps, config_.layers ? total - config_.growth_rate : 0, total,
+                      &map_statistics_);
+  }
   if (rank_ == 0) {
-    std::copy_n(map_statistics_.mean.data(), total, buffers_.saved.mean.data());
-    std::copy_n(map_statistics_.inv_std.data(), total, buffers_.saved.inv_std.data());
+    std::copy_n(map_statistics_.mean.data(), channels, buffers_.saved.mean.data());
+    std::copy_n(map_statistics_.inv_std.data(), channels, buffers_.saved.inv_std.data());
   }
   tail_forward(y);
 }
@@ -63,6 +69,10 @@ void StageWorker::pack_filters(int layer) const {
                    conv1x1_panels(layer));
     }
     return;
+  }
+  if (config_.kind == DenseStageConfig::kTwoWay) {
+    pack_two_way_conv1x1(layer);
+    return pack_two_way_conv3x3(layer, false);
   }
   const auto& arrays = buffers_.arrays.layers[layer];
   if (config_.bottleneck) {
@@ -80,26 +90,19 @@ void StageWorker::layer_forward(int layer) {
   finish_statistics(kMaps, layer ? in_channels - config_.growth_rate : 0, in_channels,
                     &map_statistics_);
   const BatchNormArrays& bn = config_.bottleneck ? arrays.bn1 : arrays.bn2;
-  set_affine(bn, map_statistics_.mean.data(), map_statistics_.inv_std.data(), in_channels);
-  update_running_stats(bn, map_statistics_, in_channels);
+  set_affine(bn, map_statistics_.mean.data(), map_statistics_.inv_std.data(), 0, in_channels,
+             &map_affine_);
+  update_running_stats(bn, map_statistics_, 0, in_channels);
+  const float* const panels = conv3x3_panels(layer);
   if (!config_.bottleneck) {
-    conv3x3_forward(layer, maps_input(in_channels));
+    conv3x3_forward(maps_input(in_channels), panels, in_channels, config_.growth_rate);
     return;
   }
   conv1x1_forward(layer, true);
   barrier_->wait();
-  BatchStatistics& statistics = bottleneck_statistics_;
-  finish_statistics(layer, 0, config_.bottleneck, &statistics);
-  set_affine(arrays.bn2, statistics.mean.data(), statistics.inv_std.data(), config_.bottleneck);
-  update_running_stats(arrays.bn2, statistics, config_.bottleneck);
-  if (rank_ == 0) {
-    const std::ptrdiff_t offset = std::ptrdiff_t{layer} * layout_.bottleneck_stride;
-    std::copy_n(statistics.mean.data(), config_.bottleneck,
-                buffers_.saved.bottleneck_mean.data() + offset);
-    std::copy_n(statistics.inv_std.data(), config_.bottleneck,
-                buffers_.saved.bottleneck_inv_std.data() + offset);
-  }
-  conv3x3_forward(layer, bottleneck_input(layer));
+  normalize_bottleneck(layer, arrays.bn2, 0, config_.bottleneck);
+  conv3x3_forward(bottleneck_input(layer, config_.bottleneck), panels, in_channels,
+                  config_.growth_rate);
 }
 
 }  // namespace gluondense

@@ -26,12 +26,19 @@ struct StageLayout {
   explicit StageLayout(const DenseStageConfig& config);
 
   int map_stride, bottleneck_stride, growth_stride;  // floats from a pixel to the next
-  std::ptrdiff_t strip_width;                        // pixels of a row of tiles with its padding
-  std::size_t map_sums, bottleneck_sums;             // doubles: one sum of each channel
+  int transition_stride;       // likewise of a two-way stage's transition, before its BN-ReLU
+  std::ptrdiff_t strip_width;  // pixels of a row of tiles with its padding
+  std::size_t map_sums, bottleneck_sums, transition_sums;  // doubles: one sum of each channel
   std::size_t thread_sums;                     // doubles of a thread: two sums of each channel
-  std::size_t conv1x1_panels, conv3x3_panels;  // floats of a layer's packed filters
-  std::size_t d_filters;                       // floats of a thread: the gradients of both
+  std::size_t conv1x1_panels, conv3x3_panels;  // floats of one convolution's packed filters
+  std::size_t filters;                         // floats of the packed filters of a layer
   std::size_t scratch;                         // floats of a thread
+
+  // Floats of a pixel of all bottlenecks, of which the transition's is the last, and of the widest.
+  std::size_t bottlenecks(int layers) const {
+    return std::size_t(layers) * bottleneck_stride + transition_stride;
+  }
+  std::size_t widest_bottleneck() const { return std::max(bottleneck_stride, transition_stride); }
 };
 
 // Divides a thread's scratch memory. Without memory, it only counts the floats.
@@ -111,26 +118,33 @@ std::size_t floats_of(Args... args) {
 }
 
 inline StageLayout::StageLayout(const DenseStageConfig& c)
-    : map_stride(packed_stride<float>(c.total_channels())),
+    : map_stride(packed_stride<float>(c.buffer_channels())),
       bottleneck_stride(pad_to_panel(c.bottleneck)),
-      growth_stride(pad_to_cache_line(c.growth_rate)),
+      growth_stride(pad_to_cache_line(c.growth_rate + c.inner_channels())),
+      transition_stride(c.kind == DenseStageConfig::kTwoWay ? pad_to_panel(c.out_channels) : 0),
       strip_width(round_up(c.width, kWinogradOutputTile) + kWinogradInputTile -
                   kWinogradOutputTile),
-      map_sums(pad_to_cache_line(c.total_channels())),
-      bottleneck_sums(bottleneck_stride) {
+      map_sums(pad_to_cache_line(c.buffer_channels())),
+      bottleneck_sums(bottleneck_stride),
+      transition_sums(transition_stride) {
   constexpr std::size_t kLine = kCacheLineBytes / sizeof(double);
   // The sums of two threads share no cache line.
-  thread_sums = round_up(2 * (map_sums + c.layers * bottleneck_sums), kLine) + kLine;
-  const int total = c.total_channels(), conv3x3_channels = c.conv3x3_in_channels(c.layers);
+  thread_sums =
+      round_up(2 * (map_sums + c.layers * bottleneck_sums + transition_sums), kLine) + kLine;
+  const int total = c.total_channels();
+  const int conv3x3_channels = c.kind == DenseStageConfig::kTwoWay
+                                   ? std::max(c.branch_bottleneck(), c.inner_channels())
+                                   : c.conv3x3_in_channels(c.layers);
   const std::size_t widest = pad_to_panel(std::max({total, c.bottleneck, c.out_channels}));
   conv1x1_panels = widest * pad_to_panel(std::max(c.bottleneck, c.out_channels));
   conv3x3_panels = c.layers ? static_cast<std::size_t>(kWinogradPlanes) *
                                   pad_to_panel(conv3x3_channels) * pad_to_panel(c.growth_rate)
                             : 0;
-  d_filters = conv1x1_panels + conv3x3_panels;
-  scratch = std::max({floats_of<RowsScratch>(map_stride),
+  filters = conv1x1_panels + c.convs3x3() * conv3x3_panels;
+  scratch = std::max({floats_of<RowsScratch>(std::max(map_stride, transition_stride)),
                       floats_of<Conv1x1Scratch>(total, c.out_channels),
-                      floats_of<Conv1x1GradScratch>(kConv1x1GradChannels, c.bottleneck),
+                      floats_of<Conv1x1GradScratch>(kConv1x1GradChannels,
+                                                     std::max(c.bottleneck, c.out_channels)),
                       floats_of<Conv1x1GradScratch>(total, c.out_channels),
                       floats_of<Conv3x3Scratch>(strip_width, conv3x3_channels),
                       floats_of<Conv3x3Scratch>(strip_width, c.growth_rate),

@@ -2,6 +2,7 @@
 // One thread's share of the work on a dense stage.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <utility>
 #include <vector>
@@ -35,9 +36,35 @@ struct BnReluInput {
   const float *scale, *shift;
 };
 
+struct Affine {
+  std::vector<float> scale, shift;
+};
+
+// The filters (out_channels, in_channels) of a 1x1 convolution, or of two that read the same input.
+// The second's follow `split` filters of the first.
+struct Conv1x1Filters {
+  float *first, *second;
+  int split;
+
+  Conv1x1Filters(float* filters) : first(filters), second(nullptr), split(0) {}
+  Conv1x1Filters(float* first, float* second, int split)
+      : first(first), second(second), split(split) {}
+  float* filter(std::int64_t n, int in_channels) const {
+    return second && n >= split ? second + (n - split) * in_channels : first + n * in_channels;
+  }
+};
+
 // Two sums of each channel: of x and x^2 in forward, of dy and dy * (x - mean) in backward.
 struct ChannelSums {
   double *first, *second;
+};
+
+// The gradient of an input of BN-ReLU: `data` has the rows of the input.
+struct BnReluGradient {
+  float* data;
+  const float* mean;
+  ChannelSums sums;
+  bool accumulate;
 };
 
 struct BatchStatistics {
@@ -75,8 +102,8 @@ class StageWorker {
   const TileGrid grid_;
   const int rank_;
   Barrier* barrier_ = nullptr;
-  std::vector<float> scale_, shift_;                        // of the current normalization
-  std::vector<float> correction_scale_, correction_shift_;  // BnCorrection as a scale and a shift
+  Affine map_affine_, bottleneck_affine_;  // of the current normalizations
+  Affine correction_;                      // a BnCorrection as a scale and a shift
   BatchStatistics map_statistics_, bottleneck_statistics_;
   BnCorrection map_correction_, bottleneck_correction_;
 
@@ -97,32 +124,61 @@ class StageWorker {
   }
   float* map(std::int64_t pixel) const { return buffers_.maps + pixel * layout_.map_stride; }
   float* d_map(std::int64_t pixel) const { return buffers_.d_maps + pixel * layout_.map_stride; }
+  // A two-way stage's transition begins with a 1x1 convolution, too: it has the bottleneck of
+  // layer `layers`.
   float* bottleneck(int layer) const {
     const std::int64_t size = config_.pixels() * layout_.bottleneck_stride;
     return buffers_.bottlenecks + (config_.recompute_bottleneck ? 0 : layer * size);
+  }
+  int bottleneck_channels(int layer) const {
+    return layer == config_.layers ? config_.out_channels : config_.bottleneck;
+  }
+  int bottleneck_stride(int layer) const {
+    return layer == config_.layers ? layout_.transition_stride : layout_.bottleneck_stride;
+  }
+  // The place of a layer's first channel in the statistics of all bottlenecks.
+  std::ptrdiff_t bottleneck_offset(int layer) const {
+    return std::ptrdiff_t{layer} * layout_.bottleneck_stride;
   }
   // Packed filters are double-buffered: the next layer's are packed while a layer's are in use.
   float* conv1x1_panels(int layer) const {
     return buffers_.panels + (layer & 1) * layout_.conv1x1_panels;
   }
-  float* conv3x3_panels(int layer) const {
-    return buffers_.panels + 2 * layout_.conv1x1_panels + (layer & 1) * layout_.conv3x3_panels;
+  float* conv3x3_panels(int layer, int conv = 0) const {
+    return buffers_.panels + 2 * layout_.conv1x1_panels +
+           ((layer & 1) * config_.convs3x3() + conv) * layout_.conv3x3_panels;
   }
   // The filter gradients of a thread.
-  float* d_conv1x1(int thread) const { return buffers_.d_filters + thread * layout_.d_filters; }
-  float* d_conv3x3(int thread) const { return d_conv1x1(thread) + layout_.conv1x1_panels; }
+  float* d_conv1x1(int thread) const { return buffers_.d_filters + thread * layout_.filters; }
+  float* d_conv3x3(int thread, int conv) const {
+    return d_conv1x1(thread) + layout_.conv1x1_panels + conv * layout_.conv3x3_panels;
+  }
   // The packed transposed filters of a 1x1 convolution, after the gradients of all threads.
   float* conv1x1_panels_t() const { return d_conv1x1(threads()); }
 
   // `layer` is a layer with a bottleneck, or kMaps.
   ChannelSums channel_sums(int thread, int layer) const;
   std::pair<double, double> total_sums(int layer, int channel) const;
-  BnReluInput maps_input(int channels) const {
-    return {buffers_.maps, layout_.map_stride, channels, scale_.data(), shift_.data()};
+  void reset_sums(int layer) const;  // of this thread
+  // `channels` channels, from `first` on.
+  BnReluInput maps_input(int channels, int first = 0) const {
+    return {buffers_.maps + first, layout_.map_stride, channels, map_affine_.scale.data() + first,
+            map_affine_.shift.data() + first};
   }
-  BnReluInput bottleneck_input(int layer) const {
-    return {bottleneck(layer), layout_.bottleneck_stride, config_.bottleneck, scale_.data(),
-            shift_.data()};
+  BnReluInput bottleneck_input(int layer, int channels, int first = 0) const {
+    return {bottleneck(layer) + first, bottleneck_stride(layer), channels,
+            bottleneck_affine_.scale.data() + first, bottleneck_affine_.shift.data() + first};
+  }
+  BnReluGradient maps_gradient(int first, bool accumulate) const {
+    const ChannelSums sums = channel_sums(rank_, kMaps);
+    return {buffers_.d_maps + first, buffers_.saved.mean.data() + first,
+            {sums.first + first, sums.second + first}, accumulate};
+  }
+  BnReluGradient bottleneck_gradient(int layer, int first = 0) const {
+    const ChannelSums sums = channel_sums(rank_, layer);
+    const std::ptrdiff_t offset = bottleneck_offset(layer) + first;
+    return {buffers_.d_bottleneck + first, buffers_.saved.bottleneck_mean.data() + offset,
+            {sums.first + first, sums.second + first}, false};
   }
 
   // forward.cc and backward.cc
@@ -133,24 +189,49 @@ class StageWorker {
   void pack_recompute_filters(int layer) const;
   void input_backward(float* dx);
 
+  // two_way.cc
+  struct Conv3x3;
+  std::array<Conv3x3, 3> two_way_convs(int layer) const;
+  void pack_two_way_conv1x1(int layer) const;
+  void pack_two_way_conv3x3(int layer, bool transposed) const;
+  void two_way_set_input_affine();
+  void normalize_maps(const BatchNormArrays& bn, int first, int channels);
+  void two_way_layer_forward(int layer);
+  void two_way_finish_layer(int layer);
+  void two_way_backward(const float* dy, const DenseStageArrays& gradients);
+  void finish_d_conv3x3(const Conv3x3& conv, const BatchNormArrays& bn,
+                        const BatchNormArrays& gradient);
+  void two_way_layer_backward(int layer, const DenseStageArrays::TwoWayLayer& gradients);
+
+  // two_way_transition.cc
+  void two_way_transition_forward(float* y);
+  void two_way_transition_backward(const float* dy, const DenseStageArrays& gradients);
+  void two_way_pool_backward(const float* dy) const;
+
   // batch_norm.cc
   void finish_statistics(int layer, int first, int last, BatchStatistics* statistics) const;
-  void set_affine(const BatchNormArrays& bn, const float* mean, const float* inv_std, int channels);
-  void update_running_stats(const BatchNormArrays& bn, const BatchStatistics& statistics,
+  void update_running_stats(const BatchNormArrays& bn, const BatchStatistics& statistics, int first,
                             int channels) const;
+  void normalize_bottleneck(int layer, const BatchNormArrays& bn, int first, int channels);
+  void set_bottleneck_affine(int layer, const BatchNormArrays& bn, int first, int channels);
+  void finish_bottleneck_backward(int layer, const BatchNormArrays& bn,
+                                  const BatchNormArrays& gradient, int first, int channels);
   void finish_bn_backward(int layer, const BatchNormArrays& bn, const BatchNormArrays& gradient,
-                          int channels, const float* inv_std, BnCorrection* correction) const;
+                          int first, int channels, const float* inv_std,
+                          BnCorrection* correction) const;
   void set_correction(const BnCorrection& correction, const float* mean, int first, int count);
 
   // conv1x1.cc
-  void pack_conv1x1(const float* weight, int in_channels, int out_channels, float* panels) const;
-  void pack_conv1x1_t(const float* weight, int in_channels, int out_channels, float* panels) const;
+  void pack_conv1x1(const Conv1x1Filters& filters, int in_channels, int out_channels,
+                    float* panels) const;
+  void pack_conv1x1_t(const Conv1x1Filters& filters, int in_channels, int out_channels,
+                      float* panels) const;
   void conv1x1_forward(int layer, bool with_sums) const;
   void conv1x1_backward(int layer) const;
   template <int kParts, bool kAccumulate, class PixelOf>  // conv1x1.h
   void conv1x1_backward_data(const Conv1x1GradScratch& scratch, int count, int first, int last,
                              int out_channels, PixelOf pixel_of) const;
-  void reduce_d_conv1x1(int in_channels, int out_channels, float* weight) const;
+  void reduce_d_conv1x1(int in_channels, int out_channels, const Conv1x1Filters& filters) const;
 
   // conv3x3.cc
   void pack_conv3x3(const float* weight, int in_channels, int out_channels, bool transposed,
@@ -161,14 +242,18 @@ class StageWorker {
   template <class Prefetch, class Store>
   void winograd_conv3x3(const BnReluInput& input, const float* panels, int out_channels,
                         const Conv3x3Scratch& scratch, Prefetch prefetch, Store store) const;
-  void conv3x3_forward(int layer, const BnReluInput& input) const;
-  void conv3x3_backward_data(const BnReluInput& input, const float* mean, int layer) const;
-  void conv3x3_backward_filter(const BnReluInput& input) const;
-  void reduce_d_conv3x3(int in_channels, int out_channels, float* weight) const;
-  BnReluInput d_new_maps_input() const {
-    return {buffers_.d_new_maps, layout_.growth_stride, config_.growth_rate, nullptr, nullptr};
+  void conv3x3_forward(const BnReluInput& input, const float* panels, int first,
+                       int channels) const;
+  void conv3x3_backward_data(const BnReluInput& dy, const float* panels, const BnReluInput& input,
+                             const BnReluGradient& gradient) const;
+  void conv3x3_backward_filter(const BnReluInput& input, const BnReluInput& dy,
+                               float* d_filters) const;
+  void reduce_d_conv3x3(int conv, int in_channels, int out_channels, float* weight) const;
+  // `channels` channels of d_new_maps, from `first` on.
+  BnReluInput d_new_maps(int channels, int first = 0) const {
+    return {buffers_.d_new_maps + first, layout_.growth_stride, channels, nullptr, nullptr};
   }
-  void finish_d_new_maps(int layer);
+  void finish_d_new_maps(int channel, int count, int first = 0);
 
   // tail.cc
   void tail_forward(float* y);
@@ -179,8 +264,20 @@ class StageWorker {
   void bn_relu_backward(const float* dy) const;
   void transition_backward(const float* dy) const;
   std::int64_t pooled_pixel(std::int64_t out_pixel, int part) const;
-  void pack_transition_input(std::int64_t first, int count, int stride, float* packed) const;
+  void pack_pooled(const BnReluInput& input, std::int64_t first, int count, int stride,
+                   float* packed) const;
 };
+
+// Sets the scale and shift of `channels` channels of a batch normalization, from `first` on; mean
+// and inv_std are those of channel `first`.
+inline void set_affine(const BatchNormArrays& bn, const float* mean, const float* inv_std, int first,
+                       int channels, Affine* affine) {
+  for (int c = 0; c < channels; ++c) {
+    const float scale = bn.gamma[c] * inv_std[c];
+    affine->scale[first + c] = scale;
+    affine->shift[first + c] = bn.beta[c] - mean[c] * scale;
+  }
+}
 
 // Returns the arguments for rows of dy. The pixels and channels are set later.
 inline BnReluBackward bn_relu_args(const float* dy, int dy_stride, float dy_factor,

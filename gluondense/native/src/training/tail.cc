@@ -7,11 +7,15 @@
 namespace gluondense {
 
 void StageWorker::tail_forward(float* y) {
+  if (config_.kind == DenseStageConfig::kTwoWay) {
+    const bool transition = config_.tail == DenseStageConfig::kTransition;
+    return transition ? two_way_transition_forward(y) : bn_relu_forward(y);
+  }
   if (config_.tail == DenseStageConfig::kFeatures) return features_forward(y);
   const int total = config_.total_channels();
   set_affine(buffers_.arrays.tail_bn, map_statistics_.mean.data(), map_statistics_.inv_std.data(),
-             total);
-  update_running_stats(buffers_.arrays.tail_bn, map_statistics_, total);
+             0, total, &map_affine_);
+  update_running_stats(buffers_.arrays.tail_bn, map_statistics_, 0, total);
   config_.tail == DenseStageConfig::kBnRelu ? bn_relu_forward(y) : transition_forward(y);
 }
 
@@ -25,9 +29,9 @@ void StageWorker::features_forward(float* y) const {
 void StageWorker::bn_relu_forward(float* y) const {
   const int total = config_.total_channels(), stride = layout_.map_stride;
   const auto buffer = scratch<RowsScratch>(stride);
+  const BnReluInput input = maps_input(total);
   for_each_block(config_.pixels(), kMaxTilePixels, [&](std::int64_t pixel, int count) {
-    training_kernels().affine_relu(map(pixel), stride, scale_.data(), shift_.data(), buffer.rows,
-                                   stride, count, total);
+    pack_bn_relu(input, pixel, count, stride, buffer.rows);
     nhwc_to_nchw(buffer.rows, stride, total, pixel, count, config_.height * config_.width, y);
   });
 }
@@ -37,9 +41,10 @@ void StageWorker::bn_relu_forward(float* y) const {
 void StageWorker::transition_forward(float* y) const {
   const int total = config_.total_channels(), out_channels = config_.out_channels;
   const auto buffer = scratch<Conv1x1Scratch>(total, out_channels);
+  const BnReluInput input = maps_input(total);
   for_each_block(config_.out_pixels(), inference_kernels().max_tile_pixels,
                  [&](std::int64_t pixel, int count) {
-                   pack_transition_input(pixel, count, buffer.x_stride, buffer.x);
+                   pack_pooled(input, pixel, count, buffer.x_stride, buffer.x);
                    gemm_panels(buffer.x, buffer.x_stride, total, conv1x1_panels(config_.layers),
                                count, out_channels, buffer.y, buffer.y_stride);
                    nhwc_to_nchw(buffer.y, buffer.y_stride, out_channels, pixel, count,
@@ -55,17 +60,18 @@ std::int64_t StageWorker::pooled_pixel(std::int64_t out_pixel, int part) const {
   return (image * config_.height + y) * config_.width + 2 * (out_pixel % width) + part % 2;
 }
 
-// Packs the input of the transition's convolution for the output pixels [first, first + count).
-void StageWorker::pack_transition_input(std::int64_t first, int count, int stride,
-                                        float* packed) const {
-  const BnReluInput input = maps_input(config_.total_channels());
+// Applies BN-ReLU and the transition's average pooling, if it has one, to the input of the output
+// pixels [first, first + count).
+void StageWorker::pack_pooled(const BnReluInput& input, std::int64_t first, int count, int stride,
+                              float* packed) const {
   if (!config_.pool) return pack_bn_relu(input, first, count, stride, packed);
   for (int i = 0; i < count; ++i) {
     float* const mean = packed + std::ptrdiff_t{i} * stride;
     std::fill_n(mean, input.channels, 0.0f);
     for (int part = 0; part < 4; ++part) {
-      training_kernels().accumulate_affine_relu(map(pooled_pixel(first + i, part)), input.scale,
-                                                input.shift, 0.25f, mean, input.channels);
+      training_kernels().accumulate_affine_relu(
+          input.data + pooled_pixel(first + i, part) * input.stride, input.scale, input.shift,
+          0.25f, mean, input.channels);
     }
   }
 }
@@ -78,9 +84,9 @@ void StageWorker::tail_backward(const float* dy) {
     nchw_to_nhwc(dy, total, first, last - first, plane, d_map(first), layout_.map_stride);
     return;
   }
-  set_affine(buffers_.arrays.tail_bn, buffers_.saved.mean.data(), buffers_.saved.inv_std.data(),
-             total);
-  std::fill_n(channel_sums(rank_, kMaps).first, 2 * layout_.map_sums, 0.0);
+  set_affine(buffers_.arrays.tail_bn, buffers_.saved.mean.data(), buffers_.saved.inv_std.data(), 0,
+             total, &map_affine_);
+  reset_sums(kMaps);
   config_.tail == DenseStageConfig::kBnRelu ? bn_relu_backward(dy) : transition_backward(dy);
 }
 
@@ -114,9 +120,10 @@ void StageWorker::transition_backward(const float* dy) const {
   std::fill_n(d_conv1x1(rank_), std::ptrdiff_t{total} * columns, 0.0f);
   barrier_->wait();
   const auto buffer = scratch<Conv1x1GradScratch>(total, out_channels);
+  const BnReluInput input = maps_input(total);
   std::fill_n(buffer.dy, kConv1x1GradPixels * buffer.dy_stride, 0.0f);
   for_each_block(config_.out_pixels(), kConv1x1GradPixels, [&](std::int64_t first, int count) {
-    pack_transition_input(first, count, buffer.x_stride, buffer.x);
+    pack_pooled(input, first, count, buffer.x_stride, buffer.x);
     nchw_to_nhwc(dy, out_channels, first, count, plane, buffer.dy, buffer.dy_stride);
     training_kernels().gemm_tn(buffer.x, buffer.x_stride, buffer.dy, buffer.dy_stride, count,
                                d_conv1x1(rank_), columns, total, columns);
