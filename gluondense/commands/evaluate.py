@@ -6,7 +6,6 @@ from __future__ import annotations
 import argparse
 import json
 from dataclasses import replace
-from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Optional, Union
 
@@ -68,12 +67,12 @@ def _run(args: argparse.Namespace) -> None:
         if not Path(path).absolute().parent.is_dir():
             raise FileNotFoundError(f"can't write {path}: name a file in a folder that exists.")
     evaluation = _evaluate(args)
-    print("\n".join(_lines(evaluation)))
+    print("\n".join(evaluation.lines()))
     if args.json:
         text = json.dumps(evaluation.to_dict(), indent=2, ensure_ascii=False) + "\n"
         Path(args.json).write_text(text, encoding="utf-8")
     if args.report:
-        Path(args.report).write_text(_page(evaluation), encoding="utf-8")
+        Path(args.report).write_text(evaluation.page(), encoding="utf-8")
 
 
 def _evaluate(args: argparse.Namespace) -> Union[Evaluation, LabelEvaluation]:
@@ -153,67 +152,3 @@ def _read_class_map(path: str) -> dict[str, str]:
             '{"class of the data": "class of the model"}.'
         )
     return names
-
-
-def _lines(evaluation: Union[Evaluation, LabelEvaluation], worst: int = 5) -> list[str]:
-    """Summarize an evaluation, with the classes of the lowest recall, or with all labels."""
-    from ..evaluation.results import LabelEvaluation
-    from ..reports.label_page import label_lines
-
-    metrics = evaluation.to_dict()
-    if isinstance(evaluation, LabelEvaluation):
-        return label_lines(metrics)
-    crops = f"{evaluation.crops} crop{'s' * (evaluation.crops > 1)}"
-    errors = 100 - 100 * metrics["top1"], 100 - 100 * metrics["top5"]
-    lines = [
-        f"{metrics['images']:,} images of {evaluation.dataset}, {crops}: "
-        f"top-1 {metrics['top1']:.3%}, top-5 {metrics['top5']:.3%} "
-        f"(error {errors[0]:.2f} / {errors[1]:.2f} %)"
-    ]
-    if evaluation.skipped:
-        lines.append(f"{evaluation.skipped} could not be read and are not counted")
-    for error in evaluation.published:
-        both = f"{error.top1:.2f}" + ("" if error.top5 is None else f" / {error.top5:.2f}")
-        lines.append(f"published: error {both} % ({error.source})")
-    known = [(recall, name) for name, recall in metrics["classes"].items() if recall is not None]
-    lowest = ", ".join(f"{name} {recall:.1%}" for recall, name in sorted(known)[:worst])
-    return [*lines, f"lowest recall: {lowest}"]
-
-
-def _page(evaluation: Union[Evaluation, LabelEvaluation]) -> str:
-    """Render a self-contained HTML page with all metrics."""
-    from ..evaluation.results import LabelEvaluation
-    from ..reports.figures import confusion_figure, recall_figure
-    from ..reports.page import document, plot, table
-
-    metrics = evaluation.to_dict()
-    if isinstance(evaluation, LabelEvaluation):
-        return _label_page(evaluation, metrics)
-    del metrics["published"]
-    recalls = {
-        name: "no images" if recall is None else f"{recall:.1%}"
-        for name, recall in metrics.pop("classes").items()
-    }
-    summary = "".join(f"<p>{escape(line)}</p>" for line in _lines(evaluation))
-    predictions, names = evaluation.predictions, evaluation.class_names
-    plots = "".join(plot(make(predictions, names)) for make in (confusion_figure, recall_figure))
-    columns = table("Evaluation", metrics) + table("Recall", recalls)
-    return document(
-        f"{evaluation.model.model or evaluation.model.name} on {evaluation.dataset}",
-        f"evaluation of {metrics['images']:,} images",
-        f"<section>{summary}</section>"
-        f'<section><h2>Classes</h2><div class="split">{plots}</div></section>'
-        f'<section><div class="columns">{columns}</div></section>',
-    )
-
-
-def _label_page(evaluation: LabelEvaluation, metrics: dict[str, Any]) -> str:
-    from ..reports.label_page import label_page
-
-    return label_page(
-        f"{evaluation.model.model or evaluation.model.name} on {evaluation.dataset}",
-        metrics,
-        evaluation.predictions,
-        evaluation.thresholds,
-        evaluation.groups,
-    )

@@ -70,27 +70,17 @@ def quantization_lines(metadata: ExportMetadata) -> list[str]:
 
 
 def accuracy_line(model: EvaluatedModel, block: gluon.Block, data: Data) -> str:
-    """Evaluate a model and its int8 export on the test set; return both accuracies."""
-    model = replace(model, preprocessing=block.metadata.preprocessing)
-    before, after = _score(model, data), _score(replace(model, net=block), data)
-    return (
-        f"{_described(model)} over all {data.test_count:,} test images of {data.info.name}: "
-        f"{before:.2f}% in float32, {after:.2f}% in int8 ({after - before:+.2f} points)."
-    )
-
-
-def _described(model: EvaluatedModel) -> str:
-    return "Mean AUROC" if model.has_several_labels else "Accuracy"
-
-
-def _score(model: EvaluatedModel, data: Data) -> float:
-    """Return the accuracy, or the mean AUROC of a multi-label model, in percent."""
+    """Evaluate a model and its int8 export on the test set; return the scores of both."""
     from ..evaluation.evaluate import evaluate_model
-    from ..evaluation.results import LabelEvaluation
     from ..training.devices import find_devices
 
+    model = replace(model, preprocessing=block.metadata.preprocessing)
     batch_size = model.config.batch_size if model.config else 32
-    evaluation = evaluate_model(model, data, find_devices(()), batch_size=batch_size)
-    if isinstance(evaluation, LabelEvaluation):
-        return 100 * evaluation.predictions.mean_auroc
-    return 100 * evaluation.predictions.accuracy
+    (name, before), (_, after) = (
+        evaluate_model(each, data, find_devices(()), batch_size=batch_size).score
+        for each in (model, replace(model, net=block))
+    )
+    return (
+        f"{name} over all {data.test_count:,} test images of {data.info.name}: "
+        f"{before:.2%} in float32, {after:.2%} in int8 ({100 * (after - before):+.2f} points)."
+    )

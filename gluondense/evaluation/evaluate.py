@@ -15,6 +15,7 @@ from ..analysis.predictions import evaluate
 from ..data.class_names import match_classes, warn_of_positions
 from ..data.datasets.imagenet import ImageFiles, open_images, unique_names
 from ..data.datasets.registry import DATASETS, load_dataset
+from ..data.detection.dataset import DetectionFiles
 from ..data.files.sources import RelabeledSource
 from ..data.loaders.array import ArrayLoader
 from ..data.loaders.stream import StreamLoader
@@ -23,6 +24,7 @@ from ..data.transforms.image import EvalTransform
 from ..errors import check_known
 from ..training.data import Data
 from ..weights.published import published_errors
+from .detection import DetectionEvaluation, evaluate_detector
 from .model import EvaluatedModel
 from .results import Evaluation, LabelEvaluation
 
@@ -48,10 +50,11 @@ def evaluate_model(
     batch_size: int = 32,
     workers: int = 0,
     class_map: Optional[Mapping[str, str]] = None,
-) -> Union[Evaluation, LabelEvaluation]:
-    """Classify all test images of a data set, whose classes are matched to the model's by name.
+) -> Union[Evaluation, LabelEvaluation, DetectionEvaluation]:
+    """Evaluate a model on the test images of a data set, matching the classes by name.
 
-    A multi-label model gives a :class:`LabelEvaluation`.
+    A multi-label model gives a :class:`LabelEvaluation`, a detector a
+    :class:`DetectionEvaluation`.
 
     Parameters
     ----------
@@ -74,7 +77,11 @@ def evaluate_model(
         If classes, channels or the task of model and data differ, or ten crops are requested of
         arrays.
     """
-    _check_labels(model, data)
+    _check_task(model, data)
+    # An export runs on one device, some only on the CPU.
+    devices = next((p.list_ctx() for p in model.net.collect_params().values()), devices[:1])
+    if isinstance(data, DetectionFiles):
+        return evaluate_detector(model, data, devices, batch_size, workers)
     data = _with_labels_of(model, data, class_map)
     names, channels = data.info.class_names, model.known_preprocessing().channels
     if channels != data.info.in_channels:
@@ -82,8 +89,6 @@ def evaluate_model(
             f"{model.name} takes images of {channels} channels, "
             f"{data.info.name} has {data.info.in_channels}."
         )
-    # An export runs on one device, some only on the CPU.
-    devices = next((p.list_ctx() for p in model.net.collect_params().values()), devices[:1])
     loader = _loader(model, data, crops, batch_size, workers)
     preprocessing = model.known_preprocessing()
     normalization = () if model.takes_pixels else (preprocessing.mean, preprocessing.std)
@@ -106,17 +111,26 @@ def evaluate_model(
     return Evaluation(model, dataset, crops, names, predictions, skipped, published)
 
 
-def _check_labels(model: EvaluatedModel, data: Data) -> None:
-    """Raise a ValueError unless both or neither are multi-label."""
-    if isinstance(data, ImageFiles):
-        several = bool(data.test.label_shape)
+# Task -> what an image of its data has.
+KINDS = {
+    "classification": "one class per image",
+    "multi_label": "several labels per image",
+    "detection": "boxes",
+}
+
+
+def _check_task(model: EvaluatedModel, data: Data) -> None:
+    """Raise a ValueError unless the data are of the model's task."""
+    if isinstance(data, DetectionFiles):
+        task = "detection"
+    elif isinstance(data, ImageFiles):
+        task = "multi_label" if data.test.label_shape else "classification"
     else:
-        several = data.test_labels.ndim > 1
-    if several != model.has_several_labels:
-        kinds = "one class per image", "several labels per image"
+        task = "multi_label" if data.test_labels.ndim > 1 else "classification"
+    if task != model.task:
         raise ValueError(
-            f"{model.name} has learned {kinds[model.has_several_labels]}, but "
-            f"{data.info.name} has {kinds[several]}: evaluate on other data."
+            f"{model.name} has learned {KINDS[model.task]}, but {data.info.name} has "
+            f"{KINDS[task]}: evaluate on other data."
         )
 
 

@@ -60,9 +60,18 @@ class EvaluatedModel:
     spec: Optional[NetworkSpec] = None
 
     @property
+    def task(self) -> str:
+        """What the model has learned: classification, multi_label or detection."""
+        return task_of(self.net)
+
+    @property
     def has_several_labels(self) -> bool:
         """Whether an image has several labels."""
-        return task_of(self.net) == "multi_label"
+        return self.task == "multi_label"
+
+    def title(self, dataset: str) -> str:
+        """Return the title of a page about the model on a data set."""
+        return f"{self.model or self.name} on {dataset}"
 
     @property
     def thresholds(self) -> np.ndarray:
@@ -86,6 +95,13 @@ class EvaluatedModel:
                 f"the preprocessing of {self.name} is unknown: give at least {fields}."
             )
         return self.preprocessing
+
+    def shown_preprocessing(self) -> dict[str, Any]:
+        """Return the fields of the preprocessing for people and JSON, the important ones first."""
+        known = self.known_preprocessing()
+        fields = {**known.to_dict(), "input_size": list(known.size)}
+        first = ("input_size", "crop_ratio", "interpolation")
+        return {**{name: fields.pop(name) for name in first}, **fields}
 
     def adjusted(self, **fields: Any) -> EvaluatedModel:
         """Return the model with fields of its preprocessing changed, those that are not None."""

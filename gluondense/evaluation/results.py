@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The results of an evaluation."""
+"""The results of an evaluation of a classifier."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ import numpy as np
 from ..analysis.label_summary import label_summary
 from ..analysis.multi_label import MultiLabelPredictions
 from ..analysis.predictions import Predictions
-from ..data.preprocessing import Preprocessing
+from ..reports.class_page import class_lines, class_page
+from ..reports.label_page import label_lines, label_page
 from ..weights.published import PublishedError
 from .model import EvaluatedModel
 
@@ -51,7 +52,7 @@ class Evaluation:
             "images": int(self.predictions.readable.sum()),
             "skipped": self.skipped,
             "crops": self.crops,
-            **_shown(self.model.known_preprocessing()),
+            **self.model.shown_preprocessing(),
             "top1": self.predictions.top_accuracy(1),
             "top5": self.predictions.top_accuracy(5),
             "loss": self.predictions.loss,
@@ -61,6 +62,20 @@ class Evaluation:
                 for name, recall in zip(self.class_names, recalls)
             },
         }
+
+    @property
+    def score(self) -> tuple[str, float]:
+        """Name and value, 0 to 1, of the metric that compares models."""
+        return "Accuracy", self.predictions.accuracy
+
+    def lines(self) -> list[str]:
+        """Return a summary, with the classes of the lowest recall."""
+        return class_lines(self.to_dict())
+
+    def page(self) -> str:
+        """Render a self-contained HTML page with all metrics."""
+        title = self.model.title(self.dataset)
+        return class_page(title, self.to_dict(), self.predictions, self.class_names)
 
 
 @dataclass(frozen=True)
@@ -99,16 +114,24 @@ class LabelEvaluation:
             "images": int(self.predictions.readable.sum()),
             "skipped": self.skipped,
             "crops": self.crops,
-            **_shown(self.model.known_preprocessing()),
+            **self.model.shown_preprocessing(),
             **self._summary,
         }
+
+    @property
+    def score(self) -> tuple[str, float]:
+        """Name and value, 0 to 1, of the metric that compares models."""
+        return "Mean AUROC", self.predictions.mean_auroc
+
+    def lines(self) -> list[str]:
+        """Return a summary, with a row for each label."""
+        return label_lines(self.to_dict())
+
+    def page(self) -> str:
+        """Render a self-contained HTML page with all metrics."""
+        title, metrics = self.model.title(self.dataset), self.to_dict()
+        return label_page(title, metrics, self.predictions, self.thresholds, self.groups)
 
     @cached_property
     def _summary(self) -> dict[str, Any]:  # the bootstrap of 100,000 images takes seconds
         return label_summary(self.predictions, self.class_names, self.thresholds, self.groups)
-
-
-def _shown(preprocessing: Preprocessing) -> dict[str, Any]:
-    fields = {**preprocessing.to_dict(), "input_size": list(preprocessing.size)}
-    first = ("input_size", "crop_ratio", "interpolation")
-    return {**{name: fields.pop(name) for name in first}, **fields}
