@@ -7,7 +7,7 @@ import argparse
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Optional, Union
+from typing import TYPE_CHECKING, Optional
 
 from ..text import read_json
 from .arguments import DATASETS, add_preprocessing, add_weights_file, preprocessing_fields
@@ -16,8 +16,8 @@ from .parser import Parser
 from .train.flags import NAMES as TRAIN_NAMES
 
 if TYPE_CHECKING:
+    from ..evaluation.evaluate import AnyEvaluation
     from ..evaluation.model import EvaluatedModel
-    from ..evaluation.results import Evaluation, LabelEvaluation
     from ..training.data import Data
 
 NAMES = {"gpus": "--num-gpus", "size": "--input-size"} | {
@@ -75,7 +75,7 @@ def _run(args: argparse.Namespace) -> None:
         Path(args.report).write_text(evaluation.page(), encoding="utf-8")
 
 
-def _evaluate(args: argparse.Namespace) -> Union[Evaluation, LabelEvaluation]:
+def _evaluate(args: argparse.Namespace) -> AnyEvaluation:
     from ..data.datasets.registry import DATASETS as DATASET_INFO
     from ..evaluation.evaluate import evaluate_model
     from ..evaluation.model import open_model

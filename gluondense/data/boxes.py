@@ -55,6 +55,19 @@ class Placement:
             boxes = clip_boxes(boxes, self.image)
         return boxes.astype(np.float32)
 
+    def to_row(self) -> np.ndarray:
+        """Return width and height of the image, scale of x and y, and offset of x and y, (6,).
+
+        The pixels of the input are those of the image * scale + offset.
+
+        Examples
+        --------
+        >>> letterbox((480, 640), (320, 320)).to_row().tolist()
+        [640.0, 480.0, 0.5, 0.5, 0.0, 40.0]
+        """
+        height, width = self.image
+        return np.array([width, height, *self._scale[:2], *self._shift[:2]], np.float32)
+
     @property
     def _scale(self) -> np.ndarray:
         (height, width), (new_height, new_width) = self.image, self.resized

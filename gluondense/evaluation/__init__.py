@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from ..lazy import attach
 
 if TYPE_CHECKING:
+    from .detection import DetectionEvaluation
     from .evaluate import evaluate_model, open_test_data
     from .model import EvaluatedModel, open_model
     from .results import Evaluation, LabelEvaluation
@@ -15,6 +16,7 @@ else:
     __getattr__, __dir__ = attach(__name__)
 
 __all__ = [
+    "DetectionEvaluation",
     "EvaluatedModel",
     "Evaluation",
     "LabelEvaluation",

@@ -21,12 +21,21 @@ from ..data.loaders.array import ArrayLoader
 from ..data.loaders.stream import StreamLoader
 from ..data.loaders.to_input import ToInput
 from ..data.transforms.image import EvalTransform
-from ..errors import check_known
+from ..errors import check, check_known
 from ..training.data import Data
 from ..weights.published import published_errors
 from .detection import DetectionEvaluation, evaluate_detector
 from .model import EvaluatedModel
 from .results import Evaluation, LabelEvaluation
+
+AnyEvaluation = Union[Evaluation, LabelEvaluation, DetectionEvaluation]
+
+# Task -> what an image of its data has.
+KINDS = {
+    "classification": "one class per image",
+    "multi_label": "several labels per image",
+    "detection": "boxes",
+}
 
 
 def open_test_data(
@@ -50,7 +59,7 @@ def evaluate_model(
     batch_size: int = 32,
     workers: int = 0,
     class_map: Optional[Mapping[str, str]] = None,
-) -> Union[Evaluation, LabelEvaluation, DetectionEvaluation]:
+) -> AnyEvaluation:
     """Evaluate a model on the test images of a data set, matching the classes by name.
 
     A multi-label model gives a :class:`LabelEvaluation`, a detector a
@@ -81,6 +90,7 @@ def evaluate_model(
     # An export runs on one device, some only on the CPU.
     devices = next((p.list_ctx() for p in model.net.collect_params().values()), devices[:1])
     if isinstance(data, DetectionFiles):
+        check("crops", crops, "1 for a detector", crops == 1)
         return evaluate_detector(model, data, devices, batch_size, workers)
     data = _with_labels_of(model, data, class_map)
     names, channels = data.info.class_names, model.known_preprocessing().channels
@@ -109,14 +119,6 @@ def evaluate_model(
         model.model, dataset, crops, augmented, weights=model.weights, spec=model.spec
     )
     return Evaluation(model, dataset, crops, names, predictions, skipped, published)
-
-
-# Task -> what an image of its data has.
-KINDS = {
-    "classification": "one class per image",
-    "multi_label": "several labels per image",
-    "detection": "boxes",
-}
 
 
 def _check_task(model: EvaluatedModel, data: Data) -> None:

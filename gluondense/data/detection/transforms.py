@@ -42,7 +42,11 @@ class DetectionTransform(Protocol):
 
 @dataclass(frozen=True)
 class EvalTransform:
-    """The transform of an image for evaluation, as its preprocessing says."""
+    """The transform of an image for evaluation, as its preprocessing says.
+
+    Instead of labels it gives what evaluation compares detections with, float32 (1 + M, 6):
+    :meth:`.Placement.to_row`, then the ground truth in pixels of the image, with difficult boxes.
+    """
 
     preprocessing: Preprocessing
 
@@ -51,9 +55,7 @@ class EvalTransform:
         resized = dataclasses.replace(self.preprocessing, input_size=size)
         pixels, placement = resized.placed(image.data, image.name)
         _check_size(image.name, placement.image, image_size)
-        labels = labels_of(image.boxes)
-        labels[:, :4] = placement.to_input(labels[:, :4])
-        return Sample(pixels, labels)
+        return Sample(pixels, np.vstack([placement.to_row(), image.boxes]))
 
     def __call__(
         self, load: Load, index: int, count: int, size: Size, rng: np.random.Generator
