@@ -57,7 +57,7 @@ double add_and_activate(double x, double residual, double slope, bool add_last) 
 }
 
 void check_conv_f32(const InferenceKernels& k, int pixels, int channels, int segments, int length,
-                    bool with_residual, float slope) {
+                    bool with_residual, float slope, bool is_gelu = false) {
   const int stride = length + 3, dst_stride = channels + 5;
   const float* const src = guarded<float>((pixels - 1) * stride + (segments - 1) * 2 + length);
   const float* const weights = guarded<float>(segments * length * kPanelWidth);
@@ -76,7 +76,7 @@ void check_conv_f32(const InferenceKernels& k, int pixels, int channels, int seg
   tile.segments = segments, tile.segment_length = length, tile.bias = bias;
   tile.dst = dsts.data(), tile.residual = with_residual ? residuals.data() : nullptr;
   tile.pixels = pixels, tile.channels = channels, tile.negative_slope = slope;
-  tile.weights = weights, tile.add_last = with_residual && pixels % 2;
+  tile.weights = weights, tile.add_last = with_residual && pixels % 2, tile.is_gelu = is_gelu;
   k.conv_f32(tile);
   for (int m = 0; m < pixels; ++m) {
     for (int n = 0; n < dst_stride; ++n) {
@@ -88,6 +88,7 @@ void check_conv_f32(const InferenceKernels& k, int pixels, int channels, int seg
                  weights[i * kPanelWidth + n];
         }
         sum = add_and_activate(sum, with_residual ? residuals[m][n] : 0, slope, tile.add_last);
+        if (is_gelu) sum *= std::erfc(-sum / std::sqrt(2.0)) / 2;
       }
       expect(dst[m * dst_stride + n], sum, 1e-4, "conv_f32");
     }
@@ -159,6 +160,20 @@ void check_elementwise(const InferenceKernels& k, int channels) {
   k.silu_f32(scale, dst, channels);
   for (int c = 0; c < channels; ++c) {
     expect(dst[c], scale[c] / (1 + std::exp(-double{scale[c]})), 1e-6, "silu_f32");
+  }
+  k.gelu_f32(scale, dst, channels);
+  for (int c = 0; c < channels; ++c) {
+    expect(dst[c], double{scale[c]} * std::erfc(-scale[c] / std::sqrt(2.0)) / 2, 1e-6, "gelu_f32");
+  }
+  for (bool affine : {false, true}) {
+    k.layer_norm_f32(x, 0.25f, affine ? scale : nullptr, affine ? shift : nullptr, dst, channels);
+    double mean = 0, variance = 0;
+    for (int c = 0; c < channels; ++c) mean += x[c] / double(channels);
+    for (int c = 0; c < channels; ++c) variance += std::pow(x[c] - mean, 2) / channels;
+    for (int c = 0; c < channels; ++c) {
+      const double y = (x[c] - mean) / std::sqrt(variance + 0.25);
+      expect(dst[c], affine ? y * scale[c] + shift[c] : y, 1e-5, "layer_norm_f32");
+    }
   }
   const float* const pixels[] = {x, y};
   for (bool is_max : {false, true}) {
@@ -376,6 +391,52 @@ void check_grouped(const InferenceKernels& k, int stride, int pixels, int group_
   }
 }
 
+void check_depthwise(const InferenceKernels& k, int pixels, int channels, int kernel, int stride) {
+  const int rows = kernel + 1, width = (pixels - 1) * stride + kernel, dst_stride = channels + 3;
+  const float* const src = guarded<float>(rows * width * channels);
+  const float* const weights = guarded<float>(rows * kernel * kGroupedWidth);
+  const float* const bias = guarded<float>(kGroupedWidth);
+  const float* const residual = guarded<float>(pixels * channels);
+  float* const dst = guarded<float>((pixels - 1) * dst_stride + channels);
+  const std::vector<float> before(dst, dst + (pixels - 1) * dst_stride + channels);
+  DepthwiseTile tile = {src, width * channels, channels, stride * channels, {rows, kernel}};
+  tile.weights = weights, tile.bias = bias, tile.dst = dst, tile.residual = residual;
+  tile.dst_stride = dst_stride, tile.residual_stride = tile.channels = channels;
+  tile.pixels = pixels, tile.negative_slope = 0.1f, tile.add_last = pixels % 2;
+  k.depthwise_conv_f32(tile);
+  for (std::size_t i = 0; i < before.size(); ++i) {
+    const int m = i / dst_stride, c = i % dst_stride;
+    double sum = before[i];
+    if (c < channels) {
+      sum = bias[c];
+      for (int tap = 0; tap < rows * kernel; ++tap) {
+        const int pixel = tap / kernel * width + m * stride + tap % kernel;
+        sum += double{src[pixel * channels + c]} * weights[tap * kGroupedWidth + c];
+      }
+      sum = add_and_activate(sum, residual[m * channels + c], 0.1f, tile.add_last);
+    }
+    expect(dst[i], sum, 1e-4, "depthwise_conv_f32");
+  }
+}
+
+// Over the range of its polynomial, beyond it, and of values that are no numbers.
+void check_gelu(const InferenceKernels& k) {
+  constexpr int kCount = 4001;
+  std::vector<float> x(kCount), y(kCount);
+  for (int i = 0; i < kCount; ++i) x[i] = 0.005f * (i - kCount / 2);
+  k.gelu_f32(x.data(), y.data(), kCount);
+  for (int i = 0; i < kCount; ++i) {
+    const double wanted = x[i] * std::erfc(-x[i] / std::sqrt(2.0)) / 2;
+    expect((y[i] - wanted) / (std::fabs(x[i]) + 1e-30), 0, 2.5e-7, "gelu_f32's relative error");
+  }
+  const float wild[] = {INFINITY, -INFINITY, 1e30f, -1e30f, NAN};
+  k.gelu_f32(wild, y.data(), 5);
+  expect(y[0] == INFINITY && std::isnan(y[4]), 1, 0, "gelu_f32 of inf and NaN");
+  expect(y[2] / wild[2], 1, 2.5e-7, "gelu_f32 of 1e30");
+  expect(y[1], 0, 1e-6, "gelu_f32 of -inf");
+  expect(y[3], 0, 1e-6, "gelu_f32 of -1e30");
+}
+
 }  // namespace
 
 int main() {
@@ -383,9 +444,13 @@ int main() {
   const TrainingKernels& t = training_kernels();
   for (int pixels = 1; pixels <= k.max_tile_pixels; ++pixels) {
     for (int channels : {1, 4, 7, 16, 17, 31, 32}) {
+      for (int kernel : {1, 3, 7}) {
+        check_depthwise(k, pixels, std::min(channels, kGroupedWidth), kernel, 1 + channels % 2);
+      }
       for (int length : {1, 5, 19}) {
         for (int segments : {1, 3}) {
           check_conv_f32(k, pixels, channels, segments, length, channels % 2, length == 5 ? 0 : 1);
+          check_conv_f32(k, pixels, channels, segments, length, false, 1, true);
         }
         check_conv_u8s8(k, pixels, channels, 4 * length, channels % 2, length == 5 ? 0.1f : 0);
       }
@@ -401,6 +466,7 @@ int main() {
     check_elementwise(k, channels);
     check_batch_norm(t, channels, channels % 2);
   }
+  check_gelu(k);
   check_adjoints(k, t);
   for (int channels : {1, 3, 8, 15, 16, 17, 32}) check_winograd(k, t, channels);
   std::printf("%s: %d checks, %d failures\n", k.isa, checks, failures);

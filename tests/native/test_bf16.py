@@ -18,7 +18,7 @@ from gluondense.deploy.targets import TARGETS
 
 pytestmark = pytest.mark.usefixtures("native_operator")
 
-NETS = ("densenet", "csp-last", "dpn", "residual")
+NETS = ("densenet", "csp-last", "dpn", "residual", "rdnet")
 
 
 @pytest.fixture(scope="module")

@@ -86,7 +86,7 @@ def check_any_layers(network, limit):
         np.testing.assert_array_equal(params[name], array)
 
 
-@pytest.mark.parametrize("variant", variants("native"))
+@pytest.mark.parametrize("variant", variants("native_int8"))
 def test_any_layers_of_all_families_can_stay_in_float(variant):
     check_any_layers(quantized_variant(variant), 0.04)
 

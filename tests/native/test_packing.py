@@ -11,6 +11,7 @@ from gluondense.native.program import lower_int8, mixed_precision, operators, pa
 
 SHARED = {
     "kPanelWidth": packing.PANEL_WIDTH,
+    "kGroupedWidth": packing.DEPTHWISE_WIDTH,
     "kMaxTaps": operators.MAX_TAPS,
     "kMaxAveragedBytes": mixed_precision.MAX_AVERAGED,
     "kOverreadBytes": lower_int8.VECTOR,

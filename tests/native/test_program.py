@@ -241,7 +241,7 @@ INVALID = [
     ("pad=1,1", "pad=1,1 add_last=1", "adds no residual last"),
     ("kernel=2,2", "kernel=2,2 ceil=1", "rounds up has an average"),
     ("kernel=2,2 stride=2,2", "kernel=2,2 max=1 stride=3,1 ceil=1", "window outside the image"),
-    (POOL, "copy in=1,0,4 out=1,0,4 silu=1 slope=0", "SiLU has a residual or a slope"),
+    (POOL, "copy in=1,0,4 out=1,0,4 silu=1 slope=0", "activation has a residual or a slope"),
     ("pad=1,1", "pad=1,1 scale=0 shift=0", "only a 1x1 convolution has a prologue"),
     ("block_out=4", "block_out=64", "empty or too wide"),
     ("blocks=1", "blocks=2", "not those of its channels"),
@@ -288,6 +288,66 @@ copy in=1,0,4 add=1,0,4 out=1,0,4 scale=0 shift=0 add_scale=0 out_scale=0 out_sh
 global in=1,0,4 out=2,0,4 scale=0 shift=0
 store in=2,0,4 output=0
 """
+# The steps of RDNet, which exist over floats only.
+VALID_MIXER = """gluondense format=1 blob=4096 bytes=64
+map channels=3 border=3
+map channels=3 border=1
+map channels=3
+map channels=3
+map channels=4 bytes=1
+load out=0,0,3
+depthwise in=0,0,3 out=1,0,3 kernel=7,7 pad=3,3 weight=0 bias=0
+layer_norm in=1,0,3 out=1,0,3 eps=1e-06 scale=0 shift=0
+conv in=1,0,3 out=2,0,3 eps=1e-06 gelu=1 blocks=1 block_in=3 block_out=3 weight=0 bias=0
+depthwise in=1,0,3 add=2,0,3 out=1,0,3 kernel=3,3 pad=1,1 weight=0 bias=0 slope=0 add_last=1
+global in=2,0,3 out=3,0,3
+copy in=3,0,3 out=3,0,3 hard_sigmoid=1
+gate in=2,0,3 gate=3,0,3 out=1,0,3
+store in=1,0,3 output=0 flat=0
+"""
+DEPTHWISE, GATE = "in=0,0,3 out=1,0,3 kernel=7,7", "gate in=2,0,3 gate=3,0,3 out=1,0,3"
+BYTES = "load out=4,0,4 scale=0 shift=0\n"
+BYTES_CONV = (
+    f"{BYTES}conv in=4,0,4 out=4,0,4 blocks=1 block_in=4 block_out=4 weight=0 bias=0 scale=0"
+)
+INVALID_MIXER = [
+    (DEPTHWISE, "in=0,0,2 out=1,0,3 kernel=7,7", "different numbers of channels"),
+    (DEPTHWISE, "in=0,0,3 out=4,0,3 kernel=7,7", "different data types"),
+    (DEPTHWISE, f"add=0,0,2 {DEPTHWISE}", "different numbers of channels"),
+    (DEPTHWISE, f"{DEPTHWISE} slope=2", "slope is above 1"),
+    (DEPTHWISE, f"{DEPTHWISE} add_last=1", "adds no residual last"),
+    (DEPTHWISE, f"{DEPTHWISE} gelu=1", "'depthwise' has no word 'gelu'"),
+    ("kernel=7,7", "kernel=0,7", "kernel or stride is 0"),
+    ("kernel=7,7", "kernel=99,99", "kernel is too large"),
+    ("kernel=7,7 pad=3,3", "kernel=7,7 pad=3,4", "reads beyond the padding"),
+    ("kernel=7,7 pad=3,3", "kernel=7,7 pad=2,2", "padding that no convolution reads"),
+    ("weight=0", "weight=3320", "beyond the blob"),
+    ("bias=0", "bias=4081", "beyond the blob"),
+    ("load", f"{BYTES}depthwise in=4,0,4 out=4,0,4 weight=0 bias=0\nload", "no such step"),
+    ("eps=1e-06 scale=0 shift=0", "eps=-1 scale=0 shift=0", "negative eps"),
+    ("eps=1e-06 scale=0", "eps=1e-06 scale=4094", "beyond the blob"),
+    ("shift=0\nconv", "shift=4094\nconv", "beyond the blob"),
+    ("layer_norm in=1,0,3", "layer_norm in=1,0,2", "different numbers of channels"),
+    ("load", f"{BYTES}layer_norm in=4,0,4 out=4,0,4 scale=0 shift=0\nload", "no such step"),
+    ("eps=1e-06 gelu=1", "eps=1e-06 gelu=1 scale=0 shift=0", "array for maps of another data type"),
+    ("eps=1e-06 gelu=1", "eps=1e-06 gelu=1 kernel=3,3 pad=1,1", "only a 1x1 convolution"),
+    ("eps=1e-06 gelu=1", "eps=1e-06 gelu=1 slope=0", "GELU has a residual or a slope"),
+    ("in=1,0,3 out=2,0,3 eps", "in=1,0,3 add=1,0,3 out=2,0,3 eps", "GELU has a residual"),
+    ("load", f"{BYTES_CONV} gelu=1\nload", "bytes have no GELU"),
+    ("load", f"{BYTES_CONV} eps=0\nload", "bytes have no GELU and no layer normalization"),
+    ("hard_sigmoid=1", "hard_sigmoid=1 gelu=1", "activation has a residual or a slope"),
+    ("hard_sigmoid=1", "hard_sigmoid=1 slope=0", "activation has a residual or a slope"),
+    (
+        "load",
+        f"{BYTES}copy in=4,0,4 out=4,0,4 gelu=1 scale=0 shift=0 out_scale=0 out_shift=0\nload",
+        "bytes have no such activation",
+    ),
+    ("gate=3,0,3 ", "", "lacks a map"),
+    ("gate=3,0,3", "gate=3,0,2", "different numbers of channels"),
+    ("gate=3,0,3", "gate=9,0,3", "channels that no map has"),
+    (GATE, f"{BYTES}gate in=2,0,3 gate=4,0,3 out=1,0,3", "different data types"),
+    (GATE, f"{BYTES}gate in=4,0,3 gate=4,0,3 out=4,0,3", "no such step"),
+]
 BN_RELU = "affine in=1,0,4 out=1,0,4 flip=0 zero=0"
 LOAD_SCALE, COPY_SCALE = "load out=0,0,3 scale=0", "1,0,4 scale=0"
 INVALID_INT8 = [
@@ -332,7 +392,15 @@ def symbol(program):
 
 @pytest.mark.parametrize(
     ("valid", "part", "edit", "message"),
-    [(VALID, *row) for row in INVALID] + [(VALID_INT8, *row) for row in INVALID_INT8],
+    [
+        (valid, *row)
+        for valid, rows in (
+            (VALID, INVALID),
+            (VALID_INT8, INVALID_INT8),
+            (VALID_MIXER, INVALID_MIXER),
+        )
+        for row in rows
+    ],
 )
 def test_an_invalid_program_is_refused(valid, part, edit, message):
     assert part in valid
@@ -340,6 +408,15 @@ def test_an_invalid_program_is_refused(valid, part, edit, message):
     with pytest.raises(mx.MXNetError) as error:
         symbol(valid.replace(part, edit, 1))
     assert message in last_message(error)
+
+
+def test_a_gate_of_many_pixels_is_refused():
+    """The size of a map is known with that of the images."""
+    assert symbol(VALID_MIXER).infer_shape(data=(1, 3, 8, 8))[1] == [(1, 3, 8, 8)]
+    program = VALID_MIXER.replace("gate=3,0,3", "gate=2,0,3")
+    with pytest.raises(mx.MXNetError) as error:
+        symbol(program).infer_shape(data=(1, 3, 8, 8))
+    assert "a gate has more than one pixel" in last_message(error)
 
 
 def last_message(error):

@@ -91,8 +91,9 @@ def exported_programs(folder: Path) -> list[str]:
         net = build_network(*VARIANTS[variant])
         shape = (1, net.spec.in_channels, 32, 32)
         calibration = Calibration(mx.nd.random.normal(shape=(4, *shape[1:])), max_changed=1)
-        exports = [(target, calibration) for target in TARGETS]
-        exports += [("native_int8", replace(calibration, exclude=names)) for names in EXCLUDED]
+        exports = [(target, calibration) for target in TARGETS if variant in variants(target)]
+        if variant in variants("native_int8"):
+            exports += [("native_int8", replace(calibration, exclude=names)) for names in EXCLUDED]
         for target, calibration in exports:
             options = {"calibration": calibration} if target == "native_int8" else {}
             files = gluondense.export(net, folder / f"{variant}-{target}", shape, target, **options)

@@ -12,9 +12,11 @@ import numpy as np
 from ...graph.inference_passes import batch_norm_affine
 from ...graph.ir import Graph, Node, Params
 from ..build import OPERATOR
+from .fusion import Fusion, is_depthwise
 from .memory_plan import ChannelSlice, MemoryPlan
-from .operators import check_operators, count_channels, fuse_silu, is_ceil, negative_slope
-from .packing import pack_filters
+from .operators import check_operators, count_channels, is_ceil, is_gelu, negative_slope
+from .packing import pack_depthwise_filters, pack_filters
+from .patterns import fuse_patterns
 
 FORMAT = 1
 FLOATS = "gluondense_weights"  # name of the array of floats
@@ -55,7 +57,7 @@ def single_operator(graph: Graph, program: str, params: Params) -> tuple[str, Pa
     return single.to_json(), single.params
 
 
-class Lowering:
+class Lowering(Fusion):
     """Lowers a graph to a program.
 
     Operators are fused first. Each tensor is then assigned a slice of a map, and each operator that
@@ -63,26 +65,14 @@ class Lowering:
     """
 
     def __init__(self, graph: Graph, bf16: bool = False) -> None:
-        fuse_silu(graph)
+        fuse_patterns(graph)
         check_operators(graph)
+        super().__init__(graph)
         self.bf16 = bf16
-        self.graph, self.operators = graph, list(graph.operators())
-        self.uses = graph.uses()
         self.channels = count_channels(graph)
-        # What is fused, by the ids of nodes: the node that computes another one's output, and for
-        # each convolution the normalization in front of it, its residual and its activation.
-        self.fused: dict[int, Node] = {}
-        self.prologue: dict[int, Node] = {}
-        self.residual: dict[int, Node] = {}
-        self.slope: dict[int, float] = {}
-        self.add_last: set[int] = set()  # whose residual is added after their activation
-        self.skipped: set[int] = set()  # normalizations that only a prologue computes
         self.steps: list[str] = []
         self.floats: list[np.ndarray] = []
         self.float_count = 0
-        for node in self.operators:
-            self._fuse(node)
-        self.operators = [node for node in self.operators if id(node) not in self.skipped]
         self.plan = MemoryPlan(self.operators, self.channels, self.fused)
 
     def lower(self) -> tuple[str, np.ndarray]:
@@ -107,40 +97,6 @@ class Lowering:
     def _emit_node(self, node: Node) -> None:
         if node.op in EMIT:  # otherwise the output is a slice of the input
             getattr(self, EMIT[node.op])(node)
-
-    def _fuse(self, node: Node) -> None:
-        if node.op == "Flatten":
-            self.fused[id(node)] = node.source()  # of one pixel
-        elif node.op in ("Activation", "LeakyReLU"):
-            conv = self._sole_writer(node.source())
-            if conv is not None and id(conv) not in self.slope:
-                self.fused[id(node)], self.slope[id(conv)] = node.source(), negative_slope(node)
-        elif node.op == "elemwise_add":
-            # The later one of the two adds the earlier one to its sums.
-            order = [self._position(source) for source, _ in node.inputs]
-            later = order[1] > order[0]
-            conv = self._sole_writer(node.source(later))
-            if conv is not None and id(conv) not in self.residual:
-                if id(conv) in self.slope:
-                    self.add_last.add(id(conv))
-                self.fused[id(node)], self.residual[id(conv)] = conv, node.source(not later)
-        elif node.op == "Convolution" and node.pair("kernel") == (1, 1):
-            norm, plain = node.source(), node.groups == 1 and not any(node.pair("pad", 0))
-            if norm.op == "_contrib_BatchNormWithReLU" and self.uses[id(norm)] == 1 and plain:
-                self.prologue[id(node)] = norm
-                self.skipped.add(id(norm))
-
-    def _sole_writer(self, node: Node) -> Node | None:
-        """Return the convolution that computes a tensor which has only one reader, or None."""
-        while id(node) in self.fused and self.uses[id(node)] == 1:
-            node = self.fused[id(node)]
-        sole = self.uses[id(node)] == 1 and id(node) not in self.fused
-        return node if sole and node.op == "Convolution" else None
-
-    def _position(self, node: Node) -> int:
-        while id(node) in self.fused:
-            node = self.fused[id(node)]
-        return self.operators.index(node) if node.op != "null" else -1
 
     def _image(self, node: Node) -> Node:
         """Return the input of a convolution or pooling, in front of its prologue."""
@@ -184,32 +140,64 @@ class Lowering:
         weight = weight.reshape(weight.shape + (1,) * (4 - weight.ndim))
         has_bias = len(node.inputs) > 2
         bias = self.graph.array(node, 2) if has_bias else np.zeros(len(weight), "float32")
-        panels, (filters, biases) = pack_filters(weight, bias, node.groups)
-        scale = shift = None
+        kind, words = "conv", dict[str, Any]()
         norm = self.prologue.get(id(node))
-        if norm is not None:
+        if norm is not None and norm.op == "layer_norm":
+            words["eps"] = self._eps(norm)
+            weight, bias = self._fold_layer_norm(norm, weight, bias)
+        elif norm is not None:
             scale, shift = map(self._add_floats, batch_norm_affine(self.graph, norm))
+            words.update(scale=scale, shift=shift)
+        if is_depthwise(self.graph, node):
+            kind, (filters, biases) = "depthwise", pack_depthwise_filters(weight, bias)
+        else:
+            panels, (filters, biases) = pack_filters(weight, bias, node.groups)
+            words.update(panels, gelu=1 if id(node) in self.gelu else None)
         residual = self.residual.get(id(node))
         self._step(
-            "conv",
+            kind,
             in_=self._input(self._image(node), max(node.pair("pad", 0))),
             out=self._output(node),
             add=None if residual is None else self._input(residual),
             kernel=weight.shape[2:],
             stride=node.pair("stride"),
             pad=node.pair("pad", 0),
-            **panels,
             slope=self.slope.get(id(node), 1),
             add_last=self._adds_last(node),
             weight=self._add_floats(filters),
             bias=self._add_floats(biases),
-            scale=scale,
-            shift=shift,
+            **words,
         )
 
     def _adds_last(self, node: Node) -> int | None:
         """Return the word ``add_last`` of a convolution."""
         return 1 if id(node) in self.add_last else None
+
+    def _eps(self, norm: Node) -> float:
+        return float(norm.attrs.get("eps", 1e-5))
+
+    def _fold_layer_norm(
+        self, norm: Node, weight: np.ndarray, bias: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Fold the scale and shift of a layer normalization into the 1x1 filters behind it."""
+        scale, shift = (self.graph.array(norm, i).astype("float64") for i in (1, 2))
+        return weight * scale[:, None, None], bias + weight[:, :, 0, 0] @ shift
+
+    def _layer_norm(self, node: Node) -> None:
+        """Emit a layer normalization of channels that is not a prologue."""
+        scale, shift = (self._add_floats(self.graph.array(node, i)) for i in (1, 2))
+        in_, out = self._input(node.source()), self._output(node)
+        self._step("layer_norm", in_=in_, out=out, eps=self._eps(node), scale=scale, shift=shift)
+
+    def _product(self, node: Node) -> None:
+        """Emit a multiplication by a number for each channel, computed or constant."""
+        in_, out, factor = self._input(node.source()), self._output(node), node.source(1)
+        if factor.name not in self.graph.params:
+            self._step("gate", in_=in_, gate=self._input(factor), out=out)
+            return
+        factors = self.graph.array(node, 1)
+        scale, shift = map(self._add_floats, (factors, np.zeros_like(factors)))
+        self._step("affine", in_=in_, out=out, scale=scale, shift=shift, slope=1)
 
     def _normalization(self, node: Node) -> None:
         """Emit a batch normalization that is not a prologue."""
@@ -270,14 +258,19 @@ EMIT = {
     "LeakyReLU": "_activation",
     "Pooling": "_pooling",
     "_contrib_BatchNormWithReLU": "_normalization",
+    "broadcast_mul": "_product",
+    "layer_norm": "_layer_norm",
     "elemwise_add": "_addition",
+    "hard_sigmoid": "_activation",
     "silu": "_activation",
 }
 
 
 def activation_words(node: Node) -> dict[str, Any]:
     """Return the words of a step that computes an activation."""
-    return {"silu": 1} if node.op == "silu" else {"slope": negative_slope(node)}
+    if node.op in ("silu", "hard_sigmoid"):
+        return {node.op: 1}
+    return {"gelu": 1} if is_gelu(node) else {"slope": negative_slope(node)}
 
 
 def _text(value: Any) -> str:

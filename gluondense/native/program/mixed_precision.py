@@ -16,6 +16,7 @@ from ...graph.ir import Graph, Node
 from .channel_quantization import ChannelQuantization, nodes_in_float, set_types
 from .lower import EMIT, Lowering
 from .memory_plan import ChannelSlice
+from .operators import check_int8_operators
 
 LAYERS = ("Convolution", "FullyConnected")
 MAX_AVERAGED = 257  # kMaxAveragedBytes of src/kernels/inference_kernels.h
@@ -29,6 +30,7 @@ class MixedLowering(Lowering):
 
     def __init__(self, graph: Graph, excluded: Collection[str] = ()) -> None:
         super().__init__(graph)
+        check_int8_operators(self.operators)
         self.pooled = nodes_in_float(self.operators)
         # The nodes whose outputs are in maps: the image and what is computed from it.
         nodes = (node for node in graph.nodes() if node.name not in graph.params)

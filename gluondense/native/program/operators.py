@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 
 from ...graph.ir import Graph, Node
@@ -17,13 +19,17 @@ LIMITS: dict[str, dict[str, tuple[str, ...]]] = {
     "Flatten": {},
     "Convolution": {"dilate": ("(1, 1)", "()"), **LAYOUT},
     "FullyConnected": {"flatten": ("True", "1")},
-    "LeakyReLU": {"act_type": ("leaky",)},
+    "LeakyReLU": {"act_type": ("leaky", "gelu")},
     "Pooling": {"pool_type": ("avg", "max"), "pooling_convention": ("valid", "full"), **LAYOUT},
     "_contrib_BatchNormWithReLU": {"axis": ("1",)},
+    "broadcast_mul": {},
+    "layer_norm": {},
     "elemwise_add": {},
+    "hard_sigmoid": {},
     "silu": {},
     "slice_axis": {"axis": ("1",)},
 }
+FLOAT_ONLY = ("broadcast_mul", "hard_sigmoid", "layer_norm")
 MAX_TAPS = 1024  # kMaxTaps of src/kernels/inference_kernels.h
 
 
@@ -35,10 +41,14 @@ def check_operators(graph: Graph) -> None:
         unsupported = _unsupported(node)
         sources = [source for source, _ in node.inputs if source.op != "null"]
         pixel = bool(sources) and all(id(source) in one_pixel for source in sources)
-        if is_global or (pixel and node.op not in ("Convolution", "Pooling")):
+        if is_global or (pixel and _keeps_size(node)):
             one_pixel.add(id(node))
         elif node.op in ("Flatten", "FullyConnected"):
             unsupported.append("of more than one pixel")
+        if node.op == "broadcast_mul" and not (
+            id(node.source(1)) in one_pixel or _is_channel_factor(graph, node.source(1))
+        ):
+            unsupported.append("of two maps")
         if node.op not in LIMITS or unsupported:
             raise ValueError(
                 f"target='native' has no step for {node.op}({', '.join(unsupported)}) (node "
@@ -70,6 +80,30 @@ def _unsupported(node: Node) -> list[str]:
     return unsupported
 
 
+def check_int8_operators(operators: Iterable[Node]) -> None:
+    """Raise a ValueError that names the first operator that has a step over floats only."""
+    for node in operators:
+        if node.op in FLOAT_ONLY or is_gelu(node):
+            raise ValueError(
+                f"target='native_int8' has no step for {'GELU' if is_gelu(node) else node.op} "
+                f"(node {node.name}): use target='native', or target='int8'."
+            )
+
+
+def _keeps_size(node: Node) -> bool:
+    """Return whether the output has as many pixels as the input."""
+    if node.op == "Convolution":
+        window = node.pair("kernel"), node.pair("stride"), node.pair("pad", 0)
+        return window == ((1, 1), (1, 1), (0, 0))
+    return node.op != "Pooling"
+
+
+def _is_channel_factor(graph: Graph, node: Node) -> bool:
+    """Return whether a variable has a number for each channel, (1, C, 1, 1)."""
+    shape = graph.params[node.name].shape if node.name in graph.params else ()
+    return len(shape) == 4 and shape[0] == shape[2] == shape[3] == 1
+
+
 def _is_global_pool(node: Node) -> bool:
     return node.op == "Pooling" and node.flag("global_pool")
 
@@ -79,16 +113,9 @@ def is_ceil(node: Node) -> bool:
     return node.attrs.get("pooling_convention") == "full" and not _is_global_pool(node)
 
 
-def fuse_silu(graph: Graph) -> int:
-    """Replace x * sigmoid(x) by one operator, ``silu``, which only programs have."""
-    changed = 0
-    for node in graph.operators():
-        if node.op == "elemwise_mul":
-            (x, gate) = node.inputs
-            if gate[0].is_like("Activation", act_type="sigmoid") and gate[0].inputs[0] == x:
-                node.op, node.attrs, node.inputs = "silu", {}, [x]
-                changed += 1
-    return changed
+def is_gelu(node: Node) -> bool:
+    """Return whether an activation is a GELU."""
+    return node.op == "LeakyReLU" and node.attrs.get("act_type") == "gelu"
 
 
 def negative_slope(node: Node) -> float:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import numpy as np
 
 PANEL_WIDTH = 32  # kPanelWidth
+DEPTHWISE_WIDTH = 16  # kGroupedWidth
 # The output channel of each lane of the sums over bytes: panel_channel() of src/kernels/per_isa.
 PANEL_CHANNELS = np.array([i // 4 * 8 + v * 4 + i % 4 for v in range(2) for i in range(16)])
 
@@ -53,6 +54,23 @@ def pack_filters(
     words = {"blocks": panels, "block_in": panel_in, "block_step": 0 if groups == 1 else panel_in}
     words.update(block_share=panels_per_group, block_out=width, block_groups=groups_per_panel)
     return words, (filters, biases)
+
+
+def pack_depthwise_filters(weight: np.ndarray, bias: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Pack filters of a convolution of each channel, (C, 1, KH, KW), and its biases, (C,).
+
+    They become (panels, KH, KW, 16) and (panels * 16), with zeros behind the last channel.
+
+    Examples
+    --------
+    >>> filters, biases = pack_depthwise_filters(np.ones((24, 1, 7, 7)), np.ones(24))
+    >>> filters.shape, biases.shape, filters.sum() == 24 * 7 * 7
+    ((2, 7, 7, 16), (32,), True)
+    """
+    padding = (0, -len(bias) % DEPTHWISE_WIDTH)
+    filters = np.pad(weight[:, 0], (padding, (0, 0), (0, 0)))
+    filters = filters.reshape(-1, DEPTHWISE_WIDTH, *weight.shape[2:])
+    return filters.transpose(0, 2, 3, 1), np.pad(bias, padding)
 
 
 def pack_int8_filters(filters: np.ndarray, joined: bool) -> np.ndarray:

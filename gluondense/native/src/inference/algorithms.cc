@@ -13,7 +13,7 @@ namespace {
 bool accepts_winograd(const ConvStep& s, const Program& program, const MemoryPlan& plan) {
   const Window& w = s.window;
   if (w.kernel[0] != 3 || w.kernel[1] != 3 || w.stride[0] != 1 || w.stride[1] != 1 ||
-      w.pad[0] != 1 || w.pad[1] != 1 || s.has_prologue() || program.is_u8(s.in)) {
+      w.pad[0] != 1 || w.pad[1] != 1 || s.has_prologue() || s.is_gelu || program.is_u8(s.in)) {
     return false;
   }
   constexpr std::int64_t kLanes = 16;
@@ -37,7 +37,7 @@ bool accepts_winograd(const ConvStep& s, const Program& program, const MemoryPla
 }
 
 bool accepts_grouped(const ConvStep& s, const Program& program, const MemoryPlan&) {
-  return inference_kernels().grouped_conv3x3_f32 && !program.is_u8(s.in) &&
+  return inference_kernels().grouped_conv3x3_f32 && !program.is_u8(s.in) && !s.is_gelu &&
          s.window.kernel[0] == 3 && s.window.kernel[1] == 3 && s.panel_in_stride == s.panel_in &&
          s.panels_per_input == 1 && s.panel_in <= kGroupedWidth && s.panel_out <= kGroupedWidth &&
          // With a stride of 2, a permuted pixel is used for fewer columns of the filter.

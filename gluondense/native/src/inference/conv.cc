@@ -65,6 +65,7 @@ void InferenceWorker::conv_tile(const ConvStep& s, const float* bf16_filters, in
   tile.pixels = pixels;
   tile.negative_slope = s.negative_slope;
   tile.add_last = s.add_last;
+  tile.is_gelu = s.is_gelu;
   tile.src_stride = std::ptrdiff_t{w.stride[1]} * in.pixel_stride;
   const T* src = map_ptr<T>(s.in) + s.in.channel;
   if (has_contiguous_rows(s, in)) {
@@ -123,19 +124,26 @@ void InferenceWorker::conv_tile(const ConvStep& s, const float* bf16_filters, in
   }
 }
 
-// Normalizes and rectifies a tile's input pixels on the way into a 1x1 convolution, and makes them
+// Normalizes (and rectifies) a tile's input pixels on the way into a 1x1 convolution, and makes them
 // contiguous.
 template <class T>
 const T* InferenceWorker::pack_tile(const ConvStep& s, bool bf16, const T* src, ConvTile<T>* tile) {
   const int channels = s.in.channels;
   const int stride = packed_stride<T>(bf16 ? div_up(channels, 2) : channels);
   T* const packed = reinterpret_cast<T*>(scratch_);
+  // Of a pixel that is normalized in float32 before it is packed in bfloat16.
+  const std::size_t row_of_floats = static_cast<std::size_t>(stride) * tile->pixels;
   for (int i = 0; i < tile->pixels; ++i) {
     const T* const pixel = src + i * tile->src_stride;
     T* const dst = packed + static_cast<std::size_t>(i) * stride;
     if constexpr (std::is_same_v<T, std::uint8_t>) {
       inference_kernels().bn_relu_u8(pixel, u8_ptr(s.xor_mask), u8_ptr(s.zero_point), dst,
                                      channels);
+    } else if (s.has_layer_norm()) {
+      float* const normalized = bf16 ? packed + row_of_floats : dst;
+      inference_kernels().layer_norm_f32(pixel, s.layer_norm_eps, nullptr, nullptr, normalized,
+                                         channels);
+      if (bf16) inference_kernels().affine_relu_bf16(normalized, nullptr, nullptr, dst, channels);
     } else if (bf16) {
       const bool normalizes = s.has_prologue();
       inference_kernels().affine_relu_bf16(pixel, normalizes ? floats_ + s.scale : nullptr,

@@ -27,7 +27,8 @@ std::size_t scratch_bytes(const Program& program, const MemoryPlan& plan) {
       most = std::max(most, static_cast<std::size_t>(plan.placement(load->out).width));
     } else if (const auto* const conv = std::get_if<ConvStep>(&step)) {
       const int channels = conv->in.channels;
-      most = std::max({most, packed_tile_bytes(channels, pixels),
+      // And a row, see pack_tile.
+      most = std::max({most, packed_tile_bytes(channels, pixels + 1),
                        WinogradScratch::floats(channels, pixels) * sizeof(float)});
     }
   }
@@ -147,6 +148,35 @@ void InferenceWorker::affine(const AffineStep& s) {
 }
 
 template <class T>
+void InferenceWorker::run_step(const LayerNormStep& s) {
+  const Placement& p = placement(s.out);
+  fill_padding<float>(s.out);
+  const auto [first, last] = partition(p.height);
+  for (int y = first; y < last; ++y) {
+    for (int x = 0; x < p.width; ++x) {
+      inference_kernels().layer_norm_f32(pixel_ptr<float>(s.in, y, x), s.eps, floats_ + s.scale,
+                                         floats_ + s.shift, pixel_ptr<float>(s.out, y, x),
+                                         s.in.channels);
+    }
+  }
+}
+
+template <class T>
+void InferenceWorker::run_step(const GateStep& s) {
+  const Placement& p = placement(s.out);
+  const float* const gate = pixel_ptr<float>(s.gate, 0, 0);
+  fill_padding<float>(s.out);
+  const auto [first, last] = partition(p.height);
+  for (int y = first; y < last; ++y) {
+    for (int x = 0; x < p.width; ++x) {
+      const float* const src = pixel_ptr<float>(s.in, y, x);
+      float* const dst = pixel_ptr<float>(s.out, y, x);
+      for (int c = 0; c < s.in.channels; ++c) dst[c] = src[c] * gate[c];
+    }
+  }
+}
+
+template <class T>
 void InferenceWorker::run_step(const PoolStep& s) {
   const Placement &in = placement(s.in), &out = placement(s.out);
   const Window& w = s.window;
@@ -214,8 +244,9 @@ void InferenceWorker::run_step(const CopyStep& s) {
         continue;
       }
       if constexpr (!kIsU8) {
-        if (s.is_silu) {
-          inference_kernels().silu_f32(src, dst, s.in.channels);
+        if (s.is_silu || s.is_gelu) {
+          const InferenceKernels& k = inference_kernels();
+          (s.is_silu ? k.silu_f32 : k.gelu_f32)(src, dst, s.in.channels);
           continue;
         }
       }
@@ -223,8 +254,9 @@ void InferenceWorker::run_step(const CopyStep& s) {
         float value = src[c];
         if (kIsU8) value = value * floats_[s.scale + c] + floats_[s.shift + c];
         if (residual) value += residual[c] * (kIsU8 ? floats_[s.residual_scale + c] : 1.0f);
-        value = s.is_silu ? value / (1 + std::exp(-value))
-                          : std::max(value, s.negative_slope * value);
+        value = s.is_silu           ? value / (1 + std::exp(-value))
+                : s.is_hard_sigmoid ? std::min(std::max(value / 6 + 0.5f, 0.0f), 1.0f)
+                                    : std::max(value, s.negative_slope * value);
         if constexpr (kIsU8) {
           value = value * floats_[s.requant_scale + c] + floats_[s.requant_shift + c];
           dst[c] = static_cast<T>(std::lrint(std::min(std::max(value, 0.0f), 255.0f)));

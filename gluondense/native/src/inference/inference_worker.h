@@ -129,8 +129,18 @@ class InferenceWorker {
   }
   template <class In, class Out>
   void affine(const AffineStep& s);
+  // depthwise_conv.cc
+  template <class T>
+  void run_step(const DepthwiseStep& s) {
+    depthwise_conv(s);
+  }
+  void depthwise_conv(const DepthwiseStep& s);
+  template <class T>
+  void run_step(const LayerNormStep& s);
   template <class T>
   void run_step(const CopyStep& s);
+  template <class T>
+  void run_step(const GateStep& s);
   // Window by window; the global pooling, in one thread.
   template <class T>
   void run_step(const PoolStep& s);

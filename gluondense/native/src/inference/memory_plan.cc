@@ -35,6 +35,7 @@ class OutputSize {
 
   Size operator()(const LoadStep&) const { return image_; }
   Size operator()(const ConvStep& s) const { return windows(s, s.window); }
+  Size operator()(const DepthwiseStep& s) const { return windows(s, s.window); }
   Size operator()(const PoolStep& s) const { return windows(s, s.window, s.is_ceil); }
   Size operator()(const GlobalPoolStep&) const { return {1, 1}; }
   Size operator()(const StepBase& s) const {
@@ -79,7 +80,7 @@ std::vector<bool> place_barriers(const std::vector<Step>& steps, const MemoryPla
   for (const Step& step : steps) {
     const StepBase& s = base(step);
     std::vector<Access> accesses;
-    for (const ChannelSlice& slice : {s.in, s.residual}) {
+    for (const ChannelSlice& slice : s.inputs()) {
       if (slice.valid()) accesses.push_back({slice, false});
     }
     if (s.out.valid()) accesses.push_back({s.out, true});
@@ -133,9 +134,10 @@ MemoryPlan plan_memory(const Program& program, int channels, int height, int wid
   std::vector<Lifetime> lifetimes(program.maps.size());
   for (int i = 0; i < static_cast<int>(program.steps.size()); ++i) {
     const StepBase& s = base(program.steps[i]);
-    for (const ChannelSlice& slice : {s.in, s.residual, s.out}) {
+    for (const ChannelSlice& slice : s.inputs()) {
       if (slice.valid()) lifetimes[slice.map].last = i;
     }
+    if (s.out.valid()) lifetimes[s.out.map].last = i;
     if (!s.out.valid()) continue;
     if (std::holds_alternative<LoadStep>(program.steps[i]) && s.out.channels != channels) {
       throw_invalid("the image has other channels than the network takes");
@@ -161,6 +163,10 @@ MemoryPlan plan_memory(const Program& program, int channels, int height, int wid
     if (s.residual.valid() && (plan.placement(s.residual).height != size.height ||
                                plan.placement(s.residual).width != size.width)) {
       throw_invalid("maps of different sizes are added");
+    }
+    if (s.gate.valid()) {
+      const Placement& gate = plan.placement(s.gate);
+      if (gate.height != 1 || gate.width != 1) throw_invalid("a gate has more than one pixel");
     }
   }
   assign_offsets(lifetimes, &plan);

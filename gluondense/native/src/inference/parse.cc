@@ -108,10 +108,26 @@ void read_words(Words& words, ConvStep& s) {
   words.read("blocks", s.panels).read("block_in", s.panel_in).read("block_out", s.panel_out);
   words.read("block_step", s.panel_in_stride).read("block_share", s.panels_per_input);
   words.read("block_groups", s.groups_per_panel).read("slope", s.negative_slope);
-  words.read("add_last", s.add_last);
+  words.read("add_last", s.add_last).read("gelu", s.is_gelu).read("eps", s.layer_norm_eps);
   words.read("weight", s.weight).read("bias", s.bias).read("scale", s.scale).read("shift", s.shift);
   words.read("flip", s.xor_mask).read("zero", s.zero_point).read("add_scale", s.residual_scale);
   words.read("out_scale", s.requant_scale).read("out_shift", s.requant_shift);
+}
+
+void read_words(Words& words, DepthwiseStep& s) {
+  words.read("in", s.in).read("add", s.residual).read("out", s.out);
+  words.read("kernel", s.window.kernel).read("stride", s.window.stride).read("pad", s.window.pad);
+  words.read("slope", s.negative_slope).read("add_last", s.add_last);
+  words.read("weight", s.weight).read("bias", s.bias);
+}
+
+void read_words(Words& words, LayerNormStep& s) {
+  words.read("in", s.in).read("out", s.out).read("eps", s.eps);
+  words.read("scale", s.scale).read("shift", s.shift);
+}
+
+void read_words(Words& words, GateStep& s) {
+  words.read("in", s.in).read("gate", s.gate).read("out", s.out);
 }
 
 void read_words(Words& words, AffineStep& s) {
@@ -133,7 +149,8 @@ void read_words(Words& words, GlobalPoolStep& s) {
 
 void read_words(Words& words, CopyStep& s) {
   words.read("in", s.in).read("add", s.residual).read("out", s.out);
-  words.read("slope", s.negative_slope).read("silu", s.is_silu);
+  words.read("slope", s.negative_slope).read("silu", s.is_silu).read("gelu", s.is_gelu);
+  words.read("hard_sigmoid", s.is_hard_sigmoid);
   words.read("scale", s.scale).read("shift", s.shift);
   words.read("add_scale", s.residual_scale).read("out_scale", s.requant_scale);
   words.read("out_shift", s.requant_shift);
@@ -152,9 +169,15 @@ Step parse_step(Words& words) {
 }
 
 const std::map<std::string, Step (*)(Words&)> kParsers = {
-    {"load", parse_step<LoadStep>},         {"conv", parse_step<ConvStep>},
-    {"affine", parse_step<AffineStep>},     {"pool", parse_step<PoolStep>},
-    {"global", parse_step<GlobalPoolStep>}, {"copy", parse_step<CopyStep>},
+    {"load", parse_step<LoadStep>},
+    {"conv", parse_step<ConvStep>},
+    {"depthwise", parse_step<DepthwiseStep>},
+    {"affine", parse_step<AffineStep>},
+    {"layer_norm", parse_step<LayerNormStep>},
+    {"pool", parse_step<PoolStep>},
+    {"global", parse_step<GlobalPoolStep>},
+    {"copy", parse_step<CopyStep>},
+    {"gate", parse_step<GateStep>},
     {"store", parse_step<StoreStep>},
 };
 

@@ -5,6 +5,7 @@
 // follow are in validate.cc.
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <string>
@@ -26,7 +27,8 @@ typedef std::ptrdiff_t Offset;
 
 // What a step reads and writes; slices that it does not have are invalid.
 struct StepBase {
-  ChannelSlice in, residual, out;
+  ChannelSlice in, residual, gate, out;
+  std::array<ChannelSlice, 3> inputs() const { return {in, residual, gate}; }
 };
 
 // height, width
@@ -53,7 +55,11 @@ struct ConvStep : StepBase {
   int groups_per_panel = 1;  // filters are 0 outside their own group's channels
   float negative_slope = 1;  // of the activation below 0: 1 is the identity, 0 is ReLU
   bool add_last = false;
+  bool is_gelu = false;  // instead of the slope, and without a residual
   Offset weight = -1, bias = -1;
+  // Of a layer normalization in front of a 1x1 convolution over floats; negative for none. Its scale
+  // and shift are folded into the filters.
+  float layer_norm_eps = -1;
   // Over floats: batch normalization and ReLU in front of a 1x1 convolution. Over bytes: the scale
   // of the sums.
   Offset scale = -1, shift = -1;
@@ -61,9 +67,29 @@ struct ConvStep : StepBase {
   Offset xor_mask = -1, zero_point = -1, residual_scale = -1, requant_scale = -1;
   Offset requant_shift = -1;
 
-  // Whether the input is normalized and rectified on the way.
-  bool has_prologue() const { return xor_mask >= 0 || shift >= 0; }
+  bool has_layer_norm() const { return layer_norm_eps >= 0; }
+  // Whether the input is normalized on the way.
+  bool has_prologue() const { return xor_mask >= 0 || shift >= 0 || has_layer_norm(); }
 };
+
+// A convolution of each channel over floats. Its filters are
+// (C / kGroupedWidth rounded up, KH, KW, kGroupedWidth).
+struct DepthwiseStep : StepBase {
+  Window window;
+  float negative_slope = 1;
+  bool add_last = false;  // as a ConvStep's
+  Offset weight = -1, bias = -1;
+};
+
+// Layer normalization of the channels of each pixel, over floats: out = (in - mean) /
+// sqrt(variance + eps) * scale + shift.
+struct LayerNormStep : StepBase {
+  float eps = 0;
+  Offset scale = -1, shift = -1;
+};
+
+// out = in * gate over floats; the gate has one pixel.
+struct GateStep : StepBase {};
 
 // out = act(in * scale + shift); over bytes, bn_relu_u8. From bytes to floats and from floats to
 // bytes, a conversion without an activation; bytes are rounded and clipped to 0..255.
@@ -88,11 +114,14 @@ struct GlobalPoolStep : StepBase {
 // Copies channels; with a residual or an activation, where no convolution computes them.
 struct CopyStep : StepBase {
   float negative_slope = 1;
-  bool is_silu = false;  // x / (1 + exp(-x)), instead of the slope
+  // Instead of the slope: x / (1 + exp(-x)); over floats also x * Phi(x), and x / 6 + 1 / 2 clipped
+  // to 0..1.
+  bool is_silu = false, is_gelu = false, is_hard_sigmoid = false;
   Offset scale = -1, shift = -1, residual_scale = -1, requant_scale = -1, requant_shift = -1;
 
   bool has_arithmetic() const {
-    return residual.valid() || negative_slope != 1 || is_silu || requant_scale >= 0;
+    return residual.valid() || negative_slope != 1 || is_silu || is_gelu || is_hard_sigmoid ||
+           requant_scale >= 0;
   }
 };
 
@@ -103,7 +132,8 @@ struct StoreStep : StepBase {
   Offset scale = -1, shift = -1;
 };
 
-typedef std::variant<LoadStep, ConvStep, AffineStep, PoolStep, GlobalPoolStep, CopyStep, StoreStep>
+typedef std::variant<LoadStep, ConvStep, DepthwiseStep, AffineStep, LayerNormStep, PoolStep,
+                     GlobalPoolStep, CopyStep, GateStep, StoreStep>
     Step;
 
 inline const StepBase& base(const Step& step) {

@@ -47,6 +47,7 @@ class Validator {
     if (!std::holds_alternative<LoadStep>(step)) read(s.in);
     if (!std::holds_alternative<StoreStep>(step)) exists(s.out);
     if (s.residual.valid()) read(s.residual);
+    if (std::holds_alternative<GateStep>(step)) read(s.gate);
     std::visit([this](const auto& kind) { check(kind); }, step);
     if (!s.out.valid()) return;
     for (int c = 0; c < s.out.channels; ++c) written_[s.out.map][s.out.channel + c] = true;
@@ -113,6 +114,10 @@ class Validator {
     same_channels(a, b);
     same_type(a, b);
   }
+  void only_floats(const ChannelSlice& in, const ChannelSlice& out) const {
+    alike(in, out);
+    require(!is_u8(in), "bytes have no such step");
+  }
   void affine(Offset scale, Offset shift, std::ptrdiff_t count) {
     floats(scale, count);
     floats(shift, count);
@@ -134,6 +139,12 @@ class Validator {
     require(w.taps() <= kMaxTaps, "a kernel is too large");
   }
   void slope(float negative_slope) const { require(negative_slope <= 1, "a slope is above 1"); }
+  void padding(const Window& w, const ChannelSlice& in) {
+    for (int i : {0, 1}) {
+      require(w.pad[i] <= program_.maps[in.map].pad, "a convolution reads beyond the padding");
+      needed_pad_[in.map] = std::max(needed_pad_[in.map], w.pad[i]);
+    }
+  }
 
   void check(const LoadStep& s) { dequantization(s.out, s.scale, s.shift); }
 
@@ -141,13 +152,11 @@ class Validator {
     same_type(s.in, s.out);
     if (s.residual.valid()) alike(s.residual, s.out);
     window(s.window);
-    for (int i : {0, 1}) {
-      require(s.window.pad[i] <= program_.maps[s.in.map].pad,
-              "a convolution reads beyond the padding");
-      needed_pad_[s.in.map] = std::max(needed_pad_[s.in.map], s.window.pad[i]);
-    }
+    padding(s.window, s.in);
     slope(s.negative_slope);
     require(!s.add_last || s.residual.valid(), "a convolution adds no residual last");
+    require(!s.is_gelu || (!s.residual.valid() && s.negative_slope == 1),
+            "a GELU has a residual or a slope");
     panels(s);
     const std::ptrdiff_t lanes = std::ptrdiff_t{s.panels} * kPanelWidth;
     floats(s.bias, lanes);
@@ -176,11 +185,16 @@ class Validator {
   void conv_f32(const ConvStep& s, std::ptrdiff_t lanes) {
     floats(s.weight, s.window.taps() * s.panel_in * lanes);
     absent({s.xor_mask, s.zero_point, s.residual_scale, s.requant_scale, s.requant_shift});
-    s.has_prologue() ? affine(s.scale, s.shift, s.in.channels) : absent({s.scale});
+    if (s.has_prologue() && !s.has_layer_norm()) {
+      affine(s.scale, s.shift, s.in.channels);
+    } else {
+      absent({s.scale, s.shift});
+    }
   }
 
   void conv_u8(const ConvStep& s, std::ptrdiff_t lanes) {
     // The segments of a tile; see InferenceWorker::direct_conv.
+    require(!s.is_gelu && !s.has_layer_norm(), "bytes have no GELU and no layer normalization");
     const bool joined = s.panel_in == program_.maps[s.in.map].channels;
     const std::ptrdiff_t segments = joined ? s.window.kernel[0] : s.window.taps();
     const int length = round_up(joined ? s.window.kernel[1] * s.panel_in : s.panel_in, 4);
@@ -193,6 +207,29 @@ class Validator {
       affine(s.requant_scale, s.requant_shift, lanes);
     }
     s.has_prologue() ? bn_relu(s.in, s.xor_mask, s.zero_point) : absent({s.zero_point});
+  }
+
+  void check(const DepthwiseStep& s) {
+    only_floats(s.in, s.out);
+    if (s.residual.valid()) alike(s.residual, s.out);
+    window(s.window);
+    padding(s.window, s.in);
+    slope(s.negative_slope);
+    require(!s.add_last || s.residual.valid(), "a convolution adds no residual last");
+    const std::ptrdiff_t lanes = round_up(s.in.channels, kGroupedWidth);
+    floats(s.weight, s.window.taps() * lanes);
+    floats(s.bias, lanes);
+  }
+
+  void check(const LayerNormStep& s) {
+    only_floats(s.in, s.out);
+    require(s.eps >= 0, "a layer normalization has a negative eps");
+    affine(s.scale, s.shift, s.in.channels);
+  }
+
+  void check(const GateStep& s) const {
+    only_floats(s.in, s.out);
+    alike(s.gate, s.out);
   }
 
   void check(const AffineStep& s) {
@@ -235,8 +272,11 @@ class Validator {
     alike(s.in, s.out);
     slope(s.negative_slope);
     if (s.residual.valid()) alike(s.residual, s.out);
-    require(!s.is_silu || (!s.residual.valid() && s.negative_slope == 1),
-            "a SiLU has a residual or a slope");
+    const int activations = s.is_silu + s.is_gelu + s.is_hard_sigmoid;
+    require(activations == 0 ||
+                (activations == 1 && !s.residual.valid() && s.negative_slope == 1),
+            "an activation has a residual or a slope");
+    require(!is_u8(s.in) || activations == s.is_silu, "bytes have no such activation");
     if (!is_u8(s.in) || !s.has_arithmetic()) {
       absent({s.scale, s.shift, s.residual_scale, s.requant_scale, s.requant_shift});
       return;

@@ -42,6 +42,7 @@ struct ConvTileBase {
   int pixels, channels;      // 1 <= pixels <= max_tile_pixels, 1 <= channels <= kPanelWidth
   float negative_slope;      // at most 1; of the activation below 0: 1 is the identity, 0 is ReLU
   bool add_last = false;     // whether the residual is added after the activation
+  bool is_gelu = false;      // of floats, without a residual: the activation instead of the slope
 };
 
 template <class T>
@@ -106,6 +107,24 @@ struct GroupedConvTile {
   bool add_last = false;
 };
 
+// `pixels` neighbouring output pixels of one row of a convolution of each channel, for at most
+// kGroupedWidth channels.
+struct DepthwiseTile {
+  const float* src;                // first pixel, first tap
+  std::ptrdiff_t src_row_stride;   // to the next row of taps
+  std::ptrdiff_t src_tap_stride;   // to the next tap of a row
+  std::ptrdiff_t src_stride;       // from one output pixel's inputs to the next one's
+  int kernel[2];                   // height, width
+  const float* weights;            // (KH, KW, kGroupedWidth)
+  const float* bias;               // (kGroupedWidth)
+  float* dst;
+  const float* residual;  // null for none
+  std::ptrdiff_t dst_stride, residual_stride;
+  int pixels, channels;
+  float negative_slope;
+  bool add_last = false;
+};
+
 struct InferenceKernels {
   const char* isa;
   int max_tile_pixels;
@@ -127,6 +146,12 @@ struct InferenceKernels {
                            int channels);
   // dst[c] = src[c] / (1 + exp(-src[c])). No over-read.
   void (*silu_f32)(const float* src, float* dst, int channels);
+  // dst[c] = src[c] * Phi(src[c]), see gelu() in per_isa/simd.h. dst may be src. No over-read.
+  void (*gelu_f32)(const float* src, float* dst, int channels);
+  // dst[c] = (src[c] - mean) / sqrt(variance + eps) * scale[c] + shift[c], or without the last two
+  // where they are null. No over-read.
+  void (*layer_norm_f32)(const float* src, float eps, const float* scale, const float* shift,
+                         float* dst, int channels);
   // dst[c] = max(0, (src[c] ^ xor_mask[c]) - zero_point[c]): batch normalization and ReLU whose
   // scale is folded into the next weights. Reads whole vectors of 64 bytes of all three.
   void (*bn_relu_u8)(const std::uint8_t* src, const std::uint8_t* xor_mask,
@@ -152,6 +177,8 @@ struct InferenceKernels {
                                    std::ptrdiff_t plane_stride, int channels);
   // A^T m A, bias, residual and activation. Reads whole vectors of src and bias.
   void (*winograd_output_transform)(const WinogradOutputTile& tile);
+  // See DepthwiseTile. No over-read.
+  void (*depthwise_conv_f32)(const DepthwiseTile& tile);
   // Reads kGroupedWidth floats of each input pixel. Null where conv_f32 with the groups of a panel
   // as one is no slower.
   void (*grouped_conv3x3_f32)(const GroupedConvTile& tile);

@@ -7,6 +7,15 @@
 #endif
 
 namespace gluondense::GLUONDENSE_ISA_NAMESPACE {
+
+void gelu_f32(const float* src, float* dst, int channels) {
+  for (int c = 0; c < channels; c += kWidth) {
+    const int left = channels - c;
+    const Vector x = left >= kWidth ? at(src + c) : load(src + c, left);
+    store_activated(gelu(x), nullptr, 1, left, dst + c);
+  }
+}
+
 namespace {
 
 // M pixels and V vectors of output channels, from channel `first` of the panel.
@@ -33,6 +42,10 @@ void conv(const ConvTile<float>& t, int first) {
                       t.channels - channel, t.dst[m] + channel, t.add_last);
     }
   }
+  if (!t.is_gelu) return;
+  // From memory: the sums leave no registers for it.
+  const int left = t.channels - first, count = left < V * kWidth ? left : V * kWidth;
+  for (int m = 0; m < M; ++m) gelu_f32(t.dst[m] + first, t.dst[m] + first, count);
 }
 
 template <class Multiply>

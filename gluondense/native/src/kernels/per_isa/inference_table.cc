@@ -12,6 +12,8 @@ KERNEL(conv_f32);
 KERNEL(conv_u8s8);
 KERNEL(affine_f32);
 KERNEL(silu_f32);
+KERNEL(gelu_f32);
+KERNEL(layer_norm_f32);
 KERNEL(bn_relu_u8);
 KERNEL(quantize_u8);
 KERNEL(quantize_channels_u8);
@@ -19,6 +21,7 @@ KERNEL(dequantize_u8);
 KERNEL(pool_f32);
 KERNEL(pool_u8);
 KERNEL(winograd_output_transform);
+KERNEL(depthwise_conv_f32);
 #if defined(__AVX512F__)
 KERNEL(grouped_conv3x3_f32);
 #else
@@ -40,6 +43,8 @@ const InferenceKernels inference_table = {GLUONDENSE_ISA_NAME,
                                           affine_f32,
                                           affine_relu_bf16,
                                           silu_f32,
+                                          gelu_f32,
+                                          layer_norm_f32,
                                           bn_relu_u8,
                                           quantize_u8,
                                           quantize_channels_u8,
@@ -48,6 +53,7 @@ const InferenceKernels inference_table = {GLUONDENSE_ISA_NAME,
                                           pool_u8,
                                           pixels_to_planes<InputTransform>,
                                           winograd_output_transform,
+                                          depthwise_conv_f32,
                                           grouped_conv3x3_f32};
 
 }  // namespace gluondense::GLUONDENSE_ISA_NAMESPACE
