@@ -79,7 +79,7 @@ def _draw_box(
     wide, high = right - left + 2 * width + 2, bottom - top + 2 * width + 2
     # Above the box, or inside it at the upper edge of the image.
     x = max(0, min(x1, size[0] - wide))
-    y = y1 - high if y1 >= high else y1
+    y = y1 - high if y1 >= high else max(y1, 0)
     draw.rectangle((x, y, x + wide, y + high), fill=box.color)
     at = x + width + 1 - left, y + width + 1 - top
     draw.text(at, box.label, _text_color(box.color), font)
@@ -120,7 +120,8 @@ def _shape(box: Box, size: tuple[float, float], unit: float) -> str:
     if box.label:
         font = 11 * unit
         x = max(0.0, min(x1, size[0] - 0.6 * font * len(box.label)))
-        y = y1 - 3 * unit if y1 > 1.2 * font else y1 + font
+        # Above the box, or inside it at the upper edge of the image.
+        y = y1 - 3 * unit if y1 > 1.3 * font else max(y1, 0.0) + font
         shape += (
             f'<text x="{x:.1f}" y="{y:.1f}" font-size="{font:.1f}" stroke-width="{2 * unit:.1f}" '
             f'fill="#ffffff">{escape(box.label)}</text>'

@@ -10,6 +10,7 @@ import numpy as np
 
 from ..analysis.detection.coco import NAMES
 from ..analysis.detection.matching import IGNORED, INVENTED, RIGHT, box_iou
+from ..analysis.detection.mistakes import KINDS, count_mistakes
 from ..analysis.detection.outcomes import SIZES, count_by_size, count_outcomes
 from ..analysis.detection.summary import DetectionSummary
 from .boxes import Box, overlay
@@ -62,7 +63,18 @@ def metric_sections(summary: DetectionSummary, note: str) -> Iterator[str]:
         "scores of the detections, of which the dashed line is the threshold."
     )
     yield section("Recall by size, scores", body, note)
+    yield section("Invented detections", *_mistakes(summary))
     yield section("COCO", *_coco(summary))
+
+
+def _mistakes(summary: DetectionSummary) -> tuple[str, str]:
+    counts = count_mistakes(summary.matches, summary.classes, summary.threshold)
+    rows = zip((*summary.class_names, "sums"), (*counts, counts.sum(axis=0)))
+    table = wide_table(
+        ("class", *KINDS), ((name, *(f"{count:,}" for count in row)) for name, row in rows)
+    )
+    kinds = "; ".join(f"{name}: {text}" for name, text in KINDS.items())
+    return table, f"By why they are wrong, at the threshold. {kinds.capitalize()}."
 
 
 def _coco(summary: DetectionSummary) -> tuple[str, str]:

@@ -82,7 +82,7 @@ def match(predictions: Detections, iou: float = IOU) -> Matches:
     labels, true_labels = rows[:, 0].astype(int), truth[:, 4].astype(int)
     classes = max(predictions.classes, 1)
     keys, true_keys = images * classes + labels, true_images * classes + true_labels
-    matched = _best_overlaps(rows[:, 2:], keys, truth[:, :4], true_keys, iou)
+    matched = best_overlaps(rows[:, 2:], keys, truth[:, :4], true_keys, iou)
     difficult = truth[:, 5] > 0
     return Matches(
         *(images, labels, rows[:, 1], rows[:, 2:]),
@@ -91,7 +91,7 @@ def match(predictions: Detections, iou: float = IOU) -> Matches:
     )
 
 
-def _best_overlaps(
+def best_overlaps(
     boxes: np.ndarray, keys: np.ndarray, true_boxes: np.ndarray, true_keys: np.ndarray, iou: float
 ) -> np.ndarray:
     """Return the index of the true box of the same key that each box overlaps most, or -1.

@@ -24,16 +24,17 @@ def test_the_report_is_made_of_its_arrays():
         "Classes",
         "Precision-recall curves",
         "Recall by size, scores",
+        "Invented detections",
         "COCO",
         "Detections",
         "Most mistakes",
     ]
     assert f"The {drawn.readable.sum()} test images after epoch 3" in sections[0]
-    assert sections[4].count("<svg") == sections[5].count("<svg") == 12
+    assert sections[5].count("<svg") == sections[6].count("<svg") == 12
 
 
 def test_a_report_without_any_detection():
     drawn = random_detections(0)
     drawn.detections[:] = -1
     arrays = {**report_arrays(drawn, read_images), "epoch": np.asarray(1)}
-    assert len(list(report_sections(arrays, NAMES))) == 6
+    assert len(list(report_sections(arrays, NAMES))) == 7
