@@ -24,13 +24,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 
-from fuzz import exports, images, runs, weights
+from fuzz import boxes, exports, images, runs, weights
 from fuzz.mutation import mutated
 from fuzz.reader import Defect, Reader, try_reading, write
 
 READERS = {
     reader.name: reader
-    for reader in (*weights.READERS, *exports.READERS, *images.READERS, *runs.READERS)
+    for reader in (
+        *weights.READERS,
+        *exports.READERS,
+        *images.READERS,
+        *boxes.READERS,
+        *runs.READERS,
+    )
 }
 # For an input: of the processor, and in all, which is longer on a busy machine.
 CPU_SECONDS, SECONDS = 20, 300

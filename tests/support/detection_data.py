@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -73,3 +74,48 @@ def make_voc(root: Path, count: int = 6, validation: int = 2) -> Path:
     for split, part in (("train", stems[:-validation]), ("val", stems[-validation:])):
         (root / f"ImageSets/Main/{split}.txt").write_text("\n".join(part) + "\n")
     return root
+
+
+def coco_content(images: dict[str, tuple], first_id: int = 7) -> dict:
+    """Return images and boxes of :func:`make_images` in COCO's format, with gaps in the ids."""
+    rows, boxes = [], []
+    for number, (name, (size, found)) in enumerate(images.items()):
+        identifier = first_id + 3 * number
+        rows.append({"id": identifier, "file_name": name, "height": size[0], "width": size[1]})
+        for label, x1, y1, x2, y2 in found:
+            box = {"image_id": identifier, "bbox": [x1, y1, x2 - x1, y2 - y1], "iscrowd": 0}
+            category = 10 * CLASSES.index(label) + 1
+            boxes.append({**box, "id": len(boxes), "category_id": category})
+    categories = [{"id": 10 * n + 1, "name": name} for n, name in enumerate(CLASSES)]
+    return {"images": rows, "annotations": boxes, "categories": categories[::-1]}
+
+
+def make_coco(root: Path, count: int = 6, validation: int = 2) -> Path:
+    """Write the data of :func:`make_voc` in COCO's layout."""
+    images = make_images(root / "train2017", count)
+    (root / "annotations").mkdir()
+    (root / "val2017").mkdir()
+    names = list(images)
+    for split, part in (("train", names[:-validation]), ("val", names[-validation:])):
+        content = coco_content({name: images[name] for name in part})
+        (root / f"annotations/instances_{split}2017.json").write_text(json.dumps(content))
+        (root / f"annotations/captions_{split}2017.json").write_text("{}")
+    for name in names[-validation:]:
+        (root / "train2017" / name).rename(root / "val2017" / name)
+    return root
+
+
+def csv_text(images: dict[str, tuple], validation: int, header="path,x1,y1,x2,y2,class") -> str:
+    """Return images and boxes of :func:`make_images` as a CSV file with splits."""
+    lines = [f"{header},split"]
+    for number, (name, (_, boxes)) in enumerate(images.items()):
+        split = "train" if number < len(images) - validation else "val"
+        lines += [f"{name},{x1},{y1},{x2},{y2},{label},{split}" for label, x1, y1, x2, y2 in boxes]
+    return "\n".join(lines) + "\n"
+
+
+def make_csv(root: Path, count: int = 6, validation: int = 2) -> Path:
+    """Write the data of :func:`make_voc` as a CSV file beside the images."""
+    images = make_images(root, count)
+    (root / "boxes.csv").write_text(csv_text(images, validation))
+    return root / "boxes.csv"

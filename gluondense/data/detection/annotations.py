@@ -3,17 +3,19 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from ...errors import check_known
+from ...errors import check_known, is_number
 
 Size = tuple[int, int]  # height, width
+LARGEST = 1e6  # coordinate in pixels
 
 
 class RawBox(NamedTuple):
@@ -60,6 +62,19 @@ class RawImage(NamedTuple):
 
 class BadAnnotation(ValueError):
     """An image whose annotation cannot be read; the other images can be used."""
+
+
+def to_number(text: str) -> float:
+    """Return the number in a text, NaN if it is none."""
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
+
+
+def is_coordinate(value: Any) -> bool:
+    """Return whether the value is a number that can be a coordinate; NaN and 1e9 are none."""
+    return is_number(value) and abs(value) < LARGEST
 
 
 class Reader(Protocol):

@@ -13,13 +13,18 @@ import numpy as np
 
 from ..datasets.imagenet import decode_images
 from ..datasets.registry import DATASETS, DatasetInfo, Indices
+from ..files.image import is_special
 from ..preprocessing import Preprocessing
 from .annotations import Annotations, Reader, check_split
+from .coco import COCO, find_files
+from .csv_boxes import CSVBoxes
 from .problems import Problem, Problems
 from .source import DetectionSource
 from .splits import EVALUATED_SPLITS, TRAIN, TRAIN_SPLITS, VAL, SplitReader, first_of, found_names
 from .validation import validate
 from .voc import VOC, voc_folders
+
+_KNOWN = "a folder in VOC's layout, COCO's .json files or their folder, or a .csv file"
 
 
 @dataclass(frozen=True)
@@ -102,9 +107,11 @@ def open_detection(
     Parameters
     ----------
     data_dir
-        A folder in VOC's layout, see :class:`.voc.VOC`.
+        A folder in VOC's layout, see :class:`.voc.VOC`; a ``.json`` file or a folder of them in
+        COCO's format, see :func:`.coco.find_files`; or a ``.csv`` file, see
+        :class:`.csv_boxes.CSVBoxes`.
     image_dir
-        Folder of the images, if it is not the format's.
+        Folder of the images, if it is not the format's: beside a single file.
     train, val
         Names of the splits to train on and to evaluate. None finds them: ``train`` or else
         ``trainval``, and ``val`` or else ``test``.
@@ -156,16 +163,23 @@ def find_reader(
 ) -> Reader:
     """Return the reader of the format that ``data_dir`` has."""
     if data_dir is None:
-        raise ValueError("name a folder in the layout of VOC as data_dir")
+        raise ValueError(f"name {_KNOWN} as data_dir")
     root = Path(data_dir).expanduser()
     images = Path(image_dir).expanduser() if image_dir else None
-    if not root.exists():
-        raise FileNotFoundError(f"no {root}; name a folder in the layout of VOC")
+    if not root.exists() or is_special(root):
+        raise FileNotFoundError(f"no file or folder {root}; name {_KNOWN}")
     if images is not None and not images.is_dir():
         raise FileNotFoundError(f"no folder {images} with the images; correct `image_dir`")
-    if root.is_dir() and voc_folders(root):
+    if root.is_file():
+        if root.suffix.lower() == ".csv":
+            return CSVBoxes(root, images or root.parent)
+        if root.suffix.lower() == ".json":
+            return COCO(find_files(root, images))
+    elif voc_folders(root):
         return VOC(root, images)
-    raise ValueError(f"{root} has no folder Annotations as VOC's; see docs/detection.md")
+    elif files := find_files(root, images):
+        return COCO(files)
+    raise ValueError(f"{root} has no boxes in a known form: name {_KNOWN}; see docs/detection.md")
 
 
 def _open_split(

@@ -77,7 +77,7 @@ def first_of(splits: Sequence[str], known: Iterable[str]) -> str | None:
     >>> first_of(("VOC2007/test", "VOC2007/trainval", "VOC2012/trainval"), TRAIN_SPLITS)
     'VOC2007/trainval+VOC2012/trainval'
     """
-    for name in known:
+    for name in known:  # a VOC folder's splits are FOLDER/NAME
         found = [split for split in splits if split.rpartition("/")[2] == name]
         if found:
             return "+".join(found)

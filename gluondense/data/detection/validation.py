@@ -41,7 +41,7 @@ def validate(
     seen: set[Path] = set()
     for image in images:
         if isinstance(image, BadAnnotation):
-            problems.add("annotation", str(image), "the image is left out")
+            problems.add("annotation", str(image), _LEFT_OUT)
             continue
         if image.path in seen:
             problems.add("duplicate", f"{image.origin} lists {image.path} twice", _ONCE)

@@ -7,7 +7,6 @@ folder or in its folders ``VOC2007``, ``VOC2012`` and so on.
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,7 +15,15 @@ from xml.etree import ElementTree
 
 from ...errors import in_one_line
 from ...text import read_text
-from .annotations import BadAnnotation, RawBox, RawImage, Size, check_split
+from .annotations import (
+    BadAnnotation,
+    RawBox,
+    RawImage,
+    Size,
+    check_split,
+    is_coordinate,
+    to_number,
+)
 
 _LARGEST = 16 << 20  # bytes of an annotation; VOC's largest has 20 KB
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
@@ -158,11 +165,8 @@ def _parse(path: Path) -> ElementTree.Element:
 
 def _number(path: Path, parent: ElementTree.Element, name: str) -> float:
     text = (parent.findtext(name) or "").strip()
-    try:
-        number = float(text)
-    except ValueError:
-        number = math.nan
-    if not abs(number) < 1e6:  # NaN is not either
+    number = to_number(text)
+    if not is_coordinate(number):
         what = f"has {name} {in_one_line(repr(text), 40)}" if text else f"has no {name}"
         raise BadAnnotation(f"{path} {what} in {parent.tag}; write a number")
     return number

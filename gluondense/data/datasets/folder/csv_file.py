@@ -61,7 +61,7 @@ class Columns:
     empty_label: str | None = None
 
 
-class _Row(NamedTuple):
+class Row(NamedTuple):
     """A row of the file: its place for messages, its number, and the cells by column."""
 
     place: str
@@ -69,6 +69,7 @@ class _Row(NamedTuple):
     cells: dict[str, str]
 
     def error(self, message: str) -> ValueError:
+        """Return the error of a message that begins with the place."""
         return ValueError(f"{self.place} {in_one_line(message, 400)}")
 
 
@@ -96,7 +97,7 @@ def read_csv(
         If the file cannot be read as described; the message names the row.
     """
     path = Path(path)
-    header, rows = _read_rows(path, columns.path, errors)
+    header, rows = read_rows(path, columns.path, errors)
     _check_header(path, header, columns)
     names = _read_paths(rows, columns.path)
     several = columns.several_labels
@@ -112,7 +113,7 @@ def read_csv(
     )
 
 
-def _read_rows(path: Path, verbatim: str, errors: str) -> tuple[list[str], list[_Row]]:
+def read_rows(path: Path, verbatim: str, errors: str = "strict") -> tuple[list[str], list[Row]]:
     """Return the header and all rows that are not empty, without blanks around cells.
 
     The column ``verbatim`` keeps its blanks.
@@ -137,7 +138,7 @@ def _read_rows(path: Path, verbatim: str, errors: str) -> tuple[list[str], list[
         texts = {
             name: text if name == verbatim else text.strip() for name, text in zip(header, cells)
         }
-        rows.append(_Row(place, number, texts))
+        rows.append(Row(place, number, texts))
     if not rows:
         raise ValueError(f"{path} has a header but no rows")
     return header, rows
@@ -194,27 +195,35 @@ def _check_header(path: Path, header: list[str], columns: Columns) -> None:
         )
 
 
-def _read_paths(rows: Sequence[_Row], column: str) -> list[str]:
-    """Return the paths, normalized; raise a ValueError for one that leaves the folder."""
-    seen: dict[str, _Row] = {}
+def _read_paths(rows: Sequence[Row], column: str) -> list[str]:
+    """Return the paths, normalized; raise a ValueError for one that is there twice."""
+    seen: dict[str, Row] = {}
     for row in rows:
-        name = row.cells[column]
-        if not name.strip():
-            raise row.error(f"has no path in column {column!r}")
-        if len(name.splitlines()) > 1:
-            raise row.error(f"has a line break in the path {name!r}")
-        normal = os.path.normpath(name)
-        if os.path.isabs(name):
-            raise row.error(f"has the absolute path {name}; paths are relative to the image folder")
-        if normal.split(os.sep)[0] == os.pardir:
-            raise row.error(f"has the path {name}, which leaves the image folder")
+        normal = read_path(row, column)
         if normal in seen:
-            raise row.error(f"has the path {name}, as row {seen[normal].number} has; remove one")
+            raise row.error(
+                f"has the path {row.cells[column]}, as row {seen[normal].number} has; remove one"
+            )
         seen[normal] = row
     return list(seen)
 
 
-def _read_classes(rows: Sequence[_Row], columns: Columns) -> tuple[np.ndarray, tuple[str, ...]]:
+def read_path(row: Row, column: str) -> str:
+    """Return the path of a row, normalized; raise a ValueError for one that leaves the folder."""
+    name = row.cells[column]
+    if not name.strip():
+        raise row.error(f"has no path in column {column!r}")
+    if len(name.splitlines()) > 1:
+        raise row.error(f"has a line break in the path {name!r}")
+    normal = os.path.normpath(name)
+    if os.path.isabs(name):
+        raise row.error(f"has the absolute path {name}; paths are relative to the image folder")
+    if normal.split(os.sep)[0] == os.pardir:
+        raise row.error(f"has the path {name}, which leaves the image folder")
+    return normal
+
+
+def _read_classes(rows: Sequence[Row], columns: Columns) -> tuple[np.ndarray, tuple[str, ...]]:
     (column,) = columns.labels
     for row in rows:
         if not row.cells[column]:
@@ -227,7 +236,7 @@ def _read_classes(rows: Sequence[_Row], columns: Columns) -> tuple[np.ndarray, t
     return np.array([numbers[value] for value in values], np.int64), tuple(names)
 
 
-def _read_lists(rows: Sequence[_Row], columns: Columns) -> tuple[np.ndarray, tuple[str, ...]]:
+def _read_lists(rows: Sequence[Row], columns: Columns) -> tuple[np.ndarray, tuple[str, ...]]:
     """Read a column of labels between ``|``."""
     (column,) = columns.labels
     lists = [_read_list(row, column, columns.empty_label) for row in rows]
@@ -244,7 +253,7 @@ def _read_lists(rows: Sequence[_Row], columns: Columns) -> tuple[np.ndarray, tup
     return labels, tuple(names)
 
 
-def _read_list(row: _Row, column: str, empty_label: str | None) -> set[str]:
+def _read_list(row: Row, column: str, empty_label: str | None) -> set[str]:
     text = row.cells[column]
     if text == empty_label:
         return set()
@@ -261,7 +270,7 @@ def _read_list(row: _Row, column: str, empty_label: str | None) -> set[str]:
     return items
 
 
-def _read_columns(rows: Sequence[_Row], columns: Columns) -> tuple[np.ndarray, tuple[str, ...]]:
+def _read_columns(rows: Sequence[Row], columns: Columns) -> tuple[np.ndarray, tuple[str, ...]]:
     """Read a column per label."""
     for row in rows:
         for column in columns.labels:
@@ -274,19 +283,23 @@ def _read_columns(rows: Sequence[_Row], columns: Columns) -> tuple[np.ndarray, t
     return np.array(values, np.float32), columns.labels
 
 
-def _read_splits(rows: Sequence[_Row], header: list[str], columns: Columns) -> Iterable[str]:
+def _read_splits(rows: Sequence[Row], header: list[str], columns: Columns) -> Iterable[str]:
     if columns.split is None or columns.split not in header:
         return [""] * len(rows)
-    for row in rows:
-        value = row.cells[columns.split]
-        try:
-            check_known("split", value.lower(), SPLIT_NAMES)
-        except ValueError as error:
-            raise row.error(f"has an {error}") from None
-    return [SPLIT_NAMES[row.cells[columns.split].lower()] for row in rows]
+    return [read_split_name(row, columns.split) for row in rows]
 
 
-def _read_groups(rows: Sequence[_Row], column: str) -> np.ndarray:
+def read_split_name(row: Row, column: str) -> str:
+    """Return ``train``, ``val`` or ``test`` for the cell of a row, one of ``SPLIT_NAMES``."""
+    value = row.cells[column].lower()
+    try:
+        check_known("split", value, SPLIT_NAMES)
+    except ValueError as error:
+        raise row.error(f"has an {error}") from None
+    return SPLIT_NAMES[value]
+
+
+def _read_groups(rows: Sequence[Row], column: str) -> np.ndarray:
     for row in rows:
         if not row.cells[column]:
             raise row.error(f"has no group in column {column!r}")
