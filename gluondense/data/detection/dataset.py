@@ -20,7 +20,16 @@ from .coco import COCO, find_files
 from .csv_boxes import CSVBoxes
 from .problems import Problem, Problems
 from .source import DetectionSource
-from .splits import EVALUATED_SPLITS, TRAIN, TRAIN_SPLITS, VAL, SplitReader, first_of, found_names
+from .splits import (
+    TEST,
+    TRAIN,
+    TRAIN_SPLITS,
+    VAL,
+    VALIDATION_SPLITS,
+    SplitReader,
+    first_of,
+    found_names,
+)
 from .validation import validate
 from .voc import VOC, voc_folders
 
@@ -84,9 +93,10 @@ class DetectionFiles:
 
     def summary(self) -> str:
         """Return the numbers of images, boxes and classes in words."""
-        parts = {TRAIN: self.train, self.part or "": self.test}
-        images = ", ".join(f"{len(part)} {name}" for name, part in parts.items() if part)
-        boxes = sum(len(part.annotations.boxes) for part in parts.values() if part)
+        parts = [(TRAIN, self.train)] if self.train is not None else []
+        parts.append((self.part, self.test))
+        images = ", ".join(f"{len(part)} {name}".rstrip() for name, part in parts)
+        boxes = sum(len(part.annotations.boxes) for _, part in parts)
         return f"{images} images with {boxes} boxes of {len(self.info.class_names)} classes"
 
 
@@ -114,7 +124,7 @@ def open_detection(
         Folder of the images, if it is not the format's: beside a single file.
     train, val
         Names of the splits to train on and to evaluate. None finds them: ``train`` or else
-        ``trainval``, and ``val`` or else ``test``.
+        ``trainval``, and ``val`` or, where nothing is trained, else ``test``.
     bad
         What to do with bad annotations, see :class:`.problems.Problems`.
     class_names
@@ -122,7 +132,7 @@ def open_detection(
         sorted names in the training images.
     validation_share, split_seed
         Arguments of :func:`..datasets.folder.splitting.stratified_split`, which splits the training
-        images if there are none to evaluate.
+        images if there is no validation split. A split ``test`` stays as it is.
     training
         Whether to open the training images too. If not, images without any split are all opened as
         ``test``, unless ``val`` names a part.
@@ -137,8 +147,8 @@ def open_detection(
     reader = find_reader(data_dir, image_dir)
     problems = Problems(bad)
     train_split = train or first_of(reader.splits, TRAIN_SPLITS)
-    found = first_of(reader.splits, EVALUATED_SPLITS)
-    test_split = val or found
+    found = first_of(reader.splits, VALIDATION_SPLITS)
+    test_split = val or found or (None if training else first_of(reader.splits, (TEST,)))
     if found is None and (val in (TRAIN, VAL) or (val is None and training)):
         reader = SplitReader(reader, train_split or "", validation_share, split_seed)
         train_split, test_split = TRAIN, val or VAL

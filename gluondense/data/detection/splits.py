@@ -14,12 +14,13 @@ from .annotations import BadAnnotation, RawImage, Reader, check_split
 TRAIN, VAL = "train", "val"
 # Names of splits in the order of preference, where none are given.
 TRAIN_SPLITS = (TRAIN, "trainval")
-EVALUATED_SPLITS = (VAL, "valid", "validation", "test")
+VALIDATION_SPLITS = (VAL, "valid", "validation")
+TEST = "test"  # never chosen for a run, whose best checkpoint would then be biased
 
 
 @dataclass(frozen=True)
 class SplitReader:
-    """The images of one split of another reader, split into ``train`` and ``val``.
+    """A reader with one of its splits divided into ``train`` and ``val``.
 
     Parameters
     ----------
@@ -35,7 +36,11 @@ class SplitReader:
     share: float
     seed: int
 
-    splits = (TRAIN, VAL)
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """``train`` and ``val``, and the other splits of the reader."""
+        divided = (TRAIN, VAL, *self.base.split("+"))
+        return TRAIN, VAL, *(name for name in self.reader.splits if name not in divided)
 
     @property
     def class_names(self) -> tuple[str, ...] | None:
@@ -43,13 +48,15 @@ class SplitReader:
         return self.reader.class_names
 
     def read(self, split: str) -> Iterator[RawImage | BadAnnotation]:
-        """Read the images of a part; ``""`` is both."""
-        images = list(self.reader.read(self.base))
-        if split:
-            check_split(self, split)
-            chosen = self._validation(images) == (split == VAL)
-            images = [image for image, mine in zip(images, chosen) if mine]
-        yield from images
+        """Read the images of a split."""
+        check_split(self, split)
+        for part in split.split("+"):
+            if part not in (TRAIN, VAL):
+                yield from self.reader.read(part)
+                continue
+            images = list(self.reader.read(self.base))
+            chosen = self._validation(images) == (part == VAL)
+            yield from (image for image, mine in zip(images, chosen) if mine)
 
     def _validation(self, images: Sequence[RawImage | BadAnnotation]) -> np.ndarray:
         """Return whether each image is evaluated; unreadable ones are not, bool (N,)."""

@@ -93,6 +93,19 @@ def test_without_a_validation_split_one_is_made(voc, capsys):
     assert capsys.readouterr().err == ""
 
 
+def test_a_test_split_is_not_used_for_validation(voc, capsys):
+    (voc / "ImageSets/Main/val.txt").rename(voc / "ImageSets/Main/test.txt")
+    found = open_detection(voc, validation_share=0.25)
+    assert (found.train_count, found.part, found.test_count) == (3, "val", 1)
+    names = {*found.train.annotations.names, *found.test.annotations.names}
+    tested = found.with_part("test")
+    assert (tested.part, tested.test_count) == ("test", 2)
+    assert not names & set(tested.test.annotations.names)
+    assert open_detection(voc, training=False).part == "test"
+    assert open_detection(voc, val="test").train_count == 4
+    assert capsys.readouterr().err == ""
+
+
 def test_several_voc_folders(tmp_path, capsys):
     for year in ("VOC2007", "VOC2012"):
         make_voc(tmp_path / f"all/{year}", 4 if year == "VOC2007" else 6)
