@@ -42,8 +42,9 @@ def add_preprocessing(parser: argparse.ArgumentParser, *skip: str) -> None:
         add("--input-size", type=int, metavar="N", help="height and width of the network's input")
     add(
         "--resize",
-        choices=("shorter", "exact"),
-        help="the shorter side, then crop the center; or both sides, without a crop",
+        choices=("shorter", "exact", "letterbox"),
+        help="the shorter side, then crop the center; both sides, without a crop; or to the "
+        "largest size that fits, then pad with gray",
     )
     add("--crop-ratio", type=float, metavar="X", help="share of the shorter side that is cropped")
     add("--interpolation", choices=("bilinear", "bicubic"))

@@ -37,7 +37,7 @@ def adjust(known: Preprocessing | None, **fields: Any) -> Preprocessing | None:
     given = {name: value for name, value in fields.items() if value is not None}
     if "crop_ratio" in given:
         given.setdefault("resize", "shorter")
-    if given.get("resize") in ("shorter", "letterbox"):
+    if given.get("resize", "exact") != "exact":
         given.setdefault("source_size", None)
     if known is not None:
         return dataclasses.replace(known, **given)
