@@ -50,7 +50,7 @@ def make_images(folder: Path, count: int = 6, seed: int = 0) -> dict[str, tuple]
     return found
 
 
-def object_xml(name: str, x1, y1, x2, y2, more: str = "") -> str:
+def object_xml(name: str, x1, y1, x2, y2, more: str = "<difficult>0</difficult>") -> str:
     """Return an object of VOC's XML; the arguments count from 0, the XML from 1, ends inclusive."""
     corners = f"<xmin>{x1 + 1}</xmin><ymin>{y1 + 1}</ymin><xmax>{x2}</xmax><ymax>{y2}</ymax>"
     return f"<object><name>{name}</name>{more}<bndbox>{corners}</bndbox></object>"

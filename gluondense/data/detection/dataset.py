@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from ..datasets.imagenet import decode_images
 from ..datasets.registry import DATASETS, DatasetInfo, Indices
 from ..files.image import is_special
 from ..preprocessing import Preprocessing
-from .annotations import Annotations, Reader, check_split
+from .annotations import Annotations, BadAnnotation, RawImage, Reader, check_split
 from .coco import COCO, find_files
 from .csv_boxes import CSVBoxes
 from .problems import Problem, Problems
@@ -87,7 +87,7 @@ class DetectionFiles:
         """Return the same data set with another split as ``test``, such as ``"test"``."""
         check_split(self.reader, part)
         problems = Problems(self.bad)
-        test = _open_split(self.reader, part, self.info.class_names, problems)
+        test = _check_split(self.reader.read(part), part, self.info.class_names, problems)
         problems.print()
         return replace(self, test=test, part=part, problems=tuple(problems.found))
 
@@ -157,9 +157,12 @@ def open_detection(
         raise ValueError(f"{data_dir} has no split 'train' (it has {known}): name one with `train`")
     test_split = test_split or train_split or ""
     names = tuple(class_names or reader.class_names or ())
-    names = names or found_names(reader.read(test_split if train_split is None else train_split))
-    opened = _open_split(reader, train_split or "", names, problems) if training else None
-    test = _open_split(reader, test_split, names, problems)
+    images: Sequence[RawImage | BadAnnotation] = ()
+    if training or not names:
+        images = list(reader.read(test_split if train_split is None else train_split))
+    names = names or found_names(images)
+    opened = _check_split(images, train_split or "", names, problems) if training else None
+    test = _check_split(reader.read(test_split), test_split, names, problems)
     problems.print()
     if opened is not None:
         _warn_of_overlap(opened.annotations, test.annotations)
@@ -192,10 +195,13 @@ def find_reader(
     raise ValueError(f"{root} has no boxes in a known form: name {_KNOWN}; see docs/detection.md")
 
 
-def _open_split(
-    reader: Reader, split: str, class_names: tuple[str, ...], problems: Problems
+def _check_split(
+    images: Iterable[RawImage | BadAnnotation],
+    split: str,
+    class_names: tuple[str, ...],
+    problems: Problems,
 ) -> DetectionSource:
-    annotations = validate(reader.read(split), class_names, problems)
+    annotations = validate(images, class_names, problems)
     if not len(annotations):
         reason = f": {problems.found[0].message}" if problems.found else ""
         raise ValueError(f"split {split!r} has no usable image{reason}")

@@ -78,7 +78,8 @@ def decode_sample(image: AnnotatedImage, image_size: Size, at_least: int) -> Sam
 def _check_size(name: str, size: Size, expected: Size) -> None:
     """Raise a ValueError unless an image has the size that its annotation gives."""
     if size != expected:
+        turned = " (its EXIF orientation may turn it)" if size == expected[::-1] else ""
         raise ValueError(
-            f"{name} has {size[1]}x{size[0]} pixels, its annotation says "
+            f"{name} has {size[1]}x{size[0]} pixels{turned}, its annotation says "
             f"{expected[1]}x{expected[0]}; correct one of them"
         )
