@@ -133,9 +133,10 @@ def build_detector(
     spec, key = get_detector_spec(name, **fields), name.lower()
     find_policy(memory_efficient)
     prefix = f"{key}_" if prefix is None else prefix
-    with norm_scope(norm_layer, norm_kwargs):
-        backbone = _backbone(spec, f"{prefix}backbone_")
-        names = names or _class_names(key, spec.classes)
+    norms: dict[str, Any] = {"norm_layer": norm_layer, "norm_kwargs": norm_kwargs}
+    backbone = _backbone(spec, prefix=f"{prefix}backbone_", **norms)
+    names = names or _class_names(key, spec.classes)
+    with norm_scope(**norms):
         net = YOLOv3(backbone, spec, names, key, prefix, memory_efficient)
     net.hybridize(static_alloc=True, static_shape=True)
     return net
@@ -167,7 +168,7 @@ def _class_names(name: str, count: int) -> tuple[str, ...]:
     return tuple(getattr(import_gluoncv().data, DATASETS[dataset][0]).CLASSES)
 
 
-def _backbone(spec: DetectorSpec, prefix: str) -> Network:
+def _backbone(spec: DetectorSpec, **options: Any) -> Network:
     """Return the backbone with the maps that the neck reads."""
     from .necks import NECKS
 
@@ -175,9 +176,9 @@ def _backbone(spec: DetectorSpec, prefix: str) -> Network:
         build_model,
         spec.backbone,
         features_only=True,
-        prefix=prefix,
         in_channels=spec.in_channels,
         **dict(spec.backbone_args),
+        **options,
     )
     indices = {info.stride: index for index, info in enumerate(build().feature_info, start=1)}
     needed = NECKS[spec.fusion].strides
