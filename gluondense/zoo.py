@@ -4,13 +4,14 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Callable
 
 from .blocks.norm import NormKwargs, NormLayer
 from .data.datasets.registry import DATASETS
-from .detection.registry import build_detector, is_detector
+from .detection.registry import build_detector, detector_names, is_detector
 from .environment.process import import_gluoncv
 from .errors import check, closest
 from .models.feature_maps import OutIndices
@@ -104,7 +105,7 @@ def get_model(
     fields.update(norm_layer=norm_layer, norm_kwargs=norm_kwargs)
     if is_detector(name):
         holds = not features_only and out_indices is None
-        check("features_only", features_only, "False for a detector", holds)
+        check("features_only", features_only, "False for a detector, without out_indices", holds)
         return _get_detector(name, pretrained, root, ctx, **fields)
     net = build_model(name, features_only=features_only, out_indices=out_indices, **fields)
     _load(net, pretrained, root, ctx)
@@ -115,11 +116,14 @@ def _get_detector(
     name: str, pretrained: Any, root: Any, ctx: Any, pretrained_base: Any = False, **fields: Any
 ) -> Any:
     published = pretrained is True or _is_tag(pretrained)
-    check("pretrained", pretrained, "False or a file: no detectors are published", not published)
-    net = build_detector(name, **fields)
+    rule = "False or a file, because no weights of detectors are published"
+    check("pretrained", pretrained, rule, not published)
+    # SSD and CenterNet are built by GluonCV, which names and hybridizes them its own way.
+    given = {key: value for key, value in fields.items() if value not in (None, False)}
+    net = build_detector(name, **given)
     if pretrained:
         net.load_parameters(os.fspath(pretrained), ctx=ctx)
-    else:
+    elif pretrained_base:
         _load(net.backbone, pretrained_base, root, ctx)
         net.preprocessing = net.backbone.preprocessing
     return net
@@ -230,8 +234,34 @@ def model_functions() -> dict[str, Callable[..., Network]]:
     return {name: function(name) for name in SPECS}
 
 
+def _detector_functions() -> dict[str, Callable[..., Any]]:
+    """Return a function for each detector, with GluonCV's arguments and defaults."""
+    published = {row.model for row in WEIGHTS.values()}
+
+    def function(name: str, backbone: str) -> Callable[..., Any]:
+        def build(
+            pretrained_base: Any = True, pretrained: Any = False, root: Any = None, **kwargs: Any
+        ) -> Any:
+            if pretrained_base is True and not pretrained and backbone not in published:
+                warnings.warn(
+                    f"{backbone} has no published weights: the backbone of {name} is initialized "
+                    "at random (pretrained_base=FILE loads a file).",
+                    stacklevel=3,
+                )
+                pretrained_base = False
+            options = {"pretrained_base": pretrained_base, "pretrained": pretrained, **kwargs}
+            return get_model(name, root=root, **options)
+
+        return build
+
+    return {name: function(name, parts.backbone) for name, parts in detector_names().items()}
+
+
 def register_with_gluoncv(override: bool = False) -> list[str]:
-    """Add the networks to ``gluoncv.model_zoo.get_model``.
+    """Add the networks and the detectors to ``gluoncv.model_zoo.get_model``.
+
+    As in GluonCV, ``pretrained_base`` of a detector is True by default; a backbone without
+    published weights is then initialized at random, with a warning.
 
     Parameters
     ----------
@@ -244,7 +274,7 @@ def register_with_gluoncv(override: bool = False) -> list[str]:
         The added names.
     """
     zoo = import_gluoncv().model_zoo.model_zoo._models
-    functions = model_functions()
+    functions = {**model_functions(), **_detector_functions()}
     added = sorted(name for name in functions if override or name not in zoo)
     zoo.update({name: functions[name] for name in added})
     return added

@@ -1,27 +1,47 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Detectors by name: ``yolo3_FUSION_BACKBONE_DATASET``, such as ``yolo3_efm_csp_peleenet_voc``."""
+"""Detectors by name: ``KIND_BACKBONE_DATASET``, such as ``yolo3_efm_csp_peleenet_voc``."""
 
 from __future__ import annotations
 
 import fnmatch
 from collections.abc import Sequence
-from functools import partial
-from typing import Any
+from functools import cache
+from typing import Any, NamedTuple
 
-from ..blocks.norm import NormKwargs, NormLayer, norm_scope
 from ..environment.process import import_gluoncv
-from ..errors import check, check_known
-from ..graph.recompute import find_policy
-from ..models.network import Network
-from ..models.registry import SPECS, build_model, get_spec
+from ..errors import check, check_known, is_count
+from ..models.registry import SPECS, build_model
+from . import build
 from .spec import FUSIONS, DetectorSpec
 
-PREFIX = "yolo3"
+YOLO, SSD, CENTER_NET = "yolo3", "ssd_512", "center_net"
+KINDS = (*(f"{YOLO}_{fusion}" for fusion in FUSIONS), SSD, CENTER_NET)
 CUSTOM = "custom"  # a data set of your own
 # Data set -> the class of gluoncv.data with the names of its classes, and their number.
 DATASETS = {"voc": ("VOCDetection", 20), "coco": ("COCODetection", 80)}
 # Stems whose networks have no map at stride 32.
 SMALL_STEMS = ("cifar", "half", "tutorial")
+
+
+class DetectorName(NamedTuple):
+    """The parts of a name: an element of ``KINDS``, a network, and a data set or ``CUSTOM``."""
+
+    kind: str
+    backbone: str
+    dataset: str
+
+
+@cache
+def detector_names() -> dict[str, DetectorName]:
+    """Return all names with their parts."""
+    backbones = [name for name, spec in SPECS.items() if spec.stem not in SMALL_STEMS]
+    parts = [
+        DetectorName(kind, backbone, dataset)
+        for kind in KINDS
+        for backbone in backbones
+        for dataset in (CUSTOM, *DATASETS)
+    ]
+    return {"_".join(each): each for each in parts}
 
 
 def list_detectors(pattern: str = "*") -> list[str]:
@@ -32,28 +52,29 @@ def list_detectors(pattern: str = "*") -> list[str]:
     >>> list_detectors("yolo3_efm_csp_pelee*")
     ['yolo3_efm_csp_peleenet_coco', 'yolo3_efm_csp_peleenet_custom', 'yolo3_efm_csp_peleenet_voc']
     """
-    backbones = [name for name, spec in SPECS.items() if spec.stem not in SMALL_STEMS]
-    names = [
-        f"{PREFIX}_{fusion}_{backbone}_{dataset}"
-        for fusion in FUSIONS
-        for backbone in backbones
-        for dataset in (CUSTOM, *DATASETS)
-    ]
-    return sorted(fnmatch.filter(names, pattern))
+    return sorted(fnmatch.filter(detector_names(), pattern))
 
 
 def is_detector(name: Any) -> bool:
     """Return whether a name is that of a detector, known or not."""
-    return isinstance(name, str) and name.lower().startswith(f"{PREFIX}_")
+    prefixes = tuple(f"{kind}_" for kind in (YOLO, SSD, CENTER_NET))
+    return isinstance(name, str) and name.lower().startswith(prefixes)
+
+
+def parse_detector(name: str) -> DetectorName:
+    """Return the parts of a detector's name; raise a ValueError if it is unknown."""
+    key = name.lower() if isinstance(name, str) else name
+    check_known("detector", key, detector_names(), "a name is KIND_BACKBONE_DATASET")
+    return detector_names()[key]
 
 
 def get_detector_spec(name: str, **fields: Any) -> DetectorSpec:
-    """Return the spec of a detector by name, with fields replaced.
+    """Return the spec of a YOLOv3 detector by name, with fields replaced.
 
     Parameters
     ----------
     name
-        One of :func:`list_detectors`, in any case.
+        One of :func:`list_detectors` that begins with ``yolo3``, in any case.
     **fields
         Fields of :class:`DetectorSpec`.
 
@@ -69,51 +90,42 @@ def get_detector_spec(name: str, **fields: Any) -> DetectorSpec:
     """
     for field in fields:
         check_known("field of a detector", field, DetectorSpec.__dataclass_fields__)
-    fusion, backbone, dataset = _parse(name)
-    of_name: dict[str, Any] = {"fusion": fusion, "backbone": backbone}
-    if dataset in DATASETS:
-        of_name["classes"] = DATASETS[dataset][1]
+    parts = parse_detector(name)
+    check("name", name, f"a {YOLO} detector: others have no spec", parts.kind.startswith(YOLO))
+    of_name: dict[str, Any] = {"fusion": parts.kind[len(YOLO) + 1 :], "backbone": parts.backbone}
+    if parts.dataset in DATASETS:
+        of_name["classes"] = DATASETS[parts.dataset][1]
     for field, value in of_name.items():
         given = fields.get(field, value)
         check(field, given, f"{value!r}, as in {name}", given == value)
     return DetectorSpec(**{**fields, **of_name})
 
 
-def build_detector(
-    name: str,
-    *,
-    classes: int | Sequence[str] | None = None,
-    prefix: str | None = None,
-    memory_efficient: bool | str = False,
-    norm_layer: NormLayer | None = None,
-    norm_kwargs: NormKwargs = None,
-    **fields: Any,
-) -> Any:
-    """Build a detector by name, hybridized into a static graph, with uninitialized parameters.
+def build_detector(name: str, *, classes: int | Sequence[str] | None = None, **options: Any) -> Any:
+    """Build a detector by name, with uninitialized parameters.
 
     Parameters
     ----------
     name
         One of :func:`list_detectors`, in any case.
     classes
-        Names of the classes or their number; for ``_voc`` and ``_coco`` they are known.
-    prefix
-        Prefix of parameter names in exported symbols; the detector's name by default.
-    memory_efficient, norm_layer, norm_kwargs
-        As in :func:`gluondense.get_model`.
-    **fields
-        Fields of :class:`DetectorSpec`.
+        Names of the classes or their number; those of ``_voc`` and ``_coco`` are known.
+    **options
+        Of ``yolo3``: fields of :class:`DetectorSpec`, ``prefix``, ``memory_efficient``,
+        ``norm_layer`` and ``norm_kwargs``, see :func:`gluondense.get_model`. Of ``ssd_512`` and
+        ``center_net``: ``backbone_args``, ``norm_layer``, ``norm_kwargs``, and arguments of
+        GluonCV's ``get_ssd`` and ``CenterNet``.
 
     Returns
     -------
-    YOLOv3
-        A subclass of GluonCV's ``YOLOV3``.
+    YOLOv3, SSD or CenterNet
+        A YOLOv3 is hybridized into a static graph.
 
     Raises
     ------
     ValueError
         If the name or a field is unknown, a value is outside its range, or the backbone does not
-        have the feature maps that the neck reads.
+        have the feature maps that the detector reads.
 
     Examples
     --------
@@ -124,65 +136,51 @@ def build_detector(
     >>> boxes.shape, net.raw(mx.nd.zeros((1, 3, 64, 64))).shape
     ((1, 100, 4), (1, 252, 7))
     """
-    from .yolo import YOLOv3  # imports GluonCV
+    parts = parse_detector(name)
+    names = class_names(parts.dataset, classes)
+    if parts.kind == SSD:
+        return build.build_ssd(parts.backbone, names, **options)
+    if parts.kind == CENTER_NET:
+        return build.build_center_net(parts.backbone, names, **options)
+    fields = {key: value for key, value in options.items() if key not in build.OPTIONS}
+    built = {key: value for key, value in options.items() if key in build.OPTIONS}
+    spec = get_detector_spec(name, classes=len(names), **fields)
+    return build.build_yolo(spec, names, name.lower(), **built)
 
-    names = None
-    if classes is not None:
-        names = None if isinstance(classes, int) else tuple(classes)
-        fields["classes"] = classes if names is None else len(names)
-    spec, key = get_detector_spec(name, **fields), name.lower()
-    find_policy(memory_efficient)
-    prefix = f"{key}_" if prefix is None else prefix
-    norms: dict[str, Any] = {"norm_layer": norm_layer, "norm_kwargs": norm_kwargs}
-    backbone = _backbone(spec, prefix=f"{prefix}backbone_", **norms)
-    names = names or _class_names(key, spec.classes)
-    with norm_scope(**norms):
-        net = YOLOv3(backbone, spec, names, key, prefix, memory_efficient)
-    net.hybridize(static_alloc=True, static_shape=True)
-    return net
+
+def class_names(dataset: str, classes: Any = None) -> tuple[str, ...]:
+    """Return the names of the classes of a data set; numbers where only their number is known.
+
+    Raises
+    ------
+    ValueError
+        If they are neither a positive number nor names, or not those of the data set.
+
+    Examples
+    --------
+    >>> class_names("custom", 2), class_names("voc")[:2]
+    (('0', '1'), ('aeroplane', 'bicycle'))
+    """
+    if dataset in DATASETS:
+        names = tuple(getattr(import_gluoncv().data, DATASETS[dataset][0]).CLASSES)
+        holds = classes in (None, len(names)) or (
+            isinstance(classes, Sequence) and tuple(classes) == names
+        )
+        check(
+            "classes", classes, f"the {len(names)} of {dataset}: build a _{CUSTOM} detector", holds
+        )
+        return names
+    if classes is None:
+        classes = DetectorSpec.classes
+    if isinstance(classes, int) and is_count(classes):
+        return tuple(map(str, range(classes)))
+    is_sequence = isinstance(classes, Sequence) and not isinstance(classes, str)
+    names = tuple(classes) if is_sequence else ()
+    rule = "a positive integer or a sequence of different names"
+    check("classes", classes, rule, 0 < len(names) == len(set(names)))
+    return names
 
 
 def build_network(name: str, **options: Any) -> Any:
     """Build the detector or, by :func:`gluondense.models.build_model`, the network of a name."""
     return (build_detector if is_detector(name) else build_model)(name, **options)
-
-
-def get_row(name: str, **fields: Any) -> Any:
-    """Return the spec of the detector or of the network of a name, with fields replaced."""
-    return (get_detector_spec if is_detector(name) else get_spec)(name, **fields)
-
-
-def _parse(name: str) -> tuple[str, str, str]:
-    """Return fusion, backbone and data set of a detector's name."""
-    key = name.lower() if isinstance(name, str) else name
-    check_known("detector", key, list_detectors(), f"a name is {PREFIX}_FUSION_BACKBONE_DATASET")
-    fusion, _, rest = key[len(PREFIX) + 1 :].partition("_")
-    backbone, _, dataset = rest.rpartition("_")
-    return fusion, backbone, dataset
-
-
-def _class_names(name: str, count: int) -> tuple[str, ...]:
-    dataset = name.rpartition("_")[2]
-    if dataset == CUSTOM:
-        return tuple(str(index) for index in range(count))
-    return tuple(getattr(import_gluoncv().data, DATASETS[dataset][0]).CLASSES)
-
-
-def _backbone(spec: DetectorSpec, **options: Any) -> Network:
-    """Return the backbone with the maps that the neck reads."""
-    from .necks import NECKS
-
-    build = partial(
-        build_model,
-        spec.backbone,
-        features_only=True,
-        in_channels=spec.in_channels,
-        **dict(spec.backbone_args),
-        **options,
-    )
-    indices = {info.stride: index for index, info in enumerate(build().feature_info, start=1)}
-    needed = NECKS[spec.fusion].strides
-    rule = f"a network with maps at strides {', '.join(map(str, needed))}"
-    has = f"{spec.backbone}, with {', '.join(map(str, indices))}"
-    check("backbone", has, rule, all(stride in indices for stride in needed))
-    return build(out_indices=tuple(indices[stride] for stride in needed))

@@ -112,6 +112,11 @@ class YOLOv3(gluoncv_yolo.YOLOV3):
     class_names = classes
 
     @property
+    def input_size(self) -> int:
+        """Side of the images that the anchors are meant for."""
+        return self.spec.input_size
+
+    @property
     def min_size(self) -> int:
         """Minimum height and width of an image."""
         return STRIDES[-1]

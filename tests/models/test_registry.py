@@ -10,6 +10,7 @@ from support.reference import images, randomize
 
 import gluondense
 from gluondense import environment, get_model, get_spec, list_models, register_with_gluoncv
+from gluondense.detection import list_detectors
 from gluondense.models import SPECS
 
 SMALL = {"stem": "cifar", "block_config": (2, 2), "growth_rate": 6, "num_init_features": 10}
@@ -228,7 +229,7 @@ def test_gluoncv_override(gluoncv_models):
     import gluoncv
 
     others = set(gluoncv_models) - set(list_models())
-    assert register_with_gluoncv(override=True) == list_models()
+    assert register_with_gluoncv(override=True) == sorted(list_models() + list_detectors())
     net = gluoncv.model_zoo.get_model("densenet121", classes=5)
     assert net.spec == get_spec("densenet121", classes=5)
     assert others < set(gluoncv_models)
