@@ -47,7 +47,8 @@ def stage_widths(cost: Summary) -> list[int]:
     >>> stage_widths(summary("dpn92"))
     [336, 704, 1552, 2688]
     """
-    last = {network_part(layer.name): layer.output_shape[1] for layer in cost.layers}
+    maps = [layer for layer in cost.layers if len(layer.output_shape) > 1]
+    last = {network_part(layer.name): layer.output_shape[1] for layer in maps}
     return [width for part, width in last.items() if part.startswith("stage")]
 
 

@@ -25,9 +25,10 @@ from mxnet.gluon import HybridBlock
 from mxnet.symbol import Symbol
 
 from ..blocks.dense import DenseBlock, DenseLayer
+from ..detection.registry import build_network
 from ..errors import check, is_count
 from ..models.network import Network
-from ..models.registry import NETWORKS, build_model
+from ..models.registry import NETWORKS
 from ..models.spec import NetworkSpec
 from .layers import Layer, Shape, Traceable, count_layers, descendants
 
@@ -98,11 +99,11 @@ def summary(model: Model, input_shape: Shape | None = None, **fields: Any) -> Su
     Parameters
     ----------
     model
-        A name of :func:`gluondense.list_models`, a spec, any HybridBlock (initialized or not), or a
-        Symbol.
+        A name of :func:`gluondense.list_models` or of :func:`gluondense.detection.list_detectors`,
+        a spec, any HybridBlock (initialized or not), or a Symbol.
     input_shape
         ``(N, C, H, W)``. By default one image of the size that the network is designed for: 224,
-        with a CIFAR stem 32, for the tutorial's network 96.
+        with a CIFAR stem 32, for the tutorial's network 96, for a detector its ``input_size``.
     **fields
         Fields of the spec to replace, for a name or a spec.
 
@@ -148,7 +149,7 @@ def summary(model: Model, input_shape: Shape | None = None, **fields: Any) -> Su
 
 def _build(model: Model, fields: dict[str, Any]) -> Traceable:
     if isinstance(model, str):
-        return build_model(model, **fields)
+        return build_network(model, **fields)
     if isinstance(model, NetworkSpec):
         network = NETWORKS[type(model)]
         try:
@@ -168,6 +169,8 @@ def _build(model: Model, fields: dict[str, Any]) -> Traceable:
 
 def _image_shape(model: Traceable) -> Shape:
     if not isinstance(model, Network):
-        return (1, 3, IMAGENET_SIZE, IMAGENET_SIZE)
+        channels = getattr(getattr(model, "spec", None), "in_channels", 3)
+        size = getattr(model, "input_size", IMAGENET_SIZE)  # detectors have one
+        return (1, channels, size, size)
     size = IMAGE_SIZES.get(model.spec.stem, IMAGENET_SIZE)
     return (1, model.spec.in_channels, size, size)

@@ -13,7 +13,7 @@ from math import prod
 from typing import Any, Callable, Union
 
 import mxnet as mx
-from mxnet.gluon import Block, HybridBlock
+from mxnet.gluon import Block, Constant, HybridBlock
 from mxnet.symbol import Symbol
 
 Shape = tuple[int, ...]
@@ -68,7 +68,8 @@ def count_layers(model: Traceable, input_shape: Shape) -> Iterator[Layer]:
         memory[index] += 0 if nodes[index]["op"] in VIEWS else FLOAT_BYTES * prod(shape)
     # Labels of Module's loss operators are arguments too.
     labels = (name for name in arguments if name.endswith("label"))
-    params = _params(nodes, shapes, {data, *labels, *symbol.list_auxiliary_states()})
+    fixed = {data, *labels, *symbol.list_auxiliary_states(), *_constants(model)}
+    params = _params(nodes, shapes, fixed)
     rename = _renamer(model, [node["name"] for node in nodes if node["op"] != "null"])
     for index, node in enumerate(nodes):
         op, out = node["op"], shapes[index, 0]
@@ -87,6 +88,14 @@ def count_layers(model: Traceable, input_shape: Shape) -> Iterator[Layer]:
             memory=memory[index],
             cio=prod(inputs[0]) + prod(out) if op in CONVOLUTIONS else 0,
         )
+
+
+def _constants(model: Traceable) -> set[str]:
+    """Return the names of a block's constants, such as the cells of a detector."""
+    if isinstance(model, Symbol):
+        return set()
+    parameters = model.collect_params().values()
+    return {each.name for each in parameters if isinstance(each, Constant)}
 
 
 def _trace(model: Traceable) -> Symbol:

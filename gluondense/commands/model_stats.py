@@ -4,6 +4,7 @@
 gluondense stats densenet121 'csp*' dpn92 --html costs.html
 gluondense stats 'dpn*' --input-size 320 --set attention=se
 gluondense stats densenet121 --per-layer --csv layers.csv
+gluondense stats 'yolo3_*_csp_peleenet_voc' --set width=0.5
 """
 
 from __future__ import annotations
@@ -62,6 +63,7 @@ def _size(text: str) -> tuple[int, int]:
 
 def _names(patterns: Sequence[str]) -> list[str]:
     """Expand the patterns in the registry's order; other names are checked by get_spec."""
+    from ..detection.registry import list_detectors
     from ..models.registry import SPECS, list_models
 
     names: list[str] = []
@@ -70,7 +72,7 @@ def _names(patterns: Sequence[str]) -> list[str]:
             names.append(pattern)
             continue
         matches = list_models(pattern)
-        found = [name for name in SPECS if name in matches]
+        found = [name for name in SPECS if name in matches] or list_detectors(pattern)
         if not found:
             raise ValueError(f"no model matches {pattern!r}: `gluondense models` lists all.")
         names += found
@@ -79,10 +81,14 @@ def _names(patterns: Sequence[str]) -> list[str]:
 
 def _count(name: str, size: tuple[int, int] | None, fields: dict[str, Any]) -> Summary:
     from ..analysis.costs import summary
+    from ..detection.registry import is_detector
     from ..models.registry import get_spec
 
-    spec = get_spec(name, **fields)
-    return summary(name, size and (1, spec.in_channels, *size), **fields)
+    if is_detector(name):
+        channels = fields.get("in_channels", 3)
+    else:
+        channels = get_spec(name, **fields).in_channels
+    return summary(name, size and (1, channels, *size), **fields)
 
 
 def _write(costs: list[Summary], options: argparse.Namespace) -> None:

@@ -20,9 +20,11 @@ def main(argv: Optional[list[str]] = None) -> int:
 
 
 def _run(args: argparse.Namespace) -> None:
+    from ..detection.registry import list_detectors
     from ..models.registry import list_models
 
-    names = list_models(args.pattern)
+    # Detectors are listed only if they are asked for: there are five kinds for each network.
+    names = list_models(args.pattern) or list_detectors(args.pattern)
     if not names:
         raise ValueError(f"no network matches {args.pattern!r}: `gluondense models` lists all.")
     print("\n".join(names))

@@ -129,7 +129,8 @@ class _Places(NamedTuple):
             rows += [(*anchor, stride, first, side, at) for at, anchor in enumerate(anchors)]
             first += side**2 * len(anchors)
         arrays = (*grid(spec, size, size), np.array(rows, np.float32))
-        return cls(*(mx.nd.array(array, device) for array in arrays), size)
+        cells, anchor_sizes, strides, table = (mx.nd.array(array, device) for array in arrays)
+        return cls(cells, anchor_sizes, strides, table, size)
 
 
 class _Assigned(NamedTuple):

@@ -138,10 +138,11 @@ def build_detector(name: str, *, classes: int | Sequence[str] | None = None, **o
     """
     parts = parse_detector(name)
     names = class_names(parts.dataset, classes)
-    if parts.kind == SSD:
-        return build.build_ssd(parts.backbone, names, **options)
-    if parts.kind == CENTER_NET:
-        return build.build_center_net(parts.backbone, names, **options)
+    if parts.kind in (SSD, CENTER_NET):
+        getter = build.build_ssd if parts.kind == SSD else build.build_center_net
+        net = getter(parts.backbone, names, **options)
+        net.model_name = name.lower()
+        return net
     fields = {key: value for key, value in options.items() if key not in build.OPTIONS}
     built = {key: value for key, value in options.items() if key in build.OPTIONS}
     spec = get_detector_spec(name, classes=len(names), **fields)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import dataclasses
 
 import mxnet as mx
+import numpy as np
 import pytest
 from mxnet.gluon import nn
 from mxnet.gluon.model_zoo import vision
@@ -10,6 +11,7 @@ from mxnet.gluon.model_zoo import vision
 import gluondense
 from gluondense import environment, get_model, get_spec, summary
 from gluondense.analysis.comparison import records, stage_widths, table
+from gluondense.detection import build_detector
 
 # Parameters and millions of multiply-adds at 224 (CIFAR: 32) on which the papers' code,
 # torchvision, timm and gluoncv2 agree.
@@ -276,3 +278,17 @@ def test_tables_and_records():
     assert table(costs, "pipe").startswith("| network")
     assert len(records(costs, per_layer=True)) == sum(len(cost.layers) for cost in costs)
     assert gluondense.summary is summary
+
+
+def test_the_costs_of_a_detector_are_of_its_trained_parameters():
+    counted = summary("yolo3_efm_csp_peleenet_custom", (1, 3, 64, 96), width=0.125, classes=3)
+    net = build_detector("yolo3_efm_csp_peleenet_custom", width=0.125, classes=3)
+    assert counted.params == sum(
+        int(np.prod(p.shape)) for p in net.collect_params().values() if p.grad_req != "null"
+    )
+    raw = summary(net.raw, (1, 3, 64, 96))
+    assert (counted.macs, counted.cio) == (raw.macs, raw.cio)
+    alone = summary("csp_peleenet", (1, 3, 64, 96), classes=0)
+    assert counted.macs > alone.macs
+    assert summary(net).input_shape == (1, 3, 416, 416)
+    assert "yolo3_efm_csp_peleenet_custom" in table([counted])
