@@ -6,7 +6,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -139,15 +139,3 @@ class Annotations:
     def counts(self) -> np.ndarray:
         """Return the number of boxes of each class, int64 (classes,)."""
         return np.bincount(self.boxes[:, 4].astype(int), minlength=len(self.class_names))
-
-    def select(self, chosen: np.ndarray) -> Annotations:
-        """Return the images with the given indices."""
-        counts = np.diff(self.first)[chosen]
-        rows = [self.boxes_of(index) for index in chosen]
-        return replace(
-            self,
-            names=self.names[chosen],
-            sizes=self.sizes[chosen],
-            boxes=np.concatenate([*rows, np.zeros((0, 6), np.float32)]),
-            first=np.concatenate([[0], np.cumsum(counts)]),
-        )

@@ -147,14 +147,14 @@ def open_detection(
     reader = find_reader(data_dir, image_dir)
     problems = Problems(bad)
     train_split = train or first_of(reader.splits, TRAIN_SPLITS)
+    if training and reader.splits and train_split is None:
+        known = ", ".join(reader.splits)
+        raise ValueError(f"{data_dir} has no split 'train' (it has {known}): name one with `train`")
     found = first_of(reader.splits, VALIDATION_SPLITS)
     test_split = val or found or (None if training else first_of(reader.splits, (TEST,)))
     if found is None and (val in (TRAIN, VAL) or (val is None and training)):
         reader = SplitReader(reader, train_split or "", validation_share, split_seed)
         train_split, test_split = TRAIN, val or VAL
-    if training and reader.splits and train_split is None:
-        known = ", ".join(reader.splits)
-        raise ValueError(f"{data_dir} has no split 'train' (it has {known}): name one with `train`")
     test_split = test_split or train_split or ""
     names = tuple(class_names or reader.class_names or ())
     images: Sequence[RawImage | BadAnnotation] = ()

@@ -170,6 +170,10 @@ def test_what_is_missing_is_named(tmp_path, voc):
     (voc / "ImageSets/Main/train.txt").rename(voc / "ImageSets/Main/learn.txt")
     with pytest.raises(ValueError, match=r"no split 'train' \(it has learn, val\)"):
         open_detection(voc)
+    (voc / "ImageSets/Main/val.txt").rename(voc / "ImageSets/Main/test.txt")
+    with pytest.raises(ValueError, match=r"no split 'train' \(it has learn, test\)"):
+        open_detection(voc)
+    (voc / "ImageSets/Main/test.txt").rename(voc / "ImageSets/Main/val.txt")
     (voc / "ImageSets/Main/learn.txt").write_text("../../etc/passwd\n")
     with pytest.raises(ValueError, match=r"learn.txt line 1 is not the name of an image"):
         open_detection(voc, train="learn")
