@@ -29,6 +29,7 @@ COMMANDS = {
     "train cifar": Command("train.cifar", "train on CIFAR-10, CIFAR-100 or SVHN"),
     "train imagenet": Command("train.imagenet", "train on ImageNet, from folders or RecordIO"),
     "train folder": Command("train.folder", "train on your own images: class folders or CSV"),
+    "train detection": Command("train.detection", "train a detector: VOC, COCO or CSV boxes"),
     "experiment": Command("experiment", "train the networks of a table, over seeds"),
     "evaluate": Command("evaluate", "measure accuracy on a test set"),
     "export": Command("export", "export a trained network for MXNet or ONNX"),

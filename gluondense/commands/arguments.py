@@ -12,6 +12,7 @@ from .parser import Parser
 DATASETS = (
     "cifar10",
     "cifar100",
+    "detection",
     "digits",
     "fashion_mnist",
     "folder",

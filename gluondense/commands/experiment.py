@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from ..experiment.plan import PlannedRun
     from ..training.config import TrainConfig
 
-TRAINING = ("cifar", "fashion-mnist", "folder", "imagenet")
+TRAINING = ("cifar", "detection", "fashion-mnist", "folder", "imagenet")
 
 
 def main(argv: Optional[list[str]] = None) -> int:

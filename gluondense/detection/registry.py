@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from ..environment.process import import_gluoncv
 from ..errors import check, check_known, is_count
-from ..models.registry import SPECS, build_model
+from ..models.registry import SPECS, build_model, get_spec
 from . import build
 from .spec import FUSIONS, DetectorSpec
 
@@ -185,3 +185,8 @@ def class_names(dataset: str, classes: Any = None) -> tuple[str, ...]:
 def build_network(name: str, **options: Any) -> Any:
     """Build the detector or, by :func:`gluondense.models.build_model`, the network of a name."""
     return (build_detector if is_detector(name) else build_model)(name, **options)
+
+
+def get_row(name: str, **fields: Any) -> Any:
+    """Return the spec of the detector or of the network of a name, with fields replaced."""
+    return (get_detector_spec if is_detector(name) else get_spec)(name, **fields)

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Optional
 
-from ..analysis.costs import Summary, summary
+from ..analysis.costs import Summary
+from ..detection.registry import get_row
 from ..files import write_bytes
-from ..models.registry import get_spec
 from ..training import checkpoint
 from ..training.config import TrainConfig
 from ..training.configuration.sections import FIELDS
@@ -164,8 +164,8 @@ def read_groups(runs: Sequence[PlannedRun], folder: Path) -> list[Group]:
 def _group(results: Sequence[Result]) -> Group:
     first = results[0]
     saved, data = checkpoint.load(first.folder), first.config.data
-    spec = get_spec(saved.model_name, **saved.spec)
-    cost = summary(saved.model_name, saved.input_shape, **saved.spec)
+    spec = get_row(saved.model_name, **saved.spec)
+    cost = saved.costs()
     published = published_errors(
         saved.model_name, data.dataset, augmented=bool(data.augment), spec=spec
     )

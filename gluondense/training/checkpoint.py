@@ -15,10 +15,11 @@ import mxnet as mx
 import numpy as np
 from mxnet import gluon
 
+from ..analysis.costs import Summary, summary
 from ..data.preprocessing import Preprocessing
+from ..detection.registry import build_network, is_detector
 from ..errors import check, in_one_line
 from ..files import json_sha256, previous, replacing_folder, save_arrays, sha256
-from ..models.registry import build_model
 from ..text import read_json
 from ..version import versions
 from ..weights.formats.open import open_weights
@@ -102,14 +103,21 @@ class Checkpoint:
         Raises a ValueError if the description and the weights don't belong together.
         """
         try:
-            net = build_model(self.model_name, **self.spec)
+            net = build_network(self.model_name, **self.spec)
         except (ValueError, mx.MXNetError) as error:
             reason = in_one_line(error)
             raise ValueError(f"{self.folder / MODEL} describes no network: {reason}") from None
         self.load_parameters(net, ctx, AVERAGE if (self.folder / AVERAGE).is_file() else PARAMS)
         net.preprocessing = self.preprocessing
+        if is_detector(self.model_name):
+            net.classes = self.class_names
         net.task, net.thresholds = self.task, self.thresholds
         return net
+
+    def costs(self) -> Summary:
+        """Count the costs of the network for an image, of a detector without the suppression."""
+        net = build_network(self.model_name, **self.spec)
+        return summary(getattr(net, "raw", net), self.input_shape)
 
     def load_parameters(self, net: gluon.HybridBlock, ctx: Any = None, name: str = PARAMS) -> None:
         """Load the weights into a network of the same spec, on a device or a list of devices."""

@@ -3,9 +3,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Optional, Union
+from typing import Any, Callable, Optional, Union
 
 import numpy as np
 
@@ -13,6 +14,7 @@ from ..data.datasets.folder.csv_file import Columns
 from ..data.datasets.folder.open import open_folder
 from ..data.datasets.imagenet import ImageFiles, open_images
 from ..data.datasets.registry import DatasetInfo, ImageArrays, load_dataset
+from ..data.detection.dataset import DetectionFiles, open_detection
 from ..data.loaders.array import ArrayLoader
 from ..data.loaders.base import Loader
 from ..data.loaders.stream import StreamLoader
@@ -22,6 +24,7 @@ from .configuration.sections import DataConfig, TaskConfig
 from .distributed.workers import Workers
 from .tasks.targets import balanced_weights
 
+# Of classification; images with boxes are :class:`..data.detection.dataset.DetectionFiles`.
 Data = Union[ImageArrays, ImageFiles]
 
 
@@ -30,15 +33,42 @@ def open_data(config: DataConfig, training: bool = True, split: Optional[Path] =
 
     ``split`` is the run's file of images and splits, see :attr:`.run_folder.RunFolder.split`.
     """
-    if config.dataset == "folder":
-        share, seed = config.validation_share, config.split_seed
-        return open_folder(
-            config.data_dir, config.image_dir, columns_of(config), share, seed, split, training
-        )
-    if config.dataset == "imagenet":
-        paths = config.data_dir, config.rec_train, config.rec_val, config.ground_truth
-        return open_images(*paths, training=training)
+    if config.dataset in _OPENERS:
+        return _OPENERS[config.dataset](config, training, split)
     return load_dataset(config.dataset, data_dir=config.data_dir, download=config.download)
+
+
+def _open_folder(config: DataConfig, training: bool, split: Optional[Path]) -> Data:
+    share, seed = config.validation_share, config.split_seed
+    return open_folder(
+        config.data_dir, config.image_dir, columns_of(config), share, seed, split, training
+    )
+
+
+def _open_imagenet(config: DataConfig, training: bool, split: Optional[Path]) -> Data:
+    paths = config.data_dir, config.rec_train, config.rec_val, config.ground_truth
+    return open_images(*paths, training=training)
+
+
+def _open_detection(config: DataConfig, training: bool, split: Optional[Path]) -> DetectionFiles:
+    return open_detection(
+        config.data_dir,
+        config.image_dir,
+        train=config.train_split,
+        val=config.val_split,
+        bad=config.bad_images,
+        validation_share=config.validation_share,
+        split_seed=config.split_seed,
+        training=training,
+    )
+
+
+# Data sets in files -> what opens them.
+_OPENERS: Mapping[str, Callable[[DataConfig, bool, Optional[Path]], Any]] = {
+    "folder": _open_folder,
+    "imagenet": _open_imagenet,
+    "detection": _open_detection,
+}
 
 
 def columns_of(config: DataConfig) -> Columns:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import mxnet as mx
 from mxnet import gluon
@@ -70,10 +70,12 @@ def choose_layout(
     """Return the layout that trains faster in float16 on the first GPU, and print the times.
 
     It is the spec's, without a trial, for other dtypes, where the configuration names the layout,
-    for cached features, and for synchronized batch normalization, which MXNet has in NCHW only.
+    for networks with only one, for cached features, and for synchronized batch normalization, which
+    MXNet has in NCHW only.
     """
     runtime, data = config.runtime, config.data
-    given = "layout" in config.model.args or data.cache_features
+    has_layouts = any(field.name == "layout" for field in fields(spec))
+    given = "layout" in config.model.args or not has_layouts or data.cache_features
     if runtime.dtype != "float16" or given or (runtime.sync_bn and len(devices) > 1):
         return spec.layout
     count = -(-data.batch_size // (workers.world_size * len(devices)))

@@ -199,9 +199,10 @@ def _finish_epoch(run: Run, observers: Sequence[Observer]) -> None:
         _save(run, observers)
         return
     metrics = task.metrics(predictions)
-    if not math.isfinite(metrics["test_loss"]):
+    loss = metrics.get("test_loss", 0.0)
+    if not math.isfinite(loss):
         raise FloatingPointError(
-            f"The loss on the test set became {metrics['test_loss']} after step {state.step}: "
+            f"The loss on the test set became {loss} after step {state.step}: "
             "lower the learning rate or lengthen the warm-up."
         )
     state.tick()

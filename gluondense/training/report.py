@@ -13,12 +13,13 @@ from typing import Union
 
 import numpy as np
 
-from ..analysis.costs import Summary, summary
+from ..analysis.costs import Summary
 from ..files import write_bytes
 from ..reports.page import columns, document, plot, section, tiles
 from . import checkpoint
 from .checkpoint import Checkpoint
 from .config import TrainConfig
+from .configuration.detection_fields import DETECTION_FIELDS
 from .configuration.folder_fields import FOLDER_FIELDS
 from .fine_tuning.pretrained import describe_loaded
 from .run_data import PATHS
@@ -31,6 +32,8 @@ from .tasks.registry import find_task
 MAX_POINTS = 400  # of the learning rate's curve
 # A report may be published, so it has no local paths; model_args repeats the spec.
 HIDDEN = {*PATHS, "model_args", "pretrained"}
+# Fields of runs on a data set only.
+OWN_FIELDS = {"folder": FOLDER_FIELDS, "detection": (*DETECTION_FIELDS, "box_loss", "ignore")}
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,7 @@ class _Run:
 
     @cached_property
     def cost(self) -> Summary:
-        return summary(self.best.model_name, self.best.input_shape, **self.best.spec)
+        return self.best.costs()
 
 
 def write_report(path: Union[str, os.PathLike], explain: bool = True) -> Path:
@@ -167,7 +170,8 @@ def _tables(run: _Run) -> str:
         **{f"last {title}": metric.show(last) for title, metric in _metrics(run, "loss")},
         **best.versions,
     }
-    hidden = HIDDEN if config["dataset"] == "folder" else {*HIDDEN, *FOLDER_FIELDS}
+    others = (names for dataset, names in OWN_FIELDS.items() if dataset != config["dataset"])
+    hidden = HIDDEN.union(*others)
     recipe = {key: value for key, value in config.items() if key not in hidden}
     tables = {"Network": model, "Recipe": recipe, "Run": progress}
     return section("Model and run", columns(tables))

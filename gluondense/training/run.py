@@ -12,17 +12,14 @@ from typing import Any, Optional
 import mxnet as mx
 from mxnet import gluon
 
-from ..data.datasets.imagenet import ImageFiles
 from ..data.loaders.to_input import ToInput
-from ..models.registry import build_model
+from ..detection.registry import build_network
 from ..native.build import CompilerError
 from .config import TrainConfig
 from .configuration.sections import DataConfig, ModelConfig, OptimizerConfig
 from .data import (
     balance_classes,
     describe_weights,
-    make_test_loader,
-    make_train_loader,
     open_data,
     steps_per_epoch,
 )
@@ -30,10 +27,9 @@ from .devices import find_devices, seed_all
 from .distributed.workers import Workers
 from .fine_tuning.cached_features import FeatureLoader, Output, compute_features
 from .fine_tuning.freezing import Freezer, scale_rates
-from .fine_tuning.pretrained import describe_loaded, find_initial_weights, load_initial_weights
+from .fine_tuning.pretrained import describe_loaded, find_initial_weights
 from .layout_trial import choose_layout
 from .precision import check_dtype, in_precision, make_loss_scale
-from .run_preprocessing import choose_preprocessing
 from .schedule import make_schedule
 from .state import Meter, TrainState, whole
 from .step import TrainStep
@@ -65,9 +61,9 @@ class Run:
     task
         What is learned.
     net, model, evaluated, freezer, train_step, loss_scale, trainer, schedule
-        The network, the block that gets the loaders' batches (the network, or its output with
-        cached features), the block that is evaluated, the parameters that are trained, forward and
-        backward pass, and how the network is updated.
+        The network, the block that gets the loaders' batches (the network, a part of it that the
+        task trains, or its output with cached features), the block that is evaluated, the
+        parameters that are trained, forward and backward pass, and how the network is updated.
     pretrained
         What was loaded before training, see :func:`.pretrained.load_initial_weights`; or None.
     state
@@ -87,15 +83,14 @@ class Run:
         self.devices = find_devices(runtime.gpus)
         check_dtype(runtime.dtype, self.devices)
         self.data = data = open_data(config.data, split=split)
-        files = isinstance(data, ImageFiles)
-        self.preprocessing = choose_preprocessing(config.data, data.info, files)
         task_class = find_task(config.task.name)
+        self.preprocessing = task_class.preprocessing(config, data)
         make_net = functools.partial(
-            build_model,
+            build_network,
             model.name,
             in_channels=data.info.in_channels,
             memory_efficient=model.memory_efficient,
-            **task_class.network_fields(data.info),
+            **task_class.network_fields(config, data),
             **model.args,
         )
         self.net = make_net()
@@ -103,33 +98,41 @@ class Run:
         parts = workers.world_size * len(self.devices) * runtime.accumulate
         _check_last_batch(config.data, data.train_count, parts)
         # Loaders fork their processes, which must happen before MXNet computes anything.
-        sources = config.data, data, self.preprocessing, workers
-        self.train_loader = make_train_loader(*sources, runtime.seed)
-        self.test_loader = make_test_loader(*sources)
+        sources = config, data, self.preprocessing, workers
+        self.train_loader = task_class.train_loader(*sources)
+        self.test_loader = task_class.test_loader(*sources)
         self.to_input = ToInput(self.preprocessing.mean, self.preprocessing.std)
         layout = choose_layout(config, make_net, self.net.spec, self.devices, workers)
-        self.net.spec = replace(self.net.spec, layout=layout)
-        _initialize(self.net, model, self.devices, runtime.seed)
+        if layout != self.net.spec.layout:
+            self.net.spec = replace(self.net.spec, layout=layout)
+        # The block that gets the batches of the loaders: the network, or a part of it.
+        self.model: gluon.HybridBlock = task_class.trained_block(self.net)
+        _use_native(self.model, model, self.devices)
+        seed_all(runtime.seed)
+        initializer = mx.init.Xavier() if model.init == "xavier" else None
+        self.net.initialize(initializer, ctx=self.devices)
         steps = steps_per_epoch(config.data, data.train_count)
         self.schedule = make_schedule(config.schedule, config.optimizer.lr, steps)
         self.trainer = _make_trainer(self.net, config.optimizer, workers)
         head_epochs = config.schedule.head_epochs
         grad_req = "write" if runtime.accumulate == 1 else "add"
         frozen = (*model.freeze, "features") if config.data.cache_features else model.freeze
-        self.freezer = Freezer(self.net, frozen, head_epochs, grad_req)
+        self.freezer = Freezer(
+            self.net, frozen, head_epochs, grad_req, self.model, task_class.is_output
+        )
         task_config = balance_classes(config.task, data)
         if task_config != config.task and workers.is_rank_zero:
             print(describe_weights(task_config, data.info), flush=True)
         self.task = task_class(task_config, data.info, self.devices)
-        # The block that gets the batches of the loaders: the network, or its output.
-        self.model: gluon.HybridBlock = self.net
+        self.task.attach(self.net)
+        evaluated = self.net
         if config.data.cache_features:
-            self.model = Output(self.net)
+            self.model = evaluated = Output(self.net)
             self.model.hybridize(static_alloc=True, static_shape=True)
         # On GPUs, the test set is evaluated in the precision of training. On CPUs, float32 is as
         # fast, and what exports compute in.
         precision = runtime.dtype if runtime.dtype == "float16" else "float32"
-        self.evaluated = in_precision(self.model, precision)
+        self.evaluated = in_precision(evaluated, precision)
         self.train_step = TrainStep(
             self.model, self.task.loss, runtime.accumulate, runtime.dtype, runtime.sync_bn
         )
@@ -144,7 +147,7 @@ class Run:
         if weights is None:
             return
         info = self.data.info
-        self.pretrained = load_initial_weights(self.net, weights, info, self.devices)
+        self.pretrained = self.task.load_initial_weights(self.net, weights, info, self.devices)
         if self.workers.is_rank_zero:
             loaded = describe_loaded(self.pretrained, len(info.class_names))
             print(f"weights: {loaded}", flush=True)
@@ -230,16 +233,12 @@ class RunResult:
         return whole(self.best["epoch"]) if self.best else None
 
 
-def _initialize(
-    net: gluon.HybridBlock, config: ModelConfig, devices: list[mx.Context], seed: int
-) -> None:
+def _use_native(block: gluon.HybridBlock, config: ModelConfig, devices: list[mx.Context]) -> None:
     if config.native and devices[0].device_type == "cpu":
         try:
-            net.hybridize(backend="native", static_alloc=True, static_shape=True)
+            block.hybridize(backend="native", static_alloc=True, static_shape=True)
         except (CompilerError, OSError, RuntimeError) as error:
             print(f"training with MXNet's own operators, which are slower: {error}", flush=True)
-    seed_all(seed)
-    net.initialize(mx.init.Xavier() if config.init == "xavier" else None, ctx=devices)
 
 
 def _make_trainer(
@@ -248,7 +247,8 @@ def _make_trainer(
     if config.no_decay_bn:
         for parameter in net.collect_params(".*(gamma|beta|bias)$").values():
             parameter.wd_mult = 0.0
-    scale_rates(net, config.layer_decay)
+    if config.layer_decay != 1:
+        scale_rates(net, config.layer_decay)
     settings = {"learning_rate": config.lr, "wd": config.wd}
     if config.name == "adamw":
         settings.update(beta1=config.momentum, beta2=config.beta2)

@@ -6,6 +6,7 @@ from dataclasses import fields
 import pytest
 
 from gluondense.data import AUGMENTATIONS, DATASETS
+from gluondense.data.detection.problems import BAD as DETECTION_BAD
 from gluondense.data.files.sources import BAD
 from gluondense.data.transforms.image import IMAGE_AUGMENTATIONS
 from gluondense.models import get_spec
@@ -110,7 +111,8 @@ def test_unique_names_cover_all_fields():
 
 def test_choices_are_those_of_the_modules_that_implement_them():
     described = {f.name: f.metadata["setting"] for f in fields(DataConfig)}
-    assert described["bad_images"].rule.arguments["choices"] == BAD
+    assert described["bad_images"].rule.arguments["choices"] == DETECTION_BAD
+    assert set(BAD) < set(DETECTION_BAD)
     for name in (*AUGMENTATIONS, *IMAGE_AUGMENTATIONS):
         assert name in described["augment"].help
 

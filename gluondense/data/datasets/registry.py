@@ -90,6 +90,7 @@ _ROWS = (  # name, class names, side of the images, mean, std
     # The class names are read from the files.
     ("imagenet", (), 224, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
     ("folder", (), 224, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    ("detection", (), 416, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
 )
 DATASETS: Mapping[str, DatasetInfo] = {
     name: DatasetInfo(name, classes, (side, side), mean, std)
@@ -106,7 +107,11 @@ _READERS: Mapping[str, Callable[[Optional[PathLike], bool, Optional[PathLike]], 
     "synthetic": lambda data_dir, download, root: synthetic.load(),
 }
 
-_OPENERS = {"imagenet": "imagenet.open_images", "folder": "folder.open.open_folder"}
+_OPENERS = {
+    "imagenet": "datasets.imagenet.open_images",
+    "folder": "datasets.folder.open.open_folder",
+    "detection": "detection.dataset.open_detection",
+}
 IN_MEMORY = tuple(_READERS)  # the names that load_dataset accepts
 
 
@@ -144,6 +149,6 @@ def load_dataset(
     if name not in _READERS:
         raise ValueError(
             f"{name} is read from files; use `gluondense train {name}` or "
-            f"gluondense.data.datasets.{_OPENERS[name]}"
+            f"gluondense.data.{_OPENERS[name]}"
         )
     return ImageArrays(DATASETS[name], *_READERS[name](data_dir, download, root))

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Optional, Union
 
 from ...errors import check, check_known
+from .detection_fields import DetectionFields
 from .folder_fields import FolderFields
 from .optimization import OptimizerConfig, ScheduleConfig
 from .rules import CLASS_WEIGHTS, MODEL_ARGS, NAMES, NUMBERS, PRETRAINED, RECOMPUTE
@@ -33,7 +34,7 @@ from .settings import (
 
 
 @dataclass(frozen=True)
-class DataConfig(FolderFields):
+class DataConfig(FolderFields, DetectionFields):
     """The images of a run, and how they become batches."""
 
     dataset: str = setting("fashion_mnist", "data set, a row of DATASETS", text())
@@ -71,7 +72,8 @@ class DataConfig(FolderFields):
     augment: tuple[str, ...] = setting(
         (),
         "augmentations of training images, in this order: flip, crop, erase; of image files "
-        "random_resized_crop, flip, rand_augment, color_jitter, lighting, erase",
+        "random_resized_crop, flip, rand_augment, color_jitter, lighting, erase; of images with "
+        "boxes flip, vertical_flip, transpose, crop, expand, mosaic, mixup, color_jitter, lighting",
         NAMES,
     )
     repeats: int = setting(
@@ -88,8 +90,9 @@ class DataConfig(FolderFields):
     )
     bad_images: str = setting(
         "skip",
-        "for unreadable image files: skip names and replaces them, error stops",
-        choice("skip", "error"),
+        "for unreadable image files: skip names and replaces them, error stops; for bad boxes "
+        "also clip, which cuts off what is outside of the image",
+        choice("skip", "clip", "error"),
         flags=("--bad",),
     )
     data_workers: int = setting(
@@ -126,7 +129,7 @@ class DataConfig(FolderFields):
         >>> DataConfig(dataset="folder", data_dir="/my/photos").title
         'photos'
         """
-        if self.dataset != "folder" or self.data_dir is None:
+        if self.dataset not in ("folder", "detection") or self.data_dir is None:
             return self.dataset
         return Path(self.data_dir).stem
 
@@ -186,7 +189,7 @@ class TaskConfig(Section):
 
     name: str = setting(
         "classification",
-        "what is learned: classification, or multi_label, several labels per image",
+        "what is learned: classification; multi_label, several labels per image; or detection",
         text(),
         name="task",
     )
@@ -205,7 +208,10 @@ class TaskConfig(Section):
         0.0, "alpha of CutMix's Beta distribution; with mixup, a coin chooses", number()
     )
     mix_off_epochs: int = setting(
-        0, "last epochs without mixup and CutMix", count(0), flags=("--mixup-off-epoch",)
+        0,
+        "last epochs without mixup, CutMix and mosaic",
+        count(0),
+        flags=("--mixup-off-epoch", "--no-mixup-epochs"),
     )
     teacher: Optional[str] = setting(
         None,
@@ -217,6 +223,17 @@ class TaskConfig(Section):
     )
     hard_weight: float = setting(
         0.5, "weight of the labels in the distillation loss", number(0, 1, "both")
+    )
+    box_loss: str = setting(
+        "l1",
+        "detection: loss of a box: l1 is GluonCV's, giou and ciou compare the overlap",
+        choice("l1", "giou", "ciou"),
+    )
+    ignore: float = setting(
+        0.7,
+        "detection: a prediction that overlaps a box by more than this IoU is not taught that "
+        "there is no object",
+        number(0, 1, "both"),
     )
     max_positive_weight: float = setting(
         10.0,

@@ -5,14 +5,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from fnmatch import fnmatchcase
+from typing import Callable, Optional
 
 from mxnet import gluon
 from mxnet.gluon import nn
 
 from ...errors import closest
-from ...models.network import Network
 
 HEAD = "output"
+
+
+def is_classifier(parameter: str) -> bool:
+    """Return whether a parameter is one of the classifier, by its name."""
+    return parameter.startswith(f"{HEAD}.")
 
 
 class Freezer:
@@ -34,6 +39,10 @@ class Freezer:
         Number of epochs at the start that train the output only.
     grad_req
         How trained parameters get gradients: ``"write"`` or ``"add"``.
+    trained_block
+        The block whose static graph is trained; default: the network.
+    is_output
+        Whether a parameter is part of the output, by its name.
 
     Raises
     ------
@@ -50,16 +59,25 @@ class Freezer:
     """
 
     def __init__(
-        self, net: Network, patterns: Sequence[str], head_epochs: int, grad_req: str = "write"
+        self,
+        net: gluon.HybridBlock,
+        patterns: Sequence[str],
+        head_epochs: int,
+        grad_req: str = "write",
+        trained_block: Optional[gluon.HybridBlock] = None,
+        is_output: Callable[[str], bool] = is_classifier,
     ) -> None:
         self._net, self._head_epochs, self._grad_req = net, head_epochs, grad_req
+        self._blocks = (net,) if trained_block is None else (net, trained_block)
+        self._is_output = is_output
         parameters = net._collect_params_with_prefix()
         self._parameters = {n: p for n, p in parameters.items() if p.grad_req != "null"}
         self._always = find_parameters(list(self._parameters), patterns)
         self._frozen: set[str] = set()
         if len(self._always) == len(self._parameters):
             raise ValueError(f"`freeze` (={','.join(patterns)}) leaves no parameter to train.")
-        if head_epochs and not any(_is_head(n) for n in self._parameters if n not in self._always):
+        left = [name for name in self._parameters if name not in self._always]
+        if head_epochs and not any(map(is_output, left)):
             raise ValueError("`head_epochs` trains the output, which `freeze` leaves as it is.")
 
     @property
@@ -74,7 +92,7 @@ class Freezer:
         """
         frozen = set(self._always)
         if epoch < self._head_epochs:
-            frozen |= {name for name in self._parameters if not _is_head(name)}
+            frozen |= {name for name in self._parameters if not self._is_output(name)}
         if frozen == self._frozen:
             return False
         self._frozen = frozen
@@ -83,7 +101,8 @@ class Freezer:
         for norm in _batch_norms(self._net):
             is_frozen = norm.gamma.grad_req == norm.beta.grad_req == "null"
             norm._kwargs["use_global_stats"] = is_frozen
-        self._net._clear_cached_op()
+        for block in self._blocks:
+            block._clear_cached_op()
         return True
 
     def describe(self) -> str:
@@ -91,7 +110,7 @@ class Freezer:
         trained = self.trained
         if len(trained) == len(self._parameters):
             return "all layers"
-        if all(map(_is_head, trained)):
+        if all(map(self._is_output, trained)):
             return "the output only"
         return f"{len(trained)} of {len(self._parameters)} parameters, {trained[0]} the first"
 
@@ -117,12 +136,12 @@ def find_parameters(names: Sequence[str], patterns: Sequence[str]) -> set[str]:
     return found
 
 
-def scale_rates(net: Network, decay: float) -> dict[str, float]:
+def scale_rates(net: gluon.HybridBlock, decay: float) -> dict[str, float]:
     """Multiply learning rates by ``decay`` for each stage that is between a parameter and the end.
 
     The output has 1, the last stage and the final normalization ``decay``, the stage before
     ``decay**2``, and so on to the stem. A transition belongs to the stage before it. This is timm's
-    ``layer_decay`` with stages as layers.
+    ``layer_decay`` with stages as layers. A detector's neck and predictions have 1.
 
     Returns
     -------
@@ -139,18 +158,15 @@ def scale_rates(net: Network, decay: float) -> dict[str, float]:
     0.03125
     """
     levels, level = {}, 0
-    for name in net.features._children:
+    for name in getattr(net, "backbone", net).features._children:
         level += name.startswith("stage")
         levels[name] = level
     factors = {}
     for name, parameter in net._collect_params_with_prefix().items():
-        distance = 0 if _is_head(name) else level + 1 - levels[name.split(".")[1]]
+        block = name.partition("features.")[2].partition(".")[0]
+        distance = level + 1 - levels[block] if block else 0
         factors[name] = parameter.lr_mult = decay**distance
     return factors
-
-
-def _is_head(name: str) -> bool:
-    return name.startswith(f"{HEAD}.")
 
 
 def _batch_norms(block: gluon.Block) -> Iterator[nn.BatchNorm]:

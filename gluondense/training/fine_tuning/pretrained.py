@@ -7,7 +7,7 @@ import logging
 import os
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, Optional
 
@@ -16,43 +16,27 @@ import mxnet as mx
 from ...data.datasets.imagenet import readable
 from ...data.datasets.registry import DATASETS, DatasetInfo
 from ...data.preprocessing import Preprocessing
+from ...detection.registry import get_row, is_detector
 from ...environment.process import import_gluoncv
 from ...files import sha256
 from ...models.network import Network
-from ...models.registry import build_model, get_spec
+from ...models.registry import build_model
 from ...weights.catalog import WEIGHTS, fetch_weights, find_weights
 from ...weights.load import find_preprocessing, load_weights
 from .. import checkpoint
 from ..config import TrainConfig
 from ..configuration.sections import DataConfig, ModelConfig
 from ..run_folder import ADOPTED
+from .detector import backbone_of, with_backbone
+from .initial_weights import InitialWeights
 
 DEFAULT = "default"
 
 
-@dataclass(frozen=True)
-class InitialWeights:
-    """Weights that a run starts from.
-
-    Parameters
-    ----------
-    name, path
-        The name, without folders of this machine, and the file.
-    preprocessing, class_names
-        The preprocessing that the weights expect, and the names of their outputs; None if unknown.
-    model
-        The network of a run, with the fields that differ from its row; else None.
-    """
-
-    name: str
-    path: Path
-    preprocessing: Optional[Preprocessing] = None
-    class_names: Optional[tuple[str, ...]] = None
-    model: Optional[ModelConfig] = None
-
-
 def find_initial_weights(model: ModelConfig) -> Optional[InitialWeights]:
     """Find, and if needed download, the weights that ``model.pretrained`` names; None for none.
+
+    Published weights and files are those of the network, and of a detector those of its backbone.
 
     Raises
     ------
@@ -67,6 +51,7 @@ def find_initial_weights(model: ModelConfig) -> Optional[InitialWeights]:
     path = Path(source or "")
     if path.is_dir():
         return _of_run(path)
+    model = backbone_of(model)
     if path.is_file():
         net = build_model(model.name, **model.args)
         return InitialWeights(path.name, path, find_preprocessing(net, path))
@@ -77,8 +62,8 @@ def find_initial_weights(model: ModelConfig) -> Optional[InitialWeights]:
 
 def _of_run(folder: Path) -> InitialWeights:
     saved = checkpoint.load(folder)
-    spec = vars(get_spec(saved.model_name))
-    follow = ("classes", "in_channels", "layout")  # those of this run
+    spec = vars(get_row(saved.model_name))
+    follow = ("classes", "in_channels", "layout", "input_size")  # those of this run
     args = {k: v for k, v in saved.spec.items() if k not in follow and spec.get(k) != v}
     average = saved.folder / checkpoint.AVERAGE
     path = average if average.is_file() else saved.folder / checkpoint.PARAMS
@@ -136,6 +121,8 @@ def adopt_preprocessing(
     found = (weights.preprocessing or own).for_channels(info.in_channels)
     if not data.normalize:
         found = replace(found, mean=(0.0,) * info.in_channels, std=(1.0,) * info.in_channels)
+    if is_detector(config.model.name):  # its own size, without a crop
+        return config.with_fields(mean=found.mean, std=found.std)
     values = {name: getattr(found, name) for name in ADOPTED if name != "resize"}
     if weights.preprocessing is not None and found.size[0] == found.size[1]:
         values["resize"] = found.size[0]
@@ -150,11 +137,15 @@ def _is_changed(data: DataConfig, name: str) -> bool:
 def adopt_model(config: TrainConfig) -> TrainConfig:
     """Return the configuration with the network of the run, or of the weights, it starts from."""
     source = config.model.pretrained
+    if source in WEIGHTS and is_detector(config.model.name):
+        return with_backbone(config, ModelConfig(WEIGHTS[source].model))
     if source in WEIGHTS:
         return config.with_model(WEIGHTS[source].model)
     weights = find_initial_weights(config.model) if source and Path(source).is_dir() else None
     if weights is None or weights.model is None:
         return config
+    if is_detector(config.model.name) and not is_detector(weights.model.name):
+        return with_backbone(config, weights.model)
     return config.with_fields(model=weights.model.name, model_args=weights.model.args)
 
 

@@ -15,6 +15,7 @@ import numpy as np
 from ...data.class_names import describe_difference
 from ...data.datasets.folder.open import FolderImages
 from ...data.datasets.folder.split_file import write_split
+from ...data.detection.dataset import DetectionFiles
 from ...models.network import Network
 from .. import checkpoint
 from ..config import TrainConfig
@@ -44,6 +45,8 @@ class RunFiles(Observer):
         if isinstance(run.data, FolderImages) and not self._folder.split.exists():
             write_split(self._folder.split, run.data.table)
             print(f"{run.data.summary()}, see {self._folder.split}", flush=True)
+        elif isinstance(run.data, DetectionFiles):
+            print(run.data.summary(), flush=True)
         run.state.log = self._folder.keep_rows(run.state.epoch, run.columns)
         self._saved_at = time.perf_counter()
 

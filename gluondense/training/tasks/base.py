@@ -13,10 +13,18 @@ from mxnet import gluon
 from mxnet.context import Context
 from mxnet.ndarray import NDArray
 
+from ...data.datasets.imagenet import ImageFiles
 from ...data.datasets.registry import DatasetInfo
+from ...data.loaders.base import Loader
 from ...data.loaders.to_input import ToInput
 from ...data.preprocessing import Preprocessing
+from ..config import TrainConfig
 from ..configuration.sections import TaskConfig
+from ..data import make_test_loader, make_train_loader
+from ..distributed.workers import Workers
+from ..fine_tuning.freezing import is_classifier
+from ..fine_tuning.pretrained import load_initial_weights
+from ..run_preprocessing import choose_preprocessing
 from .mix import Mix
 
 Batches = Iterable[tuple[np.ndarray, np.ndarray]]  # images and labels
@@ -73,6 +81,9 @@ class Metric:
 class Task(ABC):
     """What a run learns. The loop, checkpoints and run folder know a task only by this interface.
 
+    The static methods, which make the parts of a run before its task, get the whole configuration
+    and the data set, see :func:`..data.open_data`.
+
     Parameters
     ----------
     config, info, devices
@@ -87,25 +98,63 @@ class Task(ABC):
     best
         The metric that selects the best checkpoint.
     loss
-        Block of the network's output and of :meth:`loss_targets`; gives (N,).
+        Block of the network's output and of :meth:`loss_targets`; gives (N,), or (N, parts) of
+        which the sum is minimized.
+    is_output
+        Whether a parameter is one that ``head_epochs`` trains first, by its name.
+    load_initial_weights
+        Function that loads initial weights, see :mod:`..fine_tuning.pretrained`.
     """
 
     train_metrics: ClassVar[tuple[Metric, ...]]
     test_metrics: ClassVar[tuple[Metric, ...]]
     best: ClassVar[Metric]
     loss: gluon.Block
+    is_output = staticmethod(is_classifier)
+    load_initial_weights = staticmethod(load_initial_weights)
 
     @abstractmethod
     def __init__(self, config: TaskConfig, info: DatasetInfo, devices: Sequence[Context]) -> None:
         """Load what the task needs; called after the network is initialized."""
 
     @staticmethod
-    def network_fields(info: DatasetInfo) -> dict[str, Any]:
+    def preprocessing(config: TrainConfig, data: Any) -> Preprocessing:
+        """Return the preprocessing of the images that are evaluated."""
+        return choose_preprocessing(config.data, data.info, isinstance(data, ImageFiles))
+
+    @staticmethod
+    def train_loader(
+        config: TrainConfig, data: Any, preprocessing: Preprocessing, workers: Workers
+    ) -> Loader:
+        """Make the loader of training images; each worker gets its part of each batch."""
+        seed = config.runtime.seed
+        return make_train_loader(config.data, data, preprocessing, workers, seed)
+
+    @staticmethod
+    def test_loader(
+        config: TrainConfig, data: Any, preprocessing: Preprocessing, workers: Workers
+    ) -> Loader:
+        """Make the loader of test images; each worker gets a contiguous block of them."""
+        return make_test_loader(config.data, data, preprocessing, workers)
+
+    @staticmethod
+    def network_fields(config: TrainConfig, data: Any) -> dict[str, Any]:
         """Return the fields of the network's spec that follow from the data set.
 
         By default an output for each class or label.
         """
-        return {"classes": len(info.class_names)}
+        return {"classes": len(data.info.class_names)}
+
+    @staticmethod
+    def trained_block(net: gluon.HybridBlock) -> gluon.HybridBlock:
+        """Return the block whose output the loss gets; by default the network.
+
+        It has the network's parameters.
+        """
+        return net
+
+    def attach(self, net: gluon.HybridBlock) -> None:  # noqa: B027 - optional
+        """Look at the network before training; by default nothing."""
 
     @abstractmethod
     def targets(
@@ -138,7 +187,7 @@ class Task(ABC):
 
     @abstractmethod
     def metrics(self, predictions: Any) -> dict[str, float]:
-        """Return all ``test_metrics`` by column, ``test_loss`` among them."""
+        """Return all ``test_metrics`` by column."""
 
     @staticmethod
     def checkpoint_fields(predictions: Any) -> dict[str, Any]:

@@ -8,11 +8,13 @@ from collections.abc import Mapping
 from ...errors import check_known
 from .base import Task
 from .classification import Classification
+from .detection import Detection
 from .multi_label import MultiLabel
 
 TASKS: Mapping[str, type[Task]] = {
     "classification": Classification,
     "multi_label": MultiLabel,
+    "detection": Detection,
 }
 
 

@@ -39,7 +39,7 @@ class Brightness(Task):
         self.loss = gluon.loss.L2Loss()
 
     @staticmethod
-    def network_fields(info):
+    def network_fields(config, data):
         return {"classes": 1}
 
     def targets(self, images, labels, rng, epochs_left):
