@@ -7,9 +7,9 @@ import argparse
 import importlib
 import sys
 from collections.abc import Sequence
-from typing import NamedTuple, Optional
+from typing import NamedTuple, NoReturn, Optional
 
-from .commands.interruption import interruptible
+from .commands.interruption import interruptible, use_default_signals
 from .commands.output import call
 from .errors import closest
 from .version import __version__
@@ -49,6 +49,13 @@ COMMANDS = {
 
 # First words of the commands of two words.
 GROUPS = {name.split()[0] for name in COMMANDS if " " in name}
+
+
+def run() -> NoReturn:
+    """Run a command as a process of its own."""
+    code = main()
+    use_default_signals()
+    sys.exit(code)
 
 
 def main(argv: Optional[Sequence[str]] = None) -> int:
@@ -106,4 +113,4 @@ def _call(name: str, arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run()

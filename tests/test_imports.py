@@ -22,7 +22,7 @@ ROWS = (
     ("detection",),
     ("weights", "analysis"),
     ("explain", "zoo", "deploy"),
-    ("reports",),
+    ("reports", "runtime"),
     ("training",),
     ("evaluation",),
     ("demo", "doctor", "experiment"),

@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -14,6 +15,8 @@ from typing import Any, Callable, Optional
 
 SIGNUMS = (signal.SIGINT, signal.SIGTERM)
 AGAIN_SECONDS = 0.05
+IMPORT_SECONDS = 60  # the longest delay of a signal; MXNet takes 2 s, more on a busy machine
+IMPORT = "<frozen importlib._bootstrap>"
 AGAIN = "run the same command again"
 
 
@@ -32,7 +35,7 @@ def interruptible(run: Callable[[], int]) -> int:
     one itself with what the user can do next: ``KeyboardInterrupt(signum, "continue with …")``.
     """
     try:
-        with _raising(), unmasked():
+        with _raising():
             return run()
     except KeyboardInterrupt as error:
         signum, advice = (*error.args, *(signal.SIGINT, AGAIN)[len(error.args) :])[:2]
@@ -40,18 +43,14 @@ def interruptible(run: Callable[[], int]) -> int:
         return 128 + signum
 
 
-@contextmanager
-def unmasked() -> Iterator[None]:
-    """Raise `Interrupted` again where an import in C has replaced it by another exception."""
-    try:
-        yield
-    except Exception as error:
-        cause: Optional[BaseException] = error
-        while cause is not None and not isinstance(cause, Interrupted):
-            cause = cause.__cause__ or cause.__context__
-        if cause is None:
-            raise
-        raise Interrupted(*cause.args) from None
+def use_default_signals() -> None:
+    """Let signals end the process at once, as by default.
+
+    Python's handlers would print a traceback of its exit.
+    """
+    for signum in SIGNUMS:
+        if signal.getsignal(signum) is not signal.SIG_IGN:
+            signal.signal(signum, signal.SIG_DFL)
 
 
 @contextmanager
@@ -91,9 +90,14 @@ class _UnraisableHook:
     def __init__(self, previous: Callable[[Any], Any]) -> None:
         self.previous = previous
         self.interrupted = False
+        self._first: Optional[float] = None  # when the signal came that an import delays
 
     def interrupt(self, signum: int, frame: Optional[FrameType]) -> None:
         """Handle a signal."""
+        self._first = self._first or time.monotonic()
+        if _is_import(frame) and time.monotonic() - self._first < IMPORT_SECONDS:
+            _repeat(signum)
+            return
         self.interrupted = True
         raise Interrupted(signum)
 
@@ -101,8 +105,22 @@ class _UnraisableHook:
         """Handle an exception that a destructor has raised."""
         error = lost.exc_value
         if isinstance(error, Interrupted):
-            timer = threading.Timer(AGAIN_SECONDS, os.kill, (os.getpid(), error.args[0]))
-            timer.daemon = True
-            timer.start()
+            _repeat(error.args[0])
         elif not self.interrupted:
             self.previous(lost)
+
+
+def _is_import(frame: Optional[FrameType]) -> bool:
+    """Return whether a frame belongs to an import.
+
+    Modules written in C may print an exception there, replace it or crash.
+    """
+    while frame is not None and frame.f_code.co_filename != IMPORT:
+        frame = frame.f_back
+    return frame is not None
+
+
+def _repeat(signum: int) -> None:
+    timer = threading.Timer(AGAIN_SECONDS, os.kill, (os.getpid(), signum))
+    timer.daemon = True
+    timer.start()

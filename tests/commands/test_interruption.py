@@ -91,18 +91,33 @@ def test_the_destructor_of_an_incomplete_object_prints_nothing(capsys, nested):
     assert capsys.readouterr().err == 2 * line
 
 
-@pytest.mark.parametrize("hide", [False, True])
-def test_a_signal_that_an_import_replaced_is_not_lost(capsys, hide):
-    """As modules with pybind11 do, and the message about MXNet's import."""
+def test_a_signal_during_an_import_ends_the_command_after_it(capsys, tmp_path, monkeypatch):
+    """Modules in C, such as those with pybind11, replace the exception or print it."""
+    monkeypatch.syspath_prepend(tmp_path)
+    text = "import os, signal, time\nos.kill(os.getpid(), signal.SIGTERM)\ntime.sleep(0.2)\nend = 1"
+    (tmp_path / "slow_import.py").write_text(text)
+    ends = []
 
     def run(_):
-        try:
-            send(signal.SIGTERM)
-        except BaseException as error:
-            raise ImportError("initialization failed", name="mxnet") from (None if hide else error)
+        import slow_import
 
+        ends.append(slow_import.end)
+        time.sleep(60)
+
+    began = time.monotonic()
     assert call(run, argparse.Namespace()) == 143
+    assert time.monotonic() - began < 10
+    assert ends == [1]
     assert capsys.readouterr().err == "stopped by SIGTERM; run the same command again\n"
+
+
+def test_an_import_that_does_not_end_is_interrupted(capsys, tmp_path, monkeypatch):
+    monkeypatch.setattr("gluondense.commands.interruption.IMPORT_SECONDS", 0.2)
+    monkeypatch.syspath_prepend(tmp_path)
+    text = "import os, signal, time\nos.kill(os.getpid(), signal.SIGINT)\ntime.sleep(60)"
+    (tmp_path / "endless_import.py").write_text(text)
+    assert interruptible(lambda: __import__("endless_import")) == 130
+    assert capsys.readouterr().err == "stopped by SIGINT; run the same command again\n"
 
 
 def test_other_errors_of_destructors_are_still_shown(capsys):

@@ -125,24 +125,31 @@ def test_a_stopped_run_resumes_to_the_same_parameters(
 @pytest.mark.faults(share=2)
 def test_a_signal_during_the_imports(inputs, tmp_path, tries, counts, root):
     commands = [PREDICT, TRAINING, COMMANDS[0], RECORDS]
-    for number in tries:
-        command, out = commands[number % len(commands)], tmp_path / f"{number}"
+
+    def start(out):
         argv = command.words(command.argv, inputs, out)
-        process = subprocess.Popen(
+        return subprocess.Popen(
             [sys.executable, "-m", "gluondense", *argv],
             env={**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
         )
-        with process:
+
+    for number in tries:
+        command, out = commands[number % len(commands)], tmp_path / f"{number}"
+        with start(out) as process:
             while not catches(process.pid, signal.SIGTERM):
                 time.sleep(0.002)
             time.sleep(tries.rng.random() * START_SECONDS)
             signum, began = tries.rng.choice(SIGNUMS), time.monotonic()
             process.send_signal(signum)
             output, _ = process.communicate(timeout=120)
-        if process.returncode != 0:
+        if process.returncode == -signum:  # after the command, during the exit of Python
+            with start(out.with_name("undisturbed")) as process:
+                undisturbed, _ = process.communicate(timeout=120)
+            assert len(output.splitlines()) == len(undisturbed.splitlines()), output
+        elif process.returncode != 0:
             check(signum, process.returncode, output, time.monotonic() - began)
             counts["signals: during imports"] += 1
 

@@ -12,8 +12,12 @@ import subprocess
 from collections import Counter
 
 import pytest
+from fuzz.mutation import mutated as mutated_files
 from support import sanitized
+from support.exported_networks import VARIANTS, build
 from support.program_mutations import mutated
+
+import gluondense
 
 pytestmark = [pytest.mark.native, pytest.mark.usefixtures("native_operator")]
 ISAS = list(dict.fromkeys(["base", sanitized.newest_isa()]))
@@ -88,3 +92,30 @@ def test_threads_do_not_race(tmp_path, programs):
     objects = sanitized.compile_objects(tmp_path, sanitized.THREAD, isas)
     runner = sanitized.link(tmp_path, sanitized.THREAD, "program_runner", objects)
     assert answers(runner, programs, tmp_path) == ["accepted"] * len(programs)
+
+
+def test_damaged_exports_are_refused_or_run(objects, tmp_path):
+    """The functions of gluondense.h."""
+    runner = sanitized.link(tmp_path, sanitized.ADDRESS, "export_runner", objects)
+    net = build(*VARIANTS["densenet"])
+    files = gluondense.export(net, tmp_path / "net", (1, 3, 32, 32), target="native")
+    seed = {file.name: file.read_bytes() for file in (files.symbol, files.params)}
+    rng = random.Random(int(os.environ.get("SEED", "0")))
+    count = int(os.environ.get("INPUTS", "1500")) // 5
+    folders = []
+    for number in range(count + 1):
+        folder = tmp_path / f"{number}"
+        folder.mkdir()
+        damaged = mutated_files(rng, [seed], rng.choice(list(seed))) if number else seed
+        for name, content in damaged.items():
+            (folder / name).write_bytes(content)
+        folders.append(folder / "net")
+    environment = {**os.environ, "OMP_NUM_THREADS": "2"}
+    environment["ASAN_OPTIONS"] = "max_allocation_size_mb=1024:allocator_may_return_null=1"
+    done = subprocess.run([runner, *folders], env=environment, capture_output=True)
+    assert done.returncode == 0, done.stderr.decode(errors="replace")[:6000]
+    lines = done.stdout.decode(errors="replace").split("\n")[:-1]
+    assert len(lines) == count + 1
+    assert lines[0] == "ran"
+    kinds = Counter(line == "ran" for line in lines)
+    assert min(kinds.values()) > count / 20, kinds

@@ -56,7 +56,7 @@ def newest_isa() -> str:
 def compile_objects(folder: Path, flags: Sequence[str], isas: Sequence[str]) -> list[Path]:
     """Compile the inference operator, without MXNet's part, for some instruction sets."""
     sources = [*build.SOURCES.glob("*.cc"), build.SOURCES / "kernels" / "dispatch.cc"]
-    sources += build.SOURCES.glob("inference/*.cc")
+    sources += [*build.SOURCES.glob("inference/*.cc"), *build.SOURCES.glob("runtime/*.cc")]
     has = [f"-DGLUONDENSE_HAS_{isa}" for isa in isas]
     units = [(file, file.stem, has) for file in sources if file.stem != "program_operator"]
     for isa in isas:

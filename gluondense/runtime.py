@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Run native exports without MXNet: NumPy and the export's own compiled library.
+
+>>> from gluondense import runtime
+>>> runtime.load.__doc__.splitlines()[0]
+'Verify the files of a native export and load them without MXNet.'
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+
+from .deploy.artifact_files import ExportedFiles, content_files, files_of, is_native, prefix_of
+from .deploy.metadata import ExportMetadata, read_metadata
+from .deploy.native_library import NativeProgram
+from .errors import check
+from .files import sha256
+
+
+class NativeNetwork:
+    """A native export; made by :func:`load`.
+
+    Attributes
+    ----------
+    metadata
+        The :class:`gluondense.deploy.ExportMetadata`.
+    """
+
+    def __init__(self, program: NativeProgram, metadata: ExportMetadata) -> None:
+        self.metadata = metadata
+        self._program = program
+
+    def __call__(self, images: np.ndarray) -> np.ndarray | tuple[np.ndarray, ...]:
+        """Return what the export returns for a batch in MXNet, a tuple for several outputs.
+
+        Outputs of the network have the same bits; the softmax or sigmoid of
+        ``output="probabilities"`` may differ by rounding.
+
+        Parameters
+        ----------
+        images
+            The normalized input, float32 (N, C, H, W); with ``metadata.preprocess`` pixels from 0
+            to 255, (N, H, W, C).
+
+        Raises
+        ------
+        ValueError
+            If the network does not accept images of this shape.
+        """
+        images = np.asarray(images)
+        check("the shape of images", images.shape, "of 4 dimensions", images.ndim == 4)
+        preprocessing = self.metadata.preprocessing
+        if self.metadata.preprocess and preprocessing is not None:
+            images = preprocessing.normalize(images)
+        outputs = self._program(images)
+        if self.metadata.output == "probabilities":
+            outputs = [_PROBABILITIES[self.metadata.task](outputs[0])]
+        return outputs[0] if len(outputs) == 1 else tuple(outputs)
+
+
+def load(path: str | os.PathLike[str]) -> NativeNetwork:
+    """Verify the files of a native export and load them without MXNet.
+
+    Parameters
+    ----------
+    path
+        The prefix that was passed to :func:`gluondense.export` with a native target, or any of the
+        files. Its library is executed, after it was compared with the checksum in the metadata: it
+        runs on the kind of machine on which it was exported.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        If a file is missing; if one is damaged, has another format, or needs MXNet.
+
+    Examples
+    --------
+    >>> import gluondense, numpy as np, tempfile
+    >>> net = gluondense.get_model("densenet_tutorial")
+    >>> net.initialize()
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     files = gluondense.export(net, f"{folder}/net", (1, 1, 96, 96), target="native")
+    ...     network = load(files.prefix)
+    >>> network(np.zeros((2, 1, 96, 96), np.float32)).shape
+    (2, 10)
+    """
+    prefix = prefix_of(path)
+    metadata = read_metadata(Path(f"{prefix}.json"))
+    if not is_native(metadata.target):
+        raise ValueError(
+            f"{prefix} is an export to {metadata.target}, which needs "
+            f"{'ONNX Runtime' if metadata.target.startswith('onnx') else 'MXNet'}: "
+            "export with target='native' (--target native)."
+        )
+    files = files_of(metadata.target, prefix)
+    assert isinstance(files, ExportedFiles)
+    for name, file in content_files(files, metadata.target).items():
+        if sha256(file) != metadata.sha256.get(name):
+            raise ValueError(
+                f"{file} is damaged (its SHA-256 is not that of {files.metadata.name}): "
+                "copy it or export it again."
+            )
+    program = NativeProgram(files.library, metadata.sha256["library"], prefix)
+    return NativeNetwork(program, metadata)
+
+
+def _softmax(logits: np.ndarray) -> np.ndarray:
+    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return powers / powers.sum(axis=1, keepdims=True)
+
+
+def _sigmoid(logits: np.ndarray) -> np.ndarray:
+    return np.float32(0.5) * (1 + np.tanh(logits / 2))  # without overflow
+
+
+# Name of the task -> probabilities of the logits.
+_PROBABILITIES = {"classification": _softmax, "multi_label": _sigmoid}
