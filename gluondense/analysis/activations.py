@@ -7,3 +7,4 @@ from collections.abc import Mapping
 
 # Name of the task -> MXNet's operator that makes probabilities of the network's outputs.
 ACTIVATIONS: Mapping[str, str] = {"classification": "softmax", "multi_label": "sigmoid"}
+TASKS = (*ACTIVATIONS, "detection")  # what a network may have learned

@@ -188,7 +188,7 @@ def to_probabilities(net: gluon.Block, outputs: Any, task: Optional[str] = None)
 
 
 def task_of(net: gluon.Block) -> str:
-    """Return what an export or the network of a run has learned, a key of ``ACTIVATIONS``."""
+    """Return what an export or the network of a run has learned, one of ``TASKS``."""
     return getattr(getattr(net, "metadata", None) or net, "task", "classification")
 
 

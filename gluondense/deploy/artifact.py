@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import tempfile
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 
 import mxnet as mx
@@ -129,19 +130,29 @@ def _check_exists(prefix: str, file: Path) -> None:
         raise FileNotFoundError(f"{prefix} is not an export: there is no file {file}{hint}")
 
 
-def import_block(files: Files, ctx: mx.Context) -> gluon.Block:
+def import_block(files: Files, ctx: mx.Context, tensors: Sequence[str] = ()) -> gluon.Block:
     """Load the graph and the parameters, or the model, as a block without verification.
 
-    Raises a ValueError if MXNet or ONNX Runtime can't read them.
+    ``tensors`` are the names of the outputs, by default those of the graph. Raises a ValueError if
+    MXNet or ONNX Runtime can't read the files.
     """
     if isinstance(files, OnnxFiles):
-        return OnnxBlock(files.model)
+        return OnnxBlock(files.model, tensors)
     open_weights(files.params).close()  # MXNet's reader trusts the sizes in a file
     try:
         with warnings.catch_warnings():
             # MXNet infers the type of the input before it knows the types of the parameters.
             warnings.filterwarnings("ignore", "Cannot decide type for the following arguments")
-            return gluon.SymbolBlock.imports(str(files.symbol), [INPUT], str(files.params), ctx=ctx)
+            if not tensors:
+                files_of_block = (str(files.symbol), [INPUT], str(files.params))
+                return gluon.SymbolBlock.imports(*files_of_block, ctx=ctx)
+            internals = mx.sym.load(str(files.symbol)).get_internals()
+            outputs = mx.sym.Group([internals[name] for name in tensors])
+            block = gluon.SymbolBlock(outputs, [mx.sym.var(INPUT)])
+            block.collect_params().load(
+                str(files.params), ctx=ctx, cast_dtype=True, dtype_source="saved", ignore_extra=True
+            )
+            return block
     except (mx.MXNetError, AssertionError, UnicodeDecodeError) as error:
         raise ValueError(
             f"{files.symbol} is not a graph of MXNet with the parameters of {files.params.name} "

@@ -49,9 +49,21 @@ def example_input(net: gluon.HybridBlock, shape: Sequence[int]) -> mx.nd.NDArray
 
 
 def select_class_names(
-    net: gluon.HybridBlock, names: Sequence[str] | None, shape: tuple[int, ...]
+    net: gluon.HybridBlock,
+    names: Sequence[str] | None,
+    shape: tuple[int, ...],
+    is_detector: bool = False,
 ) -> tuple[str, ...] | None:
-    """Return the given class names, or those of the published weights if they fit the output."""
+    """Return the given class names, or those of the published weights if they fit the output.
+
+    The shape of a detector's output does not tell the number of classes; its ``classes`` do.
+    """
+    if is_detector:
+        known = getattr(net, "classes", None) or names or ()
+        found = tuple(map(str, known if names is None else names))
+        rule = f"one for each of the network's {len(known)} classes"
+        check("class_names", found[:3], rule, len(found) == len(known))
+        return found or None
     if names is None:
         names = getattr(net, "classes", None) or ()
         # The user may have replaced the output layer, so that the published labels do not fit.
@@ -85,15 +97,21 @@ def select_preprocessing(
 
 
 def select_task(
-    net: gluon.HybridBlock, task: str | None, thresholds: Numbers, shape: tuple[int, ...]
+    net: gluon.HybridBlock,
+    task: str | None,
+    thresholds: Numbers,
+    shape: tuple[int, ...],
+    is_detector: bool = False,
 ) -> tuple[str, tuple[float, ...] | None]:
     """Return the given task and thresholds, or those of a run's network.
 
     Several labels have thresholds, 0.5 if none are known.
     """
-    task = task or task_of(net)
+    task = task or ("detection" if is_detector else task_of(net))
+    rule = "'detection' for a network with non-maximum suppression (box_nms), and only for one"
+    check("task", task, rule, is_detector == (task == "detection"))
     if task != "multi_label":
-        check("thresholds", thresholds, "None for one class per image", thresholds is None)
+        check("thresholds", thresholds, "None unless an image has several labels", not thresholds)
         return task, None
     if thresholds is None:
         thresholds = getattr(net, "thresholds", None)

@@ -16,13 +16,14 @@ from mxnet import gluon
 from ..data.preprocessing import Preprocessing
 from ..files import save_arrays
 from ..graph.ir import Lowered, Params
+from ..graph.split_detector import split_detector
 from ..graph.trace import INPUT, trace
-from ..models.network import Network
 from ..native.build import build
 from ..version import versions
 from ..weights.finite import check_finite
 from .artifact import import_block
 from .artifact_files import Files, OnnxFiles, files_of, is_native, replacing_export
+from .detector import check_boxes, lower_detector, network_block, output_names
 from .export_arguments import (
     check_calibration,
     example_input,
@@ -156,11 +157,14 @@ def export(
     row.check()
     check_calibration(target, row.needs_calibration, calibration)
     example = example_input(net, input_shape)
-    shape = outputs_of(net, example)[0].shape  # also infers the shapes of deferred parameters
-    output = select_output(net, output, class_names)
-    names = select_class_names(net, class_names, shape)
+    shapes = [array.shape for array in outputs_of(net, example)]  # also infers deferred shapes
+    shape = shapes[0]
+    symbol = trace(net)
+    detector = split_detector(symbol)
+    output = select_output(net, output, class_names, detector is not None)
+    names = select_class_names(net, class_names, shape, detector is not None)
     preprocessing = select_preprocessing(net, preprocessing, mean, std, example.shape)
-    task, thresholds = select_task(net, task, thresholds, shape)
+    task, thresholds = select_task(net, task, thresholds, shape, detector is not None)
     pre_post = PrePost(preprocessing, preprocess, output, params_dtype, task)
     pre_post.check(target, row.needs_calibration)
     source, params = pre_post.source(net), parameter_arrays(net)
@@ -173,20 +177,27 @@ def export(
         batches = calibration.batches()
     else:
         batches = [pre_post.round_to_pixels(example.asnumpy())]
-    expected = pre_post.graph_outputs(all_outputs(source, batches, example.ctx, example.dtype))
-    lowered = lower_to(target, trace(source), params, example.shape, calibration)
+    tensors: tuple[str, ...] = ()  # that are compared; by default the outputs
+    if detector is None:
+        expected = pre_post.graph_outputs(all_outputs(source, batches, example.ctx, example.dtype))
+        shapes = [array.shape for array in expected]
+        symbol = symbol if source is net else trace(source)
+        lowered = lower_to(target, symbol, params, example.shape, calibration)
+    else:
+        expected = all_outputs(network_block(detector, params), batches, dtype=example.dtype)
+        lowered, tensors = lower_detector(target, detector, params, example.shape, calibration)
     lowered = pre_post.attach(lowered, portable=target == "portable")
     metadata = ExportMetadata(
         **_registry_row(net),
         target=target,
         input_name=INPUT,
         input_shape=example.shape,
-        outputs=_output_names(lowered.graph),
+        outputs=output_names(lowered.graph),
         class_names=None if output == "features" else names,
         versions=versions(),
         sha256={},  # known when the files are written
         quantization=lowered.quantization,
-        output_shapes=tuple((example.shape[0], *array.shape[1:]) for array in expected),
+        output_shapes=tuple((example.shape[0], *shape[1:]) for shape in shapes),
         preprocessing=preprocessing,
         preprocess=preprocess,
         output=output,
@@ -201,7 +212,7 @@ def export(
         ctx = example.ctx if target == "portable" else mx.cpu()
         inputs = map(pre_post.graph_input, batches)
         dtype = np.uint8 if preprocess else example.dtype
-        outputs = all_outputs(import_block(new, ctx), inputs, ctx, dtype)
+        outputs = all_outputs(import_block(new, ctx, tensors), inputs, ctx, dtype)
         if row.needs_calibration:
             limits = thresholds if output == "probabilities" else calibration.thresholds
             metrics = check_quantized(outputs, expected, calibration, limits)
@@ -211,6 +222,9 @@ def export(
             stored = example.dtype if params_dtype == "float32" else params_dtype
             tolerance = row.tolerance or TOLERANCE[np.dtype(stored).name]
             check_close(outputs, expected, tolerance, allow_nan)
+        if detector is not None:
+            one = pre_post.graph_input(batches[0])
+            check_boxes(all_outputs(import_block(new, ctx), [one], ctx, dtype), one, shapes)
         write_metadata(new, metadata)
     return files
 
@@ -221,15 +235,10 @@ def parameter_arrays(net: gluon.HybridBlock) -> Params:
 
 
 def _registry_row(net: gluon.HybridBlock) -> dict[str, Any]:
-    if not isinstance(net, Network):
+    spec = getattr(net, "spec", None)
+    if not dataclasses.is_dataclass(spec) or not hasattr(net, "model_name"):
         return {"model": None, "spec": None}
-    return {"model": net.model_name, "spec": dataclasses.asdict(net.spec)}
-
-
-def _output_names(graph: Any) -> tuple[str, ...]:
-    if isinstance(graph, str):
-        return tuple(mx.sym.load_json(graph).list_outputs())
-    return tuple(output.name for output in graph.graph.output)
+    return {"model": net.model_name, "spec": dataclasses.asdict(spec)}
 
 
 def _write(files: Files, lowered: Lowered, metadata: ExportMetadata) -> None:

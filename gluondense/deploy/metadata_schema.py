@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ..analysis.activations import ACTIVATIONS
+from ..analysis.activations import TASKS
 from ..data.preprocessing import Preprocessing
 from ..errors import check
 from ..schema import (
@@ -24,7 +24,7 @@ from ..schema import (
 )
 from ..schema import check_fields as check_schema
 
-OUTPUTS = ("logits", "probabilities", "features")
+OUTPUTS = ("logits", "probabilities", "features", "boxes")
 PARAMS_DTYPES = ("float32", "float16")
 
 
@@ -51,9 +51,7 @@ SCHEMA: Mapping[str, Field] = {
     "params_dtype": Field(
         f"one of {', '.join(PARAMS_DTYPES)}", lambda v: v in PARAMS_DTYPES, optional=True
     ),
-    "task": Field(
-        f"one of {', '.join(ACTIVATIONS)}", lambda v: v in tuple(ACTIVATIONS), optional=True
-    ),
+    "task": Field(f"one of {', '.join(TASKS)}", lambda v: v in TASKS, optional=True),
     "thresholds": THRESHOLDS,
     "output_shapes": Field("lists of positive integers", list_of(is_shape), optional=True),
 }
@@ -71,7 +69,7 @@ def _check_outputs(content: Mapping[str, Any]) -> None:
     count = len(content["outputs"])
     rule = f"one for each of the {count} outputs"
     check("output_shapes", shapes, rule, len(shapes) in (0, count))
-    if names is not None and shapes:
+    if names is not None and shapes and content.get("task") != "detection":
         classes = shapes[0][-1]
         rule = f"a name for each of the {classes} outputs, not {len(names)} names"
         check("class_names", names[:3], rule, len(names) == classes)

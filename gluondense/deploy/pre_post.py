@@ -10,18 +10,28 @@ import mxnet as mx
 import numpy as np
 from mxnet import gluon
 
-from ..analysis.activations import ACTIVATIONS
+from ..analysis.activations import TASKS
 from ..data.preprocessing import Preprocessing
 from ..data.transforms.batch import scale_and_shift
-from ..errors import check_known
+from ..errors import check, check_known
 from ..graph.ir import Lowered
 from ..graph.trace import INPUT, indented_json, portable_json
 from .metadata_schema import OUTPUTS, PARAMS_DTYPES
 from .onnx.pre_post import add_normalization, add_probabilities
 
 
-def select_output(net: gluon.HybridBlock, output: str, class_names: object) -> str:
-    """Return the output of an export: that of a network without a classifier is ``"features"``."""
+def select_output(
+    net: gluon.HybridBlock, output: str, class_names: object, is_detector: bool = False
+) -> str:
+    """Return the output of an export.
+
+    That of a detector is ``"boxes"``, that of a network without a classifier ``"features"``.
+    """
+    check_known("output", output, OUTPUTS)
+    if is_detector != (output == "boxes"):
+        rule = "'boxes' for a detector, and only for one"
+        check("output", output, rule, is_detector and output == "logits")
+        return "boxes"
     if not getattr(net, "is_headless", False):
         return output
     if output == "probabilities" or class_names is not None:
@@ -46,10 +56,11 @@ class PrePost:
     output
         ``"logits"``: the network's outputs. ``"probabilities"``: their softmax, or the sigmoid of a
         multi-label network. ``"features"``: the input of the network's ``output`` layer.
+        ``"boxes"``: classes, scores and corners, of detectors.
     params_dtype
         ``"float16"``: weights are stored as float16 and cast to float32 by the graph.
     task
-        What the network has learned: ``"classification"`` or ``"multi_label"``.
+        What the network has learned: ``"classification"``, ``"multi_label"`` or ``"detection"``.
 
     Raises
     ------
@@ -66,7 +77,7 @@ class PrePost:
     def __post_init__(self) -> None:
         check_known("output", self.output, OUTPUTS)
         check_known("params_dtype", self.params_dtype, PARAMS_DTYPES)
-        check_known("task", self.task, ACTIVATIONS)
+        check_known("task", self.task, TASKS)
 
     @property
     def is_multi_label(self) -> bool:

@@ -28,6 +28,9 @@ PORTABLE_OPERATORS = frozenset(
         # pre- and post-processing
         *("Cast", "_div_scalar", "_minus_scalar", "_plus_scalar", "log_softmax", "sigmoid"),
         *("broadcast_add", "broadcast_div", "broadcast_sub"),
+        # detectors
+        *("UpSampling", "_arange", "_contrib_box_nms", "elemwise_sub", "exp", "max", "repeat"),
+        *("broadcast_maximum", "slice_like", "space_to_depth", "tile", "zeros_like"),
     }
 )
 
@@ -36,6 +39,7 @@ PORTABLE_OPERATORS = frozenset(
 NEWER_ATTRIBUTES = {
     ("Dropout", "cudnn_off"): ("False", "True"),
     ("Pooling", "layout"): ("NCHW",),
+    ("_contrib_box_nms", "background_id"): ("-1",),
 }
 # 1.4 lacks GELU(x) = x (1 + erf(x / sqrt 2)) / 2. The operators that replace it, and their scalars;
 # the first one reads x, and the product both x and what is before it.

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import mxnet as mx
@@ -23,6 +24,8 @@ class OnnxBlock(gluon.Block):
     ----------
     model
         Path or content of a model file.
+    tensors
+        Names of the outputs; by default those of the model.
 
     Raises
     ------
@@ -30,7 +33,7 @@ class OnnxBlock(gluon.Block):
         If ONNX Runtime is not installed or rejects the model.
     """
 
-    def __init__(self, model: Path | bytes) -> None:
+    def __init__(self, model: Path | bytes, tensors: Sequence[str] = ()) -> None:
         super().__init__()
         name = model if isinstance(model, Path) else "the model"
         try:
@@ -45,7 +48,7 @@ class OnnxBlock(gluon.Block):
         options.log_severity_level = 3  # errors only; it warns about each constant that it folds
         try:
             self._session = onnxruntime.InferenceSession(
-                str(model) if isinstance(model, Path) else model,
+                _with_outputs(model, tensors) if tensors else _as_source(model),
                 options,
                 providers=["CPUExecutionProvider"],
             )
@@ -57,3 +60,17 @@ class OnnxBlock(gluon.Block):
         found = self._session.run(None, {INPUT: x.asnumpy()})
         arrays = [mx.nd.array(output, ctx=x.ctx, dtype=output.dtype) for output in found]
         return arrays[0] if len(arrays) == 1 else arrays
+
+
+def _as_source(model: Path | bytes) -> str | bytes:
+    return str(model) if isinstance(model, Path) else model
+
+
+def _with_outputs(model: Path | bytes, tensors: Sequence[str]) -> bytes:
+    """Return a model with other outputs."""
+    import onnx
+
+    content = onnx.load_from_string(model.read_bytes() if isinstance(model, Path) else model)
+    del content.graph.output[:]
+    content.graph.output.extend(onnx.ValueInfoProto(name=name) for name in tensors)
+    return content.SerializeToString()

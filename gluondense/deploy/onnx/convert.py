@@ -10,8 +10,8 @@ from __future__ import annotations
 import dataclasses
 import importlib.util
 import json
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Union
 
 from ...graph.ir import Graph
 from ...graph.trace import INPUT
@@ -20,6 +20,8 @@ from .operators import Writer
 
 OPSET = 13
 IR_VERSION = 8  # supported since ONNX 1.10
+
+Shape = Sequence[Union[int, str]]
 
 
 def to_onnx(graph: Graph, input_shape: Sequence[int | str]) -> Any:
@@ -34,11 +36,17 @@ def to_onnx(graph: Graph, input_shape: Sequence[int | str]) -> Any:
     input_shape
         Shape of the input. A string names a dynamic dimension, as in ``("N", 3, 224, 224)``.
     """
-    return convert(Writer(graph), input_shape)
+    return convert(Writer(graph), {INPUT: input_shape})
 
 
-def convert(writer: Writer, input_shape: Sequence[int | str]) -> Any:
-    """Write all nodes of the writer's graph; return the model after ONNX's checker passed it."""
+def convert(
+    writer: Writer, inputs: Mapping[str, Shape], lengths: tuple[int, int] = (448, 512)
+) -> Any:
+    """Write all nodes of the writer's graph; return the model after ONNX's checker passed it.
+
+    ``inputs`` are the names and shapes of the graph's inputs, ``lengths`` two lengths of a dynamic
+    dimension that the graph accepts.
+    """
     import onnx
     from onnx import helper
 
@@ -46,14 +54,14 @@ def convert(writer: Writer, input_shape: Sequence[int | str]) -> Any:
     for node in graph.nodes():
         writer.write(node)
     names = [writer.name_of(entry) for entry in graph.heads]
-    shapes: list[Any] = [list(input_shape), *_output_shapes(graph, input_shape)]
     dtype = helper.np_dtype_to_tensor_dtype(writer.dtype)
-    source, *outputs = (
-        helper.make_tensor_value_info(name, dtype, shape)
-        for name, shape in zip([INPUT, *names], shapes)
-    )
+
+    def infos(shapes: Iterable[tuple[str, Any]]) -> list[Any]:
+        return [helper.make_tensor_value_info(name, dtype, list(shape)) for name, shape in shapes]
+
+    sources, outputs = infos(inputs.items()), infos(zip(names, _shapes(graph, inputs, lengths)))
     name, opset = "gluondense", helper.make_opsetid("", OPSET)
-    made = helper.make_graph(writer.nodes, name, [source], outputs, writer.constants)
+    made = helper.make_graph(writer.nodes, name, sources, outputs, writer.constants)
     model = helper.make_model(
         made, opset_imports=[opset], ir_version=IR_VERSION, producer_name=name
     )
@@ -102,20 +110,26 @@ def check_installed(target: str) -> None:
         )
 
 
-def _output_shapes(graph: Graph, input_shape: Sequence[int | str]) -> list[list[int | str | None]]:
+def _shapes(
+    graph: Graph, inputs: Mapping[str, Shape], lengths: tuple[int, int]
+) -> list[list[int | str | None]]:
     """Return the outputs' shapes; None for a length that depends on a dynamic dimension."""
     symbol, params = graph.to_symbol()
     known = {name: array.shape for name, array in params.items()}
+    batch = next(iter(inputs.values()))[0]
 
     def infer(length: int) -> list[tuple[int, ...]]:
-        shape = tuple(n if isinstance(n, int) else length for n in input_shape)
-        return symbol.infer_shape(**known, **{INPUT: shape})[1]
+        given = {
+            name: tuple(n if isinstance(n, int) else length for n in shape)
+            for name, shape in inputs.items()
+        }
+        return symbol.infer_shape(**known, **given)[1]
 
     # A length that differs between two input sizes is dynamic.
     return [
         [
-            length if length == other else input_shape[0] if axis == 0 else None
+            length if length == other else batch if axis == 0 else None
             for axis, (length, other) in enumerate(zip(*shapes))
         ]
-        for shapes in zip(infer(448), infer(512))
+        for shapes in zip(*map(infer, lengths))
     ]

@@ -16,6 +16,7 @@ import numpy as np
 
 from ...graph.ir import Graph, Lowered, Node
 from ...graph.ranges import Range, as_block, collect_ranges, tensor_names
+from ...graph.trace import INPUT
 from ..outputs import all_outputs
 from ..quantization.calibration import Calibration
 from ..quantization.equalize import convolve_batch_norms, equalize_channels, tensor_name
@@ -73,8 +74,10 @@ def quantize_onnx(graph: Graph, calibration: Calibration) -> Lowered:
     ranges = _equalized_ranges(graph, calibration, batches)
     layers = [node.name for node in graph.operators() if node.op in LAYERS]
 
+    shape = calibration.images.shape
+
     def model(excluded: set[str]) -> Any:
-        return convert(_QdqWriter(graph, ranges, excluded), open_shape(calibration.images.shape))
+        return convert(_QdqWriter(graph, ranges, excluded), {INPUT: open_shape(shape)})
 
     def build(excluded: set[str]) -> OnnxBlock:
         return OnnxBlock(model(excluded).SerializeToString())

@@ -4,18 +4,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Any, Callable
+from typing import Any
 
 import numpy as np
 
 from ...graph.ir import Graph, Node, free_name
-from ...graph.trace import INPUT
 from .attributes import choose, require, unsupported, window_of
-
-END = np.iinfo("int64").max
-
-Translator = Callable[..., str]
+from .box_nms import box_nms
+from .shapes import SHAPES, Translator
 
 
 class Writer:
@@ -39,8 +35,8 @@ class Writer:
             return TRANSLATORS[node.op](self, node, *inputs)
         if node.op != "null":
             raise unsupported(node, "")
-        if node.name == INPUT:
-            return self._take(INPUT)
+        if node.name not in self.graph.params:  # an input
+            return self._take(node.name)
         return self.constant(node.name, self.graph.params[node.name])
 
     def name_of(self, entry: tuple[Node, int]) -> str:
@@ -52,11 +48,17 @@ class Writer:
 
     def add(self, op: str, name: str, *inputs: str, **attributes: Any) -> str:
         """Add an ONNX node with one output and return the name of the output."""
+        return self.add_many(op, name, 1, *inputs, **attributes)[0]
+
+    def add_many(
+        self, op: str, name: str, count: int, *inputs: str, **attributes: Any
+    ) -> list[str]:
+        """Add an ONNX node and return the names of its outputs."""
         from onnx import helper
 
-        name = self._take(name)
-        self.nodes.append(helper.make_node(op, inputs, [name], name, **attributes))
-        return name
+        names = [self._take(name) for _ in range(count)]
+        self.nodes.append(helper.make_node(op, inputs, names, names[0], **attributes))
+        return names
 
     def constant(self, name: str, array: Any) -> str:
         """Add a constant array and return its name."""
@@ -167,50 +169,6 @@ def _dropout(to: Writer, node: Node, x: str) -> str:
     return x
 
 
-def _slice_axis(to: Writer, node: Node, x: str) -> str:
-    begin, end = node.value("begin", 0), node.value("end", None)
-    return _slice(to, node.name, x, begin, END if end is None else end, node.value("axis", 0))
-
-
-def _slice(to: Writer, name: str, x: str, begin: int, end: int, axis: int = 0) -> str:
-    bounds = {"begin": begin, "end": end, "axis": axis}
-    return to.add("Slice", name, x, *(to.integers(f"{name}_{k}", v) for k, v in bounds.items()))
-
-
-def _shape(to: Writer, node: Node, x: str, begin: int = 0, end: int = END) -> str:
-    """Write nodes that compute a slice of the shape of a tensor at run time."""
-    return _slice(to, f"{node.name}_part", to.add("Shape", f"{node.name}_shape", x), begin, end)
-
-
-def _reshape_to(to: Writer, node: Node, x: str, parts: Sequence[str]) -> str:
-    shape = to.add("Concat", f"{node.name}_to", *parts, axis=0)
-    return to.add("Reshape", node.name, x, shape)
-
-
-def _reshape(to: Writer, node: Node, x: str) -> str:
-    target = node.value("shape", ())
-    if min(target) < -1:
-        raise unsupported(node, f" with shape={target}")
-    # With reverse=True, lengths that stay are counted from the right.
-    first = -len(target) if node.value("reverse", False) else 0
-    parts = []
-    for axis, length in enumerate(target, first):
-        end, copied = END if axis == -1 else axis + 1, length == 0
-        part = _shape(to, node, x, axis, end) if copied else to.integers(f"{node.name}_n", length)
-        parts.append(part)
-    return _reshape_to(to, node, x, parts)
-
-
-def _reshape_like(to: Writer, node: Node, x: str, like: str) -> str:
-    sides = {
-        side: (node.value(f"{side}_begin", 0) or 0, node.value(f"{side}_end", END) or END)
-        for side in ("lhs", "rhs")
-    }
-    begin, end = sides["lhs"]
-    before, after = _shape(to, node, x, 0, begin), _shape(to, node, x, end)
-    return _reshape_to(to, node, x, [before, _shape(to, node, like, *sides["rhs"]), after])
-
-
 def _transpose(to: Writer, node: Node, x: str) -> str:
     axes = node.value("axes", None)
     return to.add("Transpose", node.name, x, **({"perm": axes} if axes else {}))
@@ -223,12 +181,10 @@ def _cast(to: Writer, node: Node, x: str) -> str:
     return to.add("Cast", node.name, x, to=wanted)
 
 
-def _axis(op: str) -> Translator:
-    def translate(to: Writer, node: Node, x: str) -> str:
-        axes = np.atleast_1d(node.value("axis", ())).tolist()
-        return to.add(op, node.name, x, to.integers(f"{node.name}_axes", *axes))
-
-    return translate
+def _maximum(to: Writer, node: Node, x: str) -> str:
+    axes = np.atleast_1d(node.value("axis", ())).tolist()
+    require(node, exclude="False")
+    return to.add("ReduceMax", node.name, x, axes=axes, keepdims=int(node.flag("keepdims")))
 
 
 def _softmax(op: str) -> Translator:
@@ -260,6 +216,7 @@ ARITHMETIC = (
 )
 
 TRANSLATORS: dict[str, Translator] = {
+    **SHAPES,
     "Activation": _activation,
     "BatchNorm": _batch_norm,
     "Cast": _cast,
@@ -271,20 +228,20 @@ TRANSLATORS: dict[str, Translator] = {
     "LayerNorm": _layer_norm,
     "LeakyReLU": _leaky_relu,
     "Pooling": _pooling,
-    "Reshape": _reshape,
+    "_contrib_box_nms": box_nms,
     "_copy": lambda to, node, x: x,
     "clip": _clip,
     "erf": _same("Erf"),
-    "expand_dims": _axis("Unsqueeze"),
+    "exp": _same("Exp"),
+    "max": _maximum,
     "log_softmax": _softmax("LogSoftmax"),
-    "reshape_like": _reshape_like,
     "sigmoid": _same("Sigmoid"),
-    "slice_axis": _slice_axis,
     "softmax": _softmax("Softmax"),
-    "squeeze": _axis("Squeeze"),
     "transpose": _transpose,
     "elemwise_add": _same("Add"),
+    "broadcast_maximum": _same("Max"),
     "elemwise_mul": _same("Mul"),
+    "elemwise_sub": _same("Sub"),
     **{f"broadcast_{word}": _same(op) for op, word, _ in ARITHMETIC},
     **{f"_{word}_scalar": _scalar(op) for op, _, word in ARITHMETIC},
 }

@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Export of detectors: targets lower the network, and boxes are decoded from its outputs.
+
+Exports are verified on the outputs of the network, its last convolutions. Non-maximum suppression
+is not continuous: a rounding error may exchange two boxes of nearly equal scores, or let one
+suppress another, so that the boxes of two equal networks cannot be compared by a tolerance.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import mxnet as mx
+import numpy as np
+from mxnet import gluon
+
+from ..graph.ir import Lowered, Params
+from ..graph.ranges import as_block
+from ..graph.split_detector import SplitDetector
+from .onnx.join import join_onnx
+from .quantization.calibration import Calibration
+from .targets import lower_to
+
+
+def network_params(parts: SplitDetector, params: Params) -> Params:
+    """Return the arrays of the network, without the constants of the boxes' decoding."""
+    names = {*parts.network.list_arguments(), *parts.network.list_auxiliary_states()}
+    return {name: array for name, array in params.items() if name in names}
+
+
+def network_block(parts: SplitDetector, params: Params) -> gluon.SymbolBlock:
+    """Return a block on the CPU that gives the outputs of the network."""
+    return as_block(parts.network, network_params(parts, params))
+
+
+def lower_detector(
+    target: str,
+    parts: SplitDetector,
+    params: Params,
+    shape: tuple[int, ...],
+    calibration: Calibration | None,
+) -> tuple[Lowered, tuple[str, ...]]:
+    """Lower a detector's network and append the decoding of boxes.
+
+    Returns the whole graph, and the names of the network's outputs in it.
+    """
+    own = network_params(parts, params)
+    lowered = lower_to(target, parts.network, own, shape, calibration)
+    tensors = output_names(lowered.graph)
+    if not isinstance(lowered.graph, str):
+        return lowered._replace(graph=join_onnx(lowered.graph, parts, params)), tensors
+    constants = {name: params[name] for name in parts.boxes.list_arguments() if name in params}
+    graph = parts.join(lowered.graph, portable=target == "portable")
+    return lowered._replace(graph=graph, params={**lowered.params, **constants}), tensors
+
+
+def output_names(graph: Any) -> tuple[str, ...]:
+    """Return the names of the outputs of an MXNet graph, as JSON, or an ONNX model."""
+    if isinstance(graph, str):
+        return tuple(mx.sym.load_json(graph).list_outputs())
+    return tuple(output.name for output in graph.graph.output)
+
+
+def check_boxes(
+    outputs: Sequence[np.ndarray], batch: np.ndarray, shapes: Sequence[tuple[int, ...]]
+) -> None:
+    """Raise a RuntimeError if a loaded detector's outputs do not have the network's shapes."""
+    found, expected = [a.shape for a in outputs], [(len(batch), *shape[1:]) for shape in shapes]
+    if found != expected:
+        raise RuntimeError(
+            f"the loaded graph's boxes have the shapes {found} instead of {expected}, so nothing "
+            "was written: please report this with the network's spec."
+        )
