@@ -236,7 +236,7 @@ def parameter_arrays(net: gluon.HybridBlock) -> Params:
 
 def _registry_row(net: gluon.HybridBlock) -> dict[str, Any]:
     spec = getattr(net, "spec", None)
-    if not dataclasses.is_dataclass(spec) or not hasattr(net, "model_name"):
+    if spec is None or not hasattr(net, "model_name"):
         return {"model": None, "spec": None}
     return {"model": net.model_name, "spec": dataclasses.asdict(spec)}
 

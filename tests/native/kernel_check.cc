@@ -157,9 +157,11 @@ void check_elementwise(const InferenceKernels& k, int channels) {
   for (int c = 0; c < channels; ++c) {
     expect(dst[c], activate(double{x[c]} * scale[c] + shift[c], 0.1), 1e-5, "affine_f32");
   }
-  k.silu_f32(scale, dst, channels);
-  for (int c = 0; c < channels; ++c) {
-    expect(dst[c], scale[c] / (1 + std::exp(-double{scale[c]})), 1e-6, "silu_f32");
+  for (const float* gate : {scale, shift}) {
+    k.sigmoid_gate_f32(scale, gate, dst, channels);
+    for (int c = 0; c < channels; ++c) {
+      expect(dst[c], scale[c] / (1 + std::exp(-double{gate[c]})), 1e-6, "sigmoid_gate_f32");
+    }
   }
   k.gelu_f32(scale, dst, channels);
   for (int c = 0; c < channels; ++c) {

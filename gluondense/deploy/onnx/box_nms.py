@@ -14,7 +14,7 @@ from .shapes import END, slice_to
 if TYPE_CHECKING:
     from .operators import Writer
 
-LOWEST = np.finfo("float32").min
+LOWEST = float(np.finfo("float32").min)
 
 
 def box_nms(to: Writer, node: Node, rows: str) -> str:
@@ -108,7 +108,7 @@ class _BoxNms:
         pads = self.to.add("Concat", f"{self.node.name}_pads", *parts, axis=0)
         return self._add("Pad", "", boxes, pads, none)
 
-    def _sorted(self, scores: str, count: str, part: str) -> tuple[str, str]:
+    def _sorted(self, scores: str, count: str, part: str) -> list[str]:
         """Return the ``count`` largest scores in descending order and their indices."""
         return self.to.add_many("TopK", f"{self.node.name}_{part}", 2, scores, count, axis=1)
 

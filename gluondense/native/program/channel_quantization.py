@@ -57,7 +57,7 @@ def nodes_with_zero(plan: MemoryPlan, nodes: Sequence[Node], padded: set[int]) -
     for node in reversed(nodes):
         if plan.slice_of(node).map in padded or id(node) in found:
             found.add(id(plan.owner(node)))
-            if node.op in ("Concat", "Pooling", "slice_axis"):
+            if node.op in ("Concat", "Pooling", "UpSampling", "slice_axis", "space_to_depth"):
                 found.update(id(plan.owner(source)) for source, _ in node.inputs)
     return found
 

@@ -242,6 +242,17 @@ class Lowering(Fusion):
         first, second = (self._input(source) for source, _ in node.inputs)
         self._step("copy", in_=first, add=second, out=self._output(node))
 
+    def _resampling(self, node: Node) -> None:
+        """Emit a repetition of pixels, or the subsampling that moves them to channels."""
+        in_, out = self._input(node.source()), self._output(node)
+        self._step("resample", in_=in_, out=out, up=node.value("scale"), down=node.value("block_size"))
+
+    def _combination(self, node: Node) -> None:
+        """Emit the maximum of two maps, or one gated by another."""
+        first, second = (self._input(source) for source, _ in node.inputs)
+        gate = 1 if node.op == "sigmoid_gate" else None
+        self._step("combine", in_=first, with_=second, out=self._output(node), gate=gate)
+
     def _activation(self, node: Node) -> None:
         """Emit an activation that no convolution computes."""
         in_, out = self._input(node.source()), self._output(node)
@@ -257,12 +268,16 @@ EMIT = {
     "FullyConnected": "_convolution",
     "LeakyReLU": "_activation",
     "Pooling": "_pooling",
+    "UpSampling": "_resampling",
     "_contrib_BatchNormWithReLU": "_normalization",
+    "broadcast_maximum": "_combination",
     "broadcast_mul": "_product",
     "layer_norm": "_layer_norm",
     "elemwise_add": "_addition",
     "hard_sigmoid": "_activation",
+    "sigmoid_gate": "_combination",
     "silu": "_activation",
+    "space_to_depth": "_resampling",
 }
 
 

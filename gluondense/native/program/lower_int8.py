@@ -24,7 +24,7 @@ from .channel_quantization import nodes_with_zero, quantize_range
 from .lower import FLOATS, activation_words, single_operator
 from .memory_plan import ChannelSlice
 from .mixed_precision import MixedLowering, is_float_average
-from .operators import negative_slope
+from .operators import COMBINED, RESIZES, negative_slope
 from .packing import fold_bn_relu, pack_filters, pack_int8_filters, pack_lanes
 
 BYTES = "gluondense_bytes"  # name of the array of bytes
@@ -96,6 +96,8 @@ class Int8Lowering(MixedLowering):
                 names.append(f"{self.written[id(node)].name}_output")
             elif (node.op in NORMS and id(node) in self.with_zero) or is_float_average(node):
                 names.append(f"{node.name}_output")
+            elif node.op in COMBINED:
+                names.append(f"{node.name}_output")
         return names
 
     def lower_int8(self) -> tuple[str, np.ndarray, np.ndarray]:
@@ -133,8 +135,9 @@ class Int8Lowering(MixedLowering):
         if node.op in ("Concat", "slice_axis"):
             return  # the others are those of the inputs
         out, is_norm = self.plan.slice_of(node), node.op in NORMS
-        if node.op == "Pooling" and not is_float_average(node):
+        if node.op in RESIZES and not is_float_average(node) and node.op != "Convolution":
             params = self.quantization.get(self.plan.slice_of(node.source()))
+            params = tuple(np.tile(each, node.value("block_size", 1) ** 2) for each in params)
         elif is_norm and id(node) not in self.with_zero:
             params = self._fold(node)[2:]
         else:

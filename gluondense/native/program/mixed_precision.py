@@ -16,7 +16,7 @@ from ...graph.ir import Graph, Node
 from .channel_quantization import ChannelQuantization, nodes_in_float, set_types
 from .lower import EMIT, Lowering
 from .memory_plan import ChannelSlice
-from .operators import check_int8_operators
+from .operators import COMBINED, check_int8_operators
 
 LAYERS = ("Convolution", "FullyConnected")
 MAX_AVERAGED = 257  # kMaxAveragedBytes of src/kernels/inference_kernels.h
@@ -82,7 +82,7 @@ class MixedLowering(Lowering):
     def _computes_in_int8(self, node: Node) -> bool:
         if node.op in LAYERS:
             return id(node) not in self.in_float
-        if is_float_average(node):
+        if is_float_average(node) or node.op in COMBINED:
             return False
         sources = [source for source, _ in node.inputs if source.name not in self.graph.params]
         return all(self._is_u8(self.plan.slice_of(tensor)) for tensor in (node, *sources))

@@ -21,15 +21,21 @@ LIMITS: dict[str, dict[str, tuple[str, ...]]] = {
     "FullyConnected": {"flatten": ("True", "1")},
     "LeakyReLU": {"act_type": ("leaky", "gelu")},
     "Pooling": {"pool_type": ("avg", "max"), "pooling_convention": ("valid", "full"), **LAYOUT},
+    "UpSampling": {"sample_type": ("nearest",), "num_args": ("1",)},
     "_contrib_BatchNormWithReLU": {"axis": ("1",)},
+    "broadcast_maximum": {},
     "broadcast_mul": {},
     "layer_norm": {},
     "elemwise_add": {},
     "hard_sigmoid": {},
+    "sigmoid_gate": {},
     "silu": {},
     "slice_axis": {"axis": ("1",)},
+    "space_to_depth": {},
 }
 FLOAT_ONLY = ("broadcast_mul", "hard_sigmoid", "layer_norm")
+RESAMPLED = ("UpSampling", "space_to_depth")
+COMBINED = ("broadcast_maximum", "sigmoid_gate")  # of two maps, over floats only
 MAX_TAPS = 1024  # kMaxTaps of src/kernels/inference_kernels.h
 
 
@@ -95,7 +101,7 @@ def _keeps_size(node: Node) -> bool:
     if node.op == "Convolution":
         window = node.pair("kernel"), node.pair("stride"), node.pair("pad", 0)
         return window == ((1, 1), (1, 1), (0, 0))
-    return node.op != "Pooling"
+    return node.op not in ("Pooling", *RESAMPLED)
 
 
 def _is_channel_factor(graph: Graph, node: Node) -> bool:
@@ -141,6 +147,8 @@ def count_channels(graph: Graph) -> dict[int, int]:
             channels[id(node)] = sum(channels[id(part)] for part, _ in node.inputs)
         elif node.op == "slice_axis":
             channels[id(node)] = len(channel_range(node, channels))
+        elif node.op == "space_to_depth":
+            channels[id(node)] = channels[id(source)] * node.value("block_size") ** 2
         else:
             channels[id(node)] = channels[id(source)]
     return channels

@@ -14,13 +14,15 @@ def fuse_patterns(graph: Graph) -> None:
 
 
 def fuse_silu(graph: Graph) -> int:
-    """Replace x * sigmoid(x) by ``silu``."""
+    """Replace x * sigmoid(x) by ``silu``, and x * sigmoid(y) by ``sigmoid_gate``."""
     changed = 0
     for node in graph.operators():
         if node.op == "elemwise_mul":
             (x, gate) = node.inputs
-            if gate[0].is_like("Activation", act_type="sigmoid") and gate[0].inputs[0] == x:
-                node.op, node.attrs, node.inputs = "silu", {}, [x]
+            if gate[0].is_like("Activation", act_type="sigmoid"):
+                (y,) = gate[0].inputs
+                node.op, node.attrs = ("silu" if x == y else "sigmoid_gate"), {}
+                node.inputs = [x] if x == y else [x, y]
                 changed += 1
     return changed
 

@@ -244,9 +244,12 @@ void InferenceWorker::run_step(const CopyStep& s) {
         continue;
       }
       if constexpr (!kIsU8) {
-        if (s.is_silu || s.is_gelu) {
-          const InferenceKernels& k = inference_kernels();
-          (s.is_silu ? k.silu_f32 : k.gelu_f32)(src, dst, s.in.channels);
+        if (s.is_silu) {
+          inference_kernels().sigmoid_gate_f32(src, src, dst, s.in.channels);
+          continue;
+        }
+        if (s.is_gelu) {
+          inference_kernels().gelu_f32(src, dst, s.in.channels);
           continue;
         }
       }

@@ -141,6 +141,11 @@ class InferenceWorker {
   void run_step(const CopyStep& s);
   template <class T>
   void run_step(const GateStep& s);
+  // neck.cc
+  template <class T>
+  void run_step(const ResampleStep& s);
+  template <class T>
+  void run_step(const CombineStep& s);
   // Window by window; the global pooling, in one thread.
   template <class T>
   void run_step(const PoolStep& s);

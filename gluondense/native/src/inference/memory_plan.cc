@@ -38,6 +38,17 @@ class OutputSize {
   Size operator()(const DepthwiseStep& s) const { return windows(s, s.window); }
   Size operator()(const PoolStep& s) const { return windows(s, s.window, s.is_ceil); }
   Size operator()(const GlobalPoolStep&) const { return {1, 1}; }
+  Size operator()(const ResampleStep& s) const {
+    const Placement& in = plan_.placement(s.in);
+    if (in.height % s.down != 0 || in.width % s.down != 0) {
+      throw_invalid("the image's height or width is no multiple of what this network needs");
+    }
+    // In both directions less than kMaxPixels, so that neither side overflows.
+    if (static_cast<double>(in.height) * in.width * s.up * s.up > kMaxPixels) {
+      throw_invalid("the image is too large");
+    }
+    return {in.height / s.down * s.up, in.width / s.down * s.up};
+  }
   Size operator()(const StepBase& s) const {
     const Placement& in = plan_.placement(s.in);
     return {in.height, in.width};

@@ -156,6 +156,14 @@ void read_words(Words& words, CopyStep& s) {
   words.read("out_shift", s.requant_shift);
 }
 
+void read_words(Words& words, ResampleStep& s) {
+  words.read("in", s.in).read("out", s.out).read("up", s.up).read("down", s.down);
+}
+
+void read_words(Words& words, CombineStep& s) {
+  words.read("in", s.in).read("with", s.residual).read("out", s.out).read("gate", s.is_gate);
+}
+
 void read_words(Words& words, StoreStep& s) {
   words.read("in", s.in).read("output", s.output_index).read("flat", s.flatten);
   words.read("scale", s.scale).read("shift", s.shift);
@@ -178,6 +186,8 @@ const std::map<std::string, Step (*)(Words&)> kParsers = {
     {"global", parse_step<GlobalPoolStep>},
     {"copy", parse_step<CopyStep>},
     {"gate", parse_step<GateStep>},
+    {"resample", parse_step<ResampleStep>},
+    {"combine", parse_step<CombineStep>},
     {"store", parse_step<StoreStep>},
 };
 

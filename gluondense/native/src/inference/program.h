@@ -125,6 +125,17 @@ struct CopyStep : StepBase {
   }
 };
 
+// Repeats each pixel in a square of `up` x `up` pixels; or makes one pixel of each square of
+// `down` x `down`, whose channels then follow each other, row by row.
+struct ResampleStep : StepBase {
+  int up = 1, down = 1;
+};
+
+// max(in, residual), or in / (1 + exp(-residual)). Floats only.
+struct CombineStep : StepBase {
+  bool is_gate = false;
+};
+
 // Writes an output, (C, H, W) or flattened; those of bytes are scale * q + shift.
 struct StoreStep : StepBase {
   int output_index = -1;
@@ -133,7 +144,8 @@ struct StoreStep : StepBase {
 };
 
 typedef std::variant<LoadStep, ConvStep, DepthwiseStep, AffineStep, LayerNormStep, PoolStep,
-                     GlobalPoolStep, CopyStep, GateStep, StoreStep>
+                     GlobalPoolStep, CopyStep, GateStep, ResampleStep, CombineStep,
+                     StoreStep>
     Step;
 
 inline const StepBase& base(const Step& step) {

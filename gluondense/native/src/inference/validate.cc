@@ -8,7 +8,7 @@
 namespace gluondense {
 namespace {
 
-constexpr int kMaxChannels = 1 << 20, kMaxPad = 64;
+constexpr int kMaxChannels = 1 << 20, kMaxPad = 64, kMaxFactor = 16;
 // Limits of what a damaged program may ask for: the largest DenseNets have a tenth of it.
 constexpr std::size_t kMaxMaps = 1 << 13, kMaxSteps = 1 << 14;
 constexpr std::int64_t kMaxTotalChannels = 1 << 22;
@@ -285,6 +285,22 @@ class Validator {
     affine(s.scale, s.shift, channels);
     affine(s.requant_scale, s.requant_shift, channels);
     s.residual.valid() ? floats(s.residual_scale, channels) : absent({s.residual_scale});
+  }
+
+  void check(const ResampleStep& s) const {
+    require(s.up >= 1 && s.down >= 1 && s.up <= kMaxFactor && s.down <= kMaxFactor &&
+                (s.up == 1 || s.down == 1),
+            "a resampling has no or a too large factor");
+    require(s.out.channels == std::int64_t{s.in.channels} * s.down * s.down,
+            "a resampling has another number of channels");
+    same_type(s.in, s.out);
+  }
+
+  void check(const CombineStep& s) const {
+    require(s.residual.valid(), "a step combines one map");
+    alike(s.in, s.out);
+    alike(s.residual, s.out);
+    require(!is_u8(s.in), "bytes cannot be combined");
   }
 
   void check(const StoreStep& s) {

@@ -144,8 +144,8 @@ struct InferenceKernels {
   // Null where conv_bf16 is.
   void (*affine_relu_bf16)(const float* src, const float* scale, const float* shift, float* dst,
                            int channels);
-  // dst[c] = src[c] / (1 + exp(-src[c])). No over-read.
-  void (*silu_f32)(const float* src, float* dst, int channels);
+  // dst[c] = src[c] / (1 + exp(-gate[c])); SiLU where gate is src. No over-read.
+  void (*sigmoid_gate_f32)(const float* src, const float* gate, float* dst, int channels);
   // dst[c] = src[c] * Phi(src[c]), see gelu() in per_isa/simd.h. dst may be src. No over-read.
   void (*gelu_f32)(const float* src, float* dst, int channels);
   // dst[c] = (src[c] - mean) / sqrt(variance + eps) * scale[c] + shift[c], or without the last two

@@ -103,16 +103,17 @@ void affine_f32(const float* __restrict src, const float* __restrict scale,
   }
 }
 
-void silu_f32(const float* __restrict src, float* __restrict dst, int channels) {
+void sigmoid_gate_f32(const float* src, const float* gate, float* __restrict dst, int channels) {
   for (int c = 0; c < channels; c += kWidth) {
     const int left = channels - c;
-    Vector x = {};
+    Vector x = {}, g = {};
     if (left >= kWidth) {
-      x = at(src + c);
+      x = at(src + c), g = at(gate + c);
     } else {
       __builtin_memcpy(&x, src + c, left * sizeof(float));
+      __builtin_memcpy(&g, gate + c, left * sizeof(float));
     }
-    store_activated(x / (exp(-x) + 1.0f), nullptr, 1, left, dst + c);
+    store_activated(x / (exp(-g) + 1.0f), nullptr, 1, left, dst + c);
   }
 }
 

@@ -11,7 +11,7 @@ namespace gluondense::GLUONDENSE_ISA_NAMESPACE {
 KERNEL(conv_f32);
 KERNEL(conv_u8s8);
 KERNEL(affine_f32);
-KERNEL(silu_f32);
+KERNEL(sigmoid_gate_f32);
 KERNEL(gelu_f32);
 KERNEL(layer_norm_f32);
 KERNEL(bn_relu_u8);
@@ -42,7 +42,7 @@ const InferenceKernels inference_table = {GLUONDENSE_ISA_NAME,
                                           conv_bf16,
                                           affine_f32,
                                           affine_relu_bf16,
-                                          silu_f32,
+                                          sigmoid_gate_f32,
                                           gelu_f32,
                                           layer_norm_f32,
                                           bn_relu_u8,
