@@ -1,4 +1,4 @@
-"""A small detector with spread scores, and how boxes of two detectors are compared."""
+"""Small detectors with spread scores, and how boxes of two detectors are compared."""
 
 from __future__ import annotations
 
@@ -6,21 +6,34 @@ import mxnet as mx
 import numpy as np
 
 from gluondense.environment.process import import_gluoncv
+from support.detectors import CLASSES, detector
 
-CLASSES = ("one", "two", "three")
 SIDE = 96
 
 
-def gluoncv_detector(seed=1):
-    """GluonCV's smallest YOLOv3 with random weights, whose scores are spread between 0 and 1."""
+def gluoncv_detector():
+    """GluonCV's smallest YOLOv3, with its own neck, mean and std of no data set."""
     zoo = import_gluoncv().model_zoo
-    net = zoo.get_model("yolo3_mobilenet0.25_custom", classes=list(CLASSES), pretrained_base=False)
-    return spread(net, seed)
+    return spread(
+        zoo.get_model("yolo3_mobilenet0.25_custom", classes=list(CLASSES), pretrained_base=False)
+    )
+
+
+def own_detector(**fields):
+    return spread(detector(**fields))
+
+
+# Three scales, with all operators of the necks: resampling in both directions, Maxout, SAM, SPP.
+NETS = {
+    "efm": own_detector,
+    "gfm-spp": lambda: own_detector(fusion="gfm", spp=True, attention=None),
+    "gluoncv": gluoncv_detector,
+}
 
 
 def spread(net, seed=1):
     """Give a detector random values, so that no two boxes have nearly the same score."""
-    net.initialize()
+    net.initialize(force_reinit=True)
     net(mx.nd.zeros((1, 3, SIDE, SIDE)))
     random = np.random.default_rng(seed)
     for name, parameter in net.collect_params().items():
@@ -31,7 +44,9 @@ def spread(net, seed=1):
             value = 1 + 0.1 * random.standard_normal(shape)
         elif name.endswith("weight"):
             value = random.standard_normal(shape) * np.sqrt(2 / np.prod(shape[1:]))
-            value *= 0.5 if "output" in name else 1  # boxes of some pixels
+            value *= (
+                0.5 if "prediction" in name or "yolooutput" in name else 1
+            )  # boxes of some pixels
         else:
             value = 0.3 * random.standard_normal(shape)
         parameter.set_data(mx.nd.array(value))

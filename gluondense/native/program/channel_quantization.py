@@ -10,6 +10,7 @@ import numpy as np
 from ...graph.ir import Node
 from ...graph.ranges import Range
 from .memory_plan import ChannelSlice, MemoryPlan
+from .operators import RESAMPLED
 
 
 def nodes_in_float(operators: Iterable[Node]) -> set[int]:
@@ -57,7 +58,7 @@ def nodes_with_zero(plan: MemoryPlan, nodes: Sequence[Node], padded: set[int]) -
     for node in reversed(nodes):
         if plan.slice_of(node).map in padded or id(node) in found:
             found.add(id(plan.owner(node)))
-            if node.op in ("Concat", "Pooling", "UpSampling", "slice_axis", "space_to_depth"):
+            if node.op in ("Concat", "Pooling", "slice_axis", *RESAMPLED):
                 found.update(id(plan.owner(source)) for source, _ in node.inputs)
     return found
 

@@ -243,9 +243,11 @@ class Lowering(Fusion):
         self._step("copy", in_=first, add=second, out=self._output(node))
 
     def _resampling(self, node: Node) -> None:
-        """Emit a repetition of pixels, or the subsampling that moves them to channels."""
+        """Emit a repetition of pixels, which may be cut, or a move of pixels to channels."""
         in_, out = self._input(node.source()), self._output(node)
-        self._step("resample", in_=in_, out=out, up=node.value("scale"), down=node.value("block_size"))
+        like = self._input(node.source(1)) if node.op == "upsample_like" else None
+        factors = {"up": node.value("scale"), "down": node.value("block_size")}
+        self._step("resample", in_=in_, like=like, out=out, **factors)
 
     def _combination(self, node: Node) -> None:
         """Emit the maximum of two maps, or one gated by another."""
@@ -278,6 +280,7 @@ EMIT = {
     "sigmoid_gate": "_combination",
     "silu": "_activation",
     "space_to_depth": "_resampling",
+    "upsample_like": "_resampling",
 }
 
 

@@ -24,7 +24,7 @@ from .channel_quantization import nodes_with_zero, quantize_range
 from .lower import FLOATS, activation_words, single_operator
 from .memory_plan import ChannelSlice
 from .mixed_precision import MixedLowering, is_float_average
-from .operators import COMBINED, RESIZES, negative_slope
+from .operators import COMBINED, RESAMPLED, negative_slope
 from .packing import fold_bn_relu, pack_filters, pack_int8_filters, pack_lanes
 
 BYTES = "gluondense_bytes"  # name of the array of bytes
@@ -94,11 +94,14 @@ class Int8Lowering(MixedLowering):
                 continue
             if node.op in ("Convolution", "elemwise_add", "Activation", "LeakyReLU", "silu"):
                 names.append(f"{self.written[id(node)].name}_output")
-            elif (node.op in NORMS and id(node) in self.with_zero) or is_float_average(node):
-                names.append(f"{node.name}_output")
-            elif node.op in COMBINED:
+            elif self._has_own_range(node):
                 names.append(f"{node.name}_output")
         return names
+
+    def _has_own_range(self, node: Node) -> bool:
+        """Return whether a step computes values that no bytes of its input can represent."""
+        norm = node.op in NORMS and id(node) in self.with_zero
+        return norm or node.op in COMBINED or is_float_average(node)
 
     def lower_int8(self) -> tuple[str, np.ndarray, np.ndarray]:
         """Return the program's text, its floats and its bytes."""
@@ -135,7 +138,8 @@ class Int8Lowering(MixedLowering):
         if node.op in ("Concat", "slice_axis"):
             return  # the others are those of the inputs
         out, is_norm = self.plan.slice_of(node), node.op in NORMS
-        if node.op in RESIZES and not is_float_average(node) and node.op != "Convolution":
+        copies = node.op == "Pooling" or node.op in RESAMPLED
+        if copies and not is_float_average(node):
             params = self.quantization.get(self.plan.slice_of(node.source()))
             params = tuple(np.tile(each, node.value("block_size", 1) ** 2) for each in params)
         elif is_norm and id(node) not in self.with_zero:

@@ -32,9 +32,10 @@ LIMITS: dict[str, dict[str, tuple[str, ...]]] = {
     "silu": {},
     "slice_axis": {"axis": ("1",)},
     "space_to_depth": {},
+    "upsample_like": {},
 }
 FLOAT_ONLY = ("broadcast_mul", "hard_sigmoid", "layer_norm")
-RESAMPLED = ("UpSampling", "space_to_depth")
+RESAMPLED = ("UpSampling", "space_to_depth", "upsample_like")
 COMBINED = ("broadcast_maximum", "sigmoid_gate")  # of two maps, over floats only
 MAX_TAPS = 1024  # kMaxTaps of src/kernels/inference_kernels.h
 

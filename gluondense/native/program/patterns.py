@@ -11,6 +11,7 @@ def fuse_patterns(graph: Graph) -> None:
     fuse_silu(graph)
     fuse_hard_sigmoid(graph)
     fuse_layer_norm(graph)
+    fuse_upsampling(graph)
 
 
 def fuse_silu(graph: Graph) -> int:
@@ -24,6 +25,19 @@ def fuse_silu(graph: Graph) -> int:
                 node.op, node.attrs = ("silu" if x == y else "sigmoid_gate"), {}
                 node.inputs = [x] if x == y else [x, y]
                 changed += 1
+    return changed
+
+
+def fuse_upsampling(graph: Graph) -> int:
+    """Replace a repetition of pixels that is cut to a map's size by ``upsample_like``."""
+    changed, uses = 0, graph.uses()
+    for node in graph.operators():
+        source = node.source()
+        repeats = source.is_like("UpSampling", sample_type="nearest") and uses[id(source)] == 1
+        if node.is_like("slice_like", axes="(2, 3)") and repeats:
+            node.op, node.attrs = "upsample_like", {"scale": source.attrs["scale"]}
+            node.inputs[0] = source.inputs[0]
+            changed += 1
     return changed
 
 

@@ -47,7 +47,13 @@ class OutputSize {
     if (static_cast<double>(in.height) * in.width * s.up * s.up > kMaxPixels) {
       throw_invalid("the image is too large");
     }
-    return {in.height / s.down * s.up, in.width / s.down * s.up};
+    const Size whole = {in.height / s.down * s.up, in.width / s.down * s.up};
+    if (!s.residual.valid()) return whole;
+    const Placement& like = plan_.placement(s.residual);
+    if (like.height > whole.height || like.width > whole.width) {
+      throw_invalid("a map is cut to a larger size");
+    }
+    return {like.height, like.width};
   }
   Size operator()(const StepBase& s) const {
     const Placement& in = plan_.placement(s.in);

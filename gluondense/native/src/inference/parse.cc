@@ -158,6 +158,7 @@ void read_words(Words& words, CopyStep& s) {
 
 void read_words(Words& words, ResampleStep& s) {
   words.read("in", s.in).read("out", s.out).read("up", s.up).read("down", s.down);
+  words.read("like", s.residual);
 }
 
 void read_words(Words& words, CombineStep& s) {

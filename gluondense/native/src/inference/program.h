@@ -126,7 +126,8 @@ struct CopyStep : StepBase {
 };
 
 // Repeats each pixel in a square of `up` x `up` pixels; or makes one pixel of each square of
-// `down` x `down`, whose channels then follow each other, row by row.
+// `down` x `down`, whose channels then follow each other, row by row. With a residual, rows and
+// columns beyond its size are cut off; nothing is added.
 struct ResampleStep : StepBase {
   int up = 1, down = 1;
 };
