@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Classify images, or predict several labels of each, with a trained run or an exported network."""
+"""Predict the class, the labels or the boxes of images, with a trained run or an export."""
 
 from __future__ import annotations
 
 import argparse
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Optional
+from typing import TYPE_CHECKING, Any, Optional
 
+from . import boxes
 from .arguments import add_preprocessing, add_weights_file, preprocessing_fields
 from .explain.cam import write_page
 from .output import call
@@ -15,6 +16,7 @@ from .parser import Parser
 
 if TYPE_CHECKING:
     from ..deploy.prediction import Prediction
+    from ..evaluation.model import EvaluatedModel
 
 EXPLAINED = 3  # classes of each image with --explain
 
@@ -30,7 +32,7 @@ def main(argv: Optional[list[str]] = None) -> int:
     add_weights_file(parser)
     parser.add_argument("images", nargs="+", metavar="image.png")
     parser.add_argument(
-        "--top", type=int, help="classes to print (default: 5, or all of several labels)"
+        "--top", type=int, help="classes to print (default: 5, or all of several labels), or boxes"
     )
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument(
@@ -38,31 +40,45 @@ def main(argv: Optional[list[str]] = None) -> int:
         metavar="FILE.html",
         help="write a page with class activation maps of the top 3 classes of each image",
     )
+    add = parser.add_argument_group("boxes of detectors").add_argument
+    add("--threshold", type=float, help="smallest probability of a box (default: 0.5)")
+    add("--out", metavar="FOLDER", help="write the images with their boxes drawn")
     add_preprocessing(parser)
     return call(_run, parser.parse_args(argv))
 
 
 def _run(args: argparse.Namespace) -> None:
-    predictions = _predict(args)
-    if args.json:
-        print(json.dumps([item.to_dict() for item in predictions], ensure_ascii=False))
-    else:
-        print("\n\n".join(map(_table, predictions)))
-
-
-def _predict(args: argparse.Namespace) -> list[Prediction]:
-    from ..deploy.prediction import predict
+    from ..analysis.predictions import task_of
     from ..evaluation.model import open_model
     from ..training.devices import find_devices
 
     weights = {"fields": dict(args.set), "allow_nan": args.allow_nan}
     model = open_model(args.model, find_devices(()), args.network, **weights)
-    preprocessing = model.adjusted(**preprocessing_fields(args)).known_preprocessing()
+    model = model.adjusted(**preprocessing_fields(args))
+    is_detector = task_of(model.net) == "detection"
+    if args.out and not is_detector:
+        raise ValueError(f"--out draws boxes, but {args.model} is not a detector: leave it out.")
+    if args.explain and is_detector:
+        raise ValueError("--explain is for classes, not for a detector's boxes: leave it out.")
+    predictions = _predict(args, model)
+    if args.out:
+        boxes.write_images(args.out, predictions, model.class_names)
+    if args.json:
+        print(json.dumps([item.to_dict() for item in predictions], ensure_ascii=False))
+    else:
+        print("\n\n".join(map(boxes.table if is_detector else _table, predictions)))
+
+
+def _predict(args: argparse.Namespace, model: EvaluatedModel) -> list[Any]:
+    from ..deploy.prediction import predict
+
+    preprocessing = model.known_preprocessing()
     net, names = model.net, model.class_names
     if args.explain:
         top, name = min(args.top or EXPLAINED, EXPLAINED), Path(args.model).name
         write_page(args.explain, name, net, args.images, preprocessing, names, top)
-    return predict(net, args.images, class_names=names, top=args.top, preprocessing=preprocessing)
+    options = {"top": args.top, "threshold": args.threshold}
+    return predict(net, args.images, class_names=names, preprocessing=preprocessing, **options)
 
 
 def _table(prediction: Prediction) -> str:

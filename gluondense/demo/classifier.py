@@ -68,6 +68,7 @@ class Classifier:
             (found,) = predict(
                 self._net, [image], class_names=names, top=top, preprocessing=preprocessing
             )
+            assert isinstance(found, Prediction)
             return Answer(found, self._net.seconds)
 
     def explain(self, image: str | os.PathLike[str]) -> dict[str, np.ndarray]:

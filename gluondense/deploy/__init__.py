@@ -10,6 +10,7 @@ from ..lazy import attach
 if TYPE_CHECKING:
     from .artifact import load_exported
     from .artifact_files import ExportedFiles, OnnxFiles
+    from .detection import Detection
     from .exporter import export
     from .metadata import ExportMetadata
     from .onnx.block import OnnxBlock
@@ -22,6 +23,7 @@ else:
 
 __all__ = [
     "Calibration",
+    "Detection",
     "ExportMetadata",
     "ExportedFiles",
     "OnnxBlock",

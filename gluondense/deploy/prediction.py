@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Predictions for image files: one class per image, or several labels."""
+"""Predictions for image files: one class per image, several labels, or boxes."""
 
 from __future__ import annotations
 
@@ -12,12 +12,14 @@ import mxnet as mx
 import numpy as np
 from mxnet import gluon
 
-from ..analysis.activations import ACTIVATIONS
+from ..analysis.activations import TASKS
 from ..analysis.label_metrics import DEFAULT_THRESHOLD
 from ..analysis.predictions import TOP, task_of, to_probabilities
+from ..data.detections import THRESHOLD
 from ..data.overrides import adjust
 from ..data.preprocessing import Preprocessing
-from ..errors import check, check_known
+from ..errors import check, check_known, check_range
+from .detection import Detection, detect
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,8 +61,9 @@ def predict(
     preprocessing: Preprocessing | None = None,
     task: str | None = None,
     thresholds: Sequence[float] | None = None,
-) -> list[Prediction]:
-    """Classify image files, or predict several labels of each.
+    threshold: float | None = None,
+) -> list[Prediction] | list[Detection]:
+    """Classify image files, or predict several labels or the boxes of each.
 
     Parameters
     ----------
@@ -75,7 +78,8 @@ def predict(
     class_names
         A label for each class; by default those of the export, else the indices of the classes.
     top
-        Number of classes to return; by default 5, for multi-label networks all.
+        Number of classes to return; by default 5, for multi-label networks all. For detectors,
+        the largest number of boxes; by default all.
     ctx
         Device of the network; MXNet's current context by default.
     preprocessing
@@ -84,7 +88,16 @@ def predict(
         both sides of an image are resized.
     task, thresholds
         ``"classification"``, or ``"multi_label"`` with the probability from which on each label is
-        present; by default those of the export or run, else ``"classification"`` and 0.5.
+        present; by default those of the export or run, else ``"classification"`` and 0.5. Or
+        ``"detection"``.
+    threshold
+        For detectors: smallest probability of a box, by default 0.5.
+
+    Returns
+    -------
+    list
+        A :class:`Prediction` of each image, or of detectors a :class:`.detection.Detection`, whose
+        boxes are in pixels of the original image.
 
     Raises
     ------
@@ -114,12 +127,18 @@ def predict(
     found = adjust(known, mean=mean, std=std, input_size=size, invert=invert)
     if found is None:
         raise ValueError("the network's preprocessing is unknown: pass preprocessing=.")
+    task = task or task_of(net)
+    check_known("task", task, TASKS)
+    names = class_names or getattr(metadata, "class_names", None)
+    if task == "detection":
+        names = names or getattr(net, "class_names", None)
+        limit = THRESHOLD if threshold is None else threshold
+        check_range("threshold", limit, 0, 1)
+        return detect(net, files, found, names, limit, top, ctx)
+    check("threshold", threshold, "None unless the network is a detector", threshold is None)
     inputs = [found.pixels(file)[None] for file in files]
     if not getattr(metadata, "preprocess", False):
         inputs = [found.normalize(pixels) for pixels in inputs]
-    names = class_names or getattr(metadata, "class_names", None)
-    task = task or task_of(net)
-    check_known("task", task, ACTIVATIONS)
     if thresholds is None:
         thresholds = getattr(metadata or net, "thresholds", None)
     predictions = []

@@ -68,6 +68,8 @@ class YOLOv3(gluoncv_yolo.YOLOV3):
     Redmon and Farhadi, "YOLOv3: An Incremental Improvement"; CSPNet, section 3.2.
     """
 
+    task = "detection"  # for prediction and export
+
     def __init__(
         self,
         backbone: Network,

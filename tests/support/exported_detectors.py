@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import mxnet as mx
 import numpy as np
+from PIL import Image
 
 from gluondense.environment.process import import_gluoncv
 from support.detectors import CLASSES, detector
@@ -68,3 +69,14 @@ def assert_same_boxes(got, wanted, pixels=1e-3):
     np.testing.assert_array_equal(got[..., 0], wanted[..., 0])
     np.testing.assert_allclose(got[..., 1], wanted[..., 1], atol=1e-5)
     np.testing.assert_allclose(got[..., 2:], wanted[..., 2:], rtol=1e-5, atol=pixels)
+
+
+def write_photographs(folder):
+    """Write images of odd sizes, wide and tall."""
+    random = np.random.default_rng(0)
+    paths = []
+    for number, size in enumerate([(131, 97), (75, 201), (320, 240)]):
+        small = random.integers(0, 256, (9, 12, 3)).astype("uint8")
+        paths.append(folder / f"photograph{number}.png")
+        Image.fromarray(small).resize(size).save(paths[-1])
+    return paths

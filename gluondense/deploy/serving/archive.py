@@ -40,6 +40,7 @@ SERVED = (
     "errors.py",
     "files.py",
     "data/boxes.py",
+    "data/detections.py",
     "data/files/image.py",
     "data/pixels.py",
     "data/preprocessing.py",
@@ -193,9 +194,10 @@ def _check_served(metadata: ExportMetadata) -> None:
         raise ValueError(
             f"the service reads grayscale or RGB images, but the export takes {shape}."
         )
-    if [len(each) for each in metadata.output_shapes] != [2]:
+    is_detector = metadata.task == "detection"
+    if [len(each) for each in metadata.output_shapes] != ([3] * 3 if is_detector else [2]):
         raise ValueError(
-            f"the service answers with classes or features, but the export gives "
+            f"the service answers with classes, features or boxes, but the export gives "
             f"{', '.join(map(str, metadata.output_shapes)) or 'unknown shapes: export again'}."
         )
     if metadata.preprocessing is None:
@@ -222,7 +224,8 @@ def _signature(metadata: ExportMetadata) -> str:
 
 def _synset(metadata: ExportMetadata) -> str:
     """Return one label per line, or the indices of the outputs if there are no labels."""
-    count = metadata.output_shapes[0][-1] if metadata.output_shapes else 0
+    known = metadata.output_shapes and metadata.task != "detection"
+    count = metadata.output_shapes[0][-1] if known else 0
     names = metadata.class_names or map(str, range(count))
     return "".join(" ".join(name.split()) + "\n" for name in names)
 

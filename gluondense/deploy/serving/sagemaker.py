@@ -13,6 +13,7 @@ import json
 from typing import Any
 
 import mxnet as mx
+import numpy as np
 
 from .service import CONTENT_TYPES, RefusedError, Service
 
@@ -42,8 +43,10 @@ def transform_fn(model: Service, data: Any, content_type: str, accept: str) -> A
 
     array = decoder.decode(data, content_type)
     dtype = "uint8" if array.dtype == "uint8" else "float32"
-    outputs = model.block(mx.nd.array(array, ctx=model.ctx, dtype=dtype))
-    return encoder.encode(outputs.asnumpy(), accept)
+    found = model.block(mx.nd.array(array, ctx=model.ctx, dtype=dtype))
+    # Of a detector: class, score and corners.
+    outputs = found if isinstance(found, list) else [found]
+    return encoder.encode(np.concatenate([each.asnumpy() for each in outputs], axis=-1), accept)
 
 
 def _error(refused: RefusedError) -> Exception:

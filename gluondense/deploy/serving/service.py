@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Service for multi-model-server: takes images, returns classes or labels as JSON.
+"""Service for multi-model-server: takes images, returns classes, labels or boxes as JSON.
 
 An archive contains this module and the modules of ``archive.SERVED``; it must not import anything
 else of gluondense. The server calls :func:`handle` first without data and then with batches of
@@ -15,12 +15,14 @@ import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import mxnet as mx
 import numpy as np
 from PIL import Image
 
+from ...data.boxes import Placement
+from ...data.detections import THRESHOLD, to_answer
 from ...data.preprocessing import Preprocessing
 from ...environment.process import usable_cores
 from ...files import json_sha256, sha256
@@ -49,6 +51,15 @@ class RefusedError(Exception):
 
 def _bad_request(message: str) -> RefusedError:
     return RefusedError(400, "BadRequestException", message)
+
+
+class _Request(NamedTuple):
+    """A request whose image has been decoded."""
+
+    pixels: np.ndarray
+    placement: Placement
+    top: int | None
+    threshold: float
 
 
 class Service:
@@ -96,12 +107,22 @@ class Service:
         """Whether an image has several labels; earlier exports have one class per image."""
         return self.metadata.get("task") == "multi_label"
 
+    @property
+    def is_detector(self) -> bool:
+        """Whether the answer is boxes."""
+        return self.metadata.get("task") == "detection"
+
     def outputs(self, pixels: np.ndarray) -> np.ndarray:
-        """Run a batch of uint8 images (N, H, W, C); return probabilities or features (N, K)."""
+        """Run a batch of uint8 images (N, H, W, C).
+
+        Returns probabilities or features (N, K), or rows (N, K, 6) of class, score and corners.
+        """
         metadata = self.metadata
         if not metadata["preprocess"]:
             pixels = self.preprocessing.normalize(pixels)
         outputs = self.block(mx.nd.array(pixels, ctx=self.ctx, dtype=pixels.dtype))
+        if self.is_detector:
+            return np.concatenate([output.asnumpy() for output in outputs], axis=2)
         if metadata["output"] == "logits":
             outputs = outputs.astype("float32")
             outputs = outputs.sigmoid() if self.has_several_labels else outputs.softmax()
@@ -112,23 +133,26 @@ class Service:
 
         A request contains the bytes of an image as ``body``, ``data`` or a field of a form; its
         ``content-type`` or None; and optionally ``top``, the number of classes to return, by
-        default 5, for multi-label networks all.
+        default 5, for multi-label networks and detectors all; for detectors also ``threshold``, the
+        smallest probability of a box, by default 0.5.
         """
         answers: list[Any] = list(self.decoders.map(self._read_or_refuse, requests))
         valid = [i for i, found in enumerate(answers) if not isinstance(found, RefusedError)]
         if valid:
-            outputs = self.outputs(np.stack([answers[index][0] for index in valid]))
+            outputs = self.outputs(np.stack([answers[index].pixels for index in valid]))
             for index, row in zip(valid, outputs):
-                answers[index] = self._response(row, answers[index][1])
+                answers[index] = self._response(row, answers[index])
         return answers
 
     def _read_or_refuse(self, request: Mapping[str, Any]) -> Any:
         try:
-            return self._read(request), _top(request, None if self.has_several_labels else TOP)
+            has_all = self.has_several_labels or self.is_detector
+            top, threshold = _top(request, None if has_all else TOP), _threshold(request)
+            return _Request(*self._read(request), top, threshold)
         except RefusedError as refused:
             return refused
 
-    def _read(self, request: Mapping[str, Any]) -> np.ndarray:
+    def _read(self, request: Mapping[str, Any]) -> tuple[np.ndarray, Placement]:
         content_type = request.get("content-type")
         if content_type and not content_type.lower().startswith(CONTENT_TYPES):
             raise RefusedError(
@@ -143,7 +167,7 @@ class Service:
             raise _bad_request("there is no image: send its bytes as the body.")
         try:
             self._check_size(image)
-            return self.preprocessing.pixels(image, "the request's body")
+            return self.preprocessing.placed(image, "the request's body")
         except RefusedError:
             raise
         except Exception as error:  # Pillow's decoders raise any type for an invalid image
@@ -164,11 +188,13 @@ class Service:
                 f"the image has more than {MAX_PIXELS:,} pixels: make it smaller.",
             )
 
-    def _response(self, row: np.ndarray, top: int | None) -> Any:
+    def _response(self, row: np.ndarray, request: _Request) -> Any:
         if self.metadata["output"] == "features":
             return {"features": row.tolist()}
         names = self.metadata["class_names"]
-        order = np.argsort(-row, kind="stable")[:top].tolist()
+        if self.is_detector:
+            return to_answer(row, request.placement, names, request.threshold, request.top)
+        order = np.argsort(-row, kind="stable")[: request.top].tolist()
         answer: list[dict[str, Any]] = [
             {"class": names[index] if names else str(index), "probability": float(row[index])}
             for index in order
@@ -198,18 +224,33 @@ def _preprocessing(metadata: Mapping[str, Any]) -> Preprocessing:
 
 def _image_bytes(request: Mapping[str, Any]) -> bytes:
     named = [request[name] for name in ("body", "data") if name in request]
-    fields = [v for k, v in request.items() if k not in ("top", "content-type")]
+    others = ("top", "threshold", "content-type")
+    fields = [v for k, v in request.items() if k not in others]
     return bytes(next((v for v in named + fields if isinstance(v, (bytes, bytearray))), b""))
 
 
 def _top(request: Mapping[str, Any], default: int | None) -> int | None:
     if "top" not in request:
         return default
-    value = request["top"]
-    text = value.decode("utf-8", "replace") if isinstance(value, (bytes, bytearray)) else str(value)
+    text = _text(request["top"])
     if not text.isdecimal() or int(text) < 1:
         raise _bad_request(f"top (={text[:20]!r}) must be a positive integer.")
     return int(text)
+
+
+def _threshold(request: Mapping[str, Any]) -> float:
+    text = _text(request.get("threshold", THRESHOLD))
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1
+    if not 0 <= value <= 1:
+        raise _bad_request(f"threshold (={text[:20]!r}) must be a number from 0 to 1.")
+    return value
+
+
+def _text(value: Any) -> str:
+    return value.decode("utf-8", "replace") if isinstance(value, (bytes, bytearray)) else str(value)
 
 
 _service: Service | None = None

@@ -140,8 +140,9 @@ class Int8Lowering(MixedLowering):
         out, is_norm = self.plan.slice_of(node), node.op in NORMS
         copies = node.op == "Pooling" or node.op in RESAMPLED
         if copies and not is_float_average(node):
-            params = self.quantization.get(self.plan.slice_of(node.source()))
-            params = tuple(np.tile(each, node.value("block_size", 1) ** 2) for each in params)
+            scale, offset = self.quantization.get(self.plan.slice_of(node.source()))
+            times = node.value("block_size", 1) ** 2
+            params = np.tile(scale, times), np.tile(offset, times)
         elif is_norm and id(node) not in self.with_zero:
             params = self._fold(node)[2:]
         else:
