@@ -15,6 +15,9 @@ import mxnet as mx
 import numpy as np
 from mxnet import gluon
 
+from ..analysis.detection.detections import Detections
+from ..analysis.detection.matching import match
+from ..data.detections import THRESHOLD
 from ..graph.ir import Lowered, Params
 from ..graph.ranges import as_block
 from ..graph.split_detector import SplitDetector
@@ -72,3 +75,28 @@ def check_boxes(
             f"the loaded graph's boxes have the shapes {found} instead of {expected}, so nothing "
             "was written: please report this with the network's spec."
         )
+
+
+def box_agreement(
+    outputs: Sequence[np.ndarray], expected: Sequence[np.ndarray], threshold: float = THRESHOLD
+) -> float | None:
+    """Return the share of the boxes of two detectors that both find, as an F1 score.
+
+    Arguments are ids, scores and boxes of the same images. Boxes are found by both if they have one
+    class and an intersection over union of 0.5 or more. Those below the threshold do not count; the
+    result is None if there is none.
+
+    Examples
+    --------
+    >>> one = [np.zeros((1, 1, 1)), np.full((1, 1, 1), 0.9), np.array([[[0, 0, 8, 8.0]]])]
+    >>> box_agreement(one, one), box_agreement(one, [*one[:2], one[2] + 5])
+    (1.0, 0.0)
+    """
+    found, wanted = (
+        np.where(each[..., 1:2] >= threshold, each, -1)
+        for each in (np.concatenate(arrays, axis=2) for arrays in (outputs, expected))
+    )
+    truth = np.concatenate([wanted[..., 2:], wanted[..., :1], 0 * wanted[..., :1]], axis=2)
+    matches = match(Detections(found, truth, np.ones((len(found), 6))))
+    count = len(matches.labels) + len(matches.true_labels)
+    return 2 * float(matches.found().sum()) / count if count else None

@@ -23,7 +23,7 @@ from ..version import versions
 from ..weights.finite import check_finite
 from .artifact import import_block
 from .artifact_files import Files, OnnxFiles, files_of, is_native, replacing_export
-from .detector import check_boxes, lower_detector, network_block, output_names
+from .detector import box_agreement, check_boxes, lower_detector, network_block, output_names
 from .export_arguments import (
     check_calibration,
     example_input,
@@ -210,12 +210,16 @@ def export(
     with replacing_export(files, target) as new:
         _write(new, lowered, metadata)
         ctx = example.ctx if target == "portable" else mx.cpu()
-        inputs = map(pre_post.graph_input, batches)
+        inputs = [pre_post.graph_input(batch) for batch in batches]
         dtype = np.uint8 if preprocess else example.dtype
         outputs = all_outputs(import_block(new, ctx, tensors), inputs, ctx, dtype)
         if row.needs_calibration:
             limits = thresholds if output == "probabilities" else calibration.thresholds
             metrics = check_quantized(outputs, expected, calibration, limits)
+            if detector is not None:
+                found = all_outputs(import_block(new, ctx), inputs, ctx, dtype)
+                wanted = all_outputs(source, batches, example.ctx, example.dtype)
+                metrics = dataclasses.replace(metrics, agreement=box_agreement(found, wanted))
             record = {**(lowered.quantization or {}), **dataclasses.asdict(metrics)}
             metadata = dataclasses.replace(metadata, quantization=record)
         else:
@@ -223,8 +227,8 @@ def export(
             tolerance = row.tolerance or TOLERANCE[np.dtype(stored).name]
             check_close(outputs, expected, tolerance, allow_nan)
         if detector is not None:
-            one = pre_post.graph_input(batches[0])
-            check_boxes(all_outputs(import_block(new, ctx), [one], ctx, dtype), one, shapes)
+            boxes = all_outputs(import_block(new, ctx), inputs[:1], ctx, dtype)
+            check_boxes(boxes, inputs[0], shapes)
         write_metadata(new, metadata)
     return files
 
