@@ -17,6 +17,7 @@ from .parser import Parser
 if TYPE_CHECKING:
     import numpy as np
 
+    from ..data.detection.source import DetectionSource
     from ..data.files.sources import Source
     from ..data.preprocessing import Preprocessing
     from ..deploy.artifact_files import Files
@@ -160,6 +161,7 @@ def _training_images(
 ) -> np.ndarray:
     """Return normalized training images (N, C, H, W) of the run, or of published weights' data."""
     from ..data.datasets.imagenet import ImageFiles
+    from ..data.detection.dataset import DetectionFiles
     from ..data.files.image_set import evenly_spaced
     from ..data.transforms.batch import resize
 
@@ -172,7 +174,7 @@ def _training_images(
             "name a folder of images with --calibrate."
         ) from None
     indices = evenly_spaced(data.train_count, count)
-    if not isinstance(data, ImageFiles):
+    if not isinstance(data, (ImageFiles, DetectionFiles)):
         pixels = resize(data.train_images[indices], preprocessing.size)
     else:
         assert data.train is not None  # opened for training
@@ -181,7 +183,7 @@ def _training_images(
 
 
 def _readable_images(
-    source: Source, indices: list[int], preprocessing: Preprocessing
+    source: Source | DetectionSource, indices: list[int], preprocessing: Preprocessing
 ) -> np.ndarray:
     import numpy as np
 

@@ -276,6 +276,38 @@ INVALID = [
     ("output=0", "", "missing or stored twice"),
     ("store in=1,0,4 output=0 flat=0\n", "", "there is no output"),
 ]
+# The steps of detectors' necks.
+VALID_NECK = """gluondense format=1 blob=16 bytes=64
+map channels=4
+map channels=16
+map channels=4
+map channels=4 bytes=1
+map channels=4
+load out=0,0,4
+resample in=0,0,4 out=1,0,16 down=2
+resample in=1,4,4 like=0,0,4 out=2,0,4 up=3
+combine in=0,0,4 with=2,0,4 out=4,0,4 gate=1
+store in=4,0,4 output=0 flat=0
+"""
+DOWN, GATED = "in=0,0,4 out=1,0,16 down=2", "in=0,0,4 with=2,0,4 out=4,0,4"
+INVALID_NECK = [
+    (DOWN, "in=0,0,4 out=1,0,16 down=3", "another number of channels"),
+    (DOWN, "in=0,0,4 out=1,0,16 down=0", "no or a too large factor"),
+    (DOWN, "in=0,0,4 out=1,0,16 down=1000", "no or a too large factor"),
+    (DOWN, f"{DOWN} up=2", "no or a too large factor"),
+    ("up=3", "up=0", "no or a too large factor"),
+    ("out=2,0,4 up=3", "out=3,0,4 up=3", "different data types"),
+    ("like=0,0,4", "like=4,0,4", "no step before it has written"),
+    ("like=0,0,4", "like=9,0,4", "channels that no map has"),
+    (GATED, "in=0,0,4 out=4,0,4", "combines one map"),
+    (GATED, "in=0,0,4 with=2,0,3 out=4,0,4", "different numbers of channels"),
+    (GATED, "in=0,0,3 with=2,0,4 out=4,0,4", "different numbers of channels"),
+    (
+        "store",
+        "load out=3,0,4 scale=0 shift=0\ncombine in=3,0,4 with=3,0,4 out=3,0,4\nstore",
+        "bytes cannot be combined",
+    ),
+]
 VALID_INT8 = """gluondense format=1 blob=4096 bytes=4096
 map channels=3 bytes=1
 map channels=4 bytes=1
@@ -398,6 +430,7 @@ def symbol(program):
             (VALID, INVALID),
             (VALID_INT8, INVALID_INT8),
             (VALID_MIXER, INVALID_MIXER),
+            (VALID_NECK, INVALID_NECK),
         )
         for row in rows
     ],
@@ -408,6 +441,20 @@ def test_an_invalid_program_is_refused(valid, part, edit, message):
     with pytest.raises(mx.MXNetError) as error:
         symbol(valid.replace(part, edit, 1))
     assert message in last_message(error)
+
+
+def test_maps_of_other_sizes_are_refused():
+    """The size of a map is known with that of the images."""
+    assert symbol(VALID_NECK).infer_shape(data=(1, 4, 8, 6))[1] == [(1, 4, 8, 6)]
+    shrunk = VALID_NECK.replace("up=3", "up=1")
+    for program, size, message in (
+        (VALID_NECK, (7, 6), "no multiple of what this network needs"),
+        (shrunk, (8, 6), "cut to a larger size"),
+        (VALID_NECK.replace("like=0,0,4 ", ""), (8, 6), "different sizes are added"),
+    ):
+        with pytest.raises(mx.MXNetError) as error:
+            symbol(program).infer_shape(data=(1, 4, *size))
+        assert message in last_message(error)
 
 
 def test_a_gate_of_many_pixels_is_refused():

@@ -94,8 +94,40 @@ def tail(F, x, begin):
     return F.slice_axis(x, axis=1, begin=begin, end=None)
 
 
+def upsampled(F, x, scale=2):
+    return F.UpSampling(x, scale=scale, sample_type="nearest")
+
+
 # Small networks, each with a combination of layers that the zoo's networks lack.
 BLOCKS = {
+    "maximum and gate of two maps": lambda: Net(
+        lambda F, s, x: (
+            lambda y: s.c(
+                F.concat(
+                    F.broadcast_maximum(F.slice_axis(y, axis=1, begin=0, end=9), tail(F, y, 9)),
+                    F.elemwise_mul(y, F.Activation(s.b(x), act_type="sigmoid")),
+                    dim=1,
+                )
+            )
+        )(s.a(x)),
+        a=conv(18),
+        b=conv(18, 3, padding=1),
+        c=conv(5, 3, padding=1),
+    ),
+    "maps of other scales": lambda: Net(
+        lambda F, s, x: (
+            lambda fine, coarse: [
+                s.d(F.concat(F.slice_like(upsampled(F, coarse), fine, axes=(2, 3)), fine, dim=1)),
+                s.e(F.concat(coarse, s.f(F.space_to_depth(upsampled(F, fine, 4), 4)), dim=1)),
+            ]
+        )(s.a(x), s.c(s.b(s.a(x)))),
+        a=conv(7, 3, padding=1),
+        b=conv(8, 3, strides=2, padding=1),
+        c=conv(6),
+        d=conv(5, 3, padding=1),
+        e=conv(4),
+        f=conv(3, 3, strides=2, padding=1),
+    ),
     "kernel of many taps": lambda: Net(
         lambda F, s, x: s.b(F.concat(s.a(x), x, dim=1)), a=conv(5), b=conv(4, 9, padding=4)
     ),
