@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from ...errors import check_known, is_number
+from ...errors import closest, in_one_line, is_number
 
 Size = tuple[int, int]  # height, width
 LARGEST = 1e6  # coordinate in pixels
@@ -81,6 +81,10 @@ class Reader(Protocol):
     """A data set of one of the known formats."""
 
     @property
+    def origin(self) -> str:
+        """The folder or file in messages."""
+
+    @property
     def splits(self) -> tuple[str, ...]:
         """Names of the splits that it has."""
 
@@ -98,7 +102,10 @@ class Reader(Protocol):
 def check_split(reader: Reader, split: str) -> None:
     """Raise a ValueError that lists the splits of a data set, unless it has this one."""
     for part in split.split("+"):
-        check_known("split", part, reader.splits)
+        if part not in reader.splits:
+            known = in_one_line(", ".join(reader.splits)) or "no splits"
+            hint = closest(part, reader.splits)
+            raise ValueError(f"{reader.origin} has no split {part!r}{hint} (it has {known})")
 
 
 @dataclass(frozen=True)

@@ -34,6 +34,12 @@ class COCO:
     files: Mapping[str, tuple[Path, Path]]
 
     @property
+    def origin(self) -> str:
+        """The file in messages, or the folder of several."""
+        path, *others = (path for path, _ in self.files.values())
+        return os.path.commonpath((path, *others))
+
+    @property
     def splits(self) -> tuple[str, ...]:
         """Names of the splits; () for a single file."""
         return tuple(sorted(name for name in self.files if name))

@@ -60,6 +60,11 @@ class CSVBoxes:
     class_names: None = None  # only the objects name them
 
     @property
+    def origin(self) -> str:
+        """The file in messages."""
+        return str(self.path)
+
+    @property
     def splits(self) -> tuple[str, ...]:
         """Names of the splits in the column ``split``; () without it."""
         found = {split for split, _ in self._images.values()}
@@ -116,7 +121,7 @@ class CSVBoxes:
             size = self._size(rows[0])
         except ValueError as error:
             return BadAnnotation(str(error))
-        return RawImage(self.image_dir / name, size, boxes, str(self.path))
+        return RawImage(self.image_dir / name, size, boxes, self.origin)
 
     def _has_box(self, row: Row) -> bool:
         return any(row.cells[self._columns[kind]] for kind in (*_CORNERS, "class"))

@@ -149,7 +149,9 @@ def open_detection(
     train_split = train or first_of(reader.splits, TRAIN_SPLITS)
     if training and reader.splits and train_split is None:
         known = ", ".join(reader.splits)
-        raise ValueError(f"{data_dir} has no split 'train' (it has {known}): name one with `train`")
+        raise ValueError(
+            f"{reader.origin} has no split 'train' (it has {known}): name one as `train_split`"
+        )
     found = first_of(reader.splits, VALIDATION_SPLITS)
     test_split = val or found or (None if training else first_of(reader.splits, (TEST,)))
     if found is None and (val in (TRAIN, VAL) or (val is None and training)):

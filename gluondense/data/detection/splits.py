@@ -37,6 +37,11 @@ class SplitReader:
     seed: int
 
     @property
+    def origin(self) -> str:
+        """The folder or file in messages."""
+        return self.reader.origin
+
+    @property
     def splits(self) -> tuple[str, ...]:
         """``train`` and ``val``, and the other splits of the reader."""
         divided = (TRAIN, VAL, *self.base.split("+"))

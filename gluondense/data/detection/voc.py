@@ -52,6 +52,11 @@ class VOC:
     class_names: None = None  # only the objects name them
 
     @property
+    def origin(self) -> str:
+        """The folder in messages."""
+        return str(self.root)
+
+    @property
     def splits(self) -> tuple[str, ...]:
         """Names of the lists in ``ImageSets/Main``; () if there are none."""
         lists = [path for folder in voc_folders(self.root) for path in _lists(folder).glob("*.txt")]
@@ -118,7 +123,7 @@ def read_xml(path: Path) -> tuple[Size | None, list[RawBox], str]:
         If it cannot be read; the message names the file.
     """
     if not path.is_file():
-        raise FileNotFoundError(f"no annotation {path}; write one, without objects if there are no")
+        raise FileNotFoundError(f"no annotation {path}; write one; it may have no objects")
     root = _parse(path)
     size = root.find("size")
     sides = None

@@ -216,3 +216,17 @@ def test_data_of_another_kind(tmp_path):
     for path in (tmp_path, tmp_path / "a.txt"):
         with pytest.raises(ValueError, match="has no boxes in a known form: name a folder in VOC"):
             open_detection(path)
+
+
+@pytest.mark.parametrize("make", [make_coco, make_csv, make_voc])
+def test_an_unknown_split_is_named_with_the_data(tmp_path, make):
+    path = make(tmp_path / "data")
+    with pytest.raises(ValueError, match=r"data.* has no split 'tset' \(it has train, val\)"):
+        open_detection(path, val="tset")
+
+
+def test_a_file_without_splits_has_none(tmp_path):
+    path = write_csv(tmp_path, "0.png,1,2,3,4,red")
+    for names in ({"val": "test"}, {"train": "all"}):
+        with pytest.raises(ValueError, match=r"boxes.csv has no split .* \(it has no splits\)"):
+            open_detection(path, **names)
