@@ -29,7 +29,7 @@ from gluondense.weights import save_weights
 from . import quantize_peers
 from .interleaved import Case
 from .process import log
-from .workers.backends import INT8_ONNX, INT8_OPENVINO, ONNX, PEERS, Backend, exported
+from .workers.backends import BACKENDS, INT8_ONNX, INT8_OPENVINO, ONNX, Backend, exported
 from .workers.torch_peer import build
 
 CALIBRATION_IMAGES = 32
@@ -81,7 +81,7 @@ class PreparedModel:
 def backends() -> dict[str, Backend]:
     """Return all backends by name: the export targets that MXNet runs, and the peers."""
     ours = [name for name in TARGETS if isinstance(files_of(name, ""), ExportedFiles)]
-    return {**{target: exported(target) for target in ours}, **PEERS}
+    return {**{target: exported(target) for target in ours}, **BACKENDS}
 
 
 def prepare(
@@ -146,9 +146,9 @@ def _write(prepared: PreparedModel, name: str, row: Backend, size: int) -> None:
     log(f"{model}: preparing {name}")
     if row.ours:
         data = prepared.images(size)
-        calibration = data if TARGETS[name].needs_calibration else None
-        shape = (1, *data.shape[1:])
-        export(prepared.net, prepared.folder / name, shape, name, calibration=calibration)
+        calibration = data if TARGETS[row.target].needs_calibration else None
+        shape, path = (1, *data.shape[1:]), prepared.folder / row.target
+        export(prepared.net, path, shape, row.target, calibration=calibration)
     else:
         WRITERS[row.source](prepared, size)
     log(f"{model}: prepared {name} in {time.perf_counter() - begin:.1f} s")

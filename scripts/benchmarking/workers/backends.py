@@ -27,7 +27,12 @@ class Backend:
     source: str  # the file of the folder that it reads first
     precision: str = "fp32"  # of most multiplications: one of PRECISIONS
     prepares: tuple[str, ...] = ()  # further modules that must be installed to write that file
-    ours: bool = False  # whether it is this project's, as opposed to a peer
+    target: str = ""  # this project's export target whose files it reads; "" for a peer
+
+    @property
+    def ours(self) -> bool:
+        """Whether it is this project's."""
+        return bool(self.target)
 
 
 def exported(target: str) -> Backend:
@@ -48,7 +53,13 @@ def exported(target: str) -> Backend:
         return lambda x: block(mx.nd.array(x)).asnumpy()
 
     precision = next((name for name in ("int8", "bf16") if name in target), "fp32")
-    return Backend(build, ("mxnet",), f"{target}-symbol.json", precision, ours=True)
+    return Backend(build, ("mxnet",), f"{target}-symbol.json", precision, target=target)
+
+
+def _runtime(folder: Path, threads: int, shape: tuple[int, ...]) -> Run:
+    from gluondense import runtime
+
+    return runtime.load(folder / "native")
 
 
 def _mxnet_zoo(folder: Path, threads: int, shape: tuple[int, ...]) -> Run:
@@ -127,7 +138,9 @@ def _openvino(file: str, precision: str = "f32") -> Build:
 ONNX, RUNTIME, OPENVINO = "net.onnx", ("onnxruntime",), ("openvino",)
 INT8_ONNX, INT8_OPENVINO = "net-int8.onnx", "net-int8.xml"
 
-PEERS: dict[str, Backend] = {
+# Other ways to run exports than MXNet, and the peers.
+BACKENDS: dict[str, Backend] = {
+    "runtime": Backend(_runtime, ("gluondense.runtime",), "native-symbol.json", target="native"),
     "mxnet-zoo": Backend(_mxnet_zoo, ("mxnet",), "zoo.params"),
     "torch": Backend(_torch, ("torch",), "net.safetensors"),
     "torch.compile": Backend(_torch_compiled, ("torch",), "net.safetensors"),
@@ -145,5 +158,5 @@ PRECISIONS = ("fp32", "bf16", "int8")
 
 
 def find(name: str) -> Backend:
-    """Return the peer, or the backend of the export target, with this name."""
-    return PEERS.get(name) or exported(name)
+    """Return the backend with this name, by default the export target in MXNet."""
+    return BACKENDS.get(name) or exported(name)
