@@ -73,7 +73,10 @@ def make_config(args: argparse.Namespace) -> tuple[TrainConfig, str]:
 def _with_model(config: TrainConfig, name: str) -> TrainConfig:
     """Change the detector; the fields of its neck stay, those of another backbone don't."""
     from ...detection.registry import get_detector_spec
+    from ...models.registry import SPECS
 
+    if name in SPECS:
+        raise ValueError(f"--model {name} is a classifier: give --network {name}.")
     args = dict(config.model.args)
     if get_detector_spec(name).backbone != get_detector_spec(config.model.name).backbone:
         args.pop("backbone_args", None)
