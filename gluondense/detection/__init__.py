@@ -9,7 +9,6 @@ from ..lazy import attach
 
 if TYPE_CHECKING:
     from .blocks import SPP, Maxout, SpaceToDepth, SpatialAttention
-    from .grid import Grid, grid
     from .loss import YOLOLoss
     from .necks import NECKS
     from .registry import build_detector, get_detector_spec, list_detectors
@@ -22,7 +21,6 @@ __all__ = [
     "NECKS",
     "SPP",
     "DetectorSpec",
-    "Grid",
     "Maxout",
     "SpaceToDepth",
     "SpatialAttention",
@@ -30,6 +28,5 @@ __all__ = [
     "YOLOv3",
     "build_detector",
     "get_detector_spec",
-    "grid",
     "list_detectors",
 ]

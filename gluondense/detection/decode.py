@@ -22,7 +22,7 @@ def decode_boxes(F: Any, raw: Tensor, offsets: Tensor, anchors: Tensor, strides:
 
     Inputs / Outputs
         ``(N, P, 4 or more)`` with tx, ty, tw, th first; ``(P, 2)``, ``(P, 2)`` and ``(P,)`` of
-        :func:`gluondense.detection.grid`; to ``(N, P, 4)`` of x1, y1, x2, y2 in pixels.
+        :func:`gluondense.detection.grid.grid`; to ``(N, P, 4)`` of x1, y1, x2, y2 in pixels.
     """
     centers = F.sigmoid(F.slice_axis(raw, axis=-1, begin=0, end=2))
     sizes = F.exp(F.slice_axis(raw, axis=-1, begin=2, end=4))

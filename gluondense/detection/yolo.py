@@ -48,7 +48,7 @@ class YOLOv3(gluoncv_yolo.YOLOV3):
     raw
         The network without decoding, for training and export: ``(N, in_channels, H, W)`` to
         ``(N, P, 5 + classes)`` with tx, ty, tw, th, objectness and the classes' logits, in the
-        order of :func:`gluondense.detection.grid`. It shares all parameters.
+        order of :func:`gluondense.detection.grid.grid`. It shares all parameters.
     classes, class_names
         Names of the classes, as in GluonCV and as in the rest of this package.
     preprocessing

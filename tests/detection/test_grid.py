@@ -6,8 +6,9 @@ import pytest
 from support.detectors import detector
 from support.reference import images
 
-from gluondense.detection import DetectorSpec, grid
+from gluondense.detection import DetectorSpec
 from gluondense.detection.decode import detect
+from gluondense.detection.grid import grid
 
 
 def test_the_order_is_scales_rows_columns_anchors():

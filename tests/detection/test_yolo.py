@@ -9,7 +9,8 @@ from support.detectors import CLASSES, SMALL, detector
 from support.reference import assert_close, images, randomize
 
 from gluondense import environment
-from gluondense.detection import build_detector, grid
+from gluondense.detection import build_detector
+from gluondense.detection.grid import grid
 from gluondense.detection.yolo import YOLOv3
 
 # MXNet's import of a symbol.
