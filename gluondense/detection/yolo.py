@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -272,7 +273,11 @@ def _output(
     index: int, in_channels: int, classes: int, anchors: Any, stride: int
 ) -> nn.HybridBlock:
     """Return GluonCV's output of a scale, with the shape and the initial values of its weights."""
-    output = gluoncv_yolo.YOLOOutputV3(index, classes, anchors, stride, prefix=f"stride{stride}_")
+    with warnings.catch_warnings():
+        # MXNet names a constant by its address, which may be that of a deleted network's.
+        warnings.filterwarnings("ignore", ".*New initializer")
+        place = {"prefix": f"stride{stride}_"}
+        output = gluoncv_yolo.YOLOOutputV3(index, classes, anchors, stride, **place)
     channels = ANCHORS_PER_SCALE * (5 + classes)
     with output.name_scope():
         output.prediction = nn.Conv2D(
