@@ -49,8 +49,8 @@ class COCO:
         """Names of the categories of the training file, in the order of their ids."""
         path, _ = self.files[first_of(tuple(self.files), TRAIN_SPLITS) or next(iter(self.files))]
         content = _read(path)
-        names = _categories(path, content)
-        return tuple(names[key] for key in sorted(names) if names[key] not in _groups(content))
+        names, groups = _categories(path, content), _groups(content)
+        return tuple(names[key] for key in sorted(names) if names[key] not in groups)
 
     def read(self, split: str) -> Iterator[RawImage | BadAnnotation]:
         """Read the images of a split in the order of their file; ``""`` is all images."""

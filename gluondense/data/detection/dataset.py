@@ -87,7 +87,8 @@ class DetectionFiles:
         """Return the same data set with another split as ``test``, such as ``"test"``."""
         check_split(self.reader, part)
         problems = Problems(self.bad)
-        test = _check_split(self.reader.read(part), part, self.info.class_names, problems)
+        origin, names = self.reader.origin, self.info.class_names
+        test = _check_split(self.reader.read(part), origin, part, names, problems)
         problems.print()
         return replace(self, test=test, part=part, problems=tuple(problems.found))
 
@@ -146,30 +147,24 @@ def open_detection(
     """
     reader = find_reader(data_dir, image_dir)
     problems = Problems(bad)
-    train_split = train or first_of(reader.splits, TRAIN_SPLITS)
-    if training and reader.splits and train_split is None:
-        known = ", ".join(reader.splits)
-        raise ValueError(
-            f"{reader.origin} has no split 'train' (it has {known}): name one as `train_split`"
-        )
-    found = first_of(reader.splits, VALIDATION_SPLITS)
-    test_split = val or found or (None if training else first_of(reader.splits, (TEST,)))
-    if found is None and (val in (TRAIN, VAL) or (val is None and training)):
-        reader = SplitReader(reader, train_split or "", validation_share, split_seed)
-        train_split, test_split = TRAIN, val or VAL
-    test_split = test_split or train_split or ""
+    split = validation_share, split_seed
+    reader, train_split, test_split = _choose_splits(reader, train, val, training, *split)
     names = tuple(class_names or reader.class_names or ())
     images: Sequence[RawImage | BadAnnotation] = ()
     if training or not names:
         images = list(reader.read(test_split if train_split is None else train_split))
     names = names or found_names(images)
-    opened = _check_split(images, train_split or "", names, problems) if training else None
-    test = _check_split(reader.read(test_split), test_split, names, problems)
+    opened = None
+    if training:
+        opened = _check_split(images, reader.origin, train_split or "", names, problems)
+    test = _check_split(reader.read(test_split), reader.origin, test_split, names, problems)
     problems.print()
     if opened is not None:
+        if not len(opened.annotations.boxes):
+            raise ValueError(f"split {train_split!r} of {reader.origin} has no usable box")
         _warn_of_overlap(opened.annotations, test.annotations)
     counts = tuple(opened.annotations.counts().tolist()) if opened is not None else ()
-    info = replace(DATASETS["folder"], name="detection", class_names=names, counts=counts)
+    info = replace(DATASETS["detection"], class_names=names, counts=counts)
     return DetectionFiles(info, opened, test, test_split, reader, tuple(problems.found), bad)
 
 
@@ -197,8 +192,26 @@ def find_reader(
     raise ValueError(f"{root} has no boxes in a known form: name {_KNOWN}; see docs/detection.md")
 
 
+def _choose_splits(
+    reader: Reader, train: str | None, val: str | None, training: bool, share: float, seed: int
+) -> tuple[Reader, str | None, str]:
+    """Return the splits to train on, None if there is none, and to evaluate, and their reader."""
+    train_split = train or first_of(reader.splits, TRAIN_SPLITS)
+    if training and reader.splits and train_split is None:
+        known = ", ".join(reader.splits)
+        raise ValueError(
+            f"{reader.origin} has no split 'train' (it has {known}): name one as `train_split`"
+        )
+    found = first_of(reader.splits, VALIDATION_SPLITS)
+    test_split = val or found or (None if training else first_of(reader.splits, (TEST,)))
+    if found is None and (val in (TRAIN, VAL) or (val is None and training)):
+        return SplitReader(reader, train_split or "", share, seed), TRAIN, val or VAL
+    return reader, train_split, test_split or train_split or ""
+
+
 def _check_split(
     images: Iterable[RawImage | BadAnnotation],
+    origin: str,
     split: str,
     class_names: tuple[str, ...],
     problems: Problems,
@@ -206,7 +219,7 @@ def _check_split(
     annotations = validate(images, class_names, problems)
     if not len(annotations):
         reason = f": {problems.found[0].message}" if problems.found else ""
-        raise ValueError(f"split {split!r} has no usable image{reason}")
+        raise ValueError(f"split {split!r} of {origin} has no usable image{reason}")
     return DetectionSource(annotations)
 
 

@@ -130,8 +130,8 @@ class _Preparer:
         """Prepare some images of a batch; return the unreadable ones and the reasons."""
         problems: list[tuple[str, str]] = []
         size = self._size(task.epoch, task.batch)
-        is_final = self.final is not None and task.epoch >= self.final_epoch
-        transform = self.final if self.final is not None and is_final else self.transform
+        is_final = task.epoch >= self.final_epoch
+        transform = (self.final if is_final else None) or self.transform
         load = partial(self._load, transform=transform, size=size, problems=problems)
         pixels = self._pixels(task.slot, size, task.row + len(task.chosen))
         for row, (index, copy) in enumerate(task.chosen.tolist(), task.row):

@@ -18,6 +18,8 @@ from support.detection_data import (
 
 from gluondense.data.detection.dataset import open_detection
 
+HEADER = "path,x1,y1,x2,y2,class,split"
+
 
 def check_equal(found, expected):
     assert found.info.class_names == expected.info.class_names == CLASSES
@@ -230,3 +232,10 @@ def test_a_file_without_splits_has_none(tmp_path):
     for names in ({"val": "test"}, {"train": "all"}):
         with pytest.raises(ValueError, match=r"boxes.csv has no split .* \(it has no splits\)"):
             open_detection(path, **names)
+
+
+def test_data_without_boxes_is_not_trained_on(tmp_path):
+    path = write_csv(tmp_path, "0.png,,,,,,train", "1.png,1,2,3,4,red,val", header=HEADER)
+    with pytest.raises(ValueError, match=r"split 'train' of .*boxes.csv has no usable box"):
+        open_detection(path)
+    assert open_detection(path, training=False, class_names=("red",)).test_count == 1
