@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Measure the accuracy of a run, an export or published weights on a data set's test images."""
+"""Evaluate a run, an export or published weights on a data set's test images."""
 
 from __future__ import annotations
 
@@ -16,8 +16,10 @@ from .parser import Parser
 from .train.flags import NAMES as TRAIN_NAMES
 
 if TYPE_CHECKING:
+    from ..data.detection.dataset import DetectionFiles
     from ..evaluation.evaluate import AnyEvaluation
     from ..evaluation.model import EvaluatedModel
+    from ..training.configuration.sections import DataConfig
     from ..training.data import Data
 
 NAMES = {"gpus": "--num-gpus", "size": "--input-size"} | {
@@ -27,7 +29,7 @@ NAMES = {"gpus": "--num-gpus", "size": "--input-size"} | {
 
 
 def main(argv: Optional[list[str]] = None) -> int:
-    """Print the accuracy, write what was asked for; return the exit code."""
+    """Print the metrics, write what was asked for; return the exit code."""
     parser = Parser(names=NAMES, description=__doc__)
     add = parser.add_argument
     add(
@@ -40,7 +42,7 @@ def main(argv: Optional[list[str]] = None) -> int:
     add(
         "--data-dir",
         metavar="FOLDER",
-        help="folder, or .csv file, of its files; default: the run's",
+        help="folder, .csv or .json file of its files; default: the run's",
     )
     add(
         "--image-dir",
@@ -48,7 +50,11 @@ def main(argv: Optional[list[str]] = None) -> int:
         help="folder of the images of a .csv file or a run, if moved",
     )
     add("--data-of", metavar="RUN_FOLDER", help="evaluate on the images of this run")
-    add("--split", choices=("train", "val", "test"), help="of images in folders; default: val")
+    add(
+        "--split",
+        choices=("train", "val", "test"),
+        help="of images in folders or with boxes; default: val",
+    )
     add("--rec-val", metavar="FILE.rec", help="images in a RecordIO file")
     add("--ground-truth", metavar="FILE", help="labels of a flat DATA_DIR/val")
     add("--class-map", metavar="FILE.json", help='{"class of the data": "class of the model"}')
@@ -90,7 +96,8 @@ def _evaluate(args: argparse.Namespace) -> AnyEvaluation:
         fields["input_size"] = fields["input_size"] or (info.image_size if info else None)
     model = model.adjusted(**fields)
     data = _open_data(args, model)
-    batch = args.batch_size or (32 if args.crops == 1 else 8)
+    small = args.crops == 1 and model.task != "detection"
+    batch = args.batch_size or (32 if small else 8)
     names = _read_class_map(args.class_map) if args.class_map else None
     return evaluate_model(model, data, devices, args.crops, batch, args.workers, names)
 
@@ -111,6 +118,8 @@ def _open_data(args: argparse.Namespace, model: EvaluatedModel) -> Data:
         config = with_current_paths(args.data_of or args.model, config)
     dataset = args.dataset or (config.dataset if config else model.dataset)
     same = config if config is not None and config.dataset == dataset else None
+    if dataset == "detection":
+        return _open_boxes(args, model, same)
     if same is not None and not (args.data_dir or args.rec_val):
         moved, truth = args.image_dir or same.image_dir, truth or same.ground_truth
         own = replace(same, image_dir=moved, ground_truth=truth, download=True)
@@ -139,6 +148,30 @@ def _open_data(args: argparse.Namespace, model: EvaluatedModel) -> Data:
     if not isinstance(data, FolderImages):
         raise ValueError(f"--split {args.split} is for images in folders, not for {dataset}.")
     return data.with_part(args.split)
+
+
+def _open_boxes(
+    args: argparse.Namespace, model: EvaluatedModel, config: Optional[DataConfig]
+) -> DetectionFiles:
+    """Open images with boxes, whose classes are the model's: those of the flags or of the run."""
+    from ..data.detection.dataset import open_detection
+
+    if args.data_dir or config is None:
+        if not args.data_dir:
+            raise ValueError("name the images: --data-of RUN_FOLDER or --data-dir DATA.")
+        paths = args.data_dir, args.image_dir
+        options = {"val": args.split, "training": False}
+    else:
+        paths = config.data_dir, args.image_dir or config.image_dir
+        # As in training, so that images without splits are divided as there.
+        options = {
+            "train": config.train_split,
+            "val": args.split or config.val_split,
+            "bad": config.bad_images,
+            "validation_share": config.validation_share,
+            "split_seed": config.split_seed,
+        }
+    return open_detection(*paths, class_names=model.class_names, **options)
 
 
 def _read_class_map(path: str) -> dict[str, str]:

@@ -91,6 +91,7 @@ def evaluate_model(
     devices = next((p.list_ctx() for p in model.net.collect_params().values()), devices[:1])
     if isinstance(data, DetectionFiles):
         check("crops", crops, "1 for a detector", crops == 1)
+        check("class_map", class_map, "left out for a detector", not class_map)
         return evaluate_detector(model, data, devices, batch_size, workers)
     data = _with_labels_of(model, data, class_map)
     names, channels = data.info.class_names, model.known_preprocessing().channels

@@ -155,7 +155,8 @@ def _open_export(name: str, device: mx.Context) -> EvaluatedModel:
         raise ValueError(f"{name} returns features: use an export of logits or probabilities.")
     names = metadata.class_names
     model = EvaluatedModel(name, net, metadata.preprocessing, names, metadata.model or "")
-    return replace(model, spec=metadata.network_spec())
+    dataset = "detection" if model.task == "detection" else model.dataset
+    return replace(model, spec=metadata.network_spec(), dataset=dataset)
 
 
 def _open_weights(
