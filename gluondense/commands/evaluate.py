@@ -102,7 +102,7 @@ def _evaluate(args: argparse.Namespace) -> AnyEvaluation:
     return evaluate_model(model, data, devices, args.crops, batch, args.workers, names)
 
 
-def _open_data(args: argparse.Namespace, model: EvaluatedModel) -> Data:
+def _open_data(args: argparse.Namespace, model: EvaluatedModel) -> Data | DetectionFiles:
     """Open the images of the run, or those that the flags name."""
     from ..data.datasets.folder.open import FolderImages
     from ..evaluation.evaluate import open_test_data

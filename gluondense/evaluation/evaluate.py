@@ -53,7 +53,7 @@ def open_test_data(
 
 def evaluate_model(
     model: EvaluatedModel,
-    data: Data,
+    data: Union[Data, DetectionFiles],
     devices: Sequence[mx.Context],
     crops: int = 1,
     batch_size: int = 32,
@@ -122,7 +122,7 @@ def evaluate_model(
     return Evaluation(model, dataset, crops, names, predictions, skipped, published)
 
 
-def _check_task(model: EvaluatedModel, data: Data) -> None:
+def _check_task(model: EvaluatedModel, data: Union[Data, DetectionFiles]) -> None:
     """Raise a ValueError unless the data are of the model's task."""
     if isinstance(data, DetectionFiles):
         task = "detection"

@@ -97,7 +97,7 @@ def overlay(pixels: np.ndarray, size: tuple[float, float], boxes: Iterable[Box],
     ``name`` is plain text that describes the image.
     """
     width, height = size
-    unit = max(width, height) / 300  # about a pixel of the page
+    unit = max(width / 300, height / 360)  # about a pixel of the page
     # The first boxes are on top.
     shapes = "".join(_shape(box, size, unit) for box in reversed(list(boxes)))
     return (

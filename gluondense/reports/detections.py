@@ -74,7 +74,7 @@ def _mistakes(summary: DetectionSummary) -> tuple[str, str]:
         ("class", *KINDS), ((name, *(f"{count:,}" for count in row)) for name, row in rows)
     )
     kinds = "; ".join(f"{name}: {text}" for name, text in KINDS.items())
-    return table, f"By why they are wrong, at the threshold. {kinds.capitalize()}."
+    return table, f"Why they are wrong, at the threshold: {kinds}."
 
 
 def _coco(summary: DetectionSummary) -> tuple[str, str]:

@@ -46,7 +46,7 @@ figcaption span { display: block; overflow-wrap: anywhere; }
 .wrong { color: var(--bad); font-weight: 600; }
 .missed { color: #b54708; font-weight: 600; }
 .boxes { grid-template-columns: repeat(auto-fill, minmax(min(300px, 100%), 1fr)); }
-.boxes svg { display: block; width: 100%; border-radius: 8px; background: #000;
+.boxes svg { display: block; width: 100%; max-height: 360px; border-radius: 8px; background: #000;
   margin-bottom: 6px; }
 .boxes rect { fill: none; vector-effect: non-scaling-stroke; }
 .boxes text { font-weight: 600; paint-order: stroke; stroke: #000; stroke-opacity: 0.7; }
