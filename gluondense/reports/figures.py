@@ -82,6 +82,26 @@ def history_figure(
     return styled(figure, height=520)
 
 
+def parts_figure(finished: Sequence[float], parts: Mapping[str, Sequence[float]]) -> go.Figure:
+    """Plot the parts of a loss, by name, at the finished epochs."""
+    figure = go.Figure()
+    for (name, values), color in zip(parts.items(), (LOSS, TRAIN, RATE, TEST)):
+        figure.add_scatter(
+            x=finished,
+            y=values,
+            name=name,
+            mode="lines+markers",
+            line={"color": color, "width": 2},
+            marker={"size": 5},
+            hovertemplate="%{y:.4f}",
+        )
+    margin = {"l": 64, "r": 64, "t": 40, "b": 48}
+    figure.update_layout(hovermode="x unified", legend={**LEGEND, "x": 0}, margin=margin)
+    figure.update_xaxes(title="epoch", rangemode="tozero")
+    figure.update_yaxes(title="loss", rangemode="tozero")
+    return styled(figure, height=300)
+
+
 def confusion_figure(predictions: Predictions, class_names: Sequence[str]) -> go.Figure:
     """Plot the confusion matrix: true classes in rows, predicted ones in columns."""
     shown = _shown(predictions, len(class_names))

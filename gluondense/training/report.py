@@ -115,7 +115,7 @@ def _tiles(run: _Run) -> list[tuple[str, str]]:
 
 def _history(run: _Run) -> str:
     # Imported here because plotly takes a second to import.
-    from ..reports.figures import history_figure
+    from ..reports.figures import history_figure, parts_figure
 
     def curves(name: str) -> dict[str, list[float]]:
         metrics = _metrics(run, name)
@@ -132,7 +132,12 @@ def _history(run: _Run) -> str:
         best.format,
     )
     note = f"Loss and {best.name} after each epoch, learning rate at each step."
-    return section("Training", plot(figure), note)
+    body = plot(figure)
+    if parts := [metric for metric in run.task.train_metrics if metric.name.endswith(" loss")]:
+        values = {metric.name: [row[metric.column] for row in run.rows] for metric in parts}
+        body += plot(parts_figure([row["epoch"] for row in run.rows], values))
+        note += " Below are the parts of the training loss."
+    return section("Training", body, note)
 
 
 def _metrics(run: _Run, name: str) -> Iterator[tuple[str, Metric]]:

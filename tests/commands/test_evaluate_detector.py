@@ -44,6 +44,8 @@ def test_a_run_has_the_figures_of_its_log(run, tmp_path, capsys):
     assert tuple(metrics["classes"]) == CLASSES
     assert capsys.readouterr().out.startswith("5 images of detection (val): mAP@0.5 ")
     assert "Most mistakes" in page.read_text(encoding="utf-8")
+    report = (folder / "report.html").read_text(encoding="utf-8")
+    assert '"name":"objectness loss"' in report
 
 
 def test_a_run_finds_the_boxes_that_it_found_in_training(run):
