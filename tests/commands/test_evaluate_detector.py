@@ -73,7 +73,7 @@ def test_another_split_and_other_images(run, tmp_path):
     [
         (("--crops", "10"), "--crops (=10) must be 1 for a detector"),
         (("--dataset", "digits"), "has learned boxes, but digits has one class per image"),
-        (("--split", "train", "--data-dir", "nowhere"), "no nowhere"),
+        (("--split", "train", "--data-dir", "nowhere"), "no file or folder nowhere"),
     ],
 )
 def test_what_does_not_fit_is_one_line(run, flags, message, capsys):
