@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from pathlib import Path
 
@@ -15,12 +16,11 @@ import numpy as np
 
 from .deploy.artifact_files import ExportedFiles, content_files, files_of, is_native, prefix_of
 from .deploy.metadata import ExportMetadata, read_metadata
-from .deploy.native_library import NativeProgram
-from .errors import check
+from .deploy.native_network import NativeNetwork
 from .files import sha256
 
 
-class NativeNetwork:
+class Network:
     """A native export; made by :func:`load`.
 
     Attributes
@@ -29,9 +29,9 @@ class NativeNetwork:
         The :class:`gluondense.deploy.ExportMetadata`.
     """
 
-    def __init__(self, program: NativeProgram, metadata: ExportMetadata) -> None:
+    def __init__(self, graph: NativeNetwork, metadata: ExportMetadata) -> None:
         self.metadata = metadata
-        self._program = program
+        self._graph = graph
 
     def __call__(self, images: np.ndarray) -> np.ndarray | tuple[np.ndarray, ...]:
         """Return what the export returns for a batch in MXNet, a tuple for several outputs.
@@ -50,18 +50,11 @@ class NativeNetwork:
         ValueError
             If the network does not accept images of this shape.
         """
-        images = np.asarray(images)
-        check("the shape of images", images.shape, "of 4 dimensions", images.ndim == 4)
-        preprocessing = self.metadata.preprocessing
-        if self.metadata.preprocess and preprocessing is not None:
-            images = preprocessing.normalize(images)
-        outputs = self._program(images)
-        if self.metadata.output == "probabilities":
-            outputs = [_PROBABILITIES[self.metadata.task](outputs[0])]
+        outputs = self._graph(images)
         return outputs[0] if len(outputs) == 1 else tuple(outputs)
 
 
-def load(path: str | os.PathLike[str]) -> NativeNetwork:
+def load(path: str | os.PathLike[str]) -> Network:
     """Verify the files of a native export and load them without MXNet.
 
     Parameters
@@ -103,18 +96,4 @@ def load(path: str | os.PathLike[str]) -> NativeNetwork:
                 f"{file} is damaged (its SHA-256 is not that of {files.metadata.name}): "
                 "copy it or export it again."
             )
-    program = NativeProgram(files.library, metadata.sha256["library"], prefix)
-    return NativeNetwork(program, metadata)
-
-
-def _softmax(logits: np.ndarray) -> np.ndarray:
-    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return powers / powers.sum(axis=1, keepdims=True)
-
-
-def _sigmoid(logits: np.ndarray) -> np.ndarray:
-    return np.float32(0.5) * (1 + np.tanh(logits / 2))  # without overflow
-
-
-# Name of the task -> probabilities of the logits.
-_PROBABILITIES = {"classification": _softmax, "multi_label": _sigmoid}
+    return Network(NativeNetwork(prefix, dataclasses.asdict(metadata)), metadata)

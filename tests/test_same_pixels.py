@@ -195,15 +195,14 @@ import sys
 sys.modules["cv2"] = None
 import numpy as np
 import gluondense_served
-import mxnet as mx
 from gluondense_served.deploy.serving.service import RefusedError, Service
 
-service = Service(".", mx.cpu(), 1)
+service = Service(".", None, 1)
 seen = []
 def record(x):
-    seen.append(x.asnumpy())
-    return mx.nd.zeros((len(x), 2))
-service.block = record
+    seen.append(x)
+    return [np.zeros((len(x), 2), np.float32)]
+service.graph = record
 for name in sys.argv[1:]:
     (answer,) = service.answer([{"body": open(name, "rb").read(), "content-type": None}])
     assert not isinstance(answer, RefusedError), answer
@@ -237,15 +236,14 @@ sys.modules["cv2"] = None
 import gluondense_served.environment
 gluondense_served.environment.prepare()  # its MXNet needs no preparation in the containers
 import inference
-import mxnet as mx
 import numpy as np
 
 service = inference.model_fn("..")
 seen = []
 def record(x):
-    seen.append(x.asnumpy())
-    return mx.nd.zeros((len(x), 2))
-service.block = record
+    seen.append(x)
+    return [np.zeros((len(x), 2), np.float32)]
+service.graph = record
 for name in sys.argv[1:]:
     data = bytearray(open(name, "rb").read())
     inference.transform_fn(service, data, "application/x-image", "application/json")

@@ -1,10 +1,43 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The tasks that a network may have learned; MXNet is not imported."""
+"""The tasks that a network may have learned, and the probabilities of its outputs in NumPy.
+
+Model archives contain a copy of this module, so it imports nothing of gluondense.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Callable
 
-# Name of the task -> MXNet's operator that makes probabilities of the network's outputs.
-ACTIVATIONS: Mapping[str, str] = {"classification": "softmax", "multi_label": "sigmoid"}
+import numpy as np
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """Return the probabilities of classes that exclude each other, from logits (..., classes).
+
+    Examples
+    --------
+    >>> softmax(np.zeros(2))
+    array([0.5, 0.5])
+    """
+    powers = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    return powers / powers.sum(axis=-1, keepdims=True)
+
+
+def sigmoid(logits: np.ndarray) -> np.ndarray:
+    """Return the probabilities of independent labels.
+
+    Examples
+    --------
+    >>> sigmoid(np.array([-1e4, 0, 1e4])).tolist()
+    [0.0, 0.5, 1.0]
+    """
+    return 0.5 * (1 + np.tanh(logits / 2))  # without overflow
+
+
+# Name of the task -> probabilities of the network's outputs; MXNet's operators have these names.
+ACTIVATIONS: Mapping[str, Callable[[np.ndarray], np.ndarray]] = {
+    "classification": softmax,
+    "multi_label": sigmoid,
+}
 TASKS = (*ACTIVATIONS, "detection")  # what a network may have learned

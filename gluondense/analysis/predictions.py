@@ -184,7 +184,7 @@ def to_probabilities(net: gluon.Block, outputs: Any, task: Optional[str] = None)
     outputs = outputs.astype("float32")
     if output == "probabilities":
         return outputs.copy()  # a static graph may reuse the memory of its output
-    return getattr(mx.nd, ACTIVATIONS[task or task_of(net)])(outputs)
+    return getattr(mx.nd, ACTIVATIONS[task or task_of(net)].__name__)(outputs)
 
 
 def task_of(net: gluon.Block) -> str:

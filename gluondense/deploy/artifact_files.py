@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import ClassVar, TypeVar, Union
 
 from ..files import replace_all, temporary_folder
+from .native_library import LIBRARY_SUFFIX
 
 METADATA_SUFFIX = ".json"
 SUFFIXES = ("-symbol.json", "-0000.params", METADATA_SUFFIX)
-LIBRARY_SUFFIX = "-native.so"
 ONNX_SUFFIX = ".onnx"
 
 FilesT = TypeVar("FilesT", bound="_PrefixedFiles")

@@ -14,6 +14,7 @@ import numpy as np
 
 from ..errors import in_one_line
 
+LIBRARY_SUFFIX = "-native.so"
 _FLOATS = ctypes.POINTER(ctypes.c_float)
 _SIZE = (ctypes.c_int,) * 3  # channels, height, width
 # Function -> types of its arguments and of its result.
@@ -40,10 +41,9 @@ class NativeProgram:
 
     Parameters
     ----------
-    library, digest
-        The export's library, which is executed, and its SHA-256: verify it before.
-    prefix
-        Prefix of the export's files.
+    prefix, digest
+        Prefix of the export's files, and the SHA-256 of its library, which is executed: verify it
+        before.
 
     Raises
     ------
@@ -51,8 +51,8 @@ class NativeProgram:
         If the library is of an older gluondense or does not run here, or a file is damaged.
     """
 
-    def __init__(self, library: str | os.PathLike[str], digest: str, prefix: str) -> None:
-        self._functions = _open(os.fspath(library), digest)
+    def __init__(self, prefix: str, digest: str) -> None:
+        self._functions = _open(f"{prefix}{LIBRARY_SUFFIX}", digest)
         self._lock = threading.Lock()  # a program runs in one thread at a time
         self._network = self._functions["load"](os.fsencode(prefix))
         if not self._network:

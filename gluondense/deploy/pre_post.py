@@ -10,7 +10,7 @@ import mxnet as mx
 import numpy as np
 from mxnet import gluon
 
-from ..analysis.activations import TASKS
+from ..analysis.activations import ACTIVATIONS, TASKS
 from ..data.preprocessing import Preprocessing
 from ..data.transforms.batch import scale_and_shift
 from ..errors import check, check_known
@@ -138,10 +138,7 @@ class PrePost:
         if len(outputs) != 1 or outputs[0].ndim != 2:
             shapes = ", ".join(str(array.shape) for array in outputs)
             raise ValueError(f"output='probabilities' needs logits (N, classes), not {shapes}.")
-        if self.is_multi_label:
-            return [0.5 * (1 + np.tanh(outputs[0] / 2))]  # the sigmoid, without overflow
-        powers = np.exp(outputs[0] - outputs[0].max(axis=1, keepdims=True))
-        return [powers / powers.sum(axis=1, keepdims=True)]
+        return [ACTIVATIONS[self.task](outputs[0])]
 
     def attach(self, lowered: Lowered, portable: bool) -> Lowered:
         """Add the pre- and post-processing to a graph; MXNet 1.4 loads it if ``portable``."""

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from mxnet import gluon
 
+from ..analysis.activations import sigmoid, softmax
 from ..analysis.predictions import task_of
 from ..data.preprocessing import Preprocessing
 from ..errors import check, check_known
@@ -155,7 +156,4 @@ def probabilities_of(logits: np.ndarray, is_multi_label: bool = False) -> np.nda
     >>> probabilities_of(np.zeros(2)), probabilities_of(np.zeros(3), is_multi_label=True)
     (array([0.5, 0.5]), array([0.5, 0.5, 0.5]))
     """
-    if is_multi_label:
-        return 0.5 * (1 + np.tanh(logits / 2))
-    powers = np.exp(logits - logits.max(axis=-1, keepdims=True))
-    return powers / powers.sum(axis=-1, keepdims=True)
+    return (sigmoid if is_multi_label else softmax)(logits)

@@ -181,7 +181,7 @@ def test_the_service_answers_with_all_labels_as_predict_does(export, table, tmp_
     folder = tmp_path / "model"
     folder.mkdir()
     unpack(archive(prefix, tmp_path / "labels.mar"), folder)
-    service = Service(folder, mx.cpu(), batch_size=2)
+    service = Service(folder, None, batch_size=2)
     files = [table.parent / "val0.png", table.parent / "val1.png"]
     answers = service.answer([{"body": file.read_bytes()} for file in files])
     for answer, wanted in zip(answers, predict(gluondense.load_exported(prefix), files)):

@@ -105,7 +105,7 @@ def test_boxes_in_the_padding_and_below_the_threshold_are_dropped():
 @pytest.mark.parametrize("suffix", [".mar", ".tar.gz"])
 def test_the_service_answers_the_same_boxes(exported, found, files, suffix, tmp_path):
     path = archive(exported, tmp_path / f"boxes{suffix}")
-    service = Service(unpacked(path, tmp_path), mx.cpu(), batch_size=len(files))
+    service = Service(unpacked(path, tmp_path), None, batch_size=len(files))
     requests = [{"body": file.read_bytes(), "threshold": b"0.1"} for file in files]
     answers = service.answer([*requests, {"body": b"garbage"}])
     assert isinstance(answers.pop(), RefusedError)

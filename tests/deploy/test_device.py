@@ -60,5 +60,4 @@ def test_a_server_that_assigns_a_gpu_to_an_mxnet_for_cpus(target, tmp_path, monk
     caplog.set_level(logging.WARNING)
     for _ in range(2):
         assert service.handle(None, context) == []
-    assert service._service.ctx == mx.cpu()
     assert [(r.name, r.levelname) for r in caplog.records] == [(device.__name__, "WARNING")]

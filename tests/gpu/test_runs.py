@@ -81,5 +81,5 @@ def test_exports_run_on_a_gpu_and_are_served_there(run, gpu, tmp_path):
     )
     assert device.context == gpu
     assert_close(device, cpu.asnumpy(), 1e-4)
-    service = Service(tmp_path, gpu, batch_size=4)
+    service = Service(tmp_path, gpu.device_id if gpu.device_type == "gpu" else None, batch_size=4)
     assert_close(service.outputs(pixels), cpu.asnumpy(), 1e-4)

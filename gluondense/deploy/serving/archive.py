@@ -39,6 +39,7 @@ SERVED = (
     "environment/process.py",
     "errors.py",
     "files.py",
+    "analysis/activations.py",
     "data/boxes.py",
     "data/detections.py",
     "data/files/image.py",
@@ -46,9 +47,12 @@ SERVED = (
     "data/preprocessing.py",
     "data/transforms/batch.py",
     "deploy/device.py",
+    "deploy/native_library.py",
+    "deploy/native_network.py",
+    "deploy/serving/graph.py",
     "deploy/serving/service.py",
 )
-EMPTY = ("data", "data/files", "data/transforms", "deploy", "deploy/serving")
+EMPTY = ("analysis", "data", "data/files", "data/transforms", "deploy", "deploy/serving")
 PREPARE = """\
 import os
 

@@ -24,7 +24,7 @@ X_IMAGE = "application/x-image"
 def model_fn(model_dir: str) -> Service:
     """Load the export in a folder, on the first GPU if it can use one."""
     has_gpus = mx.runtime.Features().is_enabled("CUDA")
-    return Service(model_dir, mx.gpu() if has_gpus else mx.cpu(), batch_size=1)
+    return Service(model_dir, 0 if has_gpus else None, batch_size=1)
 
 
 def transform_fn(model: Service, data: Any, content_type: str, accept: str) -> Any:
@@ -43,10 +43,8 @@ def transform_fn(model: Service, data: Any, content_type: str, accept: str) -> A
 
     array = decoder.decode(data, content_type)
     dtype = "uint8" if array.dtype == "uint8" else "float32"
-    found = model.block(mx.nd.array(array, ctx=model.ctx, dtype=dtype))
-    # Of a detector: class, score and corners.
-    outputs = found if isinstance(found, list) else [found]
-    return encoder.encode(np.concatenate([each.asnumpy() for each in outputs], axis=-1), accept)
+    outputs = model.graph(np.asarray(array, dtype))  # of a detector: class, score and corners
+    return encoder.encode(np.concatenate(outputs, axis=-1), accept)
 
 
 def _error(refused: RefusedError) -> Exception:

@@ -17,16 +17,16 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import mxnet as mx
 import numpy as np
 from PIL import Image
 
+from ...analysis.activations import ACTIVATIONS
 from ...data.boxes import Placement
 from ...data.detections import THRESHOLD, to_answer
 from ...data.preprocessing import Preprocessing
 from ...environment.process import usable_cores
 from ...files import json_sha256, sha256
-from ..device import choose_device
+from .graph import open_graph
 
 logger = logging.getLogger(__name__)
 
@@ -67,15 +67,15 @@ class Service:
 
     Parameters
     ----------
-    folder, ctx
-        Folder of the files of one export, which are verified, and the device; exports that can't
-        use a GPU stay on the CPU, see :func:`.device.choose_device`.
+    folder, gpu
+        Folder of the files of one export, which are verified, and the number of a GPU or None for
+        the CPU; exports that can't use a GPU stay on the CPU, see :func:`.device.choose_device`.
     batch_size
         Size of the largest batch. A single image and such a batch are run on construction, as the
         first inference of a process takes longer.
     """
 
-    def __init__(self, folder: str | os.PathLike[str], ctx: mx.Context, batch_size: int) -> None:
+    def __init__(self, folder: str | os.PathLike[str], gpu: int | None, batch_size: int) -> None:
         graphs = sorted(Path(folder).resolve().glob("*-symbol.json"))
         if len(graphs) != 1:
             raise ValueError(f"{folder} must hold one export, not {len(graphs)}.")
@@ -86,13 +86,7 @@ class Service:
         for name, file in files.items():
             if sha256(Path(file)) != self.metadata["sha256"][name]:
                 raise ValueError(f"{file} is damaged: make the archive again.")
-        if "library" in files:
-            mx.library.load(files["library"], False)
-        self.ctx = ctx = choose_device(self.metadata["target"], ctx)
-        self.block = mx.gluon.SymbolBlock.imports(
-            files["symbol"], [self.metadata["input_name"]], files["params"], ctx=ctx
-        )
-        self.block.hybridize(static_alloc=True, static_shape=True)
+        self.graph = open_graph(prefix, files, self.metadata, gpu)
         self.decoders = ThreadPoolExecutor(usable_cores())
         self.preprocessing = _preprocessing(self.metadata)
         _, channels, height, width = self.metadata["input_shape"]
@@ -100,7 +94,7 @@ class Service:
             self.outputs(np.zeros((count, height, width, channels), np.uint8))
         threads = os.environ.get("OMP_NUM_THREADS", "all")
         name, target = Path(prefix).name, self.metadata["target"]
-        logger.info("%s: target %s on %s, %s threads", name, target, ctx, threads)
+        logger.info("%s: target %s, %s threads", name, target, threads)
 
     @property
     def has_several_labels(self) -> bool:
@@ -120,13 +114,12 @@ class Service:
         metadata = self.metadata
         if not metadata["preprocess"]:
             pixels = self.preprocessing.normalize(pixels)
-        outputs = self.block(mx.nd.array(pixels, ctx=self.ctx, dtype=pixels.dtype))
+        outputs = self.graph(pixels)
         if self.is_detector:
-            return np.concatenate([output.asnumpy() for output in outputs], axis=2)
+            return np.concatenate(outputs, axis=2)
         if metadata["output"] == "logits":
-            outputs = outputs.astype("float32")
-            outputs = outputs.sigmoid() if self.has_several_labels else outputs.softmax()
-        return outputs.asnumpy()
+            return ACTIVATIONS[metadata.get("task", "classification")](outputs[0].astype("float32"))
+        return outputs[0]
 
     def answer(self, requests: Sequence[Mapping[str, Any]]) -> list[Any]:
         """Return an object to encode as JSON, or a :class:`RefusedError`, for each request.
@@ -262,8 +255,8 @@ def handle(requests: Sequence[dict[str, Any]] | None, context: Any) -> list[str]
     if _service is None:
         properties = context.system_properties
         gpu = properties.get("gpu_id")
-        ctx = mx.cpu() if gpu is None or int(gpu) < 0 else mx.gpu(int(gpu))
-        _service = Service(properties["model_dir"], ctx, int(properties.get("batch_size") or 1))
+        number = None if gpu is None or int(gpu) < 0 else int(gpu)
+        _service = Service(properties["model_dir"], number, int(properties.get("batch_size") or 1))
         context.get_response_content_type = _json_content_type
     if requests is None:
         return []

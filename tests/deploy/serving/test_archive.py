@@ -170,6 +170,39 @@ def test_sagemakers_inference_code_answers_images_and_arrays(exported, tmp_path)
     assert "truncated" in error
 
 
+# A process that has an archive's files, and no MXNet.
+WITHOUT_MXNET = """
+import json, sys
+sys.modules["mxnet"] = None
+import gluondense_served
+from gluondense_served.deploy.serving.service import Service
+service = Service(".", None, 2)
+requests = [{"body": open(name, "rb").read()} for name in sys.argv[1:]]
+print(json.dumps(service.answer(requests)))
+"""
+
+
+@pytest.mark.usefixtures("native_operator")
+@pytest.mark.parametrize("options", [{}, {"preprocess": True, "output": "probabilities"}])
+def test_a_native_export_is_served_without_mxnet(tmp_path, options):
+    files = export(tmp_path / "net", target="native", **options)
+    with zipfile.ZipFile(archive(files.prefix, tmp_path / "net.mar")) as packed:
+        packed.extractall(tmp_path / "served")
+    images = [tmp_path / f"{seed}.png" for seed in range(3)]
+    for seed, path in enumerate(images):
+        path.write_bytes(image_bytes(seed))
+    command = [sys.executable, "-c", WITHOUT_MXNET, *images]
+    env = {**os.environ, "PYTHONPATH": ""}
+    folder = tmp_path / "served"
+    done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    block = gluondense.load_exported(files.prefix)
+    for found, wanted in zip(json.loads(done.stdout), predict(block, images)):
+        assert [row["class"] for row in found] == list(wanted.labels)
+        probabilities = [row["probability"] for row in found]
+        np.testing.assert_allclose(probabilities, wanted.probabilities, atol=1e-6)
+
+
 @pytest.mark.parametrize("module", [*SERVED, "deploy/serving/sagemaker.py"])
 def test_modules_of_the_service_run_on_python_3_8_as_sagemakers_containers(module):
     text = (ROOT / "gluondense" / module).read_text(encoding="utf-8")
@@ -290,7 +323,7 @@ def test_refuses_exports_that_the_server_cannot_take(tmp_path, native_operator):
         archive(bare.prefix, tmp_path / "model.mar")
     maps = build("densenet121", {**TINY, "features_only": True})
     maps = gluondense.export(maps, tmp_path / "maps", SHAPE, mean=MEAN, std=STD)
-    with pytest.raises(ValueError, match=r"answers with classes or features, but"):
+    with pytest.raises(ValueError, match=r"answers with classes, features or boxes, but"):
         archive(maps.prefix, tmp_path / "model.mar")
     assert not list(tmp_path.glob("model*"))
 
