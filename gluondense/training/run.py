@@ -130,8 +130,9 @@ class Run:
             self.model = evaluated = Output(self.net)
             self.model.hybridize(static_alloc=True, static_shape=True)
         # On GPUs, the test set is evaluated in the precision of training. On CPUs, float32 is as
-        # fast, and what exports compute in.
-        precision = runtime.dtype if runtime.dtype == "float16" else "float32"
+        # fast, and what exports compute in. Boxes that are decoded in float16 would be imprecise.
+        low = runtime.dtype == "float16" and evaluated is self.model
+        precision = "float16" if low else "float32"
         self.evaluated = in_precision(evaluated, precision)
         self.train_step = TrainStep(
             self.model, self.task.loss, runtime.accumulate, runtime.dtype, runtime.sync_bn

@@ -30,7 +30,9 @@ class DetectionFields(Section):
         None, "split to train on; by default train, or else trainval", text("SPLIT")
     )
     val_split: Optional[str] = setting(
-        None, "split to evaluate after each epoch; by default val, or else test", text("SPLIT")
+        None,
+        "split to evaluate after each epoch; by default val, or else a share of the training images",
+        text("SPLIT"),
     )
     letterbox: bool = setting(
         False, "keep the aspect ratio of an image and pad it; otherwise stretch it", switch()

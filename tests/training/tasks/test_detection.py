@@ -10,6 +10,7 @@ import pytest
 from support.detection_data import CLASSES, make_voc
 from support.detection_tiny import DETECTOR, TINY_DETECTION
 from support.detectors import BACKBONE, SMALL
+from support.float16_on_cpu import allow_float16
 from support.training_tiny import TINY
 
 from gluondense.training import TrainConfig, checkpoint, fit
@@ -124,6 +125,22 @@ def test_two_devices_resume(config, tmp_path, monkeypatch):
     one, two = arrays(tmp_path / "straight"), arrays(tmp_path / "resumed")
     for name, value in one.items():
         np.testing.assert_allclose(two[name], value, rtol=1e-4, atol=1e-5, err_msg=name)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"dtype": "float16"},
+        {"dtype": "bfloat16", "memory_efficient": True},
+        {"accumulate": 2, "memory_efficient": "most", "native": False},
+    ],
+    ids=str,
+)
+def test_other_precisions_and_less_memory(config, tmp_path, monkeypatch, fields):
+    allow_float16(monkeypatch)
+    result = fit(config.with_fields(epochs=1, **fields), tmp_path, progress=False)
+    assert 0 < result.last["train_loss"] < 1000
+    assert 0 <= result.last["test_map"] <= 1
 
 
 @pytest.mark.slow
