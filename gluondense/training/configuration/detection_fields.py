@@ -31,7 +31,7 @@ class DetectionFields(Section):
     )
     val_split: Optional[str] = setting(
         None,
-        "split to evaluate after each epoch; by default val, or else a share of the training images",
+        "split to evaluate after each epoch; by default val, or else a share of the training split",
         text("SPLIT"),
     )
     letterbox: bool = setting(
