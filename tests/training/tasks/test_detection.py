@@ -204,7 +204,7 @@ def test_labels_have_as_few_rows_as_the_boxes_need(config):
         ({"cache_features": True, "augment": ()}, "`cache_features` is for classification"),
         ({"augment": ("mosaik",)}, "mosaik.*did you mean 'mosaic'"),
         ({"batch_size": 9}, "`batch_size` .=9. is more than the 8 training images"),
-        ({"train_split": "trian"}, "unknown split.*did you mean 'train'"),
+        ({"train_split": "trian"}, "has no split 'trian'.*train"),
         ({"model_args": {**SMALL, "input_size": 64}}, "`input_size` of the model follows from"),
     ],
 )
