@@ -111,6 +111,8 @@ def export(
         ``"logits"``: the network's outputs. ``"probabilities"``: their softmax, or the
         sigmoid of a multi-label network. ``"features"``: the input of the network's last layer,
         (N, C), also the only output of a network of ``classes=0``; not for int8 targets.
+        ``"boxes"``, always that of a detector: class indices and scores (N, K, 1), and corners of
+        boxes (N, K, 4) in pixels of the input, sorted by score; rows without a box are -1.
     params_dtype
         ``"float16"``: store the weights in half the size; the graph casts them to float32, so that
         any device runs it. Only for ``"portable"``; MXNet 1.4 loads such files with ``Module``
@@ -124,7 +126,8 @@ def export(
         sides of an image are resized; without them it stays unknown.
     task, thresholds
         ``"classification"``, or ``"multi_label"`` with the probability from which on each label is
-        present; by default those of the network of a run.
+        present; by default those of the network of a run. ``"detection"`` if the network's graph
+        has non-maximum suppression, as GluonCV's detectors have.
     allow_nan
         Whether to export NaN and infinite weights, with a warning, instead of refusing them. The
         verification then compares the finite outputs. Not for int8 targets.

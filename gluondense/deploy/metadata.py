@@ -52,7 +52,7 @@ class ExportMetadata:
         (N, H, W, C) after resize and crop.
     task, thresholds
         ``"classification"``, or ``"multi_label"`` with the probability from which on each label is
-        present, 0.5 if they are None.
+        present, 0.5 if they are None; or ``"detection"``.
     """
 
     model: str | None

@@ -8,17 +8,35 @@ import mxnet as mx
 import numpy as np
 import pytest
 from support.detectors import CLASSES
-from support.exported_detectors import NETS, SIDE, assert_same_boxes, images, own_detector, rows
-from support.exported_networks import in_stock_mxnet
+from support.exported_detectors import (
+    NETS,
+    SIDE,
+    assert_same_boxes,
+    gluoncv_detector,
+    images,
+    own_detector,
+    rows,
+)
+from support.exported_networks import as_list, in_stock_mxnet
 
 import gluondense
-from gluondense.deploy import load_exported
+from gluondense.deploy import Calibration, load_exported
+from gluondense.deploy.detector import box_agreement
 from gluondense.graph.split_detector import split_detector
 from gluondense.graph.trace import trace
 
 IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 SHAPES = {"one": (1, 3, SIDE, SIDE), "three": (3, 3, SIDE, SIDE), "wide": (2, 3, 64, 160)}
-TARGETS = ("portable", "onednn", "native", "onnx")
+CASES = [
+    *(("efm", target) for target in ("portable", "onednn", "native", "onnx")),
+    *(("gfm-spp", "native"), ("gluoncv", "onnx")),
+    pytest.param("gluoncv", "portable", marks=pytest.mark.slow),
+    pytest.param("gluoncv", "onednn", marks=pytest.mark.slow),
+    *(
+        pytest.param("gfm-spp", target, marks=pytest.mark.slow)
+        for target in ("portable", "onednn", "onnx")
+    ),
+]
 
 
 @pytest.fixture(scope="module")
@@ -26,11 +44,8 @@ def net():
     return own_detector()
 
 
-@pytest.mark.parametrize("target", TARGETS)
-@pytest.mark.parametrize("name", NETS)
+@pytest.mark.parametrize(("name", "target"), CASES)
 def test_boxes_are_the_networks(name, target, tmp_path, native_operator):
-    if (name, target) == ("gluoncv", "native"):
-        pytest.skip("its neck repeats pixels by an operator that programs have no step for")
     net = NETS[name]()
     gluondense.export(net, tmp_path / name, (1, 3, SIDE, SIDE), target)
     block = load_exported(tmp_path / name)
@@ -104,6 +119,43 @@ def test_the_same_bytes_again(net, tmp_path):
             files = gluondense.export(net, tmp_path / name, (1, 3, SIDE, SIDE), target)
             contents.append([path.read_bytes() for path in files][:-1])
         assert contents[0] == contents[1]
+
+
+@pytest.mark.parametrize(
+    "target", ["int8", "native_int8", pytest.param("onnx_int8", marks=pytest.mark.slow)]
+)
+def test_int8_finds_most_of_the_boxes(net, target, tmp_path, native_operator):
+    calibration = Calibration(images(8, 3, SIDE, SIDE))
+    gluondense.export(
+        net, tmp_path / "net", (1, 3, SIDE, SIDE), target, calibration=calibration, **IMAGENET
+    )
+    block = load_exported(tmp_path / "net")
+    record = block.metadata.quantization
+    assert record["kept"] == []
+    assert record["layers"] > 50
+    assert record["error"] < 0.05
+    assert record["agreement"] > 0.85
+    x = mx.nd.array(images(4, 3, SIDE, SIDE, seed=4))
+    assert box_agreement(as_list(block(x)), as_list(net(x))) > 0.8
+
+
+def test_the_share_of_equal_boxes():
+    ids, scores = np.array([[[0], [0], [-1]]]), np.array([[[0.9], [0.6], [-1]]])
+    boxes = np.array([[[0, 0, 8, 8], [20, 0, 28, 8], [-1, -1, -1, -1]]], "float32")
+    other = np.array([[[0], [1], [-1]]])
+    whole, none = [ids, scores, boxes], [0 * ids - 1, 0 * scores - 1, 0 * boxes - 1]
+    assert box_agreement(whole, whole) == 1
+    assert box_agreement(none, none) is None
+    assert box_agreement(whole, none) == box_agreement(none, whole) == 0
+    assert box_agreement(whole, [ids, scores * [[[1], [0.5], [1]]], boxes]) == 2 / 3  # one of two
+    assert box_agreement(whole, [other, scores, boxes]) == 0.5
+    assert box_agreement(whole, [ids, scores, boxes + 1]) == 1
+    assert box_agreement(whole, [ids, scores, boxes + 5]) == 0
+
+
+def test_native_says_which_operator_of_gluoncvs_neck_it_lacks(tmp_path, native_operator):
+    with pytest.raises(ValueError, match=r"no step for repeat.*use target='onednn'"):
+        gluondense.export(gluoncv_detector(), tmp_path / "net", (1, 3, SIDE, SIDE), "native")
 
 
 def test_a_classifier_is_not_split():
