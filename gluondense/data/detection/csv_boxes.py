@@ -57,7 +57,7 @@ class CSVBoxes:
     path: Path
     image_dir: Path
 
-    class_names: None = None  # only the objects name them
+    class_names = None  # only the objects name them
 
     @property
     def origin(self) -> str:

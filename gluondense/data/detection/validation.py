@@ -11,7 +11,6 @@ import numpy as np
 from PIL import Image
 
 from ...errors import closest
-from ..boxes import clip_boxes
 from ..files.image import PILLOW_ERRORS, is_special
 from .annotations import Annotations, BadAnnotation, RawBox, RawImage, Size
 from .problems import Problems
@@ -85,7 +84,7 @@ def _check_boxes(
     image: RawImage, size: Size, labels: Mapping[str, int], problems: Problems
 ) -> np.ndarray:
     """Return the valid boxes of an image, float32 (M, 6)."""
-    rows: list[np.ndarray] = []
+    rows: list[tuple[float, ...]] = []
     seen: set[tuple[float, ...]] = set()
     for box in image.boxes:
         corners = _check_box(image, box, size, labels, problems)
@@ -96,8 +95,8 @@ def _check_boxes(
             problems.add("duplicate", f"{_name(image, box)} is there twice", _ONCE)
             continue
         seen.add(row)
-        rows.append(np.array([*row, box.difficult], np.float32))
-    return np.stack(rows) if rows else np.zeros((0, 6), np.float32)
+        rows.append((*row, box.difficult))
+    return np.array(rows, np.float32).reshape(-1, 6)
 
 
 def _check_box(
@@ -115,8 +114,9 @@ def _check_box(
     if x2 == x1 or y2 == y1:
         problems.add("empty", f"{_name(image, box)} has no area", _LEFT_OUT)
         return None
-    inside = clip_boxes(np.array(box.corners), size)
-    reach = np.abs(inside - box.corners).max()
+    ends = size[1], size[0], size[1], size[0]
+    inside = tuple(min(max(value, 0.0), end) for value, end in zip(box.corners, ends))
+    reach = max(abs(new - old) for new, old in zip(inside, box.corners))
     if reach > _TOLERANCE or not _has_area(inside):
         clipped = problems.bad == "clip" and _has_area(inside)
         height, width = size
@@ -124,11 +124,11 @@ def _check_box(
         problems.add("outside", where, "it is clipped" if clipped else _LEFT_OUT)
         if not clipped:
             return None
-    return tuple(inside.tolist())
+    return inside
 
 
-def _has_area(corners: np.ndarray) -> bool:
-    return bool(corners[2] > corners[0] and corners[3] > corners[1])
+def _has_area(corners: tuple[float, ...]) -> bool:
+    return corners[2] > corners[0] and corners[3] > corners[1]
 
 
 def _name(image: RawImage, box: RawBox) -> str:

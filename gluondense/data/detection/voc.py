@@ -49,7 +49,7 @@ class VOC:
     root: Path
     image_dir: Path | None = None
 
-    class_names: None = None  # only the objects name them
+    class_names = None  # only the objects name them
 
     @property
     def origin(self) -> str:
