@@ -35,10 +35,10 @@ def draw() -> str:
     """Return the figure as one HTML block: no line of it is empty."""
     rows = sorted({4, *STRIDES, 64})
     y = {stride: TOP + ROW * index for index, stride in enumerate(rows)}
-    height = TOP + ROW * len(rows) + 10
+    width, height = PANEL * len(NECKS), TOP + ROW * len(rows) + 10
     label = "Which feature maps the necks FPN, GFM and EFM fuse at strides 8, 16 and 32."
     parts = [
-        f'<svg class="necks" viewBox="0 0 {PANEL * len(NECKS)} {height + 20}" role="img" '
+        f'<svg class="necks" width="{width}" viewBox="0 0 {width} {height + 20}" role="img" '
         f'aria-label="{label}" xmlns="http://www.w3.org/2000/svg">',
         f"<style>{STYLE.strip()}</style>",
         '<defs><marker id="tip" viewBox="0 0 6 6" refX="5" refY="3" markerWidth="5" '
