@@ -38,6 +38,7 @@ COMMANDS = {
     "explain cam": Command("explain.cam", "show which parts of images are evidence for a class"),
     "explain reuse": Command("explain.reuse", "show which layers use which previous ones"),
     "explain gradients": Command("explain.gradients", "show where gradients flow in dense stages"),
+    "detection anchors": Command("detection.anchors", "find anchors for the boxes of a data set"),
     "archive": Command("archive", "pack an export for a model server"),
     "convert": Command("convert_weights", "convert weights between MXNet and PyTorch"),
     "make-recordio": Command("make_recordio", "pack images into a RecordIO file"),

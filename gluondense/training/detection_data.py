@@ -6,9 +6,6 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
-
-from ..data.boxes import letterbox, stretch
 from ..data.detection.dataset import DetectionFiles
 from ..data.detection.loader import DetectionLoader
 from ..data.detection.train_transform import TrainTransform
@@ -84,12 +81,7 @@ def anchors_of(config: DataConfig, data: DetectionFiles) -> tuple[Any, ...]:
     A resumed run computes them again, so they are a function of the boxes only.
     """
     annotations = _training_source(data).annotations
-    place = letterbox if config.letterbox else stretch
-    corners = [
-        place(tuple(size), config.input_size).to_input(annotations.boxes_of(index)[:, :4])
-        for index, size in enumerate(annotations.sizes.tolist())
-    ]
-    return find_anchors(np.concatenate([boxes[:, 2:] - boxes[:, :2] for boxes in corners]))
+    return find_anchors(annotations.sizes_in(config.input_size, config.letterbox))
 
 
 def sides(config: DataConfig) -> list[tuple[int, int]] | None:

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from ...errors import closest, in_one_line, is_number
+from ..boxes import letterbox, stretch
 
 Size = tuple[int, int]  # height, width
 LARGEST = 1e6  # coordinate in pixels
@@ -146,3 +147,17 @@ class Annotations:
     def counts(self) -> np.ndarray:
         """Return the number of boxes of each class, int64 (classes,)."""
         return np.bincount(self.boxes[:, 4].astype(int), minlength=len(self.class_names))
+
+    def sizes_in(self, input_size: tuple[int, int], keep_aspect: bool) -> np.ndarray:
+        """Return width and height of all boxes in pixels of an input, float32 (B, 2).
+
+        ``input_size`` is its height and width; ``keep_aspect`` says whether images are letterboxed
+        or stretched.
+        """
+        place = letterbox if keep_aspect else stretch
+        parts = [np.zeros((0, 4), np.float32)]
+        for index, (height, width) in enumerate(self.sizes.tolist()):
+            boxes = self.boxes_of(index)[:, :4]
+            parts.append(place((height, width), input_size).to_input(boxes))
+        corners = np.concatenate(parts)
+        return corners[:, 2:] - corners[:, :2]
