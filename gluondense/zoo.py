@@ -11,9 +11,9 @@ from typing import Any, Callable
 
 from .blocks.norm import NormKwargs, NormLayer
 from .data.datasets.registry import DATASETS
-from .detection.registry import build_detector, detector_names, is_detector
+from .detection.registry import YOLO, build_detector, detector_names, is_detector
 from .environment.process import import_gluoncv
-from .errors import check, closest
+from .errors import check, closest, in_one_line
 from .models.feature_maps import OutIndices
 from .models.network import Network
 from .models.registry import SPECS, build_model
@@ -118,15 +118,27 @@ def _get_detector(
     published = pretrained is True or _is_tag(pretrained)
     rule = "False or a file, because no weights of detectors are published"
     check("pretrained", pretrained, rule, not published)
-    # SSD and CenterNet are built by GluonCV, which names and hybridizes them its own way.
-    given = {key: value for key, value in fields.items() if value not in (None, False)}
-    net = build_detector(name, **given)
+    if not name.lower().startswith(YOLO):  # GluonCV names and hybridizes SSD and CenterNet
+        fields = {key: value for key, value in fields.items() if value not in (None, False)}
+    net = build_detector(name, **fields)
     if pretrained:
-        net.load_parameters(os.fspath(pretrained), ctx=ctx)
+        _load_detector(net, Path(pretrained), ctx)
     elif pretrained_base:
         _load(net.backbone, pretrained_base, root, ctx)
         net.preprocessing = net.backbone.preprocessing
     return net
+
+
+def _load_detector(net: Any, path: Path, ctx: Any) -> None:
+    """Load a file of ``save_parameters`` into a detector."""
+    if not path.is_file():
+        raise FileNotFoundError(f"`pretrained`: there is no file {path}.")
+    try:
+        net.load_parameters(str(path), ctx=ctx)
+    except (AssertionError, ValueError, RuntimeError) as error:  # MXNetError is a RuntimeError
+        raise ValueError(
+            f"{path} has no weights of this {net.model_name}: {in_one_line(error)}"
+        ) from None
 
 
 def _load(net: Network, pretrained: Any, root: Any, ctx: Any) -> None:

@@ -9,7 +9,7 @@ from functools import cache
 from typing import Any, NamedTuple
 
 from ..environment.process import import_gluoncv
-from ..errors import check, check_known, is_count
+from ..errors import check, check_known, in_one_line, is_count
 from ..models.registry import SPECS, build_model, get_spec
 from . import build
 from .spec import FUSIONS, DetectorSpec
@@ -140,7 +140,10 @@ def build_detector(name: str, *, classes: int | Sequence[str] | None = None, **o
     names = class_names(parts.dataset, classes)
     if parts.kind in (SSD, CENTER_NET):
         getter = build.build_ssd if parts.kind == SSD else build.build_center_net
-        net = getter(parts.backbone, names, **options)
+        try:
+            net = getter(parts.backbone, names, **options)
+        except TypeError as error:  # an argument that neither we nor GluonCV know
+            raise ValueError(f"{name}: {in_one_line(error)}") from error
         net.model_name = name.lower()
         return net
     fields = {key: value for key, value in options.items() if key not in build.OPTIONS}

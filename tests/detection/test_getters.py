@@ -61,6 +61,23 @@ def test_weights_of_a_detector_are_loaded(tmp_path):
     np.testing.assert_array_equal(again.raw(batch()).asnumpy(), net.raw(batch()).asnumpy())
 
 
+def test_fields_may_be_none_or_false():
+    net = gluondense.get_model(EFM, attention=None, spp=False, **SMALL)
+    assert (net.spec.attention, net.spec.spp) == (None, False)
+    assert not [name for name in net.collect_params() if "attention" in name]
+
+
+def test_a_file_of_another_network_is_one_line(backbone_file, tmp_path):
+    damaged = tmp_path / "damaged.params"
+    damaged.write_bytes(b"no arrays")
+    for path in (backbone_file[0], damaged):
+        with pytest.raises(ValueError, match=f"has no weights of this {EFM}: ") as caught:
+            gluondense.get_model(EFM, pretrained=path, **SMALL)
+        assert "\n" not in str(caught.value)
+    with pytest.raises(FileNotFoundError, match="there is no file"):
+        gluondense.get_model(EFM, pretrained=tmp_path / "missing.params", **SMALL)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
