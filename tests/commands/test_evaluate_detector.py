@@ -11,6 +11,7 @@ from support.detection_data import CLASSES, make_voc
 from support.detection_tiny import TINY_DETECTION
 
 from gluondense.commands.evaluate import main
+from gluondense.commands.export import main as export
 from gluondense.data.detection.dataset import open_detection
 from gluondense.evaluation import evaluate_model, open_model
 from gluondense.training import fit
@@ -66,6 +67,24 @@ def test_another_split_and_other_images(run, tmp_path):
     other = make_voc(tmp_path / "other", count=8, validation=3)
     args = folder, "--data-dir", other, "--split", "val", "-j", 0, tmp_path / "metrics.json"
     assert evaluate(*args)["images"] == 3
+
+
+def leaves(value) -> list:
+    """Return the numbers in nested objects of JSON."""
+    if isinstance(value, dict):
+        return [leaf for item in value.values() for leaf in leaves(item)]
+    return [np.nan if value is None else value]
+
+
+def test_an_export_has_the_figures_of_its_run(run, tmp_path):
+    folder, _ = run
+    expected = evaluate(folder, "-j", 0, tmp_path / "run.json")
+    prefix = tmp_path / "exported"
+    assert export([str(folder), "--out", str(prefix), "--preprocess"]) == 0
+    args = prefix, "--data-of", folder, "-j", 0, tmp_path / "export.json"
+    found = evaluate(*args)
+    for name in ("classes", "coco", "recall_by_size", "threshold"):
+        np.testing.assert_allclose(leaves(found[name]), leaves(expected[name]), rtol=1e-3)
 
 
 @pytest.mark.parametrize(
