@@ -12,6 +12,7 @@ from typing import Any
 import mxnet as mx
 import numpy as np
 
+from ..analysis.predictions import task_of
 from ..deploy.prediction import Prediction, predict
 from ..evaluation.model import open_model
 from ..explain.images import explain_images
@@ -41,11 +42,16 @@ class Classifier:
     Raises
     ------
     OSError, ValueError
-        If the model cannot be opened, its preprocessing is unknown, or a field is invalid.
+        If the model cannot be opened or is a detector, its preprocessing is unknown, or a field is
+        invalid.
     """
 
     def __init__(self, name: str, **fields: Any) -> None:
         model = open_model(name, [mx.cpu()]).adjusted(**fields)
+        if task_of(model.net) == "detection":
+            raise ValueError(
+                f"{name} is a detector, but the page shows classes: use `gluondense predict --out`."
+            )
         self.model, self.preprocessing = model, model.known_preprocessing()
         self._net = _Timed(model.net)
         self._lock = threading.Lock()  # a block of Gluon is not thread-safe
