@@ -65,14 +65,12 @@ def output_names(graph: Any) -> tuple[str, ...]:
     return tuple(output.name for output in graph.graph.output)
 
 
-def check_boxes(
-    outputs: Sequence[np.ndarray], batch: np.ndarray, shapes: Sequence[tuple[int, ...]]
-) -> None:
+def check_boxes(outputs: Sequence[np.ndarray], shapes: Sequence[tuple[int, ...]]) -> None:
     """Raise a RuntimeError if a loaded detector's outputs do not have the network's shapes."""
-    found, expected = [a.shape for a in outputs], [(len(batch), *shape[1:]) for shape in shapes]
+    found, expected = [array.shape[1:] for array in outputs], [shape[1:] for shape in shapes]
     if found != expected:
         raise RuntimeError(
-            f"the loaded graph's boxes have the shapes {found} instead of {expected}, so nothing "
+            f"an image's boxes have the shapes {found} instead of {expected}, so nothing "
             "was written: please report this with the network's spec."
         )
 

@@ -219,20 +219,19 @@ def export(
         if row.needs_calibration:
             limits = thresholds if output == "probabilities" else calibration.thresholds
             metrics = check_quantized(outputs, expected, calibration, limits)
-            if detector is not None:
-                found = all_outputs(import_block(new, ctx), inputs, ctx, dtype)
-                wanted = all_outputs(source, batches, example.ctx, example.dtype)
-                metrics = dataclasses.replace(metrics, agreement=box_agreement(found, wanted))
             record = {**(lowered.quantization or {}), **dataclasses.asdict(metrics)}
-            metadata = dataclasses.replace(metadata, quantization=record)
         else:
+            record = None
             stored = example.dtype if params_dtype == "float32" else params_dtype
             tolerance = row.tolerance or TOLERANCE[np.dtype(stored).name]
             check_close(outputs, expected, tolerance, allow_nan)
         if detector is not None:
-            boxes = all_outputs(import_block(new, ctx), inputs[:1], ctx, dtype)
-            check_boxes(boxes, inputs[0], shapes)
-        write_metadata(new, metadata)
+            boxes = all_outputs(import_block(new, ctx), inputs, ctx, dtype)
+            check_boxes(boxes, shapes)
+            if record is not None:
+                wanted = all_outputs(source, batches, example.ctx, example.dtype)
+                record["agreement"] = box_agreement(boxes, wanted)
+        write_metadata(new, dataclasses.replace(metadata, quantization=record))
     return files
 
 

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import mxnet as mx
 
 from .ir import free_name
-from .trace import INPUT, indented_json, portable_json
+from .trace import INPUT, indented_json, portable_json, variable_attributes
 
 NMS = "_contrib_box_nms"
 LAYERS = ("Convolution", "FullyConnected")
@@ -116,6 +116,9 @@ def _with_variables(content: dict[str, Any], names: dict[tuple[int, int], str]) 
         return [[*new, 0] if old is None else [old, 0, 0] for new, old in zip(shifted, replaced)]
 
     rows = [{**row, "inputs": moved(row["inputs"])} for row in content["nodes"]]
+    for row in rows:
+        if row["op"] == "null":
+            row["attrs"] = variable_attributes(row)
     return _load({**content, "nodes": [*variables, *rows], "heads": moved(content["heads"])})
 
 

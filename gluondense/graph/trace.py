@@ -136,14 +136,19 @@ def _restart_versions(nodes: list[dict[str, Any]]) -> None:
         entry[2] -= max(0, lowest[entry[0]] - 1)
 
 
+def variable_attributes(node: dict[str, Any]) -> dict[str, str]:
+    """Return the attributes of a variable that inference needs; ``node`` is its row in the JSON."""
+    # Shape inference needs the shapes, and the type float16, of variables that the operator's
+    # other inputs do not determine. The remaining attributes are for training (initializer,
+    # learning-rate factor, ...); some of them differ between processes.
+    attributes = node.get("attrs", {})
+    return {k: v for k, v in attributes.items() if k == "__shape__" or (k, v) == _FLOAT16}
+
+
 def _portable_attributes(node: dict[str, Any]) -> dict[str, str]:
     operator, name = node["op"], node["name"]
     if operator == "null":
-        # Shape inference needs the shapes, and the type float16, of variables that the operator's
-        # other inputs do not determine. The remaining attributes are for training (initializer,
-        # learning-rate factor, ...); some of them differ between processes.
-        attributes = node.get("attrs", {})
-        return {k: v for k, v in attributes.items() if k == "__shape__" or (k, v) == _FLOAT16}
+        return variable_attributes(node)
     attributes = {k: v for k, v in node.get("attrs", {}).items() if not k.startswith("__")}
     if operator not in PORTABLE_OPERATORS:
         raise ValueError(

@@ -112,13 +112,13 @@ def test_pixels_as_input(net, tmp_path):
         assert_same_boxes(found, rows(net(x)))
 
 
-def test_the_same_bytes_again(net, tmp_path):
-    for target in ("portable", "onnx"):
-        contents = []
-        for name in ("one", "two"):
-            files = gluondense.export(net, tmp_path / name, (1, 3, SIDE, SIDE), target)
-            contents.append([path.read_bytes() for path in files][:-1])
-        assert contents[0] == contents[1]
+@pytest.mark.parametrize("target", ["portable", "onednn", "onnx"])
+def test_equal_networks_give_equal_bytes(net, target, tmp_path):
+    contents = []
+    for name, each in (("one", net), ("two", own_detector())):
+        files = gluondense.export(each, tmp_path / name, (1, 3, SIDE, SIDE), target)
+        contents.append([path.read_bytes() for path in files][:-1])
+    assert contents[0] == contents[1]
 
 
 @pytest.mark.parametrize(
