@@ -70,9 +70,10 @@ def test_another_split_and_other_images(run, tmp_path):
 
 
 def leaves(value) -> list:
-    """Return the numbers in nested objects of JSON."""
-    if isinstance(value, dict):
-        return [leaf for item in value.values() for leaf in leaves(item)]
+    """Return the numbers in nested objects and lists of JSON; NaN for null."""
+    if isinstance(value, (dict, list)):
+        items = value.values() if isinstance(value, dict) else value
+        return [leaf for item in items for leaf in leaves(item)]
     return [np.nan if value is None else value]
 
 
