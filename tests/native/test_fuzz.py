@@ -1,4 +1,4 @@
-"""The inference operator under sanitizers: exported programs, damaged ones, and its kernels.
+"""The operators under sanitizers: exported programs, damaged ones, kernels, and dense stages.
 
 `make test-native` is the short form; INPUTS and SEED make it long.
 """
@@ -86,11 +86,27 @@ def test_kernels(tmp_path, objects, isa):
     subprocess.run([program], env=environment, check=True)
 
 
-def test_threads_do_not_race(tmp_path, programs):
+def train_stages(folder, flags, objects, isa="base"):
+    """Run forward and backward of dense stages of all kinds, with an odd number of threads."""
+    program = sanitized.link(folder, flags, "stage_check", objects)
+    environment = {**os.environ, "GLUONDENSE_ISA": isa, "OMP_NUM_THREADS": "3"}
+    done = subprocess.run([program], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout[-1000:] + done.stderr[:6000]
+
+
+@pytest.mark.parametrize("isa", ISAS)
+def test_dense_stages(tmp_path, objects, isa):
+    train_stages(tmp_path, sanitized.ADDRESS, objects, isa)
+
+
+@pytest.fixture(scope="module")
+def thread_objects(tmp_path_factory):
+    return sanitized.compile_objects(tmp_path_factory.mktemp("threads"), sanitized.THREAD, ISAS[:1])
+
+
+def test_threads_do_not_race(tmp_path, programs, thread_objects):
     """Exported programs under ThreadSanitizer. Damaged ones may overwrite what they read."""
-    isas = ISAS[:1]
-    objects = sanitized.compile_objects(tmp_path, sanitized.THREAD, isas)
-    runner = sanitized.link(tmp_path, sanitized.THREAD, "program_runner", objects)
+    runner = sanitized.link(tmp_path, sanitized.THREAD, "program_runner", thread_objects)
     assert answers(runner, programs, tmp_path) == ["accepted"] * len(programs)
 
 
@@ -119,3 +135,7 @@ def test_damaged_exports_are_refused_or_run(objects, tmp_path):
     assert lines[0] == "ran"
     kinds = Counter(line == "ran" for line in lines)
     assert min(kinds.values()) > count / 20, kinds
+
+
+def test_threads_of_dense_stages_do_not_race(tmp_path, thread_objects):
+    train_stages(tmp_path, sanitized.THREAD, thread_objects)

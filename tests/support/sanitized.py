@@ -54,11 +54,12 @@ def newest_isa() -> str:
 
 
 def compile_objects(folder: Path, flags: Sequence[str], isas: Sequence[str]) -> list[Path]:
-    """Compile the inference operator, without MXNet's part, for some instruction sets."""
+    """Compile the operators, without MXNet's part, for some instruction sets."""
     sources = [*build.SOURCES.glob("*.cc"), build.SOURCES / "kernels" / "dispatch.cc"]
-    sources += [*build.SOURCES.glob("inference/*.cc"), *build.SOURCES.glob("runtime/*.cc")]
+    for room in ("inference", "runtime", "training"):
+        sources += build.SOURCES.glob(f"{room}/*.cc")
     has = [f"-DGLUONDENSE_HAS_{isa}" for isa in isas]
-    units = [(file, file.stem, has) for file in sources if file.stem != "program_operator"]
+    units = [(file, file.stem, has) for file in sources if not file.stem.endswith("_operator")]
     for isa in isas:
         names = [f"-DGLUONDENSE_ISA_NAMESPACE={isa}", f'-DGLUONDENSE_ISA_NAME="{isa}"']
         options = [*build.INSTRUCTION_SETS[isa], *names]

@@ -33,14 +33,13 @@ template <int kParts, bool kAccumulate, class PixelOf>
 void StageWorker::conv1x1_backward_data(const Conv1x1GradScratch& scratch, int count, int first,
                                         int last, int out_channels, PixelOf pixel_of) const {
   const int most = inference_kernels().max_tile_pixels;
-  const ChannelSums sums = channel_sums(rank_, kMaps);
   const float* x[kParts][kMaxTilePixels];
   float* dx[kParts][kMaxTilePixels];
   const BnReluInput input = maps_input(last);
+  const BnReluGradient gradient = maps_gradient(0, kAccumulate);
   BnReluBackward args = bn_relu_args(scratch.dx, kPanelWidth, 1.0f / kParts, kAccumulate);
   for (int c = first; c < last; c += kPanelWidth) {
-    set_channels(&args, input, buffers_.saved.mean.data(), sums, c,
-                 std::min(kPanelWidth, last - c));
+    set_channels(&args, input, gradient, c, std::min(kPanelWidth, last - c));
     for (int i = 0; i < count; i += most) {
       args.pixels = std::min(most, count - i);
       for (int part = 0; part < kParts; ++part) {

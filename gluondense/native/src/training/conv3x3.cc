@@ -189,8 +189,7 @@ void StageWorker::conv3x3_backward_data(const BnReluInput& dy, const float* pane
           dx[i] = pixel < 0 ? nullptr : gradient.data + pixel * input.stride + c;
         });
         transform_output(products, plane_stride, kPanelWidth, tile_pixels);
-        set_channels(&args, input, gradient.mean, gradient.sums, c,
-                     std::min(kPanelWidth, input.channels - c));
+        set_channels(&args, input, gradient, c, std::min(kPanelWidth, input.channels - c));
         training_kernels().bn_relu_backward(args);
       });
 }

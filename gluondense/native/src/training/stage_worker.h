@@ -13,77 +13,10 @@
 #include "threads.h"
 #include "tile_grid.h"
 #include "training/dense_stage.h"
+#include "training/stage_data.h"
 #include "training/stage_layout.h"
 
 namespace gluondense {
-
-// Buffers that all threads share. The gradients are null in forward.
-struct StageBuffers {
-  const DenseStageConfig& config;
-  const StageLayout& layout;
-  const DenseStageArrays& arrays;
-  SavedForBackward& saved;
-  float *maps = nullptr, *bottlenecks = nullptr;
-  double* thread_sums = nullptr;
-  float *scratch = nullptr, *panels = nullptr;
-  float *d_maps = nullptr, *d_bottleneck = nullptr, *d_new_maps = nullptr, *d_filters = nullptr;
-};
-
-// Pixels that are read through BN-ReLU, max(0, x * scale + shift), or unchanged if scale is null.
-struct BnReluInput {
-  const float* data;  // (pixels, stride)
-  int stride, channels;
-  const float *scale, *shift;
-};
-
-struct Affine {
-  std::vector<float> scale, shift;
-};
-
-// The filters (out_channels, in_channels) of a 1x1 convolution, or of two that read the same input.
-// The second's follow `split` filters of the first.
-struct Conv1x1Filters {
-  float *first, *second;
-  int split;
-
-  Conv1x1Filters(float* filters) : first(filters), second(nullptr), split(0) {}
-  Conv1x1Filters(float* first, float* second, int split)
-      : first(first), second(second), split(split) {}
-  float* filter(std::int64_t n, int in_channels) const {
-    return second && n >= split ? second + (n - split) * in_channels : first + n * in_channels;
-  }
-};
-
-// Two sums of each channel: of x and x^2 in forward, of dy and dy * (x - mean) in backward.
-struct ChannelSums {
-  double *first, *second;
-};
-
-// The gradient of an input of BN-ReLU: `data` has the rows of the input.
-struct BnReluGradient {
-  float* data;
-  const float* mean;
-  ChannelSums sums;
-  bool accumulate;
-};
-
-struct BatchStatistics {
-  std::vector<float> mean, inv_std;
-  std::vector<double> var;
-};
-
-// The correction of a gradient by batch normalization: dx -= d_mean + d_xhat * (x - mean).
-struct BnCorrection {
-  std::vector<double> d_mean, d_xhat;
-};
-
-// The pixels around a row of tiles; see StageWorker::padded_tile.
-struct PaddedStrip {
-  float* data;
-  int stride = 0;  // floats of a pixel
-  std::int64_t row = -1;
-  int first_channel = -1;
-};
 
 // The constructor allocates all memory, because an exception in a parallel region would end the
 // process. All threads call forward() or backward() of their worker at the same time.
@@ -267,43 +200,6 @@ class StageWorker {
   void pack_pooled(const BnReluInput& input, std::int64_t first, int count, int stride,
                    float* packed) const;
 };
-
-// Sets the scale and shift of `channels` channels of a batch normalization, from `first` on; mean
-// and inv_std are those of channel `first`.
-inline void set_affine(const BatchNormArrays& bn, const float* mean, const float* inv_std, int first,
-                       int channels, Affine* affine) {
-  for (int c = 0; c < channels; ++c) {
-    const float scale = bn.gamma[c] * inv_std[c];
-    affine->scale[first + c] = scale;
-    affine->shift[first + c] = bn.beta[c] - mean[c] * scale;
-  }
-}
-
-// Returns the arguments for rows of dy. The pixels and channels are set later.
-inline BnReluBackward bn_relu_args(const float* dy, int dy_stride, float dy_factor,
-                                   bool accumulate) {
-  BnReluBackward args = {};
-  args.dy = dy;
-  args.dy_stride = dy_stride;
-  args.dy_factor = dy_factor;
-  args.accumulate = accumulate;
-  return args;
-}
-
-// Sets the arguments for the channels [first, first + count) of a normalized input.
-inline void set_channels(BnReluBackward* args, const BnReluInput& input, const float* mean,
-                         const ChannelSums& sums, int first, int count) {
-  args->scale = input.scale + first;
-  args->shift = input.shift + first;
-  args->mean = mean + first;
-  args->sum_dy = sums.first + first;
-  args->sum_dy_xmu = sums.second + first;
-  args->channels = count;
-}
-
-inline void prefetch_panel(const float* channels) {
-  for (int c = 0; c < kPanelWidth; c += kCacheLineFloats) __builtin_prefetch(channels + c);
-}
 
 // transpose.cc: convert the pixels [first, first + count), numbered over all images, between
 // (N, C, H, W) and (pixels, stride). An image has `plane` pixels.

@@ -98,8 +98,7 @@ void StageWorker::bn_relu_backward(const float* dy) const {
   BnReluBackward args = bn_relu_args(buffer.rows, stride, 1, false);
   args.x = x;
   args.dx = dx;
-  set_channels(&args, maps_input(total), buffers_.saved.mean.data(), channel_sums(rank_, kMaps), 0,
-               total);
+  set_channels(&args, maps_input(total), maps_gradient(0, false), 0, total);
   for_each_block(config_.pixels(), kMaxTilePixels, [&](std::int64_t pixel, int count) {
     nchw_to_nhwc(dy, total, pixel, count, config_.height * config_.width, buffer.rows, stride);
     for (int i = 0; i < count; ++i) x[i] = map(pixel + i), dx[i] = d_map(pixel + i);

@@ -120,7 +120,8 @@ void StageWorker::finish_d_conv3x3(const Conv3x3& conv, const BatchNormArrays& b
   finish_d_new_maps(conv.out_first, conv.out_channels, conv.dy_first);
 }
 
-void StageWorker::two_way_layer_backward(int layer, const DenseStageArrays::TwoWayLayer& gradients) {
+void StageWorker::two_way_layer_backward(int layer,
+                                         const DenseStageArrays::TwoWayLayer& gradients) {
   const auto& arrays = buffers_.arrays.two_way_layers[layer];
   const auto convs = two_way_convs(layer);
   const int in_channels = config_.layer_in_channels(layer), width = config_.branch_bottleneck();

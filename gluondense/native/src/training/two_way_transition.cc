@@ -61,7 +61,7 @@ void StageWorker::two_way_pool_backward(const float* dy) const {
   BnReluBackward args = bn_relu_args(buffer.rows, input.stride, 1.0f / parts, false);
   args.x = x;
   args.dx = dx;
-  set_channels(&args, input, gradient.mean, gradient.sums, 0, channels);
+  set_channels(&args, input, gradient, 0, channels);
   for_each_block(config_.out_pixels(), kMaxTilePixels, [&](std::int64_t first, int count) {
     nchw_to_nhwc(dy, channels, first, count, plane, buffer.rows, input.stride);
     args.pixels = count;

@@ -1,0 +1,106 @@
+// SPDX-License-Identifier: Apache-2.0
+// Trains dense stages of all kinds and tails for one step, for sanitizers. All arrays have exactly
+// their elements. The gradients are checked for values that are not finite, or not written.
+#include <cmath>
+#include <cstdio>
+#include <random>
+#include <vector>
+
+#include "training/dense_stage.h"
+#include "training/stage_parameters.h"
+
+namespace gluondense {
+namespace {
+
+constexpr auto kPre = DenseStageConfig::kPreActivation, kTwoWay = DenseStageConfig::kTwoWay;
+constexpr auto kFeatures = DenseStageConfig::kFeatures, kBnRelu = DenseStageConfig::kBnRelu;
+constexpr auto kTransition = DenseStageConfig::kTransition;
+
+// Batch, channels, height, width; kind, layers, growth rate, bottleneck; tail, its channels, pool.
+const DenseStageConfig kCases[] = {
+    {2, 16, 9, 7, kPre, 2, 8, 32, kFeatures, 0, false},
+    {1, 5, 17, 18, kPre, 3, 12, 48, kBnRelu, 0, false},
+    {3, 33, 18, 17, kPre, 2, 48, 20, kTransition, 40, true},
+    {2, 7, 8, 8, kPre, 0, 0, 0, kTransition, 9, true},
+    {2, 12, 6, 11, kPre, 2, 12, 0, kTransition, 24, false},
+    {2, 16, 9, 7, kTwoWay, 2, 8, 16, kFeatures, 0, false},
+    {3, 5, 19, 18, kTwoWay, 3, 13, 12, kTransition, 44, true},
+    {2, 32, 17, 16, kTwoWay, 2, 32, 128, kTransition, 96, false},
+    {1, 3, 1, 1, kTwoWay, 1, 2, 2, kTransition, 1, false},
+};
+
+std::mt19937 random_bits(1);
+
+std::vector<float> random_floats(std::size_t count, float low, float high) {
+  std::uniform_real_distribution<float> distribution(low, high);
+  std::vector<float> values(count);
+  for (float& value : values) value = distribution(random_bits);
+  return values;
+}
+
+std::size_t size_of(const std::vector<unsigned int>& shape) {
+  std::size_t size = 1;
+  for (unsigned int dim : shape) size *= dim;
+  return size;
+}
+
+// Arrays for all parameters, filled by `fill`.
+template <class Fill>
+std::vector<std::vector<float>> allocate(const DenseStageConfig& config, DenseStageArrays* arrays,
+                                         Fill fill) {
+  std::vector<std::vector<float>> memory;
+  for (const Parameter& parameter : ParameterList(config, arrays)) {
+    memory.push_back(fill(size_of(parameter.shape)));
+    *parameter.array = memory.back().data();
+  }
+  return memory;
+}
+
+bool all_finite(const std::vector<float>& values) {
+  for (float value : values) {
+    if (!std::isfinite(value)) return false;
+  }
+  return true;
+}
+
+bool trains(const DenseStageConfig& config) {
+  DenseStageArrays arrays, gradients;
+  const auto parameters = allocate(
+      config, &arrays, [](std::size_t size) { return random_floats(size, 0.1f, 1); });
+  auto derivatives = allocate(
+      config, &gradients, [](std::size_t size) { return std::vector<float>(size, NAN); });
+  const bool transition = config.tail == kTransition;
+  const std::size_t outputs = static_cast<std::size_t>(config.out_pixels()) *
+                              (transition ? config.out_channels : config.total_channels());
+  const std::size_t inputs = static_cast<std::size_t>(config.pixels()) * config.in_channels;
+  const std::vector<float> x = random_floats(inputs, 0, 1), dy = random_floats(outputs, -1, 1);
+  std::vector<float> y(outputs, NAN), dx(inputs, NAN);
+  DenseStage stage;
+  stage.forward(config, x.data(), arrays, y.data());
+  stage.backward(dy.data(), arrays, dx.data(), gradients);
+  bool finite = all_finite(y) && all_finite(dx);
+  std::size_t i = 0;
+  for (const Parameter& parameter : ParameterList(config, &gradients)) {
+    const std::vector<float>& values = parameter.is_statistic ? parameters[i] : derivatives[i];
+    finite = finite && all_finite(values);
+    ++i;
+  }
+  return finite;
+}
+
+}  // namespace
+}  // namespace gluondense
+
+int main() {
+  int failures = 0, number = 0;
+  for (gluondense::DenseStageConfig config : gluondense::kCases) {
+    for (bool recompute : {false, true}) {
+      config.recompute_bottleneck = recompute;
+      const bool trained = gluondense::trains(config);
+      if (!trained) std::printf("case %d, recompute %d: not finite\n", number, recompute);
+      failures += !trained;
+    }
+    ++number;
+  }
+  return failures;
+}
