@@ -58,12 +58,17 @@ def theirs(gluoncv, net):
     pairs = [*zip(net.neck.head, other.yolo_blocks), *zip(net.neck.resample, other.transitions)]
     pairs += [(a.prediction, b.prediction) for a, b in zip(net.yolo_outputs, other.yolo_outputs)]
     for mine, block in pairs:
-        given = mine._collect_params_with_prefix().values()
-        taken = block._collect_params_with_prefix().values()
-        assert [p.shape for p in given] == [p.shape for p in taken]
-        for source, target in zip(given, taken):
-            target.set_data(source.data())
+        copy_parameters(mine, block)
     return other
+
+
+def copy_parameters(source, target):
+    """Copy all parameters, in the order of the layers."""
+    given = source._collect_params_with_prefix().values()
+    taken = target._collect_params_with_prefix().values()
+    assert [p.shape for p in given] == [p.shape for p in taken]
+    for mine, theirs in zip(given, taken):
+        theirs.set_data(mine.data())
 
 
 def test_fpn_is_the_network_of_gluoncv(gluoncv):
@@ -276,3 +281,22 @@ def test_parameters_of_the_exported_symbol_have_the_network_s_names(tmp_path):
     )
     for got, expected in zip(block(batch(1, 64)), net(batch(1, 64))):
         np.testing.assert_allclose(got.asnumpy(), expected.asnumpy(), rtol=1e-5, atol=1e-4)
+
+
+@pytest.mark.slow
+def test_yolo3_fpn_darknet53_is_gluoncvs_yolo3_darknet53():
+    get_model = environment.import_gluoncv().model_zoo.get_model
+    other = get_model("yolo3_darknet53_custom", classes=CLASSES, pretrained_base=False)
+    other.initialize()
+    other(batch(1))
+    name, fields = "yolo3_fpn_darknet53_custom", {"attention": None, "head_depth": 3}
+    net = build_detector(name, classes=CLASSES, backbone_args={"slope": 0.1}, **fields)
+    randomize(net)
+    pairs = [(net.backbone, other.stages), *zip(net.neck.head, other.yolo_blocks)]
+    pairs += zip(net.neck.resample, other.transitions)
+    pairs += [(a.prediction, b.prediction) for a, b in zip(net.yolo_outputs, other.yolo_outputs)]
+    for mine, block in pairs:
+        copy_parameters(mine, block)
+    for got, expected in zip(net(batch()), other(batch())):
+        assert len(np.unique(expected.asnumpy())) >= 3
+        assert_close(got, expected)
