@@ -4,26 +4,21 @@
 from __future__ import annotations
 
 import dataclasses
-import warnings
 from collections.abc import Sequence
 from typing import Any
 
-import mxnet as mx
 from mxnet import autograd
-from mxnet.gluon import nn
 from mxnet.ndarray import NDArray
 
 from ..blocks.base import Chain, Tensor
 from ..blocks.initializer import HeFanOut
-from ..environment.process import import_gluoncv
 from ..errors import check
 from ..models.network import Network
 from ..native.backend import NativeTraining
 from .grid import check_size
 from .necks import NECKS
-from .spec import ANCHORS_PER_SCALE, STRIDES, DetectorSpec
-
-gluoncv_yolo: Any = import_gluoncv().model_zoo.yolo.yolo3
+from .outputs import MAX_SIZE, gluoncv_yolo, make_output
+from .spec import STRIDES, DetectorSpec
 
 
 class YOLOv3(gluoncv_yolo.YOLOV3):
@@ -99,7 +94,7 @@ class YOLOv3(gluoncv_yolo.YOLOV3):
             with self.yolo_outputs.name_scope():
                 widths = zip(self.neck.out_channels, spec.scales)
                 for index, (width, (stride, anchors)) in enumerate(widths):
-                    self.yolo_outputs.add(_output(index, width, spec.classes, anchors, stride))
+                    self.yolo_outputs.add(make_output(index, width, spec.classes, anchors, stride))
 
     @property
     def classes(self) -> Sequence[str]:
@@ -152,12 +147,13 @@ class YOLOv3(gluoncv_yolo.YOLOV3):
         Raises
         ------
         ValueError
-            If the shape is not (N, ``in_channels``, H, W), or H or W is not divisible by 32.
+            If the shape is not (N, ``in_channels``, H, W), or H or W is not divisible by 32 or
+            above 1024, for which GluonCV's outputs have no cells.
         """
-        channels = self.spec.in_channels
-        holds = len(shape) == 4 and shape[1] == channels
-        check("shape of the images", shape, f"(N, {channels}, H, W)", holds)
-        check_size(*shape[2:])
+        _check_images(shape, self.spec)
+        size = "x".join(map(str, shape[2:]))
+        rule = f"at most {MAX_SIZE}x{MAX_SIZE}: resize the images"
+        check("height x width", size, rule, max(shape[2:]) <= MAX_SIZE)
 
     def forward(self, x: Tensor, *args: Any) -> Any:
         """Check the shape of an NDArray, then run the graph of the present mode.
@@ -225,6 +221,12 @@ class Raw(NativeTraining):
         self.predictions = Chain(prefix="")
         self.predictions.add(*[output.prediction for output in net.yolo_outputs])
 
+    def forward(self, x: Tensor, *args: Any) -> Any:
+        """Check the shape of an NDArray, then run the graph."""
+        if isinstance(x, NDArray):
+            _check_images(x.shape, self.spec)
+        return super().forward(x, *args)
+
     def hybrid_forward(self, F: Any, x: Tensor) -> Tensor:
         """Concatenate the predictions of the scales."""
         maps = self.neck(*self.backbone(x))
@@ -235,57 +237,8 @@ class Raw(NativeTraining):
         return F.concat(*rows, dim=1)
 
 
-@mx.init.register
-class RareObjects(mx.init.Initializer):
-    """Initial predictions: small weights, and a probability of 0.01 that a cell has an object.
-
-    GluonCV's are uniform and begin with a probability of 0.5 everywhere, so that the first steps
-    of training learn only that objects are rare.
-
-    Parameters
-    ----------
-    classes
-        Number of classes.
-
-    References
-    ----------
-    Lin et al., "Focal Loss for Dense Object Detection", section 4.1, "Initialization".
-    """
-
-    PROBABILITY = 0.01
-    STD = 0.01
-
-    def __init__(self, classes: int = 1) -> None:
-        super().__init__(classes=classes)
-        self.classes = classes
-
-    def _init_weight(self, name: str, arr: NDArray) -> None:
-        if len(arr.shape) == 4:
-            mx.random.normal(0, self.STD, shape=arr.shape, out=arr)
-            return
-        logit = mx.nd.log(mx.nd.array([self.PROBABILITY / (1 - self.PROBABILITY)], arr.context))
-        bias = mx.nd.zeros((arr.size // (5 + self.classes), 5 + self.classes), arr.context)
-        bias[:, 4] = logit
-        arr[:] = bias.reshape((-1,))
-
-
-def _output(
-    index: int, in_channels: int, classes: int, anchors: Any, stride: int
-) -> nn.HybridBlock:
-    """Return GluonCV's output of a scale, with the shape and the initial values of its weights."""
-    with warnings.catch_warnings():
-        # MXNet names a constant by its address, which may be that of a deleted network's.
-        warnings.filterwarnings("ignore", ".*New initializer")
-        place = {"prefix": f"stride{stride}_"}
-        output = gluoncv_yolo.YOLOOutputV3(index, classes, anchors, stride, **place)
-    channels = ANCHORS_PER_SCALE * (5 + classes)
-    with output.name_scope():
-        output.prediction = nn.Conv2D(
-            channels,
-            1,
-            in_channels=in_channels,
-            weight_initializer=RareObjects(classes),
-            bias_initializer=RareObjects(classes),
-            prefix="prediction_",
-        )
-    return output
+def _check_images(shape: tuple[int, ...], spec: DetectorSpec) -> None:
+    rule = f"(N, {spec.in_channels}, H, W)"
+    holds = len(shape) == 4 and shape[1] == spec.in_channels
+    check("shape of the images", shape, rule, holds)
+    check_size(*shape[2:])

@@ -216,8 +216,12 @@ def test_sizes_and_channels_are_checked():
         ValueError, match=r"height x width \(='100x96'\) must be positive multiples"
     ):
         net(mx.nd.zeros((1, 3, 100, 96)))
-    with pytest.raises(ValueError, match=r"must be \(N, 3, H, W\)"):
-        net(mx.nd.zeros((1, 1, 96, 96)))
+    for call in (net, net.raw):
+        with pytest.raises(ValueError, match=r"must be \(N, 3, H, W\)"):
+            call(mx.nd.zeros((1, 1, 96, 96)))
+    with pytest.raises(ValueError, match="at most 1024x1024"):
+        net(mx.nd.zeros((1, 3, 1056, 32)))
+    assert net(mx.nd.zeros((1, 3, 1024, 32)))[0].shape == (1, 100, 1)
 
 
 def test_class_names_are_checked():
