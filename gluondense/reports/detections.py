@@ -11,7 +11,7 @@ import numpy as np
 from ..analysis.detection.coco import NAMES
 from ..analysis.detection.matching import IGNORED, INVENTED, RIGHT, box_iou
 from ..analysis.detection.mistakes import KINDS, count_mistakes
-from ..analysis.detection.outcomes import SIZES, count_by_size, count_outcomes
+from ..analysis.detection.outcomes import SIZES, count_by_size
 from ..analysis.detection.summary import DetectionSummary
 from .boxes import Box, overlay
 from .page import columns, plot, section, wide_table
@@ -97,7 +97,7 @@ def _coco(summary: DetectionSummary) -> tuple[str, str]:
 def class_table(summary: DetectionSummary) -> str:
     """Return the table of all classes, and of the means and sums over them."""
     matches, count = summary.matches, summary.classes
-    outcomes = count_outcomes(matches, count, summary.threshold)
+    outcomes = summary.outcomes
     truths, found = count_by_size(matches, count, summary.threshold)
     coco, bounds = summary.coco, summary.intervals
     each = zip(

@@ -16,7 +16,7 @@ from .coco import CocoMetrics, coco_metrics
 from .detections import Detections
 from .intervals import Intervals, bootstrap
 from .matching import Matches, match
-from .outcomes import SIZES, best_threshold, count_by_size, count_outcomes
+from .outcomes import SIZES, Outcomes, best_threshold, count_by_size, count_outcomes
 
 
 @dataclass(frozen=True)
@@ -56,6 +56,11 @@ class DetectionSummary:
         return best_threshold(self.matches)
 
     @cached_property
+    def outcomes(self) -> Outcomes:
+        """Right, missed and invented boxes of each class at the threshold."""
+        return count_outcomes(self.matches, self.classes, self.threshold)
+
+    @cached_property
     def ap50(self) -> np.ndarray:
         """Average precision at an IoU of 0.5 of each class, as VOC 2012, (classes,)."""
         return average_precisions(self.matches, self.classes)
@@ -81,7 +86,7 @@ class DetectionSummary:
     def to_dict(self) -> dict[str, Any]:
         """Return all metrics; null where there are none, or for COCO's without pycocotools."""
         voc07 = average_precisions(self.matches, self.classes, "11 points")
-        total = count_outcomes(self.matches, self.classes, self.threshold).total
+        total = self.outcomes.total
         truths, found = count_by_size(self.matches, self.classes, self.threshold)
         return {
             "mean_ap50": _number(self.mean_ap50),
@@ -103,7 +108,7 @@ class DetectionSummary:
         }
 
     def _class_dict(self, label: int) -> dict[str, Any]:
-        counts = count_outcomes(self.matches, self.classes, self.threshold)
+        counts = self.outcomes
         own = self.matches.true_labels == label
         return {
             "truth": int(np.count_nonzero(own & ~self.matches.difficult)),
