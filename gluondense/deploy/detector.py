@@ -32,9 +32,9 @@ def network_params(parts: SplitDetector, params: Params) -> Params:
     return {name: array for name, array in params.items() if name in names}
 
 
-def network_block(parts: SplitDetector, params: Params) -> gluon.SymbolBlock:
-    """Return a block on the CPU that gives the outputs of the network."""
-    return as_block(parts.network, network_params(parts, params))
+def network_block(parts: SplitDetector, params: Params, ctx: mx.Context) -> gluon.SymbolBlock:
+    """Return a block that gives the outputs of the network."""
+    return as_block(parts.network, network_params(parts, params), ctx)
 
 
 def lower_detector(

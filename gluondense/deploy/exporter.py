@@ -187,7 +187,8 @@ def export(
         symbol = symbol if source is net else trace(source)
         lowered = lower_to(target, symbol, params, example.shape, calibration)
     else:
-        expected = all_outputs(network_block(detector, params), batches, dtype=example.dtype)
+        network = network_block(detector, params, example.ctx)
+        expected = all_outputs(network, batches, example.ctx, example.dtype)
         lowered, tensors = lower_detector(target, detector, params, example.shape, calibration)
     lowered = pre_post.attach(lowered, portable=target == "portable")
     metadata = ExportMetadata(

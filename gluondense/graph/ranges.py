@@ -159,15 +159,18 @@ def _runner(symbol: mx.sym.Symbol, params: Params, tensors: Sequence[str]) -> Ru
     return run
 
 
-def as_block(symbol: mx.sym.Symbol, params: Params) -> gluon.SymbolBlock:
-    """Return a block on the CPU that runs a graph with its arrays."""
+def as_block(
+    symbol: mx.sym.Symbol, params: Params, ctx: mx.Context | None = None
+) -> gluon.SymbolBlock:
+    """Return a block that runs a graph with its arrays, on the CPU by default."""
     with warnings.catch_warnings():
         # MXNet infers the type of the input before it knows the types of the parameters.
         warnings.filterwarnings("ignore", "Cannot decide type for the following arguments")
         block = gluon.SymbolBlock(symbol, [mx.sym.var(INPUT)])
     for name, parameter in block.collect_params().items():
         parameter.dtype = params[name].dtype
-        parameter._load_init(mx.nd.array(params[name], dtype=params[name].dtype), mx.cpu())
+        array = mx.nd.array(params[name], dtype=params[name].dtype)
+        parameter._load_init(array, ctx or mx.cpu())
     return block
 
 

@@ -59,7 +59,7 @@ def split_detector(symbol: mx.sym.Symbol) -> SplitDetector | None:
     entries = [tuple(entry[:2]) for row in behind for entry in row["inputs"]]
     entries += [tuple(entry[:2]) for entry in content["heads"]]
     if any(rows[source]["name"] == INPUT for source, _ in entries):
-        raise ValueError("the decoding of boxes reads the image: export to target='portable'.")
+        raise ValueError("the decoding of boxes reads the image: use net.export().")
     # Variables of constants, such as anchors, belong to the part that reads them.
     cut = [entry for entry in dict.fromkeys(entries) if entry[0] in network]
     cut = [entry for entry in cut if rows[entry[0]]["op"] != "null"]

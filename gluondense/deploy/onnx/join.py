@@ -16,14 +16,14 @@ _LENGTHS = (26, 32)
 
 def join_onnx(model: Any, parts: SplitDetector, params: Params) -> Any:
     """Append the decoding of boxes to the model of a network; return the model of both."""
-    import onnx
+    from onnx import checker, compose
 
     outputs = {out.name: name for out, name in zip(model.graph.output, parts.tensors)}
     shapes = {outputs[out.name]: _shape(out, index) for index, out in enumerate(model.graph.output)}
     names = parts.boxes.list_arguments()
     constants = {name: params[name] for name in names if name not in shapes}
     boxes = convert(Writer(Graph(parts.boxes, constants)), shapes, _LENGTHS)
-    joined = onnx.compose.merge_models(
+    joined = compose.merge_models(
         model,
         boxes,
         io_map=list(outputs.items()),
@@ -31,7 +31,7 @@ def join_onnx(model: Any, parts: SplitDetector, params: Params) -> Any:
         producer_name=model.producer_name,
     )
     joined.ir_version = IR_VERSION
-    onnx.checker.check_model(joined, full_check=True)
+    checker.check_model(joined, full_check=True)
     return joined
 
 
