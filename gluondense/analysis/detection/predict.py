@@ -88,7 +88,9 @@ def to_original(found: np.ndarray, placements: np.ndarray) -> np.ndarray:
     [[[1.0, 0.9, 20.0, 40.0, 640.0, 200.0]]]
     """
     limits, scale, offset = (np.tile(placements[:, None, at : at + 2], 2) for at in (0, 2, 4))
-    boxes = np.clip((found[..., 2:] - offset) / scale, 0, np.maximum(limits, 0))
+    with np.errstate(over="ignore"):  # in the first epochs a box may be as large as floats are
+        boxes = (found[..., 2:] - offset) / scale
+    boxes = np.clip(boxes, 0, np.maximum(limits, 0))
     found = np.concatenate([found[..., :2], boxes], axis=2)
     found[found[..., 0] < 0] = -1
     order = np.argsort(-found[..., 1], axis=1, kind="stable")

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from mxnet import gluon
 
-from gluondense.analysis.detection.predict import evaluate
+from gluondense.analysis.detection.predict import evaluate, to_original
 
 SIZE, BOXES = 8, 3
 
@@ -52,3 +52,10 @@ def test_boxes_are_in_pixels_of_the_images_sorted_and_clipped(devices):
     assert (found.detections[2] == -1).all()
     assert found.truth[0, 0].tolist() == [0, 0, 5, 5, 1, 0]
     assert found.readable.tolist() == [True, True, False]
+
+
+def test_boxes_as_large_as_floats_are_clipped():
+    largest = np.finfo(np.float32).max
+    found = np.array([[[0, 0.5, -largest, -largest, largest, largest]]], np.float32)
+    placements = np.array([[640, 480, 0.25, 0.25, 0, 0]], np.float32)
+    assert to_original(found, placements)[0, 0, 2:].tolist() == [0, 0, 640, 480]
