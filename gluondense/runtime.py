@@ -17,6 +17,7 @@ import numpy as np
 from .deploy.artifact_files import ExportedFiles, content_files, files_of, is_native, prefix_of
 from .deploy.metadata import ExportMetadata, read_metadata
 from .deploy.native_network import NativeNetwork
+from .download.file import cache_folder
 from .files import sha256
 
 
@@ -28,6 +29,8 @@ class Network:
     metadata
         The :class:`gluondense.deploy.ExportMetadata`.
     """
+
+    takes_arrays = True  # and returns them: no NDArrays
 
     def __init__(self, graph: NativeNetwork, metadata: ExportMetadata) -> None:
         self.metadata = metadata
@@ -97,3 +100,16 @@ def load(path: str | os.PathLike[str]) -> Network:
                 "copy it or export it again."
             )
     return Network(NativeNetwork(prefix, dataclasses.asdict(metadata)), metadata)
+
+
+def is_trusted(path: str | os.PathLike[str]) -> bool:
+    """Return whether a path is that of a native export whose library this machine has compiled.
+
+    Such a library may be executed without asking; another one may be anybody's program.
+    """
+    try:
+        digest = read_metadata(Path(f"{prefix_of(path)}.json")).sha256.get("library")
+        own = [file.read_text().split() for file in cache_folder("native").glob("*.sha256")]
+    except (OSError, ValueError):
+        return False
+    return digest is not None and any(words[:1] == [digest] for words in own)

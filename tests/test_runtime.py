@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -10,6 +11,7 @@ import sys
 import mxnet as mx
 import numpy as np
 import pytest
+from PIL import Image
 from support.exported_networks import VARIANTS, build
 from support.paths import ROOT
 
@@ -181,3 +183,36 @@ def test_the_example_in_c(exported, tmp_path):
     done = subprocess.run(run, capture_output=True, text=True)
     message = "error: nowhere/net-symbol.json cannot be read: No such file or directory\n"
     assert (done.returncode, done.stderr) == (1, message)
+
+
+WITHOUT_MXNET = """
+import sys
+sys.modules["mxnet"] = None
+from gluondense.__main__ import main
+sys.exit(main(["predict", *sys.argv[1:]]))
+"""
+
+
+def test_predict_needs_no_mxnet_for_exports_of_this_machine(exported, copy, tmp_path):
+    image = tmp_path / "image.png"
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 50, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(image)
+
+    def predict(code, *arguments):
+        command = [sys.executable, *code, *arguments, "--json"]
+        env = {**os.environ, "PYTHONPATH": str(ROOT)}
+        return subprocess.run(command, env=env, capture_output=True, text=True)
+
+    arguments = [copy, image, "--crop-ratio", "0.8"]
+    assert runtime.is_trusted(copy)
+    without = predict(["-c", WITHOUT_MXNET], *arguments)
+    assert (without.returncode, without.stderr) == (0, "")
+    # The library of another machine is not executed: MXNet runs the operator of this one.
+    replace_file(copy, "-native.so", b"compiled elsewhere")
+    assert not runtime.is_trusted(copy)
+    done = predict(["-m", "gluondense", "predict"], *arguments)
+    assert done.returncode == 0, done.stderr
+    assert "mxnet" in predict(["-c", WITHOUT_MXNET], *arguments).stderr
+    (found,), (wanted,) = json.loads(without.stdout), json.loads(done.stdout)
+    assert found["labels"] == wanted["labels"]
+    np.testing.assert_allclose(found["probabilities"], wanted["probabilities"], atol=1e-6)

@@ -12,7 +12,7 @@ import numpy as np
 from mxnet import gluon
 
 from ..data.loaders.to_input import ToInput
-from .activations import ACTIVATIONS
+from .tasks import ACTIVATIONS, task_of
 
 TOP = 5  # classes stored for each image
 
@@ -185,11 +185,6 @@ def to_probabilities(net: gluon.Block, outputs: Any, task: Optional[str] = None)
     if output == "probabilities":
         return outputs.copy()  # a static graph may reuse the memory of its output
     return getattr(mx.nd, ACTIVATIONS[task or task_of(net)].__name__)(outputs)
-
-
-def task_of(net: gluon.Block) -> str:
-    """Return what an export or the network of a run has learned, one of ``TASKS``."""
-    return getattr(getattr(net, "metadata", None) or net, "task", "classification")
 
 
 def restore_layout(net: gluon.HybridBlock, devices: Sequence[mx.Context]) -> None:

@@ -51,7 +51,8 @@ def main(argv: Optional[list[str]] = None) -> int:
     add("--target", default="portable", help=_TARGETS)
     add("--input-shape", type=shape, metavar="N,C,H,W", help="to verify with; default: its own")
     add("--preprocess", action="store_true", help="the graph normalizes uint8 pixels (N, H, W, C)")
-    add("--output", default="logits", help="logits (default), probabilities or features")
+    text = "logits (default), probabilities or features; a detector's is boxes"
+    add("--output", default="logits", help=text)
     add("--params-dtype", default="float32", help="float32, or float16 (half the size, portable)")
     add_weights_file(parser)
     add = parser.add_argument_group("calibration of int8 targets").add_argument

@@ -35,12 +35,29 @@ def interruptible(run: Callable[[], int]) -> int:
     one itself with what the user can do next: ``KeyboardInterrupt(signum, "continue with …")``.
     """
     try:
-        with _raising():
+        with _raising(), unmasked():
             return run()
     except KeyboardInterrupt as error:
         signum, advice = (*error.args, *(signal.SIGINT, AGAIN)[len(error.args) :])[:2]
         print(f"stopped by {signal.Signals(signum).name}; {advice}", file=sys.stderr)
         return 128 + signum
+
+
+@contextmanager
+def unmasked() -> Iterator[None]:
+    """Raise `Interrupted` again where the end of a ``with`` statement, or C, has replaced it.
+
+    A zip file that is closed during a write raises a ValueError, for example.
+    """
+    try:
+        yield
+    except Exception as error:
+        cause: Optional[BaseException] = error
+        while cause is not None and not isinstance(cause, Interrupted):
+            cause = cause.__cause__ or cause.__context__
+        if cause is None:
+            raise
+        raise Interrupted(*cause.args) from None
 
 
 def use_default_signals() -> None:

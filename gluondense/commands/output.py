@@ -12,7 +12,7 @@ import select
 import sys
 from typing import Callable, Optional
 
-from .interruption import interruptible
+from .interruption import interruptible, unmasked
 
 BROKEN_PIPE = 141  # of a shell, for a command that SIGPIPE ended
 
@@ -31,7 +31,8 @@ def call(run: Callable[[argparse.Namespace], Optional[int]], args: argparse.Name
 
 def _call(run: Callable[[argparse.Namespace], Optional[int]], args: argparse.Namespace) -> int:
     try:
-        code = run(args) or 0
+        with unmasked():
+            code = run(args) or 0
     except ImportError as error:
         if error.name != "mxnet":
             raise

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ..analysis.activations import TASKS
+from ..analysis.tasks import TASKS
 from ..data.preprocessing import Preprocessing
 from ..errors import check
 from ..schema import (

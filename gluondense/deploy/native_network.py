@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ..analysis.activations import ACTIVATIONS
+from ..analysis.tasks import ACTIVATIONS
 from ..data.preprocessing import Preprocessing
 from ..errors import check
 from .native_library import NativeProgram

@@ -10,7 +10,7 @@ import mxnet as mx
 import numpy as np
 from mxnet import gluon
 
-from ..analysis.activations import ACTIVATIONS, TASKS
+from ..analysis.tasks import ACTIVATIONS, TASKS
 from ..data.preprocessing import Preprocessing
 from ..data.transforms.batch import scale_and_shift
 from ..errors import check, check_known

@@ -6,20 +6,23 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import mxnet as mx
 import numpy as np
-from mxnet import gluon
 
-from ..analysis.activations import TASKS
 from ..analysis.label_metrics import DEFAULT_THRESHOLD
-from ..analysis.predictions import TOP, task_of, to_probabilities
+from ..analysis.tasks import ACTIVATIONS, TASKS, task_of
 from ..data.detections import THRESHOLD
 from ..data.overrides import adjust
 from ..data.preprocessing import Preprocessing
 from ..errors import check, check_known, check_range
-from .detection import Detection, detect
+
+if TYPE_CHECKING:
+    import mxnet as mx
+
+    from .detection import Detection
+
+TOP = 5  # classes of an image
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,7 +52,7 @@ class Prediction:
 
 
 def predict(
-    net: gluon.HybridBlock,
+    net: Any,
     images: Iterable[str | os.PathLike[str]],
     input_shape: Sequence[int] | None = None,
     mean: Sequence[float] | None = None,
@@ -69,7 +72,7 @@ def predict(
     ----------
     net
         A network that returns logits (N, classes), or a loaded export with any pre- and
-        post-processing.
+        post-processing, also one of :mod:`gluondense.runtime`.
     images
         Paths. All files are read before the first is classified.
     input_shape, mean, std, invert
@@ -134,6 +137,8 @@ def predict(
         names = names or getattr(net, "class_names", None)
         limit = THRESHOLD if threshold is None else threshold
         check_range("threshold", limit, 0, 1)
+        from .detection import detect
+
         return detect(net, files, found, names, limit, top, ctx)
     check("threshold", threshold, "None unless the network is a detector", threshold is None)
     inputs = [found.pixels(file)[None] for file in files]
@@ -143,13 +148,24 @@ def predict(
         thresholds = getattr(metadata or net, "thresholds", None)
     predictions = []
     for file, data in zip(files, inputs):
-        outputs = net(mx.nd.array(data, ctx=ctx, dtype=data.dtype))
-        probabilities = to_probabilities(net, outputs, task).asnumpy()[0]
+        probabilities = _probabilities(net, data, task, ctx)[0]
         if task == "multi_label":
             predictions.append(_labels(file, probabilities, names, top, thresholds))
         else:
             predictions.append(_top_classes(file, probabilities, names, top or TOP))
     return predictions
+
+
+def _probabilities(net: Any, data: np.ndarray, task: str, ctx: mx.Context | None) -> np.ndarray:
+    """Return the probabilities (N, classes) of a batch."""
+    if getattr(net, "takes_arrays", False):  # of gluondense.runtime, which needs no MXNet
+        outputs = net(data)
+        return outputs if net.metadata.output == "probabilities" else ACTIVATIONS[task](outputs)
+    import mxnet as mx
+
+    from ..analysis.predictions import to_probabilities
+
+    return to_probabilities(net, net(mx.nd.array(data, ctx=ctx, dtype=data.dtype)), task).asnumpy()
 
 
 def _top_classes(

@@ -13,7 +13,7 @@ import numpy as np
 from mxnet import gluon
 
 from ..analysis.label_metrics import DEFAULT_THRESHOLD
-from ..analysis.predictions import task_of
+from ..analysis.tasks import task_of
 from ..data.overrides import adjust
 from ..data.preprocessing import Preprocessing
 from ..deploy.artifact import is_export, load_exported

@@ -10,8 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from mxnet import gluon
 
-from ..analysis.activations import sigmoid, softmax
-from ..analysis.predictions import task_of
+from ..analysis.tasks import sigmoid, softmax, task_of
 from ..data.preprocessing import Preprocessing
 from ..errors import check, check_known
 from .class_activation import cam_of, normalized

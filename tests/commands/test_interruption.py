@@ -91,6 +91,18 @@ def test_the_destructor_of_an_incomplete_object_prints_nothing(capsys, nested):
     assert capsys.readouterr().err == 2 * line
 
 
+@pytest.mark.parametrize("hide", [False, True])
+def test_a_signal_that_another_exception_replaced_is_not_lost(capsys, hide):
+    def run(_):
+        try:
+            send(signal.SIGTERM)
+        except BaseException as error:
+            raise ValueError("a file that is being written") from (None if hide else error)
+
+    assert call(run, argparse.Namespace()) == 143
+    assert capsys.readouterr().err == "stopped by SIGTERM; run the same command again\n"
+
+
 def test_a_signal_during_an_import_ends_the_command_after_it(capsys, tmp_path, monkeypatch):
     """Modules in C, such as those with pybind11, replace the exception or print it."""
     monkeypatch.syspath_prepend(tmp_path)

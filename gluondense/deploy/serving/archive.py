@@ -39,7 +39,7 @@ SERVED = (
     "environment/process.py",
     "errors.py",
     "files.py",
-    "analysis/activations.py",
+    "analysis/tasks.py",
     "data/boxes.py",
     "data/detections.py",
     "data/files/image.py",

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
-from ...analysis.activations import ACTIVATIONS
+from ...analysis.tasks import ACTIVATIONS
 from ...data.boxes import Placement
 from ...data.detections import THRESHOLD, to_answer
 from ...data.preprocessing import Preprocessing

@@ -7,7 +7,7 @@ Model archives contain a copy of this module, so it imports nothing of gluondens
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Callable
+from typing import Any, Callable
 
 import numpy as np
 
@@ -40,4 +40,9 @@ ACTIVATIONS: Mapping[str, Callable[[np.ndarray], np.ndarray]] = {
     "classification": softmax,
     "multi_label": sigmoid,
 }
-TASKS = (*ACTIVATIONS, "detection")  # what a network may have learned
+TASKS = (*ACTIVATIONS, "detection")
+
+
+def task_of(net: Any) -> str:
+    """Return what an export or the network of a run has learned, one of ``TASKS``."""
+    return getattr(getattr(net, "metadata", None) or net, "task", "classification")
