@@ -70,15 +70,20 @@ struct Conv {
 struct MultiplyBf16 {
   template <int V>
   static void add(const float& x, const Vector* w, Vector* sum) {
+    // Copies: GCC 12 would keep elements of an array that are operands in memory, too, and store
+    // all sums after each product.
+    Vector first = sum[0], second = sum[V - 1];
     __m512 all;
     // One statement for the reason in conv_u8.cc.
     if constexpr (V == 2) {
       asm("vbroadcastss %3, %2\n\tvdpbf16ps %2, %4, %0\n\tvdpbf16ps %2, %5, %1"
-          : "+v"(sum[0]), "+v"(sum[1]), "=&v"(all)
+          : "+v"(first), "+v"(second), "=&v"(all)
           : "m"(x), "v"(w[0]), "v"(w[1]));
+      sum[1] = second;
     } else {
-      asm("vdpbf16ps %1%{1to16%}, %2, %0" : "+v"(sum[0]) : "m"(x), "v"(w[0]));
+      asm("vdpbf16ps %1%{1to16%}, %2, %0" : "+v"(first) : "m"(x), "v"(w[0]));
     }
+    sum[0] = first;
   }
 };
 
