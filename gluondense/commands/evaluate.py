@@ -59,7 +59,11 @@ def main(argv: Optional[list[str]] = None) -> int:
     add("--ground-truth", metavar="FILE", help="labels of a flat DATA_DIR/val")
     add("--class-map", metavar="FILE.json", help='{"class of the data": "class of the model"}')
     add("--crops", type=int, choices=(1, 10), default=1)
-    add("--batch-size", type=int, help="images of all devices; default: 32, of ten crops 8")
+    add(
+        "--batch-size",
+        type=int,
+        help="images of all devices; default: 32; 8 of ten crops or for detectors",
+    )
     add("-j", "--num-data-workers", dest="workers", type=int, default=4, help="default: 4")
     add("--num-gpus", type=int, default=0, help="default: evaluate on the CPU")
     add("--json", metavar="FILE", help="write all metrics, also of each class")
