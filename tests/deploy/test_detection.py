@@ -16,6 +16,7 @@ from gluondense.__main__ import main
 from gluondense.data.boxes import letterbox
 from gluondense.data.detections import to_answer
 from gluondense.data.preprocessing import IMAGENET, Preprocessing
+from gluondense.demo.classifier import Classifier
 from gluondense.deploy import archive, predict, unpack
 from gluondense.deploy.serving.service import RefusedError, Service
 
@@ -168,3 +169,8 @@ def test_the_command_refuses_in_one_line(exported, files, arguments, words, caps
     error = capsys.readouterr().err
     assert words in error
     assert error.count("\n") == 1
+
+
+def test_the_demo_page_refuses_a_detector(exported):
+    with pytest.raises(ValueError, match="is a detector, but the page shows classes"):
+        Classifier(exported)
