@@ -89,7 +89,7 @@ def load(path: str | os.PathLike[str]) -> Network:
         raise ValueError(
             f"{prefix} is an export to {metadata.target}, which needs "
             f"{'ONNX Runtime' if metadata.target.startswith('onnx') else 'MXNet'}: "
-            "export with target='native' (--target native)."
+            "export with `target` native."
         )
     files = files_of(metadata.target, prefix)
     assert isinstance(files, ExportedFiles)

@@ -110,7 +110,7 @@ def test_damaged_files_are_refused(copy, suffix):
 def test_other_targets_are_refused(tmp_path):
     net = build(*VARIANTS["densenet"])
     files = gluondense.export(net, tmp_path / "net", SHAPE)
-    with pytest.raises(ValueError, match=r"to portable, which needs MXNet.*--target native"):
+    with pytest.raises(ValueError, match=r"to portable, which needs MXNet.*`target` native"):
         runtime.load(files.prefix)
 
 
