@@ -124,8 +124,8 @@ void InferenceWorker::conv_tile(const ConvStep& s, const float* bf16_filters, in
   }
 }
 
-// Normalizes (and rectifies) a tile's input pixels on the way into a 1x1 convolution, and makes them
-// contiguous.
+// Normalizes a tile's input pixels on the way into a 1x1 convolution, rectifies them behind a batch
+// normalization, and makes them contiguous.
 template <class T>
 const T* InferenceWorker::pack_tile(const ConvStep& s, bool bf16, const T* src, ConvTile<T>* tile) {
   const int channels = s.in.channels;

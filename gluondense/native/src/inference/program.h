@@ -57,8 +57,8 @@ struct ConvStep : StepBase {
   bool add_last = false;
   bool is_gelu = false;  // instead of the slope, and without a residual
   Offset weight = -1, bias = -1;
-  // Of a layer normalization in front of a 1x1 convolution over floats; negative for none. Its scale
-  // and shift are folded into the filters.
+  // Of a layer normalization in front of a 1x1 convolution over floats; negative for none. Its
+  // scale and shift are folded into the filters.
   float layer_norm_eps = -1;
   // Over floats: batch normalization and ReLU in front of a 1x1 convolution. Over bytes: the scale
   // of the sums.

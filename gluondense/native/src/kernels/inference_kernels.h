@@ -110,13 +110,13 @@ struct GroupedConvTile {
 // `pixels` neighbouring output pixels of one row of a convolution of each channel, for at most
 // kGroupedWidth channels.
 struct DepthwiseTile {
-  const float* src;                // first pixel, first tap
-  std::ptrdiff_t src_row_stride;   // to the next row of taps
-  std::ptrdiff_t src_tap_stride;   // to the next tap of a row
-  std::ptrdiff_t src_stride;       // from one output pixel's inputs to the next one's
-  int kernel[2];                   // height, width
-  const float* weights;            // (KH, KW, kGroupedWidth)
-  const float* bias;               // (kGroupedWidth)
+  const float* src;               // first pixel, first tap
+  std::ptrdiff_t src_row_stride;  // to the next row of taps
+  std::ptrdiff_t src_tap_stride;  // to the next tap of a row
+  std::ptrdiff_t src_stride;      // from one output pixel's inputs to the next one's
+  int kernel[2];                  // height, width
+  const float* weights;           // (KH, KW, kGroupedWidth)
+  const float* bias;              // (kGroupedWidth)
   float* dst;
   const float* residual;  // null for none
   std::ptrdiff_t dst_stride, residual_stride;
