@@ -110,7 +110,7 @@ def _open_data(args: argparse.Namespace, model: EvaluatedModel) -> Data | Detect
     """Open the images of the run, or those that the flags name."""
     from ..data.datasets.folder.open import FolderImages
     from ..evaluation.evaluate import open_test_data
-    from ..training.checkpoint import load
+    from ..training.checkpoint.read import load
     from ..training.config import TrainConfig
     from ..training.data import open_data
     from ..training.run_data import open_run_data, warn_of_training_images, with_current_paths

@@ -223,7 +223,7 @@ def _default_prefix(args: argparse.Namespace, model: EvaluatedModel) -> str:
 
 
 def _title(args: argparse.Namespace, model: EvaluatedModel) -> str:
-    from ..training.checkpoint import load
+    from ..training.checkpoint.read import load
 
     if model.config is not None:
         return f"{model.model} after epoch {load(args.source).epoch}"

@@ -29,7 +29,7 @@ def save_samples(run: Path, count: int) -> list[Path]:
     from PIL import Image
 
     from ..data.datasets.registry import load_dataset
-    from ..training.checkpoint import load
+    from ..training.checkpoint.read import load
     from ..training.config import TrainConfig
 
     config = TrainConfig.from_dict(load(run).config).data

@@ -18,7 +18,7 @@ from ..data.overrides import adjust
 from ..data.preprocessing import Preprocessing
 from ..deploy.artifact import is_export, load_exported
 from ..models.spec import NetworkSpec
-from ..training.checkpoint import load
+from ..training.checkpoint.read import load
 from ..training.config import TrainConfig
 from ..training.configuration.sections import DataConfig
 from ..weights.catalog import find_weights

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from ..lazy import attach
 
 if TYPE_CHECKING:
-    from .checkpoint import Checkpoint, load
+    from .checkpoint.description import Checkpoint
+    from .checkpoint.read import load
     from .config import TrainConfig
     from .loop import RunResult, fit
     from .recipes.fashion_mnist import RECIPES, get_recipe

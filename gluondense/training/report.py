@@ -17,7 +17,7 @@ from ..analysis.costs import Summary
 from ..files import write_bytes
 from ..reports.page import columns, document, plot, section, tiles
 from . import checkpoint
-from .checkpoint import Checkpoint
+from .checkpoint.description import Checkpoint
 from .config import TrainConfig
 from .configuration.detection_fields import DETECTION_FIELDS
 from .configuration.folder_fields import FOLDER_FIELDS

@@ -12,6 +12,7 @@ from support.training_tiny import TINY
 from gluondense import files, get_model
 from gluondense.data.preprocessing import Preprocessing
 from gluondense.training import checkpoint, fit
+from gluondense.training.checkpoint import write
 
 FACTS = {
     "class_names": ["a", "b"],
@@ -70,7 +71,7 @@ def test_interrupted_write_loses_nothing(tmp_path, net, trainer, monkeypatch, ki
         return call
 
     with monkeypatch.context() as patch:
-        patch.setattr(checkpoint, "save_arrays", dying(files.save_arrays))
+        patch.setattr(write, "save_arrays", dying(files.save_arrays))
         patch.setattr(files, "fsync", dying(files.fsync))
         patch.setattr(Path, "rename", dying(Path.rename))
         with pytest.raises(KeyboardInterrupt):
@@ -88,7 +89,7 @@ def test_write_without_space_loses_nothing(tmp_path, net, trainer, monkeypatch):
         Path(path).write_bytes(b"half")
         raise OSError(28, "No space left on device", str(path))
 
-    monkeypatch.setattr(checkpoint, "save_arrays", full)
+    monkeypatch.setattr(write, "save_arrays", full)
     message = r"last: No space left on device \(the previous one is intact\); free some space"
     with pytest.raises(OSError, match=message):
         checkpoint.save(tmp_path / "last", net, trainer, {**FACTS, "epoch": 2})
@@ -101,7 +102,7 @@ def test_without_an_earlier_checkpoint_none_is_said_to_be_intact(
     def full(path, arrays):
         raise OSError(28, "No space left on device", str(path))
 
-    monkeypatch.setattr(checkpoint, "save_arrays", full)
+    monkeypatch.setattr(write, "save_arrays", full)
     with pytest.raises(OSError, match="last: No space left on device; free some space"):
         checkpoint.save(tmp_path / "last", net, trainer, FACTS)
 

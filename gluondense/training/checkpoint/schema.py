@@ -6,8 +6,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ..errors import is_count, is_number
-from ..schema import (
+from ...errors import is_count, is_number
+from ...schema import (
     NAMES,
     OBJECT,
     THRESHOLDS,
@@ -20,6 +20,7 @@ from ..schema import (
     is_text,
 )
 
+FORMAT = 2  # 1 has no preprocessing
 MODEL, PARAMS, STATES = "model.json", "model.params", "trainer.states"
 AVERAGE = "average.params"  # the moving average of the weights, if the run keeps one
 DERIVED = ("mean", "std", "input_shape")  # parts of the preprocessing, for other readers
