@@ -16,7 +16,7 @@ import numpy as np
 
 from .deploy.artifact_files import ExportedFiles, content_files, files_of, is_native, prefix_of
 from .deploy.metadata import ExportMetadata, read_metadata
-from .deploy.native_network import NativeNetwork
+from .deploy.native.network import NativeNetwork
 from .download.file import cache_folder
 from .files import sha256
 

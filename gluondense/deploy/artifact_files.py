@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import ClassVar, TypeVar, Union
 
 from ..files import replace_all, temporary_folder
-from .native_library import LIBRARY_SUFFIX
+from .native.library import LIBRARY_SUFFIX
 
 METADATA_SUFFIX = ".json"
 SUFFIXES = ("-symbol.json", "-0000.params", METADATA_SUFFIX)

@@ -47,12 +47,15 @@ SERVED = (
     "data/preprocessing.py",
     "data/transforms/batch.py",
     "deploy/device.py",
-    "deploy/native_library.py",
-    "deploy/native_network.py",
+    "deploy/native/library.py",
+    "deploy/native/network.py",
     "deploy/serving/graph.py",
     "deploy/serving/service.py",
 )
-EMPTY = ("analysis", "data", "data/files", "data/transforms", "deploy", "deploy/serving")
+EMPTY = (
+    *("analysis", "data", "data/files", "data/transforms", "deploy", "deploy/native"),
+    "deploy/serving",
+)
 PREPARE = """\
 import os
 

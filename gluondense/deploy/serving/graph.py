@@ -9,7 +9,7 @@ from typing import Any, Callable, Optional
 
 import numpy as np
 
-from ..native_network import NativeNetwork
+from ..native.network import NativeNetwork
 
 logger = logging.getLogger(__name__)
 

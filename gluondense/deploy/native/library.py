@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import in_one_line
+from ...errors import in_one_line
 
 LIBRARY_SUFFIX = "-native.so"
 _FLOATS = ctypes.POINTER(ctypes.c_float)

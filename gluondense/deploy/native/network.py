@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from ..analysis.tasks import ACTIVATIONS
-from ..data.preprocessing import Preprocessing
-from ..errors import check
-from .native_library import NativeProgram
+from ...analysis.tasks import ACTIVATIONS
+from ...data.preprocessing import Preprocessing
+from ...errors import check
+from .library import NativeProgram
 
 
 class NativeNetwork:
