@@ -90,11 +90,7 @@ def open_export(
     prefix = prefix_of(path)
     described = files_of("", prefix).metadata  # it is the same for all targets
     _check_exists(prefix, described)
-    metadata = read_metadata(described)
-    try:
-        metadata.network_spec()
-    except ValueError as error:
-        raise ValueError(f"{described} describes no network ({error}): export again.") from None
+    metadata = checked_metadata(described)
     files = files_of(metadata.target, prefix)
     for name, file in content_files(files, metadata.target).items():
         if name == "library" and (not library or name not in metadata.sha256):
@@ -106,6 +102,19 @@ def open_export(
                 "copy it or export it again."
             )
     return files, metadata
+
+
+def checked_metadata(path: Path) -> ExportMetadata:
+    """Read the metadata of an export, and check the fields of its network too.
+
+    A ValueError names the file.
+    """
+    metadata = read_metadata(path)
+    try:
+        metadata.network_spec()
+    except ValueError as error:
+        raise ValueError(f"{path} describes no network ({error}): export again.") from None
+    return metadata
 
 
 def is_export(path: str | os.PathLike[str]) -> bool:

@@ -15,8 +15,7 @@ from fuzz.weights import tiny_network
 from support.paths import ROOT
 
 import gluondense
-from gluondense.deploy.artifact import load_exported, open_export
-from gluondense.deploy.metadata import read_metadata
+from gluondense.deploy.artifact import checked_metadata, load_exported, open_export
 from gluondense.deploy.serving.archive import archive
 from gluondense.deploy.serving.unpack import MANIFEST, unpack
 from gluondense.files import json_sha256, stream_sha256
@@ -67,8 +66,7 @@ def signed(files: Files) -> Files:
 
 
 def read_description(folder: Path) -> None:
-    found = read_metadata(folder / "net.json")
-    found.network_spec()
+    found = checked_metadata(folder / "net.json")
     assert found.mean is None or len(found.mean) == len(found.std)
 
 
