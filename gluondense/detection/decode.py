@@ -54,23 +54,36 @@ def to_rows(F: Any, boxes: Tensor, scores: Tensor, classes: int) -> Tensor:
     return F.concat(ids, scores, boxes, dim=-1).reshape((0, -1, 6))
 
 
-def suppress(F: Any, rows: Tensor, spec: DetectorSpec) -> tuple[Tensor, Tensor, Tensor]:
+def suppress(
+    F: Any,
+    rows: Tensor,
+    nms_threshold: float,
+    nms_topk: int,
+    post_nms: int,
+    score_threshold: float,
+) -> tuple[Tensor, Tensor, Tensor]:
     """Drop the boxes that overlap more probable ones of their class; sort the others by score.
+
+    As in GluonCV, a threshold outside (0, 1) keeps all rows as they are, and a ``post_nms`` of 0
+    or less all sorted ones.
 
     Inputs / Outputs
         ``(N, R, 6)`` of :func:`to_rows` to class indices ``(N, K, 1)``, scores ``(N, K, 1)`` and
         boxes ``(N, K, 4)`` with K = ``post_nms``; rows without a box are -1.
     """
-    rows = F.contrib.box_nms(
-        rows,
-        overlap_thresh=spec.nms_threshold,
-        valid_thresh=spec.score_threshold,
-        topk=spec.nms_topk,
-        id_index=0,
-        score_index=1,
-        coord_start=2,
-        force_suppress=False,
-    ).slice_axis(axis=1, begin=0, end=spec.post_nms)
+    if 0 < nms_threshold < 1:
+        rows = F.contrib.box_nms(
+            rows,
+            overlap_thresh=nms_threshold,
+            valid_thresh=score_threshold,
+            topk=nms_topk,
+            id_index=0,
+            score_index=1,
+            coord_start=2,
+            force_suppress=False,
+        )
+        if post_nms > 0:
+            rows = rows.slice_axis(axis=1, begin=0, end=post_nms)
     ids, scores, boxes = (
         F.slice_axis(rows, axis=-1, begin=begin, end=end) for begin, end in ((0, 1), (1, 2), (2, 6))
     )
@@ -85,4 +98,6 @@ def detect(
     Equals the network's own inference, except for the order of equal scores.
     """
     boxes = decode_boxes(F, raw, offsets, anchors, strides)
-    return suppress(F, to_rows(F, boxes, decode_scores(F, raw), spec.classes), spec)
+    rows = to_rows(F, boxes, decode_scores(F, raw), spec.classes)
+    limits = spec.nms_threshold, spec.nms_topk, spec.post_nms, spec.score_threshold
+    return suppress(F, rows, *limits)

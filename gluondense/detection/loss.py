@@ -160,7 +160,7 @@ def _assign(labels: NDArray, places: _Places) -> _Assigned:
     cells = mx.nd.floor(mx.nd.broadcast_div(centers, stride)).relu()
     cells = mx.nd.broadcast_minimum(cells, side - 1)  # a center may be on the image's border
     column, row = mx.nd.split(cells, 2, axis=2)
-    index = (first + (row * side + column) * 3 + at).squeeze(2)
+    index = (first + (row * side + column) * ANCHORS_PER_SCALE + at).squeeze(2)
     weight = (weight.relu() * (classes >= 0)).squeeze(2)
     weight = weight * (1 - _replaced(index, weight > 0))
     behind = mx.nd.full(index.shape, len(places.strides), index.context)

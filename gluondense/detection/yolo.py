@@ -15,6 +15,7 @@ from ..blocks.initializer import HeFanOut
 from ..errors import check
 from ..models.network import Network
 from ..native.backend import NativeTraining
+from .decode import suppress
 from .grid import check_size
 from .necks import NECKS
 from .outputs import MAX_SIZE, gluoncv_yolo, make_output
@@ -175,7 +176,8 @@ class YOLOv3(gluoncv_yolo.YOLOV3):
         maps = self.neck(*self.backbone(x))
         outputs = [output(each) for output, each in zip(self.yolo_outputs, maps)]
         if not autograd.is_training():
-            return self._detections(F, F.concat(*outputs, dim=1))
+            limits = self.nms_thresh, self.nms_topk, self.post_nms  # of set_nms
+            return suppress(F, F.concat(*outputs, dim=1), *limits, self.spec.score_threshold)
         boxes, centers, scales, objectness, classes, anchors, offsets = zip(*outputs)
         predictions = [
             F.concat(*[each.reshape((0, -3, -1)) for each in scale], dim=1)
@@ -189,24 +191,6 @@ class YOLOv3(gluoncv_yolo.YOLOV3):
         sizes = [F.sum(F.zeros_like(each), axis=(0, 1), keepdims=True) for each in maps]
         objectness, centers, scales, classes = predictions
         return boxes, list(anchors), list(offsets), sizes, centers, scales, objectness, classes
-
-    def _detections(self, F: Any, rows: Tensor) -> tuple[Tensor, ...]:
-        """Suppress overlapping boxes as :func:`set_nms` says; split the columns."""
-        if 0 < self.nms_thresh < 1:
-            rows = F.contrib.box_nms(
-                rows,
-                overlap_thresh=self.nms_thresh,
-                valid_thresh=self.spec.score_threshold,
-                topk=self.nms_topk,
-                id_index=0,
-                score_index=1,
-                coord_start=2,
-                force_suppress=False,
-            )
-            if self.post_nms > 0:
-                rows = rows.slice_axis(axis=1, begin=0, end=self.post_nms)
-        columns = (0, 1), (1, 2), (2, 6)
-        return tuple(F.slice_axis(rows, axis=-1, begin=begin, end=end) for begin, end in columns)
 
 
 class Raw(NativeTraining):
