@@ -29,6 +29,7 @@ from .splits import (
     SplitReader,
     first_of,
     found_names,
+    resolve,
 )
 from .validation import validate
 from .voc import VOC, voc_folders
@@ -88,7 +89,7 @@ class DetectionFiles:
         check_split(self.reader, part)
         problems = Problems(self.bad)
         origin, names = self.reader.origin, self.info.class_names
-        test = _check_split(self.reader.read(part), origin, part, names, problems)
+        test = _open_split(self.reader.read(part), origin, part, names, problems)
         problems.print()
         return replace(self, test=test, part=part, problems=tuple(problems.found))
 
@@ -124,8 +125,9 @@ def open_detection(
     image_dir
         Folder of the images, if it is not the format's: beside a single file.
     train, val
-        Names of the splits to train on and to evaluate. None finds them: ``train`` or else
-        ``trainval``, and ``val`` or, where nothing is trained, else ``test``.
+        Names of the splits to train on and to evaluate, see :func:`.splits.resolve`. None finds
+        them: ``train`` or else ``trainval``, and ``val`` or, where nothing is trained, else
+        ``test``.
     bad
         What to do with bad annotations, see :class:`.problems.Problems`.
     class_names
@@ -156,8 +158,8 @@ def open_detection(
     names = names or found_names(images)
     opened = None
     if training:
-        opened = _check_split(images, reader.origin, train_split or "", names, problems)
-    test = _check_split(reader.read(test_split), reader.origin, test_split, names, problems)
+        opened = _open_split(images, reader.origin, train_split or "", names, problems)
+    test = _open_split(reader.read(test_split), reader.origin, test_split, names, problems)
     problems.print()
     if opened is not None:
         if not len(opened.annotations.boxes):
@@ -196,29 +198,32 @@ def _choose_splits(
     reader: Reader, train: str | None, val: str | None, training: bool, share: float, seed: int
 ) -> tuple[Reader, str | None, str]:
     """Return the splits to train on, None if there is none, and to evaluate, and their reader."""
-    train_split = train or first_of(reader.splits, TRAIN_SPLITS)
+    train_split = resolve(reader.splits, train) or first_of(reader.splits, TRAIN_SPLITS)
     if training and reader.splits and train_split is None:
         known = ", ".join(reader.splits)
         raise ValueError(
             f"{reader.origin} has no split 'train' (it has {known}): name one as `train_split`"
         )
     found = first_of(reader.splits, VALIDATION_SPLITS)
-    test_split = val or found or (None if training else first_of(reader.splits, (TEST,)))
+    test_split = resolve(reader.splits, val) or found
+    if test_split is None and not training:
+        test_split = first_of(reader.splits, (TEST,))
     if found is None and (val in (TRAIN, VAL) or (val is None and training)):
         return SplitReader(reader, train_split or "", share, seed), TRAIN, val or VAL
     return reader, train_split, test_split or train_split or ""
 
 
-def _check_split(
+def _open_split(
     images: Iterable[RawImage | BadAnnotation],
     origin: str,
     split: str,
     class_names: tuple[str, ...],
     problems: Problems,
 ) -> DetectionSource:
+    known = len(problems.found)  # those of another split
     annotations = validate(images, class_names, problems)
     if not len(annotations):
-        reason = f": {problems.found[0].message}" if problems.found else ""
+        reason = f": {problems.found[known].message}" if problems.found[known:] else ""
         raise ValueError(f"split {split!r} of {origin} has no usable image{reason}")
     return DetectionSource(annotations)
 

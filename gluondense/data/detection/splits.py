@@ -96,6 +96,24 @@ def first_of(splits: Sequence[str], known: Iterable[str]) -> str | None:
     return None
 
 
+def resolve(splits: Sequence[str], name: str | None) -> str | None:
+    """Return the splits that a name stands for, so that train, val and test mean the same anywhere.
+
+    A name that is no split, nor stands for one, is returned as it is.
+
+    Examples
+    --------
+    >>> resolve(("test", "train", "valid"), "val")
+    'valid'
+    >>> resolve(("VOC2007/test", "VOC2007/trainval"), "test")
+    'VOC2007/test'
+    """
+    if name is None or name in splits:
+        return name
+    known = {TRAIN: TRAIN_SPLITS, VAL: VALIDATION_SPLITS}.get(name, (name,))
+    return first_of(splits, known) or name
+
+
 def found_names(images: Iterable[RawImage | BadAnnotation]) -> tuple[str, ...]:
     """Return the sorted names of the classes of all boxes."""
     found: set[str] = set()

@@ -89,6 +89,7 @@ def test_folders_of_roboflow(tmp_path):
     assert found.info.class_names == CLASSES
     assert (found.train_count, found.part, found.test_count) == (4, "valid", 4)
     assert found.with_part("test").test.name(0).endswith("test/0.png")
+    assert open_detection(tmp_path, val="val").part == "valid"
 
 
 def test_years_of_coco_are_part_of_the_names_where_there_are_several(tmp_path):

@@ -105,6 +105,8 @@ def test_several_voc_folders(tmp_path, capsys):
     assert (found.train_count, found.test_count) == (2 + 4, 4)
     one = open_detection(tmp_path / "all", train="VOC2012/train", val="VOC2007/train+VOC2007/val")
     assert (one.train_count, one.test_count) == (4, 4)
+    short = open_detection(tmp_path / "all", train="train", val="val")
+    assert (short.train_count, short.part) == (2 + 4, "VOC2007/val+VOC2012/val")
     assert capsys.readouterr().err == ""
 
 
