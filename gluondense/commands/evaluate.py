@@ -100,8 +100,8 @@ def _evaluate(args: argparse.Namespace) -> AnyEvaluation:
         fields["input_size"] = fields["input_size"] or (info.image_size if info else None)
     model = model.adjusted(**fields)
     data = _open_data(args, model)
-    small = args.crops == 1 and model.task != "detection"
-    batch = args.batch_size or (32 if small else 8)
+    is_large = args.crops > 1 or model.task == "detection"
+    batch = args.batch_size or (8 if is_large else 32)
     names = _read_class_map(args.class_map) if args.class_map else None
     return evaluate_model(model, data, devices, args.crops, batch, args.workers, names)
 

@@ -4,15 +4,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 from ..data.detection.dataset import DetectionFiles
 from ..data.detection.loader import DetectionLoader
+from ..data.detection.source import DetectionSource
 from ..data.detection.train_transform import TrainTransform
 from ..data.detection.transforms import EvalTransform
 from ..data.loaders.base import Loader
 from ..data.preprocessing import Preprocessing
 from ..detection.anchors import find_anchors
+from ..detection.spec import Pairs
 from .config import TrainConfig
 from .configuration.detection_fields import STRIDE
 from .configuration.sections import DataConfig
@@ -75,7 +76,7 @@ def test_loader(
     )
 
 
-def anchors_of(config: DataConfig, data: DetectionFiles) -> tuple[Any, ...]:
+def anchors_of(config: DataConfig, data: DetectionFiles) -> Pairs:
     """Return the anchors for the training boxes, at the size of the input.
 
     A resumed run computes them again, so they are a function of the boxes only.
@@ -98,7 +99,7 @@ def sides(config: DataConfig) -> list[tuple[int, int]] | None:
     return [(side, side) for side in range(low, high + 1, STRIDE)]
 
 
-def _training_source(data: DetectionFiles) -> Any:
+def _training_source(data: DetectionFiles) -> DetectionSource:
     if data.train is None:
         raise ValueError("the data set was opened without training images.")
     return data.train

@@ -133,7 +133,7 @@ def _history(run: _Run) -> str:
     )
     note = f"Loss and {best.name} after each epoch, learning rate at each step."
     body = plot(figure)
-    if parts := [metric for metric in run.task.train_metrics if metric.name.endswith(" loss")]:
+    if parts := run.task.loss_parts:
         values = {metric.name: [row[metric.column] for row in run.rows] for metric in parts}
         body += plot(parts_figure([row["epoch"] for row in run.rows], values))
         note += " Below are the parts of the training loss."

@@ -10,7 +10,7 @@ import numpy as np
 from .detections import Detections
 
 IOU = 0.5  # intersection over union from which on a detection matches a true box
-RIGHT, INVENTED, IGNORED = 1, 0, -1  # outcomes
+RIGHT, INVENTED, IGNORED = 1, 0, -1  # outcomes: true positive, false positive, not counted
 
 
 @dataclass(frozen=True)

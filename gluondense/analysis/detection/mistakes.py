@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Why a detection is invented."""
+"""The kinds of false positives."""
 
 from __future__ import annotations
 
@@ -23,8 +23,9 @@ def kinds_of_mistakes(matches: Matches) -> np.ndarray:
 
     References
     ----------
-    Bolya et al., TIDE: A General Toolbox for Identifying Object Detection Errors, section 2.2,
-    whose kind of both errors at once is here of the background.
+    Bolya et al., TIDE: A General Toolbox for Identifying Object Detection Errors, section 2.2:
+    duplicate, classification, localization and background errors. Its errors of both class and
+    location count as background here.
 
     Examples
     --------

@@ -20,8 +20,9 @@ class Outcomes:
     Parameters
     ----------
     right, missed, invented
-        True boxes that were found and that were not, and detections of no true box or of one that
-        has a better detection. Difficult boxes and their detections are not counted.
+        True positives, false negatives and false positives: true boxes that were found and that
+        were not, and detections of no true box or of one that has a better detection. Difficult
+        boxes and their detections are not counted.
     """
 
     right: np.ndarray

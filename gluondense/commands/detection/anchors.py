@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from typing import Any, Optional
+from typing import Optional
 
 from ...data.detection.problems import BAD
 from ..output import call
@@ -48,18 +48,18 @@ def _run(args: argparse.Namespace) -> None:
     from ...data.detection.dataset import open_detection
     from ...detection.anchors import find_anchors, mean_iou
     from ...detection.grid import check_size
-    from ...detection.spec import COCO_ANCHORS, STRIDES
+    from ...detection.spec import ANCHORS_PER_SCALE, COCO_ANCHORS, STRIDES
 
     check_size(args.input_size, args.input_size)
-    opened: dict[str, Any] = {"train": args.train_split, "bad": args.bad}
-    data = open_detection(args.data_dir, args.image_dir, **opened)
+    data = open_detection(args.data_dir, args.image_dir, train=args.train_split, bad=args.bad)
     assert data.train is not None  # it was opened for training
     size = args.input_size, args.input_size
     sizes = data.train.annotations.sizes_in(size, args.letterbox)
     anchors = find_anchors(sizes)
     print(f"{len(sizes)} boxes of {len(data.train)} images at {args.input_size} pixels")
     for index, stride in enumerate(STRIDES):
-        three = " ".join(f"{w:g}x{h:g}" for w, h in anchors[3 * index : 3 * index + 3])
+        first = ANCHORS_PER_SCALE * index
+        three = " ".join(f"{w:g}x{h:g}" for w, h in anchors[first : first + ANCHORS_PER_SCALE])
         print(f"stride {stride:2d}: {three}")
     fits = [mean_iou(sizes, np.array(each)) for each in (anchors, COCO_ANCHORS)]
     print(f"mean IoU {fits[0]:.3f} (YOLOv3's anchors for COCO: {fits[1]:.3f})")

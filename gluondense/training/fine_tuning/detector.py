@@ -12,7 +12,6 @@ from mxnet import gluon
 
 from ...data.datasets.registry import DatasetInfo
 from ...detection.registry import CUSTOM, YOLO, get_detector_spec, is_detector
-from ...files import sha256
 from ...weights.formats.open import open_weights
 from ...weights.load import load_weights
 from ..config import TrainConfig
@@ -55,18 +54,12 @@ def load_into_detector(
     ValueError
         If the weights are of another network.
     """
-    known = weights.preprocessing
-    facts = {
-        "name": weights.name,
-        "sha256": sha256(weights.path),
-        "preprocessing": known.describe() if known is not None else "unknown",
-    }
     if weights.model is None or not is_detector(weights.model.name):
         loaded = load_weights(net.backbone, weights.path, ctx=list(devices)).loaded
-        return {**facts, "parameters": len(loaded), "output": "new"}
+        return {**weights.facts(), "parameters": len(loaded), "output": "new"}
     is_new = weights.class_names != tuple(info.class_names)
     count = _copy(net, weights, is_new)
-    return {**facts, "parameters": count, "output": "new" if is_new else "loaded"}
+    return {**weights.facts(), "parameters": count, "output": "new" if is_new else "loaded"}
 
 
 def _copy(net: gluon.Block, weights: InitialWeights, without_outputs: bool) -> int:

@@ -5,9 +5,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Optional
+from typing import Any, Optional
 
 from ...data.preprocessing import Preprocessing
+from ...files import sha256
 from ..configuration.sections import ModelConfig
 
 
@@ -30,3 +31,12 @@ class InitialWeights:
     preprocessing: Optional[Preprocessing] = None
     class_names: Optional[tuple[str, ...]] = None
     model: Optional[ModelConfig] = None
+
+    def facts(self) -> dict[str, Any]:
+        """Return what a checkpoint says of them: name, checksum and preprocessing in words."""
+        known = self.preprocessing
+        return {
+            "name": self.name,
+            "sha256": sha256(self.path),
+            "preprocessing": known.describe() if known is not None else "unknown",
+        }

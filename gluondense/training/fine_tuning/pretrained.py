@@ -18,7 +18,6 @@ from ...data.datasets.registry import DATASETS, DatasetInfo
 from ...data.preprocessing import Preprocessing
 from ...detection.registry import get_row, is_detector
 from ...environment.process import import_gluoncv
-from ...files import sha256
 from ...models.network import Network
 from ...models.registry import build_model
 from ...weights.catalog import WEIGHTS, fetch_weights, find_weights
@@ -170,14 +169,7 @@ def load_initial_weights(
         for parameter, value in zip(output, initial):
             parameter.set_data(value)
     count = sum(not (is_new and name.startswith("output.")) for name in loaded)
-    known = weights.preprocessing
-    return {
-        "name": weights.name,
-        "sha256": sha256(weights.path),
-        "parameters": count,
-        "output": "new" if is_new else "loaded",
-        "preprocessing": known.describe() if known is not None else "unknown",
-    }
+    return {**weights.facts(), "parameters": count, "output": "new" if is_new else "loaded"}
 
 
 @contextmanager

@@ -93,6 +93,8 @@ class Task(ABC):
     ----------
     train_metrics
         Metrics that are means over the training images of an epoch; the first is the loss.
+    loss_parts
+        Those of ``train_metrics`` whose sum is the loss; by default none.
     test_metrics
         Metrics of the test set.
     best
@@ -107,6 +109,7 @@ class Task(ABC):
     """
 
     train_metrics: ClassVar[tuple[Metric, ...]]
+    loss_parts: ClassVar[tuple[Metric, ...]] = ()
     test_metrics: ClassVar[tuple[Metric, ...]]
     best: ClassVar[Metric]
     loss: gluon.Block

@@ -42,12 +42,13 @@ class Detection(Task):
         If the model is no detector, or a field of the configuration is for classification.
     """
 
+    loss_parts = tuple(
+        Metric(f"train_{part}", f"{part} loss", part, ".3f", False, total=f"{part}_sum")
+        for part in PARTS
+    )
     train_metrics = (
         Metric("train_loss", "loss", "loss", ".3f", higher_is_better=False, total="loss_sum"),
-        *(
-            Metric(f"train_{part}", f"{part} loss", part, ".3f", False, total=f"{part}_sum")
-            for part in PARTS
-        ),
+        *loss_parts,
     )
     test_metrics = (MAP, Metric("test_map75", "mAP@0.75", detail=True))
     best = MAP

@@ -85,6 +85,7 @@ def test_a_run_has_every_part(straight):
     page = (folder / "report.html").read_text(encoding="utf-8")
     assert "best test mAP@0.5" in page
     assert "anchors" in page
+    assert "the parts of the training loss" in page
     assert str(folder.parent) not in page
 
 
