@@ -64,7 +64,7 @@ def _predict_without_mxnet(args: argparse.Namespace) -> Optional[list[Any]]:
     """
     from .. import runtime
 
-    others = args.explain, args.out, args.network, args.threshold
+    others = args.explain, args.out, args.network, args.threshold is not None
     if any(others) or not runtime.is_trusted(args.model):
         return None
     from ..data.overrides import adjust

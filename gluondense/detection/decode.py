@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Raw predictions become boxes, and boxes detections.
+"""Decode raw predictions to boxes, and select the detections.
 
-Functions of MXNet's operators ``F``, ``mx.nd`` or ``mx.sym``. With a cell at (cx, cy), its stride
+The argument ``F`` is ``mx.nd`` or ``mx.sym``. With a cell at (cx, cy), its stride
 s and an anchor (pw, ph), YOLOv3's box is (Redmon and Farhadi, section 2.1)
 
     x = s (sigmoid(tx) + cx)    y = s (sigmoid(ty) + cy)    w = pw exp(tw)    h = ph exp(th)

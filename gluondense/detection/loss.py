@@ -18,7 +18,7 @@ from .grid import grid
 from .spec import ANCHORS_PER_SCALE, STRIDES, DetectorSpec
 
 PARTS = ("box", "objectness", "class")
-# Places of each cell of the coarsest scale: 4 and 16 cells of the finer ones are as large.
+# Places for each cell of the coarsest scale, which covers 4 and 16 cells of the finer scales.
 _PLACES = ANCHORS_PER_SCALE * sum((STRIDES[-1] // stride) ** 2 for stride in STRIDES)
 
 

@@ -106,5 +106,5 @@ def _training_source(data: DetectionFiles) -> DetectionSource:
 
 
 def _bad(config: DataConfig) -> str:
-    """Return what happens to unreadable images: those that ``clip`` is not for are skipped."""
+    """Return what to do with unreadable images: ``clip``, which is for boxes, skips them."""
     return "error" if config.bad_images == "error" else "skip"

@@ -19,7 +19,7 @@ from ..reports.page import columns, document, plot, section, tiles
 from . import checkpoint
 from .checkpoint.description import Checkpoint
 from .config import TrainConfig
-from .configuration.detection_fields import DETECTION_FIELDS
+from .configuration.detection_fields import DETECTION_FIELDS, LOSS_FIELDS
 from .configuration.folder_fields import FOLDER_FIELDS
 from .fine_tuning.pretrained import describe_loaded
 from .run_data import PATHS
@@ -33,7 +33,7 @@ MAX_POINTS = 400  # of the learning rate's curve
 # A report may be published, so it has no local paths; model_args repeats the spec.
 HIDDEN = {*PATHS, "model_args", "pretrained"}
 # Fields of runs on a data set only.
-OWN_FIELDS = {"folder": FOLDER_FIELDS, "detection": (*DETECTION_FIELDS, "box_loss", "ignore")}
+OWN_FIELDS = {"folder": FOLDER_FIELDS, "detection": (*DETECTION_FIELDS, *LOSS_FIELDS)}
 
 
 @dataclass(frozen=True)

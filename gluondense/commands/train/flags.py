@@ -5,13 +5,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ...training.configuration.detection_fields import DETECTION_FIELDS
+from ...training.configuration.detection_fields import DETECTION_FIELDS, LOSS_FIELDS
 from ...training.configuration.folder_fields import FOLDER_FIELDS
 
 _FOLDER = dict.fromkeys(FOLDER_FIELDS, "describes folders and CSV files: gluondense train folder")
 _BOXES = {
     **dict.fromkeys(DETECTION_FIELDS, "describes images with boxes: gluondense train detection"),
-    **dict.fromkeys(("box_loss", "ignore"), "is the detection's: gluondense train detection"),
+    **dict.fromkeys(LOSS_FIELDS, "is the detection's: gluondense train detection"),
 }
 _CLASSIFICATION = (
     *("class_weights", "max_positive_weight", "cutmix", "teacher", "temperature", "hard_weight"),

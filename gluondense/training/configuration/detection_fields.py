@@ -52,3 +52,4 @@ class DetectionFields(Section):
 
 
 DETECTION_FIELDS = tuple(unique_name(spec) for spec in fields(DetectionFields))
+LOSS_FIELDS = ("box_loss", "ignore")  # of TaskConfig, for detection only
