@@ -14,11 +14,17 @@ from pathlib import Path
 
 import numpy as np
 
-from .deploy.artifact_files import ExportedFiles, content_files, files_of, is_native, prefix_of
+from .deploy.artifact_files import (
+    check_exists,
+    content_files,
+    files_of,
+    is_native,
+    prefix_of,
+    verify_file,
+)
 from .deploy.metadata import ExportMetadata, read_metadata
 from .deploy.native.network import NativeNetwork
 from .download.file import cache_folder
-from .files import sha256
 
 
 class Network:
@@ -84,7 +90,9 @@ def load(path: str | os.PathLike[str]) -> Network:
     (2, 10)
     """
     prefix = prefix_of(path)
-    metadata = read_metadata(Path(f"{prefix}.json"))
+    described = Path(f"{prefix}.json")
+    check_exists(prefix, described)
+    metadata = read_metadata(described)
     if not is_native(metadata.target):
         raise ValueError(
             f"{prefix} is an export to {metadata.target}, which needs "
@@ -92,13 +100,8 @@ def load(path: str | os.PathLike[str]) -> Network:
             "export with `target` native."
         )
     files = files_of(metadata.target, prefix)
-    assert isinstance(files, ExportedFiles)
     for name, file in content_files(files, metadata.target).items():
-        if sha256(file) != metadata.sha256.get(name):
-            raise ValueError(
-                f"{file} is damaged (its SHA-256 is not that of {files.metadata.name}): "
-                "copy it or export it again."
-            )
+        verify_file(prefix, file, metadata.sha256.get(name))
     return Network(NativeNetwork(prefix, dataclasses.asdict(metadata)), metadata)
 
 

@@ -19,6 +19,7 @@ import gluondense
 from gluondense import runtime
 from gluondense.data.preprocessing import Preprocessing
 from gluondense.deploy import Calibration
+from gluondense.deploy import predict as predict_files
 
 pytestmark = pytest.mark.usefixtures("native_operator")
 SHAPE = (2, 3, 32, 32)
@@ -105,6 +106,21 @@ def test_damaged_files_are_refused(copy, suffix):
     file.unlink()
     with pytest.raises(FileNotFoundError, match=str(file)):
         runtime.load(copy)
+
+
+def test_a_missing_export_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match=rf"{tmp_path}/net is not an export: .*net\.json"):
+        runtime.load(tmp_path / "net")
+
+
+def test_features_are_no_classes(tmp_path):
+    net, image = build(*VARIANTS["densenet"]), tmp_path / "image.png"
+    files = gluondense.export(
+        net, tmp_path / "net", SHAPE, target="native", preprocessing=IMAGES, output="features"
+    )
+    Image.new("RGB", (40, 30)).save(image)
+    with pytest.raises(ValueError, match="gives features, not classes"):
+        predict_files(runtime.load(files.prefix), [image])
 
 
 def test_other_targets_are_refused(tmp_path):

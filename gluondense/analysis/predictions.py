@@ -12,7 +12,7 @@ import numpy as np
 from mxnet import gluon
 
 from ..data.loaders.to_input import ToInput
-from .tasks import ACTIVATIONS, task_of
+from .tasks import ACTIVATIONS, check_classes, task_of
 
 TOP = 5  # classes stored for each image
 
@@ -177,12 +177,9 @@ def to_probabilities(net: gluon.Block, outputs: Any, task: Optional[str] = None)
     ``task`` is by default that of the export or run. A ValueError is raised if the outputs are
     features.
     """
-    output = getattr(getattr(net, "metadata", None), "output", "logits")
-    features = output == "features" or getattr(net, "is_headless", False)
-    if isinstance(outputs, (list, tuple)) or outputs.ndim != 2 or features:
-        raise ValueError("the network gives features, not classes: use one with an output.")
+    check_classes(net, outputs)
     outputs = outputs.astype("float32")
-    if output == "probabilities":
+    if getattr(getattr(net, "metadata", None), "output", "logits") == "probabilities":
         return outputs.copy()  # a static graph may reuse the memory of its output
     return getattr(mx.nd, ACTIVATIONS[task or task_of(net)].__name__)(outputs)
 

@@ -43,6 +43,14 @@ ACTIVATIONS: Mapping[str, Callable[[np.ndarray], np.ndarray]] = {
 TASKS = (*ACTIVATIONS, "detection")
 
 
+def check_classes(net: Any, outputs: Any) -> None:
+    """Raise a ValueError unless the outputs of a network or an export are (N, classes)."""
+    output = getattr(getattr(net, "metadata", None), "output", "logits")
+    features = output == "features" or getattr(net, "is_headless", False)
+    if isinstance(outputs, (list, tuple)) or outputs.ndim != 2 or features:
+        raise ValueError("the network gives features, not classes: use one with an output.")
+
+
 def task_of(net: Any) -> str:
     """Return what an export or the network of a run has learned, one of ``TASKS``."""
     return getattr(getattr(net, "metadata", None) or net, "task", "classification")

@@ -13,7 +13,6 @@ import mxnet as mx
 from mxnet import gluon
 
 from ..errors import in_one_line
-from ..files import sha256
 from ..graph.trace import INPUT
 from ..native.build import load
 from ..weights.formats.open import open_weights
@@ -22,10 +21,12 @@ from .artifact_files import (
     SUFFIXES,
     Files,
     OnnxFiles,
+    check_exists,
     content_files,
     files_of,
     is_native,
     prefix_of,
+    verify_file,
 )
 from .device import choose_device
 from .metadata import ExportMetadata, read_metadata
@@ -89,18 +90,13 @@ def open_export(
     """
     prefix = prefix_of(path)
     described = files_of("", prefix).metadata  # it is the same for all targets
-    _check_exists(prefix, described)
+    check_exists(prefix, described)
     metadata = checked_metadata(described)
     files = files_of(metadata.target, prefix)
     for name, file in content_files(files, metadata.target).items():
         if name == "library" and (not library or name not in metadata.sha256):
             continue
-        _check_exists(prefix, file)
-        if sha256(file) != metadata.sha256.get(name):
-            raise ValueError(
-                f"{file} is damaged (its SHA-256 is not that of {files.metadata.name}): "
-                "copy it or export it again."
-            )
+        verify_file(prefix, file, metadata.sha256.get(name))
     return files, metadata
 
 
@@ -127,16 +123,6 @@ def is_export(path: str | os.PathLike[str]) -> bool:
     symbol, _, metadata = SUFFIXES
     prefix = prefix_of(path)
     return any(Path(f"{prefix}{suffix}").is_file() for suffix in (symbol, metadata, ONNX_SUFFIX))
-
-
-def _check_exists(prefix: str, file: Path) -> None:
-    if not file.is_file():
-        hint = "."
-        if Path(prefix, "config.json").is_file():
-            hint = f"; it is a run, so export it first: gluondense export {prefix}"
-        elif Path(prefix).is_file():
-            hint = f"; export a weights file first: gluondense export {prefix} --model NAME"
-        raise FileNotFoundError(f"{prefix} is not an export: there is no file {file}{hint}")
 
 
 def import_block(files: Files, ctx: mx.Context, tensors: Sequence[str] = ()) -> gluon.Block:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Paths of the files of an export."""
+"""Paths of the files of an export, and their checksums."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import ClassVar, TypeVar, Union
 
-from ..files import replace_all, temporary_folder
+from ..files import replace_all, sha256, temporary_folder
 from .native.library import LIBRARY_SUFFIX
 
 METADATA_SUFFIX = ".json"
@@ -92,6 +92,27 @@ def content_files(files: Files, target: str) -> dict[str, Path]:
 def is_native(target: str) -> bool:
     """Return whether a target needs the compiled operator."""
     return target.startswith("native")
+
+
+def check_exists(prefix: str, file: Path) -> None:
+    """Raise a FileNotFoundError if a file of an export is missing."""
+    if not file.is_file():
+        hint = "."
+        if Path(prefix, "config.json").is_file():
+            hint = f"; it is a run, so export it first: gluondense export {prefix}"
+        elif Path(prefix).is_file():
+            hint = f"; export a weights file first: gluondense export {prefix} --model NAME"
+        raise FileNotFoundError(f"{prefix} is not an export: there is no file {file}{hint}")
+
+
+def verify_file(prefix: str, file: Path, digest: str | None) -> None:
+    """Raise an error if a file of an export is missing or has another SHA-256."""
+    check_exists(prefix, file)
+    if sha256(file) != digest:
+        raise ValueError(
+            f"{file} is damaged (its SHA-256 is not that of {Path(prefix).name}{METADATA_SUFFIX}): "
+            "copy it or export it again."
+        )
 
 
 def enter_writable(

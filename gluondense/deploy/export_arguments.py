@@ -111,7 +111,8 @@ def select_task(
     rule = "'detection' for a network with non-maximum suppression (box_nms), and only for one"
     check("task", task, rule, is_detector == (task == "detection"))
     if task != "multi_label":
-        check("thresholds", thresholds, "None unless an image has several labels", not thresholds)
+        rule = "None unless an image has several labels"
+        check("thresholds", thresholds, rule, thresholds is None)
         return task, None
     if thresholds is None:
         thresholds = getattr(net, "thresholds", None)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..analysis.label_metrics import DEFAULT_THRESHOLD
-from ..analysis.tasks import ACTIVATIONS, TASKS, task_of
+from ..analysis.tasks import ACTIVATIONS, TASKS, check_classes, task_of
 from ..data.detections import THRESHOLD
 from ..data.overrides import adjust
 from ..data.preprocessing import Preprocessing
@@ -160,6 +160,7 @@ def _probabilities(net: Any, data: np.ndarray, task: str, ctx: mx.Context | None
     """Return the probabilities (N, classes) of a batch."""
     if getattr(net, "takes_arrays", False):  # of gluondense.runtime, which needs no MXNet
         outputs = net(data)
+        check_classes(net, outputs)
         return outputs if net.metadata.output == "probabilities" else ACTIVATIONS[task](outputs)
     import mxnet as mx
 

@@ -261,6 +261,8 @@ def test_thresholds_of_an_export_are_checked(run, tmp_path):
         gluondense.export(*arguments, thresholds=(0.5, 0.5, 1.0))
     with pytest.raises(ValueError, match="unknown task 'multilabel'; did you mean 'multi_label'"):
         gluondense.export(*arguments, task="multilabel")
+    with pytest.raises(ValueError, match="must be None unless an image has several labels"):
+        gluondense.export(*arguments, task="classification", thresholds=np.full(3, 0.5))
     files = gluondense.export(*arguments, task="classification")
     assert gluondense.load_exported(files.prefix).metadata.thresholds is None
 

@@ -84,7 +84,9 @@ def test_earlier_exports_are_served_and_predict_as_they_did(earlier, tmp_path):
     np.testing.assert_allclose(found.probabilities, np.sort(expected)[::-1], atol=1e-5)
     with zipfile.ZipFile(archive(earlier / "portable", tmp_path / "model.mar")) as packed:
         packed.extractall(tmp_path / "served")
-    (answer,) = Service(tmp_path / "served", None, 1).answer([{"body": path.read_bytes()}])
+    service, request = Service(tmp_path / "served", None, 1), {"body": path.read_bytes()}
+    answer, refused = service.answer([request, {**request, "threshold": "0.5"}])
+    assert str(refused) == "threshold is for boxes, and the network gives none."
     assert [row["class"] for row in answer] == list(found.labels)
     probabilities = [row["probability"] for row in answer]
     np.testing.assert_allclose(probabilities, found.probabilities, atol=1e-5)

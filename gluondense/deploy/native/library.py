@@ -57,7 +57,8 @@ class NativeProgram:
         self._network = self._functions["load"](os.fsencode(prefix))
         if not self._network:
             raise ValueError(self._error())
-        weakref.finalize(self, self._functions["free"], self._network)
+        # Not at exit: a daemon thread may still run it.
+        weakref.finalize(self, self._functions["free"], self._network).atexit = False
 
     def __call__(self, images: np.ndarray) -> list[np.ndarray]:
         """Return the outputs of images, float32 (N, C, H, W); a ValueError tells what is wrong."""

@@ -139,6 +139,8 @@ class Service:
 
     def _read_or_refuse(self, request: Mapping[str, Any]) -> Any:
         try:
+            if "threshold" in request and not self.is_detector:
+                raise _bad_request("threshold is for boxes, and the network gives none.")
             has_all = self.has_several_labels or self.is_detector
             top, threshold = _top(request, None if has_all else TOP), _threshold(request)
             return _Request(*self._read(request), top, threshold)
