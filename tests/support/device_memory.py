@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import gc
 from pathlib import Path
 
 import mxnet as mx
@@ -15,6 +17,8 @@ def peak_mb(compute, on_cpu: bool) -> float:
     """
     mx.nd.waitall()
     if on_cpu:
+        gc.collect()
+        ctypes.CDLL(None).malloc_trim(0)  # else what earlier tests have freed would be used again
         before = _process_mb("VmRSS")
         Path("/proc/self/clear_refs").write_text("5")  # resets VmHWM to the memory in use
         compute()
