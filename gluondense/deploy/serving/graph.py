@@ -34,7 +34,7 @@ def open_graph(
         try:
             return NativeNetwork(prefix, metadata)
         except ValueError as error:
-            logger.info("%s: MXNet runs it", error)
+            logger.info("MXNet runs the export: %s", error)
     return _open_in_mxnet(files, metadata, gpu)
 
 
