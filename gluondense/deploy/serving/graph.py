@@ -32,7 +32,9 @@ def open_graph(
     """
     if "library" in files:
         try:
-            return NativeNetwork(prefix, metadata)
+            network = NativeNetwork(prefix, metadata)
+            logger.info("the export's library runs it, without MXNet")
+            return network
         except ValueError as error:
             logger.info("MXNet runs the export: %s", error)
     return _open_in_mxnet(files, metadata, gpu)
@@ -52,6 +54,7 @@ def _open_in_mxnet(
         files["symbol"], [metadata["input_name"]], files["params"], ctx=ctx
     )
     block.hybridize(static_alloc=True, static_shape=True)
+    logger.info("MXNet runs it on %s", ctx)
 
     def run(images: np.ndarray) -> list[np.ndarray]:
         outputs = block(mx.nd.array(images, ctx=ctx, dtype=images.dtype))

@@ -110,7 +110,9 @@ def test_workers_have_all_cores(server):
     """Without OMP_NUM_THREADS, the server limits workers to one thread; the service reverts it."""
     log = server.log.read_text()
     for name, (_, target, _) in MODELS.items():
-        assert f"{name}: target {target} on cpu(0), {usable_cores()} threads" in log
+        assert f"{name}: target {target}, {usable_cores()} threads" in log
+    assert "MXNet runs it on cpu(0)" in log
+    assert "library runs it, without MXNet" in log
 
 
 def test_the_five_commands_of_the_page(root, tmp_path, image_files):
