@@ -99,10 +99,15 @@ def download_file(
             path.parent.mkdir(parents=True, exist_ok=True)
             with _locked(part) as file:
                 # The previous holder of the lock may have renamed or removed the opened file.
-                if _is_at(file, part):
-                    _fill(file, _sources(urls, path.name), check, advice)
-                    os.replace(part, path)
+                if not _is_at(file, part):
+                    continue
+                # Or it was renamed just before the file was opened, which created a new one.
+                if path.is_file() and check(path):
+                    part.unlink()
                     return
+                _fill(file, _sources(urls, path.name), check, advice)
+                os.replace(part, path)
+                return
     except (ConnectionError, TimeoutError):
         raise
     except OSError as error:

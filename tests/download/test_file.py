@@ -475,6 +475,19 @@ def test_two_threads_download_once(server, url, path):
     assert names(path) == ["file"]
 
 
+def test_a_file_that_another_process_has_just_completed(server, url, path, monkeypatch):
+    lock = download._lock
+
+    def complete(opened):
+        path.write_bytes(GOOD)
+        return lock(opened)
+
+    monkeypatch.setattr(download, "_lock", complete)
+    fetch(path, url)
+    assert server.requests == []
+    assert names(path) == ["file"]
+
+
 def test_a_process_that_waits_takes_over_from_one_that_fails(server, url, path):
     gate = threading.Event()
     never = f"{server.url}/missing"
