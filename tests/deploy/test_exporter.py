@@ -67,8 +67,6 @@ def test_stock_mxnet_gives_the_same_outputs(plain, variant, size, api):
 @pytest.mark.parametrize("target", FLOAT_TARGETS)
 @pytest.mark.parametrize("name", gluondense.list_models())
 def test_every_network_in_stock_mxnet(name, target, tmp_path, native_operator):
-    if target == "native" and name.startswith("rdnet"):
-        pytest.skip("not for this target; tests/native/test_program.py tests the error")
     net = build(name, {})
     side = max(64, net.min_size)
     x = np.random.default_rng(0).standard_normal((2, net.spec.in_channels, side, side))
