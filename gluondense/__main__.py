@@ -53,7 +53,7 @@ GROUPS = {name.split()[0] for name in COMMANDS if " " in name}
 
 
 def run() -> NoReturn:
-    """Run a command as a process of its own."""
+    """Run a command, then end the process with its exit code."""
     code = main()
     use_default_signals()
     sys.exit(code)

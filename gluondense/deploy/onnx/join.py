@@ -36,7 +36,7 @@ def join_onnx(model: Any, parts: SplitDetector, params: Params) -> Any:
 
 
 def _shape(output: Any, index: int) -> list[int | str]:
-    """Return the shape of a feature map; its height and width get a name of their own."""
+    """Return the shape of a feature map; its height and width get unique names."""
     batch, channels, *sides = output.type.tensor_type.shape.dim
     names = (f"{axis}{index}" for axis in "HW")
     return [

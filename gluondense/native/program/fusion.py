@@ -79,5 +79,5 @@ class Fusion:
 
 
 def is_depthwise(graph: Graph, conv: Node) -> bool:
-    """Return whether each output channel of a convolution reads one input channel of its own."""
+    """Return whether a convolution is depthwise: each output channel reads one input channel."""
     return conv.groups > 1 and graph.array(conv, 1).shape[:2] == (conv.groups, 1)

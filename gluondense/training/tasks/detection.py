@@ -18,6 +18,8 @@ from ...data.datasets.registry import DatasetInfo
 from ...data.detection.dataset import DetectionFiles
 from ...detection.loss import PARTS, YOLOLoss
 from ...detection.registry import get_detector_spec, is_detector
+from ...detection.spec import STRIDES
+from ...errors import check
 from ..config import TrainConfig
 from ..configuration.sections import TaskConfig
 from ..detection_data import anchors_of, detection_preprocessing, test_loader, train_loader
@@ -82,6 +84,7 @@ class Detection(Task):
         if config.data.cache_features:
             raise ValueError("`cache_features` is for classification: leave it out.")
         size, args = config.data.input_size[0], config.model.args
+        check("resize", size, f"a multiple of {STRIDES[-1]}", size % STRIDES[-1] == 0)
         if "input_size" in args:
             raise ValueError("`input_size` of the model follows from `resize`: leave it out.")
         fields: dict[str, Any] = {"classes": data.info.class_names, "input_size": size}

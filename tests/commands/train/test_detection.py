@@ -113,7 +113,7 @@ def test_recipes_are_of_detectors(recipe):
             ["{data}", "--model=yolo3_efm_pelenet_custom"],
             "did you mean 'yolo3_efm_peleenet_custom'",
         ),
-        (["{data}", "--input-size=100"], "input_size (=100) must be a positive multiple of 32"),
+        (["{data}", "--input-size=100"], "--input-size (=100) must be a multiple of 32"),
         (["{data}", "--multi-scale=100,200"], "--multi-scale (=(100, 200)) must be none, or"),
         (["{data}", "--batch-size=9"], "--batch-size (=9) is more than the 8 training images"),
         (["{data}", "--train-split=tran"], "has no split 'tran'"),

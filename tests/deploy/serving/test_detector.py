@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import shutil
-
 import pytest
-from benchmarking.servers import model_server
 from support.exported_detectors import own_detector, write_photographs
+from support.serving import serving
 
 import gluondense
 from gluondense.data.preprocessing import IMAGENET, Preprocessing
@@ -35,17 +33,8 @@ def store(tmp_path_factory, native_operator):
 
 @pytest.fixture(scope="module")
 def server(store, tmp_path_factory):
-    pytest.importorskip("mms", reason="the extra `serve` is not installed")
-    if not shutil.which("java"):
-        pytest.skip("there is no Java")
-    patch = pytest.MonkeyPatch()
-    patch.delenv("OMP_NUM_THREADS", raising=False)
-    with model_server(store, tmp_path_factory.mktemp("server")) as running:
-        for name in TARGETS:
-            done = running.register(f"{name}.mar", batch_size=2, max_batch_delay=50)
-            assert done.status == 200, done.body
+    with serving(store, tmp_path_factory.mktemp("server"), TARGETS, batch_size=2) as running:
         yield running
-    patch.undo()
 
 
 @pytest.mark.parametrize("name", TARGETS)

@@ -16,10 +16,11 @@ from pathlib import Path
 
 import pytest
 from benchmarking.load import put_under_load
-from benchmarking.servers import free_ports, model_server
+from benchmarking.servers import free_ports
 from PIL import Image
 from support.export_config import CONFIG
 from support.served import MODELS, assert_same, garbage, in_process
+from support.serving import serving
 
 import gluondense
 from gluondense.deploy import predict
@@ -32,17 +33,8 @@ pytestmark = pytest.mark.serve
 @pytest.fixture(scope="module")
 def server(store, tmp_path_factory):
     """The running server; all processes of its group are killed afterwards."""
-    pytest.importorskip("mms", reason="the extra `serve` is not installed")
-    if not shutil.which("java"):
-        pytest.skip("there is no Java")
-    patch = pytest.MonkeyPatch()
-    patch.delenv("OMP_NUM_THREADS", raising=False)
-    with model_server(store, tmp_path_factory.mktemp("server")) as server:
-        for name in MODELS:
-            done = server.register(f"{name}.mar", batch_size=4, max_batch_delay=50)
-            assert done.status == 200, done.body
+    with serving(store, tmp_path_factory.mktemp("server"), MODELS, batch_size=4) as server:
         yield server
-    patch.undo()
     with pytest.raises(ProcessLookupError):
         os.killpg(server.group, 0)
 

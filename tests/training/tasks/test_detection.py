@@ -199,7 +199,7 @@ def test_labels_have_as_few_rows_as_the_boxes_need(config):
     ("fields", "message"),
     [
         ({"model": "csp_peleenet", "model_args": {}}, "is no detector: give one such as yolo3_efm"),
-        ({"resize": 72}, "input_size .=72. must be a positive multiple of 32"),
+        ({"resize": 72}, "resize .=72. must be a multiple of 32"),
         ({"mixup": 0.2}, "`mixup` .=0.2. is not for detection: add mixup to `augment`"),
         ({"teacher": "dpn92"}, "`teacher`"),
         ({"cache_features": True, "augment": ()}, "`cache_features` is for classification"),

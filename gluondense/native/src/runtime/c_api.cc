@@ -69,7 +69,7 @@ int gluondense_output_shape(const gluondense_network* network, int output, int c
 int gluondense_run(gluondense_network* network, const float* images, int count, int channels,
                    int height, int width, float* const* outputs) {
   return guarded(-1, [&] {
-    if (count < 0) gluondense::throw_invalid("there cannot be less than 0 images");
+    if (count < 0) gluondense::throw_invalid("the number of images is negative");
     const int number = network->engine.program().output_count;
     const std::vector<float*> pointers(outputs, outputs + number);
     network->engine.run({images, count, channels, height, width}, network->weights, pointers);

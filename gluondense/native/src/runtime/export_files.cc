@@ -39,7 +39,7 @@ std::size_t read_file(const std::string& path, AlignedBuffer* memory) {
   return count;
 }
 
-// A graph in JSON, as gluondense writes it: only what is said of operators is looked at.
+// A graph in JSON, as gluondense writes it. Only names and attributes of operators are read.
 class Graph {
  public:
   explicit Graph(const std::string& path) : path_(path) {

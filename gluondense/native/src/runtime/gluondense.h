@@ -7,8 +7,8 @@
  * the graph or with probabilities as its output, these are left to the caller. NAME.json has the
  * mean, the standard deviation and the names of the classes.
  *
- * The files are not compared with their checksums, but a damaged one cannot do harm: it is refused,
- * or changes the numbers. A network runs in one thread at a time, and uses OMP_NUM_THREADS threads
+ * Checksums are not verified. A damaged file is refused or gives other outputs; it does not corrupt
+ * memory. A network runs in one thread at a time, and uses OMP_NUM_THREADS threads
  * itself, by default one for each processor.
  */
 #ifndef GLUONDENSE_H_
