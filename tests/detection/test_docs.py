@@ -2,23 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
-
 import pytest
 from support.paths import ROOT
 
 import gluondense
 
 PAGE = ROOT / "docs" / "detection.md"
-
-
-def test_the_figure_of_the_necks_is_current():
-    path = ROOT / "scripts" / "dev" / "neck_figure.py"
-    spec = importlib.util.spec_from_file_location("neck_figure", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    assert module.FIGURE.read_text(encoding="utf-8") == module.draw()
-    assert "\n\n" not in module.draw()  # it would end the block of HTML
 
 
 @pytest.mark.parametrize("attention", [None, "sam"])
