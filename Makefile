@@ -117,6 +117,9 @@ docs-check: $(VENV)/.installed-test ## run the examples of the docs; show what i
 	cp docs/explain.md build
 	$(BIN)/python scripts/dev/explain_page.py build/explain.md
 	diff -u docs/explain.md build/explain.md
+	cp docs/benchmarks.md build
+	$(BIN)/python scripts/dev/benchmark_tables.py build/benchmarks.md
+	diff -u docs/benchmarks.md build/benchmarks.md
 	$(BIN)/python scripts/dev/docs_check.py
 
 $(VENV)/.installed-docs: $(VENV)/.installed

@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Read the benchmark results in ``docs/results/benchmarks``: the newest one of each case."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Optional
+
+FOLDER = Path(__file__).parents[2] / "docs" / "results" / "benchmarks"
+Row = dict[str, Any]
+Case = tuple[str, int, int, str]  # network, image size, batch, backend
+
+
+def files() -> list[tuple[str, dict[str, Any]]]:
+    """Return name and content of each file, oldest first."""
+    found = [(path.stem, json.loads(path.read_text("utf-8"))) for path in FOLDER.glob("*.json")]
+    return sorted(found, key=lambda item: (item[1]["date"], item[0]))
+
+
+def inference() -> dict[Case, Row]:
+    """Return the newest row of each case that was measured together with OpenVINO.
+
+    Each row has more keys: ``date``; ``to_openvino``, the ratio of the times of the backend and
+    of OpenVINO in the same precision; and ``openvino_ms``, None where it was not kept.
+    """
+    newest = {}
+    for _, content in files():
+        rows = [row for row in content["rows"] if "precision" in row]
+        for row in rows:
+            peer = "openvino" if row["precision"] == "fp32" else f"openvino-{row['precision']}"
+            times = {_case(other): other["median_ms"] for other in rows}
+            openvino_ms = times.get((*_case(row)[:3], peer))
+            ratio = _to_openvino(row, peer, openvino_ms)
+            if ratio is not None:
+                more = {"date": content["date"], "to_openvino": ratio, "openvino_ms": openvino_ms}
+                newest[_case(row)] = {**row, **more}
+    return newest
+
+
+def _case(row: Row) -> Case:
+    return row["model"], row["size"], row["batch"], row["name"]
+
+
+def _to_openvino(row: Row, peer: str, peer_ms: Optional[float]) -> Optional[float]:
+    for key in ("to_reference", "to_best_peer"):
+        if (row.get(key) or {}).get("name") == peer:
+            return float(row[key]["ratio"])  # the median over the rounds
+    return row["median_ms"] / peer_ms if peer_ms else None
+
+
+def training() -> dict[Case, Row]:
+    """Return the newest row of each case of the training benchmark."""
+    return {
+        _case(row): {**row, "date": content["date"]}
+        for _, content in files()
+        for row in content["rows"]
+        if "maps" in row
+    }
+
+
+def content(name: str) -> dict[str, Any]:
+    """Return the content of one file."""
+    return dict(files())[name]
+
+
+def networks(rows: dict[Case, Row]) -> Iterator[str]:
+    """Yield each network once, in alphabetical order."""
+    yield from sorted({case[0] for case in rows})
