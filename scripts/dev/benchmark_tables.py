@@ -73,9 +73,9 @@ def _ratios(rows: dict[results.Case, results.Row], own: str, names: list[str]) -
                     f"{ms:.1f}" if ms else "–" for ms in (row["median_ms"], row["openvino_ms"])
                 ]
                 ratios = _to_openvino(rows, network, batch, [own, *names])
-                lines.append([network, batch, *times, f"**{ratios[0]}**", *ratios[1:], row["date"]])
+                lines.append([network, batch, *times, f"**{ratios[0]}**", *ratios[1:]])
     ratios = [f"**{own}**", *(TITLES.get(name, name) for name in names)]
-    return _table([*head, *ratios, "measured"], lines, left=1)
+    return _table([*head, *ratios], lines, left=1)
 
 
 def _targets(rows: dict[results.Case, results.Row]) -> str:
@@ -172,9 +172,9 @@ def _training_networks() -> str:
         found = [rows.get((network, SIZE, 16, name)) for name in names]
         if found[1]:
             cells = [f"{row['ms']:.1f} / {row['maps']:.0f}" if row else "–" for row in found]
-            lines.append([network, *cells, found[1]["date"]])
+            lines.append([network, *cells])
     titles = [TRAINING[name].partition(" (")[0] for name in names]
-    return _table(["ms per image / MB", *titles, "measured"], lines, left=1)
+    return _table(["ms per image / MB", *titles], lines, left=1)
 
 
 def _serving() -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Callable, Optional
 
 from .bars import Bar, Chart, Group
+from .benchmarks import CHARTS as BENCHMARKS
 
 RESULTS = Path(__file__).parents[3] / "docs" / "results" / "benchmarks"
 
@@ -100,4 +101,5 @@ CHARTS: dict[str, Callable[[], Chart]] = {
             "float32, one image of 224x224, 2 threads of an AMD EPYC (Zen 4); shorter is faster.",
         ),
     ),
+    **BENCHMARKS,
 }
