@@ -9,24 +9,26 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from dev.figures.bars import draw_bars
+from dev.figures.blocks import BLOCKS, OVERVIEW
 from dev.figures.charts import CHARTS
+from dev.figures.diagram import draw_diagram, draw_row
 from dev.figures.necks import draw_neck
 
 from gluondense.detection.necks import NECKS
 
 ASSETS = Path(__file__).parents[2] / "docs" / "assets"
-# In README.md, which names one file for each of GitHub's color schemes.
-ALSO_DARK = ("inference",)
+FAMILIES = "How a dense block, a CSP stage and a dual-path block use previous feature maps"
 
 
 def drawn() -> dict[Path, str]:
-    """Return the SVG of each file."""
-    found = {ASSETS / "figures" / f"neck-{name}.svg": draw_neck(name) for name in NECKS}
-    for name, chart in CHARTS.items():
-        found[ASSETS / "charts" / f"{name}.svg"] = draw_bars(chart())
-        if name in ALSO_DARK:
-            found[ASSETS / "charts" / f"{name}-dark.svg"] = draw_bars(chart(), dark=True)
-    return found
+    """Return the SVG of each file; README.md names one for each of GitHub's color schemes."""
+    found = {f"figures/{name}": draw_diagram(diagram) for name, diagram in BLOCKS.items()}
+    found |= {f"figures/neck-{name}": draw_neck(name) for name in NECKS}
+    found |= {f"charts/{name}": draw_bars(chart()) for name, chart in CHARTS.items()}
+    found["charts/inference-dark"] = draw_bars(CHARTS["inference"](), dark=True)
+    found["figures/families"] = draw_row(OVERVIEW, FAMILIES)
+    found["figures/families-dark"] = draw_row(OVERVIEW, FAMILIES, dark=True)
+    return {ASSETS / f"{name}.svg": svg for name, svg in found.items()}
 
 
 def main() -> int:

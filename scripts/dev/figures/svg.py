@@ -22,6 +22,7 @@ STYLE = """
 .figure .start {{ text-anchor: start; }} .figure .end {{ text-anchor: end; }}
 .figure .note {{ fill: var(--line); font-size: 12px; }}
 .figure rect {{ fill: var(--box); stroke: var(--line); }}
+.figure .map {{ fill: none; stroke: none; }} .figure .join {{ stroke-dasharray: 3 3; }}
 .figure path {{ fill: none; stroke: var(--line); stroke-width: 1.6; }}
 .figure .teal {{ stroke: #12a594; }} .figure .orange {{ stroke: #d9822b; }}
 .figure .blue {{ stroke: #3b8ed0; }}
