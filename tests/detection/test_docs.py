@@ -1,4 +1,4 @@
-"""What docs/detection.md shows is what the tables say."""
+"""What docs/detectors.md shows is what the tables say."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from support.paths import ROOT
 
 import gluondense
 
-PAGE = ROOT / "docs" / "detection.md"
+PAGE = ROOT / "docs" / "detectors.md"
 
 
 @pytest.mark.parametrize("attention", [None, "sam"])

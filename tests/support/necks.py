@@ -1,4 +1,4 @@
-"""The necks in plain NumPy, written from docs/detection.md."""
+"""The necks in plain NumPy, written from docs/detectors.md."""
 
 from __future__ import annotations
 
