@@ -9,8 +9,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from dev.figures.bars import draw_bars
+from dev.figures.benchmarks import CHARTS
 from dev.figures.blocks import BLOCKS, OVERVIEW
-from dev.figures.charts import CHARTS
 from dev.figures.diagram import draw_diagram, draw_row
 from dev.figures.necks import draw_neck
 

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The charts of docs/benchmarks.md, of the same results as its tables."""
+"""The charts of the docs, of the same results as the tables of docs/benchmarks.md."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import partial
 from typing import Callable
 
@@ -12,12 +13,13 @@ from .bars import Bar, Chart, Group
 
 SIZE = 224
 MACHINE = "2 threads of an AMD EPYC (Zen 4); shorter is faster."
-# Label and backend of each bar.
+OURS = ("native", "runtime")
+# Label of each bar, and its backend. Of several backends the fastest is shown.
 FLOAT32 = {
     "native": "native",
     "OpenVINO": "openvino",
     "ONNX Runtime": "onnxruntime",
-    "PyTorch": "torch",
+    "PyTorch": "torch torch.compile",
 }
 BFLOAT16 = {"native_bf16": "native_bf16", "OpenVINO": "openvino-bf16"}
 INT8 = {
@@ -38,18 +40,19 @@ ACTIVATIONS = {
     "MXNet": "plain",
     "PyTorch": "torch",
 }
-OURS = ("native", "runtime")
+# The networks of README.md and the home page, and stock MXNet as another peer.
+OVERVIEW = ("densenet121", "csp_darknet53", "rdnet_tiny", "peleenet")
+WITH_MXNET = {**FLOAT32, "MXNet": "portable"}
 
 
-def _times(title: str, precision: str, bars: dict[str, str]) -> Chart:
+def _times(title: str, precision: str, bars: dict[str, str], networks: Iterable[str] = ()) -> Chart:
     """Return the chart of times relative to OpenVINO's in the same precision."""
     rows = results.inference()
     own = next(iter(bars.values()))
     groups = []
-    for network in results.networks(rows):
+    for network in networks or results.networks(rows):
         if (network, SIZE, 1, own) in rows:
-            found = {label: rows.get((network, SIZE, 1, name)) for label, name in bars.items()}
-            groups.append(_group(network, found, "to_openvino", "{:.2f}"))
+            groups.append(_group(rows, (network, 1), bars, "to_openvino", "{:.2f}"))
     return Chart(title, (f"{precision}, one image of 224x224, {MACHINE}",), tuple(groups))
 
 
@@ -57,12 +60,7 @@ def _start() -> Chart:
     """Return the chart of the time from the start of a process to its first prediction."""
     rows = results.inference()
     groups = [
-        _group(
-            network,
-            {label: rows.get((network, SIZE, 1, name)) for label, name in START.items()},
-            "first_s",
-            "{:.1f} s",
-        )
+        _group(rows, (network, 1), START, "first_s", "{:.1f} s")
         for network in results.networks(rows)
         if (network, SIZE, 1, "runtime") in rows
     ]
@@ -74,13 +72,7 @@ def _step() -> Chart:
     """Return the chart of the time of a training step."""
     rows = results.training()
     groups = [
-        _group(
-            network,
-            {label: rows.get((network, SIZE, 16, name)) for label, name in STEP.items()},
-            "ms",
-            "{:.0f} ms",
-        )
-        for network in results.networks(rows)
+        _group(rows, (network, 16), STEP, "ms", "{:.0f} ms") for network in results.networks(rows)
     ]
     note = (f"float32, 16 images of 224x224, {MACHINE}",)
     return Chart("Time of a training step, per image", note, tuple(groups))
@@ -89,11 +81,9 @@ def _step() -> Chart:
 def _activations() -> Chart:
     """Return the chart of the memory of a training step."""
     rows = results.training()
-    found = {label: rows["densenet121", SIZE, 16, name] for label, name in ACTIVATIONS.items()}
+    group = _group(rows, ("densenet121", 16), ACTIVATIONS, "maps", "{:.0f} MB")
     note = ("float32, 16 images of 224x224. True: memory_efficient=True.",)
-    return Chart(
-        "Activations of a training step", note, (_group("densenet121", found, "maps", "{:.0f} MB"),)
-    )
+    return Chart("Activations of a training step", note, (group,))
 
 
 def _serving() -> Chart:
@@ -107,22 +97,33 @@ def _serving() -> Chart:
     return Chart("Requests per second", note, (Group("densenet121", bars),))
 
 
-def _group(title: str, rows: dict[str, results.Row | None], key: str, form: str) -> Group:
-    return Group(
-        title,
-        tuple(
-            Bar(label, row[key], form.format(row[key]), _is_own(row["name"]))
-            for label, row in rows.items()
-            if row
-        ),
-    )
+def _group(
+    rows: dict[results.Case, results.Row],
+    case: tuple[str, int],
+    bars: dict[str, str],
+    key: str,
+    form: str,
+) -> Group:
+    """Return the bars of a network at a batch size; a backend that was not measured has none."""
+    network, batch = case
+    found = []
+    for label, names in bars.items():
+        candidates = [rows.get((network, SIZE, batch, name)) for name in names.split()]
+        row = min(filter(None, candidates), key=lambda row: float(row[key]), default=None)
+        if row:
+            found.append(Bar(label, row[key], form.format(row[key]), _is_own(row["name"])))
+    return Group(network, tuple(found))
 
 
 def _is_own(name: str) -> bool:
     return name.startswith(OURS)
 
 
+# The name of a chart's file, and what makes the chart.
 CHARTS: dict[str, Callable[[], Chart]] = {
+    "inference": partial(
+        _times, "Time of one prediction, OpenVINO = 1", "float32", WITH_MXNET, OVERVIEW
+    ),
     "float32": partial(_times, "Inference in float32, to OpenVINO", "float32", FLOAT32),
     "bfloat16": partial(_times, "Inference in bfloat16, to OpenVINO", "bfloat16", BFLOAT16),
     "int8": partial(_times, "Inference in int8, to OpenVINO", "int8", INT8),
