@@ -109,7 +109,7 @@ test-faults: $(VENV)/.installed-test ## kills, signals, failing writes, clock ju
 test-package: $(VENV)/.installed-test ## the wheel and the sdist in an empty environment, by the command only
 	$(PYTEST) -m package $(PYTEST_ARGS)
 
-docs-check: $(VENV)/.installed-test ## run the examples of the docs; show what is stale in the generated pages
+docs-check: $(VENV)/.installed-serve ## run the examples of the docs, which need Java; show what is stale in the generated pages
 	@mkdir -p build
 	cp docs/models.md build
 	$(BIN)/python scripts/dev/models_page.py build/models.md

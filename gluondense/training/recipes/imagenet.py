@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Recipes for ImageNet; docs/imagenet.md lists the networks that gluondense has trained.
+"""Recipes for ImageNet; docs/imagenet.md has their commands.
 
 Learning rates belong to the batch size of the same recipe; ``gluondense train imagenet`` scales
 them linearly for other batch sizes (Goyal et al. 2017).
