@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Pack an export into the one file that a server takes: NAME.mar, NAME.tar.gz or NAME.zip."""
+"""Pack an export for a server: NAME.mar, NAME.tar.gz, NAME.zip, or the folder NAME/ for Triton."""
 
 from __future__ import annotations
 
@@ -23,10 +23,11 @@ def main(argv: Optional[list[str]] = None) -> int:
     parser.add_argument(
         "archive",
         help="NAME.mar for multi-model-server, NAME.tar.gz for SageMaker's MXNet container, "
-        "NAME.zip for DJL",
+        "NAME.zip for DJL; NAME/ for Triton, which takes ONNX exports",
     )
     parser.add_argument(
-        "--target", help="of published weights, see `gluondense export`; default: portable"
+        "--target",
+        help="of published weights, see `gluondense export`; default: portable, for Triton onnx",
     )
     return call(_run, parser.parse_args(argv))
 
@@ -42,7 +43,8 @@ def _run(args: argparse.Namespace) -> None:
     else:
         with tempfile.TemporaryDirectory() as folder:
             path = archive(_export(args, folder), args.archive)
-    print(f"{path} ({path.stat().st_size:,} bytes)")
+    files = path.rglob("*") if path.is_dir() else [path]
+    print(f"{path} ({sum(file.stat().st_size for file in files if file.is_file()):,} bytes)")
 
 
 def _is_published(name: str) -> bool:
@@ -54,8 +56,10 @@ def _is_published(name: str) -> bool:
 def _export(args: argparse.Namespace, folder: str) -> str:
     """Export published weights to a folder; return the prefix."""
     from ..deploy.exporter import export
+    from ..deploy.serving.archive import kind_of
     from ..zoo import open_network
 
+    target = args.target or ("onnx" if kind_of(args.archive)[1].takes_onnx else "portable")
     net = open_network(args.export)
     shape = net.preprocessing.input_shape
-    return export(net, Path(folder) / net.model_name, shape, args.target or "portable").prefix
+    return export(net, Path(folder) / net.model_name, shape, target).prefix

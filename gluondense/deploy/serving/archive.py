@@ -4,27 +4,26 @@
 from __future__ import annotations
 
 import dataclasses
-import gzip
 import io
 import json
 import os
 import re
-import tarfile
-import zipfile
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Union
 
 from ...errors import closest
-from ...files import fsync, stream_sha256, temporary_folder
+from ...files import replace_all, stream_sha256, temporary_folder
 from ..artifact import open_export
-from ..artifact_files import ExportedFiles, content_files, enter_writable, is_native
+from ..artifact_files import Files, content_files, enter_writable, is_native
 from ..metadata import ExportMetadata
+from .members import Members, to_bytes, write_folder, write_tar, write_zip
+from .triton import CONFIG, LABELS, MODEL, has_labels, model_config
 from .unpack import MANIFEST
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-Members = dict[str, Union[str, Path]]
+
+SAGEMAKER = "model"  # the prefix that its containers load
 
 PACKAGE = Path(__file__).resolve().parents[2]
 # Modules that the service needs; an archive contains them in a package named SERVED_AS.
@@ -74,23 +73,28 @@ class ArchiveKind:
 
     Parameters
     ----------
-    server, takes_native
-        Name of the server, and whether it can load the library of a native export.
+    server, takes_native, takes_onnx
+        Name of the server, whether it can load the library of a native export, and whether it runs
+        ONNX models instead of MXNet's graphs.
     extra_members
-        Returns the members in addition to the export's files, as texts or paths, for the prefix of
-        the export in the archive and its metadata.
+        Returns the members in addition to the export's files, as texts or paths, for the archive's
+        name, the export's files and its metadata.
+    write
+        Writes the members to a new path.
     prefix
         Prefix of the export's files in the archive; None for the archive's name.
     """
 
     server: str
-    extra_members: Callable[[str, ExportMetadata], Members]
+    extra_members: Callable[[str, Files, ExportMetadata], Members]
+    write: Callable[[Path, Members], None]
     prefix: str | None = None
     takes_native: bool = False
+    takes_onnx: bool = False
 
 
 def archive(exported: str | os.PathLike[str], path: str | os.PathLike[str]) -> Path:
-    """Pack an export into an archive; its suffix selects the server.
+    """Pack an export into an archive; the ending of its path selects the server.
 
     The archive is written to a temporary file and renamed. Equal exports give equal bytes.
 
@@ -103,12 +107,14 @@ def archive(exported: str | os.PathLike[str], path: str | os.PathLike[str]) -> P
         ``NAME.mar`` for multi-model-server, with a service that decodes, resizes and batches images
         and returns the most probable classes; ``NAME.tar.gz`` for SageMaker's MXNet containers,
         with inference code for images and arrays; ``NAME.zip`` for DJL, and unpacked for the
-        predictors of Scala and Java.
+        predictors of Scala and Java; ``NAME/``, a folder, for Triton, which takes ONNX exports: the
+        model ``NAME`` of the model repository that contains the folder. Other files in an existing
+        folder are kept.
 
     Returns
     -------
     Path
-        The archive.
+        The archive or the folder.
 
     Raises
     ------
@@ -117,48 +123,62 @@ def archive(exported: str | os.PathLike[str], path: str | os.PathLike[str]) -> P
     OSError
         If a file of the export is missing, or the archive cannot be written.
     """
+    suffix, kind = kind_of(path)
+    name = os.fspath(path).removesuffix(suffix).rpartition(os.sep)[2]
     path = Path(path)
-    suffix = next((suffix for suffix in ARCHIVES if path.name.endswith(suffix)), None)
-    if suffix is None:
-        raise ValueError(
-            f"path (={str(path)!r}) must end with one of {', '.join(ARCHIVES)}"
-            f"{closest(path.suffix, ARCHIVES)}, which selects the server."
-        )
-    name = path.name[: -len(suffix)]
     if not NAME.fullmatch(name):
         raise ValueError(
             f"path (={str(path)!r}) names the model {name!r}, which must consist of letters, "
             "digits and ._- and begin with a letter or digit: it becomes a part of URLs."
         )
-    kind = ARCHIVES[suffix]
     files, metadata = open_export(exported, library=kind.takes_native)
-    problem = ""
-    if not isinstance(files, ExportedFiles):
-        problem = f"is no MXNet graph, which {kind.server} needs"
-    elif is_native(metadata.target) and not kind.takes_native:
-        problem = f"needs mx.library.load, which {kind.server} does not call"
-    if problem:
-        raise ValueError(f"target={metadata.target!r} {problem}: export another target.")
+    _check_kind(kind, metadata.target)
     prefix = kind.prefix or name
     sources = (*content_files(files, metadata.target).values(), files.metadata)
     members: Members = {f"{prefix}{str(file)[len(files.prefix) :]}": file for file in sources}
-    members |= kind.extra_members(prefix, metadata)
+    members |= kind.extra_members(name, files, metadata)
     if suffix == ".mar":
         members[MANIFEST] = _mms_manifest(name, members)
-    write = _write_tar if suffix == ".tar.gz" else _write_zip
     with ExitStack() as stack:
         context = temporary_folder(path.parent, path.name)
         folder = enter_writable(stack, context, path.parent, "name another path")
-        write(folder / path.name, members)
-        fsync(folder / path.name)
-        os.replace(folder / path.name, path)
+        new = folder / path.name
+        kind.write(new, members)
+        written = sorted(file for file in new.rglob("*") if file.is_file()) or [new]
+        pairs = [(file, path / file.relative_to(new)) for file in written]
+        for _, target in pairs:
+            target.parent.mkdir(parents=True, exist_ok=True)
+        replace_all(pairs, backup=folder)
     return path
 
 
-def _mms(name: str, metadata: ExportMetadata) -> Members:
+def kind_of(path: str | os.PathLike[str]) -> tuple[str, ArchiveKind]:
+    """Return the ending of an archive's path and what it selects; a ValueError lists the known."""
+    text = os.fspath(path)
+    found = next((suffix for suffix in ARCHIVES if text.endswith(suffix)), None)
+    if found is None:
+        raise ValueError(
+            f"path (={text!r}) must end with one of {', '.join(ARCHIVES)}"
+            f"{closest(Path(text).suffix, ARCHIVES)}, which selects the server."
+        )
+    return found, ARCHIVES[found]
+
+
+def _check_kind(kind: ArchiveKind, target: str) -> None:
+    problem = ""
+    if target.startswith("onnx") != kind.takes_onnx:
+        needed = "ONNX model" if kind.takes_onnx else "MXNet graph"
+        problem = f"is no {needed}, which {kind.server} needs"
+    elif is_native(target) and not kind.takes_native:
+        problem = f"needs mx.library.load, which {kind.server} does not call"
+    if problem:
+        raise ValueError(f"target={target!r} {problem}: export another target.")
+
+
+def _mms(name: str, files: Files, metadata: ExportMetadata) -> Members:
     _check_served(metadata)
     return {
-        **_djl(name, metadata),
+        **_djl(name, files, metadata),
         "mms_service.py": f"from {SERVED_AS}.deploy.serving.service import handle  # noqa: F401\n",
         **_served("", PREPARE, *SERVED),
     }
@@ -172,9 +192,9 @@ def _served(folder: str, init: str, *modules: str) -> Members:
     return {f"{package}/__init__.py": init, **files, **empty}
 
 
-def _sagemaker(name: str, metadata: ExportMetadata) -> Members:
+def _sagemaker(name: str, files: Files, metadata: ExportMetadata) -> Members:
     shapes = [{"name": metadata.input_name, "shape": _shape(metadata, batch=1)}]
-    members: Members = {f"{name}-shapes.json": _json(shapes), "synset.txt": _synset(metadata)}
+    members: Members = {f"{SAGEMAKER}-shapes.json": _json(shapes), "synset.txt": _synset(metadata)}
     try:
         _check_served(metadata)
     except ValueError:  # the containers' default handler takes arrays
@@ -184,15 +204,14 @@ def _sagemaker(name: str, metadata: ExportMetadata) -> Members:
     return {**members, "code/inference.py": f"{entry}\n", **served}
 
 
-def _djl(name: str, metadata: ExportMetadata) -> Members:
+def _djl(name: str, files: Files, metadata: ExportMetadata) -> Members:
     return {"signature.json": _signature(metadata), "synset.txt": _synset(metadata)}
 
 
-ARCHIVES: dict[str, ArchiveKind] = {
-    ".mar": ArchiveKind("multi-model-server", _mms, takes_native=True),
-    ".tar.gz": ArchiveKind("SageMaker's MXNet container", _sagemaker, prefix="model"),
-    ".zip": ArchiveKind("DJL", _djl),
-}
+def _triton(name: str, files: Files, metadata: ExportMetadata) -> Members:
+    model = content_files(files, metadata.target)["model"]
+    labels: Members = {LABELS: _synset(metadata)} if has_labels(metadata) else {}
+    return {CONFIG: model_config(name, model, metadata), **labels}
 
 
 def _check_served(metadata: ExportMetadata) -> None:
@@ -245,7 +264,7 @@ def _mms_manifest(name: str, members: Mapping[str, str | Path]) -> str:
         "engine": {"engineName": "MXNet"},
         "model": {"modelName": name, "handler": "mms_service.py:handle"},
         "sha256": {
-            member: stream_sha256(io.BytesIO(_bytes(content)))
+            member: stream_sha256(io.BytesIO(to_bytes(content)))
             for member, content in sorted(members.items())
         },
     }
@@ -256,23 +275,9 @@ def _json(content: object) -> str:
     return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
 
 
-def _bytes(content: str | Path) -> bytes:
-    return content.encode() if isinstance(content, str) else content.read_bytes()
-
-
-def _write_zip(path: Path, members: Members) -> None:
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as packed:
-        for name, content in sorted(members.items()):
-            info = zipfile.ZipInfo(name)  # with a constant date, so that the bytes are reproducible
-            info.external_attr = 0o100644 << 16
-            packed.writestr(info, _bytes(content), zipfile.ZIP_DEFLATED, compresslevel=1)
-
-
-def _write_tar(path: Path, members: Members) -> None:
-    packed = io.BytesIO()
-    with tarfile.open(fileobj=packed, mode="w") as tar:
-        for name, content in sorted(members.items()):
-            info, data = tarfile.TarInfo(name), _bytes(content)
-            info.size = len(data)
-            tar.addfile(info, io.BytesIO(data))
-    path.write_bytes(gzip.compress(packed.getvalue(), 1, mtime=0))
+ARCHIVES: dict[str, ArchiveKind] = {
+    ".mar": ArchiveKind("multi-model-server", _mms, write_zip, takes_native=True),
+    ".tar.gz": ArchiveKind("SageMaker's MXNet container", _sagemaker, write_tar, SAGEMAKER),
+    ".zip": ArchiveKind("DJL", _djl, write_zip),
+    os.sep: ArchiveKind("Triton", _triton, write_folder, MODEL, takes_onnx=True),
+}

@@ -301,7 +301,7 @@ def test_service_without_gluondense_answers_as_predict(variant, target, options,
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("model.rar", r"must end with one of \.mar, \.tar\.gz, \.zip; did you mean '\.mar'"),
+        ("model.rar", r"must end with one of \.mar, \.tar\.gz, \.zip, /; did you mean '\.mar'"),
         (".mar", r"names the model ''"),
         ("-x.mar", r"names the model '-x'"),
         ("a b.mar", r"names the model 'a b'"),
