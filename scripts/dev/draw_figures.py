@@ -22,12 +22,13 @@ FAMILIES = "How a dense block, a CSP stage and a dual-path block use previous fe
 
 def drawn() -> dict[Path, str]:
     """Return the SVG of each file; README.md names one for each of GitHub's color schemes."""
-    found = {f"figures/{name}": draw_diagram(diagram) for name, diagram in BLOCKS.items()}
+    diagrams = {**BLOCKS, **OVERVIEW}
+    found = {f"figures/{name}": draw_diagram(diagram) for name, diagram in diagrams.items()}
     found |= {f"figures/neck-{name}": draw_neck(name) for name in NECKS}
     found |= {f"charts/{name}": draw_bars(chart()) for name, chart in CHARTS.items()}
     found["charts/inference-dark"] = draw_bars(CHARTS["inference"](), dark=True)
-    found["figures/families"] = draw_row(OVERVIEW, FAMILIES)
-    found["figures/families-dark"] = draw_row(OVERVIEW, FAMILIES, dark=True)
+    found["figures/families"] = draw_row(OVERVIEW.values(), FAMILIES)
+    found["figures/families-dark"] = draw_row(OVERVIEW.values(), FAMILIES, dark=True)
     return {ASSETS / f"{name}.svg": svg for name, svg in found.items()}
 
 

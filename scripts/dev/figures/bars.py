@@ -3,12 +3,13 @@
 
 from __future__ import annotations
 
+import textwrap
 from dataclasses import dataclass
 
 from .svg import figure, text
 
-WIDTH, LEFT, RIGHT = 520, 132, 76  # of the labels before, and the values after the bars
-HEAD, ROW, GAP, BAR = 26, 21, 12, 14
+WIDTH, LEFT, RIGHT = 430, 112, 66  # of the labels before, and the values after the bars
+HEAD, ROW, GAP, BAR, LINE = 26, 21, 12, 14, 68
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class Group:
 
 @dataclass(frozen=True)
 class Chart:
-    """A bar chart; ``note`` says what is measured, in lines of up to 85 characters."""
+    """A bar chart; ``note`` says what is measured."""
 
     title: str
     note: tuple[str, ...]
@@ -44,7 +45,7 @@ def draw_bars(chart: Chart, dark: bool = False) -> str:
     scale = (WIDTH - LEFT - RIGHT) / longest
     parts = [text(0, 17, chart.title, "title start")]
     y = 22
-    for line in chart.note:
+    for line in textwrap.wrap(" ".join(chart.note), LINE):
         y += 17
         parts.append(text(0, y, line, "note start"))
     for group in chart.groups:

@@ -197,11 +197,11 @@ MIXER = Diagram(
 )
 
 # The picture of README.md and the home page: how the three ideas use previous feature maps.
-OVERVIEW = (
-    replace(BLOCK, title="DenseNet: dense block"),
-    replace(CSP_LAST, title="CSPNet: cross-stage partial"),
-    replace(DUAL_PATH, title="DPN: dual-path block"),
-)
+OVERVIEW = {
+    "overview-densenet": replace(BLOCK, title="DenseNet"),
+    "overview-cspnet": replace(CSP_LAST, title="CSPNet", caption="A part of x₀ bypasses them."),
+    "overview-dpn": replace(DUAL_PATH, title="DPN", caption="One path adds, one concatenates."),
+}
 BLOCKS = {
     "dense-layer": LAYER,
     "dense-block": BLOCK,

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from .svg import arrow, box, figure, group, text
@@ -60,7 +60,7 @@ def draw_diagram(diagram: Diagram, dark: bool = False) -> str:
     return figure(width, height, label, parts(diagram), dark)
 
 
-def draw_row(diagrams: Sequence[Diagram], label: str, dark: bool = False) -> str:
+def draw_row(diagrams: Collection[Diagram], label: str, dark: bool = False) -> str:
     """Return diagrams side by side, each in the middle of the height."""
     sizes = [size(each) for each in diagrams]
     tallest = max(height for _, height in sizes)
