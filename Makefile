@@ -84,10 +84,10 @@ test-pythons: $(VENV)/.installed-test ## every installed Python 3.9 to 3.13 with
 	$(PYTEST) -m pythons $(PYTEST_ARGS)
 
 $(VENV)/.installed-serve: $(VENV)/.installed-test
-	$(PIP) --editable ".[$(EXTRA),test,serve]"
+	$(PIP) --editable ".[$(EXTRA),test,serve,bentoml]"
 	@touch $@
 
-test-serve: $(VENV)/.installed-serve ## exports in multi-model-server, which needs Java
+test-serve: $(VENV)/.installed-serve ## exports in multi-model-server, which needs Java, and BentoML
 	$(PYTEST) -m serve $(PYTEST_ARGS)
 
 $(VENV)/.installed-demo: $(VENV)/.installed-test

@@ -35,7 +35,17 @@ FENCE = re.compile(r"^( *)```(\w+)[^\n]*\n(.*?)^\1```$", re.MULTILINE | re.DOTAL
 # Other programs, whose arguments are not checked.
 TOOLS = {
     *("apt-get", "cd", "cp", "curl", "export", "git", "kill", "ls", "mkdir", "mkdocs", "ruff"),
-    *("model-archiver", "multi-model-server", "source", "ssh", "sudo", "tar", "taskset", "unzip"),
+    *(
+        "bentoml",
+        "model-archiver",
+        "multi-model-server",
+        "source",
+        "ssh",
+        "sudo",
+        "tar",
+        "taskset",
+        "unzip",
+    ),
     "xdg-open",
 }
 
