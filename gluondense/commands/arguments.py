@@ -35,24 +35,24 @@ def add_weights_file(parser: Parser) -> None:
 def add_preprocessing(parser: argparse.ArgumentParser, *skip: str) -> None:
     """Add flags that change fields of the preprocessing, see :func:`preprocessing_fields`."""
     add = parser.add_argument_group(
-        "preprocessing", "default: what the run, the export or the published weights say"
+        "preprocessing", "default: that of the run, the export or the published weights"
     ).add_argument
-    add("--mean", type=numbers, metavar="A,B,C", help="of each channel, for pixels in [0, 1]")
+    add("--mean", type=numbers, metavar="A,B,C", help="mean of each channel, for pixels in [0, 1]")
     add("--std", type=numbers, metavar="A,B,C", help="standard deviation of each channel")
     if "input_size" not in skip:
         add("--input-size", type=int, metavar="N", help="height and width of the network's input")
     add(
         "--resize",
         choices=("shorter", "exact", "letterbox"),
-        help="the shorter side, then crop the center; both sides, without a crop; or to the "
-        "largest size that fits, then pad with gray",
+        help="shorter: resize the shorter side and crop the center; exact: resize both sides; "
+        "letterbox: resize to the largest size that fits and pad with gray",
     )
     add("--crop-ratio", type=float, metavar="X", help="share of the shorter side that is cropped")
-    add("--interpolation", choices=("bilinear", "bicubic"))
+    add("--interpolation", choices=("bilinear", "bicubic"), help="filter of the resizing")
     add(
         "--invert",
         action=argparse.BooleanOptionalAction,
-        help="invert image files: they are dark on light, but the network was trained on light on "
+        help="invert images that are dark on light, for a network that was trained on light on "
         "dark (Fashion-MNIST, digits)",
     )
 

@@ -21,8 +21,8 @@ def main(argv: Optional[list[str]] = None) -> int:
     add("--top", type=int, help="classes to show (default: 5, or all of several labels)")
     host = "address to listen on (default: 127.0.0.1, this computer only; 0.0.0.0: all networks)"
     add("--host", default="127.0.0.1", help=host)
-    add("--port", type=int, help="default: the first free one from 7860 on")
-    share = "make a public link through a server of Gradio's makers, who then see the images"
+    add("--port", type=int, help="default: the first free port from 7860")
+    share = "create a public link through a server of Gradio, whose operators can see the images"
     add("--share", action="store_true", help=share)
     add_preprocessing(parser)
     return call(_run, parser.parse_args(argv))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Check the installation: MXNet, GPUs, threads, compiler, packages; say what to do about each."""
+"""Check MXNet, GPUs, threads, compiler and packages, and say how to fix what is wrong."""
 
 from __future__ import annotations
 

@@ -53,21 +53,28 @@ def main(argv: Optional[list[str]] = None) -> int:
     add(
         "--split",
         choices=("train", "val", "test"),
-        help="of images in folders or with boxes; default: val",
+        help="split of a folder, a CSV file or a data set of boxes; default: val",
     )
     add("--rec-val", metavar="FILE.rec", help="images in a RecordIO file")
     add("--ground-truth", metavar="FILE", help="labels of a flat DATA_DIR/val")
     add("--class-map", metavar="FILE.json", help='{"class of the data": "class of the model"}')
-    add("--crops", type=int, choices=(1, 10), default=1)
+    add("--crops", type=int, choices=(1, 10), default=1, help="crops of an image; default: 1")
     add(
         "--batch-size",
         type=int,
-        help="images of all devices; default: 32; 8 of ten crops or for detectors",
+        help="images per step on all devices; default: 32, or 8 for ten crops and detectors",
     )
-    add("-j", "--num-data-workers", dest="workers", type=int, default=4, help="default: 4")
-    add("--num-gpus", type=int, default=0, help="default: evaluate on the CPU")
-    add("--json", metavar="FILE", help="write all metrics, also of each class")
-    add("--report", metavar="FILE.html", help="write a page")
+    add(
+        "-j",
+        "--num-data-workers",
+        dest="workers",
+        type=int,
+        default=4,
+        help="processes that decode images; default: 4",
+    )
+    add("--num-gpus", type=int, default=0, help="number of GPUs; default: the CPU")
+    add("--json", metavar="FILE", help="write all metrics, including those of each class")
+    add("--report", metavar="FILE.html", help="write a page with tables and figures")
     add_preprocessing(parser)
     return call(_run, parser.parse_args(argv))
 

@@ -49,7 +49,12 @@ def main(argv: Optional[list[str]] = None) -> int:
     )
     add("--out", metavar="PREFIX", help="prefix of the files; default: RUN_FOLDER/export/MODEL")
     add("--target", default="portable", help=_TARGETS)
-    add("--input-shape", type=shape, metavar="N,C,H,W", help="to verify with; default: its own")
+    add(
+        "--input-shape",
+        type=shape,
+        metavar="N,C,H,W",
+        help="shape of the verification; default: the network's",
+    )
     add("--preprocess", action="store_true", help="the graph normalizes uint8 pixels (N, H, W, C)")
     text = "logits (default), probabilities or features; a detector's is boxes"
     add("--output", default="logits", help=text)
@@ -74,8 +79,8 @@ def main(argv: Optional[list[str]] = None) -> int:
         "--max-changed",
         type=float,
         metavar="SHARE",
-        help="largest share of them whose predicted class int8 may change (default: 0.01); the "
-        "most sensitive layers stay in float32 until no more do",
+        help="largest share of the calibration images whose predicted class int8 may change "
+        "(default: 0.01); sensitive layers stay in float32 until this holds",
     )
     add_preprocessing(parser, "input_size")
     return call(_run, parser.parse_args(argv))

@@ -34,19 +34,24 @@ def _parser() -> Parser:
     add("--list", metavar="FILE.lst", help="images and labels in im2rec's format")
     listed = "images of ROOT in columns path, label and split, as in a run's split.csv"
     add("--csv", metavar="FILE.csv", help=listed)
-    add("--split", choices=("train", "val", "test"), help="which images of --csv; default: all")
+    add("--split", choices=("train", "val", "test"), help="split of --csv to pack; default: all")
     add("--ground-truth", metavar="FILE", help="labels of a flat validation folder")
     named = "folder whose subfolders name the classes, such as the training set"
     add("--classes-of", metavar="FOLDER", help=named)
     add("--resize", type=int, default=0, help="length of the shorter side in pixels; 0 keeps it")
     add("--center-crop", action="store_true", help="crop to a square")
     add("--quality", type=int, help="JPEG 0 to 100 (default: 95), PNG 0 to 9 (default: 3)")
-    add("--encoding", choices=tuple(DEFAULT_QUALITY), default=".jpg")
+    add("--encoding", choices=tuple(DEFAULT_QUALITY), default=".jpg", help="default: .jpg")
     add("--pass-through", action="store_true", help="store the bytes of the files unchanged")
     add("--no-shuffle", action="store_true", help="keep the order of the names or the list")
     add("--seed", type=int, default=100, help="seed of the shuffling; default: 100")
     add("--train-ratio", type=float, default=1.0, help="share of the images in PREFIX_train.rec")
-    add("--bad", choices=("skip", "error"), default="skip", help="unreadable images")
+    add(
+        "--bad",
+        choices=("skip", "error"),
+        default="skip",
+        help="what to do with unreadable images; default: skip",
+    )
     add("-j", "--workers", type=int, default=_cores(), help="processes; default: all cores")
     add("--no-progress", action="store_true", help="no progress bar")
     return parser

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""List the names of the networks, one a line."""
+"""List the names of the networks, one per line."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ def main(argv: Optional[list[str]] = None) -> int:
         help="default: cam, which is exact, if the network allows it, else gradcam",
     )
     parser.add_argument(
-        "--stage", metavar="NAME", help="explain this block, such as stage3; default: the last map"
+        "--stage", metavar="NAME", help="explain this block, such as stage3; default: the last"
     )
     add_preprocessing(parser)
     return call(_run, parser.parse_args(argv))

@@ -25,7 +25,7 @@ def main(argv: Optional[list[str]] = None) -> int:
     """Write the figure and the table, print the sets; return the exit code."""
     parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "model", nargs="?", help="a run's folder, a checkpoint's, or weights such as dpn68.mx_in5k"
+        "model", nargs="?", help="a run's folder, a checkpoint's, or weights such as dpn68.mx_in1k"
     )
     parser.add_argument("--stage", default="stage1", help="default: stage1")
     parser.add_argument(

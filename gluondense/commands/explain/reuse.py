@@ -23,12 +23,12 @@ def main(argv: Optional[list[str]] = None) -> int:
         "--scale",
         choices=("layer", "stage", "none"),
         default="layer",
-        help="what each weight is divided by: the maximum of its layer (default) or stage, nothing",
+        help="divide each weight by the maximum of its layer (default) or stage, or by nothing",
     )
     parser.add_argument(
         "--normalization",
         action="store_true",
-        help="multiply the weights by the gamma of the normalization before; the paper does not",
+        help="multiply the weights by the gamma of the normalization before them, unlike the paper",
     )
     return call(_run, parser.parse_args(argv))
 

@@ -25,7 +25,7 @@ HELPS = {
     "image_dir": "folder of the images, if it is not the one that the annotations name",
     "bad_images": "for bad boxes, annotations and images: skip names them and leaves them out, "
     "clip also cuts off what is outside of the image, error stops",
-    "label_smoothing": "target of the other classes; that of the own class is smaller by it",
+    "label_smoothing": "target of the wrong classes; that of the right class is 1 minus this",
     "mixup": "add mixup to --augment, as GluonCV's flag",
     "mix_off_epochs": "last epochs without mosaic and mixup",
 }

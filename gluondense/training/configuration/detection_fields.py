@@ -44,11 +44,13 @@ class DetectionFields(Section):
     )
     multi_scale: tuple[int, ...] = setting(
         (),
-        "smallest and largest side of training batches, which is drawn for each ten batches; none "
-        "trains at the input size",
+        "smallest and largest side of the training images; a size between them is drawn every ten "
+        "batches; none trains at the input size",
         SIDES,
     )
-    max_boxes: int = setting(100, "boxes of an image to train on; others are left out", count())
+    max_boxes: int = setting(
+        100, "largest number of boxes of a training image; the others are left out", count()
+    )
 
 
 DETECTION_FIELDS = tuple(unique_name(spec) for spec in fields(DetectionFields))

@@ -60,7 +60,7 @@ class ScheduleConfig(Section):
         name="schedule",
         flags=("--lr-mode",),
     )
-    epochs: int = setting(10, "length of the run", count(), flags=("--num-epochs",))
+    epochs: int = setting(10, "number of epochs", count(), flags=("--num-epochs",))
     max_steps: int = setting(
         0,
         "end the run after this many steps, within an epoch too; the learning rate stays that of "
@@ -80,7 +80,9 @@ class ScheduleConfig(Section):
     lr_steps: tuple[float, ...] = setting(
         (0.5, 0.75), "fractions of the run at which schedule step lowers the rate", NUMBERS
     )
-    lr_decay: float = setting(0.1, "factor at each of these", number(0, 1, "neither"))
+    lr_decay: float = setting(
+        0.1, "factor of the learning rate at each of these", number(0, 1, "neither")
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -39,7 +39,9 @@ class RuntimeConfig(Section):
         choice(*KVSTORES),
     )
     compression: float = setting(
-        0.0, "threshold of the 2-bit gradients that workers send; 0 sends them whole", number()
+        0.0,
+        "threshold of the 2-bit gradients that workers send; 0 sends them uncompressed",
+        number(),
     )
     save_steps: int = setting(
         0, "steps between checkpoints within an epoch; 0 is every five minutes", count(0)

@@ -66,7 +66,7 @@ class DataConfig(FolderFields, DetectionFields):
     )
     invert: bool = setting(
         False,
-        "invert image files, which are dark on light where the network learns light on dark",
+        "invert image files that are dark on light, for a network that learns light on dark",
         switch(),
     )
     augment: tuple[str, ...] = setting(
@@ -164,8 +164,8 @@ class ModelConfig(Section):
     )
     freeze: tuple[str, ...] = setting(
         (),
-        "parameters to leave as they are, by glob patterns of their names or of the blocks that "
-        "contain them: features freezes all but the output",
+        "parameters that are not trained: glob patterns of their names or of the blocks that "
+        "contain them; features freezes all but the output",
         NAMES,
     )
     memory_efficient: Union[bool, str] = setting(
@@ -205,7 +205,9 @@ class TaskConfig(Section):
     )
     mixup: float = setting(0.0, "alpha of mixup's Beta distribution; 0 is off", number(), bare=0.2)
     cutmix: float = setting(
-        0.0, "alpha of CutMix's Beta distribution; with mixup, a coin chooses", number()
+        0.0,
+        "alpha of CutMix's Beta distribution; with mixup, one of both is drawn for each batch",
+        number(),
     )
     mix_off_epochs: int = setting(
         0,
@@ -226,13 +228,13 @@ class TaskConfig(Section):
     )
     box_loss: str = setting(
         "l1",
-        "detection: loss of a box: l1 is GluonCV's, giou and ciou compare the overlap",
+        "detection: loss of a box; l1 is GluonCV's, giou and ciou measure the overlap",
         choice("l1", "giou", "ciou"),
     )
     ignore: float = setting(
         0.7,
-        "detection: a prediction that overlaps a box by more than this IoU is not taught that "
-        "there is no object",
+        "detection: predictions that overlap a box by more than this IoU are left out of the "
+        "loss of the background",
         number(0, 1, "both"),
     )
     max_positive_weight: float = setting(
