@@ -12,6 +12,7 @@ from dev.figures.bars import draw_bars
 from dev.figures.benchmarks import CHARTS
 from dev.figures.blocks import BLOCKS, OVERVIEW
 from dev.figures.diagram import draw_diagram, draw_row
+from dev.figures.heatmaps import gradient_flow
 from dev.figures.necks import draw_neck
 
 from gluondense.detection.necks import NECKS
@@ -25,6 +26,7 @@ def drawn() -> dict[Path, str]:
     diagrams = {**BLOCKS, **OVERVIEW}
     found = {f"figures/{name}": draw_diagram(diagram) for name, diagram in diagrams.items()}
     found |= {f"figures/neck-{name}": draw_neck(name) for name in NECKS}
+    found |= {f"figures/gradients-{name}": svg for name, svg in gradient_flow().items()}
     found |= {f"charts/{name}": draw_bars(chart()) for name, chart in CHARTS.items()}
     found["charts/inference-dark"] = draw_bars(CHARTS["inference"](), dark=True)
     found["figures/families"] = draw_row(OVERVIEW.values(), FAMILIES)
