@@ -26,6 +26,7 @@ STYLE = """
 .figure path {{ fill: none; stroke: var(--line); stroke-width: 1.6; }}
 .figure .teal {{ stroke: #12a594; }} .figure .orange {{ stroke: #d9822b; }}
 .figure .blue {{ stroke: #3b8ed0; }}
+.figure .grid {{ stroke-width: 1; opacity: 0.3; }}
 .figure .tip {{ fill: var(--line); stroke: none; }}
 .figure .own {{ fill: #12a594; stroke: none; }} .figure .peer {{ fill: var(--peer); stroke: none; }}
 """
