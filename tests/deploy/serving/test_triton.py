@@ -167,3 +167,12 @@ def test_the_command_prints_the_folder(tmp_path, onnxruntime, capsys):
     assert command.main([files.prefix, f"{model}/"]) == 0
     size = sum(file.stat().st_size for file in model.rglob("*") if file.is_file())
     assert capsys.readouterr().out == f"{model} ({size:,} bytes)\n"
+
+
+def test_published_weights_are_exported_to_onnx(tmp_path, onnxruntime, monkeypatch):
+    net = build()
+    net.preprocessing = Preprocessing.from_dict({**NORMALIZED, "input_size": [32, 32]})
+    monkeypatch.setattr("gluondense.zoo.open_network", lambda name: net)
+    assert command.main(["densenet121.tv_in1k", f"{tmp_path}/store/shoes/"]) == 0
+    _, session = check_against_model(tmp_path / "store/shoes", onnxruntime)
+    assert len(session.get_outputs()) == 1
