@@ -87,6 +87,12 @@ def test_the_sites_menu_names_only_pages_that_are_there():
     assert set(menu(site()["nav"])) <= {page[len("docs/") :] for page in PAGES}
 
 
+def test_the_sites_search_needs_no_other_server():
+    (shim,) = site()["extra"]["polyfills"]
+    assert "iframe-worker" in shim, "the plugin `offline` would load it from unpkg.com"
+    assert (ROOT / "docs" / shim).is_file()
+
+
 def test_the_architecture_is_the_packages():
     text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
     diagram = re.findall(r"^ ?(\d+)  (.+)$", text, re.MULTILINE)
