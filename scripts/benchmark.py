@@ -189,7 +189,7 @@ def _add_infer_options(parser: argparse.ArgumentParser) -> None:
     add("--cache", type=Path, metavar="FOLDER", help="keep the peers' files for later runs")
     add("--together", action="store_true", help="interleave all models and compare them")
     add("--roofline", "--floor", action="store_true", help="also measure the CPU's roofline")
-    add("--markdown", type=Path, metavar="FILE", help="write tables for docs/benchmarks.md")
+    add("--markdown", type=Path, metavar="FILE", help="write tables in Markdown")
     add("--load", type=Path, metavar="FILE", help="show a --json file instead of measuring")
 
 
