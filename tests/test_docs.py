@@ -84,7 +84,9 @@ def test_a_page_is_in_the_sites_menu(page):
 
 
 def test_the_sites_menu_names_only_pages_that_are_there():
-    assert set(menu(site()["nav"])) <= {page[len("docs/") :] for page in PAGES}
+    notebooks = {f"notebooks/{path.stem}.md" for path in ROOT.glob("docs/notebooks/*.ipynb")}
+    assert set(menu(site()["nav"])) <= {page[len("docs/") :] for page in PAGES} | notebooks
+    assert notebooks <= set(menu(site()["nav"]))
 
 
 def test_the_sites_search_needs_no_other_server():
