@@ -26,9 +26,10 @@ class YOLOLoss(gluon.Block):
     """The loss of a YOLOv3 on square images, in three parts whose sum is minimized.
 
     Each box is assigned to the anchor that fits its width and height best, in the cell of its
-    center. There the network learns the box, an objectness of 1 and the class; a box later in the
-    labels replaces an earlier one at the same place. All other places learn an objectness of 0,
-    except where the predicted box overlaps a box by more than ``ignore``.
+    center, and with ``match`` to others that fit well. There the network learns the box, an
+    objectness of 1 and the class; a box later in the labels replaces an earlier one at the same
+    place. All other places learn an objectness of 0, except where the predicted box overlaps a box
+    by more than ``ignore``.
 
     Parameters
     ----------
@@ -42,6 +43,13 @@ class YOLOLoss(gluon.Block):
     label_smoothing
         Target of the other classes, in [0, 0.5); that of the own class is smaller than 1 by it.
         GluonCV's ``--label-smooth`` is ``min(1 / classes, 1 / 40)``.
+    match
+        Intersection over union in [0, 1] of a box's and an anchor's size, centered, above which the
+        box is assigned to this anchor too: ``iou_thresh`` of YOLOv4, where it is 0.213. 1 assigns a
+        box to one anchor, as GluonCV. The best anchor of a box goes before another one's further
+        anchor at the same place.
+    box_weight
+        Factor of the first part, > 0.
 
     Inputs
         - **raw**: outputs of ``net.raw`` (N, P, 5 + classes)
@@ -68,32 +76,40 @@ class YOLOLoss(gluon.Block):
         box_loss: str = "l1",
         ignore: float = 0.7,
         label_smoothing: float = 0.0,
+        match: float = 1.0,
+        box_weight: float = 1.0,
     ) -> None:
         super().__init__()
         check_choice("box_loss", box_loss, BOX_LOSSES)
         check_range("ignore", ignore, 0, 1, "both")
         check_range("label_smoothing", label_smoothing, 0, 0.5)
+        check_range("match", match, 0, 1, "both")
+        check_range("box_weight", box_weight, 0, math.inf)
         self._spec, self._box_loss = spec, BOX_LOSSES[box_loss]
         self._ignore, self._smoothing = ignore, label_smoothing
+        self._match, self._box_weight = match, box_weight
         self._places: dict[tuple[int, mx.Context], _Places] = {}
 
     def forward(self, raw: NDArray, labels: NDArray) -> NDArray:
         """Compute the loss."""
         places = self._find_places(raw)
         with autograd.pause():
-            boxes, classes = labels.slice_axis(2, 0, 4), labels.slice_axis(2, 4, 5)
-            assigned = _assign(labels, places)
+            assigned = _assign(labels, places, self._match)
+            boxes, classes = (
+                assigned.labels.slice_axis(2, 0, 4),
+                assigned.labels.slice_axis(2, 4, 5),
+            )
             index, weight = assigned.index, assigned.weight
             positive = _scatter(weight, index, raw.shape[1])
             predicted = decode_boxes(mx.nd, raw, *places[:3])
             counted = mx.nd.where(
-                positive > 0, positive, 1 - _overlaps(predicted, boxes, self._ignore)
+                positive > 0, positive, 1 - _overlaps(predicted, labels, self._ignore)
             )
         chosen = _gather(raw, index)
         placed = Placed(
             chosen, boxes, assigned.anchors, assigned.strides, assigned.cells, places.size
         )
-        box = (self._box_loss(placed) * weight).sum(axis=1)
+        box = (self._box_loss(placed) * weight).sum(axis=1) * self._box_weight
         objectness = counted * _cross_entropy(raw.slice_axis(2, 4, 5).squeeze(2), positive > 0)
         target = mx.nd.one_hot(classes.squeeze(2), self._spec.classes)
         target = target * (1 - 2 * self._smoothing) + self._smoothing
@@ -134,46 +150,65 @@ class _Places(NamedTuple):
 
 
 class _Assigned(NamedTuple):
-    """The place of each box, and what is known of it.
+    """The places of the boxes, K of each one, and what is known of them.
 
-    The weight is 0 and the place P, behind the last one, for rows without a box and for boxes that
-    a later one replaces.
+    The weight is 0 and the place P, behind the last one, for rows without a box, for anchors that
+    do not fit, and for boxes that another one replaces.
     """
 
-    index: NDArray  # (N, M)
-    weight: NDArray  # (N, M)
-    anchors: NDArray  # width and height, (N, M, 2)
-    strides: NDArray  # (N, M)
-    cells: NDArray  # column and row, (N, M, 2)
+    labels: NDArray  # (N, MK, 6)
+    index: NDArray  # (N, MK)
+    weight: NDArray  # (N, MK)
+    anchors: NDArray  # width and height, (N, MK, 2)
+    strides: NDArray  # (N, MK)
+    cells: NDArray  # column and row, (N, MK, 2)
 
 
-def _assign(labels: NDArray, places: _Places) -> _Assigned:
-    """Assign each box to the anchor that fits best, in the cell of its center."""
+def _assign(labels: NDArray, places: _Places, match: float) -> _Assigned:
+    """Assign each box to the anchors that fit, in the cells of its center."""
+    fit = _fit(labels, places)
+    best = fit.argmax(axis=2, keepdims=True)
+    anchors = mx.nd.arange(fit.shape[2], ctx=fit.context) if match < 1 else best
+    if match < 1:
+        anchors = anchors.reshape((1, 1, -1)).broadcast_like(fit)
+    is_best = mx.nd.broadcast_equal(anchors, best)
+    fits = (is_best + (fit > match)) > 0 if match < 1 else is_best
+    count = anchors.shape[2]
+    labels, rows = labels.repeat(count, axis=1), places.table.take(anchors).reshape((0, -3, 0))
+    is_best, fits = (each.reshape((0, -1)) for each in (is_best, fits))
     x1, y1, x2, y2, classes, weight = mx.nd.split(labels, 6, axis=2)
-    width, height = x2 - x1, y2 - y1
-    wide, tall = (places.table.slice_axis(1, at, at + 1).reshape((1, 1, -1)) for at in (0, 1))
-    shared = mx.nd.broadcast_minimum(width, wide) * mx.nd.broadcast_minimum(height, tall)
-    union = mx.nd.broadcast_add(width * height, wide * tall) - shared
-    rows = places.table.take((shared / union).argmax(axis=2))
     stride, first, side, at = mx.nd.split(rows.slice_axis(2, 2, 6), 4, axis=2)
     centers = mx.nd.concat(x1 + x2, y1 + y2, dim=2) / 2
     cells = mx.nd.floor(mx.nd.broadcast_div(centers, stride)).relu()
     cells = mx.nd.broadcast_minimum(cells, side - 1)  # a center may be on the image's border
     column, row = mx.nd.split(cells, 2, axis=2)
     index = (first + (row * side + column) * ANCHORS_PER_SCALE + at).squeeze(2)
-    weight = (weight.relu() * (classes >= 0)).squeeze(2)
-    weight = weight * (1 - _replaced(index, weight > 0))
+    weight = (weight.relu() * (classes >= 0)).squeeze(2) * fits
+    weight = weight * (1 - _replaced(index, weight > 0, is_best))
     behind = mx.nd.full(index.shape, len(places.strides), index.context)
     index = mx.nd.where(weight > 0, index, behind)
-    return _Assigned(index, weight, rows.slice_axis(2, 0, 2), stride.squeeze(2), cells)
+    return _Assigned(labels, index, weight, rows.slice_axis(2, 0, 2), stride.squeeze(2), cells)
 
 
-def _replaced(index: NDArray, valid: NDArray) -> NDArray:
-    """Return 1 where a later valid index of the same image is equal, else 0, (N, M)."""
+def _fit(labels: NDArray, places: _Places) -> NDArray:
+    """Return the intersection over union of the sizes of boxes and anchors, (N, M, 9)."""
+    x1, y1, x2, y2 = mx.nd.split(labels.slice_axis(2, 0, 4), 4, axis=2)
+    width, height = x2 - x1, y2 - y1
+    wide, tall = (places.table.slice_axis(1, at, at + 1).reshape((1, 1, -1)) for at in (0, 1))
+    shared = mx.nd.broadcast_minimum(width, wide) * mx.nd.broadcast_minimum(height, tall)
+    return shared / (mx.nd.broadcast_add(width * height, wide * tall) - shared)
+
+
+def _replaced(index: NDArray, valid: NDArray, is_best: NDArray) -> NDArray:
+    """Return 1 where an equal valid index of the image goes before, else 0, (N, MK).
+
+    Those of best anchors go before others, and among these the last one.
+    """
     order = mx.nd.arange(index.shape[1], ctx=index.context)
-    later = mx.nd.broadcast_lesser(order.expand_dims(1), order.expand_dims(0)).expand_dims(0)
+    order = mx.nd.broadcast_add(is_best * index.shape[1], order.expand_dims(0))
+    before = mx.nd.broadcast_lesser(order.expand_dims(2), order.expand_dims(1))
     equal = mx.nd.broadcast_equal(index.expand_dims(2), index.expand_dims(1))
-    return mx.nd.broadcast_mul(mx.nd.broadcast_mul(equal, later), valid.expand_dims(1)).max(axis=2)
+    return mx.nd.broadcast_mul(equal * before, valid.expand_dims(1)).max(axis=2)
 
 
 def _indices(index: NDArray) -> NDArray:
@@ -193,7 +228,7 @@ def _gather(raw: NDArray, index: NDArray) -> NDArray:
     return mx.nd.gather_nd(raw, _indices(mx.nd.minimum(index, raw.shape[1] - 1)))
 
 
-def _overlaps(predicted: NDArray, boxes: NDArray, threshold: float) -> NDArray:
+def _overlaps(predicted: NDArray, labels: NDArray, threshold: float) -> NDArray:
     """Return 1 where a predicted box overlaps any box by more than the threshold, else 0, (N, P).
 
     The comparison is ``shared > threshold * union`` of each pair, without a division.
@@ -202,7 +237,8 @@ def _overlaps(predicted: NDArray, boxes: NDArray, threshold: float) -> NDArray:
         a.expand_dims(2) for a in mx.nd.split(predicted, 4, axis=2, squeeze_axis=True)
     )
     left, top, right, low = (
-        a.expand_dims(1) for a in mx.nd.split(boxes, 4, axis=2, squeeze_axis=True)
+        a.expand_dims(1)
+        for a in mx.nd.split(labels.slice_axis(2, 0, 4), 4, axis=2, squeeze_axis=True)
     )
     width = (mx.nd.broadcast_minimum(x2, right) - mx.nd.broadcast_maximum(x1, left)).relu()
     height = (mx.nd.broadcast_minimum(y2, low) - mx.nd.broadcast_maximum(y1, top)).relu()

@@ -54,4 +54,4 @@ class DetectionFields(Section):
 
 
 DETECTION_FIELDS = tuple(unique_name(spec) for spec in fields(DetectionFields))
-LOSS_FIELDS = ("box_loss", "ignore")  # of TaskConfig, for detection only
+LOSS_FIELDS = ("box_loss", "ignore", "match", "box_weight")  # of TaskConfig, for detection only

@@ -237,6 +237,13 @@ class TaskConfig(Section):
         "loss of the background",
         number(0, 1, "both"),
     )
+    match: float = setting(
+        1.0,
+        "detection: a box is also assigned to anchors whose size has more than this IoU with its "
+        "own; 1 assigns it to the best one only, as GluonCV",
+        number(0, 1, "both"),
+    )
+    box_weight: float = setting(1.0, "detection: factor of the loss of boxes", number())
     max_positive_weight: float = setting(
         10.0,
         "multi_label: largest weight of a rare label's positives in the loss, which balances "

@@ -105,7 +105,8 @@ class Detection(Task):
     def attach(self, net: Any) -> None:
         """Make the loss for the anchors of the network."""
         config = self._config
-        self.loss = YOLOLoss(net.spec, config.box_loss, config.ignore, config.label_smoothing)
+        options = (config.box_loss, config.ignore, config.label_smoothing)
+        self.loss = YOLOLoss(net.spec, *options, config.match, config.box_weight)
 
     def targets(
         self, images: np.ndarray, labels: np.ndarray, rng: np.random.Generator, epochs_left: int
