@@ -79,8 +79,9 @@ def test_loss_is_gluoncvs(seed, ignore, smooth):
     np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
+@pytest.mark.parametrize("match", [1.0, 0.3])
 @pytest.mark.parametrize("box_loss", ["giou", "ciou"])
-def test_box_losses_and_gradients_are_those_of_pytorch(box_loss):
+def test_box_losses_and_gradients_are_those_of_pytorch(box_loss, match):
     torch = pytest.importorskip("torch")
     rng = np.random.default_rng(0)
     labels, raw = draw_labels(rng), draw_raw(rng)
@@ -89,11 +90,11 @@ def test_box_losses_and_gradients_are_those_of_pytorch(box_loss):
     x = mx.nd.array(raw)
     x.attach_grad()
     with autograd.record():
-        parts = YOLOLoss(SPEC, box_loss)(x, mx.nd.array(labels))
+        parts = YOLOLoss(SPEC, box_loss, match=match, box_weight=2)(x, mx.nd.array(labels))
         box = parts.slice_axis(1, 0, 1).sum()
     box.backward()
     y = torch.tensor(raw, dtype=torch.float64, requires_grad=True)
-    expected = torch_box_loss(torch, y, labels, box_loss)
+    expected = 2 * torch_box_loss(torch, y, labels, box_loss, match)
     expected.sum().backward()
     found = parts.asnumpy()[:, 0]
     np.testing.assert_allclose(found, expected.detach().numpy(), rtol=1e-5)
@@ -101,24 +102,12 @@ def test_box_losses_and_gradients_are_those_of_pytorch(box_loss):
     assert np.abs(y.grad.numpy()).max() > 0.1
 
 
-def torch_box_loss(torch, raw, labels, box_loss):
+def torch_box_loss(torch, raw, labels, box_loss, match):
     """Return the loss of the boxes, one after the other, from the papers' formulas."""
     cells, anchors, strides = (torch.tensor(part) for part in grid(SPEC, SIZE, SIZE))
     losses = torch.zeros(len(labels), dtype=torch.float64)
     for image, rows in enumerate(labels):
-        places = {}
-        for x1, y1, x2, y2, _, weight in rows[rows[:, 4] >= 0].tolist():
-            sizes = np.array(ANCHORS)
-            shared = np.minimum(sizes, [x2 - x1, y2 - y1]).prod(1)
-            union = sizes.prod(1) + (x2 - x1) * (y2 - y1) - shared
-            width, height = ANCHORS[int(np.argmax(shared / union))]
-            inside = (
-                torch.tensor([(x1 + x2) / 2, (y1 + y2) / 2]) / strides[:, None]
-            ).floor() == cells
-            fits = (anchors == torch.tensor([width, height])).all(1) & inside.all(1)
-            (place,) = torch.nonzero(fits).flatten().tolist()
-            places[place] = (x1, y1, x2, y2), weight
-        for place, (box, weight) in places.items():
+        for place, (*box, _, weight) in assign(rows, match).items():
             t = raw[image, place]
             center = (torch.sigmoid(t[:2]) + cells[place]) * strides[place]
             half = torch.exp(t[2:4]) * anchors[place] / 2
@@ -126,6 +115,39 @@ def torch_box_loss(torch, raw, labels, box_loss):
             weight *= 2 - (box[2] - box[0]) * (box[3] - box[1]) / SIZE**2
             losses[image] = losses[image] + weight * torch_pair(torch, predicted, true, box_loss)
     return losses
+
+
+def assign(rows, match):
+    """Return the label at each place that has one, from the definition."""
+    cells, anchors, strides = grid(SPEC, SIZE, SIZE)
+    found = {}
+    for best in (False, True):  # the best anchor of a box replaces another one's further anchor
+        for row in rows[rows[:, 4] >= 0].tolist():
+            width, height = row[2] - row[0], row[3] - row[1]
+            shared = np.minimum(ANCHORS, [width, height]).prod(1)
+            fit = shared / (np.prod(ANCHORS, 1) + width * height - shared)
+            chosen = [np.argmax(fit)] if best else np.flatnonzero(fit > match)
+            center = np.array([row[0] + row[2], row[1] + row[3]]) / 2
+            inside = (np.floor(center / strides[:, None]) == cells).all(1)
+            for anchor in chosen:
+                (place,) = np.flatnonzero(inside & (anchors == ANCHORS[anchor]).all(1))
+                found[place] = row
+    return found
+
+
+@pytest.mark.parametrize("match", [1.0, 0.5, 0.2, 0.0])
+def test_objectness_is_learned_where_an_anchor_fits(match):
+    labels = draw_labels(np.random.default_rng(3))
+    raw = mx.nd.zeros((3, PLACES, 5 + SPEC.classes))
+    raw.attach_grad()
+    with autograd.record():
+        YOLOLoss(SPEC, match=match, ignore=1.0)(raw, mx.nd.array(labels)).backward()
+    gradient = raw.grad.asnumpy()
+    for image, rows in enumerate(labels):
+        expected = assign(rows, match)
+        assert set(np.flatnonzero(gradient[image, :, 4] < 0)) == set(expected)
+        classes = {place: int(gradient[image, place, 5:].argmin()) for place in expected}
+        assert classes == {place: int(row[4]) for place, row in expected.items()}
 
 
 def torch_pair(torch, predicted, true, box_loss):
