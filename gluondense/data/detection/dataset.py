@@ -162,8 +162,9 @@ def open_detection(
     test = _open_split(reader.read(test_split), reader.origin, test_split, names, problems)
     problems.print()
     if opened is not None:
-        if not len(opened.annotations.boxes):
-            raise ValueError(f"split {train_split!r} of {reader.origin} has no usable box")
+        for name, part in ((train_split, opened), (test_split, test)):
+            if not len(part.annotations.boxes):
+                raise ValueError(f"split {name!r} of {reader.origin} has no usable box")
         _warn_of_overlap(opened.annotations, test.annotations)
     counts = tuple(opened.annotations.counts().tolist()) if opened is not None else ()
     info = replace(DATASETS["detection"], class_names=names, counts=counts)

@@ -235,8 +235,9 @@ def test_a_file_without_splits_has_none(tmp_path):
             open_detection(path, **names)
 
 
-def test_data_without_boxes_is_not_trained_on(tmp_path):
-    path = write_csv(tmp_path, "0.png,,,,,,train", "1.png,1,2,3,4,red,val", header=HEADER)
-    with pytest.raises(ValueError, match=r"split 'train' of .*boxes.csv has no usable box"):
-        open_detection(path)
+@pytest.mark.parametrize("empty, other", [("train", "val"), ("val", "train")])
+def test_data_without_boxes_is_not_trained_on(tmp_path, empty, other):
+    path = write_csv(tmp_path, f"0.png,,,,,,{empty}", f"1.png,1,2,3,4,red,{other}", header=HEADER)
+    with pytest.raises(ValueError, match=rf"split '{empty}' of .*boxes.csv has no usable box"):
+        open_detection(path, class_names=("red",))
     assert open_detection(path, training=False, class_names=("red",)).test_count == 1
