@@ -17,7 +17,7 @@ _BASE = (
     TrainConfig.of("yolo3_efm_csp_peleenet_custom", dataset="detection", task="detection")
     .with_fields(model_args={"width": 0.5}, resize=416, augment=AUGMENT, batch_size=8)
     .with_fields(optimizer="adamw", lr=0.002, momentum=0.9, wd=0.05, no_decay_bn=True, clip=5.0)
-    .with_fields(schedule="cosine", warmup_epochs=3, ema=0.998, mix_off_epochs=15)
+    .with_fields(match=0.3, schedule="cosine", warmup_epochs=3, ema=0.998, mix_off_epochs=15)
 )
 
 DETECTION_RECIPES: dict[str, TrainConfig] = {

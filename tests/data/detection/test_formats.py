@@ -235,7 +235,7 @@ def test_a_file_without_splits_has_none(tmp_path):
             open_detection(path, **names)
 
 
-@pytest.mark.parametrize("empty, other", [("train", "val"), ("val", "train")])
+@pytest.mark.parametrize(("empty", "other"), [("train", "val"), ("val", "train")])
 def test_data_without_boxes_is_not_trained_on(tmp_path, empty, other):
     path = write_csv(tmp_path, f"0.png,,,,,,{empty}", f"1.png,1,2,3,4,red,{other}", header=HEADER)
     with pytest.raises(ValueError, match=rf"split '{empty}' of .*boxes.csv has no usable box"):
