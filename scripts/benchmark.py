@@ -171,9 +171,11 @@ def _load_weights(args: argparse.Namespace) -> None:
     print(tabulate(medians, ["", "ms", "memory / file"], "github", floatfmt=".2f"))
 
 
-def _add_infer_options(parser: argparse.ArgumentParser) -> None:
+def _add_infer_options(parser: Parser) -> None:
     add = parser.add_argument
-    add("models", nargs="*", **MODELS)
+    names = f"{MODELS['help']}, of detectors (yolo3_*; also GluonCV's), or folders of runs"
+    add("models", nargs="*", metavar="MODEL", help=f"{names}; NAME:FIELD=JSON sets a field of one")
+    parser.add_fields()
     _add_common(parser, batch=[1, 8], rounds=15, round_help="rounds of half a second of each")
     _add_page(parser)
     numbers: dict[str, Any] = {"type": _count, "nargs": "+", "default": []}

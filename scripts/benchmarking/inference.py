@@ -10,8 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from gluondense.analysis.costs import summary
-
+from . import networks
 from .interleaved import Measurement, measure_interleaved
 from .machine import header
 from .prepare import PreparedModel, backends, prepare
@@ -27,6 +26,7 @@ class Plan:
     """The measurements to make: the options of ``benchmark.py inference``, see its ``--help``."""
 
     models: Sequence[str]
+    set: Sequence[tuple[str, Any]]
     batches: Sequence[int]
     sizes: Sequence[int]
     workers: Sequence[int]
@@ -57,15 +57,17 @@ def measure(plan: Plan) -> Iterator[dict[str, Any]]:
     groups = [plan.models] if plan.together else [(model,) for model in plan.models]
     for models in groups:
         with contextlib.ExitStack() as stack:
-            sizes = plan.sizes or (summary(models[0]).input_shape[-1],)
+            nets = [networks.build(model, dict(plan.set)) for model in models]
+            sizes = plan.sizes or (networks.input_size(nets[0]),)
             prepared = []
-            for model in models:
-                folder = stack.enter_context(_folder(plan, model, sizes))
-                prepared.append(prepare(model, folder, sizes, plan.only, plan.images))
-                _add_missing(content, plan, model, prepared[-1].reasons)
+            for model, net in zip(models, nets):
+                folder = stack.enter_context(_folder(plan, networks.label(model, net), sizes))
+                prepared.append(prepare(model, folder, sizes, plan.only, plan.images, net))
+            for ready in prepared:
+                _add_missing(content, plan, ready.name, ready.reasons)
                 if plan.roofline:
-                    cost = costs(prepared[-1].net, sizes[0])
-                    content["costs"].append({"model": model, **cost})
+                    cost = costs(ready.net, sizes[0])
+                    content["costs"].append({"model": ready.name, **cost})
             first_size = [(batch, sizes[0]) for batch in plan.batches]
             for batch, size in (*first_size, *((plan.batches[0], size) for size in sizes[1:])):
                 _measure_case(content, plan, prepared, batch, size)

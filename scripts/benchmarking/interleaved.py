@@ -11,12 +11,16 @@ from typing import Any
 
 import numpy as np
 
+from gluondense.deploy.detector import box_agreement
+
 from .process import Worker, log
 from .workers.backends import find
 
 ROUND_SECONDS = 0.5
-# Limits of the relative error of logits, by precision.
+# Limits of the error by precision: of logits, relative; of boxes, the share that only one of two
+# detectors finds.
 TOLERANCES = {"fp32": 1e-3, "bf16": 0.1, "int8": 0.3}
+BOX_TOLERANCES = {"fp32": 0.03, "bf16": 0.3, "int8": 0.5}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,7 +38,7 @@ class Measurement:
         which ``import_s`` and ``load_s``; memory in MB after it ``rss_mb``, and its peak
         ``peak_mb``.
     error
-        Relative error of the logits.
+        Error of the output, see :func:`output_error`.
     """
 
     name: str
@@ -78,7 +82,7 @@ class Case:
     shape
         Shape (N, C, H, W) of the images.
     expected
-        Logits of the first image.
+        Logits (classes,) of the first image, or its boxes (K, 6).
     """
 
     model: str
@@ -115,7 +119,7 @@ def measure_interleaved(cases: Sequence[Case], threads: int, rounds: int) -> lis
     -------
     list of tuple
         For each network its measurements, and the reasons why other backends have none, by name:
-        the worker stopped, or its logits differ.
+        the worker stopped, or its output differs.
     """
     groups: list[dict[str, _Running]] = [{} for _ in cases]
     reasons: list[dict[str, str]] = [{} for _ in cases]
@@ -149,14 +153,27 @@ def measure_interleaved(cases: Sequence[Case], threads: int, rounds: int) -> lis
     ]
 
 
+def output_error(output: np.ndarray, expected: np.ndarray) -> float:
+    """Return the relative error of logits, or the share of boxes that only one detector finds.
+
+    Suppression is not continuous, so that rounding may exchange or drop boxes of small scores.
+    """
+    if expected.ndim == 1:
+        return float(np.linalg.norm(output - expected) / np.linalg.norm(expected))
+    columns = (slice(0, 1), slice(1, 2), slice(2, 6))
+    found, wanted = ([rows[None, :, each] for each in columns] for rows in (output, expected))
+    agreement = box_agreement(found, wanted, threshold=0)
+    return 0.0 if agreement is None else 1 - agreement
+
+
 def _warm_up(worker: Worker, expected: np.ndarray) -> _Running:
-    """Wait for a worker's first predictions; raise a RuntimeError if its logits differ."""
-    logits = np.array(worker.first().pop("logits"))
-    error = float(np.linalg.norm(logits - expected) / np.linalg.norm(expected))
-    limit = TOLERANCES[find(worker.name).precision]
+    """Wait for a worker's first predictions; raise a RuntimeError if its output differs."""
+    error = output_error(np.array(worker.first().pop("output")), expected)
+    tolerances, what = (TOLERANCES, "logits") if expected.ndim == 1 else (BOX_TOLERANCES, "boxes")
+    limit = tolerances[find(worker.name).precision]
     if not error <= limit:
         raise RuntimeError(
-            f"{worker.name} gives other logits: off by {error:.3g}, allowed is {limit:g}"
+            f"{worker.name} gives other {what}: off by {error:.3g}, allowed is {limit:g}"
         )
     return _Running(worker, error, max(1, round(ROUND_SECONDS / min(worker.predict(3)))))
 

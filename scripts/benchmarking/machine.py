@@ -15,7 +15,7 @@ from typing import Any
 from gluondense.environment.process import usable_cores
 from gluondense.version import __version__
 
-PACKAGES = ("mxnet", "numpy", "torch", "onnx", "onnxruntime", "openvino", "nncf")
+PACKAGES = ("mxnet", "gluoncv", "numpy", "torch", "onnx", "onnxruntime", "openvino", "nncf")
 # Instruction sets that select kernels.
 FLAGS = re.compile(
     r"fma|avx2|avx512f|avx_?vnni.*|avx512_(vnni|bf16|fp16)|amx_.*|asimd.*|i8mm|sve2?"

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import mxnet as mx
 import numpy as np
+from mxnet import gluon
 from mxnet.gluon.model_zoo import vision
 
 from gluondense.data.preprocessing import IMAGENET, Preprocessing
@@ -23,16 +24,25 @@ from gluondense.deploy.targets import TARGETS
 from gluondense.errors import check_known
 from gluondense.graph.ir import Graph
 from gluondense.graph.trace import trace
-from gluondense.models import Network, build_model
 from gluondense.weights import save_weights
 
-from . import quantize_peers
+from . import networks, quantize_peers
 from .interleaved import Case
 from .process import log
-from .workers.backends import BACKENDS, INT8_ONNX, INT8_OPENVINO, ONNX, Backend, exported
+from .workers.backends import (
+    BACKENDS,
+    GLUONCV,
+    INT8_ONNX,
+    INT8_OPENVINO,
+    ONNX,
+    Backend,
+    exported,
+    joined,
+)
 from .workers.torch_peer import build
 
 CALIBRATION_IMAGES = 32
+STATISTICS_IMAGES = 2
 SUFFIXES = (".jpeg", ".jpg", ".png")
 
 
@@ -42,14 +52,17 @@ class PreparedModel:
 
     Parameters
     ----------
+    name
+        What results call it.
     folder, net
         The folder with its files, and the network in MXNet.
     names, reasons
         Names of the backends that can run it, and reasons why others can't, by name.
     """
 
+    name: str
     folder: Path
-    net: Network
+    net: gluon.HybridBlock
     names: list[str]
     reasons: dict[str, str]
 
@@ -57,14 +70,14 @@ class PreparedModel:
         """Load the images (N, C, H, W) of a size."""
         return np.load(self.folder / f"images-{size}.npy")
 
-    def logits(self, size: int) -> np.ndarray:
-        """Return the network's logits of the first image of a size."""
-        return self.net(mx.nd.array(self.images(size)[:1])).asnumpy()[0]
+    def output(self, size: int) -> np.ndarray:
+        """Return the logits or the boxes of the first image of a size."""
+        return joined(self.net(mx.nd.array(self.images(size)[:1])))[0]
 
     def case(self, batch: int, size: int) -> Case:
         """Return the backends and images to measure."""
-        net, shape = self.net, (batch, self.net.spec.in_channels, size, size)
-        return Case(net.model_name, self.folder, self.names, shape, self.logits(size))
+        shape = (batch, *self.images(size).shape[1:])
+        return Case(self.name, self.folder, self.names, shape, self.output(size))
 
     def remove_stale_files(self, size: int) -> None:
         """Remove the backends' files if they were made from other weights or images."""
@@ -90,45 +103,58 @@ def prepare(
     sizes: Sequence[int],
     names: Sequence[str] = (),
     image_folder: Path | None = None,
+    net: gluon.HybridBlock | None = None,
 ) -> PreparedModel:
-    """Write a network with random weights for backends.
+    """Write a network for backends, with random weights unless it is that of a run.
 
     Parameters
     ----------
     model, folder
-        Registry name, and an existing folder for the files.
+        A network as for :func:`.networks.build`, and an existing folder for the files.
     sizes
         Heights and widths of the images; int8 is calibrated with the first.
     names
-        Names of the backends; default: all.
+        Names of the backends; default: all. Networks of GluonCV run in GluonCV only.
     image_folder
         Folder of images to predict and calibrate with; default: random numbers.
+    net
+        The network, if it is built already.
 
     Raises
     ------
     ValueError
         If a name is unknown, or the images are too small for the model.
     """
-    known = backends()
-    for name in names:
-        check_known("backend", name, known)
-    net = build_model(model)
-    _randomize(net)
-    (folder / "network.json").write_text(json.dumps({"model": model}))
+    net = net or networks.build(model, {})
+    chosen = _backends_of(net, names)
     for size in sizes:
         np.save(folder / f"images-{size}.npy", _images(net, size, image_folder))
-    prepared = PreparedModel(folder, net, [], {})
-    prepared.logits(sizes[0])  # checks the size, and infers the parameters' shapes
+    prepared = PreparedModel(networks.label(model, net), folder, net, [], {})
+    if not networks.is_initialized(net):
+        networks.randomize(net, prepared.images(sizes[0])[:STATISTICS_IMAGES])
+    about = {"model": net.model_name, "classes": list(getattr(net, "classes", None) or ())}
+    (folder / "network.json").write_text(json.dumps(about))
+    prepared.output(sizes[0])  # checks the size, and infers the parameters' shapes
     prepared.remove_stale_files(sizes[0])
-    for name in names or known:
+    for name, row in chosen.items():
         try:
-            _write(prepared, name, known[name], sizes[0])
+            _write(prepared, name, row, sizes[0])
             prepared.names.append(name)
         except Exception as error:  # one backend's failure must not stop the others
             reason = str(error).strip().partition("\n")[0] or type(error).__name__
             prepared.reasons[name] = reason
-            log(f"{model}: no {name}: {reason}")
+            log(f"{prepared.name}: no {name}: {reason}")
     return prepared
+
+
+def _backends_of(net: gluon.HybridBlock, names: Sequence[str]) -> dict[str, Backend]:
+    """Return the backends to run a network in."""
+    known = backends()
+    for name in names:
+        check_known("backend", name, known)
+    if networks.is_of_gluoncv(net):
+        return {"gluoncv": known["gluoncv"]}
+    return {name: known[name] for name in names or known if names or name != "gluoncv"}
 
 
 def check_installed(modules: Sequence[str]) -> None:
@@ -142,7 +168,7 @@ def _write(prepared: PreparedModel, name: str, row: Backend, size: int) -> None:
     check_installed((*row.needs, *row.prepares))
     if (prepared.folder / row.source).exists() and not row.ours:
         return  # kept from an earlier run; this project's exports may have changed since
-    begin, model = time.perf_counter(), prepared.net.model_name
+    begin, model = time.perf_counter(), prepared.name
     log(f"{model}: preparing {name}")
     if row.ours:
         data = prepared.images(size)
@@ -154,19 +180,8 @@ def _write(prepared: PreparedModel, name: str, row: Backend, size: int) -> None:
     log(f"{model}: prepared {name} in {time.perf_counter() - begin:.1f} s")
 
 
-def _randomize(net: Network) -> None:
-    rng = np.random.default_rng(0)
-    mx.random.seed(0)  # equal in every run, as peers' files are reused
-    net.initialize()
-    for name, parameter in net.collect_params().items():
-        if name.endswith(("gamma", "running_var")):
-            parameter.set_data(mx.nd.array(rng.uniform(0.5, 1.5, parameter.shape)))
-        elif name.endswith(("beta", "running_mean")):
-            parameter.set_data(mx.nd.array(rng.uniform(-0.5, 0.5, parameter.shape)))
-
-
-def _images(net: Network, size: int, folder: Path | None) -> np.ndarray:
-    channels = net.spec.in_channels
+def _images(net: gluon.HybridBlock, size: int, folder: Path | None) -> np.ndarray:
+    channels = networks.in_channels(net)
     if folder is None:
         shape = (CALIBRATION_IMAGES, channels, size, size)
         return np.random.default_rng(0).standard_normal(shape, dtype="float32")
@@ -176,7 +191,8 @@ def _images(net: Network, size: int, folder: Path | None) -> np.ndarray:
     chosen = np.linspace(0, len(files) - 1, CALIBRATION_IMAGES).astype(int)
     grey = (0.5,) * channels
     mean, std = (IMAGENET.mean, IMAGENET.std) if channels == 3 else (grey, grey)
-    preprocessing = Preprocessing(mean, std, input_size=size)
+    resize = "exact" if hasattr(net, "yolo_outputs") else "shorter"
+    preprocessing = Preprocessing(mean, std, input_size=size, resize=resize)
     return preprocessing.normalize(
         np.stack([preprocessing.pixels(files[index]) for index in chosen])
     )
@@ -191,6 +207,12 @@ def _zoo(prepared: PreparedModel, size: int) -> None:
     save_weights(prepared.net, prepared.folder / "zoo.params", "mxnet-zoo")
 
 
+def _gluoncv(prepared: PreparedModel, size: int) -> None:
+    if not networks.is_of_gluoncv(prepared.net):
+        raise ValueError("only GluonCV's own detectors run in it")
+    prepared.net.save_parameters(str(prepared.folder / GLUONCV))
+
+
 def _torch(prepared: PreparedModel, size: int) -> None:
     name = prepared.net.model_name
     if build(name) is None:
@@ -202,7 +224,11 @@ def _onnx(prepared: PreparedModel, size: int) -> None:
     import onnx
 
     net = prepared.net
-    shape = ("N", net.spec.in_channels, "H", "W")
+    if hasattr(net, "yolo_outputs"):
+        shape = (1, *prepared.images(size).shape[1:])
+        export(net, prepared.folder / Path(ONNX).stem, shape, "onnx")
+        return
+    shape = ("N", networks.in_channels(net), "H", "W")
     values = {name: value.data().asnumpy() for name, value in net.collect_params().items()}
     onnx.save(to_onnx(Graph(trace(net), values), shape), str(prepared.folder / ONNX))
 
@@ -219,6 +245,7 @@ def _quantized(write: Callable[[Path, np.ndarray], None]) -> Callable[[PreparedM
 # Writers of the files that peers read.
 WRITERS: dict[str, Callable[[PreparedModel, int], None]] = {
     "zoo.params": _zoo,
+    GLUONCV: _gluoncv,
     "net.safetensors": _torch,
     ONNX: _onnx,
     INT8_ONNX: _quantized(quantize_peers.onnxruntime),

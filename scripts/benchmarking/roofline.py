@@ -12,8 +12,10 @@ from typing import Any
 from gluondense.analysis.costs import summary
 from gluondense.graph.inference_passes import PASSES
 from gluondense.graph.ir import Graph
+from gluondense.graph.split_detector import split_detector
 from gluondense.graph.trace import trace
 
+from .networks import in_channels
 from .process import environment, log
 
 PRECISIONS = {"fp32": 4, "int8": 1}  # bytes of an element
@@ -52,11 +54,13 @@ def costs(net: Any, size: int) -> dict[str, float]:
         ``macs``; the ``elements`` that convolutions read and write; the number of ``weights``.
     """
     values = {name: value.data().asnumpy() for name, value in net.collect_params().items()}
-    graph = Graph(trace(net), values)
+    symbol = trace(net)
+    detector = split_detector(symbol)  # the decoding of boxes has no multiply-adds
+    graph = Graph(detector.network if detector else symbol, values)
     for change in PASSES.values():
         change(graph)
     symbol, _ = graph.to_symbol()
-    found = summary(symbol, (1, net.spec.in_channels, size, size))
+    found = summary(symbol, (1, in_channels(net), size, size))
     return {"macs": found.macs, "elements": found.cio, "weights": found.params}
 
 

@@ -58,7 +58,7 @@ if name == "torch":
 off = 0.05 * (name == "openvino-int8") + 2 * (name == "portable")
 sys.stderr.write("warning\\n" * 100_000)
 costs = dict(first_s=1.0, import_s=0.5, load_s=0.25, rss_mb=100.0, peak_mb=120.0)
-print(json.dumps(dict(costs, logits=[1.0 + off, 2.0])), flush=True)
+print(json.dumps(dict(costs, output=[1.0 + off, 2.0])), flush=True)
 seconds = {"openvino": 0.001, "onednn": 0.002}.get(name, 0.003)
 for number, line in enumerate(sys.stdin):
     if name == "mxnet-zoo" and number == 3:
@@ -85,7 +85,7 @@ def read(path: str) -> bytes:
 
 
 def test_targets_are_measured_in_rounds(plain_mxnet, ready):
-    expected = ready.logits(64)
+    expected = ready.output(64)
     case = Case(MODEL, ready.folder, ready.names, (2, 1, 64, 64), expected)
     ((measurements, reasons),) = measure_interleaved([case], threads=1, rounds=2)
     assert [measurement.name for measurement in measurements] == OURS

@@ -2,13 +2,15 @@
 """Inference backends of the benchmark: this project's export targets and their peers.
 
 A backend is built in a worker process, from a folder with the network in the format that the
-backend reads. It is a function from images (N, C, H, W) to logits, both NumPy arrays.
+backend reads. It is a function from images (N, C, H, W) to logits (N, classes), or to the boxes of
+a detector, rows (N, K, 6) of class index, score and corners. All are NumPy arrays.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
+import sys
 from pathlib import Path
 from typing import Any, Callable
 
@@ -35,6 +37,13 @@ class Backend:
         return bool(self.target)
 
 
+def joined(outputs: Any) -> np.ndarray:
+    """Return logits, or the three outputs of a detector side by side; they may be of MXNet."""
+    arrays = outputs if isinstance(outputs, (list, tuple)) else [outputs]
+    arrays = [x if isinstance(x, np.ndarray) else x.asnumpy() for x in arrays]
+    return arrays[0] if len(arrays) == 1 else np.concatenate(arrays, axis=-1)
+
+
 def exported(target: str) -> Backend:
     """Return the backend that runs this project's export for a target."""
 
@@ -50,7 +59,7 @@ def exported(target: str) -> Backend:
         symbol, params = f"{target}-symbol.json", f"{target}-0000.params"
         block = mx.gluon.SymbolBlock.imports(str(folder / symbol), ["data"], str(folder / params))
         block.hybridize(static_alloc=True, static_shape=True)
-        return lambda x: block(mx.nd.array(x)).asnumpy()
+        return lambda x: joined(block(mx.nd.array(x)))
 
     precision = next((name for name in ("int8", "bf16") if name in target), "fp32")
     return Backend(build, ("mxnet",), f"{target}-symbol.json", precision, target=target)
@@ -70,6 +79,20 @@ def _mxnet_zoo(folder: Path, threads: int, shape: tuple[int, ...]) -> Run:
     net.load_parameters(str(folder / "zoo.params"))
     net.hybridize(static_alloc=True, static_shape=True)
     return lambda x: net(mx.nd.array(x)).asnumpy()
+
+
+def _gluoncv(folder: Path, threads: int, shape: tuple[int, ...]) -> Run:
+    import mxnet as mx
+
+    sys.modules["torch"] = None  # type: ignore[assignment]  # GluonCV refuses PyTorch 2
+    from gluoncv import model_zoo
+
+    about = json.loads((folder / "network.json").read_text())
+    classes = {"classes": about["classes"]} if about["model"].endswith("_custom") else {}
+    net = model_zoo.get_model(about["model"], pretrained_base=False, **classes)
+    net.load_parameters(str(folder / GLUONCV))
+    net.hybridize(static_alloc=True, static_shape=True)
+    return lambda x: joined(net(mx.nd.array(x)))
 
 
 def _torch(folder: Path, threads: int, shape: tuple[int, ...], compiled: bool = False) -> Run:
@@ -107,7 +130,7 @@ def _onnxruntime(file: str) -> Build:
             str(folder / file), options, providers=["CPUExecutionProvider"]
         )
         (name,) = (value.name for value in session.get_inputs())
-        return lambda x: session.run(None, {name: x})[0]
+        return lambda x: joined(session.run(None, {name: x}))
 
     return build
 
@@ -130,18 +153,20 @@ def _openvino(file: str, precision: str = "f32") -> Build:
             "NUM_STREAMS": 1,
         }
         request = core.compile_model(model, "CPU", options).create_infer_request()
-        return lambda x: next(iter(request.infer([x], share_inputs=True).values()))
+        return lambda x: joined(list(request.infer([x], share_inputs=True).values()))
 
     return build
 
 
 ONNX, RUNTIME, OPENVINO = "net.onnx", ("onnxruntime",), ("openvino",)
 INT8_ONNX, INT8_OPENVINO = "net-int8.onnx", "net-int8.xml"
+GLUONCV = "gluoncv.params"
 
 # Other ways to run exports than MXNet, and the peers.
 BACKENDS: dict[str, Backend] = {
     "runtime": Backend(_runtime, ("gluondense.runtime",), "native-symbol.json", target="native"),
     "mxnet-zoo": Backend(_mxnet_zoo, ("mxnet",), "zoo.params"),
+    "gluoncv": Backend(_gluoncv, ("mxnet",), GLUONCV, prepares=("gluoncv",)),
     "torch": Backend(_torch, ("torch",), "net.safetensors"),
     "torch.compile": Backend(_torch_compiled, ("torch",), "net.safetensors"),
     "onnxruntime": Backend(_onnxruntime(ONNX), RUNTIME, ONNX, prepares=("onnx",)),

@@ -42,14 +42,14 @@ def main(folder: str, name: str, threads: str, *case: str) -> None:
     imported = begin + time.perf_counter()
     run = backend.build(Path(folder), int(threads), size)
     loaded = begin + time.perf_counter()
-    logits = run(images)
+    found = run(images)
     answer(
         first_s=begin + time.perf_counter(),
         import_s=imported,
         load_s=loaded - imported,
         rss_mb=memory_mb("VmRSS"),
         peak_mb=memory_mb("VmHWM"),
-        logits=logits[0].tolist(),
+        output=found[0].tolist(),
     )
     for line in sys.stdin:
         answer(times=timed(lambda: run(images), int(line)))
