@@ -31,7 +31,7 @@ START = {"runtime": "runtime", "native": "native", **dict(list(FLOAT32.items())[
 STEP = {
     "native": "native",
     "MXNet": "plain",
-    "PyTorch": "torch",
+    "PyTorch": "torch torch.compile",
 }
 ACTIVATIONS = {
     "native, True": "native-balanced",
