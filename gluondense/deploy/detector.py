@@ -21,9 +21,13 @@ from ..data.detections import THRESHOLD
 from ..graph.ir import Lowered, Params
 from ..graph.ranges import as_block
 from ..graph.split_detector import SplitDetector
+from ..native.build import BOXES
+from .artifact_files import is_native
 from .onnx.join import join_onnx
 from .quantization.calibration import Calibration
 from .targets import lower_to
+
+_ALL = 2**31 - 1  # boxes: no limit
 
 
 def network_params(parts: SplitDetector, params: Params) -> Params:
@@ -37,8 +41,33 @@ def network_block(parts: SplitDetector, params: Params, ctx: mx.Context) -> gluo
     return as_block(parts.network, network_params(parts, params), ctx)
 
 
+def native_boxes(net: gluon.HybridBlock, tensors: Sequence[str]) -> mx.sym.Symbol | None:
+    """Return the native operator that decodes and suppresses a YOLOv3's boxes.
+
+    None if other tensors than the predictions of its scales are decoded, or nothing is suppressed.
+    """
+    scales = getattr(net, "yolo_outputs", ())
+    by_name = {f"{scale.prediction.name}_fwd_output": scale for scale in scales}
+    if set(tensors) != set(by_name) or not hasattr(net, "spec"):
+        return None
+    if not 0 < net.nms_thresh < 1 or net.nms_topk == 0:
+        return None
+    anchors = [by_name[name].anchors.value.asnumpy().ravel() for name in tensors]
+    return getattr(mx.sym, BOXES)(
+        *map(mx.sym.var, tensors),
+        strides=",".join(str(by_name[name]._stride) for name in tensors),
+        anchors=",".join(map(repr, np.concatenate(anchors).tolist())),
+        nms_threshold=net.nms_thresh,
+        score_threshold=net.spec.score_threshold,
+        topk=net.nms_topk if net.nms_topk > 0 else _ALL,
+        post_nms=net.post_nms if net.post_nms > 0 else _ALL,
+        name=f"{net.prefix}boxes",
+    )
+
+
 def lower_detector(
     target: str,
+    net: gluon.HybridBlock,
     parts: SplitDetector,
     params: Params,
     shape: tuple[int, ...],
@@ -53,6 +82,8 @@ def lower_detector(
     tensors = output_names(lowered.graph)
     if not isinstance(lowered.graph, str):
         return lowered._replace(graph=join_onnx(lowered.graph, parts, params)), tensors
+    boxes = native_boxes(net, parts.tensors) if is_native(target) else None
+    parts = parts if boxes is None else parts._replace(boxes=boxes)
     constants = {name: params[name] for name in parts.boxes.list_arguments() if name in params}
     graph = parts.join(lowered.graph, portable=target == "portable")
     return lowered._replace(graph=graph, params={**lowered.params, **constants}), tensors

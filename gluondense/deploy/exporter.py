@@ -189,7 +189,7 @@ def export(
     else:
         network = network_block(detector, params, example.ctx)
         expected = all_outputs(network, batches, example.ctx, example.dtype)
-        lowered, tensors = lower_detector(target, detector, params, example.shape, calibration)
+        lowered, tensors = lower_detector(target, net, detector, params, example.shape, calibration)
     lowered = pre_post.attach(lowered, portable=target == "portable")
     metadata = ExportMetadata(
         **_registry_row(net),

@@ -6,6 +6,6 @@ need it use MXNet's own operators or raise :class:`CompilerError`.
 """
 
 from ..graph.fuse_dense_stages import STAGE
-from .build import OPERATOR, CompilerError, build, load, loaded
+from .build import BOXES, OPERATOR, CompilerError, build, load, loaded
 
-__all__ = ["OPERATOR", "STAGE", "CompilerError", "build", "load", "loaded"]
+__all__ = ["BOXES", "OPERATOR", "STAGE", "CompilerError", "build", "load", "loaded"]

@@ -31,6 +31,7 @@ SOURCES = Path(__file__).with_name("src")
 # Compiled once for each instruction set; the library chooses one when it is first used.
 PER_ISA = SOURCES / "kernels" / "per_isa"
 OPERATOR = "gluondense_program"
+BOXES = "gluondense_boxes"  # decodes and suppresses the boxes of a YOLOv3
 FLAGS: tuple[str, ...] = ("-O3", "-ffp-contract=fast", "-fno-math-errno")
 FLAGS += ("-std=c++17", "-fPIC", "-fopenmp", "-fvisibility=hidden")
 AVX512: tuple[str, ...] = ("-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl")
