@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """A detector's graph in two parts: the network, and the decoding of boxes behind it.
 
-Targets lower the network. Decoding and non-maximum suppression stay as they are.
+Targets lower the network. Decoding and non-maximum suppression stay as they are, or are replaced as
+a whole.
 """
 
 from __future__ import annotations
