@@ -31,7 +31,7 @@ def to_program(graph: Graph, bf16: bool = False) -> tuple[str, Params]:
     graph
         A graph after the passes of :mod:`gluondense.graph.inference_passes`.
     bf16
-        Whether 1x1 convolutions multiply in bfloat16 on processors that can.
+        Whether convolutions multiply in bfloat16 on processors that can.
 
     Raises
     ------
@@ -82,7 +82,7 @@ class Lowering(Fusion):
         return "\n".join(lines) + "\n", np.concatenate(self.floats)
 
     def _header(self) -> str:
-        return f"gluondense format={FORMAT} blob={self.float_count}{' bf16=1' if self.bf16 else ''}"
+        return f"gluondense format={FORMAT} blob={self.float_count}{' bf16=2' if self.bf16 else ''}"
 
     def _emit(self) -> None:
         for node in self.graph.nodes():

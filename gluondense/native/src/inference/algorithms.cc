@@ -10,6 +10,20 @@
 namespace gluondense {
 namespace {
 
+bool accepts_bf16(const ConvStep& s, const Program& program, const MemoryPlan& plan) {
+  const Placement& out = plan.placement(s.out);
+  const bool is_1x1 =
+      s.window.taps() == 1 && s.window.pad[0] + s.window.pad[1] == 0 && s.panel_in_stride == 0;
+  // Pairs of channels belong to one panel, and no products are with the zeros of other groups.
+  const bool has_pairs = s.panel_in_stride == 0 ||
+                         (s.panel_in_stride % 2 == 0 && s.panel_in % 2 == 0 &&
+                          s.in.channels % 2 == 0 && s.groups_per_panel == 1);
+  return program.bf16 >= (is_1x1 ? 1 : 2) && has_pairs && inference_kernels().conv_bf16 &&
+         !program.is_u8(s.in) &&
+         // A single pixel, such as a classifier's, has little to save.
+         out.height * out.width > 1;
+}
+
 bool accepts_winograd(const ConvStep& s, const Program& program, const MemoryPlan& plan) {
   const Window& w = s.window;
   if (w.kernel[0] != 3 || w.kernel[1] != 3 || w.stride[0] != 1 || w.stride[1] != 1 ||
@@ -29,7 +43,9 @@ bool accepts_winograd(const ConvStep& s, const Program& program, const MemoryPla
   const std::int64_t pixels = std::int64_t{out.height} * out.width;
   const std::int64_t tiles = TileGrid(1, out.height, out.width).tiles();
   const std::int64_t outputs = s.panels * div_up<std::int64_t>(s.panel_out, kLanes);
-  const std::int64_t direct = pixels * 9 * s.panel_in * outputs;
+  // Two in one in bfloat16, which Winograd's products would lose precision in.
+  const bool direct_is_bf16 = accepts_bf16(s, program, plan);
+  const std::int64_t direct = pixels * 9 * s.panel_in * outputs / (direct_is_bf16 ? 2 : 1);
   const std::int64_t winograd =
       tiles * (kWinogradPlanes * s.panel_in * outputs + kInputTransform * s.in.channels / kLanes +
                kOutputTransform * outputs);
@@ -42,14 +58,6 @@ bool accepts_grouped(const ConvStep& s, const Program& program, const MemoryPlan
          s.panels_per_input == 1 && s.panel_in <= kGroupedWidth && s.panel_out <= kGroupedWidth &&
          // With a stride of 2, a permuted pixel is used for fewer columns of the filter.
          (s.window.stride[1] == 1 || (s.window.stride[1] == 2 && s.groups_per_panel > 1));
-}
-
-bool accepts_bf16(const ConvStep& s, const Program& program, const MemoryPlan& plan) {
-  const Placement& out = plan.placement(s.out);
-  return program.allow_bf16 && inference_kernels().conv_bf16 && !program.is_u8(s.in) &&
-         s.window.taps() == 1 && s.window.pad[0] + s.window.pad[1] == 0 && s.panel_in_stride == 0 &&
-         // A single pixel, such as a classifier's, has little to save.
-         out.height * out.width > 1;
 }
 
 bool accepts_all(const ConvStep&, const Program&, const MemoryPlan&) { return true; }
@@ -84,7 +92,8 @@ std::uint32_t to_bf16(float value) {
 }
 
 // Returns (panels, 36, panel_in, kPanelWidth).
-std::vector<float> pack_winograd_filters(const ConvStep& s, const float* floats) {
+std::vector<float> pack_winograd_filters(const ConvStep& s, const MemoryPlan&,
+                                         const float* floats) {
   const std::size_t plane = static_cast<std::size_t>(s.panel_in) * kPanelWidth;
   std::vector<float> packed(s.panels * kWinogradPlanes * plane);
   for (int panel = 0; panel < s.panels; ++panel) {
@@ -101,7 +110,8 @@ std::vector<float> pack_winograd_filters(const ConvStep& s, const float* floats)
 }
 
 // Returns (panels, 3, group_channels, 3, kGroupedWidth).
-std::vector<float> pack_grouped_filters(const ConvStep& s, const float* floats) {
+std::vector<float> pack_grouped_filters(const ConvStep& s, const MemoryPlan&,
+                                        const float* floats) {
   const int group_channels = s.panel_in / s.groups_per_panel;
   const int group_outputs = s.panel_out / s.groups_per_panel;
   std::vector<float> packed;
@@ -119,15 +129,20 @@ std::vector<float> pack_grouped_filters(const ConvStep& s, const float* floats) 
   return packed;
 }
 
-// Returns (panels, panel_in / 2 rounded up, kPanelWidth) pairs of bfloat16, two input channels.
-std::vector<float> pack_bf16_filters(const ConvStep& s, const float* floats) {
+// Returns (panels, segments, length / 2 rounded up, kPanelWidth) pairs of bfloat16, two inputs that
+// follow each other in a segment.
+std::vector<float> pack_bf16_filters(const ConvStep& s, const MemoryPlan& plan,
+                                     const float* floats) {
+  const Segments segments = find_segments(s, plan.placement(s.in), s.panel_in, nullptr);
+  const std::ptrdiff_t count = std::ptrdiff_t{s.panels} * segments.count;
   std::vector<float> packed;
-  for (int panel = 0; panel < s.panels; ++panel) {
-    const float* const src = floats + s.weight + std::ptrdiff_t{panel} * s.panel_in * kPanelWidth;
-    for (int k = 0; k < s.panel_in; k += 2) {
+  packed.reserve(count * div_up(segments.length, 2) * kPanelWidth);
+  for (std::ptrdiff_t segment = 0; segment < count; ++segment) {
+    const float* const src = floats + s.weight + segment * segments.length * kPanelWidth;
+    for (int k = 0; k < segments.length; k += 2) {
       for (int lane = 0; lane < kPanelWidth; ++lane) {
         const float* const first = src + std::ptrdiff_t{k} * kPanelWidth + lane;
-        const std::uint32_t second = k + 1 < s.panel_in ? to_bf16(first[kPanelWidth]) : 0;
+        const std::uint32_t second = k + 1 < segments.length ? to_bf16(first[kPanelWidth]) : 0;
         const std::uint32_t both = second << 16 | to_bf16(*first);
         float pair;
         std::memcpy(&pair, &both, sizeof pair);
@@ -141,8 +156,8 @@ std::vector<float> pack_bf16_filters(const ConvStep& s, const float* floats) {
 // In order of preference.
 const ConvAlgorithm kAlgorithms[] = {
     {accepts_winograd, pack_winograd_filters, &InferenceWorker::winograd_conv},
-    {accepts_grouped, pack_grouped_filters, &InferenceWorker::grouped_conv},
     {accepts_bf16, pack_bf16_filters, &InferenceWorker::bf16_conv},
+    {accepts_grouped, pack_grouped_filters, &InferenceWorker::grouped_conv},
     {accepts_all, nullptr, &InferenceWorker::direct_conv},
 };
 

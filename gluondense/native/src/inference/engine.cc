@@ -19,7 +19,7 @@ void Engine::prepare(const ImageBatch& images, const Weights& weights) {
     if (!step) continue;
     convs[i].algorithm = &choose_algorithm(*step, program_, plan);
     const auto pack = convs[i].algorithm->pack_filters;
-    if (pack) convs[i].filters = pack(*step, weights.floats);
+    if (pack) convs[i].filters = pack(*step, plan, weights.floats);
     use_huge_pages(convs[i].filters.data(), convs[i].filters.size() * sizeof(float));
   }
   plan_ = std::move(plan);

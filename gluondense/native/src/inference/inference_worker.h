@@ -20,7 +20,8 @@ struct ConvAlgorithm {
   // Whether it is possible and worthwhile.
   bool (*accepts)(const ConvStep& step, const Program& program, const MemoryPlan& plan);
   // Null for an algorithm that reads the filters of the program.
-  std::vector<float> (*pack_filters)(const ConvStep& step, const float* floats);
+  std::vector<float> (*pack_filters)(const ConvStep& step, const MemoryPlan& plan,
+                                     const float* floats);
   // `filters` are the packed ones, or null.
   void (InferenceWorker::*run)(const ConvStep& step, const float* filters);
 };
@@ -34,6 +35,16 @@ struct PreparedConv {
   const ConvAlgorithm* algorithm = nullptr;
   std::vector<float> filters;
 };
+
+// The contiguous ranges of a map that an output pixel reads, of equal length: a row of taps where
+// `channels` are all of a pixel, and a tap otherwise.
+struct Segments {
+  int count, length;
+};
+
+// Writes the elements in front of each range to `offsets`, unless that is null.
+Segments find_segments(const ConvStep& step, const Placement& in, int channels,
+                       std::ptrdiff_t* offsets);
 
 // What the threads share.
 struct RunContext {
@@ -159,7 +170,10 @@ class InferenceWorker {
   void conv_tile(const ConvStep& s, const float* bf16_filters, int y, int x, int pixels, int panel,
                  int end);
   template <class T>
-  const T* pack_tile(const ConvStep& s, bool bf16, const T* src, ConvTile<T>* tile);
+  const T* pack_tile(const ConvStep& s, bool bf16, int y, int x, std::ptrdiff_t* offsets,
+                     ConvTile<T>* tile);
+  template <class T>
+  const T* window_ptr(const ConvStep& s, int y, int x) const;
 
   // winograd_conv.cc
   void winograd_tile_batch(const ConvStep& s, const float* filters, std::int64_t first, int tiles);

@@ -207,7 +207,7 @@ Program Program::parse(const std::string& text) {
       words.read("format", format);
       if (format != 1) throw_invalid("another format; update the library");
       words.read("blob", program.float_count).read("bytes", program.byte_count);
-      words.read("bf16", program.allow_bf16);
+      words.read("bf16", program.bf16);
     } else if (kind == "map") {
       FeatureMap& map = program.maps.emplace_back();
       words.read("channels", map.channels).read("border", map.pad);

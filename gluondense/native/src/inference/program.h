@@ -164,7 +164,7 @@ struct Program {
   std::vector<FeatureMap> maps;
   std::vector<Step> steps;
   Offset float_count = 0, byte_count = 0;  // of the weights' arrays
-  bool allow_bf16 = false;                 // for 1x1 convolutions
+  int bf16 = 0;  // convolutions that may multiply in bfloat16: 1 for those of 1x1, 2 for all
   int output_count = 0;
 
   bool is_u8(const ChannelSlice& slice) const { return maps[slice.map].is_u8; }

@@ -23,6 +23,7 @@ void require(bool holds, const char* rule) {
 class Validator {
  public:
   explicit Validator(const Program& program) : program_(program) {
+    require(program.bf16 <= 2, "there is no such use of bfloat16; update the library");
     require(program.maps.size() <= kMaxMaps && program.steps.size() <= kMaxSteps,
             "there are too many maps or steps");
     std::int64_t total_channels = 0;
