@@ -12,16 +12,9 @@ namespace {
 
 bool accepts_bf16(const ConvStep& s, const Program& program, const MemoryPlan& plan) {
   const Placement& out = plan.placement(s.out);
-  const bool is_1x1 =
-      s.window.taps() == 1 && s.window.pad[0] + s.window.pad[1] == 0 && s.panel_in_stride == 0;
-  // Pairs of channels belong to one panel, and no products are with the zeros of other groups.
-  const bool has_pairs = s.panel_in_stride == 0 ||
-                         (s.panel_in_stride % 2 == 0 && s.panel_in % 2 == 0 &&
-                          s.in.channels % 2 == 0 && s.groups_per_panel == 1);
-  return program.bf16 >= (is_1x1 ? 1 : 2) && has_pairs && inference_kernels().conv_bf16 &&
-         !program.is_u8(s.in) &&
-         // A single pixel, such as a classifier's, has little to save.
-         out.height * out.width > 1;
+  // A single pixel, such as a classifier's, has little to save.
+  const bool pays = out.height * out.width > 1 || plan.is_bf16(s.in) || plan.is_bf16(s.out);
+  return pays && multiplies_bf16(s, program);
 }
 
 bool accepts_winograd(const ConvStep& s, const Program& program, const MemoryPlan& plan) {
@@ -83,14 +76,6 @@ void transform_filter(const double* g, double* u) {
   }
 }
 
-// The upper half of a float, rounded to nearest, ties to even, as vcvtneps2bf16 does.
-std::uint32_t to_bf16(float value) {
-  std::uint32_t bits;
-  std::memcpy(&bits, &value, sizeof bits);
-  if (value != value) return bits >> 16 | 0x40;
-  return (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
-}
-
 // Returns (panels, 36, panel_in, kPanelWidth).
 std::vector<float> pack_winograd_filters(const ConvStep& s, const MemoryPlan&,
                                          const float* floats) {
@@ -142,10 +127,9 @@ std::vector<float> pack_bf16_filters(const ConvStep& s, const MemoryPlan& plan,
     for (int k = 0; k < segments.length; k += 2) {
       for (int lane = 0; lane < kPanelWidth; ++lane) {
         const float* const first = src + std::ptrdiff_t{k} * kPanelWidth + lane;
-        const std::uint32_t second = k + 1 < segments.length ? to_bf16(first[kPanelWidth]) : 0;
-        const std::uint32_t both = second << 16 | to_bf16(*first);
+        const Bf16 both[2] = {Bf16(*first), Bf16(k + 1 < segments.length ? first[kPanelWidth] : 0)};
         float pair;
-        std::memcpy(&pair, &both, sizeof pair);
+        std::memcpy(&pair, both, sizeof pair);
         packed.push_back(pair);
       }
     }

@@ -21,7 +21,7 @@ void InferenceWorker::depthwise_conv(const DepthwiseStep& s) {
   tile.residual_stride = s.residual.valid() ? placement(s.residual).pixel_stride : 0;
   tile.negative_slope = s.negative_slope;
   tile.add_last = s.add_last;
-  fill_padding<float>(s.out);
+  fill_padding(s.out);
   // Neighbouring rows read the same inputs.
   const auto [first, last] = partition(panels * out.height * tiles);
   for (std::int64_t item = first; item < last; ++item) {

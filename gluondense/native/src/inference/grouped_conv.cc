@@ -28,7 +28,7 @@ void InferenceWorker::grouped_conv(const ConvStep& s, const float* filters) {
   tile.negative_slope = s.negative_slope;
   tile.add_last = s.add_last;
   const std::ptrdiff_t panel_size = std::ptrdiff_t{w.taps()} * group_channels * kGroupedWidth;
-  fill_padding<float>(s.out);
+  fill_padding(s.out);
   const auto [first, last] = partition(out.height * tiles * s.panels);
   for (std::int64_t item = first; item < last; ++item) {
     const std::int64_t column = item / s.panels % tiles;

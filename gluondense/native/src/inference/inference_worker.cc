@@ -43,49 +43,48 @@ void InferenceWorker::run(const float* image, int index, const std::vector<float
     conv_ = &convs_[i];
     std::visit(
         [this](const auto& s) {
-          const bool is_u8 = program_.is_u8(s.in.valid() ? s.in : s.out);
-          is_u8 ? run_step<std::uint8_t>(s) : run_step<float>(s);
+          const int size = placement(s.in.valid() ? s.in : s.out).element_size;
+          size == 1   ? run_step<std::uint8_t>(s)
+          : size == 2 ? run_step<Bf16>(s)
+                      : run_step<float>(s);
         },
         program_.steps[i]);
   }
   barrier_.wait();  // the next image uses the same memory
 }
 
-template <class T>
 void InferenceWorker::fill_padding(const ChannelSlice& slice) const {
   const Placement& p = placement(slice);
   if (p.pad == 0) return;
   const FeatureMap& map = program_.maps[slice.map];
-  const auto fill = [&](T* begin, std::size_t pixels) {
+  const std::size_t pixel_size = static_cast<std::size_t>(p.pixel_stride) * p.element_size;
+  const auto fill = [&](std::uint8_t* begin, std::size_t pixels) {
     if (map.pad_values < 0) {
-      std::memset(begin, 0, pixels * p.pixel_stride * sizeof(T));
+      std::memset(begin, 0, pixels * pixel_size);
     } else {
       for (std::size_t i = 0; i < pixels; ++i) {
-        std::memcpy(begin + i * p.pixel_stride, bytes_ + map.pad_values, map.channels);
+        std::memcpy(begin + i * pixel_size, bytes_ + map.pad_values, map.channels);
       }
     }
   };
-  const std::size_t stride = p.row_stride();
+  const std::size_t row_size = p.row_pixels() * pixel_size;
   const auto [first, last] = partition(p.height + 2 * p.pad);
   for (std::int64_t y = first; y < last; ++y) {
-    T* const row = map_ptr<T>(slice) + y * stride;
+    std::uint8_t* const row = arena_ + p.offset + y * row_size;
     if (y < p.pad || y >= p.pad + p.height) {
       fill(row, p.row_pixels());
     } else {
       fill(row, p.pad);
-      fill(row + stride - static_cast<std::size_t>(p.pad) * p.pixel_stride, p.pad);
+      fill(row + row_size - p.pad * pixel_size, p.pad);
     }
   }
 }
-
-template void InferenceWorker::fill_padding<float>(const ChannelSlice&) const;
-template void InferenceWorker::fill_padding<std::uint8_t>(const ChannelSlice&) const;
 
 template <class T>
 void InferenceWorker::run_step(const LoadStep& s) {
   const Placement& p = placement(s.out);
   const std::size_t plane = static_cast<std::size_t>(p.height) * p.width;
-  fill_padding<T>(s.out);
+  fill_padding(s.out);
   const auto [first, last] = partition(p.height);
   for (int y = first; y < last; ++y) {
     T* const dst = pixel_ptr<T>(s.out, y, 0);
@@ -96,7 +95,7 @@ void InferenceWorker::run_step(const LoadStep& s) {
                                         p.width);
         for (int x = 0; x < p.width; ++x) dst[x * p.pixel_stride + c] = scratch_[x];
       } else {
-        for (int x = 0; x < p.width; ++x) dst[x * p.pixel_stride + c] = src[x];
+        for (int x = 0; x < p.width; ++x) dst[x * p.pixel_stride + c] = static_cast<T>(src[x]);
       }
     }
   }
@@ -122,6 +121,15 @@ void InferenceWorker::run_step(const StoreStep& s) {
   }
 }
 
+template <class T>
+void InferenceWorker::run_step(const AffineStep& s) {
+  if constexpr (std::is_same_v<T, Bf16>) {
+    affine<Bf16, Bf16>(s);
+  } else {
+    program_.is_u8(s.out) ? affine<T, std::uint8_t>(s) : affine<T, float>(s);
+  }
+}
+
 template <class In, class Out>
 void InferenceWorker::affine(const AffineStep& s) {
   constexpr bool kInIsU8 = std::is_same_v<In, std::uint8_t>;
@@ -129,13 +137,15 @@ void InferenceWorker::affine(const AffineStep& s) {
   const InferenceKernels& k = inference_kernels();
   const Placement& p = placement(s.out);
   const int channels = s.in.channels;
-  fill_padding<Out>(s.out);
+  fill_padding(s.out);
   const auto [first, last] = partition(p.height);
   for (int y = first; y < last; ++y) {
     for (int x = 0; x < p.width; ++x) {
       const In* const src = pixel_ptr<In>(s.in, y, x);
       Out* const dst = pixel_ptr<Out>(s.out, y, x);
-      if constexpr (kInIsU8 && kOutIsU8) {
+      if constexpr (std::is_same_v<In, Bf16>) {
+        k.bf16->affine(src, floats_ + s.scale, floats_ + s.shift, s.negative_slope, dst, channels);
+      } else if constexpr (kInIsU8 && kOutIsU8) {
         k.bn_relu_u8(src, u8_ptr(s.xor_mask), u8_ptr(s.zero_point), dst, channels);
       } else if constexpr (kInIsU8) {
         k.dequantize_u8(src, floats_ + s.scale, floats_ + s.shift, dst, channels);
@@ -151,7 +161,7 @@ void InferenceWorker::affine(const AffineStep& s) {
 template <class T>
 void InferenceWorker::run_step(const LayerNormStep& s) {
   const Placement& p = placement(s.out);
-  fill_padding<float>(s.out);
+  fill_padding(s.out);
   const auto [first, last] = partition(p.height);
   for (int y = first; y < last; ++y) {
     for (int x = 0; x < p.width; ++x) {
@@ -166,7 +176,7 @@ template <class T>
 void InferenceWorker::run_step(const GateStep& s) {
   const Placement& p = placement(s.out);
   const float* const gate = pixel_ptr<float>(s.gate, 0, 0);
-  fill_padding<float>(s.out);
+  fill_padding(s.out);
   const auto [first, last] = partition(p.height);
   for (int y = first; y < last; ++y) {
     for (int x = 0; x < p.width; ++x) {
@@ -181,7 +191,7 @@ template <class T>
 void InferenceWorker::run_step(const PoolStep& s) {
   const Placement &in = placement(s.in), &out = placement(s.out);
   const Window& w = s.window;
-  fill_padding<T>(s.out);
+  fill_padding(s.out);
   const T* pixels[kMaxTaps];
   const auto [first, last] = partition(out.height);
   for (int y = first; y < last; ++y) {
@@ -198,8 +208,12 @@ void InferenceWorker::run_step(const PoolStep& s) {
         inference_kernels().pool_u8(pixels, count, s.is_max, dst, s.in.channels);
       } else {
         const int divisor = s.count_include_pad ? w.taps() : count;
-        inference_kernels().pool_f32(pixels, count, s.is_max, 1.0f / static_cast<float>(divisor),
-                                     dst, s.in.channels);
+        const float factor = 1.0f / static_cast<float>(divisor);
+        if constexpr (std::is_same_v<T, Bf16>) {
+          inference_kernels().bf16->pool(pixels, count, s.is_max, factor, dst, s.in.channels);
+        } else {
+          inference_kernels().pool_f32(pixels, count, s.is_max, factor, dst, s.in.channels);
+        }
       }
     }
   }
@@ -207,7 +221,7 @@ void InferenceWorker::run_step(const PoolStep& s) {
 
 template <class T>
 void InferenceWorker::run_step(const GlobalPoolStep& s) {
-  fill_padding<float>(s.out);
+  fill_padding(s.out);
   if (rank_ != 0) return;
   const Placement& in = placement(s.in);
   float* const dst = pixel_ptr<float>(s.out, 0, 0);
@@ -233,7 +247,7 @@ template <class T>
 void InferenceWorker::run_step(const CopyStep& s) {
   constexpr bool kIsU8 = std::is_same_v<T, std::uint8_t>;
   const Placement& p = placement(s.out);
-  fill_padding<T>(s.out);
+  fill_padding(s.out);
   const auto [first, last] = partition(p.height);
   for (int y = first; y < last; ++y) {
     for (int x = 0; x < p.width; ++x) {
@@ -244,7 +258,7 @@ void InferenceWorker::run_step(const CopyStep& s) {
         std::memcpy(dst, src, s.in.channels * sizeof(T));
         continue;
       }
-      if constexpr (!kIsU8) {
+      if constexpr (std::is_same_v<T, float>) {
         if (s.is_silu) {
           inference_kernels().sigmoid_gate_f32(src, src, dst, s.in.channels);
           continue;
@@ -265,7 +279,7 @@ void InferenceWorker::run_step(const CopyStep& s) {
           value = value * floats_[s.requant_scale + c] + floats_[s.requant_shift + c];
           dst[c] = static_cast<T>(std::lrint(std::min(std::max(value, 0.0f), 255.0f)));
         } else {
-          dst[c] = value;
+          dst[c] = static_cast<T>(value);
         }
       }
     }

@@ -123,7 +123,7 @@ class InferenceWorker {
   const std::vector<float*>* outputs_ = nullptr;
   const PreparedConv* conv_ = nullptr;
 
-  // T is the type of the step's input (of a load's output), float or std::uint8_t.
+  // T is the type of the step's input (of a load's output): float, Bf16 or std::uint8_t.
   template <class T>
   void run_step(const LoadStep& s);
   template <class T>
@@ -135,9 +135,7 @@ class InferenceWorker {
   }
   // Pixel by pixel.
   template <class T>
-  void run_step(const AffineStep& s) {
-    program_.is_u8(s.out) ? affine<T, std::uint8_t>(s) : affine<T, float>(s);
-  }
+  void run_step(const AffineStep& s);
   template <class In, class Out>
   void affine(const AffineStep& s);
   // depthwise_conv.cc
@@ -163,22 +161,26 @@ class InferenceWorker {
   template <class T>
   void run_step(const GlobalPoolStep& s);
 
-  // conv.cc; with `bf16_filters`, in bfloat16.
-  template <class T>
-  void conv(const ConvStep& s, const float* bf16_filters);
-  template <class T>
-  void conv_tile(const ConvStep& s, const float* bf16_filters, int y, int x, int pixels, int panel,
+  // conv.cc. The products are of type T; in bfloat16, the filters are `bf16_filters`.
+  template <class In, class T, class Out>
+  void conv(const ConvStep& s, const Bf16* bf16_filters);
+  template <class In, class T, class Out>
+  void conv_tile(const ConvStep& s, const Bf16* bf16_filters, int y, int x, int pixels, int panel,
                  int end);
-  template <class T>
-  const T* pack_tile(const ConvStep& s, bool bf16, int y, int x, std::ptrdiff_t* offsets,
-                     ConvTile<T>* tile);
-  template <class T>
-  const T* window_ptr(const ConvStep& s, int y, int x) const;
+  template <class In, class T, class Tile>
+  const T* pack_tile(const ConvStep& s, int y, int x, std::ptrdiff_t* offsets, Tile* tile);
+  template <class In, class T>
+  void pack_pixel(const ConvStep& s, const In* pixel, const std::ptrdiff_t* offsets,
+                  const Segments& segments, T* dst, float* normalized);
+  template <class In>
+  const In* window_ptr(const ConvStep& s, int y, int x) const;
 
   // winograd_conv.cc
   void winograd_tile_batch(const ConvStep& s, const float* filters, std::int64_t first, int tiles);
-  void winograd_input_transform(const ConvStep& s, int y, int x, float* patch, float* planes,
+  template <class T>
+  void winograd_input_transform(const ConvStep& s, int y, int x, T* patch, float* planes,
                                 std::ptrdiff_t plane_stride);
+  template <class T>
   void winograd_output_transform(const ConvStep& s, int panel, int y, int x, const float* sums,
                                  std::ptrdiff_t plane_stride) const;
 
@@ -199,7 +201,6 @@ class InferenceWorker {
     return gluondense::partition(count, rank_, barrier_.size());
   }
   // Writes a map's padding, in memory that another map has used before.
-  template <class T>
   void fill_padding(const ChannelSlice& slice) const;
 };
 

@@ -146,6 +146,7 @@ void assign_offsets(const std::vector<Lifetime>& lifetimes, MemoryPlan* plan) {
 }  // namespace
 
 MemoryPlan plan_memory(const Program& program, int channels, int height, int width) {
+  const std::vector<bool> is_bf16 = find_bf16_maps(program);
   MemoryPlan plan;
   plan.placements.resize(program.maps.size());
   std::vector<Lifetime> lifetimes(program.maps.size());
@@ -167,7 +168,7 @@ MemoryPlan plan_memory(const Program& program, int channels, int height, int wid
     if (lifetimes[s.out.map].first < 0) {
       lifetimes[s.out.map].first = i;
       const FeatureMap& map = program.maps[s.out.map];
-      const int element_size = map.is_u8 ? 1 : sizeof(float);
+      const int element_size = map.is_u8 ? 1 : is_bf16[s.out.map] ? 2 : 4;
       out = {size.height,
              size.width,
              map.pad,

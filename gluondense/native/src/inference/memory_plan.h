@@ -29,7 +29,15 @@ struct MemoryPlan {
   std::size_t size_bytes = 0;         // of one image's arena
 
   const Placement& placement(const ChannelSlice& slice) const { return placements[slice.map]; }
+  bool is_bf16(const ChannelSlice& slice) const { return placement(slice).element_size == 2; }
 };
+
+// Whether a convolution can multiply in bfloat16 here; bf16_maps.cc.
+bool multiplies_bf16(const ConvStep& step, const Program& program);
+
+// By map, whether it is stored in bfloat16 here; bf16_maps.cc. The instruction set decides whether
+// any is.
+std::vector<bool> find_bf16_maps(const Program& program);
 
 // Maps whose lifetimes overlap do not overlap in memory. Throws std::invalid_argument if the
 // program cannot run on such images.

@@ -12,7 +12,7 @@ template <class T>
 void InferenceWorker::run_step(const ResampleStep& s) {
   const Placement& out = placement(s.out);
   const std::size_t size = s.in.channels * sizeof(T);
-  fill_padding<T>(s.out);
+  fill_padding(s.out);
   const auto [first, last] = partition(out.height);
   for (int y = first; y < last; ++y) {
     for (int x = 0; x < out.width; ++x) {
@@ -28,13 +28,14 @@ void InferenceWorker::run_step(const ResampleStep& s) {
 }
 
 template void InferenceWorker::run_step<float>(const ResampleStep&);
+template void InferenceWorker::run_step<Bf16>(const ResampleStep&);
 template void InferenceWorker::run_step<std::uint8_t>(const ResampleStep&);
 
 template <class T>
 void InferenceWorker::run_step(const CombineStep& s) {
   if constexpr (std::is_same_v<T, float>) {
     const Placement& out = placement(s.out);
-    fill_padding<float>(s.out);
+    fill_padding(s.out);
     const auto [first, last] = partition(out.height);
     for (int y = first; y < last; ++y) {
       for (int x = 0; x < out.width; ++x) {
@@ -52,6 +53,7 @@ void InferenceWorker::run_step(const CombineStep& s) {
 }
 
 template void InferenceWorker::run_step<float>(const CombineStep&);
+template void InferenceWorker::run_step<Bf16>(const CombineStep&);
 template void InferenceWorker::run_step<std::uint8_t>(const CombineStep&);
 
 }  // namespace gluondense

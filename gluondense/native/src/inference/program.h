@@ -156,7 +156,7 @@ inline const StepBase& base(const Step& step) {
 struct FeatureMap {
   int channels = 0;
   int pad = 0;             // pixels of padding on each side, for convolutions that read them
-  bool is_u8 = false;      // otherwise float32
+  bool is_u8 = false;      // otherwise float32, or bfloat16 where bf16_maps.cc says so
   Offset pad_values = -1;  // among the bytes: the zero of each channel; -1 for 0 in all
 };
 

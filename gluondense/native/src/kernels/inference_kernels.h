@@ -24,33 +24,59 @@ constexpr int kOverreadBytes = 64;
 // average over bytes, whose sum must fit into 16 bits.
 constexpr int kMaxTaps = 1024, kMaxAveragedBytes = 257;
 
+// A bfloat16: the upper half of a float.
+struct Bf16 {
+  std::uint16_t bits;
+
+  Bf16() = default;
+  // Rounds to nearest, ties to even.
+  explicit Bf16(float value) {
+    std::uint32_t x;
+    __builtin_memcpy(&x, &value, sizeof x);
+    bits = static_cast<std::uint16_t>(value != value ? x >> 16 | 0x40
+                                                     : (x + 0x7fff + (x >> 16 & 1)) >> 16);
+  }
+  operator float() const {
+    const std::uint32_t x = std::uint32_t{bits} << 16;
+    float value;
+    __builtin_memcpy(&value, &x, sizeof value);
+    return value;
+  }
+};
+
 // One panel of output channels at `pixels` neighbouring pixels:
 //   dst[m][n] = act(bias[n] + sum over segments s and k < segment_length of
 //                   src[m * src_stride + segment_offsets[s] + k] * weights[s][k][n] +
 //                   residual[m][n])
 // An implicit gemm: a segment is a contiguous range of inputs that all pixels read, such as the
 // channels of one tap.
-template <class T>
+template <class In, class Out>
 struct ConvTileBase {
-  const T* src;                           // first pixel, first tap
+  const In* src;                          // first pixel, first tap
   std::ptrdiff_t src_stride;              // from one output pixel's inputs to the next one's
   const std::ptrdiff_t* segment_offsets;  // (segments)
   int segments, segment_length;
-  const float* bias;         // (kPanelWidth)
-  T* const* dst;             // (pixels): each pixel's output channels
-  const T* const* residual;  // (pixels), or null; may be equal to dst
-  int pixels, channels;      // 1 <= pixels <= max_tile_pixels, 1 <= channels <= kPanelWidth
-  float negative_slope;      // at most 1; of the activation below 0: 1 is the identity, 0 is ReLU
-  bool add_last = false;     // whether the residual is added after the activation
-  bool is_gelu = false;      // of floats, without a residual: the activation instead of the slope
+  const float* bias;           // (kPanelWidth)
+  Out* const* dst;             // (pixels): each pixel's output channels
+  const Out* const* residual;  // (pixels), or null; may be equal to dst
+  int pixels, channels;        // 1 <= pixels <= max_tile_pixels, 1 <= channels <= kPanelWidth
+  float negative_slope;        // at most 1; of the activation below 0: 1 is the identity, 0 is ReLU
+  bool add_last = false;       // whether the residual is added after the activation
+  bool is_gelu = false;        // into floats, without a residual: instead of the slope
 };
 
-template <class T>
+template <class In, class Out = In>
 struct ConvTile;
 
 template <>
-struct ConvTile<float> : ConvTileBase<float> {
+struct ConvTile<float> : ConvTileBase<float, float> {
   const float* weights;  // (segments * segment_length, kPanelWidth)
+};
+
+// Products of bfloat16 are summed in float32. src_stride, the offsets and segment_length are even.
+template <class Out>
+struct ConvTile<Bf16, Out> : ConvTileBase<Bf16, Out> {
+  const Bf16* weights;  // (segments * segment_length / 2, kPanelWidth, 2)
 };
 
 // A byte q of a channel represents scale * q + offset. The integer sums become floats,
@@ -62,7 +88,7 @@ struct ConvTile<float> : ConvTileBase<float> {
 // i / 4 * 8 + v * 4 + i % 4 (COLUMNS in native/program/packing.py). The weights are (segments *
 // segment_length / 4, 2, 16, 4), the two middle dimensions in that order.
 template <>
-struct ConvTile<std::uint8_t> : ConvTileBase<std::uint8_t> {
+struct ConvTile<std::uint8_t> : ConvTileBase<std::uint8_t, std::uint8_t> {
   const std::int8_t* weights;
   const float* scale;  // (kPanelWidth), as the three below
   const float* residual_scale;
@@ -75,12 +101,13 @@ struct ConvTile<std::uint8_t> : ConvTileBase<std::uint8_t> {
 constexpr int kWinogradOutputTile = 4, kWinogradInputTile = 6, kWinogradPlanes = 36;
 
 // 4x4 output pixels of one panel.
+template <class T>
 struct WinogradOutputTile {
-  const float* src;              // (36, kPanelWidth): the sums of each plane
-  std::ptrdiff_t plane_stride;   // from one plane to the next
-  const float* bias;             // (kPanelWidth)
-  float* const* dst;             // 16 pixels; null skips a pixel
-  const float* const* residual;  // 16 pixels, or null
+  const float* src;             // (36, kPanelWidth): the sums of each plane
+  std::ptrdiff_t plane_stride;  // from one plane to the next
+  const float* bias;            // (kPanelWidth)
+  T* const* dst;                // 16 pixels; null skips a pixel
+  const T* const* residual;     // 16 pixels, or null
   int channels;
   float negative_slope;
   bool add_last = false;
@@ -125,6 +152,28 @@ struct DepthwiseTile {
   bool add_last = false;
 };
 
+// Kernels over maps of bfloat16, and into them.
+struct Bf16Kernels {
+  // See ConvTile. No over-read.
+  void (*conv)(const ConvTile<Bf16>& tile);
+  void (*conv_to_f32)(const ConvTile<Bf16, float>& tile);
+  // dst[s][k] = src[offsets[s] + k], rounded; max(0, src * scale[k] + shift[k]) where scale is not
+  // null. NaN propagates. No over-read. A segment of dst is `length` rounded up to an even number;
+  // writes whole blocks of 32 elements, with zeros behind each segment.
+  void (*pack_f32)(const float* src, const std::ptrdiff_t* offsets, int segments, int length,
+                   const float* scale, const float* shift, Bf16* dst);
+  // dst[c] = act(src[c] * scale[c] + shift[c]), as affine_f32. No over-read.
+  void (*affine)(const Bf16* src, const float* scale, const float* shift, float negative_slope,
+                 Bf16* dst, int channels);
+  // As the kernels of these names over floats.
+  void (*pool)(const Bf16* const* pixels, int count, bool is_max, float factor, Bf16* dst,
+               int channels);
+  void (*winograd_input_transform)(const Bf16* src, std::ptrdiff_t row_stride,
+                                   std::ptrdiff_t pixel_stride, float* planes,
+                                   std::ptrdiff_t plane_stride, int channels);
+  void (*winograd_output_transform)(const WinogradOutputTile<Bf16>& tile);
+};
+
 struct InferenceKernels {
   const char* isa;
   int max_tile_pixels;
@@ -133,17 +182,9 @@ struct InferenceKernels {
   // See ConvTile. segment_length is a multiple of 4; inputs up to that multiple are read and need
   // zero weights. Reads 32 bytes of each residual.
   void (*conv_u8s8)(const ConvTile<std::uint8_t>& tile);
-  // As conv_f32, but each 32-bit element of src and of the weights is a pair of bfloat16, two input
-  // channels; products are summed in float32. Null where the processor has no such instruction.
-  void (*conv_bf16)(const ConvTile<float>& tile);
   // dst[c] = act(src[c] * scale[c] + shift[c]). negative_slope is at most 1. No over-read.
   void (*affine_f32)(const float* src, const float* scale, const float* shift, float negative_slope,
                      float* dst, int channels);
-  // dst = max(0, src[c] * scale[c] + shift[c]), or src where scale is null, as pairs of bfloat16.
-  // NaN propagates. No over-read; writes whole blocks of 32 channels, with zeros behind the last.
-  // Null where conv_bf16 is.
-  void (*affine_relu_bf16)(const float* src, const float* scale, const float* shift, float* dst,
-                           int channels);
   // dst[c] = src[c] / (1 + exp(-gate[c])); SiLU where gate is src. No over-read.
   void (*sigmoid_gate_f32)(const float* src, const float* gate, float* dst, int channels);
   // dst[c] = src[c] * Phi(src[c]), see gelu() in per_isa/simd.h. dst may be src. No over-read.
@@ -176,12 +217,14 @@ struct InferenceKernels {
                                    std::ptrdiff_t pixel_stride, float* planes,
                                    std::ptrdiff_t plane_stride, int channels);
   // A^T m A, bias, residual and activation. Reads whole vectors of src and bias.
-  void (*winograd_output_transform)(const WinogradOutputTile& tile);
+  void (*winograd_output_transform)(const WinogradOutputTile<float>& tile);
   // See DepthwiseTile. No over-read.
   void (*depthwise_conv_f32)(const DepthwiseTile& tile);
   // Reads kGroupedWidth floats of each input pixel. Null where conv_f32 with the groups of a panel
   // as one is no slower.
   void (*grouped_conv3x3_f32)(const GroupedConvTile& tile);
+  // Null where the processor does not multiply in bfloat16.
+  const Bf16Kernels* bf16;
 };
 
 // The table of the best instruction set of this processor, or of GLUONDENSE_ISA. Throws

@@ -28,10 +28,7 @@ KERNEL(grouped_conv3x3_f32);
 constexpr std::nullptr_t grouped_conv3x3_f32 = nullptr;
 #endif
 #if defined(__AVX512BF16__)
-KERNEL(conv_bf16);
-KERNEL(affine_relu_bf16);
-#else
-constexpr std::nullptr_t conv_bf16 = nullptr, affine_relu_bf16 = nullptr;
+extern const Bf16Kernels bf16_table;
 #endif
 
 extern const InferenceKernels inference_table;
@@ -39,9 +36,7 @@ const InferenceKernels inference_table = {GLUONDENSE_ISA_NAME,
                                           kMaxTilePixels,
                                           conv_f32,
                                           conv_u8s8,
-                                          conv_bf16,
                                           affine_f32,
-                                          affine_relu_bf16,
                                           sigmoid_gate_f32,
                                           gelu_f32,
                                           layer_norm_f32,
@@ -51,9 +46,14 @@ const InferenceKernels inference_table = {GLUONDENSE_ISA_NAME,
                                           dequantize_u8,
                                           pool_f32,
                                           pool_u8,
-                                          pixels_to_planes<InputTransform>,
+                                          pixels_to_planes<InputTransform, float>,
                                           winograd_output_transform,
                                           depthwise_conv_f32,
-                                          grouped_conv3x3_f32};
+                                          grouped_conv3x3_f32,
+#if defined(__AVX512BF16__)
+                                          &bf16_table};
+#else
+                                          nullptr};
+#endif
 
 }  // namespace gluondense::GLUONDENSE_ISA_NAMESPACE

@@ -1,24 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "kernels/per_isa/simd.h"
+#include "kernels/per_isa/pool.h"
 
 namespace gluondense::GLUONDENSE_ISA_NAMESPACE {
 
 void pool_f32(const float* const* pixels, int count, bool is_max, float factor, float* dst,
               int channels) {
-  for (int c = 0; c < channels; c += kWidth) {
-    const int left = channels - c;
-    Vector pooled = {};
-    for (int i = 0; i < count; ++i) {
-      Vector x = {};
-      if (left >= kWidth) {
-        x = at(pixels[i] + c);
-      } else {
-        __builtin_memcpy(&x, pixels[i] + c, left * sizeof(float));
-      }
-      pooled = i == 0 ? x : is_max ? (pooled > x ? pooled : x) : pooled + x;
-    }
-    store_activated(is_max ? pooled : pooled * factor, nullptr, 1, left, dst + c);
-  }
+  pool(pixels, count, is_max, factor, dst, channels);
 }
 
 void pool_u8(const std::uint8_t* const* pixels, int count, bool is_max,

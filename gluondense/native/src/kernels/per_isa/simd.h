@@ -47,6 +47,8 @@ inline Vector load(const float* p, int count) {
 #endif
 }
 
+inline Vector load(const float* p) { return at(p); }
+
 // The larger of two, or b if one is NaN.
 inline Vector max(Vector a, Vector b) {
 #if defined(__AVX512F__)
@@ -83,6 +85,26 @@ inline void store_activated(Vector x, const float* residual, float negative_slop
     __builtin_memcpy(dst, rest, count * sizeof(float));
   }
 }
+
+#if defined(__AVX512BF16__)
+
+// The first `count` channels of bfloat16, at most a vector; the others are 0.
+inline Vector load(const Bf16* p, int count = kWidth) {
+  const __mmask16 mask = count >= kWidth ? 0xffff : (1u << count) - 1;
+  return (Vector)_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(mask, p)), 16);
+}
+
+inline void store_activated(Vector x, const Bf16* residual, float negative_slope, int count,
+                            Bf16* dst, bool add_last = false) {
+  if (count <= 0) return;
+  const Vector added = residual ? load(residual, count) : Vector{};
+  const Vector sum = add_last ? activate(x, negative_slope) + added
+                              : activate(x + added, negative_slope);
+  const __mmask16 mask = count >= kWidth ? 0xffff : (1u << count) - 1;
+  _mm256_mask_storeu_epi16(dst, mask, (__m256i)_mm512_cvtneps_pbh((__m512)sum));
+}
+
+#endif
 
 // e^x, for x clipped to where it is a normal number; within 2 ulp.
 inline Vector exp(Vector x) {

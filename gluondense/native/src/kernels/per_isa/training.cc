@@ -199,6 +199,6 @@ const TrainingKernels training_table = {GLUONDENSE_ISA_NAME,
                                         accumulate_affine_relu,
                                         winograd_filter_transform,
                                         winograd_filter_transform_adjoint,
-                                        pixels_to_planes<OutputTransformAdjoint>};
+                                        pixels_to_planes<OutputTransformAdjoint, float>};
 
 }  // namespace gluondense::GLUONDENSE_ISA_NAMESPACE

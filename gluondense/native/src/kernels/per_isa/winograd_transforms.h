@@ -91,13 +91,29 @@ inline __attribute__((always_inline)) void transform_2d(Load load, Store store) 
 }
 
 // Transforms pixels into 36 planes, for whole vectors of channels.
-template <class Transform>
-void pixels_to_planes(const float* pixels, std::ptrdiff_t row_stride, std::ptrdiff_t pixel_stride,
+template <class Transform, class T>
+void pixels_to_planes(const T* pixels, std::ptrdiff_t row_stride, std::ptrdiff_t pixel_stride,
                       float* planes, std::ptrdiff_t plane_stride, int channels) {
   for (int c = 0; c < channels; c += kWidth) {
     transform_2d<Transform>(
-        [&](int y, int x) { return at(pixels + y * row_stride + x * pixel_stride + c); },
+        [&](int y, int x) { return load(pixels + y * row_stride + x * pixel_stride + c); },
         [&](int y, int x, Vector t) { at(planes + (y * 6 + x) * plane_stride + c) = t; });
+  }
+}
+
+// winograd_output_transform of inference_kernels.h.
+template <class T>
+void sums_to_pixels(const WinogradOutputTile<T>& tile) {
+  for (int c = 0; c < tile.channels; c += kWidth) {
+    const Vector bias = at(tile.bias + c);
+    transform_2d<OutputTransform>(
+        [&](int y, int x) { return at(tile.src + (y * 6 + x) * tile.plane_stride + c); },
+        [&](int y, int x, Vector sum) {
+          const int i = y * kWinogradOutputTile + x;
+          if (!tile.dst[i]) return;
+          store_activated(sum + bias, tile.residual ? tile.residual[i] + c : nullptr,
+                          tile.negative_slope, tile.channels - c, tile.dst[i] + c, tile.add_last);
+        });
   }
 }
 

@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: Apache-2.0
+#if defined(__AVX512BF16__)  // elsewhere, everything is in float32
+
+#include "kernels/per_isa/conv_tile.h"
+#include "kernels/per_isa/pool.h"
+#include "kernels/per_isa/winograd_transforms.h"
+
+namespace gluondense::GLUONDENSE_ISA_NAMESPACE {
+namespace {
+
+// A product of pairs of bfloat16, whose 32 bits are declared as a float.
+struct MultiplyBf16 {
+  template <int V>
+  static void add(const float& x, const Vector* w, Vector* sum) {
+    // Copies: GCC 12 would keep elements of an array that are operands in memory, too, and store
+    // all sums after each product.
+    Vector first = sum[0], second = sum[V - 1];
+    __m512 all;
+    // One statement for the reason in conv_u8.cc.
+    if constexpr (V == 2) {
+      asm("vbroadcastss %3, %2\n\tvdpbf16ps %2, %4, %0\n\tvdpbf16ps %2, %5, %1"
+          : "+v"(first), "+v"(second), "=&v"(all)
+          : "m"(x), "v"(w[0]), "v"(w[1]));
+      sum[1] = second;
+    } else {
+      asm("vdpbf16ps %1%{1to16%}, %2, %0" : "+v"(first) : "m"(x), "v"(w[0]));
+    }
+    sum[0] = first;
+  }
+};
+
+template <class Out>
+void conv_bf16(const ConvTile<Bf16, Out>& t) {
+  ByRows<Conv<MultiplyBf16, ConvTile<Bf16, Out>>::template Kernel>::rows[t.pixels - 1](t);
+}
+
+void pack_f32(const float* src, const std::ptrdiff_t* offsets, int segments, int length,
+              const float* scale, const float* shift, Bf16* dst) {
+  for (int s = 0; s < segments; ++s, dst += (length + 1) / 2 * 2) {
+    for (int c = 0; c < length; c += 2 * kWidth) {
+      __m512 x[2];
+      for (int v = 0; v < 2; ++v) {
+        const int first = c + v * kWidth, left = length - first;
+        const __mmask16 mask = left >= kWidth ? 0xffff : left > 0 ? (1u << left) - 1 : 0;
+        x[v] = _mm512_maskz_loadu_ps(mask, src + offsets[s] + first);
+        if (!scale) continue;
+        x[v] = _mm512_fmadd_ps(x[v], _mm512_maskz_loadu_ps(mask, scale + first),
+                               _mm512_maskz_loadu_ps(mask, shift + first));
+        x[v] = _mm512_max_ps(_mm512_setzero_ps(), x[v]);  // in this order, NaN propagates
+      }
+      _mm512_storeu_si512(dst + c, (__m512i)_mm512_cvtne2ps_pbh(x[1], x[0]));
+    }
+  }
+}
+
+void affine(const Bf16* src, const float* scale, const float* shift, float negative_slope,
+            Bf16* dst, int channels) {
+  const Bf16* const residual = nullptr;
+  for (int c = 0; c < channels; c += kWidth) {
+    const int left = channels - c;
+    const bool whole = left >= kWidth;
+    const Vector a = whole ? at(scale + c) : load(scale + c, left);
+    const Vector b = whole ? at(shift + c) : load(shift + c, left);
+    store_activated(load(src + c, left) * a + b, residual, negative_slope, left, dst + c);
+  }
+}
+
+}  // namespace
+
+extern const Bf16Kernels bf16_table;
+const Bf16Kernels bf16_table = {conv_bf16<Bf16>,
+                                conv_bf16<float>,
+                                pack_f32,
+                                affine,
+                                pool<Bf16>,
+                                pixels_to_planes<InputTransform, Bf16>,
+                                sums_to_pixels<Bf16>};
+
+}  // namespace gluondense::GLUONDENSE_ISA_NAMESPACE
+
+#endif
