@@ -46,11 +46,7 @@ bool accepts_winograd(const ConvStep& s, const Program& program, const MemoryPla
 }
 
 bool accepts_grouped(const ConvStep& s, const Program& program, const MemoryPlan&) {
-  return inference_kernels().grouped_conv3x3_f32 && !program.is_u8(s.in) && !s.is_gelu &&
-         s.window.kernel[0] == 3 && s.window.kernel[1] == 3 && s.panel_in_stride == s.panel_in &&
-         s.panels_per_input == 1 && s.panel_in <= kGroupedWidth && s.panel_out <= kGroupedWidth &&
-         // With a stride of 2, a permuted pixel is used for fewer columns of the filter.
-         (s.window.stride[1] == 1 || (s.window.stride[1] == 2 && s.groups_per_panel > 1));
+  return has_grouped_kernel(s) && !program.is_u8(s.in);
 }
 
 bool accepts_all(const ConvStep&, const Program&, const MemoryPlan&) { return true; }
@@ -94,19 +90,29 @@ std::vector<float> pack_winograd_filters(const ConvStep& s, const MemoryPlan&,
   return packed;
 }
 
-// Returns (panels, 3, group_channels, 3, kGroupedWidth).
-std::vector<float> pack_grouped_filters(const ConvStep& s, const MemoryPlan&,
+// A pair of bfloat16, whose 32 bits are declared as a float.
+float pair(float first, float second) {
+  const Bf16 both[2] = {Bf16(first), Bf16(second)};
+  float bits;
+  std::memcpy(&bits, both, sizeof bits);
+  return bits;
+}
+
+// Returns (panels, 3, group_channels, 3, kGroupedWidth); over bfloat16, pairs of channels.
+std::vector<float> pack_grouped_filters(const ConvStep& s, const MemoryPlan& plan,
                                         const float* floats) {
   const int group_channels = s.panel_in / s.groups_per_panel;
   const int group_outputs = s.panel_out / s.groups_per_panel;
+  const bool is_bf16 = plan.is_bf16(s.in);
   std::vector<float> packed;
   for (std::ptrdiff_t row = 0; row < std::ptrdiff_t{s.panels} * 3; ++row) {
-    for (int k = 0; k < group_channels; ++k) {
+    for (int k = 0; k < group_channels; k += is_bf16 ? 2 : 1) {
       for (int x = 0; x < 3; ++x) {
         for (int lane = 0; lane < kGroupedWidth; ++lane) {
           const int group = std::min(lane / group_outputs, s.groups_per_panel - 1);
           const std::ptrdiff_t channel = (row * 3 + x) * s.panel_in + group * group_channels + k;
-          packed.push_back(floats[s.weight + channel * kPanelWidth + lane]);
+          const float* const weight = floats + s.weight + channel * kPanelWidth + lane;
+          packed.push_back(is_bf16 ? pair(*weight, weight[kPanelWidth]) : *weight);
         }
       }
     }
@@ -127,10 +133,7 @@ std::vector<float> pack_bf16_filters(const ConvStep& s, const MemoryPlan& plan,
     for (int k = 0; k < segments.length; k += 2) {
       for (int lane = 0; lane < kPanelWidth; ++lane) {
         const float* const first = src + std::ptrdiff_t{k} * kPanelWidth + lane;
-        const Bf16 both[2] = {Bf16(*first), Bf16(k + 1 < segments.length ? first[kPanelWidth] : 0)};
-        float pair;
-        std::memcpy(&pair, both, sizeof pair);
-        packed.push_back(pair);
+        packed.push_back(pair(*first, k + 1 < segments.length ? first[kPanelWidth] : 0));
       }
     }
   }

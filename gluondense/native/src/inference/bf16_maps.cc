@@ -17,8 +17,10 @@ class FindUse {
 
   Bf16Use operator()(const LoadStep&) const { return {false, true, false}; }
   Bf16Use operator()(const ConvStep& s) const {
-    const bool multiplies = multiplies_bf16(s, program_);
-    return {multiplies && !s.has_layer_norm(), multiplies && !s.is_gelu, false};
+    if (multiplies_bf16(s, program_)) return {!s.has_layer_norm(), !s.is_gelu, false};
+    const bool is_grouped = has_grouped_kernel(s) && s.panel_in / s.groups_per_panel % 2 == 0 &&
+                            s.panel_in_stride % 2 == 0;
+    return {is_grouped, is_grouped, true};
   }
   Bf16Use operator()(const AffineStep&) const { return {true, true, true}; }
   Bf16Use operator()(const PoolStep&) const { return {true, true, true}; }
@@ -45,6 +47,14 @@ bool multiplies_bf16(const ConvStep& s, const Program& program) {
                           s.in.channels % 2 == 0 && s.groups_per_panel == 1);
   return program.bf16 >= (is_1x1 ? 1 : 2) && has_pairs && inference_kernels().bf16 &&
          !program.is_u8(s.in);
+}
+
+bool has_grouped_kernel(const ConvStep& s) {
+  return inference_kernels().grouped_conv3x3_f32 && !s.is_gelu && s.window.kernel[0] == 3 &&
+         s.window.kernel[1] == 3 && s.panel_in_stride == s.panel_in && s.panels_per_input == 1 &&
+         s.panel_in <= kGroupedWidth && s.panel_out <= kGroupedWidth &&
+         // With a stride of 2, a permuted pixel is used for fewer columns of the filter.
+         (s.window.stride[1] == 1 || (s.window.stride[1] == 2 && s.groups_per_panel > 1));
 }
 
 std::vector<bool> find_bf16_maps(const Program& program) {

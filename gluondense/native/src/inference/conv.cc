@@ -96,7 +96,7 @@ void InferenceWorker::conv_tile(const ConvStep& s, const Bf16* bf16_filters, int
     src = pack_tile<In, T>(s, y, x, offsets, &tile);
   } else if constexpr (std::is_same_v<In, T>) {
     const Segments segments = find_segments(s, in, s.panel_in, offsets);
-    src = window_ptr<In>(s, y, x);
+    src = window_ptr<In>(s, y + x / out.width, x % out.width);
     tile.src_stride = std::ptrdiff_t{s.window.stride[1]} * in.pixel_stride;
     tile.segments = segments.count, tile.segment_length = segments.length;
     if (std::is_same_v<T, std::uint8_t>) tile.segment_length = round_up(segments.length, 4);
@@ -143,12 +143,10 @@ void InferenceWorker::conv_tile(const ConvStep& s, const Bf16* bf16_filters, int
   }
 }
 
-// The first input of the output pixel (y, x), which may be in the padding; x may be beyond the row.
+// The first input of the output pixel (y, x), which may be in the padding.
 template <class In>
 const In* InferenceWorker::window_ptr(const ConvStep& s, int y, int x) const {
-  const int width = placement(s.out).width;
   const Window& w = s.window;
-  y += x / width, x %= width;
   return pixel_ptr<In>(s.in, y * w.stride[0] - w.pad[0], x * w.stride[1] - w.pad[1]);
 }
 
@@ -165,8 +163,11 @@ const T* InferenceWorker::pack_tile(const ConvStep& s, int y, int x, std::ptrdif
   T* const packed = reinterpret_cast<T*>(scratch_);
   // Of a pixel that is normalized in float32 before it is rounded.
   auto* const normalized = reinterpret_cast<float*>(packed + std::ptrdiff_t{stride} * tile->pixels);
-  for (int i = 0; i < tile->pixels; ++i) {
-    const In* const pixel = window_ptr<In>(s, y, x + i);
+  const int width = placement(s.out).width;
+  y += x / width, x %= width;
+  for (int i = 0; i < tile->pixels; ++i, ++x) {
+    if (x == width) ++y, x = 0;
+    const In* const pixel = window_ptr<In>(s, y, x);
     pack_pixel(s, pixel, offsets, segments, packed + std::ptrdiff_t{i} * stride, normalized);
     // The next tile is fetched while this one is multiplied.
     if (s.window.taps() == 1) {

@@ -175,6 +175,10 @@ class InferenceWorker {
   template <class In>
   const In* window_ptr(const ConvStep& s, int y, int x) const;
 
+  // grouped_conv.cc
+  template <class T>
+  void grouped_conv(const ConvStep& s, const T* filters, void (*kernel)(const GroupedConvTile<T>&));
+
   // winograd_conv.cc
   void winograd_tile_batch(const ConvStep& s, const float* filters, std::int64_t first, int tiles);
   template <class T>

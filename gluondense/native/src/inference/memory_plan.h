@@ -35,6 +35,9 @@ struct MemoryPlan {
 // Whether a convolution can multiply in bfloat16 here; bf16_maps.cc.
 bool multiplies_bf16(const ConvStep& step, const Program& program);
 
+// Whether there is a kernel for a convolution with groups of few channels; bf16_maps.cc.
+bool has_grouped_kernel(const ConvStep& step);
+
 // By map, whether it is stored in bfloat16 here; bf16_maps.cc. The instruction set decides whether
 // any is.
 std::vector<bool> find_bf16_maps(const Program& program);

@@ -118,16 +118,17 @@ struct WinogradOutputTile {
 // channels at src, and a permutation brings them to the lane.
 constexpr int kGroupedWidth = 16;
 
+template <class T>
 struct GroupedConvTile {
-  const float* src;                           // first pixel, first tap
+  const T* src;                               // first pixel, first tap
   std::ptrdiff_t src_row_stride, src_stride;  // to the next row and pixel of the input
   int stride;                                 // 1 or 2, of the convolution
-  int group_channels;                         // of the input
+  int group_channels;                         // of the input; even in bfloat16
   int channel_of_lane[kGroupedWidth];         // first input channel of each lane's group
-  const float* weights;                       // (3, group_channels, 3, kGroupedWidth)
-  const float* bias;                          // (kGroupedWidth)
-  float* dst;
-  const float* residual;  // null for none
+  const T* weights;   // (3, group_channels, 3, kGroupedWidth); in bfloat16, as pairs of channels
+  const float* bias;  // (kGroupedWidth)
+  T* dst;
+  const T* residual;  // null for none
   std::ptrdiff_t dst_stride, residual_stride;
   int pixels, channels;
   float negative_slope;
@@ -159,13 +160,14 @@ struct Bf16Kernels {
   void (*conv_to_f32)(const ConvTile<Bf16, float>& tile);
   // dst[s][k] = src[offsets[s] + k], rounded; max(0, src * scale[k] + shift[k]) where scale is not
   // null. NaN propagates. No over-read. A segment of dst is `length` rounded up to an even number;
-  // writes whole blocks of 32 elements, with zeros behind each segment.
+  // writes whole blocks of 16 elements, with zeros behind each segment.
   void (*pack_f32)(const float* src, const std::ptrdiff_t* offsets, int segments, int length,
                    const float* scale, const float* shift, Bf16* dst);
   // dst[c] = act(src[c] * scale[c] + shift[c]), as affine_f32. No over-read.
   void (*affine)(const Bf16* src, const float* scale, const float* shift, float negative_slope,
                  Bf16* dst, int channels);
   // As the kernels of these names over floats.
+  void (*grouped_conv3x3)(const GroupedConvTile<Bf16>& tile);
   void (*pool)(const Bf16* const* pixels, int count, bool is_max, float factor, Bf16* dst,
                int channels);
   void (*winograd_input_transform)(const Bf16* src, std::ptrdiff_t row_stride,
@@ -220,9 +222,9 @@ struct InferenceKernels {
   void (*winograd_output_transform)(const WinogradOutputTile<float>& tile);
   // See DepthwiseTile. No over-read.
   void (*depthwise_conv_f32)(const DepthwiseTile& tile);
-  // Reads kGroupedWidth floats of each input pixel. Null where conv_f32 with the groups of a panel
+  // Reads kGroupedWidth elements of each input pixel. Null where conv_f32 with the groups of a panel
   // as one is no slower.
-  void (*grouped_conv3x3_f32)(const GroupedConvTile& tile);
+  void (*grouped_conv3x3_f32)(const GroupedConvTile<float>& tile);
   // Null where the processor does not multiply in bfloat16.
   const Bf16Kernels* bf16;
 };

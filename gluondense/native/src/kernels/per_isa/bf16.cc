@@ -6,6 +6,9 @@
 #include "kernels/per_isa/winograd_transforms.h"
 
 namespace gluondense::GLUONDENSE_ISA_NAMESPACE {
+
+void grouped_conv3x3_bf16(const GroupedConvTile<Bf16>& t);
+
 namespace {
 
 // A product of pairs of bfloat16, whose 32 bits are declared as a float.
@@ -37,18 +40,15 @@ void conv_bf16(const ConvTile<Bf16, Out>& t) {
 void pack_f32(const float* src, const std::ptrdiff_t* offsets, int segments, int length,
               const float* scale, const float* shift, Bf16* dst) {
   for (int s = 0; s < segments; ++s, dst += (length + 1) / 2 * 2) {
-    for (int c = 0; c < length; c += 2 * kWidth) {
-      __m512 x[2];
-      for (int v = 0; v < 2; ++v) {
-        const int first = c + v * kWidth, left = length - first;
-        const __mmask16 mask = left >= kWidth ? 0xffff : left > 0 ? (1u << left) - 1 : 0;
-        x[v] = _mm512_maskz_loadu_ps(mask, src + offsets[s] + first);
-        if (!scale) continue;
-        x[v] = _mm512_fmadd_ps(x[v], _mm512_maskz_loadu_ps(mask, scale + first),
-                               _mm512_maskz_loadu_ps(mask, shift + first));
-        x[v] = _mm512_max_ps(_mm512_setzero_ps(), x[v]);  // in this order, NaN propagates
+    for (int c = 0; c < length; c += kWidth) {
+      const __mmask16 mask = length - c >= kWidth ? 0xffff : (1u << (length - c)) - 1;
+      __m512 x = _mm512_maskz_loadu_ps(mask, src + offsets[s] + c);
+      if (scale) {
+        x = _mm512_fmadd_ps(x, _mm512_maskz_loadu_ps(mask, scale + c),
+                            _mm512_maskz_loadu_ps(mask, shift + c));
+        x = _mm512_max_ps(_mm512_setzero_ps(), x);  // in this order, NaN propagates
       }
-      _mm512_storeu_si512(dst + c, (__m512i)_mm512_cvtne2ps_pbh(x[1], x[0]));
+      _mm256_storeu_si256(reinterpret_cast<__m256i*>(dst + c), (__m256i)_mm512_cvtneps_pbh(x));
     }
   }
 }
@@ -72,6 +72,7 @@ const Bf16Kernels bf16_table = {conv_bf16<Bf16>,
                                 conv_bf16<float>,
                                 pack_f32,
                                 affine,
+                                grouped_conv3x3_bf16,
                                 pool<Bf16>,
                                 pixels_to_planes<InputTransform, Bf16>,
                                 sums_to_pixels<Bf16>};
