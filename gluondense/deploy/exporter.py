@@ -82,9 +82,9 @@ def export(
         ``"native"``: gluondense's own operator, faster still, compiled with the C++ compiler of
         this machine. The library is written to ``{path}-native.so``; load it with
         ``mx.library.load`` in any process of MXNet 1.9.1 on the same kind of machine.
-        ``"native_bf16"``: as ``"native"``, but 1x1 convolutions multiply in bfloat16 and accumulate
-        in float32 on processors with AVX512_BF16; on others as ``"native"``. The parameters stay
-        float32.
+        ``"native_bf16"``: as ``"native"``, but on processors with AVX512_BF16, convolutions
+        multiply in bfloat16 and accumulate in float32, and most feature maps are stored in
+        bfloat16; outputs are not rounded. On others as ``"native"``. The parameters stay float32.
         ``"int8"``: as ``"onednn"``, with int8 layers; sensitive layers stay in float32. Needs
         ``calibration``.
         ``"native_int8"``: as ``"native"``, with int8 layers; sensitive layers stay in float32.

@@ -68,7 +68,7 @@ def int8(symbol: mx.sym.Symbol, params: Params, calibration: Calibration) -> Low
 
 
 def native(symbol: mx.sym.Symbol, params: Params, shape: Shape, bf16: bool = False) -> Lowered:
-    """Lower to one native operator; with ``bf16``, 1x1 convolutions multiply in bfloat16."""
+    """Lower to one native operator; with ``bf16``, convolutions multiply in bfloat16."""
     load()
     return Lowered(*to_program(optimize(Graph(symbol, params)), bf16=bf16))
 

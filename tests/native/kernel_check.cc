@@ -26,8 +26,13 @@ std::mt19937 generator(0);
 
 template <class T>
 T random_value() {
-  if constexpr (std::is_floating_point_v<T>) return std::normal_distribution<T>()(generator);
-  return static_cast<T>(generator());
+  if constexpr (std::is_floating_point_v<T>) {
+    return std::normal_distribution<T>()(generator);
+  } else if constexpr (std::is_same_v<T, Bf16>) {
+    return Bf16(std::normal_distribution<float>()(generator));
+  } else {
+    return static_cast<T>(generator());
+  }
 }
 
 // `count` random elements whose end is at an unreadable page, or kOverreadBytes before it.
@@ -56,28 +61,41 @@ double add_and_activate(double x, double residual, double slope, bool add_last) 
   return add_last ? activate(x, slope) + residual : activate(x + residual, slope);
 }
 
-void check_conv_f32(const InferenceKernels& k, int pixels, int channels, int segments, int length,
-                    bool with_residual, float slope, bool is_gelu = false) {
-  const int stride = length + 3, dst_stride = channels + 5;
-  const float* const src = guarded<float>((pixels - 1) * stride + (segments - 1) * 2 + length);
-  const float* const weights = guarded<float>(segments * length * kPanelWidth);
+// The tolerance of results of type T: a bfloat16 is rounded to 8 bits.
+template <class T>
+constexpr double kTolerance = std::is_same_v<T, Bf16> ? 5e-3 : 1e-4;
+
+// Weights of an even number of input channels are pairs of them in bfloat16.
+template <class T>
+double weight_of(const T* weights, int channel, int lane, int lanes) {
+  if (std::is_same_v<T, float>) return weights[channel * lanes + lane];
+  return weights[(channel / 2 * lanes + lane) * 2 + channel % 2];
+}
+
+template <class In, class Out>
+void check_conv(void (*kernel)(const ConvTile<In, Out>&), const char* name, int pixels,
+                int channels, int segments, int length, bool with_residual, float slope,
+                bool is_gelu = false) {
+  const int stride = length + 4, dst_stride = channels + 5;
+  const In* const src = guarded<In>((pixels - 1) * stride + (segments - 1) * 2 + length);
+  const In* const weights = guarded<In>(segments * length * kPanelWidth);
   const float* const bias = guarded<float>(kPanelWidth);
-  const float* const residual = guarded<float>(pixels * channels);
-  float* const dst = guarded<float>(pixels * dst_stride);
-  const std::vector<float> before(dst, dst + pixels * dst_stride);
+  const Out* const residual = guarded<Out>(pixels * channels);
+  Out* const dst = guarded<Out>(pixels * dst_stride);
+  const std::vector<Out> before(dst, dst + pixels * dst_stride);
   std::vector<std::ptrdiff_t> offsets;
   for (int s = 0; s < segments; ++s) offsets.push_back(s * 2);
-  std::vector<float*> dsts;
-  std::vector<const float*> residuals;
+  std::vector<Out*> dsts;
+  std::vector<const Out*> residuals;
   for (int m = 0; m < pixels; ++m) dsts.push_back(dst + m * dst_stride);
   for (int m = 0; m < pixels; ++m) residuals.push_back(residual + m * channels);
-  ConvTile<float> tile;
+  ConvTile<In, Out> tile;
   tile.src = src, tile.src_stride = stride, tile.segment_offsets = offsets.data();
   tile.segments = segments, tile.segment_length = length, tile.bias = bias;
   tile.dst = dsts.data(), tile.residual = with_residual ? residuals.data() : nullptr;
   tile.pixels = pixels, tile.channels = channels, tile.negative_slope = slope;
   tile.weights = weights, tile.add_last = with_residual && pixels % 2, tile.is_gelu = is_gelu;
-  k.conv_f32(tile);
+  kernel(tile);
   for (int m = 0; m < pixels; ++m) {
     for (int n = 0; n < dst_stride; ++n) {
       double sum = before[m * dst_stride + n];
@@ -85,12 +103,13 @@ void check_conv_f32(const InferenceKernels& k, int pixels, int channels, int seg
         sum = bias[n];
         for (int i = 0; i < segments * length; ++i) {
           sum += double{src[m * stride + offsets[i / length] + i % length]} *
-                 weights[i * kPanelWidth + n];
+                 weight_of(weights, i, n, kPanelWidth);
         }
-        sum = add_and_activate(sum, with_residual ? residuals[m][n] : 0, slope, tile.add_last);
+        const double added = with_residual ? double{residuals[m][n]} : 0;
+        sum = add_and_activate(sum, added, slope, tile.add_last);
         if (is_gelu) sum *= std::erfc(-sum / std::sqrt(2.0)) / 2;
       }
-      expect(dst[m * dst_stride + n], sum, 1e-4, "conv_f32");
+      expect(dst[m * dst_stride + n], sum, kTolerance<Out>, name);
     }
   }
 }
@@ -219,21 +238,61 @@ void check_elementwise(const InferenceKernels& k, int channels) {
   }
 }
 
+// Two pixels of bfloat16, whose averages, maxima and affine transforms are rounded.
+void check_elementwise_bf16(const Bf16Kernels& k, int channels) {
+  const Bf16 *const x = guarded<Bf16>(channels), *const y = guarded<Bf16>(channels);
+  const float *const scale = guarded<float>(channels), *const shift = guarded<float>(channels);
+  Bf16* const dst = guarded<Bf16>(channels);
+  k.affine(x, scale, shift, 0.1f, dst, channels);
+  for (int c = 0; c < channels; ++c) {
+    expect(dst[c], activate(double{x[c]} * scale[c] + shift[c], 0.1), 5e-3, "affine of bfloat16");
+  }
+  const Bf16* const pixels[] = {x, y};
+  for (bool is_max : {false, true}) {
+    k.pool(pixels, 2, is_max, 0.5f, dst, channels);
+    for (int c = 0; c < channels; ++c) {
+      const double wanted = is_max ? std::fmax(x[c], y[c]) : (double{x[c]} + y[c]) / 2;
+      expect(dst[c], wanted, is_max ? 0 : 5e-3, "pool of bfloat16");
+    }
+  }
+}
+
+// Segments of an odd or even number of channels that overlap, with and without normalization.
+void check_pack(const Bf16Kernels& k, int segments, int length, bool normalizes) {
+  const int packed = (length + 1) / 2 * 2;
+  std::vector<std::ptrdiff_t> offsets;
+  for (int s = 0; s < segments; ++s) offsets.push_back(s * 3);
+  const float* const src = guarded<float>(offsets.back() + length);
+  const float *const scale = guarded<float>(length), *const shift = guarded<float>(length);
+  Bf16* const dst = guarded<Bf16>((segments - 1) * packed + (length + 15) / 16 * 16);
+  k.pack_f32(src, offsets.data(), segments, length, normalizes ? scale : nullptr, shift, dst);
+  for (int s = 0; s < segments; ++s) {
+    for (int c = 0; c < packed; ++c) {
+      float wanted = c < length ? src[offsets[s] + c] : 0;
+      if (normalizes && c < length) wanted = std::fmax(wanted * scale[c] + shift[c], 0.0f);
+      // A fused product may be rounded to the neighbour.
+      expect(dst[s * packed + c], Bf16(wanted), normalizes ? 5e-3 : 0, "pack_f32");
+    }
+  }
+}
+
 // A 3x3 convolution of one input channel a lane, between all of Winograd's transforms.
-void check_winograd(const InferenceKernels& k, const TrainingKernels& t, int channels) {
+template <class T, class Input, class Output>
+void check_winograd(const TrainingKernels& t, int channels, Input input_transform,
+                    Output output_transform) {
   const int lanes = kPanelWidth;
-  const float* const src = guarded<float>(36 * lanes);
+  const T* const src = guarded<T>(36 * lanes);
   const float* const filters = guarded<float>(9 * lanes);
   const float* const bias = guarded<float>(lanes);
   float* const planes = guarded<float>(36 * lanes);
   float* const weights = guarded<float>(36 * lanes);
-  k.winograd_input_transform(src, 6 * lanes, lanes, planes, lanes, lanes);
+  input_transform(src, 6 * lanes, lanes, planes, lanes, lanes);
   t.winograd_filter_transform(filters, weights, lanes);
   for (int i = 0; i < 36 * lanes; ++i) planes[i] *= weights[i];
-  float* const out = guarded<float>(16 * channels);
-  float* dst[16];
+  T* const out = guarded<T>(16 * channels);
+  T* dst[16];
   for (int i = 0; i < 16; ++i) dst[i] = out + i * channels;
-  k.winograd_output_transform({planes, lanes, bias, dst, nullptr, channels, 0});
+  output_transform({planes, lanes, bias, dst, nullptr, channels, 0});
   for (int i = 0; i < 16; ++i) {
     for (int c = 0; c < channels; ++c) {
       double sum = bias[c];
@@ -241,7 +300,7 @@ void check_winograd(const InferenceKernels& k, const TrainingKernels& t, int cha
         const int y = i / 4 + tap / 3, x = i % 4 + tap % 3;
         sum += double{src[(y * 6 + x) * lanes + c]} * filters[tap * lanes + c];
       }
-      expect(dst[i][c], activate(sum, 0), 1e-4, "winograd");
+      expect(dst[i][c], activate(sum, 0), kTolerance<T>, "winograd");
     }
   }
 }
@@ -362,33 +421,38 @@ void check_adjoints(const InferenceKernels& k, const TrainingKernels& t) {
   }
 }
 
-void check_grouped(const InferenceKernels& k, int stride, int pixels, int group_channels) {
+template <class T>
+void check_grouped(void (*kernel)(const GroupedConvTile<T>&), int stride, int pixels,
+                   int group_channels) {
   const int width = (pixels - 1) * stride + 3, groups = kGroupedWidth / group_channels;
   const int channels = groups * group_channels;
-  const float* const src = guarded<float>(3 * width * kGroupedWidth);
-  const float* const weights = guarded<float>(9 * group_channels * kGroupedWidth);
+  const T* const src = guarded<T>(3 * width * kGroupedWidth);
+  const T* const weights = guarded<T>(9 * group_channels * kGroupedWidth);
   const float* const bias = guarded<float>(kGroupedWidth);
-  const float* const residual = guarded<float>(pixels * channels);
-  float* const dst = guarded<float>(pixels * channels);
-  GroupedConvTile tile = {src, width * kGroupedWidth, kGroupedWidth, stride, group_channels, {}};
+  const T* const residual = guarded<T>(pixels * channels);
+  T* const dst = guarded<T>(pixels * channels);
+  GroupedConvTile<T> tile = {src, width * kGroupedWidth, kGroupedWidth, stride, group_channels, {}};
   for (int lane = 0; lane < kGroupedWidth; ++lane) {
     tile.channel_of_lane[lane] = std::min(lane / group_channels, groups - 1) * group_channels;
   }
   tile.weights = weights, tile.bias = bias, tile.dst = dst, tile.residual = residual;
   tile.dst_stride = tile.residual_stride = tile.channels = channels;
   tile.pixels = pixels, tile.negative_slope = 0.1f, tile.add_last = pixels % 2;
-  k.grouped_conv3x3_f32(tile);
+  kernel(tile);
   for (int m = 0; m < pixels; ++m) {
     for (int c = 0; c < channels; ++c) {
       double sum = bias[c];
       for (int i = 0; i < 9 * group_channels; ++i) {
         const int y = i / 3 / group_channels, g = i / 3 % group_channels, x = i % 3;
         const int pixel = y * width + m * stride + x;
+        // The columns of the filter are inside of a channel, or of a pair of channels.
+        const int per = std::is_same_v<T, Bf16> ? 2 : 1;
+        const int row = ((y * group_channels / per + g / per) * 3 + x) * per + g % per;
         sum += double{src[pixel * kGroupedWidth + c / group_channels * group_channels + g]} *
-               weights[i * kGroupedWidth + c];
+               weight_of(weights, row, c, kGroupedWidth);
       }
       sum = add_and_activate(sum, residual[m * channels + c], 0.1f, tile.add_last);
-      expect(dst[m * channels + c], sum, 1e-4, "grouped_conv3x3_f32");
+      expect(dst[m * channels + c], sum, kTolerance<T>, "grouped_conv3x3");
     }
   }
 }
@@ -451,8 +515,16 @@ int main() {
       }
       for (int length : {1, 5, 19}) {
         for (int segments : {1, 3}) {
-          check_conv_f32(k, pixels, channels, segments, length, channels % 2, length == 5 ? 0 : 1);
-          check_conv_f32(k, pixels, channels, segments, length, false, 1, true);
+          const float slope = length == 5 ? 0 : 1;
+          const bool with_residual = channels % 2;
+          check_conv(k.conv_f32, "conv_f32", pixels, channels, segments, length, with_residual,
+                     slope);
+          check_conv(k.conv_f32, "conv_f32", pixels, channels, segments, length, false, 1, true);
+          if (!k.bf16) continue;
+          check_conv(k.bf16->conv, "conv of bfloat16", pixels, channels, segments, 2 * length,
+                     with_residual, slope);
+          check_conv(k.bf16->conv_to_f32, "conv_to_f32", pixels, channels, segments, 2 * length,
+                     with_residual, slope, !with_residual && slope == 1);
         }
         check_conv_u8s8(k, pixels, channels, 4 * length, channels % 2, length == 5 ? 0.1f : 0);
       }
@@ -461,16 +533,28 @@ int main() {
     for (int columns : {1, 16, 17, 40}) check_gemm_tn(t, 2 * pixels - 1, columns, 9);
     for (int group_channels : {1, 3, 4, 16}) {
       if (!k.grouped_conv3x3_f32) break;
-      for (int stride : {1, 2}) check_grouped(k, stride, pixels, group_channels);
+      for (int stride : {1, 2}) {
+        check_grouped(k.grouped_conv3x3_f32, stride, pixels, group_channels);
+        if (!k.bf16 || group_channels % 2) continue;
+        check_grouped(k.bf16->grouped_conv3x3, stride, pixels, group_channels);
+      }
     }
   }
   for (int channels = 1; channels <= 130; ++channels) {
     check_elementwise(k, channels);
     check_batch_norm(t, channels, channels % 2);
+    if (!k.bf16) continue;
+    check_elementwise_bf16(*k.bf16, channels);
+    for (bool normalizes : {false, true}) check_pack(*k.bf16, 3, channels, normalizes);
   }
   check_gelu(k);
   check_adjoints(k, t);
-  for (int channels : {1, 3, 8, 15, 16, 17, 32}) check_winograd(k, t, channels);
+  for (int channels : {1, 3, 8, 15, 16, 17, 32}) {
+    check_winograd<float>(t, channels, k.winograd_input_transform, k.winograd_output_transform);
+    if (!k.bf16) continue;
+    check_winograd<Bf16>(t, channels, k.bf16->winograd_input_transform,
+                         k.bf16->winograd_output_transform);
+  }
   std::printf("%s: %d checks, %d failures\n", k.isa, checks, failures);
   return failures != 0 || checks == 0;
 }

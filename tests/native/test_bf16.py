@@ -1,4 +1,4 @@
-"""The native operator in bfloat16: products of 1x1 convolutions are rounded, others are not."""
+"""The native operator in bfloat16: what convolutions multiply and what maps store is rounded."""
 
 from __future__ import annotations
 
@@ -14,7 +14,12 @@ from support.exported_networks import FLOAT_TARGETS, VARIANTS, as_list, assert_c
 from support.native_programs import SHAPES, conv, norm_relu, outputs, seq
 
 import gluondense
+from gluondense import native
 from gluondense.deploy.targets import TARGETS
+from gluondense.graph.inference_passes import optimize
+from gluondense.graph.ir import Graph
+from gluondense.graph.trace import trace
+from gluondense.native.program.lower import Lowering
 
 pytestmark = pytest.mark.usefixtures("native_operator")
 
@@ -74,6 +79,21 @@ def test_1x1_convolutions_multiply_rounded_numbers(channels, filters, tmp_path, 
     assert_close(found, product(x, net))
 
 
+def convolution(x, layer):
+    """Return a convolution of rounded inputs and weights, whose sums are not rounded."""
+    weight, bias = (mx.nd.array(p.data().asnumpy()) for p in (layer.weight, layer.bias))
+    options = {**layer._kwargs, "num_filter": len(bias)}
+    return mx.nd.Convolution(
+        mx.nd.array(rounded(x)), mx.nd.array(rounded(weight.asnumpy())), bias, **options
+    ).asnumpy()
+
+
+def assert_close_after_rounding(found, expected):
+    """Compare what is equal but for a few roundings, which depend on the order of summation."""
+    np.testing.assert_allclose(found, expected, atol=0.01 * np.abs(expected).max())
+    assert np.median(np.abs(found - expected)) < 1e-4 * np.abs(expected).max()
+
+
 @pytest.mark.parametrize("stride", [1, 2])
 def test_rounding_is_after_normalization_and_relu(stride, tmp_path, has_instruction):
     if not has_instruction:
@@ -87,21 +107,81 @@ def test_rounding_is_after_normalization_and_relu(stride, tmp_path, has_instruct
     for parameter in net.collect_params().values():
         parameter.set_data(mx.nd.array(random.uniform(0.5, 1.5, parameter.shape)))
     found = export(net, tmp_path / "net")(mx.nd.array(x)).asnumpy()
-    pooled = net[1](net[0](mx.nd.array(x))).asnumpy()
-    expected = product(pooled, net[4], net[2], stride)
-    # A different order of summation may change a rounding.
-    np.testing.assert_allclose(found, expected, atol=0.01 * np.abs(expected).max())
-    assert np.median(np.abs(found - expected)) < 1e-5 * np.abs(expected).max()
+    pooled = net[1](mx.nd.array(rounded(convolution(x, net[0])))).asnumpy()
+    expected = product(rounded(pooled), net[4], net[2], stride)
+    assert_close_after_rounding(found, expected)
 
 
-def test_other_layers_compute_in_float32(tmp_path):
-    x = mx.nd.array(np.random.default_rng(0).standard_normal((2, 3, 17, 20)))
-    net = seq(conv(8, 3, padding=1), conv(6, 3, groups=2), nn.GlobalAvgPool2D(), nn.Dense(4))
+# Of images with 3 channels, which are packed, and of maps in bfloat16, which are not; tiles that
+# fill no row; panels of several groups, of one group, and of a part of one.
+CONVOLUTIONS = {
+    "3x3": {"channels": 20, "kernel": 3, "padding": 1},
+    "strided": {"channels": 40, "kernel": 3, "strides": 2, "padding": 1},
+    "7x7": {"channels": 7, "kernel": 7, "strides": 2, "padding": 3},
+    "1x3": {"channels": 6, "kernel": (1, 3), "padding": (0, 1)},
+    "padded 1x1": {"channels": 6, "kernel": 1, "padding": 1},
+    "groups of 4": {"channels": 48, "kernel": 3, "padding": 1, "groups": 12},
+    "strided groups of 4": {"channels": 48, "kernel": 3, "strides": 2, "groups": 12},
+    "groups of 16": {"channels": 48, "kernel": 3, "padding": 1, "groups": 3},
+    "groups of 48": {"channels": 96, "kernel": 3, "padding": 1, "groups": 2, "in_channels": 96},
+    "few inputs a group": {"channels": 96, "kernel": 1, "groups": 2},
+}
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_convolutions_multiply_rounded_numbers(threads, tmp_path, has_instruction):
+    if not has_instruction:
+        pytest.skip("this processor has no avx512bf16")
+    random, inputs, expected = np.random.default_rng(0), {}, {}
+    for name, options in CONVOLUTIONS.items():
+        options = dict(options)
+        inner = options.pop("in_channels", 48)
+        net = seq(conv(inner), nn.LeakyReLU(0.5), conv(**options))
+        if "groups" not in options:  # directly from the image, too
+            net = seq(conv(inner, 3), nn.LeakyReLU(0.5), conv(**options))
+        net.initialize(mx.init.Normal(0.5))
+        x = random.standard_normal((2, 3, 11, 18)).astype("float32")
+        net(mx.nd.array(x))
+        gluondense.export(net, tmp_path / name, (1, 3, 11, 18), "native_bf16")
+        inputs[name] = x
+        first = convolution(x, net[0])
+        expected[f"{name}|0"] = convolution(np.where(first < 0, 0.5 * first, first), net[2])
+    np.savez(tmp_path / "inputs.npz", **inputs)
+    found = outputs(tmp_path, "avx512bf16", threads)
+    for name, wanted in expected.items():
+        assert_close_after_rounding(found[name], wanted)
+
+
+def test_outputs_are_not_rounded(tmp_path, has_instruction):
+    if not has_instruction:
+        pytest.skip("this processor has no avx512bf16")
+    net = seq(conv(8, 3, padding=1), conv(6, 3))
+    net.initialize()
+    x = mx.nd.random.normal(shape=(1, 3, 17, 17))
+    net(x)
+    found = export(net, tmp_path / "net")(x).asnumpy()
+    assert (rounded(found) != found).mean() > 0.9
+
+
+def run_program(net, shape, x, bf16):
+    """Run the program of a network, with another number behind ``bf16``."""
+    params = {name: p.data().asnumpy() for name, p in net.collect_params().items()}
+    program, floats = Lowering(optimize(Graph(trace(net), params)), bf16=True).lower()
+    assert " bf16=2" in program
+    program = program.replace(" bf16=2", bf16)
+    return mx.nd.gluondense_program(x, mx.nd.array(floats), program=program).asnumpy()
+
+
+def test_programs_of_earlier_versions_round_1x1_convolutions_only(native_operator):
+    native.load()
+    x = mx.nd.random.normal(shape=(2, 3, 17, 20))
+    net = seq(conv(8, 3, padding=1), conv(6, 3, groups=2), nn.MaxPool2D(2), conv(4, 3))
     net.initialize()
     net(x)
-    gluondense.export(net, tmp_path / "plain", (1, 3, 17, 17), "native")
-    expected = gluondense.load_exported(tmp_path / "plain")(x).asnumpy()
-    np.testing.assert_array_equal(export(net, tmp_path / "net")(x).asnumpy(), expected)
+    plain = run_program(net, x.shape, x, "")
+    np.testing.assert_array_equal(run_program(net, x.shape, x, " bf16=1"), plain)
+    with pytest.raises(mx.MXNetError, match="no such use of bfloat16; update the library"):
+        run_program(net, x.shape, x, " bf16=3")
 
 
 def test_nan_propagates(tmp_path):

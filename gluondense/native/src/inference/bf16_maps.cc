@@ -17,7 +17,9 @@ class FindUse {
 
   Bf16Use operator()(const LoadStep&) const { return {false, true, false}; }
   Bf16Use operator()(const ConvStep& s) const {
-    if (multiplies_bf16(s, program_)) return {!s.has_layer_norm(), !s.is_gelu, false};
+    if (multiplies_bf16(s, program_)) {
+      return {s.panel_in % 2 == 0 && !s.has_layer_norm(), !s.is_gelu, false};
+    }
     const bool is_grouped = has_grouped_kernel(s) && s.panel_in / s.groups_per_panel % 2 == 0 &&
                             s.panel_in_stride % 2 == 0;
     return {is_grouped, is_grouped, true};
