@@ -11,6 +11,10 @@ namespace {
 
 constexpr int kMaxPixels = 16;  // of a tile, with any instruction set
 
+// Inputs of one product: the length of a segment is a multiple of it.
+template <class T>
+constexpr int kProductInputs = 4 / sizeof(T);
+
 // Whether the rows of the input follow each other without a gap, so that tiles may span rows.
 bool has_contiguous_rows(const ConvStep& s, const Placement& in) {
   const Window& w = s.window;
@@ -98,8 +102,8 @@ void InferenceWorker::conv_tile(const ConvStep& s, const Bf16* bf16_filters, int
     const Segments segments = find_segments(s, in, s.panel_in, offsets);
     src = window_ptr<In>(s, y + x / out.width, x % out.width);
     tile.src_stride = std::ptrdiff_t{s.window.stride[1]} * in.pixel_stride;
-    tile.segments = segments.count, tile.segment_length = segments.length;
-    if (std::is_same_v<T, std::uint8_t>) tile.segment_length = round_up(segments.length, 4);
+    tile.segments = segments.count;
+    tile.segment_length = round_up(segments.length, kProductInputs<T>);
   }
   const std::ptrdiff_t panel_size =
       std::ptrdiff_t{tile.segments} * tile.segment_length * kPanelWidth;
@@ -157,8 +161,7 @@ const T* InferenceWorker::pack_tile(const ConvStep& s, int y, int x, std::ptrdif
   const Placement& in = placement(s.in);
   const int channels = s.panel_in_stride ? s.in.channels : s.panel_in;
   const Segments segments = find_segments(s, in, channels, offsets);
-  const int length =
-      std::is_same_v<T, Bf16> ? round_up(segments.length, 2) : segments.length;
+  const int length = round_up(segments.length, kProductInputs<T>);
   const int stride = packed_stride<T>(segments.count * length);
   T* const packed = reinterpret_cast<T*>(scratch_);
   // Of a pixel that is normalized in float32 before it is rounded.

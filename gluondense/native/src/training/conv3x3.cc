@@ -24,7 +24,7 @@ void winograd_gemm(const float* planes, int tiles, int in_channels, int stride, 
 // Writes an output tile of one panel; null pointers in dst skip a pixel.
 void transform_output(const float* products, std::ptrdiff_t plane_stride, int channels,
                       float* const* dst) {
-  WinogradOutputTile tile = {};
+  WinogradOutputTile<float> tile = {};
   tile.src = products;
   tile.plane_stride = plane_stride;
   tile.bias = kZeros;
