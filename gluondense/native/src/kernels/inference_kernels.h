@@ -222,8 +222,8 @@ struct InferenceKernels {
   void (*winograd_output_transform)(const WinogradOutputTile<float>& tile);
   // See DepthwiseTile. No over-read.
   void (*depthwise_conv_f32)(const DepthwiseTile& tile);
-  // Reads kGroupedWidth elements of each input pixel. Null where conv_f32 with the groups of a panel
-  // as one is no slower.
+  // Reads kGroupedWidth elements of each input pixel. Null where conv_f32 with the groups of a
+  // panel as one is no slower.
   void (*grouped_conv3x3_f32)(const GroupedConvTile<float>& tile);
   // Null where the processor does not multiply in bfloat16.
   const Bf16Kernels* bf16;
