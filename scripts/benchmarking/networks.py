@@ -99,15 +99,16 @@ def randomize(net: gluon.HybridBlock, images: np.ndarray) -> None:
     """Initialize a network: with random weights, that are equal in every run.
 
     A classifier's normalizations are random too. Those of a detector have the statistics of
-    ``images``, (N, C, H, W), and its scores are shifted so that ``CANDIDATES`` boxes of an image
-    enter the non-maximum suppression.
+    ``images``, (N, C, H, W), and of as much noise, with which exports are verified. Its scores are
+    shifted so that ``CANDIDATES`` boxes of an image enter the non-maximum suppression.
     """
     rng = np.random.default_rng(0)
     mx.random.seed(0)
     net.initialize()
     if hasattr(net, "yolo_outputs"):
         net(mx.nd.array(images))  # infers the shapes
-        _set_statistics(net, images)
+        noise = rng.standard_normal(images.shape, dtype="float32")
+        _set_statistics(net, np.concatenate([images, noise]))
         _set_predictions(net, images)
         return
     for name, parameter in net.collect_params().items():
