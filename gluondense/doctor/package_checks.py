@@ -18,7 +18,7 @@ OPTIONAL = {
     "onnx": ("onnx", "onnx targets"),
     "gradio": ("demo", "gluondense demo"),
     "multi-model-server": ("serve", "the model server"),
-    "bentoml": ("bentoml", "the service of examples/bentoml_service.py"),
+    "bentoml": ("bentoml", "the service of docs/examples/bentoml_service.py"),
     "pycocotools": ("detection", "COCO's metrics of detectors"),
     "tensorboardX": ("tensorboard", "event files"),
 }

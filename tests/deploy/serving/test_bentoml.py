@@ -40,7 +40,7 @@ def bentoml(export, folder):
     """Run the example; a module in place of MXNet fails if it is imported."""
     (folder / "mxnet.py").write_text("raise ImportError('the service must not need MXNet')\n")
     (port,) = free_ports(1)
-    command = [sys.executable, "-m", "bentoml", "serve", "examples.bentoml_service:Classifier"]
+    command = [sys.executable, "-m", "bentoml", "serve", "docs.examples.bentoml_service:Classifier"]
     environment = {
         **os.environ,
         "PYTHONPATH": os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")]),
