@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from support import local_server
-from support.paths import ROOT
+from support.paths import ROOT, SHARED
 
 # Tensor cores would round float32 to TF32, too coarse for comparisons with the CPU.
 os.environ.setdefault("NVIDIA_TF32_OVERRIDE", "0")
@@ -167,10 +167,9 @@ def root() -> Path:
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """Data that is too big or not ours to ship; tests that use it skip without it."""
-    folder = Path(os.environ.get("GLUONDENSE_SHARED", ROOT.parent / "shared"))
-    if not folder.is_dir():
-        pytest.skip(f"no shared data at {folder}: set GLUONDENSE_SHARED")
-    return folder
+    if not SHARED.is_dir():
+        pytest.skip(f"no shared data at {SHARED}: set GLUONDENSE_SHARED")
+    return SHARED
 
 
 @pytest.fixture(scope="session")

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import importlib
 import json
-import os
-from pathlib import Path
 
 import pytest
-from support.paths import ROOT
+from support.paths import ROOT, SHARED
 
-SHARED = Path(os.environ.get("GLUONDENSE_SHARED", ROOT.parent / "shared"))
 NOTEBOOKS = sorted((ROOT / "docs/notebooks").glob("*.ipynb"))
 MAX_FIGURES = 150_000  # bytes
 # The warnings of pyproject.toml.

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import re
 import sys
 import types
 import zlib
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from support.paths import ROOT
+from support.paths import SHARED
 
 torch = pytest.importorskip("torch", reason="`make test-parity` installs the peers")
 
@@ -38,8 +36,7 @@ def timm(name: str, **options: Any) -> torch.nn.Module:
 
 def listing(seed: str, first: str, last: str) -> types.ModuleType:
     """Run the lines of a seed from one to another as a module."""
-    folder = Path(os.environ.get("GLUONDENSE_SHARED", ROOT.parent / "shared")) / "seeds"
-    files = sorted(folder.glob(f"{seed}_*.txt"))
+    files = sorted((SHARED / "seeds").glob(f"{seed}_*.txt"))
     if not files:
         pytest.skip("the seeds are not here")
     text = files[0].read_text(encoding="utf-8")

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
-
 import numpy as np
 import pytest
 from PIL import Image
-from support.paths import ROOT
+from support.paths import SHARED
 from support.served import write_archives
 
 
 @pytest.fixture(scope="package")
 def image_files(tmp_path_factory):
     """Photographs of the shared folder, if it exists, or generated images."""
-    shared = Path(os.environ.get("GLUONDENSE_SHARED", ROOT.parent / "shared"))
-    found = sorted((shared / "data" / "imagenet-sample").rglob("*.JPEG"))[:24]
+    found = sorted((SHARED / "data" / "imagenet-sample").rglob("*.JPEG"))[:24]
     if found:
         return found
     folder, random = tmp_path_factory.mktemp("image_files"), np.random.default_rng(0)

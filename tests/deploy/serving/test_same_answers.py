@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import importlib
-import os
 import shutil
-from pathlib import Path
 
 import pytest
 from support.images import encoded, make_folders, noisy_image
-from support.paths import ROOT
+from support.paths import ROOT, SHARED
 from support.training_tiny import TINY
 
 from gluondense.training import fit
@@ -41,8 +39,7 @@ def test_every_answer_agrees_at_all_aspect_ratios(run, monkeypatch, native_opera
     monkeypatch.syspath_prepend(str(ROOT / "scripts" / "dev"))
     compare = importlib.import_module("same_answers").compare
     folders = [str(run / "data" / "val")]
-    shared = Path(os.environ.get("GLUONDENSE_SHARED", ROOT.parent / "shared"))
-    sample = shared / "data" / "imagenet-sample"
+    sample = SHARED / "data" / "imagenet-sample"
     if sample.is_dir():
         folders.append(str(sample))
     rows = list(compare(str(run / "run"), folders, limit=40))
