@@ -34,19 +34,9 @@ MARK = "<!-- docs-check: run -->"
 FENCE = re.compile(r"^( *)```(\w+)[^\n]*\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
 # Other programs, whose arguments are not checked.
 TOOLS = {
-    *("apt-get", "cd", "cp", "curl", "export", "git", "kill", "ls", "mkdir", "mkdocs", "ruff"),
-    *(
-        "bentoml",
-        "model-archiver",
-        "multi-model-server",
-        "source",
-        "ssh",
-        "sudo",
-        "tar",
-        "taskset",
-        "unzip",
-    ),
-    "xdg-open",
+    *("apt-get", "bentoml", "cd", "cp", "curl", "export", "git", "kill", "ls", "mkdir", "mkdocs"),
+    *("model-archiver", "multi-model-server", "ruff", "source", "ssh", "sudo", "tar", "taskset"),
+    *("unzip", "xdg-open"),
 }
 
 

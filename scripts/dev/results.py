@@ -22,8 +22,8 @@ def files() -> list[tuple[str, dict[str, Any]]]:
 def inference() -> dict[Case, Row]:
     """Return the newest row of each case that was measured together with OpenVINO.
 
-    Each row has more keys: ``date``; ``to_openvino``, the ratio of the times of the backend and
-    of OpenVINO in the same precision; and ``openvino_ms``, None where it was not kept.
+    Each row has two more keys: ``to_openvino``, the ratio of the times of the backend and of
+    OpenVINO in the same precision; and ``openvino_ms``, None where it was not kept.
     """
     newest = {}
     for _, content in files():
@@ -34,8 +34,7 @@ def inference() -> dict[Case, Row]:
             openvino_ms = times.get((*_case(row)[:3], peer))
             ratio = _to_openvino(row, peer, openvino_ms)
             if ratio is not None:
-                more = {"date": content["date"], "to_openvino": ratio, "openvino_ms": openvino_ms}
-                newest[_case(row)] = {**row, **more}
+                newest[_case(row)] = {**row, "to_openvino": ratio, "openvino_ms": openvino_ms}
     return newest
 
 
@@ -52,12 +51,7 @@ def _to_openvino(row: Row, peer: str, peer_ms: Optional[float]) -> Optional[floa
 
 def training() -> dict[Case, Row]:
     """Return the newest row of each case of the training benchmark."""
-    return {
-        _case(row): {**row, "date": content["date"]}
-        for _, content in files()
-        for row in content["rows"]
-        if "maps" in row
-    }
+    return {_case(row): row for _, content in files() for row in content["rows"] if "maps" in row}
 
 
 def content(name: str) -> dict[str, Any]:

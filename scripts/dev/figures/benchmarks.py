@@ -27,7 +27,7 @@ INT8 = {
     "OpenVINO": "openvino-int8",
     "ONNX Runtime": "onnxruntime-int8",
 }
-START = {"runtime": "runtime", "native": "native", **dict(list(FLOAT32.items())[1:])}
+START = {"runtime": "runtime", **FLOAT32}
 STEP = {
     "native": "native",
     "MXNet": "plain",
@@ -124,9 +124,9 @@ CHARTS: dict[str, Callable[[], Chart]] = {
     "inference": partial(
         _times, "Time of one prediction, OpenVINO = 1", "float32", WITH_MXNET, OVERVIEW
     ),
-    "float32": partial(_times, "Inference in float32, to OpenVINO", "float32", FLOAT32),
-    "bfloat16": partial(_times, "Inference in bfloat16, to OpenVINO", "bfloat16", BFLOAT16),
-    "int8": partial(_times, "Inference in int8, to OpenVINO", "int8", INT8),
+    "float32": partial(_times, "Inference time in float32, OpenVINO = 1", "float32", FLOAT32),
+    "bfloat16": partial(_times, "Inference time in bfloat16, OpenVINO = 1", "bfloat16", BFLOAT16),
+    "int8": partial(_times, "Inference time in int8, OpenVINO = 1", "int8", INT8),
     "start": _start,
     "training": _step,
     "activations": _activations,
