@@ -27,7 +27,8 @@ def main(argv: Optional[list[str]] = None) -> int:
     )
     parser.add_argument(
         "--target",
-        help="of published weights, see `gluondense export`; default: portable, for Triton onnx",
+        help="target of published weights, see `gluondense export`; default: portable, or onnx for "
+        "Triton",
     )
     return call(_run, parser.parse_args(argv))
 

@@ -18,7 +18,11 @@ def main(argv: Optional[list[str]] = None) -> int:
     parser = Parser(description=__doc__)
     add = parser.add_argument
     add("model", help="a run's folder, an export's prefix, or weights such as densenet121.tv_in1k")
-    add("--top", type=int, help="classes to show (default: 5, or all of several labels)")
+    add(
+        "--top",
+        type=int,
+        help="classes to show (default: 5, or all labels of a multi-label network)",
+    )
     host = "address to listen on (default: 127.0.0.1, this computer only; 0.0.0.0: all networks)"
     add("--host", default="127.0.0.1", help=host)
     add("--port", type=int, help="default: the first free port from 7860")

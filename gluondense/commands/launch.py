@@ -36,7 +36,7 @@ def _parser() -> Parser:
     add = parser.add_argument
     add("-n", "--workers", type=int, required=True, help="number of workers")
     add("-s", "--servers", type=int, default=1, help="number of servers; default: 1")
-    hosts = "a host per line: its name for ssh and, if different, its address; default: all here"
+    hosts = "a host per line: name for ssh and, if different, address; default: this machine"
     add("--hosts", metavar="FILE", help=hosts)
     add("--port", type=int, help="port of the scheduler, on the first host")
     add("--ssh", default=SSH, metavar="COMMAND", help=f"default: {SSH}")

@@ -31,7 +31,9 @@ def main(argv: Optional[list[str]] = None) -> int:
     add_weights_file(parser)
     parser.add_argument("images", nargs="+", metavar="image.png")
     parser.add_argument(
-        "--top", type=int, help="classes to print (default: 5, or all of several labels), or boxes"
+        "--top",
+        type=int,
+        help="classes to print (default: 5, or all labels of a multi-label network), or boxes",
     )
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument(

@@ -199,7 +199,7 @@ MIXER = Diagram(
 # The picture of README.md and the home page: how the three ideas use previous feature maps.
 OVERVIEW = {
     "overview-densenet": replace(BLOCK, title="DenseNet"),
-    "overview-cspnet": replace(CSP_LAST, title="CSPNet", caption="A part of x₀ bypasses them."),
+    "overview-cspnet": replace(CSP_LAST, title="CSPNet", caption="A part of x₀ skips the layers."),
     "overview-dpn": replace(DUAL_PATH, title="DPN", caption="One path adds, one concatenates."),
 }
 BLOCKS = {
