@@ -196,7 +196,7 @@ MIXER = Diagram(
     caption="eSE from the third stage on.",
 )
 
-# The picture of README.md and the home page: how the three ideas use previous feature maps.
+# The figure of README.md and the home page: how the three ideas use previous feature maps.
 OVERVIEW = {
     "overview-densenet": replace(BLOCK, title="DenseNet"),
     "overview-cspnet": replace(CSP_LAST, title="CSPNet", caption="A part of x₀ skips the layers."),
