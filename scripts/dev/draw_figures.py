@@ -11,7 +11,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from dev.figures.bars import draw_bars
 from dev.figures.benchmarks import CHARTS
 from dev.figures.blocks import BLOCKS, OVERVIEW
-from dev.figures.curves import draw_curves
+from dev.figures.curves import CURVES, draw_curves
 from dev.figures.diagram import draw_diagram, draw_row
 from dev.figures.heatmaps import gradient_flow
 from dev.figures.necks import draw_neck
@@ -29,7 +29,7 @@ def drawn() -> dict[Path, str]:
     found |= {f"figures/neck-{name}": draw_neck(name) for name in NECKS}
     found |= {f"figures/gradients-{name}": svg for name, svg in gradient_flow().items()}
     found |= {f"charts/{name}": draw_bars(chart()) for name, chart in CHARTS.items()}
-    found["charts/fashion-mnist"] = draw_curves()
+    found |= {f"charts/{name}": draw_curves(chart) for name, chart in CURVES.items()}
     found["charts/inference-dark"] = draw_bars(CHARTS["inference"](), dark=True)
     found["figures/families"] = draw_row(OVERVIEW.values(), FAMILIES)
     found["figures/families-dark"] = draw_row(OVERVIEW.values(), FAMILIES, dark=True)
