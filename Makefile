@@ -64,7 +64,7 @@ lint: $(VENV)/.installed-test ## format, lint, types
 
 test-fast: $(VENV)/.installed-test ## tests but the slow ones, and the examples of the docs
 	$(PARALLEL) $(PYTEST) -n $(PYTEST_WORKERS) --dist loadfile -m "not slow and $(PLAIN)" \
-		--doctest-modules --doctest-glob='*.md' gluondense tests README.md docs $(PYTEST_ARGS)
+		--doctest-modules --doctest-glob='*.md' --ignore=docs/examples gluondense tests README.md docs $(PYTEST_ARGS)
 
 test-slow: $(VENV)/.installed-test ## the slow tests
 	$(PYTEST) -m "slow and $(PLAIN)" $(PYTEST_ARGS)
