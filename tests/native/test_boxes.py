@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import mxnet as mx
 import numpy as np
 import pytest
@@ -20,9 +22,6 @@ ATTRIBUTES = {
     "topk": 400,
     "post_nms": 100,
 }
-
-
-LIMITS = [(0.45, 400, 100), (0.7, 30, 100), (0.2, -1, 500), (0.45, 9, 20)]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -106,3 +105,14 @@ def test_predictions_of_different_images_are_refused():
     for shape in ((2, 8, 4, 4), (1, 9, 4, 4), (1, 8, 4)):
         with pytest.raises(mx.MXNetError, match="predictions"):
             getattr(mx.nd, BOXES)(mx.nd.zeros((1, 8, 2, 2)), mx.nd.zeros(shape), **ATTRIBUTES)
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_another_number_of_predictions_than_strides_is_refused(count):
+    """As in a damaged symbol file: MXNet does not compare them."""
+    variables = [mx.sym.var(f"data{number}", shape=(1, 8, 2, 2)) for number in range(2)]
+    graph = json.loads(getattr(mx.sym, BOXES)(*variables, **ATTRIBUTES).tojson())
+    graph["nodes"][-1]["inputs"] = [[number % 2, 0, 0] for number in range(count)]
+    symbol = mx.sym.load_json(json.dumps(graph))
+    with pytest.raises(mx.MXNetError, match=f"{count} predictions and 2 strides"):
+        symbol.infer_shape()

@@ -173,6 +173,10 @@ MXReturnValue infer_boxes_shape(const Attributes& attributes,
                                 std::vector<std::vector<unsigned int>>* out) {
   return guarded([&] {
     const BoxesConfig config(attributes);
+    if (in->size() != config.strides.size()) {
+      throw std::invalid_argument("there are " + std::to_string(in->size()) + " predictions and " +
+                                  std::to_string(config.strides.size()) + " strides");
+    }
     std::size_t rows = 0;
     for (const auto& shape : *in) {
       if (shape.size() != 4) throw std::invalid_argument("predictions must be (N, C, H, W)");
