@@ -14,7 +14,7 @@ from mxnet import gluon
 
 from ..errors import in_one_line
 from ..graph.trace import INPUT
-from ..native.build import load
+from ..native.build import BOXES, OPERATOR, load
 from ..weights.formats.open import open_weights
 from .artifact_files import (
     ONNX_SUFFIX,
@@ -67,7 +67,8 @@ def load_exported(path: str | os.PathLike[str], ctx: mx.Context | None = None) -
                 raise ValueError(f"{os.fspath(path)}: {reason}") from None
     files, metadata = open_export(path)
     if is_native(metadata.target):
-        load()  # compiled from this source; the library of the export is not executed
+        # Compiled from this source; the library of the export is not executed.
+        load(BOXES if metadata.task == "detection" else OPERATOR)
     device = choose_device(metadata.target, ctx or mx.current_context())
     block = import_block(files, device)
     if isinstance(block, gluon.SymbolBlock):

@@ -21,7 +21,7 @@ from ..data.detections import THRESHOLD
 from ..graph.ir import Lowered, Params
 from ..graph.ranges import as_block
 from ..graph.split_detector import SplitDetector
-from ..native.build import BOXES
+from ..native.build import BOXES, load
 from .artifact_files import is_native
 from .onnx.join import join_onnx
 from .quantization.calibration import Calibration
@@ -52,6 +52,7 @@ def native_boxes(net: gluon.HybridBlock, tensors: Sequence[str]) -> mx.sym.Symbo
         return None
     if not 0 < net.nms_thresh < 1 or net.nms_topk == 0:
         return None
+    load(BOXES)
     anchors = [by_name[name].anchors.value.asnumpy().ravel() for name in tensors]
     return getattr(mx.sym, BOXES)(
         *map(mx.sym.var, tensors),
