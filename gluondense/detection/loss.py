@@ -46,8 +46,8 @@ class YOLOLoss(gluon.Block):
     match
         Intersection over union in [0, 1] of a box's and an anchor's size, centered, above which the
         box is assigned to this anchor too: ``iou_thresh`` of YOLOv4, where it is 0.213. 1 assigns a
-        box to one anchor, as GluonCV. The best anchor of a box goes before another one's further
-        anchor at the same place.
+        box to one anchor, as GluonCV. Where two boxes share a place, the one whose best anchor it
+        is takes precedence.
     box_weight
         Factor of the first part, > 0.
 
@@ -152,7 +152,7 @@ class _Places(NamedTuple):
 class _Assigned(NamedTuple):
     """The places of the boxes, K of each one, and what is known of them.
 
-    The weight is 0 and the place P, behind the last one, for rows without a box, for anchors that
+    The weight is 0 and the place P, after the last one, for rows without a box, for anchors that
     do not fit, and for boxes that another one replaces.
     """
 
@@ -167,14 +167,15 @@ class _Assigned(NamedTuple):
 def _assign(labels: NDArray, places: _Places, match: float) -> _Assigned:
     """Assign each box to the anchors that fit, in the cells of its center."""
     fit = _fit(labels, places)
-    best = fit.argmax(axis=2, keepdims=True)
-    anchors = mx.nd.arange(fit.shape[2], ctx=fit.context) if match < 1 else best
-    if match < 1:
-        anchors = anchors.reshape((1, 1, -1)).broadcast_like(fit)
-    is_best = mx.nd.broadcast_equal(anchors, best)
-    fits = (is_best + (fit > match)) > 0 if match < 1 else is_best
-    count = anchors.shape[2]
-    labels, rows = labels.repeat(count, axis=1), places.table.take(anchors).reshape((0, -3, 0))
+    anchors = fit.argmax(axis=2, keepdims=True)
+    is_best = fits = mx.nd.ones_like(anchors)
+    if match < 1:  # all nine are candidates
+        best, numbers = anchors, mx.nd.arange(fit.shape[2], ctx=fit.context)
+        anchors = numbers.reshape((1, 1, -1)).broadcast_like(fit)
+        is_best = mx.nd.broadcast_equal(anchors, best)
+        fits = mx.nd.maximum(is_best, fit > match)
+    labels = labels.repeat(anchors.shape[2], axis=1)
+    rows = places.table.take(anchors).reshape((0, -3, 0))
     is_best, fits = (each.reshape((0, -1)) for each in (is_best, fits))
     x1, y1, x2, y2, classes, weight = mx.nd.split(labels, 6, axis=2)
     stride, first, side, at = mx.nd.split(rows.slice_axis(2, 2, 6), 4, axis=2)
@@ -185,8 +186,8 @@ def _assign(labels: NDArray, places: _Places, match: float) -> _Assigned:
     index = (first + (row * side + column) * ANCHORS_PER_SCALE + at).squeeze(2)
     weight = (weight.relu() * (classes >= 0)).squeeze(2) * fits
     weight = weight * (1 - _replaced(index, weight > 0, is_best))
-    behind = mx.nd.full(index.shape, len(places.strides), index.context)
-    index = mx.nd.where(weight > 0, index, behind)
+    nowhere = mx.nd.full(index.shape, len(places.strides), index.context)
+    index = mx.nd.where(weight > 0, index, nowhere)
     return _Assigned(labels, index, weight, rows.slice_axis(2, 0, 2), stride.squeeze(2), cells)
 
 
@@ -200,15 +201,15 @@ def _fit(labels: NDArray, places: _Places) -> NDArray:
 
 
 def _replaced(index: NDArray, valid: NDArray, is_best: NDArray) -> NDArray:
-    """Return 1 where an equal valid index of the image goes before, else 0, (N, MK).
+    """Return 1 where an equal valid index of the image takes precedence, else 0, (N, MK).
 
-    Those of best anchors go before others, and among these the last one.
+    Those of best anchors take precedence over others, and later ones over earlier ones.
     """
     order = mx.nd.arange(index.shape[1], ctx=index.context)
-    order = mx.nd.broadcast_add(is_best * index.shape[1], order.expand_dims(0))
-    before = mx.nd.broadcast_lesser(order.expand_dims(2), order.expand_dims(1))
+    rank = mx.nd.broadcast_add(is_best * index.shape[1], order.expand_dims(0))
+    lower = mx.nd.broadcast_lesser(rank.expand_dims(2), rank.expand_dims(1))
     equal = mx.nd.broadcast_equal(index.expand_dims(2), index.expand_dims(1))
-    return mx.nd.broadcast_mul(equal * before, valid.expand_dims(1)).max(axis=2)
+    return mx.nd.broadcast_mul(equal * lower, valid.expand_dims(1)).max(axis=2)
 
 
 def _indices(index: NDArray) -> NDArray:

@@ -169,7 +169,7 @@ def test_outputs_are_not_rounded(tmp_path, has_instruction):
 
 
 def run_program(net, shape, x, bf16):
-    """Run the program of a network, with another number behind ``bf16``."""
+    """Run the program of a network, with another value of ``bf16``."""
     params = {name: p.data().asnumpy() for name, p in net.collect_params().items()}
     program, floats = Lowering(optimize(Graph(trace(net), params)), bf16=True).lower()
     assert " bf16=2" in program

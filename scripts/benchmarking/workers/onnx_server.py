@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""ONNX Runtime behind Python's HTTP server, the baseline for model servers.
+"""ONNX Runtime in Python's HTTP server, the baseline for model servers.
 
 ``python onnx_server.py EXPORT PORT THREADS`` serves ``EXPORT.onnx``. A request has one image;
 predictions run one at a time with all threads, while other requests are decoded.
