@@ -52,13 +52,17 @@ def check_known(kind: str, name: Any, known: Iterable[str], hint: str = "") -> N
     known = list(known)
     if name not in known:
         hint = hint or f"known: {', '.join(known)}"
-        raise ValueError(f"unknown {kind} {name!r}{closest(str(name), known)} ({hint}).")
+        shown = in_one_line(repr(name))
+        raise ValueError(f"unknown {kind} {shown}{closest(str(name), known)} ({hint}).")
 
 
 def check(name: str, value: Any, rule: str, holds: bool) -> None:
-    """Raise a ValueError that gives the argument's name, value and rule, unless the rule holds."""
+    """Raise a ValueError that gives the argument's name, value and rule, unless the rule holds.
+
+    The end of a long value is cut.
+    """
     if not holds:
-        raise ValueError(f"{name} (={value!r}) must be {rule}.")
+        raise ValueError(f"{name} (={in_one_line(repr(value))}) must be {rule}.")
 
 
 def check_choice(name: str, value: Any, choices: Iterable[Any]) -> None:
