@@ -79,6 +79,13 @@ class TrainConfig:
                 "`accumulate` on each device."
             )
 
+        sizes, epochs = self.data.train_sizes, self.schedule.epochs
+        if len(sizes) > epochs:
+            raise ValueError(
+                f"`train_sizes` (={','.join(map(str, sizes))}) are more sizes than epochs ({epochs})."
+            )
+        if sizes and self.task.name == "detection":
+            raise ValueError("`train_sizes` are for classification: detectors have `multi_scale`.")
         if self.data.cache_features:
             self._check_cachable()
         if self.runtime.kvstore == "dist_async":
@@ -99,6 +106,7 @@ class TrainConfig:
         """Raise a ValueError unless the features of an image are the same in each epoch."""
         off: dict[str, Any] = {
             "augment": ",".join(self.data.augment),
+            "train_sizes": ",".join(map(str, self.data.train_sizes)),
             "mixup": self.task.mixup,
             "cutmix": self.task.cutmix,
             "head_epochs": self.schedule.head_epochs,

@@ -17,9 +17,11 @@ from ..data.datasets.registry import DatasetInfo, ImageArrays, load_dataset
 from ..data.detection.dataset import DetectionFiles, open_detection
 from ..data.loaders.array import ArrayLoader
 from ..data.loaders.base import Loader
+from ..data.loaders.staged import StagedLoader
 from ..data.loaders.stream import StreamLoader
 from ..data.preprocessing import Preprocessing
 from ..data.transforms.image import EvalTransform, TrainTransform, Transform
+from .config import TrainConfig
 from .configuration.sections import DataConfig, TaskConfig
 from .distributed.workers import Workers
 from .tasks.targets import balanced_weights
@@ -139,9 +141,23 @@ def steps_per_epoch(config: DataConfig, images: int) -> int:
 
 
 def make_train_loader(
-    config: DataConfig, data: Data, preprocessing: Preprocessing, workers: Workers, seed: int
+    config: TrainConfig, data: Data, preprocessing: Preprocessing, workers: Workers
 ) -> Loader:
     """Make the loader of training images; each worker gets its part of each batch.
+
+    With ``train_sizes``, the size of the images changes as the epochs go on.
+    """
+    options = data, preprocessing, workers, config.runtime.seed
+    if not config.data.train_sizes:
+        return _make_train_loader(config.data, *options)
+    parts = [replace(config.data, resize=side, train_sizes=()) for side in config.data.train_sizes]
+    return StagedLoader([_make_train_loader(p, *options) for p in parts], config.schedule.epochs)
+
+
+def _make_train_loader(
+    config: DataConfig, data: Data, preprocessing: Preprocessing, workers: Workers, seed: int
+) -> Loader:
+    """Make the loader of training images of one size, the input size.
 
     They are pixels or records, which :class:`..data.loaders.to_input.ToInput` normalizes. For
     ``cache_features`` it yields all images in order, as in evaluation.
@@ -158,7 +174,9 @@ def make_train_loader(
     if isinstance(data, ImageFiles):
         if data.train is None:
             raise ValueError("the data set was opened without training images.")
-        transform: Transform = TrainTransform(preprocessing.size, config.augment, config.invert)
+        transform: Transform = TrainTransform(
+            config.input_size, config.augment, config.invert, config.min_area
+        )
         if config.cache_features:
             transform = EvalTransform(preprocessing)
         if config.drop_last and data.train_count < config.batch_size:

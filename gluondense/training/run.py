@@ -14,6 +14,7 @@ from mxnet import gluon
 
 from ..data.loaders.to_input import ToInput
 from ..detection.registry import build_network
+from ..errors import check
 from ..native.build import CompilerError
 from .config import TrainConfig
 from .configuration.sections import DataConfig, ModelConfig, OptimizerConfig
@@ -259,6 +260,9 @@ def _make_trainer(
 
 
 def _check_input_size(config: TrainConfig, net: gluon.HybridBlock) -> None:
+    for side in config.data.train_sizes:
+        rule = f"at least {net.min_size}, the smallest image of {config.model.name}"
+        check("train_sizes", side, rule, side >= net.min_size)
     height, width = config.data.input_size
     if min(height, width) < net.min_size:
         raise ValueError(

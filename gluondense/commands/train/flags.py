@@ -15,7 +15,7 @@ _BOXES = {
 }
 _CLASSIFICATION = (
     *("class_weights", "max_positive_weight", "cutmix", "teacher", "temperature", "hard_weight"),
-    *("crop_ratio", "repeats", "cache_features"),
+    *("crop_ratio", "repeats", "cache_features", "min_area", "train_sizes"),
 )
 _OWN_SPLITS = ("image_dir", "validation_share", "split_seed")
 _FILES = dict.fromkeys(

@@ -16,13 +16,13 @@ from typing import Callable, Protocol
 import cv2
 import numpy as np
 
-from ...errors import check, check_known
+from ...errors import check, check_known, check_range
 from ..files.decode import JPEGHeader, decode
 from ..preprocessing import CROPS, Preprocessing
 from .augmented import augmented_dtype, erase
 from .rand_augment import rand_augment
 
-AREA, ASPECT = (0.08, 1.0), (3 / 4, 4 / 3)  # of a random resized crop: Szegedy et al. 2015
+MIN_AREA, ASPECT = 0.08, (3 / 4, 4 / 3)  # of a random resized crop: Szegedy et al. 2015
 JITTER, LIGHTING = 0.4, 0.1  # strengths, as in GluonCV's scripts
 _TRIES = 10
 _LUMA = np.array([0.299, 0.587, 0.114])
@@ -51,8 +51,10 @@ class Transform(Protocol):
 Box = tuple[int, int, int, int]  # top, left, height, width
 
 
-def random_box(height: int, width: int, rng: np.random.Generator) -> Box:
-    """Draw the box of a random resized crop: 8 % to 100 % of the area, aspect ratio 3/4 to 4/3.
+def random_box(
+    height: int, width: int, rng: np.random.Generator, min_area: float = MIN_AREA
+) -> Box:
+    """Draw the box of a random resized crop: ``min_area`` to all of the area, ratio 3/4 to 4/3.
 
     If ten boxes in succession do not fit, it is the central box of the nearest aspect ratio, as in
     torchvision.
@@ -64,7 +66,7 @@ def random_box(height: int, width: int, rng: np.random.Generator) -> Box:
     True
     """
     for _ in range(_TRIES):
-        area = height * width * rng.uniform(*AREA)
+        area = height * width * rng.uniform(min_area, 1.0)
         aspect = math.exp(rng.uniform(math.log(ASPECT[0]), math.log(ASPECT[1])))
         box_width, box_height = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
         if 0 < box_width <= width and 0 < box_height <= height:
@@ -147,15 +149,19 @@ class TrainTransform:
         ``"random_resized_crop"`` the largest central box is taken.
     invert
         Whether to invert the pixels before they are augmented.
+    min_area
+        Smallest share of the image that ``"random_resized_crop"`` takes, in (0, 1].
     """
 
     size: tuple[int, int]
     augment: tuple[str, ...]
     invert: bool = False
+    min_area: float = MIN_AREA
 
     def __post_init__(self) -> None:
         for name in self.augment:
             check_known("augmentation", name, IMAGE_AUGMENTATIONS)
+        check_range("min_area", self.min_area, 0, 1, closed="right")
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -195,9 +201,9 @@ class TrainTransform:
             box = central_box(image.shape[0], image.shape[1], self.size)
         elif header is None or header.oriented:
             image = decode(data, name)
-            box = random_box(image.shape[0], image.shape[1], rng)
+            box = random_box(image.shape[0], image.shape[1], rng, self.min_area)
         else:
-            box = random_box(header.height, header.width, rng)
+            box = random_box(header.height, header.width, rng, self.min_area)
             # Decode at the smallest size at which the box still has the pixels of the result.
             reduction = min(box[2] / self.size[0], box[3] / self.size[1])
             shorter = min(header.height, header.width)

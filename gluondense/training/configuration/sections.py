@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Optional, Union
 
 from ...errors import check, check_known
+from .augmentation_fields import AugmentationFields
 from .detection_fields import DetectionFields
 from .folder_fields import FolderFields
 from .optimization import OptimizerConfig, ScheduleConfig
@@ -34,7 +35,7 @@ from .settings import (
 
 
 @dataclass(frozen=True)
-class DataConfig(FolderFields, DetectionFields):
+class DataConfig(FolderFields, DetectionFields, AugmentationFields):
     """The images of a run, and how they become batches."""
 
     dataset: str = setting("fashion_mnist", "data set, a row of DATASETS", text())
@@ -69,19 +70,6 @@ class DataConfig(FolderFields, DetectionFields):
         "invert image files that are dark on light, for a network that learns light on dark",
         switch(),
     )
-    augment: tuple[str, ...] = setting(
-        (),
-        "augmentations of training images, in this order: flip, crop, erase; of image files "
-        "random_resized_crop, flip, rand_augment, color_jitter, lighting, erase; of images with "
-        "boxes flip, vertical_flip, transpose, crop, expand, mosaic, mixup, color_jitter, lighting",
-        NAMES,
-    )
-    repeats: int = setting(
-        1,
-        "copies of an image in a batch, augmented differently; an epoch keeps its length, so it "
-        "has 1/N of the images",
-        count(),
-    )
     crop_ratio: float = setting(
         0.875, "share of a validation image file's side that is cropped", number(0, 1, "right")
     )
@@ -115,10 +103,6 @@ class DataConfig(FolderFields, DetectionFields):
         super().__post_init__()
         holds = self.batch_size % self.repeats == 0
         check("batch_size", self.batch_size, f"a multiple of `repeats` (={self.repeats})", holds)
-        if self.repeats > 1 and not self.augment:
-            raise ValueError(
-                f"repeats (={self.repeats}) needs `augment`: copies of an image would be equal."
-            )
 
     @property
     def title(self) -> str:

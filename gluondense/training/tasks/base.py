@@ -125,13 +125,7 @@ class Task(ABC):
         """Return the preprocessing of the images that are evaluated."""
         return choose_preprocessing(config.data, data.info, isinstance(data, ImageFiles))
 
-    @staticmethod
-    def train_loader(
-        config: TrainConfig, data: Any, preprocessing: Preprocessing, workers: Workers
-    ) -> Loader:
-        """Make the loader of training images; each worker gets its part of each batch."""
-        seed = config.runtime.seed
-        return make_train_loader(config.data, data, preprocessing, workers, seed)
+    train_loader = staticmethod(make_train_loader)
 
     @staticmethod
     def test_loader(
