@@ -81,9 +81,8 @@ class TrainConfig:
 
         sizes, epochs = self.data.train_sizes, self.schedule.epochs
         if len(sizes) > epochs:
-            raise ValueError(
-                f"`train_sizes` (={','.join(map(str, sizes))}) are more sizes than epochs ({epochs})."
-            )
+            names = ",".join(map(str, sizes))
+            raise ValueError(f"`train_sizes` (={names}) are more sizes than epochs ({epochs}).")
         if sizes and self.task.name == "detection":
             raise ValueError("`train_sizes` are for classification: detectors have `multi_scale`.")
         if self.data.cache_features:

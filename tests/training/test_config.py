@@ -234,3 +234,22 @@ def test_repeats_need_whole_batches_and_augmentation():
         config.with_fields(repeats=3)
     with pytest.raises(ValueError, match=r"repeats \(=4\) needs `augment`"):
         config.with_fields(augment=())
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        (
+            {"train_sizes": (64, 0)},
+            r"train_sizes \(=\(64, 0\)\) must be none, or positive integers",
+        ),
+        ({"train_sizes": (64, 96), "epochs": 1}, r"=64,96\) are more sizes than epochs \(1\)"),
+        ({"train_sizes": (64,), "task": "detection"}, "detectors have `multi_scale`"),
+        ({"train_sizes": (64,), "cache_features": True}, r"`train_sizes` \(=64\) doesn't go with"),
+        ({"min_area": 0}, r"min_area \(=0\) must be in \(0, 1\]"),
+    ],
+    ids=str,
+)
+def test_sizes_and_areas_of_training_images(fields, message):
+    with pytest.raises(ValueError, match=message):
+        TrainConfig.of("densenet121", **fields)

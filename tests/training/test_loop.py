@@ -139,6 +139,24 @@ def test_special_runs_resume_exactly(tmp_path, fields):
     assert_equal_runs(tmp_path / "straight", tmp_path / "resumed")
 
 
+def test_training_images_grow_and_the_run_resumes_exactly(tmp_path, monkeypatch, interrupt_at):
+    config, shapes, train_batch = TINY.with_fields(train_sizes=(6, 10)), [], loop._train_batch
+
+    def noted(run, batch):
+        shapes.append((run.state.epoch, *batch.images[0].shape[2:]))
+        train_batch(run, batch)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "_train_batch", noted)
+        fit(config, tmp_path / "straight", progress=False)
+    assert set(shapes) == {(0, 6, 6), (1, 10, 10)}
+    assert checkpoint.load(tmp_path / "straight").input_shape == (1, 3, 8, 8)  # as is evaluated
+    interrupt_at(7)
+    assert fit(config, tmp_path / "resumed", progress=False).step == 7
+    fit(config, tmp_path / "resumed", resume=True, progress=False)
+    assert_equal_runs(tmp_path / "straight", tmp_path / "resumed")
+
+
 def test_loss_scale_continues_where_it_was(tmp_path):
     def build(scale):
         run = Run(TINY, Workers())
@@ -326,6 +344,7 @@ def test_output_folder_that_cannot_be_made(tmp_path):
     [
         ({"gpus": (99,)}, "GPU 99 can't be used: .* Omit `gpus` to use the CPU"),
         ({"resize": 1}, "Images of 1x1 are too small for densenet121, which needs 2x2"),
+        ({"train_sizes": (8, 1)}, r"train_sizes \(=1\) must be at least 2, the smallest image of"),
         ({"model": "densnet121"}, "did you mean 'densenet121'"),
         ({"model_args": {"growth": 3}}, "no field 'growth'"),
         ({"batch_size": 201}, "batch_size"),

@@ -28,7 +28,8 @@ class StagedLoader(Loader):
 
     References
     ----------
-    Howard, "Training Imagenet in 3 hours for USD 25", 2018; Tan and Le, "EfficientNetV2", section 4.
+    Howard, "Training Imagenet in 3 hours for $25", fast.ai 2018; Tan and Le,
+    "EfficientNetV2", section 4.
 
     Examples
     --------

@@ -9,9 +9,7 @@ from ...errors import is_count
 from .rules import NAMES
 from .settings import Section, count, items, number, setting
 
-SIZES = items(
-    "none, or positive integers", lambda values: all(map(is_count, values)), "A,B,…", int
-)
+SIZES = items("none, or positive integers", lambda values: all(map(is_count, values)), "A,B,…", int)
 
 
 @dataclass(frozen=True)

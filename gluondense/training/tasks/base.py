@@ -125,7 +125,12 @@ class Task(ABC):
         """Return the preprocessing of the images that are evaluated."""
         return choose_preprocessing(config.data, data.info, isinstance(data, ImageFiles))
 
-    train_loader = staticmethod(make_train_loader)
+    @staticmethod
+    def train_loader(
+        config: TrainConfig, data: Any, preprocessing: Preprocessing, workers: Workers
+    ) -> Loader:
+        """Make the loader of training images; each worker gets its part of each batch."""
+        return make_train_loader(config, data, preprocessing, workers)
 
     @staticmethod
     def test_loader(

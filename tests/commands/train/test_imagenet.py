@@ -62,7 +62,7 @@ def test_trains_on_folders_with_everything_on_and_resumes(script, data, tmp_path
     out = str(tmp_path / "run")
     args = ["--recipe=modern", "--epochs=2", "--warmup-epochs=1", "--cutmix=1", "--ema=0.5", *SMALL]
     args += ["--augment=random_resized_crop,flip,rand_augment,color_jitter,lighting,erase"]
-    args += ["--repeats=2", "--set=drop_path=0.2"]
+    args += ["--repeats=2", "--set=drop_path=0.2", "--train-sizes=24,16", "--min-area=0.3"]
     args += ["--mixup-off-epoch=1", "--log-interval=2", "--save-steps=2", "--keep=2"]
     assert script.main([*args, "--data-dir", str(data), "--out", out]) == 0
     output = capsys.readouterr().out

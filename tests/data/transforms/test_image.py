@@ -86,6 +86,25 @@ def test_random_boxes_have_the_distribution_of_torchvision():
     assert np.log(aspect).mean() == pytest.approx(0.035, abs=0.015)
 
 
+def test_random_boxes_have_the_least_area_that_is_asked_for():
+    rng = np.random.default_rng(0)
+    boxes = np.array([random_box(300, 400, rng, min_area=0.5) for _ in range(500)])
+    area = boxes[:, 2] * boxes[:, 3] / 120000
+    assert 0.49 < area.min() < 0.55
+    images = {
+        least: [
+            run(TrainTransform((8, 8), ("random_resized_crop",), min_area=least), data, seed)
+            for seed in range(5)
+        ]
+        for least in (0.05, 1.0)
+        for data in [encoded(gradient(size=(40, 40)), "PNG")]
+    }
+    spread = {
+        least: np.std([pixels_of(i) for i in found], 0).max() for least, found in images.items()
+    }
+    assert spread[1.0] < spread[0.05]
+
+
 def test_boxes_of_very_long_images_are_central():
     assert random_box(10, 1000, np.random.default_rng(0)) == (0, 493, 10, 13)
 
@@ -157,6 +176,10 @@ def test_rand_augment_draws_all_operations():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
+        (
+            lambda: TrainTransform((8, 8), (), min_area=0),
+            r"min_area \(=0\) must be in \(0, 1\]",
+        ),
         (
             lambda: TrainTransform((8, 8), ("blur",)),
             "unknown augmentation 'blur'",
