@@ -11,31 +11,12 @@ from support.paths import ROOT
 from test_imports import ROWS
 
 import gluondense
-from gluondense.weights import NAMING_SCHEMES, WEIGHTS
+from gluondense.weights import NAMING_SCHEMES
 
 
 def table(text: str, head: str) -> list[list[str]]:
     lines = text[text.index(head) :].split("\n\n")[0].splitlines()[2:]
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
-
-
-def test_the_page_of_weights_lists_all_that_are_published(root):
-    text = (root / "docs" / "weights.md").read_text(encoding="utf-8")
-    expected = [
-        [
-            f"`{key}`",
-            f"{row.top1:.3f}",
-            "–" if row.top5 is None else f"{row.top5:.3f}",
-            f"`{row.file_name}`",
-        ]
-        for key, row in WEIGHTS.items()
-    ]
-    rows = table(text, "| weights |")
-    assert [[*row[:3], row[4]] for row in rows] == expected
-    for row, weights in zip(rows, WEIGHTS.values()):
-        images = weights.preprocessing
-        assert row[3].startswith(f"{images.input_size}, ")
-        assert row[3].endswith(f" mean, {images.interpolation}, crop {images.crop_ratio}")
 
 
 def test_the_page_of_weights_lists_all_naming_schemes(root):

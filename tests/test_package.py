@@ -64,7 +64,8 @@ def gluondense(folder, python, wheel):
 
 def test_the_wheel_has_all_files_of_the_package(wheel):
     files = {path.relative_to(ROOT).as_posix() for path in (ROOT / "gluondense").rglob("*")}
-    expected = {name for name in files if Path(name).suffix in (".py", ".cc", ".h", ".typed")}
+    kinds = (".py", ".cc", ".h", ".typed", ".json", ".safetensors")
+    expected = {name for name in files if Path(name).suffix in kinds}
     with zipfile.ZipFile(wheel) as archive:
         names = {name for name in archive.namelist() if name.startswith("gluondense/")}
     assert names == expected

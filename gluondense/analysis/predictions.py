@@ -92,6 +92,24 @@ class Predictions:
         return float(hits[self.readable].mean())
 
     @property
+    def accuracy_interval(self) -> tuple[float, float]:
+        """95 % interval of the top-1 accuracy (Wilson 1927), of the sampling of the images alone.
+
+        Examples
+        --------
+        >>> probabilities = np.array([[0.9, 0.1]] * 100)
+        >>> found = Predictions.from_probabilities(probabilities, np.repeat([0, 1], [93, 7]))
+        >>> low, high = found.accuracy_interval
+        >>> print(f"{low:.3f} {high:.3f}")
+        0.863 0.966
+        """
+        z, count, share = 1.959964, int(self.readable.sum()), self.accuracy
+        center = share + z * z / (2 * count)
+        half = z * (share * (1 - share) / count + (z / (2 * count)) ** 2) ** 0.5
+        scale = 1 + z * z / count
+        return (center - half) / scale, (center + half) / scale
+
+    @property
     def loss(self) -> float:
         """Mean cross-entropy in nats, without label smoothing."""
         true = self.true_probabilities[self.readable].astype(np.float64)

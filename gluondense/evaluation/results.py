@@ -54,6 +54,7 @@ class Evaluation:
             "crops": self.crops,
             **self.model.shown_preprocessing(),
             "top1": self.predictions.top_accuracy(1),
+            "top1_interval": list(self.predictions.accuracy_interval),
             "top5": self.predictions.top_accuracy(5),
             "loss": self.predictions.loss,
             "published": [vars(error) for error in self.published],

@@ -6,6 +6,8 @@ releases that timm used before it moved to the Hugging Face Hub. RDNet's weights
 only, where the checksum is in the file's Git LFS pointer. The bucket of MXNet and GluonCV is
 reported to be offline; ``load_weights`` reads ``.params`` files that were downloaded from there.
 
+Small files of networks that gluondense trained are in the package: see :mod:`.shipped`.
+
 Accuracies are in % on the validation images of ImageNet with one crop, or the test images of
 CIFAR-10, as published for the row's preprocessing: torchvision's documentation, timm's
 ``results-imagenet.csv``, and the figure in HazyResearch's checkpoint. The licenses are
@@ -25,58 +27,10 @@ from ..data.preprocessing import CIFAR, CSP, DPN, IMAGENET, RDNET, Preprocessing
 from ..download.file import cache_folder, download_file, has_sha256
 from ..download.lfs import cached_sha256, fetch_sha256
 from ..errors import closest
+from .row import BICUBIC, HUB_FILE, Weights
+from .shipped.rows import read_rows, verified_path
 
-BICUBIC = dataclasses.replace(IMAGENET, interpolation="bicubic")
 BICUBIC_95 = dataclasses.replace(BICUBIC, crop_ratio=0.95)
-
-HUB_FILE = "pytorch_model.bin"
-
-
-@dataclasses.dataclass(frozen=True)
-class Weights:
-    """Published weights of one network.
-
-    Parameters
-    ----------
-    model, tag
-        The network's name; its weights' author or recipe, and training data, as timm has it.
-    urls
-        URLs of the file, tried in this order.
-    sha256
-        The file's SHA-256: 64 digits, or the first ones if the publisher gives no more. Empty if it
-        is in the file's Git LFS pointer on the Hugging Face Hub.
-    top1, top5
-        Published accuracies in %; None if the source has none.
-    preprocessing, license
-        The preprocessing of the images; the license of the publisher's repository.
-    eps, classes
-        The eps of the batch normalizations in training; the number of outputs.
-    dataset
-        The key in ``gluondense.data.DATASETS`` of the data whose classes the outputs are.
-    """
-
-    model: str
-    tag: str
-    urls: tuple[str, ...]
-    sha256: str
-    top1: float
-    top5: float | None
-    preprocessing: Preprocessing = BICUBIC
-    license: str = "Apache-2.0"
-    eps: float = 1e-5
-    classes: int = 1000
-    dataset: str = "imagenet"
-
-    @property
-    def name(self) -> str:
-        """The key in ``WEIGHTS``."""
-        return f"{self.model}.{self.tag}"
-
-    @property
-    def file_name(self) -> str:
-        """Name in the cache and in mirrors: the publisher's, but ``NAME.bin`` for the Hub's."""
-        name = self.urls[0].rsplit("/", 1)[-1]
-        return f"{self.name}.bin" if name == HUB_FILE else name
 
 
 def _torchvision(model: str, sha256: str, top1: float, top5: float) -> Weights:
@@ -145,10 +99,12 @@ def _digits(file: str) -> str:
     return file.rsplit("-", 1)[-1].split(".")[0]
 
 
-# The first row of each model is its default: the authors' weights, or torchvision's.
+# The first row of each model is its default: the file in the package, the authors' weights, or
+# torchvision's.
 WEIGHTS = {
     row.name: row
     for row in (
+        *read_rows(),
         _torchvision(
             "densenet121",
             "a639ec97d7c33b07ae66f0b5fb7d0192f95a3b11b7576c66c0126c2a727c4395",
@@ -262,7 +218,7 @@ def find_published(path: str | os.PathLike[str]) -> Weights | None:
 
 
 def fetch_weights(weights: Weights, root: str | os.PathLike[str] | None = None) -> Path:
-    """Return the path of a weights file, downloading it if it is not cached.
+    """Return the path of a weights file: in the package, or in the cache, downloaded if it is not.
 
     The checksum is verified at every call: this is fast compared with building the network, and
     detects damaged cache files. If the row has none, it is that of the file's Git LFS pointer; see
@@ -274,14 +230,17 @@ def fetch_weights(weights: Weights, root: str | os.PathLike[str] | None = None) 
         A row of ``WEIGHTS``.
     root
         Folder of downloaded weights; ``$MXNET_HOME/models`` by default, else ``~/.mxnet/models``.
+        Files of the package are not copied there.
 
     Raises
     ------
     ConnectionError
         If no source has the file; see ``gluondense.download`` for mirrors and offline use.
     OSError
-        If it cannot be written.
+        If it cannot be written, or the package's file is missing or damaged.
     """
+    if not weights.urls:
+        return verified_path(weights)
     path = cache_folder("models", root) / weights.file_name
     sha256 = weights.sha256 or fetch_sha256(weights.urls[0], path)
     advice = f"download {weights.urls[0]} on a machine with a network, and copy it to {path}"

@@ -95,7 +95,7 @@ def published_errors(
     >>> published_errors("densenet40_k12_svhn", "svhn")[0].top1
     1.79
     """
-    model = _same_network(model, spec)
+    model = same_network(model, spec)
     found, row = [], WEIGHTS.get(weights)
     if row is not None and row.dataset == dataset and crops == 1:
         found.append(_of_weights(row))
@@ -109,7 +109,7 @@ def published_errors(
     return found if value is None else [*found, PublishedError(_CIFAR, value)]
 
 
-def _same_network(model: str, spec: Optional[NetworkSpec]) -> str:
+def same_network(model: str, spec: Optional[NetworkSpec]) -> str:
     """Return the name of the network with a spec, the model's first; "" if there is none."""
     if spec is None or _computes_same(SPECS.get(model), spec):
         return model

@@ -70,6 +70,7 @@ def save_weights(
         if path.suffix == ".safetensors":
             try:
                 save_file(arrays, file, metadata=_metadata(net, scheme))
+                _sort_metadata(file)
             except SafetensorError as error:
                 reason = str(error).rpartition("I/O error: ")[2]
                 raise OSError(f"cannot write {path} ({reason})") from None
@@ -88,6 +89,20 @@ def _metadata(net: Network, scheme: NamingScheme) -> dict[str, str]:
     if net.classes is not None:
         metadata["classes"] = json.dumps(list(map(str, net.classes)), ensure_ascii=False)
     return metadata
+
+
+def _sort_metadata(path: Path) -> None:
+    """Sort the metadata in a file's header, so that equal networks give equal files.
+
+    safetensors writes them in the random order of a hash table.
+    """
+    with open(path, "r+b") as file:
+        size = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(size))
+        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+        text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+        file.seek(8)
+        file.write(text.ljust(size))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -62,7 +62,7 @@ def test_loads_by_name(checkpoint):
 
 def test_the_catalog_has_this_file(checkpoint, tmp_path):
     shutil.copy(checkpoint, tmp_path / ROW.file_name)
-    net = gluondense.get_model(MODEL, pretrained=True, root=tmp_path)
+    net = gluondense.get_model(MODEL, pretrained=ROW.tag, root=tmp_path)
     assert net.classes == gluondense.data.DATASETS["cifar10"].class_names
     assert net.preprocessing == ROW.preprocessing
 
