@@ -80,7 +80,7 @@ def publish(args: argparse.Namespace) -> None:
     text = json.dumps(facts, indent=1, ensure_ascii=False) + "\n"
     (blocks.FOLDER / f"{args.name}.json").write_text(text, encoding="utf-8")
     _add_block(args.page, f"<!-- card: {args.name} -->", f"## {args.name}")
-    result_pages.main()
+    result_pages.update()
     print(f"{args.name}: {facts['top1']:.2%} of {facts['images']:,} test images, {file}")
 
 

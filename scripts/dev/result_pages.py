@@ -16,6 +16,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from dev.cards.blocks import card, exports
 from tabulate import tabulate
 
+from gluondense.commands.parser import Parser
 from gluondense.data.datasets.registry import DATASETS
 from gluondense.data.preprocessing import CIFAR, DPN, IMAGENET, Preprocessing
 from gluondense.weights.catalog import WEIGHTS
@@ -68,10 +69,16 @@ def pages() -> list[Path]:
     return [DOCS / "weights.md", *sorted((DOCS / "results").glob("*.md"))]
 
 
-def main() -> int:
+def update() -> None:
     """Update the pages in place."""
     for path in pages():
         path.write_text(updated(path.read_text(encoding="utf-8")), encoding="utf-8")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Update the pages; return the exit code."""
+    Parser(description=__doc__).parse_args(argv)
+    update()
     return 0
 
 

@@ -69,7 +69,7 @@ def _run(args: argparse.Namespace) -> None:
     blocks.FOLDER.mkdir(parents=True, exist_ok=True)
     path = blocks.FOLDER / f"{args.name}-exports.json"
     path.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
-    result_pages.main()
+    result_pages.update()
     print(f"{path}; a page shows it after <!-- exports: {args.name} -->")
 
 
