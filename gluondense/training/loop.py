@@ -95,7 +95,10 @@ def fit(
         with StopOnSignal() as stop:
             train(run, [stop, *_observers(run, folder, average, progress)])
             signum = max(workers.all_gather(stop.signum or 0))
-    state, end = run.state, run.end()
+    state = run.state
+    # A signal may have come between the last step of `max_steps` and the end of its evaluation.
+    evaluated = bool(state.log) and state.log[-1]["step"] == state.step
+    end = run.end() if evaluated else None
     return RunResult(
         out_dir=str(folder.path),
         epoch=state.epoch,

@@ -201,6 +201,19 @@ def test_run_stopped_while_evaluating_evaluates_on_resume(straight, tmp_path, in
     assert_equal_runs(straight[0], tmp_path)
 
 
+def test_run_of_some_steps_that_is_stopped_while_evaluating_is_not_at_its_end(
+    tmp_path, interrupt_at
+):
+    interrupt_at(3)
+    config = TINY.with_fields(max_steps=3)
+    stopped = fit(config, tmp_path, progress=False)
+    assert (stopped.step, stopped.last) == (3, {})
+    assert (stopped.ended_by, stopped.stopped_by) == (None, signal.SIGTERM)
+    result = fit(config, tmp_path, resume=True, progress=False)
+    assert (result.step, result.ended_by) == (3, "max_steps")
+    assert result.test_accuracy is not None
+
+
 def test_signal_while_evaluating_saves_the_trained_epoch(straight, tmp_path, monkeypatch):
     before = Classification.evaluate
 
