@@ -165,3 +165,17 @@ SPECS.update(
         for depth in (121, 161, 169, 201)
     }
 )
+# DenseNet-BC for small images, see `densenet`, with the stages of CSPNet.
+SPECS.update(
+    {
+        f"csp_densenet{depth}_k12_bc_{data}": CSPDenseNetSpec(
+            stem="cifar",
+            num_init_features=24,
+            growth_rate=12,
+            block_config=((depth - 4) // 6,) * 3,
+            classes=classes,
+        )
+        for depth in (40, 100)
+        for data, classes in (("cifar10", 10), ("cifar100", 100), ("svhn", 10))
+    }
+)
