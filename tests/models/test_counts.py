@@ -83,6 +83,12 @@ GOLDEN = {
     "peleenet": 2_802_248,
 }
 FUSION_GOLDEN = {  # "both", "first"
+    "csp_densenet40_k12_bc_cifar10": (164_536, 156_322),
+    "csp_densenet40_k12_bc_cifar100": (171_916, 168_292),
+    "csp_densenet40_k12_bc_svhn": (164_536, 156_322),
+    "csp_densenet100_k12_bc_cifar10": (712_849, 656_362),
+    "csp_densenet100_k12_bc_cifar100": (731_659, 687_232),
+    "csp_densenet100_k12_bc_svhn": (712_849, 656_362),
     "csp_densenet121": (7_061_256, 6_922_216),
     "csp_densenet161": (26_128_552, 24_602_344),
     "csp_densenet169": (12_744_008, 12_161_000),
