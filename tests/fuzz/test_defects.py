@@ -63,7 +63,20 @@ CASES = (
     Case(
         "names of parameters (json)", "names.json", b'{"output{1}": "a"}', "invalid names in braces"
     ),
+    Case(
+        "names of parameters (json)",
+        "names.json",
+        b'{"output{%s}": "a"}' % (b"9" * 2000),
+        "invalid names in braces",
+    ),
     Case("names of parameters (json)", "names.json", b'{"output": "{i}"}', "its pattern has none"),
+    Case(
+        "export, its metadata",
+        "net.json",
+        with_value("spec", "eps", value="x" * 2000),
+        "eps .='xxx",
+        1,
+    ),
     Case(
         "export, its metadata",
         "net.json",

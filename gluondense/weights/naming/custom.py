@@ -59,8 +59,9 @@ def as_naming_scheme(naming: Naming, keys: Iterable[str]) -> NamingScheme:
         rules = (("{path}", lambda path: naming(path)),)
     else:
         raise ValueError(
-            f"naming (={naming!r}) must be a key of gluondense.weights.NAMING_SCHEMES, a "
-            "NamingScheme, or a dict or function that maps our modules to the file's."
+            f"naming (={in_one_line(repr(naming))}) must be a key of "
+            "gluondense.weights.NAMING_SCHEMES, a NamingScheme, or a dict or function that maps "
+            "our modules to the file's."
         )
     suffixes = _suffixes(keys)
     return NamingScheme(_CUSTOM, "you", rules, suffixes, eps=None, preprocessing=None)

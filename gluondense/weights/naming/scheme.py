@@ -133,7 +133,7 @@ def _compiled(pattern: str) -> re.Pattern:
     except re.error as error:
         raise ValueError(
             f"`naming`: the pattern {in_one_line(repr(pattern))} has invalid names in braces "
-            f"({error})."
+            f"({in_one_line(error)})."
         ) from None
 
 
