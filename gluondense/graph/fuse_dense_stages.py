@@ -20,6 +20,7 @@ from .dense_layers import (
 )
 from .ir import Graph, Node
 from .onednn_layouts import use_onednn_layouts
+from .partial_stages import Bypass, find_bypass
 
 STAGE = "gluondense_dense_stage"  # the native operator that trains a dense stage
 
@@ -28,6 +29,8 @@ def fuse_stages(
     symbol: mx.sym.Symbol, added: Collection[str] = (), recompute: bool = False
 ) -> mx.sym.Symbol:
     """Replace dense layers, and the transitions behind them, by the native operator.
+
+    The operator of a cross-stage partial stage also splits its input and concatenates its output.
 
     Layers with dropout, groups, biases or attention keep MXNet's operators, with the layouts that
     suit oneDNN.
@@ -44,19 +47,21 @@ def fuse_stages(
     """
     graph = Graph(symbol, {})
     uses, readers = graph.uses(), graph.readers()
-    stages = [
-        (layers, *_tail(layers[-1], uses, readers)) for layers in _stages(graph, uses, readers)
-    ]
+    stages: list[tuple[list[Layer], Unit | None, Bypass | None, Node]] = []
+    for layers in _stages(graph, uses, readers):
+        tail, end = _tail(layers[-1], uses, readers)
+        bypass = find_bypass(layers[0], tail, end, uses, readers)
+        stages.append((layers, tail, bypass, bypass.end if bypass else end))
     fused = {id(end) for *_, end in stages}
     for node in graph.operators():  # transitions that do not follow a dense layer
         unit = (
             norm_act_conv(node.source(), CONV1X1, uses) if node.is_like("Pooling", **POOL) else None
         )
         if unit and unit.conv and uses[id(node.source())] == 1 and id(node) not in fused:
-            stages.append(([], unit, node))
+            stages.append(([], unit, None, node))
     copies: dict[str, Node] = {}
-    for layers, tail, end in stages:
-        stage = _stage_node(layers, tail, end, recompute)
+    for layers, tail, bypass, end in stages:
+        stage = _stage_node(layers, tail, bypass, end, recompute)
         stage.inputs = [(_copied(node, added, copies), output) for node, output in stage.inputs]
         graph.replace(end, stage)
     use_onednn_layouts(graph)
@@ -103,7 +108,9 @@ def _tail(
     return None, last.concat
 
 
-def _stage_node(layers: list[Layer], tail: Unit | None, end: Node, recompute: bool) -> Node:
+def _stage_node(
+    layers: list[Layer], tail: Unit | None, bypass: Bypass | None, end: Node, recompute: bool
+) -> Node:
     units = [unit for layer in layers for unit in layer.units] + ([tail] if tail else [])
     eps, momentum = units[0].norm_settings
     first = layers[0] if layers else None
@@ -115,11 +122,13 @@ def _stage_node(layers: list[Layer], tail: Unit | None, end: Node, recompute: bo
         "tail": "maps" if tail is None else "conv" if tail.conv else "norm",
         "out_channels": tail.filters if tail else 0,
         "pool": int(end.op == "Pooling"),
+        "bypass": bypass.channels if bypass else 0,
         "recompute": int(recompute),
         "eps": eps,
         "momentum": momentum,
     }
-    inputs = [units[0].source, *(entry for unit in units for entry in unit.parameters)]
+    source = bypass.source if bypass else units[0].source
+    inputs = [source, *(entry for unit in units for entry in unit.parameters)]
     return Node(STAGE, end.name, {key: str(value) for key, value in attrs.items()}, inputs)
 
 

@@ -16,7 +16,8 @@ constexpr auto kPre = DenseStageConfig::kPreActivation, kTwoWay = DenseStageConf
 constexpr auto kFeatures = DenseStageConfig::kFeatures, kBnRelu = DenseStageConfig::kBnRelu;
 constexpr auto kTransition = DenseStageConfig::kTransition;
 
-// Batch, channels, height, width; kind, layers, growth rate, bottleneck; tail, its channels, pool.
+// Batch, channels, height, width; kind, layers, growth rate, bottleneck; tail, its channels, pool;
+// channels that bypass the layers.
 const DenseStageConfig kCases[] = {
     {2, 16, 9, 7, kPre, 2, 8, 32, kFeatures, 0, false},
     {1, 5, 17, 18, kPre, 3, 12, 48, kBnRelu, 0, false},
@@ -27,6 +28,8 @@ const DenseStageConfig kCases[] = {
     {3, 5, 19, 18, kTwoWay, 3, 13, 12, kTransition, 44, true},
     {2, 32, 17, 16, kTwoWay, 2, 32, 128, kTransition, 96, false},
     {1, 3, 1, 1, kTwoWay, 1, 2, 2, kTransition, 1, false},
+    {2, 16, 9, 7, kPre, 2, 8, 32, kTransition, 40, true, 5},
+    {3, 9, 8, 11, kPre, 2, 8, 32, kFeatures, 0, false, 3},
 };
 
 std::mt19937 random_bits(1);
@@ -69,10 +72,10 @@ bool trains(const DenseStageConfig& config) {
       config, &arrays, [](std::size_t size) { return random_floats(size, 0.1f, 1); });
   auto derivatives = allocate(
       config, &gradients, [](std::size_t size) { return std::vector<float>(size, NAN); });
-  const bool transition = config.tail == kTransition;
-  const std::size_t outputs = static_cast<std::size_t>(config.out_pixels()) *
-                              (transition ? config.out_channels : config.total_channels());
-  const std::size_t inputs = static_cast<std::size_t>(config.pixels()) * config.in_channels;
+  const std::size_t outputs =
+      static_cast<std::size_t>(config.out_pixels()) * config.image_out_channels();
+  const std::size_t inputs =
+      static_cast<std::size_t>(config.pixels()) * config.image_in_channels();
   const std::vector<float> x = random_floats(inputs, 0, 1), dy = random_floats(outputs, -1, 1);
   std::vector<float> y(outputs, NAN), dx(inputs, NAN);
   DenseStage stage;

@@ -9,6 +9,8 @@ namespace gluondense {
 void StageWorker::backward(Barrier& barrier, const float* dy, float* dx,
                            const DenseStageArrays& gradients) {
   barrier_ = &barrier;
+  bypass_backward(dy, dx);
+  dy += config_.bypass_out_floats(), dx += config_.bypass_floats();
   const int total = config_.total_channels(), last_layer = config_.layers - 1;
   if (config_.kind == DenseStageConfig::kTwoWay) {
     two_way_backward(dy, gradients);
@@ -100,7 +102,8 @@ void StageWorker::input_backward(float* dx) {
       training_kernels().add_affine(d_map(pixel + i), map(pixel + i), correction_.scale.data(),
                                     correction_.shift.data(), buffer.rows + i * stride, channels);
     }
-    nhwc_to_nchw(buffer.rows, stride, channels, pixel, count, config_.height * config_.width, dx);
+    nhwc_to_nchw(buffer.rows, stride, channels, pixel, count, config_.height * config_.width, dx,
+                 config_.image_in_channels());
   });
 }
 

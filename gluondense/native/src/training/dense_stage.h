@@ -8,6 +8,7 @@
 // are summed over all layers that read a channel, and applied once, when its gradient is used.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <vector>
 
@@ -23,13 +24,16 @@ struct DenseStageConfig {
   // BN-ReLU-Conv1x1 or, with two-way layers, Conv1x1-BN-ReLU.
   enum Tail { kFeatures, kBnRelu, kTransition };
 
-  int batch = 0, in_channels = 0, height = 0, width = 0;  // of the input
+  int batch = 0, in_channels = 0, height = 0, width = 0;  // of the input that the layers read
   LayerKind kind = kPreActivation;
   int layers = 0, growth_rate = 0;
   int bottleneck = 0;  // output channels of a layer's 1x1 convolutions; 0 for no bottleneck
   Tail tail = kFeatures;
   int out_channels = 0;               // of the transition
   bool pool = false;                  // 2x2 average pooling at the end of the transition
+  // Channels of the input before those that the layers read, in a cross-stage partial stage: they
+  // begin the output, pooled if the transition is.
+  int bypass = 0;
   bool recompute_bottleneck = false;  // in backward, instead of saving it
   float eps = 1e-5f, momentum = 0.9f;
 
@@ -40,6 +44,10 @@ struct DenseStageConfig {
     return bottleneck ? bottleneck : layer_in_channels(layer);
   }
   int total_channels() const { return layer_in_channels(layers); }
+  int tail_channels() const { return tail == kTransition ? out_channels : total_channels(); }
+  // Channels of the operator's input and output.
+  int image_in_channels() const { return bypass + in_channels; }
+  int image_out_channels() const { return bypass + tail_channels(); }
   // The new maps of a two-way layer's branches, and the output of the second branch's first 3x3
   // convolution. In the maps' buffer, the latter is behind the maps of all layers.
   int branch_bottleneck() const { return bottleneck / 2; }
@@ -51,6 +59,11 @@ struct DenseStageConfig {
   int convs3x3() const { return kind == kTwoWay ? 3 : 1; }  // of a layer
   int out_height() const { return pool ? height / 2 : height; }
   int out_width() const { return pool ? width / 2 : width; }
+  // From an image to the first of the layers' channels, in the input and in the output.
+  std::ptrdiff_t bypass_floats() const { return std::ptrdiff_t{bypass} * height * width; }
+  std::ptrdiff_t bypass_out_floats() const {
+    return std::ptrdiff_t{bypass} * out_height() * out_width();
+  }
 };
 
 struct BatchNormArrays {

@@ -49,6 +49,7 @@ DenseStageConfig parse_config(const Attributes& attributes) {
   config.bottleneck = count_attribute(attributes, "middle", kMaxChannels);
   config.out_channels = count_attribute(attributes, "out_channels", kMaxChannels);
   config.pool = count_attribute(attributes, "pool", 1);
+  config.bypass = count_attribute(attributes, "bypass", kMaxChannels);
   config.recompute_bottleneck = count_attribute(attributes, "recompute", 1);
   config.eps = float_attribute(attributes, "eps");
   config.momentum = float_attribute(attributes, "momentum");
@@ -72,7 +73,12 @@ void set_input_shape(DenseStageConfig* config, const Shape& shape) {
     throw std::invalid_argument("the input must have at most " + std::to_string(kMaxChannels) +
                                 " channels, not " + std::to_string(shape[1]));
   }
-  config->batch = dim(0), config->in_channels = dim(1);
+  if (shape[1] <= config->bypass) {
+    throw std::invalid_argument("the input must have more channels than bypass=" +
+                                std::to_string(config->bypass) + ", not " +
+                                std::to_string(shape[1]));
+  }
+  config->batch = dim(0), config->in_channels = dim(1) - config->bypass;
   config->height = dim(2), config->width = dim(3);
 }
 
@@ -110,9 +116,7 @@ MXReturnValue infer_shape(const Attributes& attributes, std::vector<std::vector<
     for (const Parameter& parameter : ParameterList(config, &arrays)) {
       in->at(next++) = parameter.shape;
     }
-    const bool transition = config.tail == DenseStageConfig::kTransition;
-    out->at(0) = {checked_dim(config.batch),
-                  checked_dim(transition ? config.out_channels : config.total_channels()),
+    out->at(0) = {checked_dim(config.batch), checked_dim(config.image_out_channels()),
                   checked_dim(config.out_height()), checked_dim(config.out_width())};
   });
 }

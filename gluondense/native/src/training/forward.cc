@@ -27,6 +27,8 @@ StageWorker::StageWorker(const StageBuffers& buffers, int rank)
 
 void StageWorker::forward(Barrier& barrier, const float* x, float* y) {
   barrier_ = &barrier;
+  bypass_forward(x, y);
+  x += config_.bypass_floats(), y += config_.bypass_out_floats();
   const ChannelSums sums = channel_sums(rank_, kMaps);
   std::fill_n(sums.first, layout_.thread_sums, 0.0);
   const bool two_way = config_.kind == DenseStageConfig::kTwoWay;
@@ -34,8 +36,8 @@ void StageWorker::forward(Barrier& barrier, const float* x, float* y) {
   const auto [first, last] = share(std::int64_t{config_.batch} * config_.height);
   for (std::int64_t row = first; row < last; ++row) {
     const std::int64_t pixel = row * config_.width;
-    nchw_to_nhwc(x, config_.in_channels, pixel, config_.width, plane, map(pixel),
-                 layout_.map_stride);
+    nchw_to_nhwc(x, config_.image_in_channels(), config_.in_channels, pixel, config_.width, plane,
+                 map(pixel), layout_.map_stride);
     if (two_way) continue;  // the input is not normalized
     training_kernels().channel_sums(map(pixel), layout_.map_stride, config_.width,
                                     config_.in_channels, sums.first, sums.second);

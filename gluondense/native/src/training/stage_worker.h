@@ -122,6 +122,12 @@ class StageWorker {
   void pack_recompute_filters(int layer) const;
   void input_backward(float* dx);
 
+  // bypass.cc
+  template <class Function>
+  void for_each_bypass_plane(Function f) const;
+  void bypass_forward(const float* x, float* y) const;
+  void bypass_backward(const float* dy, float* dx) const;
+
   // two_way.cc
   struct Conv3x3;
   std::array<Conv3x3, 3> two_way_convs(int layer) const;
@@ -202,10 +208,11 @@ class StageWorker {
 };
 
 // transpose.cc: convert the pixels [first, first + count), numbered over all images, between
-// (N, C, H, W) and (pixels, stride). An image has `plane` pixels.
-void nchw_to_nhwc(const float* nchw, int channels, std::int64_t first, std::int64_t count,
-                  int plane, float* nhwc, int stride);
+// (N, C, H, W) and (pixels, stride). An image has `image_channels` channels of `plane` pixels, and
+// `nchw` is the first one to convert.
+void nchw_to_nhwc(const float* nchw, int image_channels, int channels, std::int64_t first,
+                  std::int64_t count, int plane, float* nhwc, int stride);
 void nhwc_to_nchw(const float* nhwc, int stride, int channels, std::int64_t first,
-                  std::int64_t count, int plane, float* nchw);
+                  std::int64_t count, int plane, float* nchw, int image_channels);
 
 }  // namespace gluondense

@@ -22,7 +22,7 @@ void StageWorker::tail_forward(float* y) {
 void StageWorker::features_forward(float* y) const {
   for_each_block(config_.pixels(), kMaxTilePixels, [&](std::int64_t pixel, int count) {
     nhwc_to_nchw(map(pixel), layout_.map_stride, config_.total_channels(), pixel, count,
-                 config_.height * config_.width, y);
+                 config_.height * config_.width, y, config_.image_out_channels());
   });
 }
 
@@ -32,7 +32,8 @@ void StageWorker::bn_relu_forward(float* y) const {
   const BnReluInput input = maps_input(total);
   for_each_block(config_.pixels(), kMaxTilePixels, [&](std::int64_t pixel, int count) {
     pack_bn_relu(input, pixel, count, stride, buffer.rows);
-    nhwc_to_nchw(buffer.rows, stride, total, pixel, count, config_.height * config_.width, y);
+    nhwc_to_nchw(buffer.rows, stride, total, pixel, count, config_.height * config_.width, y,
+                 config_.image_out_channels());
   });
 }
 
@@ -48,7 +49,8 @@ void StageWorker::transition_forward(float* y) const {
                    gemm_panels(buffer.x, buffer.x_stride, total, conv1x1_panels(config_.layers),
                                count, out_channels, buffer.y, buffer.y_stride);
                    nhwc_to_nchw(buffer.y, buffer.y_stride, out_channels, pixel, count,
-                                config_.out_height() * config_.out_width(), y);
+                                config_.out_height() * config_.out_width(), y,
+                                config_.image_out_channels());
                  });
 }
 
@@ -81,7 +83,8 @@ void StageWorker::tail_backward(const float* dy) {
   const int total = config_.total_channels(), plane = config_.height * config_.width;
   if (config_.tail == DenseStageConfig::kFeatures) {
     const auto [first, last] = share(config_.pixels());
-    nchw_to_nhwc(dy, total, first, last - first, plane, d_map(first), layout_.map_stride);
+    nchw_to_nhwc(dy, config_.image_out_channels(), total, first, last - first, plane, d_map(first),
+                 layout_.map_stride);
     return;
   }
   set_affine(buffers_.arrays.tail_bn, buffers_.saved.mean.data(), buffers_.saved.inv_std.data(), 0,
@@ -100,7 +103,8 @@ void StageWorker::bn_relu_backward(const float* dy) const {
   args.dx = dx;
   set_channels(&args, maps_input(total), maps_gradient(0, false), 0, total);
   for_each_block(config_.pixels(), kMaxTilePixels, [&](std::int64_t pixel, int count) {
-    nchw_to_nhwc(dy, total, pixel, count, config_.height * config_.width, buffer.rows, stride);
+    nchw_to_nhwc(dy, config_.image_out_channels(), total, pixel, count,
+                 config_.height * config_.width, buffer.rows, stride);
     for (int i = 0; i < count; ++i) x[i] = map(pixel + i), dx[i] = d_map(pixel + i);
     args.pixels = count;
     training_kernels().bn_relu_backward(args);
@@ -123,7 +127,8 @@ void StageWorker::transition_backward(const float* dy) const {
   std::fill_n(buffer.dy, kConv1x1GradPixels * buffer.dy_stride, 0.0f);
   for_each_block(config_.out_pixels(), kConv1x1GradPixels, [&](std::int64_t first, int count) {
     pack_pooled(input, first, count, buffer.x_stride, buffer.x);
-    nchw_to_nhwc(dy, out_channels, first, count, plane, buffer.dy, buffer.dy_stride);
+    nchw_to_nhwc(dy, config_.image_out_channels(), out_channels, first, count, plane, buffer.dy,
+                 buffer.dy_stride);
     training_kernels().gemm_tn(buffer.x, buffer.x_stride, buffer.dy, buffer.dy_stride, count,
                                d_conv1x1(rank_), columns, total, columns);
     if (config_.pool) {

@@ -8,20 +8,21 @@ namespace {
 
 // Calls f(plane of the first channel, rows' offset, pixels) for each image's part of the pixels.
 template <class Function>
-void for_each_image(int channels, std::int64_t first, std::int64_t count, int plane, Function f) {
+void for_each_image(int image_channels, std::int64_t first, std::int64_t count, int plane,
+                    Function f) {
   for (std::int64_t done = 0; done < count;) {
     const std::int64_t image = (first + done) / plane, pixel = (first + done) % plane;
     const std::int64_t pixels = std::min(count - done, plane - pixel);
-    f(image * channels * plane + pixel, done, pixels);
+    f(image * image_channels * plane + pixel, done, pixels);
     done += pixels;
   }
 }
 
 }  // namespace
 
-void nchw_to_nhwc(const float* nchw, int channels, std::int64_t first, std::int64_t count,
-                  int plane, float* nhwc, int stride) {
-  for_each_image(channels, first, count, plane,
+void nchw_to_nhwc(const float* nchw, int image_channels, int channels, std::int64_t first,
+                  std::int64_t count, int plane, float* nhwc, int stride) {
+  for_each_image(image_channels, first, count, plane,
                  [&](std::int64_t offset, std::int64_t done, std::int64_t pixels) {
     const float* const src = nchw + offset;
     // One cache line of channels at a time, so that the destination stays in the L1 cache.
@@ -36,8 +37,8 @@ void nchw_to_nhwc(const float* nchw, int channels, std::int64_t first, std::int6
 }
 
 void nhwc_to_nchw(const float* nhwc, int stride, int channels, std::int64_t first,
-                  std::int64_t count, int plane, float* nchw) {
-  for_each_image(channels, first, count, plane,
+                  std::int64_t count, int plane, float* nchw, int image_channels) {
+  for_each_image(image_channels, first, count, plane,
                  [&](std::int64_t offset, std::int64_t done, std::int64_t pixels) {
     const float* const src = nhwc + done * stride;
     for (int c = 0; c < channels; ++c) {

@@ -16,7 +16,7 @@ void StageWorker::two_way_transition_forward(float* y) {
   for_each_block(config_.out_pixels(), kMaxTilePixels, [&](std::int64_t pixel, int count) {
     pack_pooled(input, pixel, count, input.stride, buffer.rows);
     nhwc_to_nchw(buffer.rows, input.stride, channels, pixel, count,
-                 config_.out_height() * config_.out_width(), y);
+                 config_.out_height() * config_.out_width(), y, config_.image_out_channels());
   });
 }
 
@@ -63,7 +63,8 @@ void StageWorker::two_way_pool_backward(const float* dy) const {
   args.dx = dx;
   set_channels(&args, input, gradient, 0, channels);
   for_each_block(config_.out_pixels(), kMaxTilePixels, [&](std::int64_t first, int count) {
-    nchw_to_nhwc(dy, channels, first, count, plane, buffer.rows, input.stride);
+    nchw_to_nhwc(dy, config_.image_out_channels(), channels, first, count, plane, buffer.rows,
+                 input.stride);
     args.pixels = count;
     for (int part = 0; part < parts; ++part) {
       for (int i = 0; i < count; ++i) {
