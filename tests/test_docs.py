@@ -66,8 +66,36 @@ def test_a_page_is_in_the_sites_menu(page):
 
 def test_the_sites_menu_names_only_pages_that_are_there():
     notebooks = {f"notebooks/{path.stem}.md" for path in ROOT.glob("docs/notebooks/*.ipynb")}
-    assert set(menu(site()["nav"])) <= {page[len("docs/") :] for page in PAGES} | notebooks
-    assert notebooks <= set(menu(site()["nav"]))
+    made = notebooks | {*importlib.import_module("dev.site_pages").OUTSIDE}
+    assert set(menu(site()["nav"])) <= {page[len("docs/") :] for page in PAGES} | made
+    assert made <= set(menu(site()["nav"]))
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_the_figures_of_a_page_have_their_label_on_github_too(page):
+    path = ROOT / page
+    for source, label in re.findall(r'<img src="(.+?)" alt="(.*?)">', path.read_text("utf-8")):
+        assert f'aria-label="{label}"' in (path.parent / source).read_text("utf-8")
+
+
+@pytest.mark.parametrize("page", ["README.md", *PAGES])
+def test_github_shows_no_directives_of_the_site(page):
+    lines = (ROOT / page).read_text("utf-8").splitlines()
+    assert not [line for line in lines if line.startswith("--8<--") and "examples" not in line]
+
+
+def test_the_site_has_the_figures_in_its_pages():
+    page = (ROOT / "docs/results/bccd.md").read_text("utf-8")
+    found = importlib.import_module("dev.site_pages").inlined(page, ROOT / "docs/results")
+    assert "<img" in page
+    assert "<img" not in found
+    assert (ROOT / "docs/assets/charts/bccd.svg").read_text("utf-8") in found
+
+
+def test_the_home_page_has_the_table_of_the_readme():
+    head = "| | gluondense | torchvision |"
+    readme, home = ((ROOT / name).read_text("utf-8") for name in ("README.md", "docs/index.md"))
+    assert table(readme, head) == table(home, head)
 
 
 def test_the_sites_search_needs_no_other_server():

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The parts of an SVG figure and its colors.
 
-The site includes a figure as HTML, so that its colors are those of the page, light or dark. As an
-image, on GitHub, it has the colors given here; there the dark one is a separate file.
+The site includes a figure as HTML (site_pages.py), so that its colors are those of the page. As an
+image, on GitHub, it has the colors given here, light or dark as the reader's system; README.md has
+a separate file for GitHub's own dark theme.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ STYLE = """
 --ink: var(--md-default-fg-color, {ink}); --line: var(--md-default-fg-color--light, {line});
 --box: var(--md-code-bg-color, {box}); --peer: {peer}; }}
 [data-md-color-scheme="slate"] .figure {{ --peer: {dark_peer}; }}
+@media (prefers-color-scheme: dark) {{ .figure:root {{
+--ink: {dark_ink}; --line: {dark_line}; --box: {dark_box}; --peer: {dark_peer}; }} }}
 .figure text {{ fill: var(--ink); font: 13px system-ui, sans-serif; text-anchor: middle; }}
 .figure .title {{ font-weight: 600; font-size: 15px; }} .figure .name {{ font-weight: 600; }}
 .figure .start {{ text-anchor: start; }} .figure .end {{ text-anchor: end; }}
@@ -41,7 +44,8 @@ def figure(width: int, height: int, label: str, parts: Iterable[str], dark: bool
 
     ``label`` says what it shows to those who cannot see it.
     """
-    colors = STYLE.format(**(DARK if dark else LIGHT), dark_peer=DARK["peer"])
+    at_night = {f"dark_{name}": color for name, color in DARK.items()}
+    colors = STYLE.format(**(DARK if dark else LIGHT), **at_night)
     head = (
         f'<svg class="figure" width="{width}" viewBox="0 0 {width} {height}" role="img" '
         f'aria-label="{escape(label)}" xmlns="http://www.w3.org/2000/svg">'
