@@ -13,7 +13,8 @@ from dev.figures.benchmarks import CHARTS
 from dev.figures.blocks import BLOCKS, OVERVIEW
 from dev.figures.curves import CURVES, draw_curves
 from dev.figures.diagram import draw_diagram, draw_row
-from dev.figures.heatmaps import gradient_flow
+from dev.figures.heatmaps import feature_reuse, gradient_flow
+from dev.figures.intervals import findings
 from dev.figures.necks import draw_neck
 
 from gluondense.detection.necks import NECKS
@@ -28,6 +29,8 @@ def drawn() -> dict[Path, str]:
     found = {f"figures/{name}": draw_diagram(diagram) for name, diagram in diagrams.items()}
     found |= {f"figures/neck-{name}": draw_neck(name) for name in NECKS}
     found |= {f"figures/gradients-{name}": svg for name, svg in gradient_flow().items()}
+    found |= {f"figures/reuse-{name}": svg for name, svg in feature_reuse().items()}
+    found["charts/findings"] = findings()
     found |= {f"charts/{name}": draw_bars(chart()) for name, chart in CHARTS.items()}
     found |= {f"charts/{name}": draw_curves(chart) for name, chart in CURVES.items()}
     found["charts/inference-dark"] = draw_bars(CHARTS["inference"](), dark=True)
