@@ -305,16 +305,18 @@ void check_winograd(const TrainingKernels& t, int channels, Input input_transfor
   }
 }
 
-void check_gemm(const TrainingKernels& t, int rows, int depth) {
+// c = a b, of a panel's first columns. c has whole vectors of columns, and no more.
+void check_gemm(const TrainingKernels& t, int rows, int depth, int columns) {
+  const int stride = (columns + 15) / 16 * 16;
   const float* const a = guarded<float>(rows * depth);
   const float* const b = guarded<float>(depth * kPanelWidth);
-  float* const c = guarded<float>(rows * kPanelWidth);
-  t.gemm(a, depth, depth, b, c, kPanelWidth, rows);
+  float* const c = guarded<float>(rows * stride);
+  t.gemm(a, depth, depth, b, c, stride, rows, columns);
   for (int m = 0; m < rows; ++m) {
-    for (int n = 0; n < kPanelWidth; ++n) {
+    for (int n = 0; n < columns; ++n) {
       double sum = 0;
       for (int i = 0; i < depth; ++i) sum += double{a[m * depth + i]} * b[i * kPanelWidth + n];
-      expect(c[m * kPanelWidth + n], sum, 1e-4, "gemm");
+      expect(c[m * stride + n], sum, 1e-4, "gemm");
     }
   }
 }
@@ -529,7 +531,9 @@ int main() {
         check_conv_u8s8(k, pixels, channels, 4 * length, channels % 2, length == 5 ? 0.1f : 0);
       }
     }
-    for (int depth : {1, 7, 40}) check_gemm(t, pixels, depth);
+    for (int depth : {1, 7, 40}) {
+      for (int columns : {1, 12, 16, 17, 32}) check_gemm(t, pixels, depth, columns);
+    }
     for (int columns : {1, 16, 17, 40}) check_gemm_tn(t, 2 * pixels - 1, columns, 9);
     for (int group_channels : {1, 3, 4, 16}) {
       if (!k.grouped_conv3x3_f32) break;

@@ -30,9 +30,9 @@ struct TrainingKernels {
   void (*channel_sums)(const float* x, std::ptrdiff_t stride, int pixels, int channels,
                        double* sums, double* squares);
   // c[m][n] = sum_k a[m][k] * b[k][n]. 1 <= rows <= max_tile_pixels; b is a dense panel (depth,
-  // kPanelWidth) and n < kPanelWidth. No over-read.
+  // kPanelWidth). columns <= kPanelWidth are rounded up to whole vectors, in c.
   void (*gemm)(const float* a, std::ptrdiff_t a_stride, int depth, const float* b, float* c,
-               std::ptrdiff_t c_stride, int rows);
+               std::ptrdiff_t c_stride, int rows, int columns);
   // c[m][n] += sum_p a[p][m] * b[p][n], a transposed. m < rows; columns are rounded up to whole
   // vectors, in b and in c.
   void (*gemm_tn)(const float* a, std::ptrdiff_t a_stride, const float* b, std::ptrdiff_t b_stride,

@@ -58,7 +58,7 @@ void StageWorker::conv1x1_forward(int layer, bool with_sums) const {
 void StageWorker::conv1x1_backward(int layer) const {
   const int in_channels = config_.layer_in_channels(layer);
   const int out_channels = bottleneck_channels(layer), stride = bottleneck_stride(layer);
-  const int columns = pad_to_panel(out_channels);
+  const int columns = pad_to_cache_line(out_channels);
   const auto buffer = scratch<Conv1x1GradScratch>(kConv1x1GradChannels, out_channels);
   const BnReluInput input = maps_input(in_channels);
   std::fill_n(buffer.dy, kConv1x1GradPixels * buffer.dy_stride, 0.0f);
@@ -90,7 +90,7 @@ void StageWorker::conv1x1_backward(int layer) const {
 // Sums the gradients (in_channels, out_channels) of all threads and transposes them.
 void StageWorker::reduce_d_conv1x1(int in_channels, int out_channels,
                                    const Conv1x1Filters& filters) const {
-  const std::ptrdiff_t stride = pad_to_panel(out_channels);
+  const std::ptrdiff_t stride = pad_to_cache_line(out_channels);
   const auto [first, last] = share(panel_count(in_channels));
   for (std::int64_t panel = first; panel < last; ++panel) {
     const int begin = static_cast<int>(panel) * kPanelWidth;

@@ -17,18 +17,19 @@ inline void pack_bn_relu(const BnReluInput& input, std::int64_t first, int count
   prefetch_rows(x + std::ptrdiff_t{count} * input.stride, input.stride, count, input.channels);
 }
 
-// Multiplies (pixels, in_channels) by panels of filters. Writes whole panels of output channels.
+// Multiplies (pixels, in_channels) by panels of filters. Writes whole cache lines of output channels.
 inline void gemm_panels(const float* x, int x_stride, int in_channels, const float* panels,
                         int pixels, int out_channels, float* y, int y_stride) {
   for (int c = 0; c < out_channels; c += kPanelWidth) {
     training_kernels().gemm(x, x_stride, in_channels, panels + std::ptrdiff_t{c} * in_channels,
-                            y + c, y_stride, pixels);
+                            y + c, y_stride, pixels, std::min(kPanelWidth, out_channels - c));
   }
 }
 
 // Computes the gradient of the input of BN-ReLU-Conv1x1 from `count` rows of scratch.dy, for the
 // channels [first, last). Adds it to d_maps, or overwrites d_maps. pixel_of(row, part) is the pixel
-// that a row belongs to. With average pooling a row has four pixels, and each gets a quarter.
+// that a row belongs to. With average pooling a row has four pixels, and each gets a quarter. The
+// maps of the next block of rows are prefetched: those of this block would come too late.
 template <int kParts, bool kAccumulate, class PixelOf>
 void StageWorker::conv1x1_backward_data(const Conv1x1GradScratch& scratch, int count, int first,
                                         int last, int out_channels, PixelOf pixel_of) const {
@@ -45,15 +46,16 @@ void StageWorker::conv1x1_backward_data(const Conv1x1GradScratch& scratch, int c
       for (int part = 0; part < kParts; ++part) {
         for (int j = 0; j < args.pixels; ++j) {
           const std::int64_t pixel = pixel_of(i + j, part);
+          const std::int64_t later = pixel_of(i + j + kConv1x1GradPixels, part);
           x[part][j] = map(pixel) + c;
           dx[part][j] = d_map(pixel) + c;
-          prefetch_panel(x[part][j]);
-          prefetch_panel(dx[part][j]);
+          prefetch_panel_l2(map(later) + c);
+          prefetch_panel_l2(d_map(later) + c);
         }
       }
       gemm_panels(scratch.dy + i * scratch.dy_stride, scratch.dy_stride, out_channels,
-                  conv1x1_panels_t() + std::ptrdiff_t{c} * out_channels, args.pixels, kPanelWidth,
-                  scratch.dx, kPanelWidth);
+                  conv1x1_panels_t() + std::ptrdiff_t{c} * out_channels, args.pixels,
+                  args.channels, scratch.dx, kPanelWidth);
       for (int part = 0; part < kParts; ++part) {
         args.x = x[part];
         args.dx = dx[part];

@@ -10,14 +10,15 @@ namespace {
 
 constexpr float kZeros[kPanelWidth] = {};
 
-// Multiplies 36 planes (tiles, in_channels) by one panel of filters (36, in_channels, kPanelWidth).
+// Multiplies 36 planes (tiles, in_channels) by one panel of filters (36, in_channels, kPanelWidth),
+// of which the first `channels` are used.
 void winograd_gemm(const float* planes, int tiles, int in_channels, int stride, const float* panel,
-                   float* products) {
+                   int channels, float* products) {
   for (int i = 0; i < kWinogradPlanes; ++i) {
     const std::ptrdiff_t plane = i;
     training_kernels().gemm(planes + plane * tiles * stride, stride, in_channels,
                             panel + plane * in_channels * kPanelWidth,
-                            products + plane * tiles * kPanelWidth, kPanelWidth, tiles);
+                            products + plane * tiles * kPanelWidth, kPanelWidth, tiles, channels);
   }
 }
 
@@ -128,6 +129,7 @@ void StageWorker::winograd_conv3x3(const BnReluInput& input, const float* panels
                           winograd_gemm(
                               scratch.planes, tiles, input.channels, stride,
                               panels + std::ptrdiff_t{c} * kWinogradPlanes * input.channels,
+                              std::min(kPanelWidth, pad_to_cache_line(out_channels - c)),
                               scratch.products);
                           for (int i = 0; i < tiles; ++i) {
                             store(grid_[first + i], c, scratch.products + i * kPanelWidth,
@@ -179,7 +181,9 @@ void StageWorker::conv3x3_backward_data(const BnReluInput& dy, const float* pane
       [&](std::int64_t first, int tiles, int c) {
         for (int i = 0; i < tiles; ++i) {
           grid_.for_each_pixel(grid_[first + i], [&](int, std::int64_t pixel) {
-            if (pixel >= 0) prefetch_panel(input.data + pixel * input.stride + c);
+            if (pixel < 0) return;
+            prefetch_panel(input.data + pixel * input.stride + c);
+            prefetch_panel(gradient.data + pixel * input.stride + c);
           });
         }
       },
@@ -188,8 +192,9 @@ void StageWorker::conv3x3_backward_data(const BnReluInput& dy, const float* pane
           x[i] = pixel < 0 ? nullptr : input.data + pixel * input.stride + c;
           dx[i] = pixel < 0 ? nullptr : gradient.data + pixel * input.stride + c;
         });
-        transform_output(products, plane_stride, kPanelWidth, tile_pixels);
-        set_channels(&args, input, gradient, c, std::min(kPanelWidth, input.channels - c));
+        const int channels = std::min(kPanelWidth, input.channels - c);
+        transform_output(products, plane_stride, pad_to_cache_line(channels), tile_pixels);
+        set_channels(&args, input, gradient, c, channels);
         training_kernels().bn_relu_backward(args);
       });
 }
@@ -268,6 +273,8 @@ void StageWorker::finish_d_new_maps(int channel, int count, int first) {
   set_correction(map_correction_, buffers_.saved.mean.data(), channel, count);
   const auto [begin, end] = share(config_.pixels());
   for (std::int64_t pixel = begin; pixel < end; ++pixel) {
+    prefetch_panel(d_map(pixel + kMaxTilePixels) + channel);
+    prefetch_panel(map(pixel + kMaxTilePixels) + channel);
     training_kernels().add_affine(d_map(pixel) + channel, map(pixel) + channel,
                                   correction_.scale.data(), correction_.shift.data(),
                                   buffers_.d_new_maps + pixel * layout_.growth_stride + first,

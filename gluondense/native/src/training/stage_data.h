@@ -118,4 +118,9 @@ inline void prefetch_panel(const float* channels) {
   for (int c = 0; c < kPanelWidth; c += kCacheLineFloats) __builtin_prefetch(channels + c);
 }
 
+// Into the L2 cache, for use much later.
+inline void prefetch_panel_l2(const float* channels) {
+  for (int c = 0; c < kPanelWidth; c += kCacheLineFloats) __builtin_prefetch(channels + c, 0, 2);
+}
+
 }  // namespace gluondense

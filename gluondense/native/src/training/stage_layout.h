@@ -69,7 +69,7 @@ struct Conv1x1Scratch {
   float *x, *y;  // a tile's input, normalized, and its output
   Conv1x1Scratch(ScratchAllocator& memory, int in_channels, int out_channels)
       : x_stride(packed_stride<float>(in_channels)),
-        y_stride(pad_to_panel(out_channels)),
+        y_stride(pad_to_cache_line(out_channels)),
         x(memory.floats(kMaxTilePixels, x_stride)),
         y(memory.floats(kMaxTilePixels, y_stride)) {}
 };
@@ -80,7 +80,7 @@ struct Conv1x1GradScratch {
   float* dx;      // (kMaxTilePixels, kPanelWidth)
   Conv1x1GradScratch(ScratchAllocator& memory, int in_channels, int out_channels)
       : x_stride(packed_stride<float>(in_channels)),
-        dy_stride(packed_stride<float>(pad_to_panel(out_channels))),
+        dy_stride(packed_stride<float>(out_channels)),
         x(memory.floats(kConv1x1GradPixels, x_stride)),
         dy(memory.floats(kConv1x1GradPixels, dy_stride)),
         dx(memory.floats(kMaxTilePixels, kPanelWidth)) {}
@@ -119,9 +119,9 @@ std::size_t floats_of(Args... args) {
 
 inline StageLayout::StageLayout(const DenseStageConfig& c)
     : map_stride(packed_stride<float>(c.buffer_channels())),
-      bottleneck_stride(pad_to_panel(c.bottleneck)),
+      bottleneck_stride(pad_to_cache_line(c.bottleneck)),
       growth_stride(pad_to_cache_line(c.growth_rate + c.inner_channels())),
-      transition_stride(c.kind == DenseStageConfig::kTwoWay ? pad_to_panel(c.out_channels) : 0),
+      transition_stride(c.kind == DenseStageConfig::kTwoWay ? pad_to_cache_line(c.out_channels) : 0),
       strip_width(round_up(c.width, kWinogradOutputTile) + kWinogradInputTile -
                   kWinogradOutputTile),
       map_sums(pad_to_cache_line(c.buffer_channels())),

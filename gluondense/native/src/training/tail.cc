@@ -113,7 +113,7 @@ void StageWorker::bn_relu_backward(const float* dy) const {
 
 void StageWorker::transition_backward(const float* dy) const {
   const int total = config_.total_channels(), out_channels = config_.out_channels;
-  const int columns = pad_to_panel(out_channels);
+  const int columns = pad_to_cache_line(out_channels);
   const int plane = config_.out_height() * config_.out_width();
   pack_conv1x1_t(buffers_.arrays.tail_conv, total, out_channels, conv1x1_panels_t());
   if (config_.pool && (config_.height % 2 || config_.width % 2)) {

@@ -44,24 +44,29 @@ void channel_sums(const float* x, std::ptrdiff_t stride, int pixels, int channel
   }
 }
 
-// C = A B, one panel of B at a time.
-template <int M>
-struct GemmTile {
-  static void run(const float* a, std::ptrdiff_t a_stride, int depth, const float* b, float* c,
-                  std::ptrdiff_t c_stride) {
-    for (int n = 0; n < kPanelWidth; n += 2 * kWidth) {
-      Vector sum[M][2] = {};
-      multiply_add<MultiplyF32>(a, a_stride, depth, b + n, sum);
+// C = A B, in tiles of M rows and V vectors of columns.
+template <int V>
+struct Gemm {
+  template <int M>
+  struct Tile {
+    static void run(const float* a, std::ptrdiff_t a_stride, int depth, const float* b, float* c,
+                    std::ptrdiff_t c_stride) {
+      Vector sum[M][V] = {};
+      multiply_add<MultiplyF32>(a, a_stride, depth, b, sum);
       for (int m = 0; m < M; ++m) {
-        for (int v = 0; v < 2; ++v) at(c + m * c_stride + n + v * kWidth) = sum[m][v];
+        for (int v = 0; v < V; ++v) at(c + m * c_stride + v * kWidth) = sum[m][v];
       }
     }
-  }
+  };
 };
 
 void gemm(const float* a, std::ptrdiff_t a_stride, int depth, const float* b, float* c,
-          std::ptrdiff_t c_stride, int rows) {
-  ByRows<GemmTile>::rows[rows - 1](a, a_stride, depth, b, c, c_stride);
+          std::ptrdiff_t c_stride, int rows, int columns) {
+  for (int n = 0; n < columns; n += 2 * kWidth) {
+    const auto& run = columns - n > kWidth ? ByRows<Gemm<2>::Tile>::rows[rows - 1]
+                                           : ByRows<Gemm<1>::Tile>::rows[rows - 1];
+    run(a, a_stride, depth, b + n, c + n, c_stride);
+  }
 }
 
 // C += A^T B, in tiles of M rows and V vectors of columns.
