@@ -17,7 +17,7 @@ inline void pack_bn_relu(const BnReluInput& input, std::int64_t first, int count
   prefetch_rows(x + std::ptrdiff_t{count} * input.stride, input.stride, count, input.channels);
 }
 
-// Multiplies (pixels, in_channels) by panels of filters. Writes whole cache lines of output channels.
+// Multiplies (pixels, in_channels) by panels of filters. Writes whole cache lines of y.
 inline void gemm_panels(const float* x, int x_stride, int in_channels, const float* panels,
                         int pixels, int out_channels, float* y, int y_stride) {
   for (int c = 0; c < out_channels; c += kPanelWidth) {
