@@ -15,8 +15,12 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
-# Exceptions of Pillow for damaged files that share one message.
-PILLOW_ERRORS = (OSError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError)
+# Exceptions of Pillow for damaged files that share one message. A length in a file that is too
+# large for the memory ends in a MemoryError.
+PILLOW_ERRORS = (
+    *(OSError, SyntaxError, ValueError, struct.error),
+    *(Image.DecompressionBombError, MemoryError),
+)
 
 
 def open_image(source: str | os.PathLike[str] | BinaryIO, name: str) -> Image.Image:
@@ -37,7 +41,7 @@ def open_image(source: str | os.PathLike[str] | BinaryIO, name: str) -> Image.Im
             f"{name} is not an image in a format that Pillow knows; save it as PNG"
         ) from None
     except PILLOW_ERRORS as error:
-        reason = " ".join(str(error).split())
+        reason = " ".join(str(error).split()) or "it needs too much memory"
         raise ValueError(
             f"{name} is not a readable image ({reason});"
             " check that it opens elsewhere, or save it as PNG"

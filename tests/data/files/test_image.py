@@ -4,7 +4,7 @@ import os
 
 import numpy as np
 import pytest
-from PIL import Image, ImageFile
+from PIL import Image, ImageFile, ImageOps
 
 from gluondense.data import read_image
 
@@ -77,6 +77,17 @@ def test_bad_files_are_named(tmp_path, monkeypatch, lenient):
         path = save(tmp_path / name, noise)
         path.write_bytes(path.read_bytes()[:1500])
         assert "not a readable image" in error_of(path)
+
+
+def test_a_length_beyond_the_memory_is_a_damaged_file(tmp_path, monkeypatch):
+    """Pillow allocates the length that a chunk of a PNG claims to have."""
+
+    def transpose(image):
+        raise MemoryError
+
+    monkeypatch.setattr(ImageOps, "exif_transpose", transpose)
+    path = save(tmp_path / "long.png", np.zeros((8, 8), np.uint8))
+    assert "not a readable image (it needs too much memory)" in error_of(path)
 
 
 def test_channels_must_be_grey_or_rgb(tmp_path):
