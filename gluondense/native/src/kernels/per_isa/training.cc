@@ -51,8 +51,14 @@ struct Gemm {
   struct Tile {
     static void run(const float* a, std::ptrdiff_t a_stride, int depth, const float* b, float* c,
                     std::ptrdiff_t c_stride) {
-      Vector sum[M][V] = {};
+      Vector sum[M][V];
+      // Without unrolling, the compiler would keep the sums in memory before and after the products.
+#pragma GCC unroll 14
+      for (int m = 0; m < M; ++m) {
+        for (int v = 0; v < V; ++v) sum[m][v] = Vector{};
+      }
       multiply_add<MultiplyF32>(a, a_stride, depth, b, sum);
+#pragma GCC unroll 14
       for (int m = 0; m < M; ++m) {
         for (int v = 0; v < V; ++v) at(c + m * c_stride + v * kWidth) = sum[m][v];
       }
@@ -77,6 +83,7 @@ struct GemmTn {
     static void run(const float* a, std::ptrdiff_t a_stride, const float* b,
                     std::ptrdiff_t b_stride, int pixels, float* c, std::ptrdiff_t c_stride) {
       Vector sum[M][V];
+#pragma GCC unroll 14
       for (int m = 0; m < M; ++m) {
         for (int v = 0; v < V; ++v) sum[m][v] = at(c + m * c_stride + v * kWidth);
       }
@@ -86,6 +93,7 @@ struct GemmTn {
 #pragma GCC unroll 14
         for (int m = 0; m < M; ++m) MultiplyF32::add<V>(a[m], r, sum[m]);
       }
+#pragma GCC unroll 14
       for (int m = 0; m < M; ++m) {
         for (int v = 0; v < V; ++v) at(c + m * c_stride + v * kWidth) = sum[m][v];
       }
