@@ -44,8 +44,8 @@ def get_model(
         One of :func:`list_models`, or of :func:`gluondense.detection.list_detectors`, such as
         ``"yolo3_efm_csp_peleenet_custom"``; case-insensitive.
     pretrained
-        ``True`` loads the network's published weights, which are downloaded once; a string selects
-        others by tag (``"ra_in1k"``); a path loads a file in any naming scheme that
+        ``True`` loads the network's published weights, of the package or downloaded once; a string
+        selects others by tag (``"ra_in1k"``); a path loads a file in any naming scheme that
         :func:`gluondense.load_weights` knows.
     root
         Folder of downloaded weights; default: ``$MXNET_HOME/models``, or ``~/.mxnet/models``.

@@ -26,6 +26,7 @@ from dev.cards.facts import run_facts
 from gluondense.commands.output import call
 from gluondense.commands.parser import Parser
 from gluondense.data.datasets.registry import DATASETS
+from gluondense.errors import check_known
 from gluondense.files import sha256
 from gluondense.training import checkpoint
 from gluondense.training.checkpoint import Checkpoint
@@ -49,6 +50,8 @@ def main(argv: Optional[list[str]] = None) -> int:
     add("--page", type=Path, help="page of docs/results to which a new card is added")
     text = "folders of runs that differ in the seed only"
     add("--seeds", type=Path, nargs="+", default=[], metavar="RUN", help=text)
+    data: dict[str, Any] = {"choices": blocks.DATA, "metavar": "NAME"}
+    add("--data", **data, help=f"{', '.join(blocks.DATA)}; default: the run's data set")
     add("--card-only", action="store_true", help="write a card, and no weights into the package")
     args = parser.parse_args(words[:cut])
     args.words = words[cut + 1 :]
@@ -59,6 +62,8 @@ def publish(args: argparse.Namespace) -> None:
     """Write the weights with their row, the facts of the card, and the pages."""
     last = args.run / "checkpoints" / "last"
     saved, path = checkpoint.load(last), None
+    data = args.data or saved.config["data"]["dataset"]
+    check_known("data", data, blocks.DATA)
     if not args.card_only:
         path = _write_weights(saved, args.name)
     try:
@@ -70,6 +75,7 @@ def publish(args: argparse.Namespace) -> None:
     if path is not None:
         _add_row(saved, args.name, path, facts)
     file = path or min(last.glob("*.params"))  # average.params, if there is one
+    facts["data"] = data
     facts["file"] = {
         "name": file.name,
         "bytes": file.stat().st_size,
@@ -120,7 +126,7 @@ def _add_row(saved: Checkpoint, name: str, path: Path, facts: dict[str, Any]) ->
         saved.preprocessing,
         eps=saved.spec["eps"],
         classes=saved.spec["classes"],
-        dataset=facts["data"],
+        dataset=facts["dataset"],
     )
     others = [other for other in rows.read_rows() if other.name != name]
     rows.write_rows([*others, row])

@@ -20,7 +20,7 @@ DATA = {
         "none is stated; the images are from the web, collected for research",
         "the ten classes of small images only; no statement about photos from elsewhere",
     ),
-    "imagenet": (
+    "imagenette": (
         "Imagenette (fastai): 10 classes of ImageNet, 9,469 training and 3,925 test images, whole "
         "images scaled to squares of 144 pixels",
         "Apache-2.0 for the selection; the images under ImageNet's terms, for non-commercial "
@@ -142,6 +142,7 @@ def _weights(name: str, facts: Facts) -> str:
 def _commands(name: str, facts: Facts) -> str:
     """Return the commands that repeat the training, and that use the weights."""
     words = facts["command"].replace(" train folder", " train folder DATA", 1)
+    words = words.replace(" train imagenet", " train imagenet --data-dir DATA", 1)
     lines = [f"OMP_NUM_THREADS={facts['threads']} {words} --out runs/{name}"]
     lines.append(f"gluondense evaluate {name if facts['file']['shipped'] else f'runs/{name}'}")
     return "\n".join(lines)

@@ -90,7 +90,7 @@ def run_facts(
     cost = saved.costs()
     return {
         "model": saved.model_name,
-        "data": data.dataset,
+        "dataset": data.dataset,
         "date": datetime.date.today().isoformat(),
         "command": shlex.join(["gluondense", "train", *words]),
         "threads": threads,
