@@ -21,7 +21,7 @@ SPEC = {
     "bn_size": 0, "classes": 10, "in_channels": 1,
 }  # fmt: skip
 WORDS = ["fashion-mnist", "--dataset", "digits", "--model", MODEL, "--input-size", "8"]
-WORDS += ["--epochs", "1", "--ema", "0.5"]
+WORDS += ["--epochs", "1", "--ema", "0.5", "--no-native"]
 
 
 @pytest.mark.parametrize("path", result_pages.pages(), ids=lambda path: path.stem)

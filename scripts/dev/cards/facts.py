@@ -19,11 +19,13 @@ from gluondense.evaluation import evaluate_model, open_model
 from gluondense.evaluation.results import Evaluation
 from gluondense.experiment.plan import PlannedRun
 from gluondense.experiment.results import Result
+from gluondense.models.spec import NetworkSpec
 from gluondense.training import checkpoint
 from gluondense.training.config import TrainConfig
 from gluondense.training.devices import find_devices
 from gluondense.training.run_data import PATHS, open_run_data, with_current_paths
 from gluondense.training.run_folder import RunFolder
+from gluondense.weights.catalog import WEIGHTS
 from gluondense.weights.published import published_errors
 
 # Fields that say where the files are and what is written, and don't change the result.
@@ -82,12 +84,7 @@ def run_facts(
         raise ValueError(
             f"the weights have an accuracy of {accuracy:.2%}, the log of {run} {result.value:.2%}."
         )
-    data = result.config.data
-    augmented = bool(data.augment)
-    published = published_errors(
-        saved.model_name, data.dataset, augmented=augmented, spec=network.spec
-    )
-    cost = saved.costs()
+    data, cost = result.config.data, saved.costs()
     return {
         "model": saved.model_name,
         "dataset": data.dataset,
@@ -105,12 +102,26 @@ def run_facts(
         "epoch": saved.epoch,
         "seed": result.config.runtime.seed,
         "seeds": _other_seeds(result.config, seeds),
-        "published": [vars(error) for error in published],
+        "published": _published(saved.model_name, network.spec, result.config),
         "wall_s": result.last["wall_s"],
         "cpu_s": result.last["cpu_s"],
         "versions": saved.versions,
         "machine": machine(),
     }
+
+
+def _published(model: str, spec: NetworkSpec, config: TrainConfig) -> list[dict[str, Any]]:
+    """Return the errors of the same network in papers, and of weights that others published."""
+    data = config.data
+    own = [name for name, row in WEIGHTS.items() if row.model == model and row.urls]
+    found = {
+        error.source: vars(error)
+        for weights in own or [""]
+        for error in published_errors(
+            model, data.dataset, augmented=bool(data.augment), weights=weights, spec=spec
+        )
+    }
+    return list(found.values())
 
 
 def check_command(words: Sequence[str], config: TrainConfig) -> None:
