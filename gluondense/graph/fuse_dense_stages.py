@@ -26,7 +26,10 @@ STAGE = "gluondense_dense_stage"  # the native operator that trains a dense stag
 
 
 def fuse_stages(
-    symbol: mx.sym.Symbol, added: Collection[str] = (), recompute: bool = False
+    symbol: mx.sym.Symbol,
+    added: Collection[str] = (),
+    recompute: bool = False,
+    dtype: str = "float32",
 ) -> mx.sym.Symbol:
     """Replace dense layers, and the transitions behind them, by the native operator.
 
@@ -44,6 +47,9 @@ def fuse_stages(
         to operators of extension libraries; it passes it to the copy that is inserted before them.
     recompute
         True recomputes the bottlenecks in backward instead of saving them.
+    dtype
+        ``"float32"``, or ``"bfloat16"``: what the stages store feature maps in, and multiply 1x1
+        convolutions in. Their inputs, outputs and gradients are in float32.
     """
     graph = Graph(symbol, {})
     uses, readers = graph.uses(), graph.readers()
@@ -61,7 +67,8 @@ def fuse_stages(
             stages.append(([], unit, None, node))
     copies: dict[str, Node] = {}
     for layers, tail, bypass, end in stages:
-        stage = _stage_node(layers, tail, bypass, end, recompute)
+        stage = _stage_node(layers, tail, bypass, end)
+        stage.attrs.update(recompute=str(int(recompute)), dtype=dtype)
         stage.inputs = [(_copied(node, added, copies), output) for node, output in stage.inputs]
         graph.replace(end, stage)
     use_onednn_layouts(graph)
@@ -108,9 +115,7 @@ def _tail(
     return None, last.concat
 
 
-def _stage_node(
-    layers: list[Layer], tail: Unit | None, bypass: Bypass | None, end: Node, recompute: bool
-) -> Node:
+def _stage_node(layers: list[Layer], tail: Unit | None, bypass: Bypass | None, end: Node) -> Node:
     units = [unit for layer in layers for unit in layer.units] + ([tail] if tail else [])
     eps, momentum = units[0].norm_settings
     first = layers[0] if layers else None
@@ -123,7 +128,6 @@ def _stage_node(
         "out_channels": tail.filters if tail else 0,
         "pool": int(end.op == "Pooling"),
         "bypass": bypass.channels if bypass else 0,
-        "recompute": int(recompute),
         "eps": eps,
         "momentum": momentum,
     }

@@ -14,10 +14,13 @@ from mxnet import autograd
 from mxnet.gluon import nn
 from mxnet.ndarray import NDArray
 
+from ..errors import check_choice
 from ..graph.fuse_dense_stages import STAGE, fuse_stages
+from ..graph.trace import trace
 from .build import load
 
 BACKEND = "native"
+DTYPES = ("float32", "bfloat16")
 
 
 class NativeTraining(nn.HybridBlock):
@@ -26,19 +29,26 @@ class NativeTraining(nn.HybridBlock):
     Grouped convolutions, as in DPN, keep MXNet's operators with memory layouts that suit oneDNN.
     After ``hybridize(backend="native")``, ``autograd.record()`` records another graph of the same
     parameters for float32 inputs on a CPU. Inference, exports and other devices use the original
-    graph.
+    graph. With ``dtype="bfloat16"`` the stages store feature maps and multiply in bfloat16;
+    parameters, gradients, statistics and all sums stay in float32.
     """
 
     memory_efficient: bool | str = False
     _cached_op: Any
     _cached_op_args: list[Any]
     _native = False
+    _native_dtype = "float32"
     # Of each other graph: the CachedOp with its arguments, and the arrays that it was built for.
     _ops: Mapping[str, tuple[tuple[Any, list[Any]], list[Any]]] = MappingProxyType({})
     _mostly_native: bool | None = None
 
     def hybridize(
-        self, active: bool = True, backend: str | None = None, *args: Any, **kwargs: Any
+        self,
+        active: bool = True,
+        backend: str | None = None,
+        *args: Any,
+        dtype: str = "float32",
+        **kwargs: Any,
     ) -> None:
         """Activate or deactivate static graphs.
 
@@ -49,17 +59,41 @@ class NativeTraining(nn.HybridBlock):
         backend
             ``"native"`` trains on a CPU with the native operator, which requires a C++ compiler.
             Other values as in Gluon.
+        dtype
+            ``"bfloat16"`` trains the dense stages of the native operator in bfloat16.
 
         Raises
         ------
         gluondense.native.CompilerError
             If the native operator is requested and cannot be compiled.
+        ValueError
+            If ``dtype`` is unknown, or bfloat16 without the native operator or for a network that
+            it trains nothing of.
         """
         native = active and backend == BACKEND
+        check_choice("dtype", dtype, DTYPES)
+        if dtype == "bfloat16" and active:
+            self._check_bfloat16(native)
         if native:
             load(STAGE)
         super().hybridize(active, None if backend == BACKEND else backend, *args, **kwargs)
-        self._native = native
+        self._native, self._native_dtype = native, dtype
+
+    def _check_bfloat16(self, native: bool) -> None:
+        if not native:
+            raise ValueError(
+                "`dtype` bfloat16 needs the native operator: give `backend` 'native', or choose "
+                "float32."
+            )
+        if STAGE not in fuse_stages(trace(self)).tojson():
+            raise ValueError(
+                "`dtype` bfloat16 is for dense stages that the native operator trains, and this "
+                "network has none: choose float32."
+            )
+
+    def native_dtype(self, x: NDArray) -> str | None:
+        """Return the dtype of the native stages that train on an input; None without any."""
+        return self._native_dtype if self.is_native(x) else None
 
     def is_native(self, x: NDArray) -> bool:
         """Return whether training on an input uses the graph for CPUs."""
@@ -128,9 +162,8 @@ class NativeTraining(nn.HybridBlock):
             for name, (is_input, of) in self._arguments_by_name().items()
             if is_input or of.grad_req == "add"
         }
-        return fuse_stages(
-            self._cached_graph[1], added, self.memory_efficient not in (False, "none")
-        )
+        recompute = self.memory_efficient not in (False, "none")
+        return fuse_stages(self._cached_graph[1], added, recompute, self._native_dtype)
 
     def _arguments_by_name(self) -> dict[str, Any]:
         return {

@@ -108,7 +108,7 @@ class Run:
             self.net.spec = replace(self.net.spec, layout=layout)
         # The block that gets the batches of the loaders: the network, or a part of it.
         self.model: gluon.HybridBlock = task_class.trained_block(self.net)
-        _use_native(self.model, model, self.devices)
+        _use_native(self.model, model, self.devices, runtime.dtype)
         seed_all(runtime.seed)
         initializer = mx.init.Xavier() if model.init == "xavier" else None
         self.net.initialize(initializer, ctx=self.devices)
@@ -235,12 +235,24 @@ class RunResult:
         return whole(self.best["epoch"]) if self.best else None
 
 
-def _use_native(block: gluon.HybridBlock, config: ModelConfig, devices: list[mx.Context]) -> None:
-    if config.native and devices[0].device_type == "cpu":
+def _use_native(
+    block: gluon.HybridBlock, config: ModelConfig, devices: list[mx.Context], dtype: str
+) -> None:
+    if devices[0].device_type != "cpu":
+        return
+    needed = dtype == "bfloat16"
+    if config.native:
         try:
-            block.hybridize(backend="native", static_alloc=True, static_shape=True)
+            block.hybridize(backend="native", static_alloc=True, static_shape=True, dtype=dtype)
         except (CompilerError, OSError, RuntimeError) as error:
+            if needed:
+                raise ValueError(f"`dtype` bfloat16 needs the native operator: {error}") from None
             print(f"training with MXNet's own operators, which are slower: {error}", flush=True)
+    elif needed:
+        raise ValueError(
+            "`dtype` bfloat16 needs the native operator, which `native` turns off: leave `native` "
+            "out, or choose float32."
+        )
 
 
 def _make_trainer(

@@ -55,9 +55,11 @@ class TrainStep:
         gradients are added, so the step is that of the whole batch in less memory. BatchNorm
         normalizes each part alone. Sets ``grad_req`` of the parameters to ``"add"``.
     dtype
-        ``"float32"``; with ``"float16"`` (GPUs) or ``"bfloat16"`` (CPUs), convolutions and
-        fully-connected layers compute in half precision from rounded copies of the float32
-        parameters; in float16 with the layout of the network's spec.
+        ``"float32"``; with ``"float16"`` (GPUs), convolutions and fully-connected layers compute in
+        half precision from rounded copies of the float32 parameters, with the layout of the
+        network's spec. ``"bfloat16"`` (CPUs) is that of the stages of
+        ``hybridize(backend="native", dtype="bfloat16")``; other networks compute as in float16,
+        which is slower than float32.
     sync_bn
         Whether batch normalization computes its statistics over the batches of all devices.
 
@@ -151,7 +153,7 @@ class TrainStep:
         synced = self.sync_bn and len(datas) > 1
         recomputes = getattr(self.net, "recomputes", None)
         stored = not self._policy.operators or (recomputes and all(map(recomputes, datas)))
-        if stored and self.dtype == "float32" and not synced:
+        if not synced and (self._is_bfloat16(datas) or (stored and self.dtype == "float32")):
             with autograd.record():
                 outputs = [self.net(x) for x in datas]
                 losses, heads = self._losses(outputs, labels, scale)
@@ -172,6 +174,11 @@ class TrainStep:
         for executor, output in zip(executors, outputs):
             executor.backward(output.grad)
         return losses, outputs
+
+    def _is_bfloat16(self, datas: Sequence[NDArray]) -> bool:
+        """Return whether native stages compute in bfloat16, which no executor does."""
+        dtype = getattr(self.net, "native_dtype", lambda x: None)
+        return self.dtype == "bfloat16" and all(dtype(x) == "bfloat16" for x in datas)
 
     def _losses(
         self, outputs: Sequence[NDArray], labels: Sequence[NDArray], scale: float

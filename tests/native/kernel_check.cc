@@ -305,50 +305,75 @@ void check_winograd(const TrainingKernels& t, int channels, Input input_transfor
   }
 }
 
+// Operands of kProductDepth<T> elements a product: `rows` of them, with zeros behind the last.
+template <class T>
+T* operand(int rows, int columns, int row_stride) {
+  constexpr int kDepth = kProductDepth<T>;
+  T* const data = guarded<T>((rows + kDepth - 1) / kDepth * kDepth * row_stride);
+  for (int n = 0; rows % kDepth && n < columns; ++n) {
+    data[(rows - 1) * row_stride + n * kDepth + 1] = T(0.0f);
+  }
+  return data;
+}
+
+// Element (row, column) of such an operand.
+template <class T>
+double element(const T* operand, int row, int column, int row_stride) {
+  constexpr int kDepth = kProductDepth<T>;
+  return operand[row / kDepth * kDepth * row_stride + column * kDepth + row % kDepth];
+}
+
 // c = a b, of a panel's first columns. c has whole vectors of columns, and no more.
-void check_gemm(const TrainingKernels& t, int rows, int depth, int columns) {
-  const int stride = (columns + 15) / 16 * 16;
-  const float* const a = guarded<float>(rows * depth);
-  const float* const b = guarded<float>(depth * kPanelWidth);
-  float* const c = guarded<float>(rows * stride);
-  t.gemm(a, depth, depth, b, c, stride, rows, columns);
+template <class T, class Out, class Kernel>
+void check_gemm(Kernel kernel, int rows, int depth, int columns) {
+  const int c_stride = (columns + 15) / 16 * 16;
+  const int stride = (depth + kProductDepth<T> - 1) / kProductDepth<T> * kProductDepth<T>;
+  T* const a = guarded<T>(rows * stride);
+  for (int m = 0; m < rows && depth < stride; ++m) a[m * stride + depth] = T(0.0f);
+  const T* const b = operand<T>(depth, kPanelWidth, kPanelWidth);
+  Out* const c = guarded<Out>(rows * c_stride);
+  kernel(a, stride, depth, b, c, c_stride, rows, columns);
   for (int m = 0; m < rows; ++m) {
     for (int n = 0; n < columns; ++n) {
       double sum = 0;
-      for (int i = 0; i < depth; ++i) sum += double{a[m * depth + i]} * b[i * kPanelWidth + n];
-      expect(c[m * stride + n], sum, 1e-4, "gemm");
+      for (int i = 0; i < depth; ++i) {
+        sum += double{a[m * stride + i]} * element(b, i, n, kPanelWidth);
+      }
+      expect(c[m * c_stride + n], sum, std::is_same_v<Out, Bf16> ? 5e-3 : 1e-4, "gemm");
     }
   }
 }
 
 // c += a^T b. b and c have whole vectors of columns.
-void check_gemm_tn(const TrainingKernels& t, int rows, int columns, int pixels) {
+template <class T>
+void check_gemm_tn(const MapKernels<T>& t, int rows, int columns, int pixels) {
   const int stride = (columns + 15) / 16 * 16;
-  const float* const a = guarded<float>(pixels * rows);
-  const float* const b = guarded<float>(pixels * stride);
+  const T* const a = operand<T>(pixels, rows, rows);
+  const T* const b = operand<T>(pixels, stride, stride);
   float* const c = guarded<float>(rows * stride);
   const std::vector<float> before(c, c + rows * stride);
   t.gemm_tn(a, rows, b, stride, pixels, c, stride, rows, columns);
   for (int m = 0; m < rows; ++m) {
     for (int n = 0; n < columns; ++n) {
       double sum = before[m * stride + n];
-      for (int p = 0; p < pixels; ++p) sum += double{a[p * rows + m]} * b[p * stride + n];
+      for (int p = 0; p < pixels; ++p) sum += element(a, p, m, rows) * element(b, p, n, stride);
       expect(c[m * stride + n], sum, 1e-4, "gemm_tn");
     }
   }
 }
 
 // Batch normalization and ReLU of three pixels, of which backward skips the second.
-void check_batch_norm(const TrainingKernels& t, int channels, bool accumulate) {
+template <class T>
+void check_batch_norm(const MapKernels<T>& t, int channels, bool accumulate) {
   constexpr int kPixels = 3;
-  const float* const x = guarded<float>(kPixels * channels);
+  constexpr double kRounding = std::is_same_v<T, float> ? 1e-5 : 5e-3;
+  const T* const x = guarded<T>(kPixels * channels);
   const float* const dy = guarded<float>(kPixels * channels);
   const float* const scale = guarded<float>(channels);
   const float* const shift = guarded<float>(channels);
   const float* const mean = guarded<float>(channels);
   float* const out = guarded<float>(kPixels * channels);
-  double* const first = guarded<double>(channels);
-  double* const second = guarded<double>(channels);
+  double *const first = guarded<double>(channels), *const second = guarded<double>(channels);
   std::fill_n(first, channels, 1.0), std::fill_n(second, channels, 2.0);
   t.channel_sums(x, channels, kPixels, channels, first, second);
   t.affine_relu(x, channels, scale, shift, out, channels, kPixels, channels);
@@ -362,18 +387,15 @@ void check_batch_norm(const TrainingKernels& t, int channels, bool accumulate) {
     expect(first[c], sum, 1e-12, "channel_sums");
     expect(second[c], squares, 1e-12, "channel_sums of squares");
   }
-  t.add_affine(dy, x, scale, shift, out, channels);
+  T* const row = guarded<T>(channels);
+  t.add_affine(dy, x, scale, shift, row, channels);
   for (int c = 0; c < channels; ++c) {
-    expect(out[c], dy[c] + (double{x[c]} * scale[c] + shift[c]), 1e-5, "add_affine");
+    expect(row[c], dy[c] + (double{x[c]} * scale[c] + shift[c]), kRounding, "add_affine");
   }
+  t.copy_to_f32(x, channels, out, channels, kPixels, channels);
+  for (int i = 0; i < kPixels * channels; ++i) expect(out[i], x[i], 0, "copy_to_f32");
   const std::vector<float> before(out, out + kPixels * channels);
-  t.accumulate_affine_relu(x, scale, shift, 0.25f, out + channels, channels);
-  for (int c = 0; c < channels; ++c) {
-    const double y = activate(double{x[c]} * scale[c] + shift[c], 0);
-    expect(out[channels + c], before[channels + c] + y / 4, 1e-5, "accumulate_affine_relu");
-    out[channels + c] = before[channels + c];
-  }
-  const float* const xs[kPixels] = {x, nullptr, x + 2 * channels};
+  const T* const xs[kPixels] = {x, nullptr, x + 2 * channels};
   float* const outs[kPixels] = {out, nullptr, out + 2 * channels};
   std::fill_n(first, channels, 1.0), std::fill_n(second, channels, 2.0);
   t.bn_relu_backward({dy, channels, xs, outs, scale, shift, mean, first, second, 0.5f, kPixels,
@@ -392,6 +414,46 @@ void check_batch_norm(const TrainingKernels& t, int channels, bool accumulate) {
     }
     expect(first[c], sum, 1e-5, "bn_relu_backward's sum of dy");
     expect(second[c], sum_xmu, 1e-5, "bn_relu_backward's sum of dy * (x - mean)");
+  }
+}
+
+// The operands of gemm and gemm_tn that are made of an odd number of pixels, and their mean.
+template <class T>
+void check_operands(const MapKernels<T>& t, int channels) {
+  constexpr int kPixels = 3, kRows = 4;
+  constexpr double kRounding = std::is_same_v<T, float> ? 1e-5 : 5e-3;
+  const int stride = std::is_same_v<T, float> ? channels : (channels + 31) / 32 * 32;
+  const T* const x = guarded<T>(kPixels * channels, true);
+  const float* const scale = guarded<float>(channels);
+  const float* const shift = guarded<float>(channels);
+  T *const rows = guarded<T>(kPixels * stride), *const columns = guarded<T>(kRows * stride);
+  const auto wanted = [&](int p, int c) {
+    return activate(double{x[p * channels + c]} * scale[c] + shift[c], 0);
+  };
+  t.affine_relu_to_rows(x, channels, scale, shift, rows, stride, kPixels, channels);
+  t.affine_relu_to_columns(x, channels, scale, shift, columns, stride, kPixels, channels);
+  for (int p = 0; p < kPixels; ++p) {
+    for (int c = 0; c < channels; ++c) {
+      expect(rows[p * stride + c], wanted(p, c), kRounding, "affine_relu_to_rows");
+      expect(element(columns, p, c, stride), wanted(p, c), kRounding, "affine_relu_to_columns");
+    }
+    const int padding = channels % kProductDepth<T>;
+    if (padding) expect(rows[p * stride + channels], 0, 0, "affine_relu_to_rows behind the row");
+  }
+  if (t.rows_to_columns) {
+    std::fill_n(columns, kRows * stride, T(NAN));
+    t.rows_to_columns(rows, stride, columns, kPixels, channels);
+    for (int p = 0; p < kRows; ++p) {
+      for (int c = 0; c < channels; ++c) {
+        const double row = p < kPixels ? double{rows[p * stride + c]} : 0;
+        expect(element(columns, p, c, stride), row, 0, "rows_to_columns");
+      }
+    }
+  }
+  const T* const parts[] = {x, x + channels};
+  t.mean_affine_relu(parts, 2, scale, shift, rows, channels);
+  for (int c = 0; c < channels; ++c) {
+    expect(rows[c], (wanted(0, c) + wanted(1, c)) / 2, kRounding, "mean_affine_relu");
   }
 }
 
@@ -532,9 +594,16 @@ int main() {
       }
     }
     for (int depth : {1, 7, 40}) {
-      for (int columns : {1, 12, 16, 17, 32}) check_gemm(t, pixels, depth, columns);
+      for (int columns : {1, 12, 16, 17, 32}) {
+        check_gemm<float, float>(t.gemm, pixels, depth, columns);
+        check_gemm<Bf16, float>(t.bf16.gemm, pixels, depth, columns);
+        check_gemm<Bf16, Bf16>(t.bf16.gemm_to_maps, pixels, depth, columns);
+      }
     }
-    for (int columns : {1, 16, 17, 40}) check_gemm_tn(t, 2 * pixels - 1, columns, 9);
+    for (int columns : {1, 16, 17, 40}) {
+      check_gemm_tn<float>(t, 2 * pixels - 1, columns, 9);
+      check_gemm_tn<Bf16>(t.bf16, 2 * pixels - 1, columns, 9);
+    }
     for (int group_channels : {1, 3, 4, 16}) {
       if (!k.grouped_conv3x3_f32) break;
       for (int stride : {1, 2}) {
@@ -546,7 +615,10 @@ int main() {
   }
   for (int channels = 1; channels <= 130; ++channels) {
     check_elementwise(k, channels);
-    check_batch_norm(t, channels, channels % 2);
+    check_batch_norm<float>(t, channels, channels % 2);
+    check_batch_norm<Bf16>(t.bf16, channels, channels % 2);
+    check_operands<float>(t, channels);
+    check_operands<Bf16>(t.bf16, channels);
     if (!k.bf16) continue;
     check_elementwise_bf16(*k.bf16, channels);
     for (bool normalizes : {false, true}) check_pack(*k.bf16, 3, channels, normalizes);
@@ -557,7 +629,7 @@ int main() {
     check_winograd<float>(t, channels, k.winograd_input_transform, k.winograd_output_transform);
     if (!k.bf16) continue;
     check_winograd<Bf16>(t, channels, k.bf16->winograd_input_transform,
-                         k.bf16->winograd_output_transform);
+                         t.bf16.winograd_output_transform);
   }
   std::printf("%s: %d checks, %d failures\n", k.isa, checks, failures);
   return failures != 0 || checks == 0;

@@ -97,10 +97,10 @@ bool trains(const DenseStageConfig& config) {
 int main() {
   int failures = 0, number = 0;
   for (gluondense::DenseStageConfig config : gluondense::kCases) {
-    for (bool recompute : {false, true}) {
-      config.recompute_bottleneck = recompute;
+    for (int setting = 0; setting < 4; ++setting) {
+      config.recompute_bottleneck = setting & 1, config.bf16 = setting & 2;
       const bool trained = gluondense::trains(config);
-      if (!trained) std::printf("case %d, recompute %d: not finite\n", number, recompute);
+      if (!trained) std::printf("case %d, setting %d: not finite\n", number, setting);
       failures += !trained;
     }
     ++number;

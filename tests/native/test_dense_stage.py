@@ -30,6 +30,7 @@ BN_RELU = {
     "recompute": 0,
     "eps": "1e-5",
     "momentum": "0.9",
+    "dtype": "float32",
 }
 TWO_WAY = {"layer": "two_way", "tail": "maps", "layers": 1, "growth": 2, "middle": 2}
 
@@ -82,6 +83,7 @@ def test_numbers_are_read_in_the_c_locale(tmp_path, monkeypatch):
         ({"tail": "head"}, "tail must be maps, norm or conv, not head"),
         ({"pool": 1}, "pool"),
         ({"bypass": 4}, "the input must have more channels than bypass=4, not 4"),
+        ({"dtype": "float16"}, "dtype must be float32 or bfloat16, not float16"),
         ({"layer": "one_way"}, "layer must be pre_activation or two_way, not one_way"),
         ({"layer": "two_way"}, "tail must be maps or conv for layer=two_way"),
         ({**TWO_WAY, "growth": 1}, "needs a growth of at least 2"),

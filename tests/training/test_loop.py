@@ -125,7 +125,7 @@ STOCHASTIC = {"block_config": (2, 2), "dropout": 0.0, "drop_path": 0.4}
     "fields",
     [
         {"accumulate": 3, "memory_efficient": True},
-        {"dtype": "bfloat16"},
+        {"dtype": "bfloat16", "model_args": {**TINY.model.args, "dropout": 0.0}},
         {"model_args": {**TINY.model.args, **STOCHASTIC}},
         {"model_args": {**TINY.model.args, "dropout_after": "3x3"}, "memory_efficient": True},
     ],

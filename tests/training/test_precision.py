@@ -74,6 +74,20 @@ def test_evaluation_in_the_precision_of_training():
     assert all(block.params.get(name) is p for name, p in net.collect_params().items())
 
 
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"native": False}, "`native` turns off: leave `native` out, or choose float32"),
+        ({"model": "csp_resnet50", "model_args": {}, "resize": 64}, "this network has none"),
+    ],
+    ids=str,
+)
+@pytest.mark.usefixtures("native_operator")
+def test_a_run_in_bfloat16_needs_native_stages(fields, message, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        fit(TINY.with_fields(dtype="bfloat16", **fields), tmp_path, progress=False)
+
+
 @pytest.mark.gpu
 def test_a_run_in_float16_is_evaluated_in_float16(gpu, tmp_path, request):
     if request.config.getoption("--gpu-tests-on-cpu"):

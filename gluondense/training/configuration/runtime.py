@@ -21,7 +21,8 @@ class RuntimeConfig(Section):
     gpus: tuple[int, ...] = setting((), "GPU numbers; none trains on the CPU", INDICES)
     dtype: str = setting(
         "float32",
-        "dtype of convolutions: float16 on GPUs, bfloat16 on CPUs; parameters stay in float32",
+        "dtype of training: float16 on GPUs; bfloat16 on CPUs, in the dense stages of the native "
+        "operator; parameters stay in float32",
         choice(*DTYPES),
     )
     accumulate: int = setting(

@@ -23,7 +23,7 @@ class TrainingBackend:
     ours: bool = False  # whether it is this project's, as opposed to a peer
 
 
-def _mxnet(memory_efficient: Any, native: bool = False) -> Build:
+def _mxnet(memory_efficient: Any, native: bool = False, dtype: str = "float32") -> Build:
     def build(model: str, batch: int, size: int, threads: int) -> tuple[Step, Callable[[], int]]:
         import mxnet as mx
         from mxnet import gluon
@@ -33,10 +33,11 @@ def _mxnet(memory_efficient: Any, native: bool = False) -> Build:
 
         net = get_model(model, memory_efficient=memory_efficient)
         net.initialize()
-        net.hybridize(backend="native" if native else None, static_alloc=True, static_shape=True)
+        backend = "native" if native else None
+        net.hybridize(backend=backend, dtype=dtype, static_alloc=True, static_shape=True)
         settings = {"learning_rate": 0.01, "momentum": 0.9}
         trainer = gluon.Trainer(net.collect_params(), "nag", settings)
-        step = TrainStep(net, gluon.loss.SoftmaxCrossEntropyLoss())
+        step = TrainStep(net, gluon.loss.SoftmaxCrossEntropyLoss(), dtype=dtype)
         x = mx.nd.random.normal(shape=(batch, net.spec.in_channels, size, size))
         y = mx.nd.arange(batch) % net.spec.classes
 
@@ -50,7 +51,7 @@ def _mxnet(memory_efficient: Any, native: bool = False) -> Build:
     return build
 
 
-def _torch(compiled: bool = False, checkpointed: bool = False) -> Build:
+def _torch(compiled: bool = False, checkpointed: bool = False, bf16: bool = False) -> Build:
     def build(model: str, batch: int, size: int, threads: int) -> tuple[Step, Callable[[], int]]:
         import torch
         from torch_peer import build as build_peer  # type: ignore[import-not-found]
@@ -63,10 +64,15 @@ def _torch(compiled: bool = False, checkpointed: bool = False) -> Build:
         optimizer = torch.optim.SGD(net.parameters(), lr=0.01, momentum=0.9, nesterov=True)
         forward = torch.compile(net) if compiled else net
         x, y = torch.randn(batch, 3, size, size), torch.arange(batch)
+        if bf16:  # faster in this memory layout
+            net.to(memory_format=torch.channels_last)
+            x = x.to(memory_format=torch.channels_last)
 
         def run() -> None:
             optimizer.zero_grad()
-            torch.nn.functional.cross_entropy(forward(x), y).backward()
+            with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+                loss = torch.nn.functional.cross_entropy(forward(x), y)
+            loss.backward()
             optimizer.step()
 
         return run, lambda: 0
@@ -81,7 +87,15 @@ BACKENDS: dict[str, TrainingBackend] = {
     "most": TrainingBackend(_mxnet("most"), ("mxnet",), ours=True),
     "native": TrainingBackend(_mxnet(False, native=True), ("mxnet",), ours=True),
     "native-balanced": TrainingBackend(_mxnet(True, native=True), ("mxnet",), ours=True),
+    "native-bf16": TrainingBackend(
+        _mxnet(False, native=True, dtype="bfloat16"), ("mxnet",), ours=True
+    ),
+    "native-bf16-balanced": TrainingBackend(
+        _mxnet(True, native=True, dtype="bfloat16"), ("mxnet",), ours=True
+    ),
     "torch": TrainingBackend(_torch(), ("torch",)),
+    "torch-bf16": TrainingBackend(_torch(bf16=True), ("torch",)),
+    "torch.compile-bf16": TrainingBackend(_torch(compiled=True, bf16=True), ("torch",)),
     "torch.compile": TrainingBackend(_torch(compiled=True), ("torch",)),
     "torch-checkpoint": TrainingBackend(_torch(checkpointed=True), ("torch",)),
 }

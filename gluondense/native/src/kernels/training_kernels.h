@@ -1,21 +1,24 @@
 // SPDX-License-Identifier: Apache-2.0
 // The inner loops that only training uses: one table of them for each instruction set.
 //
-// Strides are in floats. "No over-read" means that a kernel touches nothing but the elements that
+// Strides are in elements. "No over-read" means that a kernel touches nothing but the elements that
 // its contract names; the others read and write whole vectors, at most kOverreadBytes bytes past
 // the end. Destinations alias nothing unless a contract says so.
 #pragma once
 
 #include <cstddef>
 
+#include "kernels/inference_kernels.h"
+
 namespace gluondense {
 
 // The backward pass of batch normalization and ReLU, y = max(0, x * scale + shift), without the two
 // terms that depend on sums over the batch: dx = scale * dy where y > 0, else 0.
+template <class T>
 struct BnReluBackward {
   const float* dy;  // (pixels, channels): dy_stride floats from one pixel to the next
   std::ptrdiff_t dy_stride;
-  const float* const* x;              // each pixel's channels; null skips the pixel
+  const T* const* x;                  // each pixel's channels; null skips the pixel
   float* const* dx;                   // each pixel's destination
   const float *scale, *shift, *mean;  // (channels)
   double *sum_dy, *sum_dy_xmu;        // (channels): accumulate dy and dy * (x - mean) where y > 0
@@ -24,31 +27,62 @@ struct BnReluBackward {
   bool accumulate;  // add to dx instead of overwriting it
 };
 
-struct TrainingKernels {
-  const char* isa;
+// Elements that one product takes from each operand: one float, or a pair of bfloat16.
+template <class T>
+constexpr int kProductDepth = sizeof(float) / sizeof(T);
+
+// Kernels over feature maps of type T, float or Bf16. Sums are in float32 or in doubles.
+template <class T>
+struct MapKernels {
   // sums[c] += sum_p x[p][c] and squares[c] += sum_p x[p][c]^2, in doubles. No over-read.
-  void (*channel_sums)(const float* x, std::ptrdiff_t stride, int pixels, int channels,
-                       double* sums, double* squares);
-  // c[m][n] = sum_k a[m][k] * b[k][n]. 1 <= rows <= max_tile_pixels; b is a dense panel (depth,
-  // kPanelWidth). columns <= kPanelWidth are rounded up to whole vectors, in c.
-  void (*gemm)(const float* a, std::ptrdiff_t a_stride, int depth, const float* b, float* c,
+  void (*channel_sums)(const T* x, std::ptrdiff_t stride, int pixels, int channels, double* sums,
+                       double* squares);
+  // c[m][n] = sum_k a[m][k] * b[k][n]. 1 <= rows <= max_tile_pixels. b is a dense panel
+  // (depth / kProductDepth, kPanelWidth, kProductDepth). depth is rounded up to whole products,
+  // which read zeros behind the last element. columns <= kPanelWidth are rounded up to whole
+  // vectors, in c.
+  void (*gemm)(const T* a, std::ptrdiff_t a_stride, int depth, const T* b, float* c,
                std::ptrdiff_t c_stride, int rows, int columns);
+  // The same into a feature map.
+  void (*gemm_to_maps)(const T* a, std::ptrdiff_t a_stride, int depth, const T* b, T* c,
+                       std::ptrdiff_t c_stride, int rows, int columns);
   // c[m][n] += sum_p a[p][m] * b[p][n], a transposed. m < rows; columns are rounded up to whole
-  // vectors, in b and in c.
-  void (*gemm_tn)(const float* a, std::ptrdiff_t a_stride, const float* b, std::ptrdiff_t b_stride,
+  // vectors, in b and in c. a is (pixels / kProductDepth, rows, kProductDepth), b likewise; the
+  // strides are those of a pixel, and pixels are rounded up to whole products.
+  void (*gemm_tn)(const T* a, std::ptrdiff_t a_stride, const T* b, std::ptrdiff_t b_stride,
                   int pixels, float* c, std::ptrdiff_t c_stride, int rows, int columns);
   // channels <= dy_stride. No over-read.
-  void (*bn_relu_backward)(const BnReluBackward& args);
+  void (*bn_relu_backward)(const BnReluBackward<T>& args);
   // out[c] = in[c] + (x[c] * scale[c] + shift[c]). No over-read.
-  void (*add_affine)(const float* in, const float* x, const float* scale, const float* shift,
-                     float* out, int channels);
+  void (*add_affine)(const float* in, const T* x, const float* scale, const float* shift, T* out,
+                     int channels);
   // out[p][c] = max(0, in[p][c] * scale[c] + shift[c]). NaN propagates. No over-read.
-  void (*affine_relu)(const float* in, std::ptrdiff_t in_stride, const float* scale,
+  void (*affine_relu)(const T* in, std::ptrdiff_t in_stride, const float* scale,
                       const float* shift, float* out, std::ptrdiff_t out_stride, int pixels,
                       int channels);
-  // out[c] += factor * max(0, in[c] * scale[c] + shift[c]). NaN propagates. No over-read.
-  void (*accumulate_affine_relu)(const float* in, const float* scale, const float* shift,
-                                 float factor, float* out, int channels);
+  // The same into gemm's operand a, with zeros behind it; writes whole vectors of Bf16.
+  void (*affine_relu_to_rows)(const T* in, std::ptrdiff_t in_stride, const float* scale,
+                              const float* shift, T* out, std::ptrdiff_t out_stride, int pixels,
+                              int channels);
+  // The same into an operand of gemm_tn. Reads and writes whole vectors of Bf16.
+  void (*affine_relu_to_columns)(const T* in, std::ptrdiff_t in_stride, const float* scale,
+                                 const float* shift, T* out, std::ptrdiff_t out_stride, int pixels,
+                                 int channels);
+  // Makes an operand of gemm_tn of rows with the same stride. Null for float, where rows are one.
+  void (*rows_to_columns)(const T* rows, std::ptrdiff_t stride, T* out, int pixels, int channels);
+  // out[c] = sum_i max(0, in[i][c] * scale[c] + shift[c]) / count, over `count` pixels. NaN
+  // propagates. Writes whole vectors of Bf16, with zeros behind the channels.
+  void (*mean_affine_relu)(const T* const* in, int count, const float* scale, const float* shift,
+                           T* out, int channels);
+  // out[p][c] = in[p][c]. No over-read.
+  void (*copy_to_f32)(const T* in, std::ptrdiff_t in_stride, float* out, std::ptrdiff_t out_stride,
+                      int pixels, int channels);
+  // winograd_output_transform of inference_kernels.h.
+  void (*winograd_output_transform)(const WinogradOutputTile<T>& tile);
+};
+
+struct TrainingKernels : MapKernels<float> {
+  const char* isa;
   // G g G^T of 3x3 filters (9, kPanelWidth): plane i of 36 is written to out + i * plane_stride.
   void (*winograd_filter_transform)(const float* filters, float* out, std::ptrdiff_t plane_stride);
   // Its adjoint: the gradient of the 36 planes to that of the filters (9, kPanelWidth).
@@ -59,9 +93,21 @@ struct TrainingKernels {
   void (*winograd_output_transform_adjoint)(const float* dy, std::ptrdiff_t row_stride,
                                             std::ptrdiff_t pixel_stride, float* planes,
                                             std::ptrdiff_t plane_stride, int channels);
+  MapKernels<Bf16> bf16;
 };
 
 // The table of the instruction set that inference_kernels() has.
 const TrainingKernels& training_kernels();
+
+template <class T>
+const MapKernels<T>& map_kernels();
+template <>
+inline const MapKernels<float>& map_kernels() {
+  return training_kernels();
+}
+template <>
+inline const MapKernels<Bf16>& map_kernels() {
+  return training_kernels().bf16;
+}
 
 }  // namespace gluondense

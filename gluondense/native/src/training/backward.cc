@@ -6,7 +6,8 @@
 
 namespace gluondense {
 
-void StageWorker::backward(Barrier& barrier, const float* dy, float* dx,
+template <class T>
+void StageWorker<T>::backward(Barrier& barrier, const float* dy, float* dx,
                            const DenseStageArrays& gradients) {
   barrier_ = &barrier;
   bypass_backward(dy, dx);
@@ -32,7 +33,8 @@ void StageWorker::backward(Barrier& barrier, const float* dy, float* dx,
   input_backward(dx);
 }
 
-void StageWorker::layer_backward(int layer, const DenseStageArrays::Layer& gradients) {
+template <class T>
+void StageWorker<T>::layer_backward(int layer, const DenseStageArrays::Layer& gradients) {
   const SavedForBackward& saved = buffers_.saved;
   const auto& arrays = buffers_.arrays.layers[layer];
   const int in_channels = config_.layer_in_channels(layer);
@@ -49,7 +51,7 @@ void StageWorker::layer_backward(int layer, const DenseStageArrays::Layer& gradi
   if (config_.bottleneck) {
     bottleneck_backward(layer, gradients);
   } else {
-    const BnReluInput input = maps_input(in_channels), dy = d_new_maps(config_.growth_rate);
+    const BnReluInput<T> input = maps_input(in_channels), dy = d_new_maps(config_.growth_rate);
     reset_sums(kMaps);
     conv3x3_backward_data(dy, conv3x3_panels(0), input, maps_gradient(0, true));
     conv3x3_backward_filter(input, dy, d_conv3x3(rank_, 0));
@@ -63,12 +65,13 @@ void StageWorker::layer_backward(int layer, const DenseStageArrays::Layer& gradi
 }
 
 // Propagates the gradient of a layer's new maps through both convolutions.
-void StageWorker::bottleneck_backward(int layer, const DenseStageArrays::Layer& gradients) {
+template <class T>
+void StageWorker<T>::bottleneck_backward(int layer, const DenseStageArrays::Layer& gradients) {
   const auto& arrays = buffers_.arrays.layers[layer];
   const int in_channels = config_.layer_in_channels(layer), channels = config_.bottleneck;
   set_bottleneck_affine(layer, arrays.bn2, 0, channels);
-  const BnReluInput input = bottleneck_input(layer, channels);
-  const BnReluInput dy = d_new_maps(config_.growth_rate);
+  const BnReluInput<T> input = bottleneck_input(layer, channels);
+  const BnReluInput<T> dy = d_new_maps(config_.growth_rate);
   reset_sums(layer);
   conv3x3_backward_data(dy, conv3x3_panels(0), input, bottleneck_gradient(layer));
   conv3x3_backward_filter(input, dy, d_conv3x3(rank_, 0));
@@ -85,7 +88,8 @@ void StageWorker::bottleneck_backward(int layer, const DenseStageArrays::Layer& 
 }
 
 // Packs the filters that recompute a layer's bottleneck.
-void StageWorker::pack_recompute_filters(int layer) const {
+template <class T>
+void StageWorker<T>::pack_recompute_filters(int layer) const {
   if (!config_.recompute_bottleneck || layer < 0) return;
   if (config_.kind == DenseStageConfig::kTwoWay) return pack_two_way_conv1x1(layer);
   pack_conv1x1(buffers_.arrays.layers[layer].conv1x1, config_.layer_in_channels(layer),
@@ -93,18 +97,22 @@ void StageWorker::pack_recompute_filters(int layer) const {
 }
 
 // Writes the gradient of the stage's input, once all layers have added to it in d_maps.
-void StageWorker::input_backward(float* dx) {
+template <class T>
+void StageWorker<T>::input_backward(float* dx) {
   const int channels = config_.in_channels, stride = pad_to_cache_line(channels);
   set_correction(map_correction_, buffers_.saved.mean.data(), 0, channels);
-  const auto buffer = scratch<RowsScratch>(stride);
+  const auto buffer = scratch<RowsScratch<T>>(stride);
   for_each_block(config_.pixels(), kMaxTilePixels, [&](std::int64_t pixel, int count) {
     for (int i = 0; i < count; ++i) {
-      training_kernels().add_affine(d_map(pixel + i), map(pixel + i), correction_.scale.data(),
+      kernels().add_affine(d_map(pixel + i), map(pixel + i), correction_.scale.data(),
                                     correction_.shift.data(), buffer.rows + i * stride, channels);
     }
     nhwc_to_nchw(buffer.rows, stride, channels, pixel, count, config_.height * config_.width, dx,
                  config_.image_in_channels());
   });
 }
+
+template class StageWorker<float>;
+template class StageWorker<Bf16>;
 
 }  // namespace gluondense

@@ -6,21 +6,24 @@
 
 namespace gluondense {
 
-ChannelSums StageWorker::channel_sums(int thread, int layer) const {
+template <class T>
+ChannelSums StageWorker<T>::channel_sums(int thread, int layer) const {
   double* const sums = buffers_.thread_sums + thread * layout_.thread_sums;
   if (layer == kMaps) return {sums, sums + layout_.map_sums};
   double* const bottleneck = sums + 2 * (layout_.map_sums + layer * layout_.bottleneck_sums);
   return {bottleneck, bottleneck + bottleneck_stride(layer)};
 }
 
-void StageWorker::reset_sums(int layer) const {
+template <class T>
+void StageWorker<T>::reset_sums(int layer) const {
   const ChannelSums sums = channel_sums(rank_, layer);
   std::fill(sums.first, sums.second + (sums.second - sums.first), 0.0);
 }
 
 // Returns both sums of a channel over all threads. The order of the additions is fixed, so that
 // runs with the same number of threads are bitwise equal.
-std::pair<double, double> StageWorker::total_sums(int layer, int channel) const {
+template <class T>
+std::pair<double, double> StageWorker<T>::total_sums(int layer, int channel) const {
   double first = 0, second = 0;
   for (int t = 0; t < threads(); ++t) {
     const ChannelSums sums = channel_sums(t, layer);
@@ -31,7 +34,8 @@ std::pair<double, double> StageWorker::total_sums(int layer, int channel) const 
 }
 
 // Computes the statistics of channels [first, last).
-void StageWorker::finish_statistics(int layer, int first, int last,
+template <class T>
+void StageWorker<T>::finish_statistics(int layer, int first, int last,
                                     BatchStatistics* statistics) const {
   const double pixels = static_cast<double>(config_.pixels());
   for (int c = first; c < last; ++c) {
@@ -45,8 +49,10 @@ void StageWorker::finish_statistics(int layer, int first, int last,
 }
 
 // Updates the running statistics of a normalization of the channels [first, first + channels).
-void StageWorker::update_running_stats(const BatchNormArrays& bn, const BatchStatistics& statistics,
-                                       int first, int channels) const {
+template <class T>
+void StageWorker<T>::update_running_stats(const BatchNormArrays& bn,
+                                          const BatchStatistics& statistics, int first,
+                                          int channels) const {
   if (rank_ != 0) return;
   const float old = config_.momentum, update = 1 - config_.momentum;
   for (int c = 0; c < channels; ++c) {
@@ -59,7 +65,8 @@ void StageWorker::update_running_stats(const BatchNormArrays& bn, const BatchSta
 
 // Computes and saves the statistics of the channels [first, first + channels) of a bottleneck, and
 // sets the scale and shift of their normalization.
-void StageWorker::normalize_bottleneck(int layer, const BatchNormArrays& bn, int first,
+template <class T>
+void StageWorker<T>::normalize_bottleneck(int layer, const BatchNormArrays& bn, int first,
                                        int channels) {
   BatchStatistics& statistics = bottleneck_statistics_;
   finish_statistics(layer, first, first + channels, &statistics);
@@ -74,7 +81,8 @@ void StageWorker::normalize_bottleneck(int layer, const BatchNormArrays& bn, int
 }
 
 // Sets the scale and shift of the same normalization from the saved statistics.
-void StageWorker::set_bottleneck_affine(int layer, const BatchNormArrays& bn, int first,
+template <class T>
+void StageWorker<T>::set_bottleneck_affine(int layer, const BatchNormArrays& bn, int first,
                                         int channels) {
   const std::ptrdiff_t offset = bottleneck_offset(layer) + first;
   set_affine(bn, buffers_.saved.bottleneck_mean.data() + offset,
@@ -83,7 +91,8 @@ void StageWorker::set_bottleneck_affine(int layer, const BatchNormArrays& bn, in
 }
 
 // Writes the gradients of a bottleneck's normalization, and adds to bottleneck_correction_.
-void StageWorker::finish_bottleneck_backward(int layer, const BatchNormArrays& bn,
+template <class T>
+void StageWorker<T>::finish_bottleneck_backward(int layer, const BatchNormArrays& bn,
                                              const BatchNormArrays& gradient, int first,
                                              int channels) {
   std::fill_n(bottleneck_correction_.d_mean.data() + first, channels, 0.0);
@@ -97,7 +106,8 @@ void StageWorker::finish_bottleneck_backward(int layer, const BatchNormArrays& b
 // the channels [first, first + channels); inv_std is that of channel `first`. In
 // dx = scale * (dy - mean(dy) - xhat * mean(dy * xhat)), BnReluBackward has computed the first
 // term; the other two are the correction.
-void StageWorker::finish_bn_backward(int layer, const BatchNormArrays& bn,
+template <class T>
+void StageWorker<T>::finish_bn_backward(int layer, const BatchNormArrays& bn,
                                      const BatchNormArrays& gradient, int first, int channels,
                                      const float* inv_std, BnCorrection* correction) const {
   const double pixels = static_cast<double>(config_.pixels());
@@ -114,7 +124,8 @@ void StageWorker::finish_bn_backward(int layer, const BatchNormArrays& bn,
 }
 
 // Converts the correction of channels [first, first + count) to a scale and a shift.
-void StageWorker::set_correction(const BnCorrection& correction, const float* mean, int first,
+template <class T>
+void StageWorker<T>::set_correction(const BnCorrection& correction, const float* mean, int first,
                                  int count) {
   for (int c = 0; c < count; ++c) {
     const double d_xhat = correction.d_xhat[first + c];
@@ -123,5 +134,8 @@ void StageWorker::set_correction(const BnCorrection& correction, const float* me
         static_cast<float>(d_xhat * mean[first + c] - correction.d_mean[first + c]);
   }
 }
+
+template class StageWorker<float>;
+template class StageWorker<Bf16>;
 
 }  // namespace gluondense

@@ -30,8 +30,9 @@ void average_pool_backward(const float* dy, int height, int width, float* dx) {
 
 }  // namespace
 
+template <class T>
 template <class Function>
-void StageWorker::for_each_bypass_plane(Function f) const {
+void StageWorker<T>::for_each_bypass_plane(Function f) const {
   const std::ptrdiff_t plane = std::ptrdiff_t{config_.height} * config_.width;
   const std::ptrdiff_t out_plane = std::ptrdiff_t{config_.out_height()} * config_.out_width();
   const auto [first, last] = share(std::int64_t{config_.batch} * config_.bypass);
@@ -42,18 +43,25 @@ void StageWorker::for_each_bypass_plane(Function f) const {
   }
 }
 
-void StageWorker::bypass_forward(const float* x, float* y) const {
+template <class T>
+void StageWorker<T>::bypass_forward(const float* x, float* y) const {
   for_each_bypass_plane([&](std::ptrdiff_t in, std::ptrdiff_t out) {
     if (config_.pool) return average_pool(x + in, config_.height, config_.width, y + out);
     std::copy_n(x + in, config_.height * config_.width, y + out);
   });
 }
 
-void StageWorker::bypass_backward(const float* dy, float* dx) const {
+template <class T>
+void StageWorker<T>::bypass_backward(const float* dy, float* dx) const {
   for_each_bypass_plane([&](std::ptrdiff_t in, std::ptrdiff_t out) {
-    if (config_.pool) return average_pool_backward(dy + out, config_.height, config_.width, dx + in);
+    if (config_.pool) {
+      return average_pool_backward(dy + out, config_.height, config_.width, dx + in);
+    }
     std::copy_n(dy + out, config_.height * config_.width, dx + in);
   });
 }
+
+template class StageWorker<float>;
+template class StageWorker<Bf16>;
 
 }  // namespace gluondense

@@ -2,51 +2,64 @@
 #include "training/conv1x1.h"
 
 #include <algorithm>
-#include <cstring>
 
 namespace gluondense {
 
-// Packs filters (out_channels, in_channels) into (out panels, in_channels, kPanelWidth).
-void StageWorker::pack_conv1x1(const Conv1x1Filters& filters, int in_channels, int out_channels,
-                               float* panels) const {
-  const auto [first, last] = share(std::int64_t{panel_count(out_channels)} * in_channels);
+// Packs filters (out_channels, in_channels) into panels of output channels: see MapKernels::gemm.
+template <class T>
+void StageWorker<T>::pack_conv1x1(const Conv1x1Filters& filters, int in_channels, int out_channels,
+                                  T* panels) const {
+  constexpr int kDepth = kProductDepth<T>;
+  const int depth = product_depth<T>(in_channels);
+  const auto [first, last] = share(std::int64_t{panel_count(out_channels)} * depth);
   for (std::int64_t i = first; i < last; ++i) {
-    const std::int64_t panel = i / in_channels, k = i % in_channels;
+    const std::int64_t panel = i / depth, k = i % depth, part = k % kDepth;
+    T* const row = panels + (i - part) * kPanelWidth + part;
     for (int lane = 0; lane < kPanelWidth; ++lane) {
       const std::int64_t n = panel * kPanelWidth + lane;
-      panels[i * kPanelWidth + lane] =
-          n < out_channels ? filters.filter(n, in_channels)[k] : 0;
+      const bool valid = n < out_channels && k < in_channels;
+      row[lane * kDepth] = T(valid ? filters.filter(n, in_channels)[k] : 0.0f);
     }
   }
 }
 
-// Packs the transposed filters into (in panels, out_channels, kPanelWidth).
-void StageWorker::pack_conv1x1_t(const Conv1x1Filters& filters, int in_channels, int out_channels,
-                                 float* panels) const {
-  const auto [first, last] = share(std::int64_t{panel_count(in_channels)} * out_channels);
+// Packs the transposed filters into panels of input channels.
+template <class T>
+void StageWorker<T>::pack_conv1x1_t(const Conv1x1Filters& filters, int in_channels,
+                                    int out_channels, T* panels) const {
+  constexpr int kDepth = kProductDepth<T>;
+  const int depth = product_depth<T>(out_channels);
+  const auto [first, last] = share(std::int64_t{panel_count(in_channels)} * depth);
   for (std::int64_t i = first; i < last; ++i) {
-    const int k = static_cast<int>(i / out_channels) * kPanelWidth;
-    const int valid = std::min(kPanelWidth, in_channels - k);
-    std::memcpy(panels + i * kPanelWidth, filters.filter(i % out_channels, in_channels) + k,
-                valid * sizeof(float));
-    std::fill_n(panels + i * kPanelWidth + valid, kPanelWidth - valid, 0.0f);
+    const int k = static_cast<int>(i / depth) * kPanelWidth;
+    const std::int64_t n = i % depth, part = n % kDepth;
+    const int valid = n < out_channels ? std::min(kPanelWidth, in_channels - k) : 0;
+    const float* const filter = valid ? filters.filter(n, in_channels) + k : nullptr;
+    T* const row = panels + (i - part) * kPanelWidth + part;
+    for (int lane = 0; lane < valid; ++lane) row[lane * kDepth] = T(filter[lane]);
+    for (int lane = valid; lane < kPanelWidth; ++lane) row[lane * kDepth] = T(0.0f);
   }
 }
 
 // Computes a layer's bottleneck and, if with_sums, the sums for its batch statistics.
-void StageWorker::conv1x1_forward(int layer, bool with_sums) const {
-  const BnReluInput input = maps_input(config_.layer_in_channels(layer));
+template <class T>
+void StageWorker<T>::conv1x1_forward(int layer, bool with_sums) const {
+  const BnReluInput<T> input = maps_input(config_.layer_in_channels(layer));
   const int out_channels = bottleneck_channels(layer), stride = bottleneck_stride(layer);
-  const auto buffer = scratch<Conv1x1Scratch>(input.channels, 0);
+  const auto buffer = scratch<Conv1x1Scratch<T>>(input.channels, 0);
   const ChannelSums sums = channel_sums(rank_, layer);
+  const std::ptrdiff_t depth = product_depth<T>(input.channels);
   for_each_block(config_.pixels(), inference_kernels().max_tile_pixels,
                  [&](std::int64_t pixel, int count) {
-                   float* const y = bottleneck(layer) + pixel * stride;
+                   T* const y = bottleneck(layer) + pixel * stride;
                    pack_bn_relu(input, pixel, count, buffer.x_stride, buffer.x);
-                   gemm_panels(buffer.x, buffer.x_stride, input.channels, conv1x1_panels(layer),
-                               count, out_channels, y, stride);
+                   for (int c = 0; c < out_channels; c += kPanelWidth) {
+                     kernels().gemm_to_maps(buffer.x, buffer.x_stride, input.channels,
+                                            conv1x1_panels(layer) + c * depth, y + c, stride,
+                                            count, std::min(kPanelWidth, out_channels - c));
+                   }
                    if (with_sums) {
-                     training_kernels().channel_sums(y, stride, count, out_channels, sums.first,
+                     kernels().channel_sums(y, stride, count, out_channels, sums.first,
                                                      sums.second);
                    }
                  });
@@ -55,28 +68,31 @@ void StageWorker::conv1x1_forward(int layer, bool with_sums) const {
 // Computes the gradients of a layer's 1x1 convolution for blocks of pixels and input channels: of
 // its filters in d_conv1x1, and of its input, which it adds to d_maps. A transition overwrites
 // d_maps.
-void StageWorker::conv1x1_backward(int layer) const {
+template <class T>
+void StageWorker<T>::conv1x1_backward(int layer) const {
   const int in_channels = config_.layer_in_channels(layer);
   const int out_channels = bottleneck_channels(layer), stride = bottleneck_stride(layer);
   const int columns = pad_to_cache_line(out_channels);
-  const auto buffer = scratch<Conv1x1GradScratch>(kConv1x1GradChannels, out_channels);
-  const BnReluInput input = maps_input(in_channels);
-  std::fill_n(buffer.dy, kConv1x1GradPixels * buffer.dy_stride, 0.0f);
+  const auto buffer = scratch<Conv1x1GradScratch<T>>(kConv1x1GradChannels, out_channels);
+  const BnReluInput<T> input = maps_input(in_channels);
+  std::fill_n(buffer.dy, buffer.kPixels * buffer.dy_stride, T(0.0f));
   std::fill_n(d_conv1x1(rank_), std::ptrdiff_t{in_channels} * columns, 0.0f);
   for (int c = 0; c < in_channels; c += kConv1x1GradChannels) {
     const int channels = std::min(kConv1x1GradChannels, in_channels - c);
-    for_each_block(config_.pixels(), kConv1x1GradPixels, [&](std::int64_t first, int count) {
-      training_kernels().affine_relu(map(first) + c, layout_.map_stride, input.scale + c,
-                                     input.shift + c, buffer.x, buffer.x_stride, count, channels);
+    for_each_block(config_.pixels(), buffer.kPixels, [&](std::int64_t first, int count) {
+      kernels().affine_relu_to_columns(map(first) + c, layout_.map_stride, input.scale + c,
+                                       input.shift + c, buffer.x_columns, buffer.x_stride, count,
+                                       channels);
       for (int i = 0; i < count; ++i) {
         const std::int64_t offset = (first + i) * stride;
-        training_kernels().add_affine(buffers_.d_bottleneck + offset, bottleneck(layer) + offset,
+        kernels().add_affine(buffers_.d_bottleneck + offset, bottleneck(layer) + offset,
                                       correction_.scale.data(), correction_.shift.data(),
                                       buffer.dy + i * buffer.dy_stride, out_channels);
       }
-      training_kernels().gemm_tn(buffer.x, buffer.x_stride, buffer.dy, buffer.dy_stride, count,
-                                 d_conv1x1(rank_) + std::ptrdiff_t{c} * columns, columns, channels,
-                                 columns);
+      const T* const dy =
+          to_columns(buffer.dy, buffer.dy_stride, count, columns, buffer.dy_columns);
+      kernels().gemm_tn(buffer.x_columns, buffer.x_stride, dy, buffer.dy_stride, count,
+                        d_conv1x1(rank_) + std::ptrdiff_t{c} * columns, columns, channels, columns);
       const auto pixel_of = [=](int i, int) { return first + i; };
       if (layer == config_.layers) {
         conv1x1_backward_data<1, false>(buffer, count, c, c + channels, out_channels, pixel_of);
@@ -88,7 +104,8 @@ void StageWorker::conv1x1_backward(int layer) const {
 }
 
 // Sums the gradients (in_channels, out_channels) of all threads and transposes them.
-void StageWorker::reduce_d_conv1x1(int in_channels, int out_channels,
+template <class T>
+void StageWorker<T>::reduce_d_conv1x1(int in_channels, int out_channels,
                                    const Conv1x1Filters& filters) const {
   const std::ptrdiff_t stride = pad_to_cache_line(out_channels);
   const auto [first, last] = share(panel_count(in_channels));
@@ -108,5 +125,8 @@ void StageWorker::reduce_d_conv1x1(int in_channels, int out_channels,
     }
   }
 }
+
+template class StageWorker<float>;
+template class StageWorker<Bf16>;
 
 }  // namespace gluondense

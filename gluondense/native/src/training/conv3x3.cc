@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The 3x3 convolutions of the layers, with Winograd's F(4x4, 3x3).
 #include <algorithm>
-#include <cstring>
 
 #include "training/stage_worker.h"
 
@@ -23,16 +22,17 @@ void winograd_gemm(const float* planes, int tiles, int in_channels, int stride, 
 }
 
 // Writes an output tile of one panel; null pointers in dst skip a pixel.
+template <class T>
 void transform_output(const float* products, std::ptrdiff_t plane_stride, int channels,
-                      float* const* dst) {
-  WinogradOutputTile<float> tile = {};
+                      T* const* dst) {
+  WinogradOutputTile<T> tile = {};
   tile.src = products;
   tile.plane_stride = plane_stride;
   tile.bias = kZeros;
   tile.dst = dst;
   tile.channels = channels;
   tile.negative_slope = 1;
-  inference_kernels().winograd_output_transform(tile);
+  map_kernels<T>().winograd_output_transform(tile);
 }
 
 }  // namespace
@@ -40,7 +40,8 @@ void transform_output(const float* products, std::ptrdiff_t plane_stride, int ch
 // Packs filters (out_channels, in_channels, 3, 3) into (out panels, 36, in_channels, kPanelWidth).
 // `transposed` swaps the input and output channels and rotates the filters by 180 degrees, for the
 // gradient of the input.
-void StageWorker::pack_conv3x3(const float* weight, int in_channels, int out_channels,
+template <class T>
+void StageWorker<T>::pack_conv3x3(const float* weight, int in_channels, int out_channels,
                                bool transposed, float* panels) const {
   const int from = transposed ? out_channels : in_channels;
   const int to = transposed ? in_channels : out_channels;
@@ -64,7 +65,8 @@ void StageWorker::pack_conv3x3(const float* weight, int in_channels, int out_cha
 
 // Returns the upper left pixel of a tile's 6x6 input. Fills the strip if it contains another row of
 // tiles or other channels. Pixels outside the image and channels of the padding are zero.
-const float* StageWorker::padded_tile(PaddedStrip* strip, const BnReluInput& input,
+template <class T>
+const float* StageWorker<T>::padded_tile(PaddedStrip* strip, const BnReluInput<T>& input,
                                       std::int64_t tile, int first_channel, int channels) const {
   const std::int64_t row = grid_.row(tile);
   if (row != strip->row || first_channel != strip->first_channel) {
@@ -76,7 +78,8 @@ const float* StageWorker::padded_tile(PaddedStrip* strip, const BnReluInput& inp
   return strip->data + std::ptrdiff_t{grid_.x(tile)} * strip->stride;
 }
 
-void StageWorker::fill_padded_strip(const PaddedStrip& strip, const BnReluInput& input,
+template <class T>
+void StageWorker<T>::fill_padded_strip(const PaddedStrip& strip, const BnReluInput<T>& input,
                                     int channels) const {
   const int stride = strip.stride, first = strip.first_channel, width = config_.width;
   const std::int64_t image = grid_.image(strip.row);
@@ -87,20 +90,19 @@ void StageWorker::fill_padded_strip(const PaddedStrip& strip, const BnReluInput&
       std::fill_n(row, layout_.strip_width * stride, 0.0f);
       continue;
     }
-    const float* const src =
+    const T* const src =
         input.data + (image * config_.height + y) * width * input.stride + first;
     std::fill_n(row, stride, 0.0f);
     std::fill_n(row + std::ptrdiff_t{width + 1} * stride,
                 (layout_.strip_width - width - 1) * stride, 0.0f);
     if (input.scale) {
-      training_kernels().affine_relu(src, input.stride, input.scale + first, input.shift + first,
-                                     row + stride, stride, width, channels);
+      kernels().affine_relu(src, input.stride, input.scale + first, input.shift + first,
+                            row + stride, stride, width, channels);
+    } else {
+      kernels().copy_to_f32(src, input.stride, row + stride, stride, width, channels);
     }
-    for (int x = 0; x < width && (!input.scale || channels < stride); ++x) {
+    for (int x = 0; x < width && channels < stride; ++x) {
       float* const pixel = row + std::ptrdiff_t{x + 1} * stride;
-      if (!input.scale) {
-        std::memcpy(pixel, src + std::ptrdiff_t{x} * input.stride, channels * sizeof(float));
-      }
       std::fill(pixel + channels, pixel + stride, 0.0f);
     }
   }
@@ -109,10 +111,11 @@ void StageWorker::fill_padded_strip(const PaddedStrip& strip, const BnReluInput&
 // Convolves this thread's rows of tiles, a batch of tiles and a panel of output channels at a time.
 // Calls prefetch(first tile, tiles, channel) before the products of a batch are computed, and
 // store(tile, channel, products, plane stride) for each of its tiles.
+template <class T>
 template <class Prefetch, class Store>
-void StageWorker::winograd_conv3x3(const BnReluInput& input, const float* panels, int out_channels,
-                                   const Conv3x3Scratch& scratch, Prefetch prefetch,
-                                   Store store) const {
+void StageWorker<T>::winograd_conv3x3(const BnReluInput<T>& input, const float* panels,
+                                      int out_channels, const Conv3x3Scratch& scratch,
+                                      Prefetch prefetch, Store store) const {
   const int stride = scratch.stride, most = inference_kernels().max_tile_pixels;
   PaddedStrip strip = {scratch.strip};
   const auto [first_row, last_row] = share(grid_.rows());
@@ -141,10 +144,11 @@ void StageWorker::winograd_conv3x3(const BnReluInput& input, const float* panels
 
 // Computes BN-ReLU-Conv3x3 into the maps [first, first + out_channels), and the sums for their
 // batch statistics.
-void StageWorker::conv3x3_forward(const BnReluInput& input, const float* panels, int first,
+template <class T>
+void StageWorker<T>::conv3x3_forward(const BnReluInput<T>& input, const float* panels, int first,
                                   int out_channels) const {
   const ChannelSums sums = channel_sums(rank_, kMaps);
-  float* dst[TileGrid::kPixels];
+  T* dst[TileGrid::kPixels];
   winograd_conv3x3(
       input, panels, out_channels,
       scratch<Conv3x3Scratch>(layout_.strip_width, input.channels), [](std::int64_t, int, int) {},
@@ -155,7 +159,7 @@ void StageWorker::conv3x3_forward(const BnReluInput& input, const float* panels,
         });
         transform_output(products, plane_stride, channels, dst);
         for (int v = 0; v < grid_.height_inside(tile); ++v) {
-          training_kernels().channel_sums(dst[v * TileGrid::kSize], layout_.map_stride,
+          kernels().channel_sums(dst[v * TileGrid::kSize], layout_.map_stride,
                                           grid_.width_inside(tile), channels, sums.first + channel,
                                           sums.second + channel);
         }
@@ -164,15 +168,16 @@ void StageWorker::conv3x3_forward(const BnReluInput& input, const float* panels,
 
 // Computes the gradient of the input of BN-ReLU-Conv3x3 from that of the output and the transposed
 // filters.
-void StageWorker::conv3x3_backward_data(const BnReluInput& dy, const float* panels,
-                                        const BnReluInput& input,
+template <class T>
+void StageWorker<T>::conv3x3_backward_data(const BnReluInput<T>& dy, const float* panels,
+                                        const BnReluInput<T>& input,
                                         const BnReluGradient& gradient) const {
   const auto buffer = scratch<Conv3x3Scratch>(layout_.strip_width, dy.channels);
   float* tile_pixels[TileGrid::kPixels];
   for (int i = 0; i < TileGrid::kPixels; ++i) tile_pixels[i] = buffer.tile + i * kPanelWidth;
-  const float* x[TileGrid::kPixels];
+  const T* x[TileGrid::kPixels];
   float* dx[TileGrid::kPixels];
-  BnReluBackward args = bn_relu_args(buffer.tile, kPanelWidth, 1, gradient.accumulate);
+  BnReluBackward<T> args = bn_relu_args<T>(buffer.tile, kPanelWidth, 1, gradient.accumulate);
   args.x = x;
   args.dx = dx;
   args.pixels = TileGrid::kPixels;
@@ -195,14 +200,15 @@ void StageWorker::conv3x3_backward_data(const BnReluInput& dy, const float* pane
         const int channels = std::min(kPanelWidth, input.channels - c);
         transform_output(products, plane_stride, pad_to_cache_line(channels), tile_pixels);
         set_channels(&args, input, gradient, c, channels);
-        training_kernels().bn_relu_backward(args);
+        kernels().bn_relu_backward(args);
       });
 }
 
 // Computes the gradient of the 3x3 convolution's filters in Winograd's domain: the product of the
 // transformed input and output gradient, in blocks of tiles and channels that stay in the L2 cache
 // together with their sums.
-void StageWorker::conv3x3_backward_filter(const BnReluInput& input, const BnReluInput& dy,
+template <class T>
+void StageWorker<T>::conv3x3_backward_filter(const BnReluInput<T>& input, const BnReluInput<T>& dy,
                                           float* d_filters) const {
   const int dy_stride = pad_to_cache_line(dy.channels), columns = pad_to_panel(dy.channels);
   const std::ptrdiff_t plane_stride = std::ptrdiff_t{input.channels} * columns;
@@ -241,7 +247,8 @@ void StageWorker::conv3x3_backward_filter(const BnReluInput& input, const BnRelu
 
 // Sums the gradients (36, in_channels, out_channels) of all threads and transforms them into
 // (out_channels, in_channels, 3, 3).
-void StageWorker::reduce_d_conv3x3(int conv, int in_channels, int out_channels,
+template <class T>
+void StageWorker<T>::reduce_d_conv3x3(int conv, int in_channels, int out_channels,
                                    float* weight) const {
   const std::ptrdiff_t stride = pad_to_panel(out_channels), plane_stride = in_channels * stride;
   const int panels = panel_count(out_channels);
@@ -269,17 +276,21 @@ void StageWorker::reduce_d_conv3x3(int conv, int in_channels, int out_channels,
 
 // Copies the gradient of the maps [channel, channel + count), once all layers have added to it, and
 // corrects it. `first` is the first column of the copy.
-void StageWorker::finish_d_new_maps(int channel, int count, int first) {
+template <class T>
+void StageWorker<T>::finish_d_new_maps(int channel, int count, int first) {
   set_correction(map_correction_, buffers_.saved.mean.data(), channel, count);
   const auto [begin, end] = share(config_.pixels());
   for (std::int64_t pixel = begin; pixel < end; ++pixel) {
     prefetch_panel(d_map(pixel + kMaxTilePixels) + channel);
     prefetch_panel(map(pixel + kMaxTilePixels) + channel);
-    training_kernels().add_affine(d_map(pixel) + channel, map(pixel) + channel,
+    kernels().add_affine(d_map(pixel) + channel, map(pixel) + channel,
                                   correction_.scale.data(), correction_.shift.data(),
                                   buffers_.d_new_maps + pixel * layout_.growth_stride + first,
                                   count);
   }
 }
+
+template class StageWorker<float>;
+template class StageWorker<Bf16>;
 
 }  // namespace gluondense

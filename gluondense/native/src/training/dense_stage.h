@@ -6,6 +6,9 @@
 // computed once, when it is written, and used by all layers that normalize it. In backward, the two
 // correction terms of batch normalization are an affine function of its input. Their coefficients
 // are summed over all layers that read a channel, and applied once, when its gradient is used.
+//
+// In bfloat16, feature maps and the operands of 1x1 convolutions are rounded. Statistics, gradients
+// and all sums are in float32 or in doubles.
 #pragma once
 
 #include <cstddef>
@@ -36,6 +39,7 @@ struct DenseStageConfig {
   int bypass = 0;
   bool recompute_bottleneck = false;  // in backward, instead of saving it
   float eps = 1e-5f, momentum = 0.9f;
+  bool bf16 = false;  // stores feature maps in bfloat16, and multiplies 1x1 convolutions in it
 
   std::int64_t pixels() const { return std::int64_t{batch} * height * width; }
   std::int64_t out_pixels() const { return std::int64_t{batch} * out_height() * out_width(); }
@@ -95,8 +99,8 @@ struct DenseStageArrays {
 
 // Memory of one pass, reused by later ones.
 struct Workspace {
-  AlignedBuffer scratch, thread_sums, panels, bottleneck, d_bottleneck, d_maps, d_new_maps,
-      d_filters;
+  AlignedBuffer scratch, thread_sums, conv1x1_panels, conv3x3_panels, bottleneck, d_bottleneck,
+      d_maps, d_new_maps, d_filters;
 };
 
 // Saved by forward for backward. inv_std is 1 / sqrt(var + eps).
@@ -118,6 +122,12 @@ class DenseStage {
                 const DenseStageArrays& gradients);
 
  private:
+  template <class T>
+  void forward_in(const float* x, const DenseStageArrays& arrays, float* y);
+  template <class T>
+  void backward_in(const float* dy, const DenseStageArrays& arrays, float* dx,
+                   const DenseStageArrays& gradients);
+
   DenseStageConfig config_;
   SavedForBackward saved_;
   bool has_forward_ = false;

@@ -30,6 +30,12 @@ DenseStageConfig::Tail parse_tail(const std::string& word) {
   throw std::invalid_argument("tail must be maps, norm or conv, not " + word);
 }
 
+bool parse_bf16(const std::string& dtype) {
+  if (dtype == "float32") return false;
+  if (dtype == "bfloat16") return true;
+  throw std::invalid_argument("dtype must be float32 or bfloat16, not " + dtype);
+}
+
 void check_two_way(const DenseStageConfig& config) {
   if (config.tail == DenseStageConfig::kBnRelu) {
     throw std::invalid_argument("tail must be maps or conv for layer=two_way");
@@ -54,6 +60,7 @@ DenseStageConfig parse_config(const Attributes& attributes) {
   config.eps = float_attribute(attributes, "eps");
   config.momentum = float_attribute(attributes, "momentum");
   config.tail = parse_tail(attribute(attributes, "tail"));
+  config.bf16 = parse_bf16(attribute(attributes, "dtype"));
   const bool transition = config.tail == DenseStageConfig::kTransition;
   if (transition != (config.out_channels > 0) || (config.pool && !transition)) {
     throw std::invalid_argument("out_channels must be positive for tail=conv, else 0, as pool");

@@ -6,7 +6,8 @@
 
 namespace gluondense {
 
-StageWorker::StageWorker(const StageBuffers& buffers, int rank)
+template <class T>
+StageWorker<T>::StageWorker(const StageBuffers<T>& buffers, int rank)
     : buffers_(buffers),
       config_(buffers.config),
       layout_(buffers.layout),
@@ -25,7 +26,8 @@ StageWorker::StageWorker(const StageBuffers& buffers, int rank)
   }
 }
 
-void StageWorker::forward(Barrier& barrier, const float* x, float* y) {
+template <class T>
+void StageWorker<T>::forward(Barrier& barrier, const float* x, float* y) {
   barrier_ = &barrier;
   bypass_forward(x, y);
   x += config_.bypass_floats(), y += config_.bypass_out_floats();
@@ -39,7 +41,7 @@ void StageWorker::forward(Barrier& barrier, const float* x, float* y) {
     nchw_to_nhwc(x, config_.image_in_channels(), config_.in_channels, pixel, config_.width, plane,
                  map(pixel), layout_.map_stride);
     if (two_way) continue;  // the input is not normalized
-    training_kernels().channel_sums(map(pixel), layout_.map_stride, config_.width,
+    kernels().channel_sums(map(pixel), layout_.map_stride, config_.width,
                                     config_.in_channels, sums.first, sums.second);
   }
   if (two_way) two_way_set_input_affine();
@@ -64,7 +66,8 @@ void StageWorker::forward(Barrier& barrier, const float* x, float* y) {
 }
 
 // Packs the filters of a layer or, after the last layer, those of the transition.
-void StageWorker::pack_filters(int layer) const {
+template <class T>
+void StageWorker<T>::pack_filters(int layer) const {
   if (layer == config_.layers) {
     if (config_.tail == DenseStageConfig::kTransition) {
       pack_conv1x1(buffers_.arrays.tail_conv, config_.total_channels(), config_.out_channels,
@@ -85,7 +88,8 @@ void StageWorker::pack_filters(int layer) const {
                conv3x3_panels(layer));
 }
 
-void StageWorker::layer_forward(int layer) {
+template <class T>
+void StageWorker<T>::layer_forward(int layer) {
   const auto& arrays = buffers_.arrays.layers[layer];
   const int in_channels = config_.layer_in_channels(layer);
   // The channels that the previous layer wrote; all channels of the input for the first layer.
@@ -106,5 +110,8 @@ void StageWorker::layer_forward(int layer) {
   conv3x3_forward(bottleneck_input(layer, config_.bottleneck), panels, in_channels,
                   config_.growth_rate);
 }
+
+template class StageWorker<float>;
+template class StageWorker<Bf16>;
 
 }  // namespace gluondense

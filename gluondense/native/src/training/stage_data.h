@@ -12,21 +12,26 @@
 
 namespace gluondense {
 
-// Buffers that all threads share. The gradients are null in forward.
+// Buffers that all threads share; feature maps are of type T. The gradients are null in forward.
+template <class T>
 struct StageBuffers {
   const DenseStageConfig& config;
-  const StageLayout& layout;
+  const StageLayout<T>& layout;
   const DenseStageArrays& arrays;
   SavedForBackward& saved;
-  float *maps = nullptr, *bottlenecks = nullptr;
+  T *maps = nullptr, *bottlenecks = nullptr;
   double* thread_sums = nullptr;
-  float *scratch = nullptr, *panels = nullptr;
-  float *d_maps = nullptr, *d_bottleneck = nullptr, *d_new_maps = nullptr, *d_filters = nullptr;
+  char* scratch = nullptr;
+  T* conv1x1_panels = nullptr;
+  float* conv3x3_panels = nullptr;
+  float *d_maps = nullptr, *d_bottleneck = nullptr, *d_filters = nullptr;
+  T* d_new_maps = nullptr;
 };
 
 // Pixels that are read through BN-ReLU, max(0, x * scale + shift), or unchanged if scale is null.
+template <class T>
 struct BnReluInput {
-  const float* data;  // (pixels, stride)
+  const T* data;  // (pixels, stride)
   int stride, channels;
   const float *scale, *shift;
 };
@@ -93,9 +98,9 @@ inline void set_affine(const BatchNormArrays& bn, const float* mean, const float
 }
 
 // Returns the arguments for rows of dy. The pixels and channels are set later.
-inline BnReluBackward bn_relu_args(const float* dy, int dy_stride, float dy_factor,
-                                   bool accumulate) {
-  BnReluBackward args = {};
+template <class T>
+BnReluBackward<T> bn_relu_args(const float* dy, int dy_stride, float dy_factor, bool accumulate) {
+  BnReluBackward<T> args = {};
   args.dy = dy;
   args.dy_stride = dy_stride;
   args.dy_factor = dy_factor;
@@ -104,8 +109,9 @@ inline BnReluBackward bn_relu_args(const float* dy, int dy_stride, float dy_fact
 }
 
 // Sets the arguments for the channels [first, first + count) of a normalized input.
-inline void set_channels(BnReluBackward* args, const BnReluInput& input,
-                         const BnReluGradient& gradient, int first, int count) {
+template <class T>
+void set_channels(BnReluBackward<T>* args, const BnReluInput<T>& input,
+                  const BnReluGradient& gradient, int first, int count) {
   args->scale = input.scale + first;
   args->shift = input.shift + first;
   args->mean = gradient.mean + first;
@@ -114,13 +120,17 @@ inline void set_channels(BnReluBackward* args, const BnReluInput& input,
   args->channels = count;
 }
 
-inline void prefetch_panel(const float* channels) {
-  for (int c = 0; c < kPanelWidth; c += kCacheLineFloats) __builtin_prefetch(channels + c);
+template <class T>
+void prefetch_panel(const T* channels) {
+  constexpr int kLine = kCacheLineBytes / sizeof(T);
+  for (int c = 0; c < kPanelWidth; c += kLine) __builtin_prefetch(channels + c);
 }
 
 // Into the L2 cache, for use much later.
-inline void prefetch_panel_l2(const float* channels) {
-  for (int c = 0; c < kPanelWidth; c += kCacheLineFloats) __builtin_prefetch(channels + c, 0, 2);
+template <class T>
+void prefetch_panel_l2(const T* channels) {
+  constexpr int kLine = kCacheLineBytes / sizeof(T);
+  for (int c = 0; c < kPanelWidth; c += kLine) __builtin_prefetch(channels + c, 0, 2);
 }
 
 }  // namespace gluondense

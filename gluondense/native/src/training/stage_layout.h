@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-// Sizes, strides and scratch memory of a dense stage, in elements.
+// Sizes, strides and scratch memory of a dense stage, in elements of feature maps of type T.
 #pragma once
 
 #include <algorithm>
 #include <cstddef>
 
 #include "kernels/inference_kernels.h"
+#include "kernels/training_kernels.h"
 #include "memory.h"
 #include "training/dense_stage.h"
 
@@ -15,75 +16,94 @@ constexpr int kCacheLineFloats = kCacheLineBytes / static_cast<int>(sizeof(float
 constexpr int kMaxTilePixels = 16;  // >= max_tile_pixels of every instruction set
 // Blocking of the filter gradients: sums stay in registers for this many pixels or tiles, and those
 // of this many input channels stay in the L2 cache.
-constexpr int kConv1x1GradPixels = 56, kConv1x1GradChannels = 256;
+template <class T>
+constexpr int kConv1x1GradPixels = 56 * kProductDepth<T>;
+constexpr int kConv1x1GradChannels = 256;
 constexpr int kConv3x3GradTiles = 56, kConv3x3GradChannels = 32;
 
 inline int pad_to_cache_line(int channels) { return round_up(channels, kCacheLineFloats); }
 inline int pad_to_panel(int channels) { return round_up(channels, kPanelWidth); }
 inline int panel_count(int channels) { return div_up(channels, kPanelWidth); }
 
+// The depth of a product of so many channels, with its padding.
+template <class T>
+constexpr int product_depth(int channels) {
+  return round_up(channels, kProductDepth<T>);
+}
+
+template <class T>
 struct StageLayout {
   explicit StageLayout(const DenseStageConfig& config);
 
-  int map_stride, bottleneck_stride, growth_stride;  // floats from a pixel to the next
+  int map_stride, bottleneck_stride, growth_stride;  // from a pixel to the next
   int transition_stride;       // likewise of a two-way stage's transition, before its BN-ReLU
   std::ptrdiff_t strip_width;  // pixels of a row of tiles with its padding
   std::size_t map_sums, bottleneck_sums, transition_sums;  // doubles: one sum of each channel
   std::size_t thread_sums;                     // doubles of a thread: two sums of each channel
-  std::size_t conv1x1_panels, conv3x3_panels;  // floats of one convolution's packed filters
-  std::size_t filters;                         // floats of the packed filters of a layer
-  std::size_t scratch;                         // floats of a thread
+  std::size_t conv1x1_panels, conv3x3_panels;  // of one convolution's packed filters
+  std::size_t filters;                         // of the packed filters of a layer
+  std::size_t scratch;                         // bytes of a thread
 
-  // Floats of a pixel of all bottlenecks, of which the transition's is the last, and of the widest.
+  // Elements of a pixel of all bottlenecks, the transition's last, and of the widest.
   std::size_t bottlenecks(int layers) const {
     return std::size_t(layers) * bottleneck_stride + transition_stride;
   }
   std::size_t widest_bottleneck() const { return std::max(bottleneck_stride, transition_stride); }
 };
 
-// Divides a thread's scratch memory. Without memory, it only counts the floats.
+// Divides a thread's scratch memory. Without memory, it only counts the bytes.
 class ScratchAllocator {
  public:
-  explicit ScratchAllocator(float* memory) : memory_(memory) {}
+  explicit ScratchAllocator(char* memory) : memory_(memory) {}
   std::size_t used() const { return used_; }
 
-  float* floats(std::size_t rows, std::size_t stride) {
-    float* const begin = memory_ ? memory_ + used_ : nullptr;
-    used_ += round_up<std::size_t>(rows * stride, kCacheLineFloats);
-    return begin;
+  template <class T>
+  T* array(std::size_t rows, std::size_t stride) {
+    char* const begin = memory_ ? memory_ + used_ : nullptr;
+    used_ += round_up<std::size_t>(rows * stride * sizeof(T), kCacheLineBytes);
+    return reinterpret_cast<T*>(begin);
   }
 
  private:
-  float* const memory_;
+  char* const memory_;
   std::size_t used_ = 0;
 };
 
 // The scratch memory of each step. StageLayout computes the size with the same constructors.
+template <class T>
 struct RowsScratch {
-  float* rows;
-  RowsScratch(ScratchAllocator& memory, int stride) : rows(memory.floats(kMaxTilePixels, stride)) {}
+  T* rows;
+  RowsScratch(ScratchAllocator& memory, int stride)
+      : rows(memory.array<T>(kMaxTilePixels, stride)) {}
 };
 
+template <class T>
 struct Conv1x1Scratch {
   const int x_stride, y_stride;
-  float *x, *y;  // a tile's input, normalized, and its output
+  T* x;      // a tile's input, normalized
+  float* y;  // its output
   Conv1x1Scratch(ScratchAllocator& memory, int in_channels, int out_channels)
-      : x_stride(packed_stride<float>(in_channels)),
+      : x_stride(packed_stride<T>(in_channels)),
         y_stride(pad_to_cache_line(out_channels)),
-        x(memory.floats(kMaxTilePixels, x_stride)),
-        y(memory.floats(kMaxTilePixels, y_stride)) {}
+        x(memory.array<T>(kMaxTilePixels, x_stride)),
+        y(memory.array<float>(kMaxTilePixels, y_stride)) {}
 };
 
+template <class T>
 struct Conv1x1GradScratch {
+  static constexpr int kPixels = kConv1x1GradPixels<T>;
   const int x_stride, dy_stride;
-  float *x, *dy;  // (kConv1x1GradPixels, stride)
-  float* dx;      // (kMaxTilePixels, kPanelWidth)
+  T *x, *dy;  // (kPixels, stride)
+  T *x_columns, *dy_columns;  // operands of gemm_tn; the same arrays where rows are such operands
+  float* dx;                  // (kMaxTilePixels, kPanelWidth)
   Conv1x1GradScratch(ScratchAllocator& memory, int in_channels, int out_channels)
-      : x_stride(packed_stride<float>(in_channels)),
-        dy_stride(packed_stride<float>(out_channels)),
-        x(memory.floats(kConv1x1GradPixels, x_stride)),
-        dy(memory.floats(kConv1x1GradPixels, dy_stride)),
-        dx(memory.floats(kMaxTilePixels, kPanelWidth)) {}
+      : x_stride(packed_stride<T>(in_channels)),
+        dy_stride(packed_stride<T>(out_channels)),
+        x(memory.array<T>(kPixels, x_stride)),
+        dy(memory.array<T>(kPixels, dy_stride)),
+        x_columns(kProductDepth<T> == 1 ? x : memory.array<T>(kPixels, x_stride)),
+        dy_columns(kProductDepth<T> == 1 ? dy : memory.array<T>(kPixels, dy_stride)),
+        dx(memory.array<float>(kMaxTilePixels, kPanelWidth)) {}
 };
 
 struct Conv3x3Scratch {
@@ -94,34 +114,36 @@ struct Conv3x3Scratch {
   float* tile;      // (16, kPanelWidth): an output tile
   Conv3x3Scratch(ScratchAllocator& memory, std::ptrdiff_t strip_width, int in_channels)
       : stride(pad_to_cache_line(in_channels)),
-        strip(memory.floats(kWinogradInputTile * strip_width, stride)),
-        planes(memory.floats(kWinogradPlanes * kMaxTilePixels, stride)),
-        products(memory.floats(kWinogradPlanes * kMaxTilePixels, kPanelWidth)),
-        tile(memory.floats(kWinogradOutputTile * kWinogradOutputTile, kPanelWidth)) {}
+        strip(memory.array<float>(kWinogradInputTile * strip_width, stride)),
+        planes(memory.array<float>(kWinogradPlanes * kMaxTilePixels, stride)),
+        products(memory.array<float>(kWinogradPlanes * kMaxTilePixels, kPanelWidth)),
+        tile(memory.array<float>(kWinogradOutputTile * kWinogradOutputTile, kPanelWidth)) {}
 };
 
 struct Conv3x3GradScratch {
   float *x_strip, *dy_strip;    // (6, strip width, channels)
   float *x_planes, *dy_planes;  // (36, tiles, channels)
   Conv3x3GradScratch(ScratchAllocator& memory, std::ptrdiff_t strip_width, int growth_stride)
-      : x_strip(memory.floats(kWinogradInputTile * strip_width, kConv3x3GradChannels)),
-        dy_strip(memory.floats(kWinogradInputTile * strip_width, growth_stride)),
-        x_planes(memory.floats(kWinogradPlanes * kConv3x3GradTiles, kConv3x3GradChannels)),
-        dy_planes(memory.floats(kWinogradPlanes * kConv3x3GradTiles, growth_stride)) {}
+      : x_strip(memory.array<float>(kWinogradInputTile * strip_width, kConv3x3GradChannels)),
+        dy_strip(memory.array<float>(kWinogradInputTile * strip_width, growth_stride)),
+        x_planes(memory.array<float>(kWinogradPlanes * kConv3x3GradTiles, kConv3x3GradChannels)),
+        dy_planes(memory.array<float>(kWinogradPlanes * kConv3x3GradTiles, growth_stride)) {}
 };
 
 template <class Scratch, class... Args>
-std::size_t floats_of(Args... args) {
+std::size_t bytes_of(Args... args) {
   ScratchAllocator counter(nullptr);
   Scratch(counter, args...);
   return counter.used();
 }
 
-inline StageLayout::StageLayout(const DenseStageConfig& c)
-    : map_stride(packed_stride<float>(c.buffer_channels())),
+template <class T>
+StageLayout<T>::StageLayout(const DenseStageConfig& c)
+    : map_stride(packed_stride<T>(c.buffer_channels())),
       bottleneck_stride(pad_to_cache_line(c.bottleneck)),
       growth_stride(pad_to_cache_line(c.growth_rate + c.inner_channels())),
-      transition_stride(c.kind == DenseStageConfig::kTwoWay ? pad_to_cache_line(c.out_channels) : 0),
+      transition_stride(
+          c.kind == DenseStageConfig::kTwoWay ? pad_to_cache_line(c.out_channels) : 0),
       strip_width(round_up(c.width, kWinogradOutputTile) + kWinogradInputTile -
                   kWinogradOutputTile),
       map_sums(pad_to_cache_line(c.buffer_channels())),
@@ -141,15 +163,15 @@ inline StageLayout::StageLayout(const DenseStageConfig& c)
                                   pad_to_panel(conv3x3_channels) * pad_to_panel(c.growth_rate)
                             : 0;
   filters = conv1x1_panels + c.convs3x3() * conv3x3_panels;
-  scratch = std::max({floats_of<RowsScratch>(std::max(map_stride, transition_stride)),
-                      floats_of<Conv1x1Scratch>(total, c.out_channels),
-                      floats_of<Conv1x1GradScratch>(kConv1x1GradChannels,
-                                                     std::max(c.bottleneck, c.out_channels)),
-                      floats_of<Conv1x1GradScratch>(total, c.out_channels),
-                      floats_of<Conv3x3Scratch>(strip_width, conv3x3_channels),
-                      floats_of<Conv3x3Scratch>(strip_width, c.growth_rate),
-                      floats_of<Conv3x3GradScratch>(strip_width, growth_stride)}) +
-            kOverreadBytes / sizeof(float);
+  scratch = std::max({bytes_of<RowsScratch<float>>(std::max(map_stride, transition_stride)),
+                      bytes_of<Conv1x1Scratch<T>>(total, c.out_channels),
+                      bytes_of<Conv1x1GradScratch<T>>(kConv1x1GradChannels,
+                                                      std::max(c.bottleneck, c.out_channels)),
+                      bytes_of<Conv1x1GradScratch<T>>(total, c.out_channels),
+                      bytes_of<Conv3x3Scratch>(strip_width, conv3x3_channels),
+                      bytes_of<Conv3x3Scratch>(strip_width, c.growth_rate),
+                      bytes_of<Conv3x3GradScratch>(strip_width, growth_stride)}) +
+            kOverreadBytes;
 }
 
 }  // namespace gluondense

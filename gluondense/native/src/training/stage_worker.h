@@ -18,20 +18,24 @@
 
 namespace gluondense {
 
+// Feature maps and the operands of 1x1 convolutions are of type T, float or Bf16. Each file of this
+// folder instantiates the members that it defines.
+//
 // The constructor allocates all memory, because an exception in a parallel region would end the
 // process. All threads call forward() or backward() of their worker at the same time.
+template <class T>
 class StageWorker {
  public:
-  StageWorker(const StageBuffers& buffers, int rank);
+  StageWorker(const StageBuffers<T>& buffers, int rank);
   void forward(Barrier& barrier, const float* x, float* y);
   void backward(Barrier& barrier, const float* dy, float* dx, const DenseStageArrays& gradients);
 
  private:
   static constexpr int kMaps = -1;  // the feature maps, instead of the bottleneck of a layer
 
-  const StageBuffers& buffers_;
+  const StageBuffers<T>& buffers_;
   const DenseStageConfig& config_;
-  const StageLayout& layout_;
+  const StageLayout<T>& layout_;
   const TileGrid grid_;
   const int rank_;
   Barrier* barrier_ = nullptr;
@@ -40,6 +44,7 @@ class StageWorker {
   BatchStatistics map_statistics_, bottleneck_statistics_;
   BnCorrection map_correction_, bottleneck_correction_;
 
+  static const MapKernels<T>& kernels() { return map_kernels<T>(); }
   int threads() const { return barrier_->size(); }
   std::pair<std::int64_t, std::int64_t> share(std::int64_t count) const {
     return partition(count, rank_, threads());
@@ -55,11 +60,11 @@ class StageWorker {
     const auto [first, last] = share(items);
     for_each_tile_batch(first, last, most, f);
   }
-  float* map(std::int64_t pixel) const { return buffers_.maps + pixel * layout_.map_stride; }
+  T* map(std::int64_t pixel) const { return buffers_.maps + pixel * layout_.map_stride; }
   float* d_map(std::int64_t pixel) const { return buffers_.d_maps + pixel * layout_.map_stride; }
   // A two-way stage's transition begins with a 1x1 convolution, too: it has the bottleneck of
   // layer `layers`.
-  float* bottleneck(int layer) const {
+  T* bottleneck(int layer) const {
     const std::int64_t size = config_.pixels() * layout_.bottleneck_stride;
     return buffers_.bottlenecks + (config_.recompute_bottleneck ? 0 : layer * size);
   }
@@ -74,31 +79,31 @@ class StageWorker {
     return std::ptrdiff_t{layer} * layout_.bottleneck_stride;
   }
   // Packed filters are double-buffered: the next layer's are packed while a layer's are in use.
-  float* conv1x1_panels(int layer) const {
-    return buffers_.panels + (layer & 1) * layout_.conv1x1_panels;
+  T* conv1x1_panels(int layer) const {
+    return buffers_.conv1x1_panels + (layer & 1) * layout_.conv1x1_panels;
   }
   float* conv3x3_panels(int layer, int conv = 0) const {
-    return buffers_.panels + 2 * layout_.conv1x1_panels +
+    return buffers_.conv3x3_panels +
            ((layer & 1) * config_.convs3x3() + conv) * layout_.conv3x3_panels;
   }
+  // The transposed filters of a 1x1 convolution, which backward packs behind those of two layers.
+  T* conv1x1_panels_t() const { return buffers_.conv1x1_panels + 2 * layout_.conv1x1_panels; }
   // The filter gradients of a thread.
   float* d_conv1x1(int thread) const { return buffers_.d_filters + thread * layout_.filters; }
   float* d_conv3x3(int thread, int conv) const {
     return d_conv1x1(thread) + layout_.conv1x1_panels + conv * layout_.conv3x3_panels;
   }
-  // The packed transposed filters of a 1x1 convolution, after the gradients of all threads.
-  float* conv1x1_panels_t() const { return d_conv1x1(threads()); }
 
   // `layer` is a layer with a bottleneck, or kMaps.
   ChannelSums channel_sums(int thread, int layer) const;
   std::pair<double, double> total_sums(int layer, int channel) const;
   void reset_sums(int layer) const;  // of this thread
   // `channels` channels, from `first` on.
-  BnReluInput maps_input(int channels, int first = 0) const {
+  BnReluInput<T> maps_input(int channels, int first = 0) const {
     return {buffers_.maps + first, layout_.map_stride, channels, map_affine_.scale.data() + first,
             map_affine_.shift.data() + first};
   }
-  BnReluInput bottleneck_input(int layer, int channels, int first = 0) const {
+  BnReluInput<T> bottleneck_input(int layer, int channels, int first = 0) const {
     return {bottleneck(layer) + first, bottleneck_stride(layer), channels,
             bottleneck_affine_.scale.data() + first, bottleneck_affine_.shift.data() + first};
   }
@@ -162,34 +167,34 @@ class StageWorker {
 
   // conv1x1.cc
   void pack_conv1x1(const Conv1x1Filters& filters, int in_channels, int out_channels,
-                    float* panels) const;
+                    T* panels) const;
   void pack_conv1x1_t(const Conv1x1Filters& filters, int in_channels, int out_channels,
-                      float* panels) const;
+                      T* panels) const;
   void conv1x1_forward(int layer, bool with_sums) const;
   void conv1x1_backward(int layer) const;
   template <int kParts, bool kAccumulate, class PixelOf>  // conv1x1.h
-  void conv1x1_backward_data(const Conv1x1GradScratch& scratch, int count, int first, int last,
+  void conv1x1_backward_data(const Conv1x1GradScratch<T>& scratch, int count, int first, int last,
                              int out_channels, PixelOf pixel_of) const;
   void reduce_d_conv1x1(int in_channels, int out_channels, const Conv1x1Filters& filters) const;
 
   // conv3x3.cc
   void pack_conv3x3(const float* weight, int in_channels, int out_channels, bool transposed,
                     float* panels) const;
-  const float* padded_tile(PaddedStrip* strip, const BnReluInput& input, std::int64_t tile,
+  const float* padded_tile(PaddedStrip* strip, const BnReluInput<T>& input, std::int64_t tile,
                            int first_channel, int channels) const;
-  void fill_padded_strip(const PaddedStrip& strip, const BnReluInput& input, int channels) const;
+  void fill_padded_strip(const PaddedStrip& strip, const BnReluInput<T>& input, int channels) const;
   template <class Prefetch, class Store>
-  void winograd_conv3x3(const BnReluInput& input, const float* panels, int out_channels,
+  void winograd_conv3x3(const BnReluInput<T>& input, const float* panels, int out_channels,
                         const Conv3x3Scratch& scratch, Prefetch prefetch, Store store) const;
-  void conv3x3_forward(const BnReluInput& input, const float* panels, int first,
+  void conv3x3_forward(const BnReluInput<T>& input, const float* panels, int first,
                        int channels) const;
-  void conv3x3_backward_data(const BnReluInput& dy, const float* panels, const BnReluInput& input,
-                             const BnReluGradient& gradient) const;
-  void conv3x3_backward_filter(const BnReluInput& input, const BnReluInput& dy,
+  void conv3x3_backward_data(const BnReluInput<T>& dy, const float* panels,
+                             const BnReluInput<T>& input, const BnReluGradient& gradient) const;
+  void conv3x3_backward_filter(const BnReluInput<T>& input, const BnReluInput<T>& dy,
                                float* d_filters) const;
   void reduce_d_conv3x3(int conv, int in_channels, int out_channels, float* weight) const;
   // `channels` channels of d_new_maps, from `first` on.
-  BnReluInput d_new_maps(int channels, int first = 0) const {
+  BnReluInput<T> d_new_maps(int channels, int first = 0) const {
     return {buffers_.d_new_maps + first, layout_.growth_stride, channels, nullptr, nullptr};
   }
   void finish_d_new_maps(int channel, int count, int first = 0);
@@ -203,16 +208,18 @@ class StageWorker {
   void bn_relu_backward(const float* dy) const;
   void transition_backward(const float* dy) const;
   std::int64_t pooled_pixel(std::int64_t out_pixel, int part) const;
-  void pack_pooled(const BnReluInput& input, std::int64_t first, int count, int stride,
-                   float* packed) const;
+  void pack_pooled(const BnReluInput<T>& input, std::int64_t first, int count, int stride,
+                   T* packed) const;
 };
 
 // transpose.cc: convert the pixels [first, first + count), numbered over all images, between
 // (N, C, H, W) and (pixels, stride). An image has `image_channels` channels of `plane` pixels, and
 // `nchw` is the first one to convert.
+template <class T>
 void nchw_to_nhwc(const float* nchw, int image_channels, int channels, std::int64_t first,
-                  std::int64_t count, int plane, float* nhwc, int stride);
-void nhwc_to_nchw(const float* nhwc, int stride, int channels, std::int64_t first,
-                  std::int64_t count, int plane, float* nchw, int image_channels);
+                  std::int64_t count, int plane, T* nhwc, int stride);
+template <class T>
+void nhwc_to_nchw(const T* nhwc, int stride, int channels, std::int64_t first, std::int64_t count,
+                  int plane, float* nchw, int image_channels);
 
 }  // namespace gluondense

@@ -20,8 +20,9 @@ void for_each_image(int image_channels, std::int64_t first, std::int64_t count, 
 
 }  // namespace
 
+template <class T>
 void nchw_to_nhwc(const float* nchw, int image_channels, int channels, std::int64_t first,
-                  std::int64_t count, int plane, float* nhwc, int stride) {
+                  std::int64_t count, int plane, T* nhwc, int stride) {
   for_each_image(image_channels, first, count, plane,
                  [&](std::int64_t offset, std::int64_t done, std::int64_t pixels) {
     const float* const src = nchw + offset;
@@ -29,23 +30,29 @@ void nchw_to_nhwc(const float* nchw, int image_channels, int channels, std::int6
     for (int c = 0; c < channels; c += kCacheLineFloats) {
       const int end = std::min(channels, c + kCacheLineFloats);
       for (std::int64_t p = 0; p < pixels; ++p) {
-        float* const dst = nhwc + (done + p) * stride;
-        for (int k = c; k < end; ++k) dst[k] = src[std::int64_t{k} * plane + p];
+        T* const dst = nhwc + (done + p) * stride;
+        for (int k = c; k < end; ++k) dst[k] = T(src[std::int64_t{k} * plane + p]);
       }
     }
   });
 }
 
-void nhwc_to_nchw(const float* nhwc, int stride, int channels, std::int64_t first,
+template <class T>
+void nhwc_to_nchw(const T* nhwc, int stride, int channels, std::int64_t first,
                   std::int64_t count, int plane, float* nchw, int image_channels) {
   for_each_image(image_channels, first, count, plane,
                  [&](std::int64_t offset, std::int64_t done, std::int64_t pixels) {
-    const float* const src = nhwc + done * stride;
+    const T* const src = nhwc + done * stride;
     for (int c = 0; c < channels; ++c) {
       float* const dst = nchw + offset + std::int64_t{c} * plane;
       for (std::int64_t p = 0; p < pixels; ++p) dst[p] = src[p * stride + c];
     }
   });
 }
+
+template void nchw_to_nhwc(const float*, int, int, std::int64_t, std::int64_t, int, float*, int);
+template void nchw_to_nhwc(const float*, int, int, std::int64_t, std::int64_t, int, Bf16*, int);
+template void nhwc_to_nchw(const float*, int, int, std::int64_t, std::int64_t, int, float*, int);
+template void nhwc_to_nchw(const Bf16*, int, int, std::int64_t, std::int64_t, int, float*, int);
 
 }  // namespace gluondense

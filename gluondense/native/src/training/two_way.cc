@@ -19,12 +19,14 @@ Conv1x1Filters conv1x1_filters(const DenseStageArrays::TwoWayLayer& layer, int s
 }  // namespace
 
 // The channels of a 3x3 convolution of a layer. The first two read the bottleneck.
-struct StageWorker::Conv3x3 {
+template <class T>
+struct StageWorker<T>::Conv3x3 {
   int in_first, in_channels, out_first, out_channels;
   int dy_first;  // of the output's gradient in d_new_maps
 };
 
-std::array<StageWorker::Conv3x3, 3> StageWorker::two_way_convs(int layer) const {
+template <class T>
+std::array<typename StageWorker<T>::Conv3x3, 3> StageWorker<T>::two_way_convs(int layer) const {
   const int width = config_.branch_bottleneck(), maps = config_.layer_in_channels(layer);
   const int first = config_.first_branch_channels(), second = config_.second_branch_channels();
   const int inner = config_.inner_channel(layer);
@@ -33,12 +35,14 @@ std::array<StageWorker::Conv3x3, 3> StageWorker::two_way_convs(int layer) const 
            {inner, second, maps + first, second, first}}};
 }
 
-void StageWorker::pack_two_way_conv1x1(int layer) const {
+template <class T>
+void StageWorker<T>::pack_two_way_conv1x1(int layer) const {
   pack_conv1x1(conv1x1_filters(buffers_.arrays.two_way_layers[layer], config_.branch_bottleneck()),
                config_.layer_in_channels(layer), config_.bottleneck, conv1x1_panels(layer));
 }
 
-void StageWorker::pack_two_way_conv3x3(int layer, bool transposed) const {
+template <class T>
+void StageWorker<T>::pack_two_way_conv3x3(int layer, bool transposed) const {
   const auto convs = two_way_convs(layer);
   for (int i = 0; i < 3; ++i) {
     pack_conv3x3(buffers_.arrays.two_way_layers[layer].conv3x3[i].conv, convs[i].in_channels,
@@ -47,13 +51,15 @@ void StageWorker::pack_two_way_conv3x3(int layer, bool transposed) const {
 }
 
 // The input has no normalization.
-void StageWorker::two_way_set_input_affine() {
+template <class T>
+void StageWorker<T>::two_way_set_input_affine() {
   std::fill_n(map_affine_.scale.begin(), config_.in_channels, 1.0f);
   std::fill_n(map_affine_.shift.begin(), config_.in_channels, 0.0f);
 }
 
 // Normalizes the maps [first, first + channels).
-void StageWorker::normalize_maps(const BatchNormArrays& bn, int first, int channels) {
+template <class T>
+void StageWorker<T>::normalize_maps(const BatchNormArrays& bn, int first, int channels) {
   BatchStatistics& statistics = map_statistics_;
   finish_statistics(kMaps, first, first + channels, &statistics);
   set_affine(bn, statistics.mean.data() + first, statistics.inv_std.data() + first, first, channels,
@@ -61,11 +67,12 @@ void StageWorker::normalize_maps(const BatchNormArrays& bn, int first, int chann
   update_running_stats(bn, statistics, first, channels);
 }
 
-void StageWorker::two_way_layer_forward(int layer) {
+template <class T>
+void StageWorker<T>::two_way_layer_forward(int layer) {
   const auto& arrays = buffers_.arrays.two_way_layers[layer];
   const auto convs = two_way_convs(layer);
   const int width = config_.branch_bottleneck();
-  const auto conv3x3 = [&](int i, const BnReluInput& input) {
+  const auto conv3x3 = [&](int i, const BnReluInput<T>& input) {
     conv3x3_forward(input, conv3x3_panels(layer, i), convs[i].out_first, convs[i].out_channels);
   };
   conv1x1_forward(layer, true);
@@ -80,7 +87,8 @@ void StageWorker::two_way_layer_forward(int layer) {
 }
 
 // Normalizes the new maps of a layer, once all threads have written theirs.
-void StageWorker::two_way_finish_layer(int layer) {
+template <class T>
+void StageWorker<T>::two_way_finish_layer(int layer) {
   const auto convs = two_way_convs(layer);
   for (int i : {0, 2}) {
     normalize_maps(buffers_.arrays.two_way_layers[layer].conv3x3[i].bn, convs[i].out_first,
@@ -88,7 +96,8 @@ void StageWorker::two_way_finish_layer(int layer) {
   }
 }
 
-void StageWorker::two_way_backward(const float* dy, const DenseStageArrays& gradients) {
+template <class T>
+void StageWorker<T>::two_way_backward(const float* dy, const DenseStageArrays& gradients) {
   const SavedForBackward& saved = buffers_.saved;
   two_way_set_input_affine();
   for (int layer = 0; layer < config_.layers; ++layer) {
@@ -113,14 +122,16 @@ void StageWorker::two_way_backward(const float* dy, const DenseStageArrays& grad
 }
 
 // Finishes the gradient of a 3x3 convolution's output, and copies it to d_new_maps.
-void StageWorker::finish_d_conv3x3(const Conv3x3& conv, const BatchNormArrays& bn,
+template <class T>
+void StageWorker<T>::finish_d_conv3x3(const Conv3x3& conv, const BatchNormArrays& bn,
                                    const BatchNormArrays& gradient) {
   finish_bn_backward(kMaps, bn, gradient, conv.out_first, conv.out_channels,
                      buffers_.saved.inv_std.data() + conv.out_first, &map_correction_);
   finish_d_new_maps(conv.out_first, conv.out_channels, conv.dy_first);
 }
 
-void StageWorker::two_way_layer_backward(int layer,
+template <class T>
+void StageWorker<T>::two_way_layer_backward(int layer,
                                          const DenseStageArrays::TwoWayLayer& gradients) {
   const auto& arrays = buffers_.arrays.two_way_layers[layer];
   const auto convs = two_way_convs(layer);
@@ -132,8 +143,8 @@ void StageWorker::two_way_layer_backward(int layer,
                  conv1x1_panels_t());
   reset_sums(layer);
   barrier_->wait();
-  const auto backward = [&](int i, const BnReluInput& input, const BnReluGradient& gradient) {
-    const BnReluInput dy = d_new_maps(convs[i].out_channels, convs[i].dy_first);
+  const auto backward = [&](int i, const BnReluInput<T>& input, const BnReluGradient& gradient) {
+    const BnReluInput<T> dy = d_new_maps(convs[i].out_channels, convs[i].dy_first);
     conv3x3_backward_data(dy, conv3x3_panels(0, i), input, gradient);
     conv3x3_backward_filter(input, dy, d_conv3x3(rank_, i));
   };
@@ -164,5 +175,8 @@ void StageWorker::two_way_layer_backward(int layer,
   barrier_->wait();
   reduce_d_conv1x1(in_channels, config_.bottleneck, conv1x1_filters(gradients, width));
 }
+
+template class StageWorker<float>;
+template class StageWorker<Bf16>;
 
 }  // namespace gluondense

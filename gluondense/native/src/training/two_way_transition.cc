@@ -6,13 +6,14 @@
 
 namespace gluondense {
 
-void StageWorker::two_way_transition_forward(float* y) {
+template <class T>
+void StageWorker<T>::two_way_transition_forward(float* y) {
   const int layer = config_.layers, channels = config_.out_channels;
   conv1x1_forward(layer, true);
   barrier_->wait();
   normalize_bottleneck(layer, buffers_.arrays.tail_bn, 0, channels);
-  const BnReluInput input = bottleneck_input(layer, channels);
-  const auto buffer = scratch<RowsScratch>(input.stride);
+  const BnReluInput<T> input = bottleneck_input(layer, channels);
+  const auto buffer = scratch<RowsScratch<T>>(input.stride);
   for_each_block(config_.out_pixels(), kMaxTilePixels, [&](std::int64_t pixel, int count) {
     pack_pooled(input, pixel, count, input.stride, buffer.rows);
     nhwc_to_nchw(buffer.rows, input.stride, channels, pixel, count,
@@ -21,7 +22,9 @@ void StageWorker::two_way_transition_forward(float* y) {
 }
 
 // Sets d_maps to the gradient that the transition propagates.
-void StageWorker::two_way_transition_backward(const float* dy, const DenseStageArrays& gradients) {
+template <class T>
+void StageWorker<T>::two_way_transition_backward(const float* dy,
+                                                 const DenseStageArrays& gradients) {
   const BatchNormArrays& bn = buffers_.arrays.tail_bn;
   const int layer = config_.layers, channels = config_.out_channels;
   const int total = config_.total_channels();
@@ -50,15 +53,16 @@ void StageWorker::two_way_transition_backward(const float* dy, const DenseStageA
 }
 
 // Propagates the gradient of the output through pooling and BN-ReLU.
-void StageWorker::two_way_pool_backward(const float* dy) const {
+template <class T>
+void StageWorker<T>::two_way_pool_backward(const float* dy) const {
   const int layer = config_.layers, channels = config_.out_channels;
   const int parts = config_.pool ? 4 : 1, plane = config_.out_height() * config_.out_width();
-  const BnReluInput input = bottleneck_input(layer, channels);
+  const BnReluInput<T> input = bottleneck_input(layer, channels);
   const BnReluGradient gradient = bottleneck_gradient(layer);
-  const auto buffer = scratch<RowsScratch>(input.stride);
-  const float* x[kMaxTilePixels];
+  const auto buffer = scratch<RowsScratch<float>>(input.stride);
+  const T* x[kMaxTilePixels];
   float* dx[kMaxTilePixels];
-  BnReluBackward args = bn_relu_args(buffer.rows, input.stride, 1.0f / parts, false);
+  BnReluBackward<T> args = bn_relu_args<T>(buffer.rows, input.stride, 1.0f / parts, false);
   args.x = x;
   args.dx = dx;
   set_channels(&args, input, gradient, 0, channels);
@@ -72,9 +76,12 @@ void StageWorker::two_way_pool_backward(const float* dy) const {
         x[i] = input.data + pixel * input.stride;
         dx[i] = gradient.data + pixel * input.stride;
       }
-      training_kernels().bn_relu_backward(args);
+      kernels().bn_relu_backward(args);
     }
   });
 }
+
+template class StageWorker<float>;
+template class StageWorker<Bf16>;
 
 }  // namespace gluondense

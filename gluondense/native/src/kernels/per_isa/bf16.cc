@@ -2,6 +2,7 @@
 #if defined(__AVX512BF16__)  // elsewhere, everything is in float32
 
 #include "kernels/per_isa/conv_tile.h"
+#include "kernels/per_isa/multiply_bf16.h"
 #include "kernels/per_isa/pool.h"
 #include "kernels/per_isa/winograd_transforms.h"
 
@@ -10,27 +11,6 @@ namespace gluondense::GLUONDENSE_ISA_NAMESPACE {
 void grouped_conv3x3_bf16(const GroupedConvTile<Bf16>& t);
 
 namespace {
-
-// A product of pairs of bfloat16, whose 32 bits are declared as a float.
-struct MultiplyBf16 {
-  template <int V>
-  static void add(const float& x, const Vector* w, Vector* sum) {
-    // Copies: GCC 12 would keep elements of an array that are operands in memory, too, and store
-    // all sums after each product.
-    Vector first = sum[0], second = sum[V - 1];
-    __m512 all;
-    // One statement for the reason in conv_u8.cc.
-    if constexpr (V == 2) {
-      asm("vbroadcastss %3, %2\n\tvdpbf16ps %2, %4, %0\n\tvdpbf16ps %2, %5, %1"
-          : "+v"(first), "+v"(second), "=&v"(all)
-          : "m"(x), "v"(w[0]), "v"(w[1]));
-      sum[1] = second;
-    } else {
-      asm("vdpbf16ps %1%{1to16%}, %2, %0" : "+v"(first) : "m"(x), "v"(w[0]));
-    }
-    sum[0] = first;
-  }
-};
 
 template <class Out>
 void conv_bf16(const ConvTile<Bf16, Out>& t) {

@@ -49,6 +49,12 @@ inline Vector load(const float* p, int count) {
 
 inline Vector load(const float* p) { return at(p); }
 
+inline void store(Vector x, float* p) { at(p) = x; }
+// The first `count` of fewer than kWidth floats.
+inline void store(Vector x, float* p, int count) { __builtin_memcpy(p, &x, count * sizeof(float)); }
+
+inline float value_of(float x) { return x; }
+
 // The larger of two, or b if one is NaN.
 inline Vector max(Vector a, Vector b) {
 #if defined(__AVX512F__)
@@ -86,12 +92,52 @@ inline void store_activated(Vector x, const float* residual, float negative_slop
   }
 }
 
-#if defined(__AVX512BF16__)
+// bfloat16 is loaded as float32, and rounded to nearest, ties to even, when it is stored.
+typedef std::uint32_t Bits __attribute__((vector_size(kWidth * 4), aligned(4), may_alias));
+typedef std::uint16_t HalfBits __attribute__((vector_size(kWidth * 2), aligned(2), may_alias));
 
-// The first `count` channels of bfloat16, at most a vector; the others are 0.
-inline Vector load(const Bf16* p, int count = kWidth) {
+inline float value_of(Bf16 x) {
+  const std::uint32_t bits = std::uint32_t{x.bits} << 16;
+  float value;
+  __builtin_memcpy(&value, &bits, sizeof value);
+  return value;
+}
+
+inline Vector widen(HalfBits x) { return (Vector)(__builtin_convertvector(x, Bits) << 16); }
+
+inline HalfBits round_to_bf16(Vector x) {
+#if defined(__AVX512BF16__)
+  return (HalfBits)_mm512_cvtneps_pbh((__m512)x);
+#else
+  const Bits bits = (Bits)x, rounded = bits + 0x7fff + (bits >> 16 & 1);
+  return __builtin_convertvector((x == x ? rounded : bits | 0x400000) >> 16, HalfBits);
+#endif
+}
+
+inline Vector load(const Bf16* p) { return widen(*reinterpret_cast<const HalfBits*>(p)); }
+
+// The first `count` channels, at most a vector; the others are 0.
+inline Vector load(const Bf16* p, int count) {
+#if defined(__AVX512BF16__)
   const __mmask16 mask = count >= kWidth ? 0xffff : (1u << count) - 1;
-  return (Vector)_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(mask, p)), 16);
+  return widen((HalfBits)_mm256_maskz_loadu_epi16(mask, p));
+#else
+  HalfBits x = {};
+  __builtin_memcpy(&x, p, (count < kWidth ? count : kWidth) * sizeof(Bf16));
+  return widen(x);
+#endif
+}
+
+inline void store(Vector x, Bf16* p) { *reinterpret_cast<HalfBits*>(p) = round_to_bf16(x); }
+
+inline void store(Vector x, Bf16* p, int count) {
+#if defined(__AVX512BF16__)
+  const __mmask16 mask = count >= kWidth ? 0xffff : (1u << count) - 1;
+  _mm256_mask_storeu_epi16(p, mask, (__m256i)round_to_bf16(x));
+#else
+  const HalfBits rounded = round_to_bf16(x);
+  __builtin_memcpy(p, &rounded, (count < kWidth ? count : kWidth) * sizeof(Bf16));
+#endif
 }
 
 inline void store_activated(Vector x, const Bf16* residual, float negative_slope, int count,
@@ -100,11 +146,8 @@ inline void store_activated(Vector x, const Bf16* residual, float negative_slope
   const Vector added = residual ? load(residual, count) : Vector{};
   const Vector sum = add_last ? activate(x, negative_slope) + added
                               : activate(x + added, negative_slope);
-  const __mmask16 mask = count >= kWidth ? 0xffff : (1u << count) - 1;
-  _mm256_mask_storeu_epi16(dst, mask, (__m256i)_mm512_cvtneps_pbh((__m512)sum));
+  store(sum, dst, count);
 }
-
-#endif
 
 // e^x, for x clipped to where it is a normal number; within 2 ulp.
 inline Vector exp(Vector x) {

@@ -2,7 +2,10 @@
 // The kernels that only training uses.
 #include "kernels/training_kernels.h"
 
+#include <type_traits>
+
 #include "kernels/per_isa/gemm_tile.h"
+#include "kernels/per_isa/multiply_bf16.h"
 #include "kernels/per_isa/winograd_transforms.h"
 
 namespace gluondense::GLUONDENSE_ISA_NAMESPACE {
@@ -12,23 +15,30 @@ typedef float Half __attribute__((vector_size(kWidth * 2), aligned(4), may_alias
 typedef double Wide __attribute__((vector_size(kWidth * 4), aligned(8), may_alias));
 
 inline Wide& wide_at(double* p) { return *reinterpret_cast<Wide*>(p); }
-inline Wide widen(const float* p) {
+inline Wide to_double(const float* p) {
   return __builtin_convertvector(*reinterpret_cast<const Half*>(p), Wide);
+}
+inline Wide to_double(const Bf16* p) {
+  typedef std::uint16_t Short __attribute__((vector_size(kWidth), aligned(2), may_alias));
+  typedef std::uint32_t Long __attribute__((vector_size(kWidth * 2), may_alias));
+  const Long bits = __builtin_convertvector(*reinterpret_cast<const Short*>(p), Long) << 16;
+  return __builtin_convertvector((Half)bits, Wide);
 }
 
 inline void add_wide(Vector x, double* to) {
   float parts[kWidth];
   at(parts) = x;
-  for (int h = 0; h < kWidth; h += kWidth / 2) wide_at(to + h) += widen(parts + h);
+  for (int h = 0; h < kWidth; h += kWidth / 2) wide_at(to + h) += to_double(parts + h);
 }
 
-void channel_sums(const float* x, std::ptrdiff_t stride, int pixels, int channels, double* sums,
+template <class T>
+void channel_sums(const T* x, std::ptrdiff_t stride, int pixels, int channels, double* sums,
                   double* squares) {
   int c = 0;
   for (; c + kWidth / 2 <= channels; c += kWidth / 2) {
     Wide sum = wide_at(sums + c), square = wide_at(squares + c);
     for (int p = 0; p < pixels; ++p) {
-      const Wide value = widen(x + p * stride + c);
+      const Wide value = to_double(x + p * stride + c);
       sum += value;
       square += value * value;
     }
@@ -37,46 +47,65 @@ void channel_sums(const float* x, std::ptrdiff_t stride, int pixels, int channel
   }
   for (; c < channels; ++c) {
     for (int p = 0; p < pixels; ++p) {
-      const double value = x[p * stride + c];
+      const double value = value_of(x[p * stride + c]);
       sums[c] += value;
       squares[c] += value * value;
     }
   }
 }
 
+template <class T>
+using Multiply = std::conditional_t<std::is_same_v<T, float>, MultiplyF32, MultiplyBf16>;
+
+// What one product reads: a float, or a pair of bfloat16, whose 32 bits are declared as a float.
+template <class T>
+const float* products(const T* p) {
+  return reinterpret_cast<const float*>(p);
+}
+
+template <class T>
+int product_count(int depth) {
+  return (depth + kProductDepth<T> - 1) / kProductDepth<T>;
+}
+
 // C = A B, in tiles of M rows and V vectors of columns.
-template <int V>
+template <class T, class Out, int V>
 struct Gemm {
   template <int M>
   struct Tile {
-    static void run(const float* a, std::ptrdiff_t a_stride, int depth, const float* b, float* c,
+    static void run(const float* a, std::ptrdiff_t a_stride, int depth, const float* b, Out* c,
                     std::ptrdiff_t c_stride) {
       Vector sum[M][V];
       // Without unrolling, the compiler would keep the sums in memory before and after the products.
 #pragma GCC unroll 14
       for (int m = 0; m < M; ++m) {
+#pragma GCC unroll 2
         for (int v = 0; v < V; ++v) sum[m][v] = Vector{};
       }
-      multiply_add<MultiplyF32>(a, a_stride, depth, b, sum);
+      multiply_add<Multiply<T>>(a, a_stride, depth, b, sum);
 #pragma GCC unroll 14
       for (int m = 0; m < M; ++m) {
-        for (int v = 0; v < V; ++v) at(c + m * c_stride + v * kWidth) = sum[m][v];
+#pragma GCC unroll 2
+        for (int v = 0; v < V; ++v) store(sum[m][v], c + m * c_stride + v * kWidth);
       }
     }
   };
 };
 
-void gemm(const float* a, std::ptrdiff_t a_stride, int depth, const float* b, float* c,
+template <class T, class Out>
+void gemm(const T* a, std::ptrdiff_t a_stride, int depth, const T* b, Out* c,
           std::ptrdiff_t c_stride, int rows, int columns) {
   for (int n = 0; n < columns; n += 2 * kWidth) {
-    const auto& run = columns - n > kWidth ? ByRows<Gemm<2>::Tile>::rows[rows - 1]
-                                           : ByRows<Gemm<1>::Tile>::rows[rows - 1];
-    run(a, a_stride, depth, b + n, c + n, c_stride);
+    const auto& run = columns - n > kWidth
+                          ? ByRows<Gemm<T, Out, 2>::template Tile>::rows[rows - 1]
+                          : ByRows<Gemm<T, Out, 1>::template Tile>::rows[rows - 1];
+    run(products(a), a_stride / kProductDepth<T>, product_count<T>(depth), products(b) + n, c + n,
+        c_stride);
   }
 }
 
 // C += A^T B, in tiles of M rows and V vectors of columns.
-template <int V>
+template <class T, int V>
 struct GemmTn {
   template <int M>
   struct Tile {
@@ -85,44 +114,51 @@ struct GemmTn {
       Vector sum[M][V];
 #pragma GCC unroll 14
       for (int m = 0; m < M; ++m) {
+#pragma GCC unroll 2
         for (int v = 0; v < V; ++v) sum[m][v] = at(c + m * c_stride + v * kWidth);
       }
       for (int p = 0; p < pixels; ++p, a += a_stride, b += b_stride) {
         Vector r[V];
         for (int v = 0; v < V; ++v) r[v] = at(b + v * kWidth);
 #pragma GCC unroll 14
-        for (int m = 0; m < M; ++m) MultiplyF32::add<V>(a[m], r, sum[m]);
+        for (int m = 0; m < M; ++m) Multiply<T>::template add<V>(a[m], r, sum[m]);
       }
 #pragma GCC unroll 14
       for (int m = 0; m < M; ++m) {
+#pragma GCC unroll 2
         for (int v = 0; v < V; ++v) at(c + m * c_stride + v * kWidth) = sum[m][v];
       }
     }
   };
 };
 
-void gemm_tn(const float* a, std::ptrdiff_t a_stride, const float* b, std::ptrdiff_t b_stride,
-             int pixels, float* c, std::ptrdiff_t c_stride, int rows, int columns) {
+template <class T>
+void gemm_tn(const T* a, std::ptrdiff_t a_stride, const T* b, std::ptrdiff_t b_stride, int pixels,
+             float* c, std::ptrdiff_t c_stride, int rows, int columns) {
+  // A row of products has all channels of kProductDepth pixels: as many floats as one pixel has T.
+  const int depth = product_count<T>(pixels);
   const int tiles = (rows + kMaxTilePixels - 1) / kMaxTilePixels;  // of nearly equal height
   for (int tile = 0; tile < tiles; ++tile) {
     const int m = rows * tile / tiles, count = rows * (tile + 1) / tiles - m;
     for (int n = 0; n < columns; n += 2 * kWidth) {
-      const auto& run = columns - n > kWidth ? ByRows<GemmTn<2>::Tile>::rows[count - 1]
-                                             : ByRows<GemmTn<1>::Tile>::rows[count - 1];
-      run(a + m, a_stride, b + n, b_stride, pixels, c + m * c_stride + n, c_stride);
+      const auto& run = columns - n > kWidth
+                            ? ByRows<GemmTn<T, 2>::template Tile>::rows[count - 1]
+                            : ByRows<GemmTn<T, 1>::template Tile>::rows[count - 1];
+      run(products(a) + m, a_stride, products(b) + n, b_stride, depth, c + m * c_stride + n,
+          c_stride);
     }
   }
 }
 
-template <bool kAccumulate>
-void bn_relu_backward_as(const BnReluBackward& g) {
+template <class T, bool kAccumulate>
+void bn_relu_backward_as(const BnReluBackward<T>& g) {
   int c = 0;
   for (; c + kWidth <= g.channels; c += kWidth) {
     const Vector scale = at(g.scale + c), shift = at(g.shift + c), mean = at(g.mean + c);
     Vector sum_dy = {}, sum_dy_xmu = {};
     for (int p = 0; p < g.pixels; ++p) {
       if (!g.x[p]) continue;
-      const Vector x = at(g.x[p] + c), zero = {};
+      const Vector x = load(g.x[p] + c), zero = {};
       const Vector dy = at(g.dy + p * g.dy_stride + c) * g.dy_factor;
       const Vector d = x * scale + shift > 0 ? dy : zero;
       sum_dy += d;
@@ -136,7 +172,7 @@ void bn_relu_backward_as(const BnReluBackward& g) {
   for (; c < g.channels; ++c) {
     for (int p = 0; p < g.pixels; ++p) {
       if (!g.x[p]) continue;
-      const float x = g.x[p][c];
+      const float x = value_of(g.x[p][c]);
       const float d = x * g.scale[c] + g.shift[c] > 0 ? g.dy[p * g.dy_stride + c] * g.dy_factor : 0;
       g.sum_dy[c] += d;
       g.sum_dy_xmu[c] += d * (x - g.mean[c]);
@@ -145,40 +181,121 @@ void bn_relu_backward_as(const BnReluBackward& g) {
   }
 }
 
-void bn_relu_backward(const BnReluBackward& args) {
-  args.accumulate ? bn_relu_backward_as<true>(args) : bn_relu_backward_as<false>(args);
+template <class T>
+void bn_relu_backward(const BnReluBackward<T>& args) {
+  args.accumulate ? bn_relu_backward_as<T, true>(args) : bn_relu_backward_as<T, false>(args);
 }
 
-void add_affine(const float* __restrict in, const float* __restrict x,
-                const float* __restrict scale, const float* __restrict shift, float* __restrict out,
+// Whole vectors, or their first `count` elements with zeros behind them.
+template <class T>
+inline Vector load_some(const T* p, int count) {
+  return count >= kWidth ? load(p) : load(p, count);
+}
+
+template <class T>
+void add_affine(const float* in, const T* x, const float* scale, const float* shift, T* out,
                 int channels) {
-  for (int c = 0; c < channels; ++c) out[c] = in[c] + (x[c] * scale[c] + shift[c]);
-}
-
-void affine_relu(const float* in, std::ptrdiff_t in_stride, const float* scale, const float* shift,
-                 float* out, std::ptrdiff_t out_stride, int pixels, int channels) {
   int c = 0;
   for (; c + kWidth <= channels; c += kWidth) {
-    const Vector a = at(scale + c), b = at(shift + c), zero = {};
+    store(at(in + c) + (load(x + c) * at(scale + c) + at(shift + c)), out + c);
+  }
+  if (const int left = channels - c; left > 0) {
+    const Vector a = load(scale + c, left), b = load(shift + c, left);
+    store(load(in + c, left) + (load(x + c, left) * a + b), out + c, left);
+  }
+}
+
+inline Vector relu(Vector x) {
+  const Vector zero = {};
+  return x < 0 ? zero : x;
+}
+
+template <class T, class Out>
+void affine_relu(const T* in, std::ptrdiff_t in_stride, const float* scale, const float* shift,
+                 Out* out, std::ptrdiff_t out_stride, int pixels, int channels) {
+  int c = 0;
+  for (; c + kWidth <= channels; c += kWidth) {
+    const Vector a = at(scale + c), b = at(shift + c);
     for (int p = 0; p < pixels; ++p) {
-      const Vector x = at(in + p * in_stride + c) * a + b;
-      at(out + p * out_stride + c) = x < 0 ? zero : x;
+      store(relu(load(in + p * in_stride + c) * a + b), out + p * out_stride + c);
     }
   }
-  for (; c < channels; ++c) {
+  if (const int left = channels - c; left > 0) {
+    const Vector a = load(scale + c, left), b = load(shift + c, left);
     for (int p = 0; p < pixels; ++p) {
-      const float x = in[p * in_stride + c] * scale[c] + shift[c];
-      out[p * out_stride + c] = x < 0 ? 0 : x;
+      const Vector x = relu(load(in + p * in_stride + c, left) * a + b);
+      if constexpr (std::is_same_v<Out, float>) {
+        store(x, out + p * out_stride + c, left);
+      } else {
+        store(x, out + p * out_stride + c);
+      }
     }
   }
 }
 
-void accumulate_affine_relu(const float* __restrict in, const float* __restrict scale,
-                            const float* __restrict shift, float factor, float* __restrict out,
-                            int channels) {
-  for (int c = 0; c < channels; ++c) {
-    const float x = in[c] * scale[c] + shift[c];
-    out[c] += x < 0 ? 0 : x * factor;
+// Writes the pairs of two pixels' channels.
+inline void store_pairs(HalfBits even, HalfBits odd, Bf16* out) {
+  const Bits pairs = __builtin_convertvector(even, Bits) | __builtin_convertvector(odd, Bits) << 16;
+  *reinterpret_cast<Bits*>(out) = pairs;
+}
+
+void affine_relu_to_pairs(const Bf16* in, std::ptrdiff_t in_stride, const float* scale,
+                          const float* shift, Bf16* out, std::ptrdiff_t out_stride, int pixels,
+                          int channels) {
+  for (int c = 0; c < channels; c += kWidth) {
+    const Vector a = load_some(scale + c, channels - c), b = load_some(shift + c, channels - c);
+    for (int p = 0; p < pixels; p += 2) {
+      const Bf16* const x = in + p * in_stride + c;
+      const HalfBits even = round_to_bf16(relu(load(x) * a + b));
+      const HalfBits odd =
+          p + 1 < pixels ? round_to_bf16(relu(load(x + in_stride) * a + b)) : HalfBits{};
+      store_pairs(even, odd, out + p * out_stride + 2 * c);
+    }
+  }
+}
+
+void rows_to_pairs(const Bf16* rows, std::ptrdiff_t stride, Bf16* out, int pixels, int channels) {
+  for (int p = 0; p < pixels; p += 2) {
+    for (int c = 0; c < channels; c += kWidth) {
+      const Bf16* const x = rows + p * stride + c;
+      const HalfBits even = *reinterpret_cast<const HalfBits*>(x);
+      const HalfBits odd =
+          p + 1 < pixels ? *reinterpret_cast<const HalfBits*>(x + stride) : HalfBits{};
+      store_pairs(even, odd, out + p * stride + 2 * c);
+    }
+  }
+}
+
+template <class T>
+void mean_affine_relu(const T* const* in, int count, const float* scale, const float* shift, T* out,
+                      int channels) {
+  const float factor = 1.0f / count;
+  int c = 0;
+  for (; c + kWidth <= channels; c += kWidth) {
+    const Vector a = at(scale + c), b = at(shift + c);
+    Vector sum = {};
+    for (int i = 0; i < count; ++i) sum += relu(load(in[i] + c) * a + b) * factor;
+    store(sum, out + c);
+  }
+  if (const int left = channels - c; left > 0) {
+    const Vector a = load(scale + c, left), b = load(shift + c, left);
+    Vector sum = {};
+    for (int i = 0; i < count; ++i) sum += relu(load(in[i] + c, left) * a + b) * factor;
+    if constexpr (std::is_same_v<T, float>) {
+      store(sum, out + c, left);
+    } else {
+      store(sum, out + c);
+    }
+  }
+}
+
+template <class T>
+void copy_to_f32(const T* in, std::ptrdiff_t in_stride, float* out, std::ptrdiff_t out_stride,
+                 int pixels, int channels) {
+  for (int p = 0; p < pixels; ++p, in += in_stride, out += out_stride) {
+    int c = 0;
+    for (; c + kWidth <= channels; c += kWidth) store(load(in + c), out + c);
+    if (c < channels) store(load(in + c, channels - c), out + c, channels - c);
   }
 }
 
@@ -202,16 +319,35 @@ void winograd_filter_transform_adjoint(const float* planes, std::ptrdiff_t plane
 }  // namespace
 
 extern const TrainingKernels training_table;
-const TrainingKernels training_table = {GLUONDENSE_ISA_NAME,
-                                        channel_sums,
-                                        gemm,
-                                        gemm_tn,
-                                        bn_relu_backward,
-                                        add_affine,
-                                        affine_relu,
-                                        accumulate_affine_relu,
+const TrainingKernels training_table = {{channel_sums<float>,
+                                         gemm<float, float>,
+                                         gemm<float, float>,
+                                         gemm_tn<float>,
+                                         bn_relu_backward<float>,
+                                         add_affine<float>,
+                                         affine_relu<float, float>,
+                                         affine_relu<float, float>,
+                                         affine_relu<float, float>,
+                                         nullptr,
+                                         mean_affine_relu<float>,
+                                         copy_to_f32<float>,
+                                         sums_to_pixels<float>},
+                                        GLUONDENSE_ISA_NAME,
                                         winograd_filter_transform,
                                         winograd_filter_transform_adjoint,
-                                        pixels_to_planes<OutputTransformAdjoint, float>};
+                                        pixels_to_planes<OutputTransformAdjoint, float>,
+                                        {channel_sums<Bf16>,
+                                         gemm<Bf16, float>,
+                                         gemm<Bf16, Bf16>,
+                                         gemm_tn<Bf16>,
+                                         bn_relu_backward<Bf16>,
+                                         add_affine<Bf16>,
+                                         affine_relu<Bf16, float>,
+                                         affine_relu<Bf16, Bf16>,
+                                         affine_relu_to_pairs,
+                                         rows_to_pairs,
+                                         mean_affine_relu<Bf16>,
+                                         copy_to_f32<Bf16>,
+                                         sums_to_pixels<Bf16>}};
 
 }  // namespace gluondense::GLUONDENSE_ISA_NAMESPACE
