@@ -105,7 +105,7 @@ def test_gradients_where_no_relu_changes_sides(case):
     found = forward_backward(fuse_stages(symbol, dtype="bfloat16"), params, image)
     errors = relative_errors(found, exact)
     assert errors["out"] < 1e-3
-    assert 1e-4 < errors["data"] < 1.5e-2
+    assert 1e-4 < errors["data"] < 2e-2
 
 
 def test_trains_as_in_float32():
@@ -134,7 +134,7 @@ def test_runs_and_recomputation_are_bitwise_equal(name):
 
 def test_networks_without_native_stages_are_refused():
     with pytest.raises(ValueError, match="this network has none: choose float32"):
-        network(name="csp_resnet50")
+        build_model("csp_resnet50").hybridize(backend="native", dtype="bfloat16")
     net = build_model("densenet121", **TINY)
     with pytest.raises(ValueError, match="needs the native operator: give `backend`"):
         net.hybridize(dtype="bfloat16")
