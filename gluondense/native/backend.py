@@ -72,10 +72,10 @@ class NativeTraining(nn.HybridBlock):
         """
         native = active and backend == BACKEND
         check_choice("dtype", dtype, DTYPES)
-        if dtype == "bfloat16" and active:
-            self._check_bfloat16(native)
         if native:
             load(STAGE)
+        if dtype == "bfloat16" and active:
+            self._check_bfloat16(native)
         super().hybridize(active, None if backend == BACKEND else backend, *args, **kwargs)
         self._native, self._native_dtype = native, dtype
 

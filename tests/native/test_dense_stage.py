@@ -137,14 +137,15 @@ import gluondense
 import mxnet as mx
 from mxnet import autograd
 
-for name, fields in (
-    ("densenet121", {}),
-    ("densenet121", {"bn_size": 0}),
-    ("peleenet", {"bn_sizes": (1, 1), "memory_efficient": True}),
+for name, dtype, fields in (
+    ("densenet121", "bfloat16", {}),
+    ("densenet121", "float32", {}),
+    ("densenet121", "float32", {"bn_size": 0}),
+    ("peleenet", "bfloat16", {"bn_sizes": (1, 1), "memory_efficient": True}),
 ):
     net = gluondense.get_model(name, block_config=(2, 2), stem="cifar", **fields)
     net.initialize()
-    net.hybridize(backend="native")
+    net.hybridize(backend="native", dtype=dtype)
     with autograd.record():
         out = net(mx.nd.ones((2, 3, 20, 20)))
     out.backward()
