@@ -38,6 +38,12 @@ STAGES = {
     "odd size": ("densenet121", TINY, (3, 3, 75, 91)),
     "one image": ("densenet121", TINY, (1, 3, 128, 128)),
     "growth 12": ("densenet121", {**TINY, "growth_rate": 12, "stem": "cifar"}, (2, 3, 18, 22)),
+    "growth 24": ("densenet121", {**TINY, "growth_rate": 24, "stem": "cifar"}, (2, 3, 18, 22)),
+    "growth 12, no bottleneck": (
+        "densenet121",
+        {**TINY, "growth_rate": 12, "bn_size": 0, "num_init_features": 16, "stem": "cifar"},
+        (2, 3, 33, 31),
+    ),
     "growth 48": ("densenet121", {**TINY, "growth_rate": 48}, (2, 3, 64, 64)),
     "no bottleneck": ("densenet121", {**TINY, "bn_size": 0, "stem": "cifar"}, (2, 3, 33, 31)),
     "three stages": ("densenet121", {**TINY, "block_config": (1, 3, 2)}, (2, 3, 96, 96)),

@@ -10,10 +10,13 @@ namespace {
 constexpr float kZeros[kPanelWidth] = {};
 
 // Multiplies 36 planes (tiles, in_channels) by one panel of filters (36, in_channels, kPanelWidth),
-// of which the first `channels` are used.
+// of which the first `channels` are used. Calls prefetch(tile) for each tile, spread over the
+// planes: so many prefetches at once would wait for memory.
+template <class Prefetch>
 void winograd_gemm(const float* planes, int tiles, int in_channels, int stride, const float* panel,
-                   int channels, float* products) {
-  for (int i = 0; i < kWinogradPlanes; ++i) {
+                   int channels, float* products, Prefetch prefetch) {
+  for (int i = 0, tile = 0; i < kWinogradPlanes; ++i) {
+    for (; tile * kWinogradPlanes < tiles * (i + 1); ++tile) prefetch(tile);
     const std::ptrdiff_t plane = i;
     training_kernels().gemm(planes + plane * tiles * stride, stride, in_channels,
                             panel + plane * in_channels * kPanelWidth,
@@ -109,7 +112,7 @@ void StageWorker<T>::fill_padded_strip(const PaddedStrip& strip, const BnReluInp
 }
 
 // Convolves this thread's rows of tiles, a batch of tiles and a panel of output channels at a time.
-// Calls prefetch(first tile, tiles, channel) before the products of a batch are computed, and
+// Calls prefetch(tile, channel) while the products of a batch are computed, and then
 // store(tile, channel, products, plane stride) for each of its tiles.
 template <class T>
 template <class Prefetch, class Store>
@@ -128,12 +131,12 @@ void StageWorker<T>::winograd_conv3x3(const BnReluInput<T>& input, const float* 
                               scratch.planes + i * stride, std::ptrdiff_t{tiles} * stride, stride);
                         }
                         for (int c = 0; c < out_channels; c += kPanelWidth) {
-                          prefetch(first, tiles, c);
                           winograd_gemm(
                               scratch.planes, tiles, input.channels, stride,
                               panels + std::ptrdiff_t{c} * kWinogradPlanes * input.channels,
                               std::min(kPanelWidth, pad_to_cache_line(out_channels - c)),
-                              scratch.products);
+                              scratch.products,
+                              [&](int i) { prefetch(grid_[first + i], c); });
                           for (int i = 0; i < tiles; ++i) {
                             store(grid_[first + i], c, scratch.products + i * kPanelWidth,
                                   std::ptrdiff_t{tiles} * kPanelWidth);
@@ -151,7 +154,8 @@ void StageWorker<T>::conv3x3_forward(const BnReluInput<T>& input, const float* p
   T* dst[TileGrid::kPixels];
   winograd_conv3x3(
       input, panels, out_channels,
-      scratch<Conv3x3Scratch>(layout_.strip_width, input.channels), [](std::int64_t, int, int) {},
+      scratch<Conv3x3Scratch>(layout_.strip_width, input.channels),
+      [](const TileGrid::Tile&, int) {},
       [&](const TileGrid::Tile& tile, int c, const float* products, std::ptrdiff_t plane_stride) {
         const int channel = first + c, channels = std::min(kPanelWidth, out_channels - c);
         grid_.for_each_pixel(tile, [&](int i, std::int64_t pixel) {
@@ -183,14 +187,12 @@ void StageWorker<T>::conv3x3_backward_data(const BnReluInput<T>& dy, const float
   args.pixels = TileGrid::kPixels;
   winograd_conv3x3(
       dy, panels, input.channels, buffer,
-      [&](std::int64_t first, int tiles, int c) {
-        for (int i = 0; i < tiles; ++i) {
-          grid_.for_each_pixel(grid_[first + i], [&](int, std::int64_t pixel) {
-            if (pixel < 0) return;
-            prefetch_panel(input.data + pixel * input.stride + c);
-            prefetch_panel(gradient.data + pixel * input.stride + c);
-          });
-        }
+      [&](const TileGrid::Tile& tile, int c) {
+        grid_.for_each_pixel(tile, [&](int, std::int64_t pixel) {
+          if (pixel < 0) return;
+          prefetch_panel(input.data + pixel * input.stride + c);
+          prefetch_panel(gradient.data + pixel * input.stride + c);
+        });
       },
       [&](const TileGrid::Tile& tile, int c, const float* products, std::ptrdiff_t plane_stride) {
         grid_.for_each_pixel(tile, [&](int i, std::int64_t pixel) {
@@ -279,10 +281,13 @@ void StageWorker<T>::reduce_d_conv3x3(int conv, int in_channels, int out_channel
 template <class T>
 void StageWorker<T>::finish_d_new_maps(int channel, int count, int first) {
   set_correction(map_correction_, buffers_.saved.mean.data(), channel, count);
+  constexpr int kAhead = 32;  // pixels: new maps are few cache lines of each
   const auto [begin, end] = share(config_.pixels());
   for (std::int64_t pixel = begin; pixel < end; ++pixel) {
-    prefetch_panel(d_map(pixel + kMaxTilePixels) + channel);
-    prefetch_panel(map(pixel + kMaxTilePixels) + channel);
+    const float* const d_later = d_map(pixel + kAhead) + channel;
+    const T* const later = map(pixel + kAhead) + channel;
+    __builtin_prefetch(d_later), __builtin_prefetch(d_later + count - 1);
+    __builtin_prefetch(later), __builtin_prefetch(later + count - 1);
     kernels().add_affine(d_map(pixel) + channel, map(pixel) + channel,
                                   correction_.scale.data(), correction_.shift.data(),
                                   buffers_.d_new_maps + pixel * layout_.growth_stride + first,

@@ -36,10 +36,18 @@ typedef float Vector __attribute__((vector_size(kWidth * 4), aligned(4), may_ali
 inline Vector& at(float* p) { return *reinterpret_cast<Vector*>(p); }
 inline const Vector& at(const float* p) { return *reinterpret_cast<const Vector*>(p); }
 
+#if defined(__AVX2__) && !defined(__AVX512F__)
+inline __m256i lanes_below(int count) {
+  return _mm256_cmpgt_epi32(_mm256_set1_epi32(count), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+}
+#endif
+
 // The first `count` of fewer than kWidth floats; the others are 0.
 inline Vector load(const float* p, int count) {
 #if defined(__AVX512F__)
   return (Vector)_mm512_maskz_loadu_ps((1u << count) - 1, p);
+#elif defined(__AVX2__)
+  return (Vector)_mm256_maskload_ps(p, lanes_below(count));
 #else
   Vector x = {};
   __builtin_memcpy(&x, p, count * sizeof(float));
@@ -51,7 +59,15 @@ inline Vector load(const float* p) { return at(p); }
 
 inline void store(Vector x, float* p) { at(p) = x; }
 // The first `count` of fewer than kWidth floats.
-inline void store(Vector x, float* p, int count) { __builtin_memcpy(p, &x, count * sizeof(float)); }
+inline void store(Vector x, float* p, int count) {
+#if defined(__AVX512F__)
+  _mm512_mask_storeu_ps(p, (1u << count) - 1, (__m512)x);
+#elif defined(__AVX2__)
+  _mm256_maskstore_ps(p, lanes_below(count), (__m256)x);
+#else
+  __builtin_memcpy(p, &x, count * sizeof(float));
+#endif
+}
 
 inline float value_of(float x) { return x; }
 
@@ -85,10 +101,7 @@ inline void store_activated(Vector x, const float* residual, float negative_slop
   if (count >= kWidth) {
     at(dst) = add_and_activate(residual ? at(residual) : Vector{});
   } else if (count > 0) {  // the channels behind belong to another slice
-    float rest[kWidth] = {};
-    if (residual) __builtin_memcpy(rest, residual, count * sizeof(float));
-    at(rest) = add_and_activate(at(rest));
-    __builtin_memcpy(dst, rest, count * sizeof(float));
+    store(add_and_activate(residual ? load(residual, count) : Vector{}), dst, count);
   }
 }
 

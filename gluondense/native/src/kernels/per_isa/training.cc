@@ -25,9 +25,14 @@ inline Wide to_double(const Bf16* p) {
   return __builtin_convertvector((Half)bits, Wide);
 }
 
-inline void add_wide(Vector x, double* to) {
+// Adds the first `count` floats, at most a vector.
+inline void add_wide(Vector x, double* to, int count) {
   float parts[kWidth];
   at(parts) = x;
+  if (count < kWidth) {
+    for (int i = 0; i < count; ++i) to[i] += parts[i];
+    return;
+  }
   for (int h = 0; h < kWidth; h += kWidth / 2) wide_at(to + h) += to_double(parts + h);
 }
 
@@ -76,7 +81,7 @@ struct Gemm {
     static void run(const float* a, std::ptrdiff_t a_stride, int depth, const float* b, Out* c,
                     std::ptrdiff_t c_stride) {
       Vector sum[M][V];
-      // Without unrolling, the compiler would keep the sums in memory before and after the products.
+      // Without unrolling, the sums would be in memory before and after the products.
 #pragma GCC unroll 14
       for (int m = 0; m < M; ++m) {
 #pragma GCC unroll 2
@@ -150,34 +155,45 @@ void gemm_tn(const T* a, std::ptrdiff_t a_stride, const T* b, std::ptrdiff_t b_s
   }
 }
 
+// One vector of channels from channel c on, or the first `count` of it.
+template <class T, bool kAccumulate, bool kWhole>
+inline void bn_relu_backward_vector(const BnReluBackward<T>& g, int c, int count = kWidth) {
+  const auto read = [=](const auto* p) { return kWhole ? load(p) : load(p, count); };
+  const Vector scale = read(g.scale + c), shift = read(g.shift + c), mean = read(g.mean + c);
+  // Copies: a store of floats could change the members.
+  const T* const* const xs = g.x;
+  float* const* const dxs = g.dx;
+  const float *dys = g.dy + c, dy_factor = g.dy_factor;
+  const std::ptrdiff_t dy_stride = g.dy_stride;
+  const int pixels = g.pixels;
+  Vector sum_dy = {}, sum_dy_xmu = {};
+  for (int p = 0; p < pixels; ++p) {
+    if (!xs[p]) continue;
+    const Vector x = read(xs[p] + c), zero = {};
+    const Vector dy = read(dys + p * dy_stride) * dy_factor;
+    const Vector d = x * scale + shift > 0 ? dy : zero;
+    sum_dy += d;
+    sum_dy_xmu += d * (x - mean);
+    float* const dx = dxs[p] + c;
+    const Vector sum = kAccumulate ? read(dx) + d * scale : d * scale;
+    if (kWhole) {
+      store(sum, dx);
+    } else {
+      store(sum, dx, count);
+    }
+  }
+  add_wide(sum_dy, g.sum_dy + c, count);
+  add_wide(sum_dy_xmu, g.sum_dy_xmu + c, count);
+}
+
 template <class T, bool kAccumulate>
 void bn_relu_backward_as(const BnReluBackward<T>& g) {
   int c = 0;
   for (; c + kWidth <= g.channels; c += kWidth) {
-    const Vector scale = at(g.scale + c), shift = at(g.shift + c), mean = at(g.mean + c);
-    Vector sum_dy = {}, sum_dy_xmu = {};
-    for (int p = 0; p < g.pixels; ++p) {
-      if (!g.x[p]) continue;
-      const Vector x = load(g.x[p] + c), zero = {};
-      const Vector dy = at(g.dy + p * g.dy_stride + c) * g.dy_factor;
-      const Vector d = x * scale + shift > 0 ? dy : zero;
-      sum_dy += d;
-      sum_dy_xmu += d * (x - mean);
-      Vector& dx = at(g.dx[p] + c);
-      dx = kAccumulate ? dx + d * scale : d * scale;
-    }
-    add_wide(sum_dy, g.sum_dy + c);
-    add_wide(sum_dy_xmu, g.sum_dy_xmu + c);
+    bn_relu_backward_vector<T, kAccumulate, true>(g, c);
   }
-  for (; c < g.channels; ++c) {
-    for (int p = 0; p < g.pixels; ++p) {
-      if (!g.x[p]) continue;
-      const float x = value_of(g.x[p][c]);
-      const float d = x * g.scale[c] + g.shift[c] > 0 ? g.dy[p * g.dy_stride + c] * g.dy_factor : 0;
-      g.sum_dy[c] += d;
-      g.sum_dy_xmu[c] += d * (x - g.mean[c]);
-      g.dx[p][c] = (kAccumulate ? g.dx[p][c] : 0) + d * g.scale[c];
-    }
+  if (c < g.channels) {
+    bn_relu_backward_vector<T, kAccumulate, false>(g, c, g.channels - c);
   }
 }
 
