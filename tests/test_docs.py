@@ -80,8 +80,13 @@ def test_the_figures_of_a_page_have_their_label_on_github_too(page):
 
 @pytest.mark.parametrize("page", ["README.md", *PAGES])
 def test_github_shows_no_directives_of_the_site(page):
-    lines = (ROOT / page).read_text("utf-8").splitlines()
-    assert not [line for line in lines if line.startswith("--8<--") and "examples" not in line]
+    assert "--8<--" not in (ROOT / page).read_text("utf-8")
+
+
+def test_the_page_of_servers_has_the_code_of_its_example():
+    example = (ROOT / "docs/examples/bentoml_service.py").read_text("utf-8")
+    code = example[example.index("import os") :]
+    assert f"```python\n{code}```" in (ROOT / "docs/serving.md").read_text("utf-8")
 
 
 def test_the_site_has_the_figures_in_its_pages():

@@ -4,7 +4,6 @@
 GLUONDENSE_EXPORT is the export's prefix. docs/serving.md has the commands.
 """
 
-# --8<-- [start:service]
 import os
 from pathlib import Path
 from typing import Any, Optional
@@ -33,6 +32,3 @@ class Classifier:
         answer = found.to_dict()
         del answer["image"]  # a temporary file
         return answer
-
-
-# --8<-- [end:service]
