@@ -6,7 +6,7 @@ import json
 import shutil
 
 import pytest
-from dev import publish_run, result_pages
+from dev import publish_run, result_pages, run_exports
 from dev.cards import blocks
 
 import gluondense
@@ -159,3 +159,18 @@ def test_exports_are_a_table_in_a_page(place):
     cells = [cell.strip() for cell in page.splitlines()[4].split("|")[1:-1]]
     assert cells == ["`native`", "93.21 %", "92.00 % – 94.00 %", "0.71", "812", "3,457"]
     assert "10,000 test images; speed with 2 threads of an AMD EPYC (family 25.17)" in page
+
+
+@pytest.mark.slow
+def test_the_exports_of_a_run_are_evaluated_and_measured(place, trained):
+    page = place / "docs/results/digits.md"
+    page.write_text(f"<!-- exports: {NAME} -->\n\n<!-- end -->\n")
+    options = ["--targets", "portable", "onednn", "--batch", "2", "--threads", "1", "--rounds", "1"]
+    assert run_exports.main([str(trained / "0"), NAME, *options]) == 0
+    facts = blocks.facts_of(f"{NAME}-exports")
+    last = gluondense.training.checkpoint.load(trained / "0/checkpoints/last")
+    assert [row["target"] for row in facts["rows"]] == ["portable", "onednn"]
+    for row in facts["rows"]:
+        assert row["top1"] == pytest.approx(last.metrics["test_acc"])
+        assert row["images_per_s"]["2"] > 0
+    assert page.read_text().count("| `") == 2

@@ -27,6 +27,7 @@ from gluondense.commands import evaluate, export
 from gluondense.commands.output import call
 from gluondense.commands.parser import Parser
 from gluondense.environment.process import usable_cores
+from gluondense.training import checkpoint
 
 # Export target -> the backend of scripts/benchmark.py that runs its files.
 BACKENDS = {
@@ -100,7 +101,7 @@ def _measured(last: Path, args: argparse.Namespace) -> dict[str, Any]:
         models=[str(last)],
         set=(),
         batches=args.batch,
-        sizes=(),
+        sizes=(checkpoint.load(last).input_shape[-1],),
         workers=(),
         threads=args.threads,
         rounds=args.rounds,
