@@ -98,6 +98,7 @@ void StageWorker<T>::fill_padded_strip(const PaddedStrip& strip, const BnReluInp
     std::fill_n(row, stride, 0.0f);
     std::fill_n(row + std::ptrdiff_t{width + 1} * stride,
                 (layout_.strip_width - width - 1) * stride, 0.0f);
+    prefetch_rows(src + std::ptrdiff_t{width} * input.stride, input.stride, width, channels);
     if (input.scale) {
       kernels().affine_relu(src, input.stride, input.scale + first, input.shift + first,
                             row + stride, stride, width, channels);

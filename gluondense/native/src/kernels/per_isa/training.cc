@@ -51,11 +51,14 @@ void channel_sums(const T* x, std::ptrdiff_t stride, int pixels, int channels, d
     wide_at(squares + c) = square;
   }
   for (; c < channels; ++c) {
+    double sum = sums[c], square = squares[c];
     for (int p = 0; p < pixels; ++p) {
       const double value = value_of(x[p * stride + c]);
-      sums[c] += value;
-      squares[c] += value * value;
+      sum += value;
+      square += value * value;
     }
+    sums[c] = sum;
+    squares[c] = square;
   }
 }
 
