@@ -387,18 +387,18 @@ void check_batch_norm(const MapKernels<T>& t, int channels, bool accumulate) {
     expect(first[c], sum, 1e-12, "channel_sums");
     expect(second[c], squares, 1e-12, "channel_sums of squares");
   }
-  T* const row = guarded<T>(channels);
-  t.add_affine(dy, x, scale, shift, row, channels);
+  T *const row = guarded<T>(channels), *const dx = guarded<T>(kPixels * channels);
+  const std::vector<T> before(dx, dx + kPixels * channels);
+  t.add_affine(dx, x, scale, shift, row, channels);
   for (int c = 0; c < channels; ++c) {
-    expect(row[c], dy[c] + (double{x[c]} * scale[c] + shift[c]), kRounding, "add_affine");
+    expect(row[c], dx[c] + (double{x[c]} * scale[c] + shift[c]), kRounding, "add_affine");
   }
   t.copy_to_f32(x, channels, out, channels, kPixels, channels);
   for (int i = 0; i < kPixels * channels; ++i) expect(out[i], x[i], 0, "copy_to_f32");
-  const std::vector<float> before(out, out + kPixels * channels);
   const T* const xs[kPixels] = {x, nullptr, x + 2 * channels};
-  float* const outs[kPixels] = {out, nullptr, out + 2 * channels};
+  T* const dxs[kPixels] = {dx, nullptr, dx + 2 * channels};
   std::fill_n(first, channels, 1.0), std::fill_n(second, channels, 2.0);
-  t.bn_relu_backward({dy, channels, xs, outs, scale, shift, mean, first, second, 0.5f, kPixels,
+  t.bn_relu_backward({dy, channels, xs, dxs, scale, shift, mean, first, second, 0.5f, kPixels,
                       channels, accumulate});
   for (int c = 0; c < channels; ++c) {
     double sum = 1, sum_xmu = 2;
@@ -410,7 +410,7 @@ void check_batch_norm(const MapKernels<T>& t, int channels, bool accumulate) {
         wanted = d * scale[c] + (accumulate ? wanted : 0);
         sum += d, sum_xmu += d * (double{x[i]} - mean[c]);
       }
-      expect(out[i], wanted, 1e-5, "bn_relu_backward");
+      expect(dx[i], wanted, kRounding, "bn_relu_backward");
     }
     expect(first[c], sum, 1e-5, "bn_relu_backward's sum of dy");
     expect(second[c], sum_xmu, 1e-5, "bn_relu_backward's sum of dy * (x - mean)");

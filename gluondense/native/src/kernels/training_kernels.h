@@ -19,7 +19,7 @@ struct BnReluBackward {
   const float* dy;  // (pixels, channels): dy_stride floats from one pixel to the next
   std::ptrdiff_t dy_stride;
   const T* const* x;                  // each pixel's channels; null skips the pixel
-  float* const* dx;                   // each pixel's destination
+  T* const* dx;                       // each pixel's destination
   const float *scale, *shift, *mean;  // (channels)
   double *sum_dy, *sum_dy_xmu;        // (channels): accumulate dy and dy * (x - mean) where y > 0
   float dy_factor;                    // multiplies dy
@@ -54,7 +54,7 @@ struct MapKernels {
   // channels <= dy_stride. No over-read.
   void (*bn_relu_backward)(const BnReluBackward<T>& args);
   // out[c] = in[c] + (x[c] * scale[c] + shift[c]). No over-read.
-  void (*add_affine)(const float* in, const T* x, const float* scale, const float* shift, T* out,
+  void (*add_affine)(const T* in, const T* x, const float* scale, const float* shift, T* out,
                      int channels);
   // out[p][c] = max(0, in[p][c] * scale[c] + shift[c]). NaN propagates. No over-read.
   void (*affine_relu)(const T* in, std::ptrdiff_t in_stride, const float* scale,

@@ -48,9 +48,9 @@ void StageWorker<T>::conv1x1_backward_data(const Conv1x1GradScratch<T>& scratch,
                                            PixelOf pixel_of) const {
   const int most = inference_kernels().max_tile_pixels;
   const T* x[kParts][kMaxTilePixels];
-  float* dx[kParts][kMaxTilePixels];
+  T* dx[kParts][kMaxTilePixels];
   const BnReluInput<T> input = maps_input(last);
-  const BnReluGradient gradient = maps_gradient(0, kAccumulate);
+  const BnReluGradient<T> gradient = maps_gradient(0, kAccumulate);
   BnReluBackward<T> args = bn_relu_args<T>(scratch.dx, kPanelWidth, 1.0f / kParts, kAccumulate);
   for (int c = first; c < last; c += kPanelWidth) {
     set_channels(&args, input, gradient, c, std::min(kPanelWidth, last - c));

@@ -176,12 +176,12 @@ void StageWorker<T>::conv3x3_forward(const BnReluInput<T>& input, const float* p
 template <class T>
 void StageWorker<T>::conv3x3_backward_data(const BnReluInput<T>& dy, const float* panels,
                                         const BnReluInput<T>& input,
-                                        const BnReluGradient& gradient) const {
+                                        const BnReluGradient<T>& gradient) const {
   const auto buffer = scratch<Conv3x3Scratch>(layout_.strip_width, dy.channels);
   float* tile_pixels[TileGrid::kPixels];
   for (int i = 0; i < TileGrid::kPixels; ++i) tile_pixels[i] = buffer.tile + i * kPanelWidth;
   const T* x[TileGrid::kPixels];
-  float* dx[TileGrid::kPixels];
+  T* dx[TileGrid::kPixels];
   BnReluBackward<T> args = bn_relu_args<T>(buffer.tile, kPanelWidth, 1, gradient.accumulate);
   args.x = x;
   args.dx = dx;
@@ -285,7 +285,7 @@ void StageWorker<T>::finish_d_new_maps(int channel, int count, int first) {
   constexpr int kAhead = 32;  // pixels: new maps are few cache lines of each
   const auto [begin, end] = share(config_.pixels());
   for (std::int64_t pixel = begin; pixel < end; ++pixel) {
-    const float* const d_later = d_map(pixel + kAhead) + channel;
+    const T* const d_later = d_map(pixel + kAhead) + channel;
     const T* const later = map(pixel + kAhead) + channel;
     __builtin_prefetch(d_later), __builtin_prefetch(d_later + count - 1);
     __builtin_prefetch(later), __builtin_prefetch(later + count - 1);

@@ -112,8 +112,8 @@ void DenseStage::backward_in(const float* dy, const DenseStageArrays& arrays, fl
   const WorkspaceLease work;
   const std::size_t pixels = config_.pixels();
   auto buffers = forward_buffers<T>(config_, layout, arrays, saved_, work);
-  buffers.d_maps = work->d_maps.reserve<float>(pixels * layout.map_stride);
-  buffers.d_bottleneck = work->d_bottleneck.reserve<float>(pixels * layout.widest_bottleneck());
+  buffers.d_maps = work->d_maps.reserve<T>(pixels * layout.map_stride);
+  buffers.d_bottleneck = work->d_bottleneck.reserve<T>(pixels * layout.widest_bottleneck());
   buffers.d_new_maps = work->d_new_maps.reserve<T>(pixels * layout.growth_stride);
   buffers.d_filters = work->d_filters.reserve<float>(num_threads() * layout.filters);
   run_workers(buffers, [&](StageWorker<T>& worker, Barrier& barrier) {

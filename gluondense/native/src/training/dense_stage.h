@@ -7,8 +7,8 @@
 // correction terms of batch normalization are an affine function of its input. Their coefficients
 // are summed over all layers that read a channel, and applied once, when its gradient is used.
 //
-// In bfloat16, feature maps and the operands of 1x1 convolutions are rounded. Statistics, gradients
-// and all sums are in float32 or in doubles.
+// In bfloat16, feature maps, their gradients and the operands of 1x1 convolutions are rounded.
+// Statistics, the gradients of parameters and the sums of products are in float32 or in doubles.
 #pragma once
 
 #include <cstddef>

@@ -24,8 +24,8 @@ struct StageBuffers {
   char* scratch = nullptr;
   T* conv1x1_panels = nullptr;
   float* conv3x3_panels = nullptr;
-  float *d_maps = nullptr, *d_bottleneck = nullptr, *d_filters = nullptr;
-  T* d_new_maps = nullptr;
+  T *d_maps = nullptr, *d_bottleneck = nullptr, *d_new_maps = nullptr;
+  float* d_filters = nullptr;
 };
 
 // Pixels that are read through BN-ReLU, max(0, x * scale + shift), or unchanged if scale is null.
@@ -61,8 +61,9 @@ struct ChannelSums {
 };
 
 // The gradient of an input of BN-ReLU: `data` has the rows of the input.
+template <class T>
 struct BnReluGradient {
-  float* data;
+  T* data;
   const float* mean;
   ChannelSums sums;
   bool accumulate;
@@ -111,7 +112,7 @@ BnReluBackward<T> bn_relu_args(const float* dy, int dy_stride, float dy_factor, 
 // Sets the arguments for the channels [first, first + count) of a normalized input.
 template <class T>
 void set_channels(BnReluBackward<T>* args, const BnReluInput<T>& input,
-                  const BnReluGradient& gradient, int first, int count) {
+                  const BnReluGradient<T>& gradient, int first, int count) {
   args->scale = input.scale + first;
   args->shift = input.shift + first;
   args->mean = gradient.mean + first;

@@ -61,7 +61,7 @@ class StageWorker {
     for_each_tile_batch(first, last, most, f);
   }
   T* map(std::int64_t pixel) const { return buffers_.maps + pixel * layout_.map_stride; }
-  float* d_map(std::int64_t pixel) const { return buffers_.d_maps + pixel * layout_.map_stride; }
+  T* d_map(std::int64_t pixel) const { return buffers_.d_maps + pixel * layout_.map_stride; }
   // A two-way stage's transition begins with a 1x1 convolution, too: it has the bottleneck of
   // layer `layers`.
   T* bottleneck(int layer) const {
@@ -107,12 +107,12 @@ class StageWorker {
     return {bottleneck(layer) + first, bottleneck_stride(layer), channels,
             bottleneck_affine_.scale.data() + first, bottleneck_affine_.shift.data() + first};
   }
-  BnReluGradient maps_gradient(int first, bool accumulate) const {
+  BnReluGradient<T> maps_gradient(int first, bool accumulate) const {
     const ChannelSums sums = channel_sums(rank_, kMaps);
     return {buffers_.d_maps + first, buffers_.saved.mean.data() + first,
             {sums.first + first, sums.second + first}, accumulate};
   }
-  BnReluGradient bottleneck_gradient(int layer, int first = 0) const {
+  BnReluGradient<T> bottleneck_gradient(int layer, int first = 0) const {
     const ChannelSums sums = channel_sums(rank_, layer);
     const std::ptrdiff_t offset = bottleneck_offset(layer) + first;
     return {buffers_.d_bottleneck + first, buffers_.saved.bottleneck_mean.data() + offset,
@@ -189,7 +189,7 @@ class StageWorker {
   void conv3x3_forward(const BnReluInput<T>& input, const float* panels, int first,
                        int channels) const;
   void conv3x3_backward_data(const BnReluInput<T>& dy, const float* panels,
-                             const BnReluInput<T>& input, const BnReluGradient& gradient) const;
+                             const BnReluInput<T>& input, const BnReluGradient<T>& gradient) const;
   void conv3x3_backward_filter(const BnReluInput<T>& input, const BnReluInput<T>& dy,
                                float* d_filters) const;
   void reduce_d_conv3x3(int conv, int in_channels, int out_channels, float* weight) const;

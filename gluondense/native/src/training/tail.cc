@@ -104,7 +104,7 @@ void StageWorker<T>::bn_relu_backward(const float* dy) const {
   const int total = config_.total_channels(), stride = layout_.map_stride;
   const auto buffer = scratch<RowsScratch<float>>(stride);
   const T* x[kMaxTilePixels];
-  float* dx[kMaxTilePixels];
+  T* dx[kMaxTilePixels];
   BnReluBackward<T> args = bn_relu_args<T>(buffer.rows, stride, 1, false);
   args.x = x;
   args.dx = dx;
@@ -126,7 +126,7 @@ void StageWorker<T>::transition_backward(const float* dy) const {
   pack_conv1x1_t(buffers_.arrays.tail_conv, total, out_channels, conv1x1_panels_t());
   if (config_.pool && (config_.height % 2 || config_.width % 2)) {
     const auto [first, last] = share(config_.pixels());  // pooling ignores the last row or column
-    std::fill(d_map(first), d_map(last), 0.0f);
+    std::fill(d_map(first), d_map(last), T(0.0f));
   }
   std::fill_n(d_conv1x1(rank_), std::ptrdiff_t{total} * columns, 0.0f);
   barrier_->wait();

@@ -143,7 +143,7 @@ void StageWorker<T>::two_way_layer_backward(int layer,
                  conv1x1_panels_t());
   reset_sums(layer);
   barrier_->wait();
-  const auto backward = [&](int i, const BnReluInput<T>& input, const BnReluGradient& gradient) {
+  const auto backward = [&](int i, const BnReluInput<T>& input, const BnReluGradient<T>& gradient) {
     const BnReluInput<T> dy = d_new_maps(convs[i].out_channels, convs[i].dy_first);
     conv3x3_backward_data(dy, conv3x3_panels(0, i), input, gradient);
     conv3x3_backward_filter(input, dy, d_conv3x3(rank_, i));

@@ -39,7 +39,7 @@ void StageWorker<T>::two_way_transition_backward(const float* dy,
   if (config_.pool && (config_.height % 2 || config_.width % 2)) {
     const auto [first, last] = share(config_.pixels());  // pooling ignores the last row or column
     std::fill(buffers_.d_bottleneck + first * bottleneck_stride(layer),
-              buffers_.d_bottleneck + last * bottleneck_stride(layer), 0.0f);
+              buffers_.d_bottleneck + last * bottleneck_stride(layer), T(0.0f));
   }
   barrier_->wait();
   two_way_pool_backward(dy);
@@ -58,10 +58,10 @@ void StageWorker<T>::two_way_pool_backward(const float* dy) const {
   const int layer = config_.layers, channels = config_.out_channels;
   const int parts = config_.pool ? 4 : 1, plane = config_.out_height() * config_.out_width();
   const BnReluInput<T> input = bottleneck_input(layer, channels);
-  const BnReluGradient gradient = bottleneck_gradient(layer);
+  const BnReluGradient<T> gradient = bottleneck_gradient(layer);
   const auto buffer = scratch<RowsScratch<float>>(input.stride);
   const T* x[kMaxTilePixels];
-  float* dx[kMaxTilePixels];
+  T* dx[kMaxTilePixels];
   BnReluBackward<T> args = bn_relu_args<T>(buffer.rows, input.stride, 1.0f / parts, false);
   args.x = x;
   args.dx = dx;

@@ -165,7 +165,7 @@ inline void bn_relu_backward_vector(const BnReluBackward<T>& g, int c, int count
   const Vector scale = read(g.scale + c), shift = read(g.shift + c), mean = read(g.mean + c);
   // Copies: a store of floats could change the members.
   const T* const* const xs = g.x;
-  float* const* const dxs = g.dx;
+  T* const* const dxs = g.dx;
   const float *dys = g.dy + c, dy_factor = g.dy_factor;
   const std::ptrdiff_t dy_stride = g.dy_stride;
   const int pixels = g.pixels;
@@ -177,7 +177,7 @@ inline void bn_relu_backward_vector(const BnReluBackward<T>& g, int c, int count
     const Vector d = x * scale + shift > 0 ? dy : zero;
     sum_dy += d;
     sum_dy_xmu += d * (x - mean);
-    float* const dx = dxs[p] + c;
+    T* const dx = dxs[p] + c;
     const Vector sum = kAccumulate ? read(dx) + d * scale : d * scale;
     if (kWhole) {
       store(sum, dx);
@@ -212,11 +212,11 @@ inline Vector load_some(const T* p, int count) {
 }
 
 template <class T>
-void add_affine(const float* in, const T* x, const float* scale, const float* shift, T* out,
+void add_affine(const T* in, const T* x, const float* scale, const float* shift, T* out,
                 int channels) {
   int c = 0;
   for (; c + kWidth <= channels; c += kWidth) {
-    store(at(in + c) + (load(x + c) * at(scale + c) + at(shift + c)), out + c);
+    store(load(in + c) + (load(x + c) * at(scale + c) + at(shift + c)), out + c);
   }
   if (const int left = channels - c; left > 0) {
     const Vector a = load(scale + c, left), b = load(shift + c, left);
