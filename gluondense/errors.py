@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 import sys
 from collections.abc import Iterable
@@ -33,6 +32,8 @@ def closest(word: str, known: Iterable[str]) -> str:
     >>> closest("densnet121", ["densenet121", "dpn92"])
     "; did you mean 'densenet121'?"
     """
+    import difflib  # for errors only; it takes 2 ms
+
     matches = difflib.get_close_matches(word, list(known), n=3)
     return f"; did you mean {' or '.join(map(repr, matches))}?" if matches else ""
 

@@ -10,7 +10,12 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
+from typing import Callable
 
 import numpy as np
 
@@ -24,7 +29,6 @@ from .deploy.artifact_files import (
 )
 from .deploy.metadata import ExportMetadata, read_metadata
 from .deploy.native.network import NativeNetwork
-from .download.file import cache_folder
 
 
 class Network:
@@ -100,9 +104,35 @@ def load(path: str | os.PathLike[str]) -> Network:
             "export with `target` native."
         )
     files = files_of(metadata.target, prefix)
-    for name, file in content_files(files, metadata.target).items():
+    contents = content_files(files, metadata.target)
+    params = contents.pop("params")
+    for name, file in contents.items():
         verify_file(prefix, file, metadata.sha256.get(name))
-    return Network(NativeNetwork(prefix, dataclasses.asdict(metadata)), metadata)
+    # The library refuses damaged parameters or computes with them, so it may read them meanwhile.
+    with _meanwhile(partial(verify_file, prefix, params, metadata.sha256.get("params"))):
+        graph = NativeNetwork(prefix, dataclasses.asdict(metadata))
+    return Network(graph, metadata)
+
+
+@contextmanager
+def _meanwhile(function: Callable[[], None]) -> Iterator[None]:
+    """Call a function in another thread during the block; its exception is raised first."""
+    failures: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            function()
+        except BaseException as error:
+            failures.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        yield
+    finally:
+        thread.join()
+        if failures:
+            raise failures[0] from None
 
 
 def is_trusted(path: str | os.PathLike[str]) -> bool:
@@ -110,6 +140,8 @@ def is_trusted(path: str | os.PathLike[str]) -> bool:
 
     Such a library may be executed without asking; another one may be anybody's program.
     """
+    from .download.file import cache_folder
+
     try:
         digest = read_metadata(Path(f"{prefix_of(path)}.json")).sha256.get("library")
         own = [file.read_text().split() for file in cache_folder("native").glob("*.sha256")]

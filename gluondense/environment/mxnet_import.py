@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import builtins
 import importlib
-import importlib.abc
 import importlib.machinery
 import os
 import platform
@@ -116,12 +115,13 @@ class _Finder:
         specs = (finder.find_spec(name, path, target) for finder in others)
         spec = next((spec for spec in specs if spec is not None), None)
         if spec is None or spec.loader is None:  # not installed, or a mere folder of that name
-            return importlib.machinery.ModuleSpec(name, _Missing())
+            # Not a subclass of Loader: the import of importlib.abc takes 2 ms.
+            return importlib.machinery.ModuleSpec(name, _Missing())  # type: ignore[arg-type]
         spec.loader.exec_module = partial(_execute, spec.loader.exec_module)  # type: ignore[method-assign]
         return spec
 
 
-class _Missing(importlib.abc.Loader):
+class _Missing:
     """Loader that fails with the fix: looking for MXNet is no error, importing it is."""
 
     def create_module(self, spec: importlib.machinery.ModuleSpec) -> None:

@@ -53,41 +53,64 @@ bool accepts_all(const ConvStep&, const Program&, const MemoryPlan&) { return tr
 
 // The packing functions read the program's filters, (panels, KH, KW, panel_in, kPanelWidth).
 
-// G g G^T of Lavin and Gray for one 3x3 filter.
-void transform_filter(const double* g, double* u) {
-  static const double kG[6][3] = {{1.0 / 4, 0, 0},
-                                  {-1.0 / 6, -1.0 / 6, -1.0 / 6},
-                                  {-1.0 / 6, 1.0 / 6, -1.0 / 6},
-                                  {1.0 / 24, 1.0 / 12, 1.0 / 6},
-                                  {1.0 / 24, -1.0 / 12, 1.0 / 6},
-                                  {0, 0, 1}};
-  for (int y = 0; y < 6; ++y) {
-    for (int x = 0; x < 6; ++x) {
-      double sum = 0;
-      for (int v = 0; v < 3; ++v) {
-        for (int w = 0; w < 3; ++w) sum += kG[y][v] * g[v * 3 + w] * kG[x][w];
-      }
-      u[y * 6 + x] = sum;
+// G g G^T of Lavin and Gray for 3x3 filters g of the outputs of a panel. In double precision, as
+// the filters are packed once; the inner loops are over outputs, so that the compiler makes vectors
+// of them.
+struct FilterTransform {
+  double taps[9][kPanelWidth], half[18][kPanelWidth];  // half: (6, 3)
+
+  void load(const float* filters, std::ptrdiff_t tap_stride) {
+    for (int tap = 0; tap < 9; ++tap) {
+      for (int i = 0; i < kPanelWidth; ++i) taps[tap][i] = filters[tap * tap_stride + i];
     }
   }
+
+  void store(float* planes, std::ptrdiff_t plane_stride) {
+    for (int y = 0; y < 6; ++y) {
+      for (int w = 0; w < 3; ++w) product(kG[y], taps[w], taps[3 + w], taps[6 + w], half[y * 3 + w]);
+    }
+    for (int y = 0; y < 6; ++y) {
+      const auto* const row = half + y * 3;
+      for (int x = 0; x < 6; ++x) {
+        product(kG[x], row[0], row[1], row[2], planes + (y * 6 + x) * plane_stride);
+      }
+    }
+  }
+
+ private:
+  static constexpr double kG[6][3] = {{1.0 / 4, 0, 0},
+                                      {-1.0 / 6, -1.0 / 6, -1.0 / 6},
+                                      {-1.0 / 6, 1.0 / 6, -1.0 / 6},
+                                      {1.0 / 24, 1.0 / 12, 1.0 / 6},
+                                      {1.0 / 24, -1.0 / 12, 1.0 / 6},
+                                      {0, 0, 1}};
+
+  template <class T>
+  static void product(const double (&g)[3], const double* a, const double* b, const double* c,
+                      T* out) {
+    for (int i = 0; i < kPanelWidth; ++i) {
+      out[i] = static_cast<T>(g[0] * a[i] + g[1] * b[i] + g[2] * c[i]);
+    }
+  }
+};
+
+// (panels, 36, panel_in, kPanelWidth)
+std::size_t winograd_filter_floats(const ConvStep& s, const MemoryPlan&) {
+  return static_cast<std::size_t>(s.panels) * kWinogradPlanes * s.panel_in * kPanelWidth;
 }
 
-// Returns (panels, 36, panel_in, kPanelWidth).
-std::vector<float> pack_winograd_filters(const ConvStep& s, const MemoryPlan&,
-                                         const float* floats) {
-  const std::size_t plane = static_cast<std::size_t>(s.panel_in) * kPanelWidth;
-  std::vector<float> packed(s.panels * kWinogradPlanes * plane);
+void pack_winograd_filters(const ConvStep& s, const MemoryPlan&, const float* floats,
+                           float* packed) {
+  const std::ptrdiff_t plane = std::ptrdiff_t{s.panel_in} * kPanelWidth;
+  FilterTransform transform;
   for (int panel = 0; panel < s.panels; ++panel) {
     const float* const src = floats + s.weight + panel * 9 * plane;
-    float* const dst = packed.data() + panel * kWinogradPlanes * plane;
-    for (std::size_t j = 0; j < plane; ++j) {
-      double g[9], u[kWinogradPlanes];
-      for (int tap = 0; tap < 9; ++tap) g[tap] = src[tap * plane + j];
-      transform_filter(g, u);
-      for (int i = 0; i < kWinogradPlanes; ++i) dst[i * plane + j] = static_cast<float>(u[i]);
+    float* const dst = packed + panel * kWinogradPlanes * plane;
+    for (std::ptrdiff_t i = 0; i < plane; i += kPanelWidth) {
+      transform.load(src + i, plane);
+      transform.store(dst + i, plane);
     }
   }
-  return packed;
 }
 
 // A pair of bfloat16, whose 32 bits are declared as a float.
@@ -98,13 +121,17 @@ float pair(float first, float second) {
   return bits;
 }
 
-// Returns (panels, 3, group_channels, 3, kGroupedWidth); over bfloat16, pairs of channels.
-std::vector<float> pack_grouped_filters(const ConvStep& s, const MemoryPlan& plan,
-                                        const float* floats) {
+// (panels, 3, group_channels, 3, kGroupedWidth); over bfloat16, pairs of channels.
+std::size_t grouped_filter_floats(const ConvStep& s, const MemoryPlan& plan) {
+  const int rows = div_up(s.panel_in / s.groups_per_panel, plan.is_bf16(s.in) ? 2 : 1);
+  return std::size_t{9} * s.panels * rows * kGroupedWidth;
+}
+
+void pack_grouped_filters(const ConvStep& s, const MemoryPlan& plan, const float* floats,
+                          float* packed) {
   const int group_channels = s.panel_in / s.groups_per_panel;
   const int group_outputs = s.panel_out / s.groups_per_panel;
   const bool is_bf16 = plan.is_bf16(s.in);
-  std::vector<float> packed;
   for (std::ptrdiff_t row = 0; row < std::ptrdiff_t{s.panels} * 3; ++row) {
     for (int k = 0; k < group_channels; k += is_bf16 ? 2 : 1) {
       for (int x = 0; x < 3; ++x) {
@@ -112,40 +139,43 @@ std::vector<float> pack_grouped_filters(const ConvStep& s, const MemoryPlan& pla
           const int group = std::min(lane / group_outputs, s.groups_per_panel - 1);
           const std::ptrdiff_t channel = (row * 3 + x) * s.panel_in + group * group_channels + k;
           const float* const weight = floats + s.weight + channel * kPanelWidth + lane;
-          packed.push_back(is_bf16 ? pair(*weight, weight[kPanelWidth]) : *weight);
+          *packed++ = is_bf16 ? pair(*weight, weight[kPanelWidth]) : *weight;
         }
       }
     }
   }
-  return packed;
 }
 
-// Returns (panels, segments, length / 2 rounded up, kPanelWidth) pairs of bfloat16, two inputs that
-// follow each other in a segment.
-std::vector<float> pack_bf16_filters(const ConvStep& s, const MemoryPlan& plan,
-                                     const float* floats) {
+// (panels, segments, length / 2 rounded up, kPanelWidth) pairs of bfloat16, two inputs that follow
+// each other in a segment.
+std::size_t bf16_filter_floats(const ConvStep& s, const MemoryPlan& plan) {
+  const Segments segments = find_segments(s, plan.placement(s.in), s.panel_in, nullptr);
+  return static_cast<std::size_t>(s.panels) * segments.count * div_up(segments.length, 2) *
+         kPanelWidth;
+}
+
+void pack_bf16_filters(const ConvStep& s, const MemoryPlan& plan, const float* floats,
+                       float* packed) {
   const Segments segments = find_segments(s, plan.placement(s.in), s.panel_in, nullptr);
   const std::ptrdiff_t count = std::ptrdiff_t{s.panels} * segments.count;
-  std::vector<float> packed;
-  packed.reserve(count * div_up(segments.length, 2) * kPanelWidth);
   for (std::ptrdiff_t segment = 0; segment < count; ++segment) {
     const float* const src = floats + s.weight + segment * segments.length * kPanelWidth;
     for (int k = 0; k < segments.length; k += 2) {
       for (int lane = 0; lane < kPanelWidth; ++lane) {
         const float* const first = src + std::ptrdiff_t{k} * kPanelWidth + lane;
-        packed.push_back(pair(*first, k + 1 < segments.length ? first[kPanelWidth] : 0));
+        *packed++ = pair(*first, k + 1 < segments.length ? first[kPanelWidth] : 0);
       }
     }
   }
-  return packed;
 }
 
 // In order of preference.
 const ConvAlgorithm kAlgorithms[] = {
-    {accepts_winograd, pack_winograd_filters, &InferenceWorker::winograd_conv},
-    {accepts_bf16, pack_bf16_filters, &InferenceWorker::bf16_conv},
-    {accepts_grouped, pack_grouped_filters, &InferenceWorker::grouped_conv},
-    {accepts_all, nullptr, &InferenceWorker::direct_conv},
+    {accepts_winograd, winograd_filter_floats, pack_winograd_filters,
+     &InferenceWorker::winograd_conv},
+    {accepts_bf16, bf16_filter_floats, pack_bf16_filters, &InferenceWorker::bf16_conv},
+    {accepts_grouped, grouped_filter_floats, pack_grouped_filters, &InferenceWorker::grouped_conv},
+    {accepts_all, nullptr, nullptr, &InferenceWorker::direct_conv},
 };
 
 }  // namespace

@@ -12,22 +12,34 @@ void Engine::prepare(const ImageBatch& images, const Weights& weights) {
   const bool same_size = planned_.channels == images.channels && planned_.height == images.height &&
                          planned_.width == images.width;
   if (same_size && weights.floats == weights_.floats && weights.version == weights_.version) return;
-  MemoryPlan plan = plan_memory(program_, images.channels, images.height, images.width);
-  std::vector<PreparedConv> convs(program_.steps.size());
-  for (std::size_t i = 0; i < convs.size(); ++i) {
-    const auto* const step = std::get_if<ConvStep>(&program_.steps[i]);
-    if (!step) continue;
-    convs[i].algorithm = &choose_algorithm(*step, program_, plan);
-    const auto pack = convs[i].algorithm->pack_filters;
-    if (pack) convs[i].filters = pack(*step, plan, weights.floats);
-    use_huge_pages(convs[i].filters.data(), convs[i].filters.size() * sizeof(float));
-  }
-  plan_ = std::move(plan);
-  convs_ = std::move(convs);
+  planned_ = {};  // until all is prepared: an exception must not leave half of it
+  plan_ = plan_memory(program_, images.channels, images.height, images.width);
+  convs_.assign(program_.steps.size(), {});
+  for_each_conv([&](const ConvStep& step, PreparedConv* conv) {
+    conv->algorithm = &choose_algorithm(step, program_, plan_);
+  });
+  pack_filters(weights);
   planned_ = images;
   weights_ = weights;
   use_huge_pages(weights.floats, program_.float_count * sizeof(float));
   if (weights.bytes) use_huge_pages(weights.bytes, program_.byte_count);
+}
+
+// All packed filters are in one buffer, whose pages are huge ones.
+void Engine::pack_filters(const Weights& weights) {
+  const auto floats = [&](const ConvStep& step, const PreparedConv& conv) {
+    const auto count = conv.algorithm->filter_floats;
+    return count ? round_up<std::size_t>(count(step, plan_), kCacheLineBytes / sizeof(float)) : 0;
+  };
+  std::size_t total = 0;
+  for_each_conv([&](const ConvStep& step, PreparedConv* conv) { total += floats(step, *conv); });
+  float* packed = filters_.reserve<float>(total);
+  for_each_conv([&](const ConvStep& step, PreparedConv* conv) {
+    if (!conv->algorithm->pack_filters) return;
+    conv->algorithm->pack_filters(step, plan_, weights.floats, packed);
+    conv->filters = packed;
+    packed += floats(step, *conv);
+  });
 }
 
 std::uint8_t* Engine::reserve(std::size_t size) {

@@ -36,6 +36,7 @@ class Engine {
   Program program_;
   MemoryPlan plan_;
   std::vector<PreparedConv> convs_;
+  AlignedBuffer filters_;
   // What the plan and the filters are for.
   ImageBatch planned_;
   Weights weights_;
@@ -43,6 +44,16 @@ class Engine {
   std::size_t cleared_ = 0;  // bytes of the arena
 
   void prepare(const ImageBatch& images, const Weights& weights);
+  void pack_filters(const Weights& weights);
+  // Calls function(step, &prepared) for each convolution.
+  template <class Function>
+  void for_each_conv(Function function) {
+    for (std::size_t i = 0; i < convs_.size(); ++i) {
+      if (const auto* const step = std::get_if<ConvStep>(&program_.steps[i])) {
+        function(*step, &convs_[i]);
+      }
+    }
+  }
   std::uint8_t* reserve(std::size_t size);
 };
 

@@ -19,9 +19,11 @@ class InferenceWorker;
 struct ConvAlgorithm {
   // Whether it is possible and worthwhile.
   bool (*accepts)(const ConvStep& step, const Program& program, const MemoryPlan& plan);
-  // Null for an algorithm that reads the filters of the program.
-  std::vector<float> (*pack_filters)(const ConvStep& step, const MemoryPlan& plan,
-                                     const float* floats);
+  // The size of the packed filters, and a function that writes them. Null for an algorithm that
+  // reads the filters of the program.
+  std::size_t (*filter_floats)(const ConvStep& step, const MemoryPlan& plan);
+  void (*pack_filters)(const ConvStep& step, const MemoryPlan& plan, const float* floats,
+                       float* packed);
   // `filters` are the packed ones, or null.
   void (InferenceWorker::*run)(const ConvStep& step, const float* filters);
 };
@@ -33,7 +35,7 @@ const ConvAlgorithm& choose_algorithm(const ConvStep& step, const Program& progr
 // A convolution's algorithm and its packed filters. Empty for other steps.
 struct PreparedConv {
   const ConvAlgorithm* algorithm = nullptr;
-  std::vector<float> filters;
+  const float* filters = nullptr;
 };
 
 // The contiguous ranges of a map that an output pixel reads, of equal length: a row of taps where
@@ -131,7 +133,7 @@ class InferenceWorker {
   // With the algorithm that was chosen for the step.
   template <class T>
   void run_step(const ConvStep& s) {
-    (this->*conv_->algorithm->run)(s, conv_->filters.data());
+    (this->*conv_->algorithm->run)(s, conv_->filters);
   }
   // Pixel by pixel.
   template <class T>
