@@ -18,6 +18,8 @@ from support.paths import ROOT, SHARED
 
 # Tensor cores would round float32 to TF32, too coarse for comparisons with the CPU.
 os.environ.setdefault("NVIDIA_TF32_OVERRIDE", "0")
+# Algorithms that are measured would differ from run to run, and leave a file for each network.
+os.environ.setdefault("GLUONDENSE_TUNE", "0")
 
 import gluondense  # noqa: F401  # first: it sets MXNet's threads, also where a test imports mxnet itself
 

@@ -171,7 +171,8 @@ def _compile(compiler: list[str], work: Path) -> Path:
     has = tuple(f"-DGLUONDENSE_HAS_{name}" for name in sets)
     sources = set(SOURCES.rglob("*.cc"))
     kernels = {file for file in sources if file.parent == PER_ISA}
-    units = [(file, file.stem, has) for file in sources - kernels]
+    version = f'-DGLUONDENSE_FINGERPRINT="{_fingerprint()}"'
+    units = [(file, file.stem, (*has, version)) for file in sources - kernels]
     units.append((mxnet / "src/lib_api.cc", "lib_api", LIB_API_FLAGS))
     for name, flags in sets.items():
         names = (f"-DGLUONDENSE_ISA_NAMESPACE={name}", f'-DGLUONDENSE_ISA_NAME="{name}"')

@@ -10,23 +10,31 @@
 namespace gluondense {
 namespace {
 
-bool accepts_bf16(const ConvStep& s, const Program& program, const MemoryPlan& plan) {
-  const Placement& out = plan.placement(s.out);
-  // A single pixel, such as a classifier's, has little to save.
-  const bool pays = out.height * out.width > 1 || plan.is_bf16(s.in) || plan.is_bf16(s.out);
-  return pays && multiplies_bf16(s, program);
+// What an algorithm can compute, and where it is worthwhile.
+
+bool supports_bf16(const ConvStep& s, const Program& program, const MemoryPlan&) {
+  return multiplies_bf16(s, program);
 }
 
-bool accepts_winograd(const ConvStep& s, const Program& program, const MemoryPlan& plan) {
+bool bf16_pays(const ConvStep& s, const Program&, const MemoryPlan& plan) {
+  const Placement& out = plan.placement(s.out);
+  // A single pixel, such as a classifier's, has little to save.
+  return out.height * out.width > 1 || plan.is_bf16(s.in) || plan.is_bf16(s.out);
+}
+
+constexpr int kLanes = 16;  // of Winograd's transforms
+
+bool supports_winograd(const ConvStep& s, const Program& program, const MemoryPlan&) {
   const Window& w = s.window;
-  if (w.kernel[0] != 3 || w.kernel[1] != 3 || w.stride[0] != 1 || w.stride[1] != 1 ||
-      w.pad[0] != 1 || w.pad[1] != 1 || s.has_prologue() || s.is_gelu || program.is_u8(s.in)) {
-    return false;
-  }
-  constexpr std::int64_t kLanes = 16;
-  // The transforms need whole vectors, and the 36 products enough input channels each: with groups
-  // of few channels, Winograd's took as long as the direct convolution, or twice.
-  if (s.in.channels % kLanes != 0 || s.panel_in < 2 * kLanes) return false;
+  return w.kernel[0] == 3 && w.kernel[1] == 3 && w.stride[0] == 1 && w.stride[1] == 1 &&
+         w.pad[0] == 1 && w.pad[1] == 1 && !s.has_prologue() && !s.is_gelu &&
+         !program.is_u8(s.in) && s.in.channels % kLanes == 0;
+}
+
+bool winograd_pays(const ConvStep& s, const Program& program, const MemoryPlan& plan) {
+  // The 36 products need enough input channels each: with groups of few channels, Winograd's took
+  // as long as the direct convolution, or twice.
+  if (s.panel_in < 2 * kLanes) return false;
   // With fewer tiles, reading filters four times as large costs more than the products save.
   constexpr std::int64_t kMinTiles = 14;
   // Vector operations of both algorithms; those of the transforms of a tile and vector were counted
@@ -37,7 +45,7 @@ bool accepts_winograd(const ConvStep& s, const Program& program, const MemoryPla
   const std::int64_t tiles = TileGrid(1, out.height, out.width).tiles();
   const std::int64_t outputs = s.panels * div_up<std::int64_t>(s.panel_out, kLanes);
   // Two in one in bfloat16, which Winograd's products would lose precision in.
-  const bool direct_is_bf16 = accepts_bf16(s, program, plan);
+  const bool direct_is_bf16 = supports_bf16(s, program, plan) && bf16_pays(s, program, plan);
   const std::int64_t direct = pixels * 9 * s.panel_in * outputs / (direct_is_bf16 ? 2 : 1);
   const std::int64_t winograd =
       tiles * (kWinogradPlanes * s.panel_in * outputs + kInputTransform * s.in.channels / kLanes +
@@ -45,11 +53,15 @@ bool accepts_winograd(const ConvStep& s, const Program& program, const MemoryPla
   return tiles >= kMinTiles && winograd < direct * 3 / 4;
 }
 
-bool accepts_grouped(const ConvStep& s, const Program& program, const MemoryPlan&) {
-  return has_grouped_kernel(s) && !program.is_u8(s.in);
+bool supports_grouped(const ConvStep& s, const Program& program, const MemoryPlan& plan) {
+  return has_grouped_kernel(s) && !program.is_u8(s.in) && plan.is_bf16(s.in) == plan.is_bf16(s.out);
 }
 
-bool accepts_all(const ConvStep&, const Program&, const MemoryPlan&) { return true; }
+bool supports_direct(const ConvStep& s, const Program&, const MemoryPlan& plan) {
+  return !plan.is_bf16(s.in) && !plan.is_bf16(s.out);
+}
+
+bool always_pays(const ConvStep&, const Program&, const MemoryPlan&) { return true; }
 
 // The packing functions read the program's filters, (panels, KH, KW, panel_in, kPanelWidth).
 
@@ -171,20 +183,33 @@ void pack_bf16_filters(const ConvStep& s, const MemoryPlan& plan, const float* f
 
 // In order of preference.
 const ConvAlgorithm kAlgorithms[] = {
-    {accepts_winograd, winograd_filter_floats, pack_winograd_filters,
+    {"winograd", supports_winograd, winograd_pays, winograd_filter_floats, pack_winograd_filters,
      &InferenceWorker::winograd_conv},
-    {accepts_bf16, bf16_filter_floats, pack_bf16_filters, &InferenceWorker::bf16_conv},
-    {accepts_grouped, grouped_filter_floats, pack_grouped_filters, &InferenceWorker::grouped_conv},
-    {accepts_all, nullptr, nullptr, &InferenceWorker::direct_conv},
+    {"bf16", supports_bf16, bf16_pays, bf16_filter_floats, pack_bf16_filters,
+     &InferenceWorker::bf16_conv},
+    {"grouped", supports_grouped, always_pays, grouped_filter_floats, pack_grouped_filters,
+     &InferenceWorker::grouped_conv},
+    {"direct", supports_direct, always_pays, nullptr, nullptr, &InferenceWorker::direct_conv},
 };
 
 }  // namespace
 
-const ConvAlgorithm& choose_algorithm(const ConvStep& step, const Program& program,
-                                      const MemoryPlan& plan) {
+const ConvAlgorithm& default_algorithm(const ConvStep& step, const Program& program,
+                                       const MemoryPlan& plan) {
   const ConvAlgorithm* algorithm = kAlgorithms;
-  while (!algorithm->accepts(step, program, plan)) ++algorithm;
+  while (!algorithm->supports(step, program, plan) || !algorithm->pays(step, program, plan)) {
+    ++algorithm;
+  }
   return *algorithm;
+}
+
+std::vector<const ConvAlgorithm*> supported_algorithms(const ConvStep& step, const Program& program,
+                                                       const MemoryPlan& plan) {
+  std::vector<const ConvAlgorithm*> supported;
+  for (const ConvAlgorithm& algorithm : kAlgorithms) {
+    if (algorithm.supports(step, program, plan)) supported.push_back(&algorithm);
+  }
+  return supported;
 }
 
 }  // namespace gluondense

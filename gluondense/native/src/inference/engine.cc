@@ -3,6 +3,7 @@
 
 #include <cstring>
 
+#include "inference/tuning.h"
 #include "threads.h"
 
 namespace gluondense {
@@ -16,8 +17,10 @@ void Engine::prepare(const ImageBatch& images, const Weights& weights) {
   plan_ = plan_memory(program_, images.channels, images.height, images.width);
   convs_.assign(program_.steps.size(), {});
   for_each_conv([&](const ConvStep& step, PreparedConv* conv) {
-    conv->algorithm = &choose_algorithm(step, program_, plan_);
+    conv->algorithm = &default_algorithm(step, program_, plan_);
   });
+  tune_algorithms({program_, plan_, convs_, weights.floats, weights.bytes}, images.channels,
+                  images.height, images.width, &convs_);
   pack_filters(weights);
   planned_ = images;
   weights_ = weights;

@@ -27,7 +27,7 @@ std::size_t scratch_bytes(const Program& program, const MemoryPlan& plan) {
       most = std::max(most, static_cast<std::size_t>(plan.placement(load->out).width));
     } else if (const auto* const conv = std::get_if<ConvStep>(&step)) {
       const int channels = conv->in.channels;
-      const int packed_taps = program.bf16 == 2 ? conv->window.taps() : 1;
+      const int packed_taps = multiplies_bf16(*conv, program) ? conv->window.taps() : 1;
       // And a row, see pack_tile.
       most = std::max({most, packed_tile_bytes(channels * packed_taps, pixels + 1),
                        WinogradScratch::floats(channels, pixels) * sizeof(float)});

@@ -17,8 +17,10 @@ class InferenceWorker;
 
 // How convolutions are computed, and their filters in the layout that this needs.
 struct ConvAlgorithm {
-  // Whether it is possible and worthwhile.
-  bool (*accepts)(const ConvStep& step, const Program& program, const MemoryPlan& plan);
+  const char* name;  // in the files of tuning_file.h
+  // Whether it is possible; and whether it is worthwhile as far as is known without a measurement.
+  bool (*supports)(const ConvStep& step, const Program& program, const MemoryPlan& plan);
+  bool (*pays)(const ConvStep& step, const Program& program, const MemoryPlan& plan);
   // The size of the packed filters, and a function that writes them. Null for an algorithm that
   // reads the filters of the program.
   std::size_t (*filter_floats)(const ConvStep& step, const MemoryPlan& plan);
@@ -28,9 +30,13 @@ struct ConvAlgorithm {
   void (InferenceWorker::*run)(const ConvStep& step, const float* filters);
 };
 
-// The first algorithm that accepts a convolution.
-const ConvAlgorithm& choose_algorithm(const ConvStep& step, const Program& program,
-                                      const MemoryPlan& plan);
+// The first algorithm that supports a convolution and is worthwhile.
+const ConvAlgorithm& default_algorithm(const ConvStep& step, const Program& program,
+                                       const MemoryPlan& plan);
+
+// All that support it; each gives the same numbers but for rounding.
+std::vector<const ConvAlgorithm*> supported_algorithms(const ConvStep& step, const Program& program,
+                                                       const MemoryPlan& plan);
 
 // A convolution's algorithm and its packed filters. Empty for other steps.
 struct PreparedConv {

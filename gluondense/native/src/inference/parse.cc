@@ -196,6 +196,7 @@ const std::map<std::string, Step (*)(Words&)> kParsers = {
 
 Program Program::parse(const std::string& text) {
   Program program;
+  program.text = text;
   std::istringstream lines(text);
   for (std::string row; std::getline(lines, row);) {
     std::istringstream line(row);

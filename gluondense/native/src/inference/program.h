@@ -166,6 +166,7 @@ struct Program {
   Offset float_count = 0, byte_count = 0;  // of the weights' arrays
   int bf16 = 0;  // convolutions that may multiply in bfloat16: 1 for those of 1x1, 2 for all
   int output_count = 0;
+  std::string text;  // that was parsed
 
   bool is_u8(const ChannelSlice& slice) const { return maps[slice.map].is_u8; }
   // Throws std::invalid_argument if the text is no valid program; a valid one can be run.
