@@ -34,7 +34,7 @@ bool supports_winograd(const ConvStep& s, const Program& program, const MemoryPl
 bool winograd_pays(const ConvStep& s, const Program& program, const MemoryPlan& plan) {
   // The 36 products need enough input channels each: with groups of few channels, Winograd's took
   // as long as the direct convolution, or twice.
-  if (s.panel_in < 2 * kLanes) return false;
+  if (s.panel_in_stride != 0 && s.panel_in < 2 * kLanes) return false;
   // With fewer tiles, reading filters four times as large costs more than the products save.
   constexpr std::int64_t kMinTiles = 14;
   // Vector operations of both algorithms; those of the transforms of a tile and vector were counted

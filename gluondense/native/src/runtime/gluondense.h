@@ -10,6 +10,10 @@
  * Checksums are not verified. A damaged file is refused or gives other outputs; it does not corrupt
  * memory. A network runs in one thread at a time, and uses OMP_NUM_THREADS threads
  * itself, by default one for each processor.
+ *
+ * The first run on a machine measures algorithms of convolutions for up to 0.2 s and writes the
+ * fastest to a file in $MXNET_HOME/native or ~/.mxnet/native, which all later runs read. With
+ * GLUONDENSE_TUNE=0, and where no file can be written, default algorithms are used.
  */
 #ifndef GLUONDENSE_H_
 #define GLUONDENSE_H_
