@@ -49,7 +49,7 @@ def fuse_stages(
         True recomputes the bottlenecks in backward instead of saving them.
     dtype
         ``"float32"``, or ``"bfloat16"``: what the stages store feature maps in, and multiply 1x1
-        convolutions in. Their inputs, outputs and gradients are in float32.
+        convolutions in. Their inputs, outputs and parameters are in float32.
     """
     graph = Graph(symbol, {})
     uses, readers = graph.uses(), graph.readers()

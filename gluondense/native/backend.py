@@ -29,8 +29,9 @@ class NativeTraining(nn.HybridBlock):
     Grouped convolutions, as in DPN, keep MXNet's operators with memory layouts that suit oneDNN.
     After ``hybridize(backend="native")``, ``autograd.record()`` records another graph of the same
     parameters for float32 inputs on a CPU. Inference, exports and other devices use the original
-    graph. With ``dtype="bfloat16"`` the stages store feature maps and multiply in bfloat16;
-    parameters, gradients, statistics and all sums stay in float32.
+    graph. With ``dtype="bfloat16"`` the stages store feature maps and their gradients, and multiply
+    1x1 convolutions, in bfloat16. Parameters, their gradients, statistics and the sums of products
+    stay in float32.
     """
 
     memory_efficient: bool | str = False

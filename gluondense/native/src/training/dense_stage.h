@@ -39,7 +39,7 @@ struct DenseStageConfig {
   int bypass = 0;
   bool recompute_bottleneck = false;  // in backward, instead of saving it
   float eps = 1e-5f, momentum = 0.9f;
-  bool bf16 = false;  // stores feature maps in bfloat16, and multiplies 1x1 convolutions in it
+  bool bf16 = false;  // feature maps and the operands of 1x1 convolutions
 
   std::int64_t pixels() const { return std::int64_t{batch} * height * width; }
   std::int64_t out_pixels() const { return std::int64_t{batch} * out_height() * out_width(); }
