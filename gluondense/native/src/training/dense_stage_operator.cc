@@ -80,7 +80,7 @@ void set_input_shape(DenseStageConfig* config, const Shape& shape) {
     throw std::invalid_argument("the input must have at most " + std::to_string(kMaxChannels) +
                                 " channels, not " + std::to_string(shape[1]));
   }
-  if (shape[1] <= config->bypass) {
+  if (dim(1) <= config->bypass) {
     throw std::invalid_argument("the input must have more channels than bypass=" +
                                 std::to_string(config->bypass) + ", not " +
                                 std::to_string(shape[1]));
