@@ -44,7 +44,7 @@ AUGMENTATIONS = (
     ("expand",),
     ("flip", "crop", "expand", "mosaic", "mixup", "color_jitter"),
 )
-EPOCH = 1  # the first epoch in which each of them changes the first image
+EPOCH = 1  # each of them changes the first image in this epoch
 GAP, LINE = 8, 34
 
 
