@@ -86,6 +86,12 @@ def test_kernels(tmp_path, objects, isa):
     subprocess.run([program], env=environment, check=True)
 
 
+def test_the_operator_of_boxes(tmp_path):
+    """MXNet's part of it too, which compile_objects leaves out."""
+    done = subprocess.run([sanitized.compile_boxes(tmp_path)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout[-1000:] + done.stderr[:6000]
+
+
 def train_stages(folder, flags, objects, isa="base"):
     """Run forward and backward of dense stages of all kinds, with an odd number of threads."""
     program = sanitized.link(folder, flags, "stage_check", objects)

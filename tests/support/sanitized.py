@@ -80,6 +80,22 @@ def link(folder: Path, flags: Sequence[str], name: str, objects: Sequence[Path])
     return folder / name
 
 
+def compile_boxes(folder: Path) -> Path:
+    """Compile boxes_check.cc with MXNet's part of an extension."""
+    mxnet = Path(mx.__file__).parent
+    units = {
+        build.SOURCES / "inference" / "boxes_operator.cc": (),
+        mxnet / "src" / "lib_api.cc": ("-fno-sanitize=undefined",),  # not ours
+        TESTS / "boxes_check.cc": (),
+    }
+    include = ("-isystem", mxnet / "include")
+    objects = [folder / f"{file.stem}.o" for file in units]
+    for (file, flags), target in zip(units.items(), objects):
+        run_compiler([*ADDRESS, *include, *flags, "-c", file, "-o", target])
+    run_compiler([*ADDRESS, *objects, "-o", folder / "boxes_check"])
+    return folder / "boxes_check"
+
+
 def run_compiler(arguments: Sequence[object]) -> None:
     command = [*build.find_compiler(), *arguments, f"-I{build.SOURCES}"]
     subprocess.run(list(map(str, command)), check=True)
