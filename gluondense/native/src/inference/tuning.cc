@@ -16,9 +16,11 @@
 namespace gluondense {
 namespace {
 
-constexpr double kSeconds = 0.2;  // of one program's measurements
+constexpr double kSeconds = 0.2;  // of one program's measurements; none begins later
 constexpr int kRepeats = 3;       // the fastest counts
-constexpr int kMaxSteps = 4;      // of equal shape; their filters displace each other in the caches
+// Of equal shape. Their filters displace each other in the caches, as those of a network do; larger
+// ones need no others for that.
+constexpr std::size_t kMaxSteps = 4, kMaxFilterFloats = 1 << 20;
 constexpr double kGain = 0.9;     // of the default's time: a smaller gain may be chance
 
 // Of this thread, so that other processes on its core do not count.
@@ -57,11 +59,10 @@ struct Candidate {
   }
 };
 
-// Convolutions of equal shape and the algorithms that support it, the default first.
+// Some convolutions of equal shape, and the algorithms that support it, the default first.
 struct Group {
-  std::vector<const ConvStep*> steps;  // at most kMaxSteps
+  std::vector<const ConvStep*> steps;
   std::vector<Candidate> candidates;
-  bool is_measured = false;
 };
 
 class Measurement {
@@ -79,7 +80,7 @@ class Measurement {
         }
         has_choice_ |= group.candidates.size() > 1;
       }
-      if (group.steps.size() < kMaxSteps) group.steps.push_back(step);
+      if (group.steps.size() < max_steps(*step)) group.steps.push_back(step);
     }
   }
 
@@ -95,23 +96,19 @@ class Measurement {
     Barrier none;
     InferenceWorker worker(context_, arena, arena + image, none, 0);
     const double end = cpu_seconds() + kSeconds;
-    for (int repeat = 0; repeat < kRepeats; ++repeat) {
-      for (auto& [shape, group] : groups_) {
-        if (group.candidates.size() == 1) continue;
-        for (Candidate& candidate : group.candidates) {
-          if (cpu_seconds() > end) return;
-          measure(group.steps, &candidate, &worker);
-        }
-        group.is_measured = true;
+    for (auto& [shape, group] : groups_) {
+      if (group.candidates.size() == 1) continue;
+      for (int repeat = 0; repeat < kRepeats && cpu_seconds() < end; ++repeat) {
+        for (Candidate& candidate : group.candidates) measure(group.steps, &candidate, &worker);
       }
+      for (Candidate& candidate : group.candidates) candidate.filters.clear();
     }
   }
 
   const ConvAlgorithm* fastest(const ConvStep& step) const {
     const Group& group = groups_.at(shape_of(step, context_.plan));
     const Candidate* best = &group.candidates.front();
-    if (!group.is_measured) return best->algorithm;
-    const double limit = best->sum() * kGain;
+    const double limit = best->sum() * kGain;  // infinite without measurements, as all sums are
     for (const Candidate& candidate : group.candidates) {
       if (candidate.sum() < std::min(best->sum(), limit)) best = &candidate;
     }
@@ -122,6 +119,11 @@ class Measurement {
   const RunContext& context_;
   std::map<std::vector<int>, Group> groups_;
   bool has_choice_ = false;
+
+  static std::size_t max_steps(const ConvStep& s) {
+    const std::size_t floats = std::size_t{kPanelWidth} * s.panels * s.panel_in * s.window.taps();
+    return std::clamp<std::size_t>(kMaxFilterFloats / floats, 1, kMaxSteps);
+  }
 
   void measure(const std::vector<const ConvStep*>& steps, Candidate* candidate,
                InferenceWorker* worker) {

@@ -11,7 +11,7 @@
  * memory. A network runs in one thread at a time, and uses OMP_NUM_THREADS threads
  * itself, by default one for each processor.
  *
- * The first run on a machine measures algorithms of convolutions for up to 0.2 s and writes the
+ * The first run on a machine measures algorithms of convolutions for some 0.2 s and writes the
  * fastest to a file in $MXNET_HOME/native or ~/.mxnet/native, which all later runs read. With
  * GLUONDENSE_TUNE=0, and where no file can be written, default algorithms are used.
  */
