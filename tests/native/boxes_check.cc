@@ -111,7 +111,9 @@ bool check() {
            {"post_nms", "1e10"}}) {
     Attributes damaged = attributes;
     damaged[key] = value;
-    if (runs(damaged, shapes(1, 12, 3, &random), &random)) return fail("accepted attribute", number);
+    if (runs(damaged, shapes(1, 12, 3, &random), &random)) {
+      return fail("accepted attribute", number);
+    }
     ++number;
   }
   for (const Shapes& wrong : {shapes(1, 12, 2, &random), shapes(1, 10, 3, &random),
