@@ -51,12 +51,12 @@ def find_bypass(
     split = {"axis": "1", "begin": "0", "end": part.attrs["begin"]}
     if not concat.is_like("Concat", dim="1") or not bypass.is_like("slice_axis", **split):
         return None
-    if uses[id(bypass)] > 1 or bypass.inputs != part.inputs:
+    if uses[id(bypass)] > 1 or bypass.inputs != part.inputs or int(part.attrs["begin"]) < 1:
         return None
-    last = concat
-    for op in DETOUR:
-        reader = _only_reader(last, uses, readers)
-        last = reader if reader and reader.op == op else last
+    expand = _only_reader(concat, uses, readers)
+    squeeze = _only_reader(expand, uses, readers) if expand else None
+    is_detour = expand and squeeze and (expand.op, squeeze.op) == DETOUR
+    last = squeeze if squeeze and is_detour else concat
     pool = _only_reader(last, uses, readers)
     pooled = pool and tail and tail.conv and pool.is_like("Pooling", **POOL)
     return Bypass(part, pool if pool and pooled else last)

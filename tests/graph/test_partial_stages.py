@@ -27,7 +27,7 @@ def operators(symbol):
     return list(Graph(fuse_stages(symbol), {}).operators())
 
 
-def partial_stage(x, channels=32, partial_ratio=0.5):
+def partial_stage(x):
     """Return a partial stage of two dense layers."""
 
     def block(in_channels, prefix):
@@ -36,7 +36,7 @@ def partial_stage(x, channels=32, partial_ratio=0.5):
     def transition(in_channels, prefix):
         return Transition(in_channels, 24, pool=False, prefix=prefix)
 
-    return CSPStage(channels, block, transition, partial_ratio, prefix="stage_")(x)
+    return CSPStage(32, block, transition, prefix="stage_")(x)
 
 
 def pooled(x):
@@ -72,6 +72,22 @@ def test_other_poolings_are_not(change):
     found = operators(change(data, partial_stage(data)))
     (stage,) = (node for node in found if node.op == STAGE)
     assert (stage.attrs["bypass"], stage.attrs["pool"]) == ("16", "0")
+
+
+def test_other_readers_of_the_concatenation_stay():
+    stage = partial_stage(mx.sym.var("data"))
+    *_, last = operators(mx.sym.expand_dims(stage, axis=4))
+    assert (last.op, last.source().op) == ("expand_dims", STAGE)
+
+
+def test_a_split_counted_from_the_end_is_left_to_mxnet():
+    data = mx.sym.var("data")
+    first = mx.sym.slice_axis(data, axis=1, begin=0, end=-16)
+    part = DenseBlock(16, 2, 8, prefix="block_")(
+        mx.sym.slice_axis(data, axis=1, begin=-16, end=None)
+    )
+    found = operators(mx.sym.concat(first, part, dim=1))
+    assert [node.attrs["bypass"] for node in found if node.op == STAGE] == ["0"]
 
 
 def test_parts_that_others_read_are_split_by_mxnet():
