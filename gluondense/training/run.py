@@ -241,6 +241,7 @@ def _use_native(
     if devices[0].device_type != "cpu":
         return
     needed = dtype == "bfloat16"
+    dtype = "bfloat16" if needed else "float32"
     if config.native:
         try:
             block.hybridize(backend="native", static_alloc=True, static_shape=True, dtype=dtype)
