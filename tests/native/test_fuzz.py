@@ -78,6 +78,17 @@ def test_exported_and_damaged_programs(runner, programs, isa, request, tmp_path)
     assert len(found) > min(count / 50, 60)
 
 
+def test_measured_algorithms(runner, programs, tmp_path, monkeypatch):
+    """Each program measures its algorithms, and reads them in the next process."""
+    monkeypatch.setenv("GLUONDENSE_TUNE", "1")
+    monkeypatch.setenv("MXNET_HOME", str(tmp_path))
+    for _ in range(2):
+        assert answers(runner, programs, tmp_path, ISAS[-1]) == ["accepted"] * len(programs)
+    found = [file.read_text().split() for file in (tmp_path / "native").glob("tuning-*")]
+    assert len(found) > len(programs) / 4
+    assert {"direct", "winograd"} <= {word for words in found for word in words}
+
+
 @pytest.mark.parametrize("isa", ISAS)
 def test_kernels(tmp_path, objects, isa):
     kernels = [o for o in objects if o.stem == "dispatch" or o.stem.endswith(tuple(ISAS))]
