@@ -132,6 +132,7 @@ def test_two_devices_resume(config, tmp_path, monkeypatch):
     "fields",
     [
         {"dtype": "float16"},
+        {"dtype": "bfloat16", "memory_efficient": True},
         {"accumulate": 2, "memory_efficient": "most", "native": False},
     ],
     ids=str,
