@@ -54,7 +54,7 @@ bool runs(const Attributes& attributes, Shapes in, std::minstd_rand* random) {
 
   typedef std::numeric_limits<float> Limits;
   static const float kWild[] = {Limits::quiet_NaN(), Limits::infinity(), -Limits::infinity(),
-                                Limits::max(), Limits::lowest(), 0};
+                                Limits::max(),       Limits::lowest(),   0};
   std::vector<std::vector<float>> predictions, results;
   std::vector<MXTensor> read, written;
   for (const auto& shape : in) {
@@ -105,10 +105,16 @@ bool check() {
     }
   }
   int number = 0;
-  for (const auto& [key, value] : std::vector<std::pair<std::string, std::string>>{
-           {"strides", ""}, {"strides", "8,16"}, {"strides", "8,-1,32"}, {"strides", "8,nan,32"},
-           {"anchors", "10"}, {"anchors", "10,inf,16"}, {"nms_threshold", "x"}, {"topk", "-1"},
-           {"post_nms", "1e10"}}) {
+  for (const auto& [key, value] :
+       std::vector<std::pair<std::string, std::string>>{{"strides", ""},
+                                                        {"strides", "8,16"},
+                                                        {"strides", "8,-1,32"},
+                                                        {"strides", "8,nan,32"},
+                                                        {"anchors", "10"},
+                                                        {"anchors", "10,inf,16"},
+                                                        {"nms_threshold", "x"},
+                                                        {"topk", "-1"},
+                                                        {"post_nms", "1e10"}}) {
     Attributes damaged = attributes;
     damaged[key] = value;
     if (runs(damaged, shapes(1, 12, 3, &random), &random)) {

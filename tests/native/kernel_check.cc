@@ -477,7 +477,8 @@ void check_adjoints(const InferenceKernels& k, const TrainingKernels& t) {
   for (int c = 0; c < lanes; ++c) {
     const auto dot = [c](const float* a, const float* b, int count) {
       double sum = 0;
-      for (int i = 0; i < count; ++i) sum += double{a[i * kPanelWidth + c]} * b[i * kPanelWidth + c];
+      for (int i = 0; i < count; ++i)
+        sum += double{a[i * kPanelWidth + c]} * b[i * kPanelWidth + c];
       return sum;
     };
     expect(dot(filters, d_filters, 9), dot(transformed, planes, 36), 1e-4, "filter adjoint");

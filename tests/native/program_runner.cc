@@ -27,7 +27,7 @@ constexpr unsigned kCpuSeconds = 60, kSeconds = 1200;
 std::vector<float> random_floats(std::size_t count, bool wild, std::minstd_rand* random) {
   typedef std::numeric_limits<float> Limits;
   static const float kWild[] = {Limits::quiet_NaN(), Limits::infinity(), -Limits::infinity(),
-                                Limits::max(), Limits::lowest(), Limits::denorm_min()};
+                                Limits::max(),       Limits::lowest(),   Limits::denorm_min()};
   std::vector<float> numbers(count);
   for (float& number : numbers) {
     const auto value = (*random)();
@@ -56,7 +56,8 @@ void run(const std::string& text, bool wild, std::minstd_rand* random) {
     for (std::size_t dim : output_shape(program, plan, i)) size *= dim;
     pointers.push_back(outputs.emplace_back(size).data());
   }
-  const auto images = random_floats(std::size_t{kBatch} * channels * kHeight * kWidth, wild, random);
+  const auto images =
+      random_floats(std::size_t{kBatch} * channels * kHeight * kWidth, wild, random);
   const auto floats = random_floats(program.float_count, wild, random);
   std::vector<std::int8_t> bytes(program.byte_count);
   for (std::int8_t& byte : bytes) byte = static_cast<std::int8_t>((*random)() % 256);

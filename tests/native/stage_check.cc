@@ -68,14 +68,13 @@ bool all_finite(const std::vector<float>& values) {
 
 bool trains(const DenseStageConfig& config) {
   DenseStageArrays arrays, gradients;
-  const auto parameters = allocate(
-      config, &arrays, [](std::size_t size) { return random_floats(size, 0.1f, 1); });
-  auto derivatives = allocate(
-      config, &gradients, [](std::size_t size) { return std::vector<float>(size, NAN); });
+  const auto parameters =
+      allocate(config, &arrays, [](std::size_t size) { return random_floats(size, 0.1f, 1); });
+  auto derivatives =
+      allocate(config, &gradients, [](std::size_t size) { return std::vector<float>(size, NAN); });
   const std::size_t outputs =
       static_cast<std::size_t>(config.out_pixels()) * config.image_out_channels();
-  const std::size_t inputs =
-      static_cast<std::size_t>(config.pixels()) * config.image_in_channels();
+  const std::size_t inputs = static_cast<std::size_t>(config.pixels()) * config.image_in_channels();
   const std::vector<float> x = random_floats(inputs, 0, 1), dy = random_floats(outputs, -1, 1);
   std::vector<float> y(outputs, NAN), dx(inputs, NAN);
   DenseStage stage;

@@ -79,7 +79,8 @@ struct FilterTransform {
 
   void store(float* planes, std::ptrdiff_t plane_stride) {
     for (int y = 0; y < 6; ++y) {
-      for (int w = 0; w < 3; ++w) product(kG[y], taps[w], taps[3 + w], taps[6 + w], half[y * 3 + w]);
+      for (int w = 0; w < 3; ++w)
+        product(kG[y], taps[w], taps[3 + w], taps[6 + w], half[y * 3 + w]);
     }
     for (int y = 0; y < 6; ++y) {
       const auto* const row = half + y * 3;

@@ -22,7 +22,8 @@ std::vector<float> list_attribute(const Attributes& attributes, const char* key)
   std::vector<float> values;
   for (std::size_t begin = 0, end; begin < text.size(); begin = end + 1) {
     end = text.find(',', begin);
-    const auto value = static_cast<float>(parse_number(text.substr(begin, end - begin)).value_or(0));
+    const auto value =
+        static_cast<float>(parse_number(text.substr(begin, end - begin)).value_or(0));
     if (!(value > 0) || std::isinf(value)) {
       throw std::invalid_argument(std::string(key) + " must be positive numbers");
     }
@@ -126,10 +127,8 @@ void find_boxes(const BoxesConfig& config, const Scale& scale, int classes,
 }
 
 float overlap(const Box& a, const Box& b) {
-  const float width =
-      std::min(a.corners[2], b.corners[2]) - std::max(a.corners[0], b.corners[0]);
-  const float height =
-      std::min(a.corners[3], b.corners[3]) - std::max(a.corners[1], b.corners[1]);
+  const float width = std::min(a.corners[2], b.corners[2]) - std::max(a.corners[0], b.corners[0]);
+  const float height = std::min(a.corners[3], b.corners[3]) - std::max(a.corners[1], b.corners[1]);
   const float common = std::max(width, 0.0f) * std::max(height, 0.0f);
   return common / (a.area() + b.area() - common);
 }

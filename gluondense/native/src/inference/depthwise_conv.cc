@@ -29,8 +29,8 @@ void InferenceWorker::depthwise_conv(const DepthwiseStep& s) {
     const int y = row % out.height, x = out.width * column / tiles;
     const std::ptrdiff_t channel = panel * kGroupedWidth;
     tile.pixels = out.width * (column + 1) / tiles - x;
-    tile.src = pixel_ptr<float>(s.in, y * w.stride[0] - w.pad[0], x * w.stride[1] - w.pad[1]) +
-               channel;
+    tile.src =
+        pixel_ptr<float>(s.in, y * w.stride[0] - w.pad[0], x * w.stride[1] - w.pad[1]) + channel;
     tile.weights = floats_ + s.weight + channel * w.taps();
     tile.bias = floats_ + s.bias + channel;
     tile.dst = pixel_ptr<float>(s.out, y, x) + channel;

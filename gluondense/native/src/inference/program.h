@@ -145,8 +145,7 @@ struct StoreStep : StepBase {
 };
 
 typedef std::variant<LoadStep, ConvStep, DepthwiseStep, AffineStep, LayerNormStep, PoolStep,
-                     GlobalPoolStep, CopyStep, GateStep, ResampleStep, CombineStep,
-                     StoreStep>
+                     GlobalPoolStep, CopyStep, GateStep, ResampleStep, CombineStep, StoreStep>
     Step;
 
 inline const StepBase& base(const Step& step) {

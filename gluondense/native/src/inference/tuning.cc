@@ -21,7 +21,7 @@ constexpr int kRepeats = 3;       // the fastest counts
 // Of equal shape. Their filters displace each other in the caches, as those of a network do; larger
 // ones need no others for that.
 constexpr std::size_t kMaxSteps = 4, kMaxFilterFloats = 1 << 20;
-constexpr double kGain = 0.9;     // of the default's time: a smaller gain may be chance
+constexpr double kGain = 0.9;  // of the default's time: a smaller gain may be chance
 
 // Of this thread, so that other processes on its core do not count.
 double cpu_seconds() {

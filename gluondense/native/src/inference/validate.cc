@@ -74,7 +74,7 @@ class Validator {
   std::vector<std::vector<bool>> written_;  // by map and channel
   std::vector<int> needed_pad_;             // by map, of the convolutions that read it
   Offset needed_floats_ = 0, needed_bytes_ = 0;
-  std::vector<bool> stored_;                // by output
+  std::vector<bool> stored_;  // by output
 
   void exists(const ChannelSlice& slice) const {
     require(slice.valid(), "a step lacks a map");
@@ -203,8 +203,7 @@ class Validator {
     floats(s.scale, lanes);
     absent({s.shift});
     s.residual.valid() ? floats(s.residual_scale, lanes) : absent({s.residual_scale});
-    if (s.requant_scale >= 0 || (s.negative_slope != 0 && s.negative_slope != 1) ||
-        s.add_last) {
+    if (s.requant_scale >= 0 || (s.negative_slope != 0 && s.negative_slope != 1) || s.add_last) {
       affine(s.requant_scale, s.requant_shift, lanes);
     }
     s.has_prologue() ? bn_relu(s.in, s.xor_mask, s.zero_point) : absent({s.zero_point});
@@ -254,8 +253,9 @@ class Validator {
       require(s.window.pad[i] < s.window.kernel[i], "a pooling's window is outside the image");
     }
     for (int i : {0, 1}) {
-      require(!s.is_ceil || (s.is_max && s.window.stride[i] <= s.window.kernel[i] - s.window.pad[i]),
-              "a pooling that rounds up has an average or a window outside the image");
+      require(
+          !s.is_ceil || (s.is_max && s.window.stride[i] <= s.window.kernel[i] - s.window.pad[i]),
+          "a pooling that rounds up has an average or a window outside the image");
     }
     if (is_u8(s.in) && !s.is_max) {
       require(s.window.pad[0] + s.window.pad[1] == 0 || !s.count_include_pad,
@@ -274,8 +274,7 @@ class Validator {
     slope(s.negative_slope);
     if (s.residual.valid()) alike(s.residual, s.out);
     const int activations = s.is_silu + s.is_gelu + s.is_hard_sigmoid;
-    require(activations == 0 ||
-                (activations == 1 && !s.residual.valid() && s.negative_slope == 1),
+    require(activations == 0 || (activations == 1 && !s.residual.valid() && s.negative_slope == 1),
             "an activation has a residual or a slope");
     require(!is_u8(s.in) || activations == s.is_silu, "bytes have no such activation");
     if (!is_u8(s.in) || !s.has_arithmetic()) {

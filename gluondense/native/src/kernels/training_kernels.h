@@ -57,9 +57,8 @@ struct MapKernels {
   void (*add_affine)(const T* in, const T* x, const float* scale, const float* shift, T* out,
                      int channels);
   // out[p][c] = max(0, in[p][c] * scale[c] + shift[c]). NaN propagates. No over-read.
-  void (*affine_relu)(const T* in, std::ptrdiff_t in_stride, const float* scale,
-                      const float* shift, float* out, std::ptrdiff_t out_stride, int pixels,
-                      int channels);
+  void (*affine_relu)(const T* in, std::ptrdiff_t in_stride, const float* scale, const float* shift,
+                      float* out, std::ptrdiff_t out_stride, int pixels, int channels);
   // The same into gemm's operand a, with zeros behind it; writes whole vectors of Bf16.
   void (*affine_relu_to_rows)(const T* in, std::ptrdiff_t in_stride, const float* scale,
                               const float* shift, T* out, std::ptrdiff_t out_stride, int pixels,

@@ -29,25 +29,25 @@ extern "C" {
 typedef struct gluondense_network gluondense_network;
 
 /* Loads NAME-symbol.json and NAME-0000.params; NULL if that fails. */
-GLUONDENSE_API gluondense_network *gluondense_load(const char *name);
+GLUONDENSE_API gluondense_network* gluondense_load(const char* name);
 
 /* NULL is allowed. */
-GLUONDENSE_API void gluondense_free(gluondense_network *network);
+GLUONDENSE_API void gluondense_free(gluondense_network* network);
 
 /* The number of outputs. */
-GLUONDENSE_API int gluondense_outputs(const gluondense_network *network);
+GLUONDENSE_API int gluondense_outputs(const gluondense_network* network);
 
 /* Writes the shape of an output behind the number of images, such as 1000 or C, H, W, for images of
  * this size. Returns the number of its dimensions, 1 or 3; -1 if that fails. */
-GLUONDENSE_API int gluondense_output_shape(const gluondense_network *network, int output,
+GLUONDENSE_API int gluondense_output_shape(const gluondense_network* network, int output,
                                            int channels, int height, int width, size_t shape[3]);
 
 /* Computes the outputs of images (count, channels, height, width). Returns 0, or -1 if it fails. */
-GLUONDENSE_API int gluondense_run(gluondense_network *network, const float *images, int count,
-                                  int channels, int height, int width, float *const *outputs);
+GLUONDENSE_API int gluondense_run(gluondense_network* network, const float* images, int count,
+                                  int channels, int height, int width, float* const* outputs);
 
 /* The reason why this thread's last call failed, in one line. */
-GLUONDENSE_API const char *gluondense_error(void);
+GLUONDENSE_API const char* gluondense_error(void);
 
 #ifdef __cplusplus
 }

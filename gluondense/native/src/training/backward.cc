@@ -8,7 +8,7 @@ namespace gluondense {
 
 template <class T>
 void StageWorker<T>::backward(Barrier& barrier, const float* dy, float* dx,
-                           const DenseStageArrays& gradients) {
+                              const DenseStageArrays& gradients) {
   barrier_ = &barrier;
   bypass_backward(dy, dx);
   dy += config_.bypass_out_floats(), dx += config_.bypass_floats();
@@ -105,7 +105,7 @@ void StageWorker<T>::input_backward(float* dx) {
   for_each_block(config_.pixels(), kMaxTilePixels, [&](std::int64_t pixel, int count) {
     for (int i = 0; i < count; ++i) {
       kernels().add_affine(d_map(pixel + i), map(pixel + i), correction_.scale.data(),
-                                    correction_.shift.data(), buffer.rows + i * stride, channels);
+                           correction_.shift.data(), buffer.rows + i * stride, channels);
     }
     nhwc_to_nchw(buffer.rows, stride, channels, pixel, count, config_.height * config_.width, dx,
                  config_.image_in_channels());

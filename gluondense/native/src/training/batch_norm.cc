@@ -36,7 +36,7 @@ std::pair<double, double> StageWorker<T>::total_sums(int layer, int channel) con
 // Computes the statistics of channels [first, last).
 template <class T>
 void StageWorker<T>::finish_statistics(int layer, int first, int last,
-                                    BatchStatistics* statistics) const {
+                                       BatchStatistics* statistics) const {
   const double pixels = static_cast<double>(config_.pixels());
   for (int c = first; c < last; ++c) {
     const auto [sum, square] = total_sums(layer, c);
@@ -67,7 +67,7 @@ void StageWorker<T>::update_running_stats(const BatchNormArrays& bn,
 // sets the scale and shift of their normalization.
 template <class T>
 void StageWorker<T>::normalize_bottleneck(int layer, const BatchNormArrays& bn, int first,
-                                       int channels) {
+                                          int channels) {
   BatchStatistics& statistics = bottleneck_statistics_;
   finish_statistics(layer, first, first + channels, &statistics);
   const float* const mean = statistics.mean.data() + first;
@@ -83,7 +83,7 @@ void StageWorker<T>::normalize_bottleneck(int layer, const BatchNormArrays& bn, 
 // Sets the scale and shift of the same normalization from the saved statistics.
 template <class T>
 void StageWorker<T>::set_bottleneck_affine(int layer, const BatchNormArrays& bn, int first,
-                                        int channels) {
+                                           int channels) {
   const std::ptrdiff_t offset = bottleneck_offset(layer) + first;
   set_affine(bn, buffers_.saved.bottleneck_mean.data() + offset,
              buffers_.saved.bottleneck_inv_std.data() + offset, first, channels,
@@ -93,8 +93,8 @@ void StageWorker<T>::set_bottleneck_affine(int layer, const BatchNormArrays& bn,
 // Writes the gradients of a bottleneck's normalization, and adds to bottleneck_correction_.
 template <class T>
 void StageWorker<T>::finish_bottleneck_backward(int layer, const BatchNormArrays& bn,
-                                             const BatchNormArrays& gradient, int first,
-                                             int channels) {
+                                                const BatchNormArrays& gradient, int first,
+                                                int channels) {
   std::fill_n(bottleneck_correction_.d_mean.data() + first, channels, 0.0);
   std::fill_n(bottleneck_correction_.d_xhat.data() + first, channels, 0.0);
   finish_bn_backward(layer, bn, gradient, first, channels,
@@ -108,8 +108,8 @@ void StageWorker<T>::finish_bottleneck_backward(int layer, const BatchNormArrays
 // term; the other two are the correction.
 template <class T>
 void StageWorker<T>::finish_bn_backward(int layer, const BatchNormArrays& bn,
-                                     const BatchNormArrays& gradient, int first, int channels,
-                                     const float* inv_std, BnCorrection* correction) const {
+                                        const BatchNormArrays& gradient, int first, int channels,
+                                        const float* inv_std, BnCorrection* correction) const {
   const double pixels = static_cast<double>(config_.pixels());
   for (int c = 0; c < channels; ++c) {
     const auto [sum_dy, sum_dy_xmu] = total_sums(layer, first + c);
@@ -126,7 +126,7 @@ void StageWorker<T>::finish_bn_backward(int layer, const BatchNormArrays& bn,
 // Converts the correction of channels [first, first + count) to a scale and a shift.
 template <class T>
 void StageWorker<T>::set_correction(const BnCorrection& correction, const float* mean, int first,
-                                 int count) {
+                                    int count) {
   for (int c = 0; c < count; ++c) {
     const double d_xhat = correction.d_xhat[first + c];
     correction_.scale[c] = static_cast<float>(-d_xhat);

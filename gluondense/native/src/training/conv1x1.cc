@@ -49,20 +49,19 @@ void StageWorker<T>::conv1x1_forward(int layer, bool with_sums) const {
   const auto buffer = scratch<Conv1x1Scratch<T>>(input.channels, 0);
   const ChannelSums sums = channel_sums(rank_, layer);
   const std::ptrdiff_t depth = product_depth<T>(input.channels);
-  for_each_block(config_.pixels(), inference_kernels().max_tile_pixels,
-                 [&](std::int64_t pixel, int count) {
-                   T* const y = bottleneck(layer) + pixel * stride;
-                   pack_bn_relu(input, pixel, count, buffer.x_stride, buffer.x);
-                   for (int c = 0; c < out_channels; c += kPanelWidth) {
-                     kernels().gemm_to_maps(buffer.x, buffer.x_stride, input.channels,
-                                            conv1x1_panels(layer) + c * depth, y + c, stride,
-                                            count, std::min(kPanelWidth, out_channels - c));
-                   }
-                   if (with_sums) {
-                     kernels().channel_sums(y, stride, count, out_channels, sums.first,
-                                                     sums.second);
-                   }
-                 });
+  for_each_block(
+      config_.pixels(), inference_kernels().max_tile_pixels, [&](std::int64_t pixel, int count) {
+        T* const y = bottleneck(layer) + pixel * stride;
+        pack_bn_relu(input, pixel, count, buffer.x_stride, buffer.x);
+        for (int c = 0; c < out_channels; c += kPanelWidth) {
+          kernels().gemm_to_maps(buffer.x, buffer.x_stride, input.channels,
+                                 conv1x1_panels(layer) + c * depth, y + c, stride, count,
+                                 std::min(kPanelWidth, out_channels - c));
+        }
+        if (with_sums) {
+          kernels().channel_sums(y, stride, count, out_channels, sums.first, sums.second);
+        }
+      });
 }
 
 // Computes the gradients of a layer's 1x1 convolution for blocks of pixels and input channels: of
@@ -86,8 +85,8 @@ void StageWorker<T>::conv1x1_backward(int layer) const {
       for (int i = 0; i < count; ++i) {
         const std::int64_t offset = (first + i) * stride;
         kernels().add_affine(buffers_.d_bottleneck + offset, bottleneck(layer) + offset,
-                                      correction_.scale.data(), correction_.shift.data(),
-                                      buffer.dy + i * buffer.dy_stride, out_channels);
+                             correction_.scale.data(), correction_.shift.data(),
+                             buffer.dy + i * buffer.dy_stride, out_channels);
       }
       const T* const dy =
           to_columns(buffer.dy, buffer.dy_stride, count, columns, buffer.dy_columns);
@@ -106,7 +105,7 @@ void StageWorker<T>::conv1x1_backward(int layer) const {
 // Sums the gradients (in_channels, out_channels) of all threads and transposes them.
 template <class T>
 void StageWorker<T>::reduce_d_conv1x1(int in_channels, int out_channels,
-                                   const Conv1x1Filters& filters) const {
+                                      const Conv1x1Filters& filters) const {
   const std::ptrdiff_t stride = pad_to_cache_line(out_channels);
   const auto [first, last] = share(panel_count(in_channels));
   for (std::int64_t panel = first; panel < last; ++panel) {

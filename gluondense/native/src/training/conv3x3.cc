@@ -45,7 +45,7 @@ void transform_output(const float* products, std::ptrdiff_t plane_stride, int ch
 // gradient of the input.
 template <class T>
 void StageWorker<T>::pack_conv3x3(const float* weight, int in_channels, int out_channels,
-                               bool transposed, float* panels) const {
+                                  bool transposed, float* panels) const {
   const int from = transposed ? out_channels : in_channels;
   const int to = transposed ? in_channels : out_channels;
   const std::ptrdiff_t plane_stride = std::ptrdiff_t{from} * kPanelWidth;
@@ -70,7 +70,7 @@ void StageWorker<T>::pack_conv3x3(const float* weight, int in_channels, int out_
 // tiles or other channels. Pixels outside the image and channels of the padding are zero.
 template <class T>
 const float* StageWorker<T>::padded_tile(PaddedStrip* strip, const BnReluInput<T>& input,
-                                      std::int64_t tile, int first_channel, int channels) const {
+                                         std::int64_t tile, int first_channel, int channels) const {
   const std::int64_t row = grid_.row(tile);
   if (row != strip->row || first_channel != strip->first_channel) {
     strip->row = row;
@@ -83,7 +83,7 @@ const float* StageWorker<T>::padded_tile(PaddedStrip* strip, const BnReluInput<T
 
 template <class T>
 void StageWorker<T>::fill_padded_strip(const PaddedStrip& strip, const BnReluInput<T>& input,
-                                    int channels) const {
+                                       int channels) const {
   const int stride = strip.stride, first = strip.first_channel, width = config_.width;
   const std::int64_t image = grid_.image(strip.row);
   for (int v = 0; v < kWinogradInputTile; ++v) {
@@ -93,8 +93,7 @@ void StageWorker<T>::fill_padded_strip(const PaddedStrip& strip, const BnReluInp
       std::fill_n(row, layout_.strip_width * stride, 0.0f);
       continue;
     }
-    const T* const src =
-        input.data + (image * config_.height + y) * width * input.stride + first;
+    const T* const src = input.data + (image * config_.height + y) * width * input.stride + first;
     std::fill_n(row, stride, 0.0f);
     std::fill_n(row + std::ptrdiff_t{width + 1} * stride,
                 (layout_.strip_width - width - 1) * stride, 0.0f);
@@ -128,16 +127,15 @@ void StageWorker<T>::winograd_conv3x3(const BnReluInput<T>& input, const float* 
                         for (int i = 0; i < tiles; ++i) {
                           inference_kernels().winograd_input_transform(
                               padded_tile(&strip, input, first + i, 0, input.channels),
-                              layout_.strip_width * stride, stride,
-                              scratch.planes + i * stride, std::ptrdiff_t{tiles} * stride, stride);
+                              layout_.strip_width * stride, stride, scratch.planes + i * stride,
+                              std::ptrdiff_t{tiles} * stride, stride);
                         }
                         for (int c = 0; c < out_channels; c += kPanelWidth) {
                           winograd_gemm(
                               scratch.planes, tiles, input.channels, stride,
                               panels + std::ptrdiff_t{c} * kWinogradPlanes * input.channels,
                               std::min(kPanelWidth, pad_to_cache_line(out_channels - c)),
-                              scratch.products,
-                              [&](int i) { prefetch(grid_[first + i], c); });
+                              scratch.products, [&](int i) { prefetch(grid_[first + i], c); });
                           for (int i = 0; i < tiles; ++i) {
                             store(grid_[first + i], c, scratch.products + i * kPanelWidth,
                                   std::ptrdiff_t{tiles} * kPanelWidth);
@@ -150,12 +148,11 @@ void StageWorker<T>::winograd_conv3x3(const BnReluInput<T>& input, const float* 
 // batch statistics.
 template <class T>
 void StageWorker<T>::conv3x3_forward(const BnReluInput<T>& input, const float* panels, int first,
-                                  int out_channels) const {
+                                     int out_channels) const {
   const ChannelSums sums = channel_sums(rank_, kMaps);
   T* dst[TileGrid::kPixels];
   winograd_conv3x3(
-      input, panels, out_channels,
-      scratch<Conv3x3Scratch>(layout_.strip_width, input.channels),
+      input, panels, out_channels, scratch<Conv3x3Scratch>(layout_.strip_width, input.channels),
       [](const TileGrid::Tile&, int) {},
       [&](const TileGrid::Tile& tile, int c, const float* products, std::ptrdiff_t plane_stride) {
         const int channel = first + c, channels = std::min(kPanelWidth, out_channels - c);
@@ -165,8 +162,8 @@ void StageWorker<T>::conv3x3_forward(const BnReluInput<T>& input, const float* p
         transform_output(products, plane_stride, channels, dst);
         for (int v = 0; v < grid_.height_inside(tile); ++v) {
           kernels().channel_sums(dst[v * TileGrid::kSize], layout_.map_stride,
-                                          grid_.width_inside(tile), channels, sums.first + channel,
-                                          sums.second + channel);
+                                 grid_.width_inside(tile), channels, sums.first + channel,
+                                 sums.second + channel);
         }
       });
 }
@@ -175,8 +172,8 @@ void StageWorker<T>::conv3x3_forward(const BnReluInput<T>& input, const float* p
 // filters.
 template <class T>
 void StageWorker<T>::conv3x3_backward_data(const BnReluInput<T>& dy, const float* panels,
-                                        const BnReluInput<T>& input,
-                                        const BnReluGradient<T>& gradient) const {
+                                           const BnReluInput<T>& input,
+                                           const BnReluGradient<T>& gradient) const {
   const auto buffer = scratch<Conv3x3Scratch>(layout_.strip_width, dy.channels);
   float* tile_pixels[TileGrid::kPixels];
   for (int i = 0; i < TileGrid::kPixels; ++i) tile_pixels[i] = buffer.tile + i * kPanelWidth;
@@ -212,7 +209,7 @@ void StageWorker<T>::conv3x3_backward_data(const BnReluInput<T>& dy, const float
 // together with their sums.
 template <class T>
 void StageWorker<T>::conv3x3_backward_filter(const BnReluInput<T>& input, const BnReluInput<T>& dy,
-                                          float* d_filters) const {
+                                             float* d_filters) const {
   const int dy_stride = pad_to_cache_line(dy.channels), columns = pad_to_panel(dy.channels);
   const std::ptrdiff_t plane_stride = std::ptrdiff_t{input.channels} * columns;
   const std::ptrdiff_t strip_width = layout_.strip_width;
@@ -252,7 +249,7 @@ void StageWorker<T>::conv3x3_backward_filter(const BnReluInput<T>& input, const 
 // (out_channels, in_channels, 3, 3).
 template <class T>
 void StageWorker<T>::reduce_d_conv3x3(int conv, int in_channels, int out_channels,
-                                   float* weight) const {
+                                      float* weight) const {
   const std::ptrdiff_t stride = pad_to_panel(out_channels), plane_stride = in_channels * stride;
   const int panels = panel_count(out_channels);
   float sums[kWinogradPlanes * kPanelWidth], taps[9 * kPanelWidth];
@@ -289,10 +286,9 @@ void StageWorker<T>::finish_d_new_maps(int channel, int count, int first) {
     const T* const later = map(pixel + kAhead) + channel;
     __builtin_prefetch(d_later), __builtin_prefetch(d_later + count - 1);
     __builtin_prefetch(later), __builtin_prefetch(later + count - 1);
-    kernels().add_affine(d_map(pixel) + channel, map(pixel) + channel,
-                                  correction_.scale.data(), correction_.shift.data(),
-                                  buffers_.d_new_maps + pixel * layout_.growth_stride + first,
-                                  count);
+    kernels().add_affine(d_map(pixel) + channel, map(pixel) + channel, correction_.scale.data(),
+                         correction_.shift.data(),
+                         buffers_.d_new_maps + pixel * layout_.growth_stride + first, count);
   }
 }
 

@@ -32,8 +32,8 @@ struct DenseStageConfig {
   int layers = 0, growth_rate = 0;
   int bottleneck = 0;  // output channels of a layer's 1x1 convolutions; 0 for no bottleneck
   Tail tail = kFeatures;
-  int out_channels = 0;               // of the transition
-  bool pool = false;                  // 2x2 average pooling at the end of the transition
+  int out_channels = 0;  // of the transition
+  bool pool = false;     // 2x2 average pooling at the end of the transition
   // Channels of the input before those that the layers read, in a cross-stage partial stage: they
   // begin the output, pooled if the transition is.
   int bypass = 0;

@@ -81,9 +81,9 @@ void set_input_shape(DenseStageConfig* config, const Shape& shape) {
                                 " channels, not " + std::to_string(shape[1]));
   }
   if (dim(1) <= config->bypass) {
-    throw std::invalid_argument("the input must have more channels than bypass=" +
-                                std::to_string(config->bypass) + ", not " +
-                                std::to_string(shape[1]));
+    throw std::invalid_argument(
+        "the input must have more channels than bypass=" + std::to_string(config->bypass) +
+        ", not " + std::to_string(shape[1]));
   }
   config->batch = dim(0), config->in_channels = dim(1) - config->bypass;
   config->height = dim(2), config->width = dim(3);

@@ -41,8 +41,8 @@ void StageWorker<T>::forward(Barrier& barrier, const float* x, float* y) {
     nchw_to_nhwc(x, config_.image_in_channels(), config_.in_channels, pixel, config_.width, plane,
                  map(pixel), layout_.map_stride);
     if (two_way) continue;  // the input is not normalized
-    kernels().channel_sums(map(pixel), layout_.map_stride, config_.width,
-                                    config_.in_channels, sums.first, sums.second);
+    kernels().channel_sums(map(pixel), layout_.map_stride, config_.width, config_.in_channels,
+                           sums.first, sums.second);
   }
   if (two_way) two_way_set_input_affine();
   pack_filters(0);

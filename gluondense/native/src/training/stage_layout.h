@@ -93,7 +93,7 @@ template <class T>
 struct Conv1x1GradScratch {
   static constexpr int kPixels = kConv1x1GradPixels<T>;
   const int x_stride, dy_stride;
-  T *x, *dy;  // (kPixels, stride)
+  T *x, *dy;                  // (kPixels, stride)
   T *x_columns, *dy_columns;  // operands of gemm_tn; the same arrays where rows are such operands
   float* dx;                  // (kMaxTilePixels, kPanelWidth)
   Conv1x1GradScratch(ScratchAllocator& memory, int in_channels, int out_channels)
@@ -142,8 +142,8 @@ StageLayout<T>::StageLayout(const DenseStageConfig& c)
     : map_stride(packed_stride<T>(c.buffer_channels())),
       bottleneck_stride(pad_to_cache_line(c.bottleneck)),
       growth_stride(pad_to_cache_line(c.growth_rate + c.inner_channels())),
-      transition_stride(
-          c.kind == DenseStageConfig::kTwoWay ? pad_to_cache_line(c.out_channels) : 0),
+      transition_stride(c.kind == DenseStageConfig::kTwoWay ? pad_to_cache_line(c.out_channels)
+                                                            : 0),
       strip_width(round_up(c.width, kWinogradOutputTile) + kWinogradInputTile -
                   kWinogradOutputTile),
       map_sums(pad_to_cache_line(c.buffer_channels())),

@@ -109,14 +109,18 @@ class StageWorker {
   }
   BnReluGradient<T> maps_gradient(int first, bool accumulate) const {
     const ChannelSums sums = channel_sums(rank_, kMaps);
-    return {buffers_.d_maps + first, buffers_.saved.mean.data() + first,
-            {sums.first + first, sums.second + first}, accumulate};
+    return {buffers_.d_maps + first,
+            buffers_.saved.mean.data() + first,
+            {sums.first + first, sums.second + first},
+            accumulate};
   }
   BnReluGradient<T> bottleneck_gradient(int layer, int first = 0) const {
     const ChannelSums sums = channel_sums(rank_, layer);
     const std::ptrdiff_t offset = bottleneck_offset(layer) + first;
-    return {buffers_.d_bottleneck + first, buffers_.saved.bottleneck_mean.data() + offset,
-            {sums.first + first, sums.second + first}, false};
+    return {buffers_.d_bottleneck + first,
+            buffers_.saved.bottleneck_mean.data() + offset,
+            {sums.first + first, sums.second + first},
+            false};
   }
 
   // forward.cc and backward.cc

@@ -137,10 +137,10 @@ void StageWorker<T>::transition_backward(const float* dy) const {
     pack_pooled(input, first, count, buffer.x_stride, buffer.x);
     nchw_to_nhwc(dy, config_.image_out_channels(), out_channels, first, count, plane, buffer.dy,
                  buffer.dy_stride);
-    kernels().gemm_tn(
-        to_columns(buffer.x, buffer.x_stride, count, total, buffer.x_columns), buffer.x_stride,
-        to_columns(buffer.dy, buffer.dy_stride, count, columns, buffer.dy_columns),
-        buffer.dy_stride, count, d_conv1x1(rank_), columns, total, columns);
+    kernels().gemm_tn(to_columns(buffer.x, buffer.x_stride, count, total, buffer.x_columns),
+                      buffer.x_stride,
+                      to_columns(buffer.dy, buffer.dy_stride, count, columns, buffer.dy_columns),
+                      buffer.dy_stride, count, d_conv1x1(rank_), columns, total, columns);
     if (config_.pool) {
       conv1x1_backward_data<4, false>(buffer, count, 0, total, out_channels, [&](int i, int part) {
         return pooled_pixel(first + i, part);

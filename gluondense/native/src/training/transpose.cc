@@ -25,29 +25,30 @@ void nchw_to_nhwc(const float* nchw, int image_channels, int channels, std::int6
                   std::int64_t count, int plane, T* nhwc, int stride) {
   for_each_image(image_channels, first, count, plane,
                  [&](std::int64_t offset, std::int64_t done, std::int64_t pixels) {
-    const float* const src = nchw + offset;
-    // One cache line of channels at a time, so that the destination stays in the L1 cache.
-    for (int c = 0; c < channels; c += kCacheLineFloats) {
-      const int end = std::min(channels, c + kCacheLineFloats);
-      for (std::int64_t p = 0; p < pixels; ++p) {
-        T* const dst = nhwc + (done + p) * stride;
-        for (int k = c; k < end; ++k) dst[k] = T(src[std::int64_t{k} * plane + p]);
-      }
-    }
-  });
+                   const float* const src = nchw + offset;
+                   // One cache line of channels at a time, so that the destination stays in the L1
+                   // cache.
+                   for (int c = 0; c < channels; c += kCacheLineFloats) {
+                     const int end = std::min(channels, c + kCacheLineFloats);
+                     for (std::int64_t p = 0; p < pixels; ++p) {
+                       T* const dst = nhwc + (done + p) * stride;
+                       for (int k = c; k < end; ++k) dst[k] = T(src[std::int64_t{k} * plane + p]);
+                     }
+                   }
+                 });
 }
 
 template <class T>
-void nhwc_to_nchw(const T* nhwc, int stride, int channels, std::int64_t first,
-                  std::int64_t count, int plane, float* nchw, int image_channels) {
+void nhwc_to_nchw(const T* nhwc, int stride, int channels, std::int64_t first, std::int64_t count,
+                  int plane, float* nchw, int image_channels) {
   for_each_image(image_channels, first, count, plane,
                  [&](std::int64_t offset, std::int64_t done, std::int64_t pixels) {
-    const T* const src = nhwc + done * stride;
-    for (int c = 0; c < channels; ++c) {
-      float* const dst = nchw + offset + std::int64_t{c} * plane;
-      for (std::int64_t p = 0; p < pixels; ++p) dst[p] = src[p * stride + c];
-    }
-  });
+                   const T* const src = nhwc + done * stride;
+                   for (int c = 0; c < channels; ++c) {
+                     float* const dst = nchw + offset + std::int64_t{c} * plane;
+                     for (std::int64_t p = 0; p < pixels; ++p) dst[p] = src[p * stride + c];
+                   }
+                 });
 }
 
 template void nchw_to_nhwc(const float*, int, int, std::int64_t, std::int64_t, int, float*, int);

@@ -124,7 +124,7 @@ void StageWorker<T>::two_way_backward(const float* dy, const DenseStageArrays& g
 // Finishes the gradient of a 3x3 convolution's output, and copies it to d_new_maps.
 template <class T>
 void StageWorker<T>::finish_d_conv3x3(const Conv3x3& conv, const BatchNormArrays& bn,
-                                   const BatchNormArrays& gradient) {
+                                      const BatchNormArrays& gradient) {
   finish_bn_backward(kMaps, bn, gradient, conv.out_first, conv.out_channels,
                      buffers_.saved.inv_std.data() + conv.out_first, &map_correction_);
   finish_d_new_maps(conv.out_first, conv.out_channels, conv.dy_first);
@@ -132,7 +132,7 @@ void StageWorker<T>::finish_d_conv3x3(const Conv3x3& conv, const BatchNormArrays
 
 template <class T>
 void StageWorker<T>::two_way_layer_backward(int layer,
-                                         const DenseStageArrays::TwoWayLayer& gradients) {
+                                            const DenseStageArrays::TwoWayLayer& gradients) {
   const auto& arrays = buffers_.arrays.two_way_layers[layer];
   const auto convs = two_way_convs(layer);
   const int in_channels = config_.layer_in_channels(layer), width = config_.branch_bottleneck();

@@ -31,9 +31,9 @@ void conv(const Tile& t, int first) {
   }
   const float* weights = elements(t.weights) + first;
   for (int s = 0; s < t.segments; ++s) {
-    weights = multiply_add<Multiply>(elements(t.src + t.segment_offsets[s]),
-                                     t.src_stride / kPerElement, t.segment_length / kPerElement,
-                                     weights, sum);
+    weights =
+        multiply_add<Multiply>(elements(t.src + t.segment_offsets[s]), t.src_stride / kPerElement,
+                               t.segment_length / kPerElement, weights, sum);
   }
 #pragma GCC unroll 14  // otherwise the sums would be in memory
   for (int m = 0; m < M; ++m) {

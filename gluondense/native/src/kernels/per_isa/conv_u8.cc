@@ -58,8 +58,8 @@ void conv(const ConvTile<std::uint8_t>& t) {
         __m512i x;
         asm("vpbroadcastd %3, %2\n\tvpdpbusd %4, %2, %0\n\tvpdpbusd %5, %2, %1"
             : "+v"(sum[m][0]), "+v"(sum[m][1]), "=&v"(x)
-            : "m"(*reinterpret_cast<const std::int32_t (*)[1]>(src + m * t.src_stride + k)),
-              "v"(w0), "v"(w1));
+            : "m"(*reinterpret_cast<const std::int32_t(*)[1]>(src + m * t.src_stride + k)), "v"(w0),
+              "v"(w1));
       }
     }
   }

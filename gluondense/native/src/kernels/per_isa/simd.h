@@ -157,8 +157,8 @@ inline void store_activated(Vector x, const Bf16* residual, float negative_slope
                             Bf16* dst, bool add_last = false) {
   if (count <= 0) return;
   const Vector added = residual ? load(residual, count) : Vector{};
-  const Vector sum = add_last ? activate(x, negative_slope) + added
-                              : activate(x + added, negative_slope);
+  const Vector sum =
+      add_last ? activate(x, negative_slope) + added : activate(x + added, negative_slope);
   store(sum, dst, count);
 }
 
@@ -187,10 +187,10 @@ inline Vector gelu(Vector x) {
   // Beyond 5.25, Phi(x) is 1 and x * Phi(-x) below 4e-7.
   constexpr float kLimit = 5.25f;
   // The minimax polynomial of (Phi(x) - 1 / 2) / x in t = 2 x^2 / kLimit^2 - 1, from t^13 down.
-  constexpr float kPolynomial[] = {
-      -5.7246536e-4f, 1.4667086e-3f,  -1.2960256e-3f, 1.8436502e-3f,  -5.149934e-3f,
-      9.094754e-3f,   -1.2940643e-2f, 1.8315548e-2f,  -2.4997862e-2f, 3.206625e-2f,
-      -3.9768383e-2f, 4.9643762e-2f,  -6.7126654e-2f, 1.3465936e-1f};
+  constexpr float kPolynomial[] = {-5.7246536e-4f, 1.4667086e-3f, -1.2960256e-3f, 1.8436502e-3f,
+                                   -5.149934e-3f,  9.094754e-3f,  -1.2940643e-2f, 1.8315548e-2f,
+                                   -2.4997862e-2f, 3.206625e-2f,  -3.9768383e-2f, 4.9643762e-2f,
+                                   -6.7126654e-2f, 1.3465936e-1f};
   const Vector zero = {};
   x = max(zero - kLimit, x);
   const Vector y = zero - max(zero - kLimit, zero - x);

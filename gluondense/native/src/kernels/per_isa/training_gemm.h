@@ -53,9 +53,8 @@ template <class T, class Out>
 void gemm(const T* a, std::ptrdiff_t a_stride, int depth, const T* b, Out* c,
           std::ptrdiff_t c_stride, int rows, int columns) {
   for (int n = 0; n < columns; n += 2 * kWidth) {
-    const auto& run = columns - n > kWidth
-                          ? ByRows<Gemm<T, Out, 2>::template Tile>::rows[rows - 1]
-                          : ByRows<Gemm<T, Out, 1>::template Tile>::rows[rows - 1];
+    const auto& run = columns - n > kWidth ? ByRows<Gemm<T, Out, 2>::template Tile>::rows[rows - 1]
+                                           : ByRows<Gemm<T, Out, 1>::template Tile>::rows[rows - 1];
     run(products(a), a_stride / kProductDepth<T>, product_count<T>(depth), products(b) + n, c + n,
         c_stride);
   }
@@ -98,9 +97,8 @@ void gemm_tn(const T* a, std::ptrdiff_t a_stride, const T* b, std::ptrdiff_t b_s
   for (int tile = 0; tile < tiles; ++tile) {
     const int m = rows * tile / tiles, count = rows * (tile + 1) / tiles - m;
     for (int n = 0; n < columns; n += 2 * kWidth) {
-      const auto& run = columns - n > kWidth
-                            ? ByRows<GemmTn<T, 2>::template Tile>::rows[count - 1]
-                            : ByRows<GemmTn<T, 1>::template Tile>::rows[count - 1];
+      const auto& run = columns - n > kWidth ? ByRows<GemmTn<T, 2>::template Tile>::rows[count - 1]
+                                             : ByRows<GemmTn<T, 1>::template Tile>::rows[count - 1];
       run(products(a) + m, a_stride, products(b) + n, b_stride, depth, c + m * c_stride + n,
           c_stride);
     }
