@@ -83,8 +83,8 @@ class NativeTraining(nn.HybridBlock):
     def _check_bfloat16(self, native: bool) -> None:
         if not native:
             raise ValueError(
-                "`dtype` bfloat16 needs the native operator: give `backend` 'native', or choose "
-                "float32."
+                "`dtype` bfloat16 needs the native operator: hybridize with backend='native', or "
+                "choose float32."
             )
         if STAGE not in fuse_stages(trace(self)).tojson():
             raise ValueError(

@@ -248,11 +248,11 @@ def _use_native(
             if dtype == "bfloat16":
                 block.hybridize(**options, dtype=dtype)
             return
-        except ValueError:
-            reason = "the native operator trains no part of this network"
         except (CompilerError, OSError, RuntimeError) as error:
             reason = str(error)
             print(f"training with MXNet's own operators, which are slower: {error}", flush=True)
+        except ValueError:
+            reason = "the native operator trains no part of this network"
     if dtype == "bfloat16":
         print(f"bfloat16 in MXNet's operators is slower than float32: {reason}", flush=True)
 

@@ -136,7 +136,7 @@ def test_networks_without_native_stages_are_refused():
     with pytest.raises(ValueError, match="this network has none: choose float32"):
         build_model("csp_resnet50").hybridize(backend="native", dtype="bfloat16")
     net = build_model("densenet121", **TINY)
-    with pytest.raises(ValueError, match="needs the native operator: give `backend`"):
+    with pytest.raises(ValueError, match="needs the native operator: hybridize with backend"):
         net.hybridize(dtype="bfloat16")
     with pytest.raises(ValueError, match=r"dtype \(='float16'\) must be one of"):
         net.hybridize(backend="native", dtype="float16")
