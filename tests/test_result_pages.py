@@ -30,6 +30,16 @@ def test_a_page_is_current(path):
     assert page == result_pages.updated(page), "run python scripts/dev/result_pages.py"
 
 
+def test_an_empty_block_leaves_the_next_one(monkeypatch):
+    monkeypatch.setitem(result_pages.KINDS, "card", lambda name: f"card of {name}")
+    page = "".join(f"<!-- card: {name} -->\n\n<!-- end -->\n\ntext\n\n" for name in "ab")
+    once = result_pages.updated(page)
+    assert once == page.replace("a -->\n", "a -->\n\ncard of a\n").replace(
+        "b -->\n", "b -->\n\ncard of b\n"
+    )
+    assert result_pages.updated(once) == once
+
+
 def test_every_file_is_shown():
     text = "".join(path.read_text(encoding="utf-8") for path in result_pages.pages())
     for path in blocks.FOLDER.glob("*.json"):

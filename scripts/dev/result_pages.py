@@ -23,7 +23,9 @@ from gluondense.weights.catalog import WEIGHTS
 from gluondense.weights.shipped.rows import read_rows
 
 DOCS = Path(__file__).parents[2] / "docs"
-BLOCK = re.compile(r"(<!-- (card|exports|computed): (\S+) -->\n\n)(?:.*?\n\n)?(<!-- end -->)", re.S)
+BLOCK = re.compile(
+    r"(<!-- (card|exports|computed): (\S+) -->\n\n)(?:(?!<!-- end -->).)*(<!-- end -->)", re.S
+)
 MEANS = {
     CIFAR.mean: "CIFAR",
     DATASETS["cifar10"].mean: "CIFAR-10",
