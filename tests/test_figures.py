@@ -22,7 +22,7 @@ from gluondense.blocks.pelee import TwoWayLayer
 from gluondense.models.csp_densenet import FUSIONS
 
 draw = importlib.import_module("dev.draw_figures")
-pictures = importlib.import_module("dev.draw_pictures")
+draw_images = importlib.import_module("dev.draw_images")
 DRAWN = draw.drawn()
 BLOCKS = {
     "dense-layer": lambda: DenseLayer(8, 4),
@@ -64,27 +64,27 @@ def test_the_figure_of_a_fusion_has_the_transitions_of_the_network(fusion):
     assert ("U" in nodes) == any("conv" in name for name in weights)
 
 
-def test_every_committed_picture_is_drawn():
+def test_every_committed_image_is_drawn():
     kinds = {".png", ".jpg", ".jpeg", ".webp", ".gif"}
     found = {path for path in (ROOT / "docs").rglob("*") if path.suffix in kinds}
-    assert found == {ROOT / "docs/assets" / name for name in pictures.PICTURES}
+    assert found == {ROOT / "docs/assets" / name for name in draw_images.IMAGES}
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("name", pictures.PICTURES)
-def test_a_picture_is_current(shared, name):
+@pytest.mark.parametrize("name", draw_images.IMAGES)
+def test_an_image_is_current(shared, name):
     path = ROOT / "docs/assets" / name
-    drawn = pictures.encoded(pictures.PICTURES[name](shared), path.suffix)
+    drawn = draw_images.encoded(draw_images.IMAGES[name](shared), path.suffix)
     old, new = (np.asarray(Image.open(file), float) for file in (path, io.BytesIO(drawn)))
-    stale = "run python scripts/dev/draw_pictures.py SHARED"
+    stale = "run python scripts/dev/draw_images.py SHARED"
     assert old.shape == new.shape, stale
     # Other versions of Pillow and other CPUs round differently; a moved box changes more.
     assert np.abs(old - new).mean() < 0.5, stale
 
 
 def test_the_feature_reuse_is_that_of_the_weights(shared):
-    stored = json.loads(pictures.REUSE.read_text(encoding="utf-8"))
-    for old, new in zip(stored, pictures.reuse(shared)):
+    stored = json.loads(draw_images.REUSE.read_text(encoding="utf-8"))
+    for old, new in zip(stored, draw_images.reuse(shared)):
         assert old["readers"] == list(new["readers"])
         values, expected = (np.array(each["shares"], float) for each in (old, new))
         np.testing.assert_allclose(values, expected, atol=0.002)

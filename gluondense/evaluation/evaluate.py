@@ -83,8 +83,8 @@ def evaluate_model(
     Raises
     ------
     ValueError
-        If classes, channels or the task of model and data differ, or ten crops are requested of
-        arrays.
+        If classes, channels or the task of model and data differ, no image can be read, or ten
+        crops are requested of arrays.
     """
     _check_task(model, data)
     # An export runs on one device, some only on the CPU.
@@ -114,6 +114,11 @@ def evaluate_model(
     if predictions.top_classes.max() >= len(names):
         raise ValueError(f"{model.name} has other classes than the {len(names)} of the data.")
     skipped = _close(loader)
+    if not predictions.readable.any():
+        raise ValueError(
+            f"none of the {len(predictions.labels)} images of {data.info.name} can be read: repair "
+            "them, or evaluate on other data."
+        )
     augmented = bool(model.config and model.config.augment)
     dataset = data.info.name
     published = published_errors(

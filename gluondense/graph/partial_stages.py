@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Cross-stage partial stages in a training graph: the split before the dense layers, and their end.
 
-Two slices of the stage's input are one way each. The first bypasses the dense layers, and is
-concatenated with their output.
+The stage's input is sliced into two parts. The first bypasses the dense layers, and is concatenated
+with their output.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ DETOUR = ("expand_dims", "squeeze")  # of ``blocks.concat``
 class Bypass:
     """The part of a stage's input that the dense layers do not read.
 
-    ``part`` is the slice that they read, and ``end`` the concatenation or a pooling behind it.
+    ``part`` is the slice that they read, and ``end`` the concatenation or the pooling after it.
     """
 
     part: Node
@@ -40,7 +40,7 @@ class Bypass:
 def find_bypass(
     first: Layer, tail: Unit | None, end: Node, uses: Uses, readers: Mapping[int, list[Node]]
 ) -> Bypass | None:
-    """Match the split before the first layer of a stage, and the concatenation behind its end."""
+    """Match the split before the first layer of a stage, and the concatenation after its end."""
     part = first.units[0].source[0]
     if not part.is_like("slice_axis", axis="1", end="None") or end.op == "Pooling":
         return None

@@ -172,6 +172,17 @@ def test_unreadable_images_are_not_counted(script, run, tmp_path, capsys):
     assert "could not be read" in capsys.readouterr().out
 
 
+def test_images_that_are_all_unreadable_are_an_error(script, run, tmp_path, capsys):
+    make_folders(tmp_path / "val")
+    files = [path for path in (tmp_path / "val").rglob("*") if path.is_file()]
+    for file in files:
+        file.write_bytes(encoded_half())
+    args = [str(run[0]), "--data-dir", str(tmp_path), "--json", str(tmp_path / "out.json"), "-j0"]
+    assert script.main(args) == 2
+    message = f"none of the {len(files)} images of imagenet can be read"
+    assert message in capsys.readouterr().err
+
+
 def encoded_half():
     data = encoded(gradient())
     return data[: len(data) // 2]

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 
 import mxnet as mx
 import numpy as np
@@ -16,6 +14,7 @@ from support.native_training import (
     forward_backward,
     random_parameters,
     relative_errors,
+    run_test_with,
 )
 
 from gluondense import native
@@ -323,10 +322,4 @@ def test_without_a_compiler_hybridize_fails(monkeypatch):
 @pytest.mark.slow
 @pytest.mark.parametrize("instructions", ["base", "avx2", "avx512"])
 def test_each_instruction_set_is_as_exact_as_mxnet(instructions):
-    test = f"{__file__}::test_is_as_exact_as_mxnet"
-    environment = {**os.environ, "GLUONDENSE_ISA": instructions}
-    command = [sys.executable, "-m", "pytest", "-q", "-x", test, "-p", "no:cacheprovider"]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True)
-    if "is not supported here" in done.stdout:
-        pytest.skip(f"this processor has no {instructions}")
-    assert done.returncode == 0, done.stdout
+    run_test_with(instructions, f"{__file__}::test_is_as_exact_as_mxnet")

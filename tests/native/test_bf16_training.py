@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-
 import mxnet as mx
 import numpy as np
 import pytest
@@ -14,6 +10,7 @@ from support.native_training import (
     STATIC,
     forward_backward,
     random_parameters,
+    run_test_with,
 )
 
 from gluondense import native
@@ -146,10 +143,4 @@ def test_networks_without_native_stages_are_refused():
 @pytest.mark.slow
 @pytest.mark.parametrize("instructions", ["base", "avx2", "avx512"])
 def test_each_instruction_set_is_as_exact_as_mxnet(instructions):
-    test = f"{__file__}::test_is_as_exact_as_mxnet_in_bfloat16"
-    environment = {**os.environ, "GLUONDENSE_ISA": instructions}
-    command = [sys.executable, "-m", "pytest", "-q", "-x", test, "-p", "no:cacheprovider"]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True)
-    if "is not supported here" in done.stdout:
-        pytest.skip(f"this processor has no {instructions}")
-    assert done.returncode == 0, done.stdout
+    run_test_with(instructions, f"{__file__}::test_is_as_exact_as_mxnet_in_bfloat16")

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
 import mxnet as mx
 import numpy as np
+import pytest
 from mxnet import autograd
 
 STATIC = {"static_alloc": True, "static_shape": True}
@@ -54,3 +59,13 @@ def relative_errors(found, exact):
         name: np.abs(found[name] - array).max() / kinds[name.rsplit("_", 1)[-1]]
         for name, array in exact.items()
     }
+
+
+def run_test_with(instructions, test):
+    """Run a test in a process with another instruction set; skip if the processor lacks it."""
+    environment = {**os.environ, "GLUONDENSE_ISA": instructions}
+    command = [sys.executable, "-m", "pytest", "-q", "-x", test, "-p", "no:cacheprovider"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    if "is not supported here" in done.stdout:
+        pytest.skip(f"this processor has no {instructions}")
+    assert done.returncode == 0, done.stdout

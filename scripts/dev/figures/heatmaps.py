@@ -12,7 +12,7 @@ from .svg import figure, text
 
 DOCS = Path(__file__).parents[3] / "docs"
 PAGE = DOCS / "explain.md"
-REUSE = DOCS / "results" / "explain" / "reuse.json"  # draw_pictures.py writes it
+REUSE = DOCS / "results" / "explain" / "reuse.json"  # draw_images.py writes it
 LEFT, TOP, CELL, ROW = 78, 54, 44, 28
 
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Draw the docs' pictures of photographs, and write the values of the figure of feature reuse.
+"""Draw the images of the docs that show photos, and write the values of the feature reuse figure.
 
-python scripts/dev/draw_pictures.py SHARED [--run RUN]
+python scripts/dev/draw_images.py SHARED [--run RUN]
 
 SHARED/data has the weights, CIFAR-10 and BCCD. The boxes of a detector are kept in
 docs/results/bccd/boxes.json; --run makes them anew with a run on BCCD.
@@ -102,8 +102,8 @@ def report(shared: Path) -> np.ndarray:
     return np.vstack([np.hstack(rows[:3]), np.hstack(rows[3:])])
 
 
-# The file of each picture in docs/assets.
-PICTURES: dict[str, Callable[[Path], np.ndarray]] = {
+# The file of each image in docs/assets.
+IMAGES: dict[str, Callable[[Path], np.ndarray]] = {
     "explain/cam.png": cam,
     "detection/augmentations.jpg": augmentations,
     "detection/report.jpg": report,
@@ -181,7 +181,7 @@ def _run(args: argparse.Namespace) -> None:
     if args.run is not None:
         _write(BOXES, boxes_of(args.run, args.shared))
     _write(REUSE, reuse(args.shared))
-    for name, draw in PICTURES.items():
+    for name, draw in IMAGES.items():
         path = DOCS / "assets" / name
         path.write_bytes(encoded(draw(args.shared), path.suffix))
 
