@@ -53,6 +53,23 @@ inline float float_attribute(const Attributes& attributes, const char* key) {
   return static_cast<float>(*value);
 }
 
+// Whether the attribute dtype, float32 or bfloat16, is the latter.
+inline bool bf16_attribute(const Attributes& attributes) {
+  const std::string& dtype = attribute(attributes, "dtype");
+  if (dtype != "float32" && dtype != "bfloat16") {
+    throw std::invalid_argument("dtype must be float32 or bfloat16, not " + dtype);
+  }
+  return dtype == "bfloat16";
+}
+
+// MXNet's function for the types of an operator's arrays, which are all float32.
+inline mxnet::ext::MXReturnValue infer_float32(const Attributes&, std::vector<int>* in,
+                                               std::vector<int>* out) {
+  for (int& type : *in) type = mxnet::ext::kFloat32;
+  for (int& type : *out) type = mxnet::ext::kFloat32;
+  return mxnet::ext::MX_SUCCESS;
+}
+
 // MXNet's function that creates a stateful operator, which is constructed from its attributes.
 template <class Operator>
 mxnet::ext::MXReturnValue create(const Attributes& attributes, const mxnet::ext::MXContext&,

@@ -1,47 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "training/dense_stage.h"
 
-#include <memory>
-#include <mutex>
 #include <stdexcept>
 
 #include "training/stage_worker.h"
+#include "training/workspace.h"
 
 namespace gluondense {
 namespace {
 
 // Bottlenecks of at most this many pixels are saved: they are too small to be worth recomputing.
 constexpr int kMaxSavedPixels = 256;
-
-// Borrows a workspace for one pass. Passes of several contexts may run at the same time.
-class WorkspaceLease {
- public:
-  WorkspaceLease() {
-    const std::lock_guard<std::mutex> lock(pool().mutex);
-    auto& unused = pool().unused;
-    if (unused.empty()) unused.push_back(std::make_unique<Workspace>());
-    workspace_ = std::move(unused.back());
-    unused.pop_back();
-  }
-  ~WorkspaceLease() {
-    const std::lock_guard<std::mutex> lock(pool().mutex);
-    pool().unused.push_back(std::move(workspace_));
-  }
-  WorkspaceLease(const WorkspaceLease&) = delete;
-  Workspace* operator->() const { return workspace_.get(); }
-
- private:
-  struct Pool {
-    std::mutex mutex;
-    std::vector<std::unique_ptr<Workspace>> unused;
-  };
-  std::unique_ptr<Workspace> workspace_;
-
-  static Pool& pool() {
-    static Pool& pool = *new Pool;  // never destroyed: MXNet's threads may run until the very end
-    return pool;
-  }
-};
 
 // Returns the buffers that both passes use. In backward, those of `saved` keep their contents.
 template <class T>

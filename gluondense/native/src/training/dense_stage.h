@@ -97,12 +97,6 @@ struct DenseStageArrays {
   float* tail_conv = nullptr;
 };
 
-// Memory of one pass, reused by later ones.
-struct Workspace {
-  AlignedBuffer scratch, thread_sums, conv1x1_panels, conv3x3_panels, bottleneck, d_bottleneck,
-      d_maps, d_new_maps, d_filters;
-};
-
 // Saved by forward for backward. inv_std is 1 / sqrt(var + eps).
 struct SavedForBackward {
   AlignedBuffer maps, bottlenecks;

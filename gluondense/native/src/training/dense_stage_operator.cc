@@ -30,12 +30,6 @@ DenseStageConfig::Tail parse_tail(const std::string& word) {
   throw std::invalid_argument("tail must be maps, norm or conv, not " + word);
 }
 
-bool parse_bf16(const std::string& dtype) {
-  if (dtype == "float32") return false;
-  if (dtype == "bfloat16") return true;
-  throw std::invalid_argument("dtype must be float32 or bfloat16, not " + dtype);
-}
-
 void check_two_way(const DenseStageConfig& config) {
   if (config.tail == DenseStageConfig::kBnRelu) {
     throw std::invalid_argument("tail must be maps or conv for layer=two_way");
@@ -60,7 +54,7 @@ DenseStageConfig parse_config(const Attributes& attributes) {
   config.eps = float_attribute(attributes, "eps");
   config.momentum = float_attribute(attributes, "momentum");
   config.tail = parse_tail(attribute(attributes, "tail"));
-  config.bf16 = parse_bf16(attribute(attributes, "dtype"));
+  config.bf16 = bf16_attribute(attributes);
   const bool transition = config.tail == DenseStageConfig::kTransition;
   if (transition != (config.out_channels > 0) || (config.pool && !transition)) {
     throw std::invalid_argument("out_channels must be positive for tail=conv, else 0, as pool");
@@ -105,12 +99,6 @@ MXReturnValue parse_attributes(const Attributes& attributes, int* inputs, int* o
     *inputs = 1 + ParameterList(parse_config(attributes), &arrays).size();
     *outputs = 1;
   });
-}
-
-MXReturnValue infer_type(const Attributes&, std::vector<int>* in, std::vector<int>* out) {
-  for (int& type : *in) type = kFloat32;
-  for (int& type : *out) type = kFloat32;
-  return MX_SUCCESS;
 }
 
 MXReturnValue infer_shape(const Attributes& attributes, std::vector<std::vector<unsigned int>>* in,
@@ -176,7 +164,7 @@ using namespace gluondense;
 
 REGISTER_OP(gluondense_dense_stage)
     .setParseAttrs(parse_attributes)
-    .setInferType(infer_type)
+    .setInferType(infer_float32)
     .setInferShape(infer_shape)
     .setMutateInputs(mutable_inputs)
     .setCreateOpState(create<DenseStageOperator>, "cpu");
