@@ -18,7 +18,7 @@ from ..data.detection.transforms import EvalTransform
 from ..data.loaders.to_input import ToInput
 from ..reports.detection_page import detection_lines, detection_page
 from ..reports.detections import most_mistakes
-from .model import EvaluatedModel
+from .model import EvaluatedModel, check_readable
 
 IMAGES = 12  # images of the page
 
@@ -97,5 +97,6 @@ def evaluate_detector(
         found = evaluate(model.net, loader, batch_size, devices, ToInput(*normalization))
     finally:
         loader.close()
+    check_readable(found.readable, data.info.name)
     summary = DetectionSummary(found, data.info.class_names)
     return DetectionEvaluation(model, data, summary, len(loader.bad))

@@ -25,7 +25,7 @@ from ..errors import check, check_known
 from ..training.data import Data
 from ..weights.published import published_errors
 from .detection import DetectionEvaluation, evaluate_detector
-from .model import EvaluatedModel
+from .model import EvaluatedModel, check_readable
 from .results import Evaluation, LabelEvaluation
 
 AnyEvaluation = Union[Evaluation, LabelEvaluation, DetectionEvaluation]
@@ -106,21 +106,19 @@ def evaluate_model(
     to_input = ToInput(*normalization)
     if model.has_several_labels:
         found = multi_label.evaluate(model.net, loader, batch_size, devices, to_input)
+        skipped = _close(loader)
+        check_readable(found.readable, data.info.name)
         return LabelEvaluation(
-            *(model, data.info.name, crops, names, found, _close(loader), model.thresholds),
+            *(model, data.info.name, crops, names, found, skipped, model.thresholds),
             getattr(data, "test_groups", None),
         )
     predictions = evaluate(model.net, loader, batch_size, devices, to_input)
     if predictions.top_classes.max() >= len(names):
         raise ValueError(f"{model.name} has other classes than the {len(names)} of the data.")
     skipped = _close(loader)
-    if not predictions.readable.any():
-        raise ValueError(
-            f"none of the {len(predictions.labels)} images of {data.info.name} can be read: repair "
-            "them, or evaluate on other data."
-        )
-    augmented = bool(model.config and model.config.augment)
     dataset = data.info.name
+    check_readable(predictions.readable, dataset)
+    augmented = bool(model.config and model.config.augment)
     published = published_errors(
         model.model, dataset, crops, augmented, weights=model.weights, spec=model.spec
     )

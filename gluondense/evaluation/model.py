@@ -140,6 +140,15 @@ def open_model(
     return _open_weights(name, devices, network, **options)
 
 
+def check_readable(readable: np.ndarray, dataset: str) -> None:
+    """Raise a ValueError unless any image of a data set can be read; bool (N,)."""
+    if not readable.any():
+        raise ValueError(
+            f"none of the {len(readable)} images of {dataset} can be read: repair them, or "
+            "evaluate on other data."
+        )
+
+
 def _open_run(name: str, devices: Sequence[mx.Context]) -> EvaluatedModel:
     saved = load(name)
     config = TrainConfig.from_dict(saved.config).data

@@ -69,6 +69,16 @@ def test_another_split_and_other_images(run, tmp_path):
     assert evaluate(*args)["images"] == 3
 
 
+def test_images_that_are_all_unreadable_are_an_error(run, tmp_path, capsys):
+    data = make_voc(tmp_path / "broken", count=4, validation=3)
+    for file in (data / "JPEGImages").iterdir():
+        file.write_bytes(b"broken")
+    args = [str(run[0]), "--data-dir", str(data), "-j0", "--report", str(tmp_path / "page.html")]
+    assert main(args) == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith("error: none of the 3 images of detection can be read: repair them")
+
+
 def leaves(value) -> list:
     """Return the numbers in nested objects and lists of JSON; NaN for null."""
     if isinstance(value, (dict, list)):

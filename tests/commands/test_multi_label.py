@@ -102,6 +102,17 @@ def test_evaluate_gives_the_metrics_of_the_best_epoch_with_intervals(run, tmp_pa
     assert page.count("plotly-graph-div") == 3
 
 
+def test_images_that_are_all_unreadable_are_an_error(run, table, tmp_path, capsys):
+    copy = tmp_path / "labels.csv"
+    shutil.copy(table, copy)
+    for file in table.parent.glob("*.png"):
+        (tmp_path / file.name).write_bytes(b"broken")
+    flags = ("--data-dir", copy, "-j", 0, "--json", tmp_path / "found.json")
+    call("evaluate", run, *flags, code=2)
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith("error: none of the 60 images of folder can be read: repair them")
+
+
 def test_class_folders_have_not_several_labels(run, tmp_path, capsys):
     call("evaluate", run, "--data-dir", tmp_path, code=2)
     assert capsys.readouterr().err == (
