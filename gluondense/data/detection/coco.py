@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,10 @@ class COCO:
     """
 
     files: Mapping[str, tuple[Path, Path]]
+    # Class names of each file that was read: a file may have hundreds of megabytes.
+    _names: dict[Path, tuple[str, ...]] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     @property
     def origin(self) -> str:
@@ -48,16 +52,19 @@ class COCO:
     def class_names(self) -> tuple[str, ...]:
         """Names of the categories of the training file, in the order of their ids."""
         path, _ = self.files[first_of(tuple(self.files), TRAIN_SPLITS) or next(iter(self.files))]
-        content = _read(path)
-        names, groups = _categories(path, content), _groups(content)
-        return tuple(names[key] for key in sorted(names) if names[key] not in groups)
+        if path not in self._names:
+            self._names[path] = _class_names(path, _read(path))
+        return self._names[path]
 
     def read(self, split: str) -> Iterator[RawImage | BadAnnotation]:
         """Read the images of a split in the order of their file; ``""`` is all images."""
         if split:
             check_split(self, split)
         for name in split.split("+") if split else self.files:
-            yield from read_file(*self.files[name])
+            path, image_dir = self.files[name]
+            content = _read(path)
+            self._names[path] = _class_names(path, content)
+            yield from _images(path, image_dir, content)
 
 
 def find_files(root: Path, image_dir: Path | None) -> dict[str, tuple[Path, Path]]:
@@ -89,15 +96,10 @@ def _image_folder(root: Path, *names: str) -> Path:
     return next((path for path in (*known, root / "images") if path.is_dir()), root)
 
 
-def read_file(path: Path, image_dir: Path) -> Iterator[RawImage | BadAnnotation]:
-    """Read the images of a JSON file with their boxes.
-
-    Raises
-    ------
-    ValueError
-        If the file as a whole cannot be used; the message names it.
-    """
-    content = _read(path)
+def _images(
+    path: Path, image_dir: Path, content: Mapping[str, Any]
+) -> Iterator[RawImage | BadAnnotation]:
+    """Yield the images of a file with their boxes; a ValueError names a file of no use."""
     names = _categories(path, content)
     boxes: dict[Any, list[RawBox | BadAnnotation]] = {}
     for item in content["images"]:
@@ -141,6 +143,12 @@ def _categories(path: Path, content: Mapping[str, Any]) -> dict[Any, str]:
             raise ValueError(f"{path} has two categories of the id or the name of {name!r}")
         names[item["id"]] = item["name"]
     return names
+
+
+def _class_names(path: Path, content: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the names of the categories with objects, in the order of their ids."""
+    names, groups = _categories(path, content), _groups(content)
+    return tuple(names[key] for key in sorted(names) if names[key] not in groups)
 
 
 def _groups(content: Mapping[str, Any]) -> set[str]:

@@ -151,15 +151,23 @@ def open_detection(
     problems = Problems(bad)
     split = validation_share, split_seed
     reader, train_split, test_split = _choose_splits(reader, train, val, training, *split)
+    trained = test_split if train_split is None else train_split
+    # Images of splits; those of both in one file are read together, because it may be large.
+    read: dict[str, list[RawImage | BadAnnotation]] = {}
+    if training and isinstance(reader, SplitReader):
+        read = reader.parts()
+    elif training:
+        read[trained] = list(reader.read(trained))
     names = tuple(class_names or reader.class_names or ())
-    images: Sequence[RawImage | BadAnnotation] = ()
-    if training or not names:
-        images = list(reader.read(test_split if train_split is None else train_split))
-    names = names or found_names(images)
+    if not names:
+        if trained not in read:
+            read[trained] = list(reader.read(trained))
+        names = found_names(read[trained])
     opened = None
     if training:
-        opened = _open_split(images, reader.origin, train_split or "", names, problems)
-    test = _open_split(reader.read(test_split), reader.origin, test_split, names, problems)
+        opened = _open_split(read[trained], reader.origin, train_split or "", names, problems)
+    tested = read[test_split] if test_split in read else reader.read(test_split)
+    test = _open_split(tested, reader.origin, test_split, names, problems)
     problems.print()
     if opened is not None:
         for name, part in ((train_split, opened), (test_split, test)):

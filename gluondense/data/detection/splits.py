@@ -56,12 +56,16 @@ class SplitReader:
         """Read the images of a split."""
         check_split(self, split)
         for part in split.split("+"):
-            if part not in (TRAIN, VAL):
-                yield from self.reader.read(part)
-                continue
-            images = list(self.reader.read(self.base))
-            chosen = self._validation(images) == (part == VAL)
-            yield from (image for image, mine in zip(images, chosen) if mine)
+            yield from self.parts()[part] if part in (TRAIN, VAL) else self.reader.read(part)
+
+    def parts(self) -> dict[str, list[RawImage | BadAnnotation]]:
+        """Read the images of ``train`` and of ``val`` at once, each annotation a single time."""
+        images = list(self.reader.read(self.base))
+        chosen = self._validation(images)
+        return {
+            name: [image for image, mine in zip(images, chosen) if mine == (name == VAL)]
+            for name in (TRAIN, VAL)
+        }
 
     def _validation(self, images: Sequence[RawImage | BadAnnotation]) -> np.ndarray:
         """Return whether each image is evaluated; unreadable ones are not, bool (N,)."""

@@ -17,6 +17,7 @@ from support.detection_data import (
 )
 
 from gluondense.data.detection.dataset import open_detection
+from gluondense.text import read_json
 
 HEADER = "path,x1,y1,x2,y2,class,split"
 
@@ -75,6 +76,20 @@ def test_a_single_json_file_is_split(tmp_path):
     moved = tmp_path / "b.json"
     moved.write_text(path.read_text())
     assert open_detection(moved, tmp_path / "a", training=False).test_count == 10
+
+
+@pytest.mark.parametrize("make", [make_coco, lambda folder: write_coco(folder, count=10)])
+def test_a_json_file_is_read_once(tmp_path, make, monkeypatch):
+    path, files = make(tmp_path / "data"), []
+
+    def read(file):
+        files.append(file)
+        return read_json(file)
+
+    monkeypatch.setattr("gluondense.data.detection.coco.read_json", read)
+    found = open_detection(path)
+    assert found.train_count > found.test_count > 0
+    assert len(files) == len(set(files)) == (2 if path.is_dir() else 1)
 
 
 def test_folders_of_roboflow(tmp_path):
