@@ -25,7 +25,7 @@ from .fine_tuning.pretrained import describe_loaded
 from .run_data import PATHS
 from .run_folder import RunFolder
 from .schedule import make_schedule
-from .tasks.base import Metric, Task
+from .tasks.base import Metric, Task, evaluated_split
 from .tasks.explanations import MAPS
 from .tasks.registry import find_task
 
@@ -48,6 +48,10 @@ class _Run:
     @cached_property
     def task(self) -> type[Task]:
         return find_task(self.config.task.name)
+
+    @property
+    def split(self) -> str:
+        return evaluated_split(self.predictions)
 
     @cached_property
     def cost(self) -> Summary:
@@ -104,8 +108,8 @@ def _subtitle(run: _Run) -> str:
 def _tiles(run: _Run) -> list[tuple[str, str]]:
     last, best, metric = run.rows[-1], run.best.metrics, run.task.best
     return [
-        (metric.show(best), f"best test {metric.name}, epoch {best['epoch']:g}"),
-        (metric.show(last), f"last test {metric.name}"),
+        (metric.show(best), f"best {run.split} {metric.name}, epoch {best['epoch']:g}"),
+        (metric.show(last), f"last {run.split} {metric.name}"),
         (_short(run.cost.params), "parameters"),
         (_short(run.cost.macs), "multiply-adds an image"),
         (_duration(last["wall_s"]), "training time"),
@@ -141,8 +145,9 @@ def _history(run: _Run) -> str:
 
 
 def _metrics(run: _Run, name: str) -> Iterator[tuple[str, Metric]]:
-    """Yield the metrics of a name on the training and the test set, with titles."""
-    for part, metrics in (("train", run.task.train_metrics), ("test", run.task.test_metrics)):
+    """Yield the metrics of a name in training and in evaluation, with titles."""
+    parts = ("train", run.task.train_metrics), (run.split, run.task.test_metrics)
+    for part, metrics in parts:
         yield from ((f"{part} {name}", metric) for metric in metrics if metric.name == name)
 
 

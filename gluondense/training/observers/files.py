@@ -73,7 +73,8 @@ class RunFiles(Observer):
             if groups is not None:
                 arrays["groups"] = np.unique(groups, return_inverse=True)[1]
             epoch = np.asarray(whole(run.state.log[-1]["epoch"]))
-            self._folder.save_predictions({**arrays, "epoch": epoch})
+            split = np.asarray(getattr(run.data, "part", "") or "test")
+            self._folder.save_predictions({**arrays, "epoch": epoch, "split": split})
         self.on_save(run, predictions)
 
     def on_end(self, run: Run) -> None:

@@ -31,6 +31,11 @@ Batches = Iterable[tuple[np.ndarray, np.ndarray]]  # images and labels
 ReadImages = Callable[[np.ndarray], np.ndarray]
 
 
+def evaluated_split(arrays: Mapping[str, np.ndarray]) -> str:
+    """Return the split that a run's predictions are of; earlier versions did not save it."""
+    return str(arrays.get("split", "test"))
+
+
 @dataclass(frozen=True)
 class Metric:
     """A number that a task measures after each epoch.

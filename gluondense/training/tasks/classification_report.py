@@ -14,7 +14,7 @@ from ...data.files.image_set import evenly_spaced
 from ...data.preprocessing import Preprocessing
 from ...reports.explanations import ExplainedImage, explained_gallery
 from ...reports.page import ClassifiedImage, gallery, plot, section
-from .base import ReadImages
+from .base import ReadImages, evaluated_split
 from .explanations import EXPLAINED, MAPS, NOTE, draw_maps, explain_arrays
 
 IMAGES = 24  # images of each gallery
@@ -96,7 +96,8 @@ def report_sections(arrays: Mapping[str, np.ndarray], class_names: Sequence[str]
 
     predictions = _predictions(arrays)
     note = (
-        f"The {predictions.readable.sum():,} test images after epoch {arrays['epoch']}, the best; "
+        f"The {predictions.readable.sum():,} {evaluated_split(arrays)} images after epoch "
+        f"{arrays['epoch']}, the best; "
         f"{len(predictions.misclassified()):,} are taken for another class."
     )
     count = len(class_names)
@@ -114,7 +115,7 @@ def report_sections(arrays: Mapping[str, np.ndarray], class_names: Sequence[str]
 
     if "sample" in arrays:
         sample = images(arrays["sample"], arrays["sample_images"])
-        yield section("Predictions", gallery(sample), "Test images, spread over the classes.")
+        yield section("Predictions", gallery(sample), "Images, spread over the classes.")
     else:  # a run of version 0.1.0
         first = images(range(len(arrays["first_images"])), arrays["first_images"])
         yield section("Predictions", gallery(first), "The first images of the test set.")

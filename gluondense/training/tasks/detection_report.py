@@ -13,7 +13,7 @@ from ...analysis.detection.summary import DetectionSummary
 from ...data.files.image_set import evenly_spaced
 from ...reports.detections import LEGEND, box_gallery, metric_sections, most_mistakes
 from ...reports.page import section
-from .base import ReadImages
+from .base import ReadImages, evaluated_split
 
 IMAGES = 12  # images of each gallery
 
@@ -38,14 +38,15 @@ def report_sections(arrays: Mapping[str, np.ndarray], class_names: Sequence[str]
     predictions = Detections(*(arrays[field.name] for field in fields(Detections)))
     summary = DetectionSummary(predictions, class_names)
     note = (
-        f"The {predictions.readable.sum():,} test images after epoch {arrays['epoch']}, the best. "
+        f"The {predictions.readable.sum():,} {evaluated_split(arrays)} images after epoch "
+        f"{arrays['epoch']}, the best. "
         "The best epoch and the threshold were chosen on these images, so figures on new images "
         "are lower."
     )
     yield from metric_sections(summary, note)
     galleries = {
-        "Detections": ("some", "Test images, evenly spaced."),
-        "Most mistakes": ("worst", "The test images with the most missed and invented boxes."),
+        "Detections": ("some", "Images, evenly spaced."),
+        "Most mistakes": ("worst", "The images with the most missed and invented boxes."),
     }
     for title, (name, text) in galleries.items():
         images = zip(map(int, arrays[name]), arrays[f"{name}_images"])

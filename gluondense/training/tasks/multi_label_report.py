@@ -16,7 +16,7 @@ from ...data.preprocessing import Preprocessing
 from ...reports.explanations import ExplainedImage, explained_gallery
 from ...reports.labels import LabelledImage, label_gallery, metric_sections
 from ...reports.page import section
-from .base import ReadImages
+from .base import ReadImages, evaluated_split
 from .explanations import EXPLAINED, MAPS, NOTE, draw_maps, explain_arrays
 
 IMAGES = 24  # images of each gallery
@@ -43,7 +43,8 @@ def report_sections(arrays: Mapping[str, np.ndarray], class_names: Sequence[str]
     predictions = MultiLabelPredictions(arrays["probabilities"], arrays["labels"])
     thresholds = choose_thresholds(predictions.labels, predictions.probabilities)
     note = (
-        f"The {predictions.readable.sum():,} test images after epoch {arrays['epoch']}, the best. "
+        f"The {predictions.readable.sum():,} {evaluated_split(arrays)} images after epoch "
+        f"{arrays['epoch']}, the best. "
         "The best epoch and the thresholds, those of the largest F1 score, were chosen on these "
         "images, so figures on new images are lower."
     )
@@ -55,11 +56,10 @@ def report_sections(arrays: Mapping[str, np.ndarray], class_names: Sequence[str]
             yield LabelledImage(index, pixels, labels, probabilities)
 
     note = (
-        "Test images, evenly spaced. ✓ predicted and right, ✗ predicted and wrong, – missed, "
-        "? unknown."
+        "Images, evenly spaced. ✓ predicted and right, ✗ predicted and wrong, – missed, ? unknown."
     )
     yield section("Predictions", label_gallery(images("some"), class_names, thresholds), note)
-    note = "The test images with the largest loss."
+    note = "The images with the largest loss."
     yield section("Largest losses", label_gallery(images("worst"), class_names, thresholds), note)
     if MAPS in arrays:
         body = _explanations(arrays, predictions, thresholds, class_names)

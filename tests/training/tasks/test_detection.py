@@ -83,7 +83,8 @@ def test_a_run_has_every_part(straight):
     assert net(mx.nd.zeros((1, 3, 64, 64)))[2].shape == (1, 100, 4)
     assert RunFolder(folder).config() == config == TrainConfig.from_dict(config.to_dict())
     page = (folder / "report.html").read_text(encoding="utf-8")
-    assert "best test mAP@0.5" in page
+    assert "best val mAP@0.5" in page
+    assert "The 4 val images after epoch" in page
     assert "anchors" in page
     assert "the parts of the training loss" in page
     assert str(folder.parent) not in page
