@@ -286,6 +286,22 @@ def test_resume_with_other_classes_is_refused(tmp_path, monkeypatch, order):
     assert (tmp_path / "checkpoints/last/model.json").read_bytes() == before
 
 
+def test_another_number_of_images_is_said_and_within_an_epoch_refused(
+    tmp_path, monkeypatch, capsys
+):
+    fit(TINY.with_fields(epochs=1), tmp_path, progress=False)
+    data = load_dataset("synthetic")
+    count = data.train_count
+    images, labels = data.train_images[40:], data.train_labels[40:]
+    fewer = replace(data, train_images=images, train_labels=labels)
+    with monkeypatch.context() as patch:
+        patch.setattr("gluondense.training.run.open_data", lambda config, split: fewer)
+        fit(TINY.with_fields(max_steps=5), tmp_path, resume=True, progress=False)
+    assert f", train images {count - 40} (was {count})\n" in capsys.readouterr().out
+    with pytest.raises(ValueError, match=f"has {count} training images and had {count - 40} when"):
+        fit(TINY, tmp_path, resume=True, progress=False)
+
+
 @pytest.mark.parametrize("excluded", [False, True])
 def test_weight_decay_excludes_batch_normalization_and_biases_if_asked(excluded):
     run = Run(TINY.with_fields(no_decay_bn=excluded), Workers())

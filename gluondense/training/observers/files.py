@@ -100,7 +100,7 @@ def describe(run: Run) -> dict[str, Any]:
         **({"pretrained": run.pretrained} if run.pretrained else {}),
         "epoch": state.epoch,
         "step": state.step,
-        "progress": {**state.progress(), **run.loss_scale.state()},
+        "progress": {**state.progress(), **run.loss_scale.state(), **_images(run)},
         "metrics": state.log[-1] if state.log else {},
     }
 
@@ -111,7 +111,7 @@ def restore(run: Run, folder: RunFolder, average: Optional[MovingAverage] = None
     _check_model(saved, run.net)
     _check_progress(saved, (*run.state.progress(), *run.loss_scale.state()))
     _check_classes(saved, run)
-    changes = _changes(saved, run)
+    changes = [*_changes(saved, run), *_changed_images(saved, run)]
     saved.load_parameters(run.net, run.devices)
     saved.load_states(run.trainer)
     if average is not None:
@@ -157,6 +157,25 @@ def _check_classes(saved: checkpoint.Checkpoint, run: Run) -> None:
             f"{saved.folder} was trained on other classes: {difference}. "
             "Resume with the same data, or give another `out_dir`."
         )
+
+
+def _images(run: Run) -> dict[str, int]:
+    return {"train_images": run.data.train_count, "test_images": run.data.test_count}
+
+
+def _changed_images(saved: checkpoint.Checkpoint, run: Run) -> list[str]:
+    """Return the changed numbers of images in words; a ValueError for one that an epoch needs."""
+    changes = []
+    for name, now in _images(run).items():
+        before = saved.progress.get(name, now)  # earlier versions did not save it
+        if saved.progress["batch"] and name == "train_images" and now != before:
+            raise ValueError(
+                f"the data set has {now} training images and had {before} when the epoch in "
+                "progress began: resume with these, or give another `out_dir`."
+            )
+        if now != before:
+            changes.append(f"{name.replace('_', ' ')} {now} (was {before})")
+    return changes
 
 
 def _changes(saved: checkpoint.Checkpoint, run: Run) -> list[str]:
