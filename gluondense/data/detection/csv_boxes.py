@@ -9,7 +9,8 @@ from functools import cached_property
 from pathlib import Path
 
 from ...errors import in_one_line
-from ..datasets.folder.csv_file import Row, read_path, read_rows, read_split_name
+from ..datasets.folder.csv_file import read_split_name
+from ..datasets.folder.rows import Row, read_path, read_rows
 from .annotations import (
     BadAnnotation,
     RawBox,
