@@ -58,7 +58,7 @@ class DetectorSpec:
     nms_threshold
         IoU in (0, 1) above which the less probable of two boxes of a class is dropped.
     nms_topk
-        Number of boxes that enter the non-maximum suppression.
+        Number of boxes that enter the non-maximum suppression, whose time grows with its square.
     post_nms
         Number of returned boxes.
     score_threshold
