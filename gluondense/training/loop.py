@@ -247,7 +247,8 @@ def _evaluate(run: Run, observers: Sequence[Observer]) -> Any:
     with ExitStack() as contexts, suppress(_Stopped):
         for observer in observers:
             contexts.enter_context(observer.evaluating(run))
-        predictions = run.task.evaluate(run.evaluated, batches(), size, run.devices, run.to_input)
+        net = run.evaluated.now()
+        predictions = run.task.evaluate(net, batches(), size, run.devices, run.to_input)
     if workers.any(predictions is None)[0] or predictions is None:
         return None
     return type(predictions)(*map(workers.all_gather_rows, predictions.arrays))

@@ -15,9 +15,8 @@ from mxnet import gluon
 from ..data.loaders.to_input import ToInput
 from ..detection.registry import build_network
 from ..errors import check
-from ..native.build import CompilerError
 from .config import TrainConfig
-from .configuration.sections import DataConfig, ModelConfig, OptimizerConfig
+from .configuration.sections import DataConfig, OptimizerConfig
 from .data import (
     balance_classes,
     describe_weights,
@@ -30,6 +29,7 @@ from .fine_tuning.cached_features import FeatureLoader, Output, compute_features
 from .fine_tuning.freezing import Freezer, scale_rates
 from .fine_tuning.pretrained import describe_loaded, find_initial_weights
 from .layout_trial import choose_layout
+from .native_operator import Evaluated, use_native
 from .precision import check_dtype, in_precision, make_loss_scale
 from .schedule import make_schedule
 from .state import Meter, TrainState, whole
@@ -108,7 +108,7 @@ class Run:
             self.net.spec = replace(self.net.spec, layout=layout)
         # The block that gets the batches of the loaders: the network, or a part of it.
         self.model: gluon.HybridBlock = task_class.trained_block(self.net)
-        _use_native(self.model, model, self.devices, runtime.dtype)
+        native = use_native(self.model, model, self.devices, runtime.dtype)
         seed_all(runtime.seed)
         initializer = mx.init.Xavier() if model.init == "xavier" else None
         self.net.initialize(initializer, ctx=self.devices)
@@ -134,7 +134,8 @@ class Run:
         # fast, and what exports compute in. Boxes that are decoded in float16 would be imprecise.
         low = runtime.dtype == "float16" and evaluated is self.model
         precision = "float16" if low else "float32"
-        self.evaluated = in_precision(evaluated, precision)
+        native = native and evaluated is self.net and len(self.devices) == 1
+        self.evaluated = Evaluated(in_precision(evaluated, precision), native)
         self.train_step = TrainStep(
             self.model, self.task.loss, runtime.accumulate, runtime.dtype, runtime.sync_bn
         )
@@ -233,28 +234,6 @@ class RunResult:
     def best_epoch(self) -> Optional[float]:
         """Number of the best epoch, from 1; a fraction if ``max_steps`` ended the run there."""
         return whole(self.best["epoch"]) if self.best else None
-
-
-def _use_native(
-    block: gluon.HybridBlock, config: ModelConfig, devices: list[mx.Context], dtype: str
-) -> None:
-    if devices[0].device_type != "cpu":
-        return
-    options = {"backend": "native", "static_alloc": True, "static_shape": True}
-    reason = "`native` is off"
-    if config.native:
-        try:
-            block.hybridize(**options)
-            if dtype == "bfloat16":
-                block.hybridize(**options, dtype=dtype)
-            return
-        except (CompilerError, OSError, RuntimeError) as error:
-            reason = str(error)
-            print(f"training with MXNet's own operators, which are slower: {error}", flush=True)
-        except ValueError:
-            reason = "the native operator trains no part of this network"
-    if dtype == "bfloat16":
-        print(f"bfloat16 in MXNet's operators is slower than float32: {reason}", flush=True)
 
 
 def _make_trainer(
