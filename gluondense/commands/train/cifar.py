@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Train a network on CIFAR-10, CIFAR-100 or SVHN as in the DenseNet paper.
 
-Recipes ending in + augment the images; fast is for few epochs on a CPU. The data set follows from the recipe.
+Recipes ending in + augment the images; fast is for few epochs on a CPU. The data set follows from
+the recipe.
 """
 
 from __future__ import annotations
