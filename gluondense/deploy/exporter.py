@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import mxnet as mx
-import numpy as np
 from mxnet import gluon
 
 from ..data.preprocessing import Preprocessing
@@ -21,9 +20,8 @@ from ..graph.trace import INPUT, trace
 from ..native.build import build
 from ..version import versions
 from ..weights.finite import check_finite
-from .artifact import import_block
 from .artifact_files import Files, OnnxFiles, files_of, is_native, replacing_export
-from .detector import box_agreement, check_boxes, lower_detector, network_block, output_names
+from .detector import lower_detector, network_block, output_names
 from .export_arguments import (
     check_calibration,
     example_input,
@@ -38,7 +36,7 @@ from .outputs import all_outputs, outputs_of
 from .pre_post import PrePost, select_output
 from .quantization.calibration import Calibration
 from .targets import get_target, lower_to
-from .verification import TOLERANCE, check_close, check_quantized
+from .verification import Reference, verify
 
 
 def export(
@@ -180,7 +178,8 @@ def export(
         batches = calibration.batches()
     else:
         batches = [pre_post.round_to_pixels(example.asnumpy())]
-    tensors: tuple[str, ...] = ()  # that are compared; by default the outputs
+    tensors: tuple[str, ...] = ()
+    boxes = None
     if detector is None:
         expected = pre_post.graph_outputs(all_outputs(source, batches, example.ctx, example.dtype))
         shapes = [array.shape for array in expected]
@@ -190,6 +189,10 @@ def export(
         network = network_block(detector, params, example.ctx)
         expected = all_outputs(network, batches, example.ctx, example.dtype)
         lowered, tensors = lower_detector(target, net, detector, params, example.shape, calibration)
+        if row.needs_calibration:
+            boxes = all_outputs(source, batches, example.ctx, example.dtype)
+    inputs = [pre_post.graph_input(batch) for batch in batches]
+    reference = Reference(example.ctx, example.dtype, inputs, expected, tensors, boxes)
     lowered = pre_post.attach(lowered, portable=target == "portable")
     metadata = ExportMetadata(
         **_registry_row(net),
@@ -213,25 +216,7 @@ def export(
     files = files_of(target, path)
     with replacing_export(files, target) as new:
         _write(new, lowered, metadata)
-        ctx = example.ctx if target == "portable" else mx.cpu()
-        inputs = [pre_post.graph_input(batch) for batch in batches]
-        dtype = np.uint8 if preprocess else example.dtype
-        outputs = all_outputs(import_block(new, ctx, tensors), inputs, ctx, dtype)
-        if row.needs_calibration:
-            limits = thresholds if output == "probabilities" else calibration.thresholds
-            metrics = check_quantized(outputs, expected, calibration, limits)
-            record = {**(lowered.quantization or {}), **dataclasses.asdict(metrics)}
-        else:
-            record = None
-            stored = example.dtype if params_dtype == "float32" else params_dtype
-            tolerance = row.tolerance or TOLERANCE[np.dtype(stored).name]
-            check_close(outputs, expected, tolerance, allow_nan)
-        if detector is not None:
-            boxes = all_outputs(import_block(new, ctx), inputs, ctx, dtype)
-            check_boxes(boxes, shapes)
-            if record is not None:
-                wanted = all_outputs(source, batches, example.ctx, example.dtype)
-                record["agreement"] = box_agreement(boxes, wanted)
+        record = verify(new, metadata, reference, calibration, allow_nan)
         write_metadata(new, dataclasses.replace(metadata, quantization=record))
     return files
 

@@ -1,20 +1,83 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Comparison of an exported graph with the network."""
+"""Comparison of the files of an export with the network."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
+import mxnet as mx
 import numpy as np
 
+from .artifact import import_block
+from .artifact_files import Files
+from .detector import box_agreement, check_boxes
+from .metadata import ExportMetadata
+from .outputs import all_outputs
 from .quantization.calibration import Calibration
 from .quantization.metrics import QuantizationMetrics
+from .targets import get_target
 
 Outputs = Sequence[np.ndarray]
 
 # Largest difference of the loaded graph's outputs, relative to the largest output. The difference
 # comes from another order of summation.
 TOLERANCE = {"float16": 1e-2, "float32": 1e-4, "float64": 1e-6}
+
+
+@dataclasses.dataclass(frozen=True)
+class Reference:
+    """What the loaded files are compared with: the network's outputs for some inputs.
+
+    Parameters
+    ----------
+    ctx, dtype
+        Device and type of the network.
+    inputs, outputs
+        Batches as the graph takes them, and the network's outputs.
+    tensors
+        Names of these outputs in the graph; () for the graph's own outputs.
+    boxes
+        A detector's boxes for the inputs, with which those of its int8 export are compared.
+    """
+
+    ctx: mx.Context
+    dtype: Any
+    inputs: list[np.ndarray]
+    outputs: list[np.ndarray]
+    tensors: tuple[str, ...]
+    boxes: list[np.ndarray] | None
+
+
+def verify(
+    files: Files,
+    metadata: ExportMetadata,
+    reference: Reference,
+    calibration: Calibration | None,
+    allow_nan: bool,
+) -> dict[str, Any] | None:
+    """Compare the loaded files with the network; return the record of an int8 export's errors."""
+    ctx = reference.ctx if metadata.target == "portable" else mx.cpu()
+    dtype = np.uint8 if metadata.preprocess else reference.dtype
+    block = import_block(files, ctx, reference.tensors)
+    outputs, record = all_outputs(block, reference.inputs, ctx, dtype), None
+    if calibration is not None:
+        is_probability = metadata.output == "probabilities"
+        limits = metadata.thresholds if is_probability else calibration.thresholds
+        metrics = check_quantized(outputs, reference.outputs, calibration, limits)
+        record = {**(metadata.quantization or {}), **dataclasses.asdict(metrics)}
+    else:
+        is_half = metadata.params_dtype != "float32"
+        stored = np.dtype(metadata.params_dtype if is_half else reference.dtype)
+        tolerance = get_target(metadata.target).tolerance or TOLERANCE[stored.name]
+        check_close(outputs, reference.outputs, tolerance, allow_nan)
+    if metadata.task == "detection":
+        boxes = all_outputs(import_block(files, ctx), reference.inputs, ctx, dtype)
+        check_boxes(boxes, metadata.output_shapes)
+        if record is not None and reference.boxes is not None:
+            record["agreement"] = box_agreement(boxes, reference.boxes)
+    return record
 
 
 def _check_finite(expected: Outputs) -> None:

@@ -358,7 +358,7 @@ def test_replaces_an_earlier_export(kept):
 
 def test_old_files_stay_if_the_loaded_graph_differs(kept, monkeypatch):
     before = [file.read_bytes() for file in kept]
-    monkeypatch.setattr("gluondense.deploy.exporter.import_block", lambda *_: build(seed=9))
+    monkeypatch.setattr("gluondense.deploy.verification.import_block", lambda *_: build(seed=9))
     with pytest.raises(RuntimeError, match="outputs are off by") as caught:
         gluondense.export(build(), kept.prefix, (1, 3, 32, 32))
     assert "\n" not in str(caught.value)
