@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Fuse the dense stages of a training graph into one native operator each."""
+"""Fuse the dense stages and the stem of a training graph into one native operator each."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from .dense_layers import (
     dense_layer,
     norm_act_conv,
 )
+from .fuse_stem import find_stem
 from .ir import Graph, Node
 from .onednn_layouts import use_onednn_layouts
 from .partial_stages import Bypass, find_bypass
@@ -30,6 +31,7 @@ def fuse_stages(
     added: Collection[str] = (),
     recompute: bool = False,
     dtype: str = "float32",
+    stem: bool = False,
 ) -> mx.sym.Symbol:
     """Replace dense layers, and the transitions behind them, by the native operator.
 
@@ -50,6 +52,9 @@ def fuse_stages(
     dtype
         ``"float32"``, or ``"bfloat16"``: what the stages store feature maps in, and multiply 1x1
         convolutions in. Their inputs, outputs and parameters are in float32.
+    stem
+        True replaces the stem of a network with dense stages, too, in the same ``dtype``. The
+        gradient of the images is zero then.
     """
     graph = Graph(symbol, {})
     uses, readers = graph.uses(), graph.readers()
@@ -66,11 +71,16 @@ def fuse_stages(
         if unit and unit.conv and uses[id(node.source())] == 1 and id(node) not in fused:
             stages.append(([], unit, None, node))
     copies: dict[str, Node] = {}
-    for layers, tail, bypass, end in stages:
-        stage = _stage_node(layers, tail, bypass, end)
-        stage.attrs.update(recompute=str(int(recompute)), dtype=dtype)
-        stage.inputs = [(_copied(node, added, copies), output) for node, output in stage.inputs]
-        graph.replace(end, stage)
+
+    def replace(end: Node, node: Node) -> None:
+        node.attrs.update(recompute=str(int(recompute)), dtype=dtype)
+        node.inputs = [(_copied(source, added, copies), output) for source, output in node.inputs]
+        graph.replace(end, node)
+
+    if stem and stages and (found := find_stem(graph, uses)):
+        replace(*found)
+    for layers, tail, bypass, end in stages:  # each reads the operators before it
+        replace(end, _stage_node(layers, tail, bypass, end))
     use_onednn_layouts(graph)
     return mx.sym.load_json(graph.to_json())
 

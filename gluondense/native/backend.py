@@ -24,14 +24,15 @@ DTYPES = ("float32", "bfloat16")
 
 
 class NativeTraining(nn.HybridBlock):
-    """A block with one input whose dense stages are trained by one native operator each.
+    """A block with one input whose dense stages and stem are trained by one native operator each.
 
     Grouped convolutions, as in DPN, keep MXNet's operators with memory layouts that suit oneDNN.
     After ``hybridize(backend="native")``, ``autograd.record()`` records another graph of the same
     parameters for float32 inputs on a CPU. Inference, exports and other devices use the original
     graph. With ``dtype="bfloat16"`` the stages store feature maps and their gradients, and multiply
     1x1 convolutions, in bfloat16. Parameters, their gradients, statistics and the sums of products
-    stay in float32.
+    stay in float32. The stem, Conv7x7-BN-ReLU-MaxPool, keeps MXNet's operators where the input has
+    a gradient.
     """
 
     memory_efficient: bool | str = False
@@ -121,7 +122,9 @@ class NativeTraining(nn.HybridBlock):
 
     def _other_graph(self, x: Any) -> Callable[[], mx.sym.Symbol] | None:
         """Return what makes the graph that an input needs instead of the original one, if any."""
-        return self._native_graph if autograd.is_training() and self.is_native(x) else None
+        if not (autograd.is_training() and self.is_native(x)):
+            return None
+        return self._native_graph_to_input if _is_differentiated(x) else self._native_graph
 
     def _call_cached_op(self, x: Any, *args: Any) -> Any:
         make_graph = None if self._callback else self._other_graph(x)
@@ -157,16 +160,34 @@ class NativeTraining(nn.HybridBlock):
         return mx.nd.CachedOp(graph, flags + self._flags), ordered
 
     def _native_graph(self) -> mx.sym.Symbol:
+        """Return the graph for inputs without a gradient."""
+        return self._make_native_graph(input_gradient=False)
+
+    def _native_graph_to_input(self) -> mx.sym.Symbol:
+        """Return the graph that also has the gradient of the input; its stem is MXNet's."""
+        return self._make_native_graph(input_gradient=True)
+
+    def _make_native_graph(self, input_gradient: bool) -> mx.sym.Symbol:
         # The grad_req of the input is unknown here; it may be "add".
         added = {
             name
             for name, (is_input, of) in self._arguments_by_name().items()
-            if is_input or of.grad_req == "add"
+            if (input_gradient if is_input else of.grad_req == "add")
         }
         recompute = self.memory_efficient not in (False, "none")
-        return fuse_stages(self._cached_graph[1], added, recompute, self._native_dtype)
+        graph, dtype = self._cached_graph[1], self._native_dtype
+        return fuse_stages(graph, added, recompute, dtype, stem=not input_gradient)
 
     def _arguments_by_name(self) -> dict[str, Any]:
         return {
             "data" if is_input else of.name: (is_input, of) for is_input, of in self._cached_op_args
         }
+
+
+def _is_differentiated(x: NDArray) -> bool:
+    """Return whether autograd computes the gradient of an array, or passes it on."""
+    try:
+        autograd.get_symbol(x)
+    except mx.base.MXNetError:  # the array is no part of a recorded graph
+        return False
+    return True

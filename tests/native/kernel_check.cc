@@ -457,6 +457,71 @@ void check_operands(const MapKernels<T>& t, int channels) {
   }
 }
 
+// BN-ReLU and max-pooling of all rows of a map, and their backward pass.
+template <class T>
+void check_max_pool(const MapKernels<T>& t, int height, int width, int channels) {
+  constexpr double kRounding = std::is_same_v<T, float> ? 1e-5 : 5e-3;
+  const int out_height = (height + 1) / 2, out_width = (width + 1) / 2;
+  const int row = width * channels, out_row = out_width * channels;
+  const T* const x = guarded<T>(height * row);
+  const float* const dy = guarded<float>(out_height * out_row);
+  const float *arrays[5];  // scale, shift, mean, and those of the correction
+  for (const float*& array : arrays) array = guarded<float>(channels);
+  float* const y = guarded<float>(out_height * out_row);
+  std::uint8_t* const argmax = guarded<std::uint8_t>(out_height * out_row);
+  std::vector<double> gradient(height * row), first(channels), second(channels);
+  for (int oy = 0; oy < out_height; ++oy) {
+    BnReluMaxPool<T> args = {{}, channels, width, channels, arrays[0], arrays[1]};
+    args.y = y + oy * out_row, args.argmax = argmax + oy * out_row;
+    for (int i = 0; i < 3; ++i) {
+      const int source = 2 * oy - 1 + i;
+      args.rows[i] = source >= 0 && source < height ? x + source * row : nullptr;
+    }
+    t.bn_relu_max_pool(args);
+    for (int i = 0; i < out_row; ++i) {
+      const int ox = i / channels, c = i % channels;
+      double best = 0;
+      int place = kNoArgmax, pixel = 0;
+      for (int k = 0; k < 9; ++k) {
+        const int source_y = 2 * oy - 1 + k / 3, source_x = 2 * ox - 1 + k % 3;
+        if (source_y < 0 || source_y >= height || source_x < 0 || source_x >= width) continue;
+        const int source = source_y * row + source_x * channels + c;
+        const float value = std::fma(float(x[source]), arrays[0][c], arrays[1][c]);
+        if (value > best) best = value, place = k, pixel = source;
+      }
+      expect(args.y[i], best, 1e-6, "bn_relu_max_pool");
+      expect(args.argmax[i], place, 0, "bn_relu_max_pool's argmax");
+      if (place != kNoArgmax) gradient[pixel] += dy[oy * out_row + i];
+    }
+  }
+  T* const dx = guarded<T>(row);
+  double *const sums = guarded<double>(channels), *const products = guarded<double>(channels);
+  std::copy_n(sums, channels, first.begin()), std::copy_n(products, channels, second.begin());
+  for (int h = 0; h < height; ++h) {
+    BnReluMaxPoolBackward<T> args = {x + h * row, {}, {}, {}, channels, width, channels};
+    args.mean = arrays[2], args.scale = arrays[0];
+    args.correction_scale = arrays[3], args.correction_shift = arrays[4];
+    const int windows = h % 2 && h / 2 + 1 < out_height ? 2 : 1;
+    for (int i = 0; i < windows; ++i) {
+      args.dy[i] = dy + (h / 2 + i) * out_row, args.argmax[i] = argmax + (h / 2 + i) * out_row;
+      args.window_row[i] = i ? 0 : 1 + h % 2;
+    }
+    t.bn_relu_max_pool_sums(args, sums, products);
+    t.bn_relu_max_pool_backward(args, dx);
+    for (int i = 0; i < row; ++i) {
+      const int c = i % channels;
+      const double d = gradient[h * row + i], value = x[h * row + i];
+      first[c] += d, second[c] += d * (value - arrays[2][c]);
+      expect(dx[i], d * arrays[0][c] + value * arrays[3][c] + arrays[4][c], kRounding,
+             "bn_relu_max_pool_backward");
+    }
+  }
+  for (int c = 0; c < channels; ++c) {
+    expect(sums[c], first[c], 1e-5, "bn_relu_max_pool_sums of dy");
+    expect(products[c], second[c], 1e-5, "bn_relu_max_pool_sums of dy * (x - mean)");
+  }
+}
+
 // The adjoint F' of a transform F: <F(a), b> = <a, F'(b)>.
 void check_adjoints(const InferenceKernels& k, const TrainingKernels& t) {
   const int lanes = kPanelWidth;
@@ -585,6 +650,8 @@ int main() {
           check_conv(k.conv_f32, "conv_f32", pixels, channels, segments, length, with_residual,
                      slope);
           check_conv(k.conv_f32, "conv_f32", pixels, channels, segments, length, false, 1, true);
+          check_conv(t.bf16.conv, "conv of bfloat16, training", pixels, channels, segments,
+                     2 * length, with_residual, slope);
           if (!k.bf16) continue;
           check_conv(k.bf16->conv, "conv of bfloat16", pixels, channels, segments, 2 * length,
                      with_residual, slope);
@@ -623,6 +690,14 @@ int main() {
     if (!k.bf16) continue;
     check_elementwise_bf16(*k.bf16, channels);
     for (bool normalizes : {false, true}) check_pack(*k.bf16, 3, channels, normalizes);
+  }
+  for (int height = 1; height <= 4; ++height) {
+    for (int width : {1, 2, 3, 8, 9}) {
+      for (int channels : {16, 48}) {
+        check_max_pool<float>(t, height, width, channels);
+        check_max_pool<Bf16>(t.bf16, height, width, channels);
+      }
+    }
   }
   check_gelu(k);
   check_adjoints(k, t);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Trains dense stages of all kinds and tails for one step, for sanitizers. All arrays have exactly
-// their elements. The gradients are checked for values that are not finite, or not written.
+// Trains dense stages of all kinds and tails, and stems, for one step, for sanitizers. All arrays
+// have exactly their elements. The gradients are checked for values that are not finite, or not
+// written.
 #include <cmath>
 #include <cstdio>
 #include <random>
@@ -8,6 +9,7 @@
 
 #include "training/dense_stage.h"
 #include "training/stage_parameters.h"
+#include "training/stem.h"
 
 namespace gluondense {
 namespace {
@@ -90,19 +92,58 @@ bool trains(const DenseStageConfig& config) {
   return finite;
 }
 
+// Batch, channels, height and width of the images; output channels.
+const StemConfig kStems[] = {
+    {2, 3, 32, 32, 64}, {1, 1, 1, 1, 1}, {3, 3, 37, 51, 20}, {2, 5, 2, 70, 33}, {1, 3, 66, 3, 96},
+};
+
+bool trains(const StemConfig& config) {
+  const std::size_t channels = config.out_channels;
+  const std::size_t taps = std::size_t{49} * config.in_channels * channels;
+  const std::size_t sizes[] = {taps, channels, channels, channels, channels};
+  std::vector<std::vector<float>> memory, derivatives;
+  for (std::size_t size : sizes) {
+    memory.push_back(random_floats(size, 0.1f, 1));
+    derivatives.emplace_back(size, NAN);
+  }
+  const auto bind = [](std::vector<std::vector<float>>& of) -> ConvBnArrays {
+    return {of[0].data(), {of[1].data(), of[2].data(), of[3].data(), of[4].data()}};
+  };
+  const std::size_t outputs = config.out_pixels() * channels;
+  const std::size_t inputs =
+      std::size_t{1} * config.batch * config.in_channels * config.height * config.width;
+  const std::vector<float> x = random_floats(inputs, 0, 1), dy = random_floats(outputs, -1, 1);
+  std::vector<float> y(outputs, NAN);
+  Stem stem;
+  stem.forward(config, x.data(), bind(memory), y.data());
+  stem.backward(dy.data(), x.data(), bind(memory), bind(derivatives));
+  bool finite = all_finite(y);
+  for (int i = 0; i < 3; ++i) finite = finite && all_finite(derivatives[i]);
+  return finite && all_finite(memory[3]) && all_finite(memory[4]);
+}
+
+template <class Configs, class Set>
+int failures(const char* name, const Configs& configs, Set set) {
+  int count = 0, number = 0;
+  for (auto config : configs) {
+    for (int setting = 0; setting < 4; ++setting) {
+      set(&config, setting & 1);
+      config.bf16 = setting & 2;
+      const bool trained = trains(config);
+      if (!trained) std::printf("%s %d, setting %d: not finite\n", name, number, setting);
+      count += !trained;
+    }
+    ++number;
+  }
+  return count;
+}
+
 }  // namespace
 }  // namespace gluondense
 
 int main() {
-  int failures = 0, number = 0;
-  for (gluondense::DenseStageConfig config : gluondense::kCases) {
-    for (int setting = 0; setting < 4; ++setting) {
-      config.recompute_bottleneck = setting & 1, config.bf16 = setting & 2;
-      const bool trained = gluondense::trains(config);
-      if (!trained) std::printf("case %d, setting %d: not finite\n", number, setting);
-      failures += !trained;
-    }
-    ++number;
-  }
-  return failures;
+  using namespace gluondense;
+  return failures("stage", kCases,
+                  [](DenseStageConfig* config, bool on) { config->recompute_bottleneck = on; }) +
+         failures("stem", kStems, [](StemConfig* config, bool on) { config->recompute = on; });
 }

@@ -7,6 +7,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 
 #include "kernels/inference_kernels.h"
 
@@ -25,6 +26,35 @@ struct BnReluBackward {
   float dy_factor;                    // multiplies dy
   int pixels, channels;
   bool accumulate;  // add to dx instead of overwriting it
+};
+
+// One row of 3x3 max-pooling of stride 2 and padding 1, behind BN-ReLU, max(0, x * scale + shift).
+// Pixels of x, y and argmax have the same stride. Channels are a multiple of kChannelPad, whole
+// vectors of every instruction set.
+constexpr int kChannelPad = 16, kNoArgmax = 9;
+
+template <class T>
+struct BnReluMaxPool {
+  const T* rows[3];  // of x; null outside of the map
+  std::ptrdiff_t stride;
+  int width, channels;         // of x; (width + 1) / 2 pixels of y
+  const float *scale, *shift;  // (channels)
+  float* y;
+  std::uint8_t* argmax;  // y * 3 + x in the window, the first of equals; kNoArgmax where y is 0
+};
+
+// The backward pass for one row of x.
+template <class T>
+struct BnReluMaxPoolBackward {
+  const T* x;
+  // The one or two rows of windows that contain the row of x, and its place in them.
+  const float* dy[2];
+  const std::uint8_t* argmax[2];
+  int window_row[2];
+  std::ptrdiff_t stride;
+  int width, channels;                               // of x
+  const float *mean, *scale;                         // (channels), as the next two
+  const float *correction_scale, *correction_shift;  // those of BnCorrection
 };
 
 // Elements that one product takes from each operand: one float, or a pair of bfloat16.
@@ -76,6 +106,15 @@ struct MapKernels {
   // out[p][c] = in[p][c]. No over-read.
   void (*copy_to_f32)(const T* in, std::ptrdiff_t in_stride, float* out, std::ptrdiff_t out_stride,
                       int pixels, int channels);
+  // conv_f32 of inference_kernels.h, and the same in bfloat16.
+  void (*conv)(const ConvTile<T>& tile);
+  // See BnReluMaxPool. NaN propagates. No over-read.
+  void (*bn_relu_max_pool)(const BnReluMaxPool<T>& args);
+  // Adds dy and dy * (x - mean) of the pixels where y > 0 to the sums of each channel.
+  void (*bn_relu_max_pool_sums)(const BnReluMaxPoolBackward<T>& args, double* sum_dy,
+                                double* sum_dy_xmu);
+  // The gradient of the row of x: dx = scale * dy + x * correction_scale + correction_shift.
+  void (*bn_relu_max_pool_backward)(const BnReluMaxPoolBackward<T>& args, T* dx);
   // winograd_output_transform of inference_kernels.h.
   void (*winograd_output_transform)(const WinogradOutputTile<T>& tile);
 };

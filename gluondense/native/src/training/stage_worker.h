@@ -15,6 +15,7 @@
 #include "training/dense_stage.h"
 #include "training/stage_data.h"
 #include "training/stage_layout.h"
+#include "training/transpose.h"
 
 namespace gluondense {
 
@@ -215,15 +216,5 @@ class StageWorker {
   void pack_pooled(const BnReluInput<T>& input, std::int64_t first, int count, int stride,
                    T* packed) const;
 };
-
-// transpose.cc: convert the pixels [first, first + count), numbered over all images, between
-// (N, C, H, W) and (pixels, stride). An image has `image_channels` channels of `plane` pixels, and
-// `nchw` is the first one to convert.
-template <class T>
-void nchw_to_nhwc(const float* nchw, int image_channels, int channels, std::int64_t first,
-                  std::int64_t count, int plane, T* nhwc, int stride);
-template <class T>
-void nhwc_to_nchw(const T* nhwc, int stride, int channels, std::int64_t first, std::int64_t count,
-                  int plane, float* nchw, int image_channels);
 
 }  // namespace gluondense

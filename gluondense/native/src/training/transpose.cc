@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
+#include "training/transpose.h"
+
 #include <algorithm>
 
-#include "training/stage_worker.h"
+#include "training/stage_layout.h"
 
 namespace gluondense {
 namespace {

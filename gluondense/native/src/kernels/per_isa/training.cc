@@ -2,36 +2,17 @@
 // The kernels that only training uses.
 #include "kernels/training_kernels.h"
 
+#include "kernels/per_isa/conv_tile.h"
+#include "kernels/per_isa/doubles.h"
+#include "kernels/per_isa/max_pool.h"
 #include "kernels/per_isa/training_gemm.h"
 #include "kernels/per_isa/winograd_transforms.h"
 
 namespace gluondense::GLUONDENSE_ISA_NAMESPACE {
+
+void conv_f32(const ConvTile<float>& tile);
+
 namespace {
-
-typedef float Half __attribute__((vector_size(kWidth * 2), aligned(4), may_alias));
-typedef double Wide __attribute__((vector_size(kWidth * 4), aligned(8), may_alias));
-
-inline Wide& wide_at(double* p) { return *reinterpret_cast<Wide*>(p); }
-inline Wide to_double(const float* p) {
-  return __builtin_convertvector(*reinterpret_cast<const Half*>(p), Wide);
-}
-inline Wide to_double(const Bf16* p) {
-  typedef std::uint16_t Short __attribute__((vector_size(kWidth), aligned(2), may_alias));
-  typedef std::uint32_t Long __attribute__((vector_size(kWidth * 2), may_alias));
-  const Long bits = __builtin_convertvector(*reinterpret_cast<const Short*>(p), Long) << 16;
-  return __builtin_convertvector((Half)bits, Wide);
-}
-
-// Adds the first `count` floats, at most a vector.
-inline void add_wide(Vector x, double* to, int count) {
-  float parts[kWidth];
-  at(parts) = x;
-  if (count < kWidth) {
-    for (int i = 0; i < count; ++i) to[i] += parts[i];
-    return;
-  }
-  for (int h = 0; h < kWidth; h += kWidth / 2) wide_at(to + h) += to_double(parts + h);
-}
 
 template <class T>
 void channel_sums(const T* x, std::ptrdiff_t stride, int pixels, int channels, double* sums,
@@ -219,6 +200,10 @@ void copy_to_f32(const T* in, std::ptrdiff_t in_stride, float* out, std::ptrdiff
   }
 }
 
+void conv_bf16(const ConvTile<Bf16>& tile) {
+  ByRows<Conv<MultiplyBf16, ConvTile<Bf16>>::Kernel>::rows[tile.pixels - 1](tile);
+}
+
 void winograd_filter_transform(const float* filters, float* out, std::ptrdiff_t plane_stride) {
   for (int n = 0; n < kPanelWidth; n += kWidth) {
     transform_2d<FilterTransform>(
@@ -243,13 +228,15 @@ const TrainingKernels training_table = {
     {channel_sums<float>, gemm<float, float>, gemm<float, float>, gemm_tn<float>,
      bn_relu_backward<float>, add_affine<float>, affine_relu<float, float>,
      affine_relu<float, float>, affine_relu<float, float>, nullptr, mean_affine_relu<float>,
-     copy_to_f32<float>, sums_to_pixels<float>},
+     copy_to_f32<float>, conv_f32, bn_relu_max_pool<float>, bn_relu_max_pool_sums<float>,
+     bn_relu_max_pool_backward<float>, sums_to_pixels<float>},
     GLUONDENSE_ISA_NAME,
     winograd_filter_transform,
     winograd_filter_transform_adjoint,
     pixels_to_planes<OutputTransformAdjoint, float>,
     {channel_sums<Bf16>, gemm<Bf16, float>, gemm<Bf16, Bf16>, gemm_tn<Bf16>, bn_relu_backward<Bf16>,
      add_affine<Bf16>, affine_relu<Bf16, float>, affine_relu<Bf16, Bf16>, affine_relu_to_pairs,
-     rows_to_pairs, mean_affine_relu<Bf16>, copy_to_f32<Bf16>, sums_to_pixels<Bf16>}};
+     rows_to_pairs, mean_affine_relu<Bf16>, copy_to_f32<Bf16>, conv_bf16, bn_relu_max_pool<Bf16>, bn_relu_max_pool_sums<Bf16>,
+     bn_relu_max_pool_backward<Bf16>, sums_to_pixels<Bf16>}};
 
 }  // namespace gluondense::GLUONDENSE_ISA_NAMESPACE
