@@ -102,7 +102,7 @@ def conv_norm_act(node: Node, supported: dict[str, str], uses: Uses) -> Unit | N
 
 def dense_layer(node: Node, uses: Uses) -> Layer | None:
     """Match the layer that ends with a concatenation."""
-    concat = _concat(node, uses)
+    concat = match_concat(node, uses)
     if concat is None or uses[id(concat.source(1))] > 1:
         return None
     source, (new, _) = concat.inputs
@@ -112,7 +112,7 @@ def dense_layer(node: Node, uses: Uses) -> Layer | None:
     return layer if same else None
 
 
-def _concat(node: Node, uses: Uses) -> Node | None:
+def match_concat(node: Node, uses: Uses) -> Node | None:
     """Match the concatenation of two feature maps, with the detour of ``blocks.concat``."""
     concat = node
     if node.op == "squeeze" and node.source().op == "expand_dims":
@@ -140,7 +140,7 @@ def _pre_activation_layer(
 
 def _two_way_layer(node: Node, source: tuple[Node, int], new: Node, uses: Uses) -> Layer | None:
     """Match PeleeNet's layer: half of its feature maps are of each branch."""
-    branches = _concat(new, uses)
+    branches = match_concat(new, uses)
     if branches is None:
         return None
     first, second = (_branch(branch, source, uses) for branch, _ in branches.inputs)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Fuse the dense stages and the stem of a training graph into one native operator each."""
+"""Fuse the stages and the stem of a training graph into one native operator each."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from .dense_layers import (
     dense_layer,
     norm_act_conv,
 )
+from .dual_path_stages import dual_path_stages
 from .fuse_stem import find_stem
 from .ir import Graph, Node
 from .onednn_layouts import use_onednn_layouts
@@ -36,6 +37,7 @@ def fuse_stages(
     """Replace dense layers, and the transitions behind them, by the native operator.
 
     The operator of a cross-stage partial stage also splits its input and concatenates its output.
+    Dual-path stages have an operator, too.
 
     Layers with dropout, groups, biases or attention keep MXNet's operators, with the layouts that
     suit oneDNN.
@@ -77,10 +79,13 @@ def fuse_stages(
         node.inputs = [(_copied(source, added, copies), output) for source, output in node.inputs]
         graph.replace(end, node)
 
-    if stem and stages and (found := find_stem(graph, uses)):
+    dual_paths = list(dual_path_stages(graph))
+    if stem and (stages or dual_paths) and (found := find_stem(graph, uses)):
         replace(*found)
     for layers, tail, bypass, end in stages:  # each reads the operators before it
         replace(end, _stage_node(layers, tail, bypass, end))
+    for dual_path in dual_paths:
+        replace(dual_path.end, dual_path.to_node())
     use_onednn_layouts(graph)
     return mx.sym.load_json(graph.to_json())
 

@@ -15,18 +15,21 @@ from mxnet.gluon import nn
 from mxnet.ndarray import NDArray
 
 from ..errors import check_choice
+from ..graph.dual_path_stages import DUAL_PATH_STAGE
 from ..graph.fuse_dense_stages import STAGE, fuse_stages
 from ..graph.trace import trace
 from .build import load
 
 BACKEND = "native"
 DTYPES = ("float32", "bfloat16")
+STAGES = (STAGE, DUAL_PATH_STAGE)
 
 
 class NativeTraining(nn.HybridBlock):
-    """A block with one input whose dense stages and stem are trained by one native operator each.
+    """A block with one input whose stages and stem are trained by one native operator each.
 
-    Grouped convolutions, as in DPN, keep MXNet's operators with memory layouts that suit oneDNN.
+    These are dense and dual-path stages. Other grouped convolutions, as in CSPResNeXt, keep MXNet's
+    operators with memory layouts that suit oneDNN.
     After ``hybridize(backend="native")``, ``autograd.record()`` records another graph of the same
     parameters for float32 inputs on a CPU. Inference, exports and other devices use the original
     graph. With ``dtype="bfloat16"`` the stages store feature maps and their gradients, and multiply
@@ -62,7 +65,7 @@ class NativeTraining(nn.HybridBlock):
             ``"native"`` trains on a CPU with the native operator, which requires a C++ compiler.
             Other values as in Gluon.
         dtype
-            ``"bfloat16"`` trains the dense stages of the native operator in bfloat16.
+            ``"bfloat16"`` trains the stages of the native operators in bfloat16.
 
         Raises
         ------
@@ -75,7 +78,8 @@ class NativeTraining(nn.HybridBlock):
         native = active and backend == BACKEND
         check_choice("dtype", dtype, DTYPES)
         if native:
-            load(STAGE)
+            for stage in STAGES:
+                load(stage)
         if dtype == "bfloat16" and active:
             self._check_bfloat16(native)
         super().hybridize(active, None if backend == BACKEND else backend, *args, **kwargs)
@@ -87,9 +91,10 @@ class NativeTraining(nn.HybridBlock):
                 "`dtype` bfloat16 needs the native operator: hybridize with backend='native', or "
                 "choose float32."
             )
-        if STAGE not in fuse_stages(trace(self)).tojson():
+        graph = fuse_stages(trace(self)).tojson()
+        if not any(stage in graph for stage in STAGES):
             raise ValueError(
-                "`dtype` bfloat16 is for dense stages that the native operator trains, and this "
+                "`dtype` bfloat16 is for stages that the native operators train, and this "
                 "network has none: choose float32."
             )
 

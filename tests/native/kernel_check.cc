@@ -587,6 +587,50 @@ void check_grouped(void (*kernel)(const GroupedConvTile<T>&), int stride, int pi
   }
 }
 
+// Both training kernels of a vector of channels of groups.
+void check_grouped_training(const TrainingKernels& t, int stride, int pixels, int group) {
+  constexpr int kRows = 2;  // of the filters' gradient
+  const int lanes = t.grouped_lanes;
+  const GroupedLanes groups = {group, lanes < 2 * group};
+  const int outputs = groups.one_group ? std::min(lanes, group) : lanes / group * group;
+  const int width = (pixels - 1) * stride + 3, inputs = std::max(group, lanes);
+  const std::ptrdiff_t row_stride = width * inputs;
+  const float* const src = guarded<float>(((kRows - 1) * stride + 3) * row_stride, true);
+  const float* const weights = guarded<float>(9 * group * lanes);
+  float* const dst = guarded<float>(pixels * lanes);
+  const float* const dy = guarded<float>(kRows * pixels * lanes);
+  float* const d_weights = guarded<float>(9 * group * lanes);
+  const std::vector<float> before(d_weights, d_weights + 9 * group * lanes);
+  const auto at = [=](int y, int x, int lane, int k) {
+    const int first = groups.one_group ? 0 : lane / group * group;
+    return double{src[y * row_stride + x * inputs + first + k]};
+  };
+  const float* const skipped = pixels % 2 ? nullptr : src + row_stride;
+  t.grouped_conv3x3({{src, skipped, src + 2 * row_stride}, inputs, stride, groups, weights, dst,
+                     lanes, pixels});
+  t.grouped_conv3x3_backward_filter({src, row_stride, inputs, stride, dy, pixels * lanes, lanes,
+                                     kRows, pixels, groups, d_weights});
+  for (int lane = 0; lane < outputs; ++lane) {
+    std::vector<double> sums(pixels);
+    for (int i = 0; i < 9 * group; ++i) {
+      const int y = i / 3 / group, k = i / 3 % group, x = i % 3;
+      double gradient = before[i * lanes + lane];
+      for (int m = 0; m < pixels; ++m) {
+        const bool skips = y == 1 && !skipped;
+        if (!skips) sums[m] += at(y, m * stride + x, lane, k) * weights[i * lanes + lane];
+        for (int row = 0; row < kRows; ++row) {
+          gradient += at(row * stride + y, m * stride + x, lane, k) *
+                      dy[(row * pixels + m) * lanes + lane];
+        }
+      }
+      expect(d_weights[i * lanes + lane], gradient, 1e-4, "grouped_conv3x3_backward_filter");
+    }
+    for (int m = 0; m < pixels; ++m) {
+      expect(dst[m * lanes + lane], sums[m], 1e-4, "grouped_conv3x3 of training");
+    }
+  }
+}
+
 void check_depthwise(const InferenceKernels& k, int pixels, int channels, int kernel, int stride) {
   const int rows = kernel + 1, width = (pixels - 1) * stride + kernel, dst_stride = channels + 3;
   const float* const src = guarded<float>(rows * width * channels);
@@ -671,6 +715,9 @@ int main() {
     for (int columns : {1, 16, 17, 40}) {
       check_gemm_tn<float>(t, 2 * pixels - 1, columns, 9);
       check_gemm_tn<Bf16>(t.bf16, 2 * pixels - 1, columns, 9);
+    }
+    for (int group_channels : {1, 3, 4, 8, 12, 16, 24, 32}) {
+      for (int stride : {1, 2}) check_grouped_training(t, stride, pixels, group_channels);
     }
     for (int group_channels : {1, 3, 4, 16}) {
       if (!k.grouped_conv3x3_f32) break;

@@ -1,13 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
-// Trains dense stages of all kinds and tails, and stems, for one step, for sanitizers. All arrays
-// have exactly their elements. The gradients are checked for values that are not finite, or not
-// written.
+// Trains dense stages of all kinds and tails, dual-path stages and stems for one step, for
+// sanitizers. All arrays have exactly their elements. The gradients are checked for values that are
+// not finite, or not written.
 #include <cmath>
 #include <cstdio>
 #include <random>
 #include <vector>
 
 #include "training/dense_stage.h"
+#include "training/dual_path/dual_path_parameters.h"
+#include "training/dual_path/dual_path_stage.h"
 #include "training/stage_parameters.h"
 #include "training/stem.h"
 
@@ -34,6 +36,13 @@ const DenseStageConfig kCases[] = {
     {3, 9, 8, 11, kPre, 2, 8, 32, kFeatures, 0, false, 3},
 };
 
+// Batch, channels, height, width; blocks, stride; bottleneck, groups; residual, increment.
+const DualPathConfig kDualPathCases[] = {
+    {2, 16, 9, 7, 2, 1, 32, 8, 16, 8}, {3, 5, 18, 17, 3, 2, 24, 8, 20, 5},
+    {1, 33, 17, 16, 2, 2, 48, 4, 33, 12}, {2, 7, 8, 8, 1, 1, 64, 2, 9, 3},
+    {1, 3, 1, 1, 1, 2, 1, 1, 1, 1}, {1, 40, 40, 60, 2, 1, 128, 32, 64, 16},
+};
+
 std::mt19937 random_bits(1);
 
 std::vector<float> random_floats(std::size_t count, float low, float high) {
@@ -51,10 +60,9 @@ std::size_t size_of(const std::vector<unsigned int>& shape) {
 
 // Arrays for all parameters, filled by `fill`.
 template <class Fill>
-std::vector<std::vector<float>> allocate(const DenseStageConfig& config, DenseStageArrays* arrays,
-                                         Fill fill) {
+std::vector<std::vector<float>> allocate(const Parameters& parameters, Fill fill) {
   std::vector<std::vector<float>> memory;
-  for (const Parameter& parameter : ParameterList(config, arrays)) {
+  for (const Parameter& parameter : parameters) {
     memory.push_back(fill(size_of(parameter.shape)));
     *parameter.array = memory.back().data();
   }
@@ -68,28 +76,40 @@ bool all_finite(const std::vector<float>& values) {
   return true;
 }
 
-bool trains(const DenseStageConfig& config) {
-  DenseStageArrays arrays, gradients;
-  const auto parameters =
-      allocate(config, &arrays, [](std::size_t size) { return random_floats(size, 0.1f, 1); });
-  auto derivatives =
-      allocate(config, &gradients, [](std::size_t size) { return std::vector<float>(size, NAN); });
-  const std::size_t outputs =
-      static_cast<std::size_t>(config.out_pixels()) * config.image_out_channels();
-  const std::size_t inputs = static_cast<std::size_t>(config.pixels()) * config.image_in_channels();
+// Forward and backward with an input and an output of so many elements.
+template <class Stage, class List, class Arrays, class Config>
+bool trains(const Config& config, std::size_t inputs, std::size_t outputs) {
+  Arrays arrays, gradients;
+  const auto parameters = allocate(List(config, &arrays), [](std::size_t size) {
+    return random_floats(size, 0.1f, 1);
+  });
+  const auto derivatives = allocate(List(config, &gradients), [](std::size_t size) {
+    return std::vector<float>(size, NAN);
+  });
   const std::vector<float> x = random_floats(inputs, 0, 1), dy = random_floats(outputs, -1, 1);
   std::vector<float> y(outputs, NAN), dx(inputs, NAN);
-  DenseStage stage;
+  Stage stage;
   stage.forward(config, x.data(), arrays, y.data());
   stage.backward(dy.data(), arrays, dx.data(), gradients);
   bool finite = all_finite(y) && all_finite(dx);
   std::size_t i = 0;
-  for (const Parameter& parameter : ParameterList(config, &gradients)) {
+  for (const Parameter& parameter : List(config, &gradients)) {
     const std::vector<float>& values = parameter.is_statistic ? parameters[i] : derivatives[i];
     finite = finite && all_finite(values);
     ++i;
   }
   return finite;
+}
+
+bool trains(const DenseStageConfig& config) {
+  return trains<DenseStage, ParameterList, DenseStageArrays>(
+      config, config.pixels() * config.image_in_channels(),
+      config.out_pixels() * config.image_out_channels());
+}
+
+bool trains(const DualPathConfig& config) {
+  return trains<DualPathStage, DualPathParameters, DualPathArrays>(
+      config, config.pixels() * config.in_channels, config.out_pixels() * config.out_channels());
 }
 
 // Batch, channels, height and width of the images; output channels.
@@ -145,5 +165,7 @@ int main() {
   using namespace gluondense;
   return failures("stage", kCases,
                   [](DenseStageConfig* config, bool on) { config->recompute_bottleneck = on; }) +
+         failures("dual-path stage", kDualPathCases,
+                  [](DualPathConfig* config, bool on) { config->recompute_bottlenecks = on; }) +
          failures("stem", kStems, [](StemConfig* config, bool on) { config->recompute = on; });
 }

@@ -18,6 +18,7 @@ from support.native_training import (
 )
 
 from gluondense import native
+from gluondense.graph.dual_path_stages import DUAL_PATH_STAGE
 from gluondense.graph.fuse_dense_stages import fuse_stages
 from gluondense.graph.ir import Graph
 from gluondense.graph.trace import trace
@@ -30,6 +31,7 @@ ONE = (mx.cpu(),)
 THREE = {"kernel": "(3, 3)"}
 TINY = {"block_config": (2, 2), "classes": 5}
 TINY_PELEE = {**TINY, "bn_sizes": (1, 2)}
+TINY_DPN = {"num_blocks": (2, 3), "increments": (16, 20), "classes": 5}
 
 # Model, fields, input shape.
 STAGES = {
@@ -55,6 +57,31 @@ STAGES = {
     "two-way odd size": ("peleenet", TINY_PELEE, (2, 3, 51, 43)),
     "two-way growth 13": ("peleenet", {**TINY_PELEE, "growth_rate": 13}, (1, 3, 40, 36)),
     "two-way csp": ("csp_peleenet", TINY_PELEE, (1, 3, 40, 40)),
+    "dual path": ("dpn68", TINY_DPN, (2, 3, 64, 48)),
+    "dual path, odd size": (  # groups of 3, 6 and 12 channels
+        "dpn68",
+        {
+            "num_blocks": (2, 3, 1),
+            "increments": (5, 7, 9),
+            "bottleneck_width": 24,
+            "groups": 8,
+            "residual_width": 20,
+            "classes": 5,
+        },
+        (3, 3, 75, 91),
+    ),
+    "dual path, wide groups": (  # of 12, 24 and 48 channels
+        "dpn48b",
+        {
+            "num_blocks": (1, 2, 2),
+            "increments": (8, 8, 8),
+            "bottleneck_width": 48,
+            "groups": 4,
+            "residual_width": 33,
+            "classes": 5,
+        },
+        (1, 3, 64, 64),
+    ),
 }
 
 
@@ -71,7 +98,8 @@ def inexact_arrays(case, recompute, seed):
     image = np.random.default_rng(seed).normal(size=shape)
     symbol = trace(net)
     fused = fuse_stages(symbol, recompute=recompute)
-    assert native.STAGE in {node.op for node in Graph(fused, {}).operators()}
+    stage = DUAL_PATH_STAGE if "dpn" in name else native.STAGE
+    assert stage in {node.op for node in Graph(fused, {}).operators()}
     exact = forward_backward(symbol, params, image, "float64")
     stock, ours = (
         relative_errors(forward_backward(graph, params, image), exact) for graph in (symbol, fused)
@@ -115,7 +143,7 @@ def train(net, steps=3, contexts=ONE, parts=1):
 
 
 def network(backend="native", contexts=ONE, settings=STATIC, name="densenet121", **fields):
-    tiny = TINY_PELEE if "peleenet" in name else TINY
+    tiny = TINY_DPN if "dpn" in name else TINY_PELEE if "peleenet" in name else TINY
     net = build_model(name, prefix="net_", **{**tiny, **fields})
     mx.random.seed(3)
     np.random.seed(3)
@@ -136,6 +164,7 @@ def ran_natively(net):
         ("densenet121", {}),
         ("peleenet", STATIC),
         ("csp_peleenet", STATIC),
+        ("dpn68", STATIC),
     ],
     ids=str,
 )
@@ -151,14 +180,15 @@ def test_trains_like_mxnet(name, settings):
             np.testing.assert_allclose(params[name], stock[name], rtol=1e-2, atol=1e-2)
 
 
-def test_is_deterministic():
-    (first, params), (second, again) = train(network()), train(network())
+@pytest.mark.parametrize("name", ["densenet121", "dpn68"])
+def test_is_deterministic(name):
+    (first, params), (second, again) = (train(network(name=name)) for _ in range(2))
     np.testing.assert_array_equal(first, second)
     for name in params:
         np.testing.assert_array_equal(params[name], again[name])
 
 
-@pytest.mark.parametrize("name", ["densenet121", "peleenet"])
+@pytest.mark.parametrize("name", ["densenet121", "peleenet", "dpn68"])
 def test_recomputation_is_bitwise_equal(name):
     net = network(name=name)
     net.memory_efficient = True
@@ -170,7 +200,13 @@ def test_recomputation_is_bitwise_equal(name):
 
 @pytest.mark.parametrize(
     ("fields", "natively"),
-    [({}, True), ({"attention": "se"}, False), ({"name": "peleenet"}, True)],
+    [
+        ({}, True),
+        ({"attention": "se"}, False),
+        ({"name": "peleenet"}, True),
+        ({"name": "dpn68"}, True),
+        ({"name": "dpn68", "dropout": 0.1}, False),
+    ],
     ids=str,
 )
 def test_memory_efficient_steps_recompute_in_the_native_stages(fields, natively):
@@ -271,7 +307,9 @@ def test_hooks_use_the_original_graph():
         ("densenet121", {"dropout": 0.2, "dropout_after": "3x3"}),
         ("densenet121", {"attention": "se"}),
         ("densenet121", {"use_bias": True}),
-        ("dpn68", {}),
+        ("dpn68", {"dropout": 0.2}),
+        ("dpn68", {"drop_path": 0.2}),
+        ("dpn68", {"attention": "se"}),
         ("csp_resnet50", {}),
         ("peleenet", {"dropout": 0.2}),
         ("peleenet", {"attention": "se"}),
@@ -297,6 +335,7 @@ def test_unsupported_layers_are_not_fused(name, fields):
         ("densenet121", (0, 2)),
         ("peleenet", None),
         ("csp_peleenet", None),
+        ("dpn68", None),
     ],
     ids=str,
 )

@@ -25,6 +25,7 @@ pytestmark = pytest.mark.usefixtures("native_operator")
 
 TINY = {"block_config": (2, 2), "classes": 5}
 PELEE = {**TINY, "bn_sizes": (1, 2)}
+DPN = {"num_blocks": (2, 2), "increments": (16, 20), "classes": 5}
 # Model, fields, input shape.
 STAGES = {
     "plain": ("densenet121", TINY, (2, 3, 64, 64)),
@@ -32,6 +33,7 @@ STAGES = {
     "no bottleneck": ("densenet121", {**TINY, "bn_size": 0, "stem": "cifar"}, (2, 3, 33, 31)),
     "two-way": ("peleenet", {**PELEE, "growth_rate": 14}, (2, 3, 51, 43)),
     "csp": ("csp_densenet121", {**TINY, "stem": "cifar"}, (2, 3, 33, 31)),
+    "dual path": ("dpn68", {**DPN, "increments": (13, 20)}, (2, 3, 80, 72)),
 }
 
 
@@ -50,7 +52,7 @@ def relative_errors(found, exact):
 
 
 def network(dtype="bfloat16", name="densenet121", **fields):
-    net = build_model(name, prefix="net_", **{**TINY, **fields})
+    net = build_model(name, prefix="net_", **{**(DPN if "dpn" in name else TINY), **fields})
     mx.random.seed(3)
     np.random.seed(3)
     net.initialize()
@@ -90,7 +92,7 @@ def test_is_as_exact_as_mxnet_in_bfloat16(case):
     assert np.median(list(ours.values())) < 1.2 * np.median(list(stock.values()))
 
 
-@pytest.mark.parametrize("case", ["plain", "odd", "no bottleneck", "two-way"])
+@pytest.mark.parametrize("case", ["plain", "odd", "no bottleneck", "two-way", "dual path"])
 def test_gradients_where_no_relu_changes_sides(case):
     name, fields, shape = STAGES[case]
     net = build_model(name, **fields)
@@ -115,7 +117,7 @@ def test_trains_as_in_float32():
             np.testing.assert_allclose(params[name], wanted[name], rtol=5e-2, atol=1e-3)
 
 
-@pytest.mark.parametrize("name", ["densenet121", "peleenet", "csp_densenet121"])
+@pytest.mark.parametrize("name", ["densenet121", "peleenet", "csp_densenet121", "dpn68"])
 def test_runs_and_recomputation_are_bitwise_equal(name):
     fields = {"bn_sizes": (1, 2)} if name == "peleenet" else {}
     found = []

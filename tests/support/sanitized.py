@@ -57,7 +57,7 @@ def compile_objects(folder: Path, flags: Sequence[str], isas: Sequence[str]) -> 
     """Compile the operators, without MXNet's part, for some instruction sets."""
     sources = [*build.SOURCES.glob("*.cc"), build.SOURCES / "kernels" / "dispatch.cc"]
     for room in ("inference", "runtime", "training"):
-        sources += build.SOURCES.glob(f"{room}/*.cc")
+        sources += (build.SOURCES / room).rglob("*.cc")
     has = [f"-DGLUONDENSE_HAS_{isa}" for isa in isas]
     units = [(file, file.stem, has) for file in sources if not file.stem.endswith("_operator")]
     for isa in isas:

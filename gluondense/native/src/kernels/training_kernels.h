@@ -83,7 +83,7 @@ struct MapKernels {
                   int pixels, float* c, std::ptrdiff_t c_stride, int rows, int columns);
   // channels <= dy_stride. No over-read.
   void (*bn_relu_backward)(const BnReluBackward<T>& args);
-  // out[c] = in[c] + (x[c] * scale[c] + shift[c]). No over-read.
+  // out[c] = in[c] + (x[c] * scale[c] + shift[c]). out may be in. No over-read.
   void (*add_affine)(const T* in, const T* x, const float* scale, const float* shift, T* out,
                      int channels);
   // out[p][c] = max(0, in[p][c] * scale[c] + shift[c]). NaN propagates. No over-read.
@@ -119,6 +119,40 @@ struct MapKernels {
   void (*winograd_output_transform)(const WinogradOutputTile<T>& tile);
 };
 
+// A vector of output channels of a 3x3 convolution whose groups have as many inputs as outputs. It
+// has whole groups, or a part of one.
+constexpr int kGroupedMaxLanes = 16;  // >= grouped_lanes of every instruction set
+
+struct GroupedLanes {
+  int group_channels;
+  bool one_group;  // all lanes read the same inputs
+};
+
+// `pixels` neighbouring output pixels of a row. Reads and writes whole vectors.
+struct GroupedTrainingTile {
+  // The windows' rows, from the first input channel of the first lane on; null for zeros.
+  const float* rows[3];
+  std::ptrdiff_t src_stride;  // from an input pixel to the next
+  int stride;                 // 1 or 2, of the convolution
+  GroupedLanes lanes;
+  const float* weights;  // (3, group_channels, 3, grouped_lanes)
+  float* dst;
+  std::ptrdiff_t dst_stride;
+  int pixels;  // <= max_tile_pixels
+};
+
+// The gradient of the filters of such a vector, over rows of output pixels. Adds to d_weights.
+struct GroupedFilterGradient {
+  const float* src;  // the first row of the first window, as above
+  std::ptrdiff_t src_row_stride, src_stride;
+  int stride;
+  const float* dy;  // the vector's channels
+  std::ptrdiff_t dy_row_stride, dy_stride;
+  int rows, pixels;
+  GroupedLanes lanes;
+  float* d_weights;  // as the weights
+};
+
 struct TrainingKernels : MapKernels<float> {
   const char* isa;
   // G g G^T of 3x3 filters (9, kPanelWidth): plane i of 36 is written to out + i * plane_stride.
@@ -132,6 +166,9 @@ struct TrainingKernels : MapKernels<float> {
                                             std::ptrdiff_t pixel_stride, float* planes,
                                             std::ptrdiff_t plane_stride, int channels);
   MapKernels<Bf16> bf16;
+  int grouped_lanes;  // channels of a vector
+  void (*grouped_conv3x3)(const GroupedTrainingTile& tile);
+  void (*grouped_conv3x3_backward_filter)(const GroupedFilterGradient& args);
 };
 
 // The table of the instruction set that inference_kernels() has.

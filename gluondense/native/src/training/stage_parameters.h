@@ -14,8 +14,30 @@ struct Parameter {
   bool is_statistic;  // a running statistic, which the operator modifies
 };
 
-// The parameters in the order of the operator's inputs, as members of the arrays.
-class ParameterList {
+// Parameters in the order of an operator's inputs, as members of its arrays.
+class Parameters {
+ public:
+  std::vector<Parameter>::const_iterator begin() const { return parameters_.begin(); }
+  std::vector<Parameter>::const_iterator end() const { return parameters_.end(); }
+  int size() const { return static_cast<int>(parameters_.size()); }
+
+  void add(BatchNormArrays* bn, int channels) {
+    for (float** array : {&bn->gamma, &bn->beta, &bn->running_mean, &bn->running_var}) {
+      const bool is_statistic = array == &bn->running_mean || array == &bn->running_var;
+      parameters_.push_back({array, {static_cast<unsigned int>(channels)}, is_statistic});
+    }
+  }
+  void add(float** filters, int out_channels, int in_channels, int kernel) {
+    const unsigned int n = out_channels, c = in_channels, k = kernel;
+    parameters_.push_back({filters, {n, c, k, k}, false});
+  }
+
+ private:
+  std::vector<Parameter> parameters_;
+};
+
+// Those of a dense stage.
+class ParameterList : public Parameters {
  public:
   ParameterList(const DenseStageConfig& config, DenseStageArrays* arrays) {
     const bool two_way = config.kind == DenseStageConfig::kTwoWay;
@@ -29,13 +51,7 @@ class ParameterList {
     if (two_way) add(&arrays->tail_bn, config.out_channels);
   }
 
-  std::vector<Parameter>::const_iterator begin() const { return parameters_.begin(); }
-  std::vector<Parameter>::const_iterator end() const { return parameters_.end(); }
-  int size() const { return static_cast<int>(parameters_.size()); }
-
  private:
-  std::vector<Parameter> parameters_;
-
   void add_layers(const DenseStageConfig& config, DenseStageArrays* arrays) {
     arrays->layers.resize(config.layers);
     for (int l = 0; l < config.layers; ++l) {
@@ -64,16 +80,7 @@ class ParameterList {
     }
   }
 
-  void add(BatchNormArrays* bn, int channels) {
-    for (float** array : {&bn->gamma, &bn->beta, &bn->running_mean, &bn->running_var}) {
-      const bool is_statistic = array == &bn->running_mean || array == &bn->running_var;
-      parameters_.push_back({array, {static_cast<unsigned int>(channels)}, is_statistic});
-    }
-  }
-  void add(float** filters, int out_channels, int in_channels, int kernel) {
-    const unsigned int n = out_channels, c = in_channels, k = kernel;
-    parameters_.push_back({filters, {n, c, k, k}, false});
-  }
+  using Parameters::add;
   void add(ConvBnArrays* unit, int out_channels, int in_channels, int kernel) {
     add(&unit->conv, out_channels, in_channels, kernel);
     add(&unit->bn, out_channels);

@@ -15,6 +15,7 @@ namespace gluondense {
 struct Workspace {
   AlignedBuffer scratch, thread_sums, conv1x1_panels, conv3x3_panels, bottleneck, d_bottleneck,
       d_maps, d_new_maps, d_filters;
+  AlignedBuffer d_input, d_second_bottleneck;  // of dual-path stages
 };
 
 // Borrows a workspace for one pass. Passes of several contexts may run at the same time.

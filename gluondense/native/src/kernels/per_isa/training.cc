@@ -223,6 +223,10 @@ void winograd_filter_transform_adjoint(const float* planes, std::ptrdiff_t plane
 
 }  // namespace
 
+// grouped_training.cc
+void grouped_conv3x3(const GroupedTrainingTile& tile);
+void grouped_conv3x3_backward_filter(const GroupedFilterGradient& args);
+
 extern const TrainingKernels training_table;
 const TrainingKernels training_table = {
     {channel_sums<float>, gemm<float, float>, gemm<float, float>, gemm_tn<float>,
@@ -236,7 +240,10 @@ const TrainingKernels training_table = {
     pixels_to_planes<OutputTransformAdjoint, float>,
     {channel_sums<Bf16>, gemm<Bf16, float>, gemm<Bf16, Bf16>, gemm_tn<Bf16>, bn_relu_backward<Bf16>,
      add_affine<Bf16>, affine_relu<Bf16, float>, affine_relu<Bf16, Bf16>, affine_relu_to_pairs,
-     rows_to_pairs, mean_affine_relu<Bf16>, copy_to_f32<Bf16>, conv_bf16, bn_relu_max_pool<Bf16>, bn_relu_max_pool_sums<Bf16>,
-     bn_relu_max_pool_backward<Bf16>, sums_to_pixels<Bf16>}};
+     rows_to_pairs, mean_affine_relu<Bf16>, copy_to_f32<Bf16>, conv_bf16, bn_relu_max_pool<Bf16>,
+     bn_relu_max_pool_sums<Bf16>, bn_relu_max_pool_backward<Bf16>, sums_to_pixels<Bf16>},
+    kWidth,
+    grouped_conv3x3,
+    grouped_conv3x3_backward_filter};
 
 }  // namespace gluondense::GLUONDENSE_ISA_NAMESPACE

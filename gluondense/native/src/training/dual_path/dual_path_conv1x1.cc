@@ -1,0 +1,181 @@
+// SPDX-License-Identifier: Apache-2.0
+// The 1x1 convolutions of a dual-path stage.
+#include <algorithm>
+
+#include "training/dual_path/dual_path_conv1x1.h"
+
+namespace gluondense {
+
+// Packs filters (out_channels, in_channels) into panels of output channels: see MapKernels::gemm.
+template <class T>
+void DualPathWorker<T>::pack_conv1x1(const float* filters, int in_channels, int out_channels,
+                                     T* panels) const {
+  constexpr int kDepth = kProductDepth<T>;
+  const int depth = product_depth<T>(in_channels);
+  const auto [first, last] = share(std::int64_t{panel_count(out_channels)} * depth);
+  for (std::int64_t i = first; i < last; ++i) {
+    const std::int64_t panel = i / depth, k = i % depth, part = k % kDepth;
+    T* const row = panels + (i - part) * kPanelWidth + part;
+    for (int lane = 0; lane < kPanelWidth; ++lane) {
+      const std::int64_t n = panel * kPanelWidth + lane;
+      const bool valid = n < out_channels && k < in_channels;
+      row[lane * kDepth] = T(valid ? filters[n * in_channels + k] : 0.0f);
+    }
+  }
+}
+
+// Packs the transposed filters into panels of input channels, those of each part of the input for
+// itself.
+template <class T>
+void DualPathWorker<T>::pack_conv1x1_t(const float* filters, const ConvInput<T>& input,
+                                       int out_channels, T* panels) const {
+  constexpr int kDepth = kProductDepth<T>;
+  const int depth = product_depth<T>(out_channels);
+  int channel = 0;
+  for (const auto& maps : input) {
+    const auto [first, last] = share(std::int64_t{panel_count(maps.channels)} * depth);
+    for (std::int64_t i = first; i < last; ++i) {
+      const int k = static_cast<int>(i / depth) * kPanelWidth;
+      const std::int64_t n = i % depth, part = n % kDepth;
+      const int valid = n < out_channels ? std::min(kPanelWidth, maps.channels - k) : 0;
+      const float* const filter = valid ? filters + n * input.channels + channel + k : nullptr;
+      T* const row = panels + (i - part) * kPanelWidth + part;
+      for (int lane = 0; lane < valid; ++lane) row[lane * kDepth] = T(filter[lane]);
+      for (int lane = valid; lane < kPanelWidth; ++lane) row[lane * kDepth] = T(0.0f);
+    }
+    panels += std::ptrdiff_t{panel_count(maps.channels)} * depth * kPanelWidth;
+    channel += maps.channels;
+  }
+}
+
+// Computes the gradients of a 1x1 convolution, of its filters (in_channels, columns) and of its
+// input, for blocks of pixels and input channels.
+template <class T>
+void DualPathWorker<T>::conv1x1_backward(const ConvInput<T>& input, std::int64_t pixels,
+                                         const OutputGradient<T>& gradient, const T* panels_t,
+                                         float* d_filters) const {
+  const int out_channels = gradient.channels, columns = pad_to_cache_line(out_channels);
+  const auto buffer = scratch<Conv1x1GradScratch<T>>(kConv1x1GradChannels, out_channels);
+  reset_sums(input);
+  std::fill_n(buffer.dy, buffer.kPixels * buffer.dy_stride, T(0.0f));
+  std::fill_n(d_filters, std::ptrdiff_t{input.channels} * columns, 0.0f);
+  for (const auto& maps : input) {
+    for (int c = 0; c < maps.channels; c += kConv1x1GradChannels) {
+      const int channels = std::min(kConv1x1GradChannels, maps.channels - c);
+      NormalizedMaps<T> slice = maps;
+      slice.x += c, slice.dx += c, slice.statistics += c, slice.channels = channels;
+      for_each_block(pixels, buffer.kPixels, [&](std::int64_t first, int count) {
+        normalize_columns(slice, input.stride, first, count, buffer);
+        load_gradient_rows(gradient, first, count, buffer);
+        const T* const dy =
+            to_columns(buffer.dy, buffer.dy_stride, count, columns, buffer.dy_columns);
+        kernels().gemm_tn(buffer.x_columns, buffer.x_stride, dy, buffer.dy_stride, count, d_filters,
+                          columns, channels, columns);
+        conv1x1_backward_data(slice, input.stride, buffer, first, count, out_channels,
+                              panels_t + c * std::ptrdiff_t{product_depth<T>(out_channels)});
+      });
+      d_filters += std::ptrdiff_t{channels} * columns;
+    }
+    panels_t += std::ptrdiff_t{panel_count(maps.channels)} * product_depth<T>(out_channels) *
+                kPanelWidth;
+  }
+}
+
+// Writes BN-ReLU of the input of the output pixels [first, first + count) as columns.
+template <class T>
+void DualPathWorker<T>::normalize_columns(const NormalizedMaps<T>& maps, int stride,
+                                          std::int64_t first, int count,
+                                          const Conv1x1GradScratch<T>& buffer) const {
+  const float* const scale = affine_.scale.data() + maps.statistics;
+  const float* const shift = affine_.shift.data() + maps.statistics;
+  if (stride == 1) {
+    return kernels().affine_relu_to_columns(maps.x + first * maps.stride, maps.stride, scale, shift,
+                                            buffer.x_columns, buffer.x_stride, count,
+                                            maps.channels);
+  }
+  for (int i = 0; i < count; ++i) {
+    kernels().affine_relu_to_rows(maps.x + input_pixel(first + i, stride) * maps.stride,
+                                  maps.stride, scale, shift, buffer.x + i * buffer.x_stride,
+                                  buffer.x_stride, 1, maps.channels);
+  }
+  to_columns(buffer.x, buffer.x_stride, count, maps.channels, buffer.x_columns);
+}
+
+// Copies rows of the output's gradient, corrected if its normalization needs that.
+template <class T>
+void DualPathWorker<T>::load_gradient_rows(const OutputGradient<T>& gradient, std::int64_t first,
+                                           int count, const Conv1x1GradScratch<T>& buffer) const {
+  for (int i = 0; i < count; ++i) {
+    const T* const dy = gradient.dy + (first + i) * gradient.dy_stride;
+    T* const row = buffer.dy + i * buffer.dy_stride;
+    if (gradient.y) {
+      kernels().add_affine(dy, gradient.y + (first + i) * gradient.y_stride,
+                           correction_.scale.data() + gradient.statistics,
+                           correction_.shift.data() + gradient.statistics, row, gradient.channels);
+    } else {
+      std::copy_n(dy, gradient.channels, row);
+    }
+  }
+}
+
+// Computes the gradient of the input of BN-ReLU-Conv1x1 from `count` rows of buffer.dy. The maps of
+// the next block of rows are prefetched: those of this block would come too late.
+template <class T>
+void DualPathWorker<T>::conv1x1_backward_data(const NormalizedMaps<T>& maps, int stride,
+                                              const Conv1x1GradScratch<T>& buffer,
+                                              std::int64_t first, int count, int out_channels,
+                                              const T* panels_t) const {
+  const int most = inference_kernels().max_tile_pixels;
+  const T* x[kMaxTilePixels];
+  T* dx[kMaxTilePixels];
+  BnReluBackward<T> args = bn_relu_args<T>(buffer.dx, kPanelWidth, 1, maps.accumulate);
+  args.x = x;
+  args.dx = dx;
+  for (int c = 0; c < maps.channels; c += kPanelWidth) {
+    set_channels(&args, maps, c, std::min(kPanelWidth, maps.channels - c));
+    for (int i = 0; i < count; i += most) {
+      args.pixels = std::min(most, count - i);
+      for (int j = 0; j < args.pixels; ++j) {
+        const std::int64_t pixel = input_pixel(first + i + j, stride);
+        const std::int64_t later = input_pixel(first + i + j + buffer.kPixels, stride);
+        x[j] = maps.x + pixel * maps.stride + c;
+        dx[j] = maps.dx + pixel * maps.dx_stride + c;
+        prefetch_panel_l2(maps.x + later * maps.stride + c);
+        prefetch_panel_l2(maps.dx + later * maps.dx_stride + c);
+      }
+      gemm_panels(buffer.dy + i * buffer.dy_stride, buffer.dy_stride, out_channels,
+                  panels_t + std::ptrdiff_t{c} * product_depth<T>(out_channels), args.pixels,
+                  args.channels, buffer.dx, kPanelWidth);
+      kernels().bn_relu_backward(args);
+    }
+  }
+}
+
+// Sums the gradients (in_channels, out_channels) of all threads and transposes them. `sums` are
+// those of thread 0.
+template <class T>
+void DualPathWorker<T>::reduce_d_conv1x1(float* sums, int in_channels, int out_channels,
+                                         float* filters) const {
+  const std::ptrdiff_t stride = pad_to_cache_line(out_channels);
+  const auto [first, last] = share(panel_count(in_channels));
+  for (std::int64_t panel = first; panel < last; ++panel) {
+    const int begin = static_cast<int>(panel) * kPanelWidth;
+    const int end = std::min(in_channels, begin + kPanelWidth);
+    for (int k = begin; k < end; ++k) {
+      float* const sum = sums + k * stride;
+      for (int t = 1; t < threads(); ++t) {
+        const float* const other = sum + t * layout_.filters;
+        for (int n = 0; n < out_channels; ++n) sum[n] += other[n];
+      }
+    }
+    for (int n = 0; n < out_channels; ++n) {
+      float* const filter = filters + std::ptrdiff_t{n} * in_channels;
+      for (int k = begin; k < end; ++k) filter[k] = sums[k * stride + n];
+    }
+  }
+}
+
+template class DualPathWorker<float>;
+template class DualPathWorker<Bf16>;
+
+}  // namespace gluondense
