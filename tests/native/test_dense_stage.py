@@ -143,9 +143,10 @@ for name, dtype, fields in (
     ("densenet121", "float32", {"bn_size": 0}),
     ("peleenet", "bfloat16", {"bn_sizes": (1, 1), "memory_efficient": True}),
     ("dpn68", "bfloat16", {"increments": (8, 8), "memory_efficient": True}),
+    ("densenet121", "bfloat16", {"stem": "imagenet", "memory_efficient": True}),
 ):
     blocks = "num_blocks" if name == "dpn68" else "block_config"
-    net = gluondense.get_model(name, stem="cifar", **{blocks: (2, 2)}, **fields)
+    net = gluondense.get_model(name, **{"stem": "cifar", blocks: (2, 2), **fields})
     net.initialize()
     net.hybridize(backend="native", dtype=dtype)
     with autograd.record():
