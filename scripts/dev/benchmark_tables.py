@@ -34,9 +34,13 @@ TRAINING = {
     "most": 'memory-efficient (`"most"`)',
     "native": "**native**",
     "native-balanced": "**native, memory-efficient** (`True`)",
+    "native-bf16": "**native, bfloat16**",
+    "native-bf16-balanced": "**native, bfloat16, memory-efficient** (`True`)",
     "torch": "PyTorch",
     "torch.compile": "torch.compile",
     "torch-checkpoint": "torchvision, memory-efficient",
+    "torch-bf16": "PyTorch, bfloat16",
+    "torch.compile-bf16": "torch.compile, bfloat16",
 }
 
 
@@ -154,7 +158,9 @@ def _training() -> str:
     rows = results.training()
     lines = []
     for name, title in TRAINING.items():
-        row = rows["densenet121", SIZE, 16, name]
+        row = rows.get(("densenet121", SIZE, 16, name))
+        if row is None:
+            continue
         line = [title, f"{row['ms']:.1f}", f"{row['maps']:.0f}"]
         for batch in (4, 16, 32):
             found = rows.get(("densenet121", SIZE, batch, name))
@@ -165,7 +171,7 @@ def _training() -> str:
 
 
 def _training_networks() -> str:
-    names = ["plain", "native", "native-balanced", "torch"]
+    names = ["plain", "native", "native-balanced", "torch", "native-bf16", "torch-bf16"]
     rows = results.training()
     lines = []
     for network in results.networks(rows):

@@ -32,6 +32,8 @@ STEP = {
     "native": "native",
     "MXNet": "plain",
     "PyTorch": "torch torch.compile",
+    "native, bf16": "native-bf16",
+    "PyTorch, bf16": "torch-bf16 torch.compile-bf16",
 }
 ACTIVATIONS = {
     "native, True": "native-balanced",
@@ -39,6 +41,8 @@ ACTIVATIONS = {
     "MXNet, True": "balanced",
     "MXNet": "plain",
     "PyTorch": "torch",
+    "native, bf16": "native-bf16",
+    "bf16, True": "native-bf16-balanced",
 }
 # The networks of README.md and the home page, and stock MXNet as another peer.
 OVERVIEW = ("densenet121", "csp_darknet53", "rdnet_tiny", "peleenet")
@@ -74,7 +78,7 @@ def _step() -> Chart:
     groups = [
         _group(rows, (network, 16), STEP, "ms", "{:.0f} ms") for network in results.networks(rows)
     ]
-    note = (f"float32, 16 images of 224x224, {MACHINE}",)
+    note = (f"float32 and bfloat16, 16 images of 224x224, {MACHINE}",)
     return Chart("Time of a training step, per image", note, tuple(groups))
 
 
@@ -82,7 +86,7 @@ def _activations() -> Chart:
     """Return the chart of the memory of a training step."""
     rows = results.training()
     group = _group(rows, ("densenet121", 16), ACTIVATIONS, "maps", "{:.0f} MB")
-    note = ("float32, 16 images of 224x224. True: memory_efficient=True.",)
+    note = ("16 images of 224x224. True: memory_efficient=True.",)
     return Chart("Activations of a training step", note, (group,))
 
 
