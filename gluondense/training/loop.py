@@ -12,6 +12,7 @@ from typing import Any, Optional, Union
 
 import numpy as np
 
+from ..environment.allocator import map_large_arrays
 from . import checkpoint
 from .config import TrainConfig
 from .data import eval_batch_size
@@ -73,6 +74,7 @@ def fit(
     --------
     >>> result = fit(TrainConfig.of("densenet121"), "runs/first")  # doctest: +SKIP
     """
+    map_large_arrays()
     folder = RunFolder(out_dir)
     with join(config.runtime, config.data.batch_size) as workers, ExitStack() as stack:
         if workers.is_rank_zero:

@@ -99,12 +99,11 @@ def _digits(file: str) -> str:
     return file.rsplit("-", 1)[-1].split(".")[0]
 
 
-# The first row of each model is its default: the file in the package, the authors' weights, or
-# torchvision's.
+# The first row of each model is its default: the authors' weights, torchvision's, or, if there are
+# no others, the file in the package.
 WEIGHTS = {
     row.name: row
     for row in (
-        *read_rows(),
         _torchvision(
             "densenet121",
             "a639ec97d7c33b07ae66f0b5fb7d0192f95a3b11b7576c66c0126c2a727c4395",
@@ -162,6 +161,7 @@ WEIGHTS = {
             preprocessing=dataclasses.replace(RDNET, input_size=384, crop_ratio=1.0),
         ),
         _hazy_research(),
+        *read_rows(),
     )
 }
 
