@@ -29,7 +29,8 @@ def test_a_file_of_the_package_is_that_of_its_row(row):
     path = fetch_weights(row)
     assert path.stat().st_size < SIZE
     assert re.fullmatch(r"\w+\.gd_\w+", row.name)
-    assert find_weights(row.model) is row
+    assert find_weights(row.name) is row
+    assert find_weights(row.model).top1 >= row.top1  # the default is not worse
     net = gluondense.get_model(row.model, pretrained=row.tag)
     described = describe_file(path)
     assert same_network(described.model, gluondense.get_spec(described.model, **described.fields))
