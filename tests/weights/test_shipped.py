@@ -60,7 +60,7 @@ def folder(tmp_path, monkeypatch):
     save_weights(net, folder / row.file_name, "gluondense")
     row = dataclasses.replace(row, sha256=sha256(folder / row.file_name))
     rows.write_rows([row], folder)
-    published = {row.name: row, **WEIGHTS}
+    published = {row.name: row, **WEIGHTS, row.name: row}  # the first, also if it was there
     for module in ("weights.catalog", "zoo", "training.fine_tuning.pretrained"):
         monkeypatch.setattr(f"gluondense.{module}.WEIGHTS", published)
     monkeypatch.setattr(
