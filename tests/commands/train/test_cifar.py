@@ -137,7 +137,7 @@ def test_damaged_archive(tmp_path):
         load_dataset("cifar10", tmp_path)
 
 
-@pytest.mark.parametrize("recipe", CIFAR_RECIPES)
+@pytest.mark.parametrize("recipe", [name for name in CIFAR_RECIPES if name != "fast"])
 def test_recipes_are_the_papers(recipe):
     config = CIFAR_RECIPES[recipe]
     assert config.recipe == recipe
