@@ -465,7 +465,7 @@ void check_max_pool(const MapKernels<T>& t, int height, int width, int channels)
   const int row = width * channels, out_row = out_width * channels;
   const T* const x = guarded<T>(height * row);
   const float* const dy = guarded<float>(out_height * out_row);
-  const float *arrays[5];  // scale, shift, mean, and those of the correction
+  const float* arrays[5];  // scale, shift, mean, and those of the correction
   for (const float*& array : arrays) array = guarded<float>(channels);
   float* const y = guarded<float>(out_height * out_row);
   std::uint8_t* const argmax = guarded<std::uint8_t>(out_height * out_row);
@@ -606,8 +606,8 @@ void check_grouped_training(const TrainingKernels& t, int stride, int pixels, in
     return double{src[y * row_stride + x * inputs + first + k]};
   };
   const float* const skipped = pixels % 2 ? nullptr : src + row_stride;
-  t.grouped_conv3x3({{src, skipped, src + 2 * row_stride}, inputs, stride, groups, weights, dst,
-                     lanes, pixels});
+  t.grouped_conv3x3(
+      {{src, skipped, src + 2 * row_stride}, inputs, stride, groups, weights, dst, lanes, pixels});
   t.grouped_conv3x3_backward_filter({src, row_stride, inputs, stride, dy, pixels * lanes, lanes,
                                      kRows, pixels, groups, d_weights});
   for (int lane = 0; lane < outputs; ++lane) {
@@ -619,8 +619,8 @@ void check_grouped_training(const TrainingKernels& t, int stride, int pixels, in
         const bool skips = y == 1 && !skipped;
         if (!skips) sums[m] += at(y, m * stride + x, lane, k) * weights[i * lanes + lane];
         for (int row = 0; row < kRows; ++row) {
-          gradient += at(row * stride + y, m * stride + x, lane, k) *
-                      dy[(row * pixels + m) * lanes + lane];
+          gradient +=
+              at(row * stride + y, m * stride + x, lane, k) * dy[(row * pixels + m) * lanes + lane];
         }
       }
       expect(d_weights[i * lanes + lane], gradient, 1e-4, "grouped_conv3x3_backward_filter");

@@ -38,9 +38,9 @@ const DenseStageConfig kCases[] = {
 
 // Batch, channels, height, width; blocks, stride; bottleneck, groups; residual, increment.
 const DualPathConfig kDualPathCases[] = {
-    {2, 16, 9, 7, 2, 1, 32, 8, 16, 8}, {3, 5, 18, 17, 3, 2, 24, 8, 20, 5},
+    {2, 16, 9, 7, 2, 1, 32, 8, 16, 8},    {3, 5, 18, 17, 3, 2, 24, 8, 20, 5},
     {1, 33, 17, 16, 2, 2, 48, 4, 33, 12}, {2, 7, 8, 8, 1, 1, 64, 2, 9, 3},
-    {1, 3, 1, 1, 1, 2, 1, 1, 1, 1}, {1, 40, 40, 60, 2, 1, 128, 32, 64, 16},
+    {1, 3, 1, 1, 1, 2, 1, 1, 1, 1},       {1, 40, 40, 60, 2, 1, 128, 32, 64, 16},
 };
 
 std::mt19937 random_bits(1);
@@ -80,12 +80,10 @@ bool all_finite(const std::vector<float>& values) {
 template <class Stage, class List, class Arrays, class Config>
 bool trains(const Config& config, std::size_t inputs, std::size_t outputs) {
   Arrays arrays, gradients;
-  const auto parameters = allocate(List(config, &arrays), [](std::size_t size) {
-    return random_floats(size, 0.1f, 1);
-  });
-  const auto derivatives = allocate(List(config, &gradients), [](std::size_t size) {
-    return std::vector<float>(size, NAN);
-  });
+  const auto parameters = allocate(List(config, &arrays),
+                                   [](std::size_t size) { return random_floats(size, 0.1f, 1); });
+  const auto derivatives = allocate(List(config, &gradients),
+                                    [](std::size_t size) { return std::vector<float>(size, NAN); });
   const std::vector<float> x = random_floats(inputs, 0, 1), dy = random_floats(outputs, -1, 1);
   std::vector<float> y(outputs, NAN), dx(inputs, NAN);
   Stage stage;

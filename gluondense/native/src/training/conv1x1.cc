@@ -5,42 +5,6 @@
 
 namespace gluondense {
 
-// Packs filters (out_channels, in_channels) into panels of output channels: see MapKernels::gemm.
-template <class T>
-void StageWorker<T>::pack_conv1x1(const Conv1x1Filters& filters, int in_channels, int out_channels,
-                                  T* panels) const {
-  constexpr int kDepth = kProductDepth<T>;
-  const int depth = product_depth<T>(in_channels);
-  const auto [first, last] = share(std::int64_t{panel_count(out_channels)} * depth);
-  for (std::int64_t i = first; i < last; ++i) {
-    const std::int64_t panel = i / depth, k = i % depth, part = k % kDepth;
-    T* const row = panels + (i - part) * kPanelWidth + part;
-    for (int lane = 0; lane < kPanelWidth; ++lane) {
-      const std::int64_t n = panel * kPanelWidth + lane;
-      const bool valid = n < out_channels && k < in_channels;
-      row[lane * kDepth] = T(valid ? filters.filter(n, in_channels)[k] : 0.0f);
-    }
-  }
-}
-
-// Packs the transposed filters into panels of input channels.
-template <class T>
-void StageWorker<T>::pack_conv1x1_t(const Conv1x1Filters& filters, int in_channels,
-                                    int out_channels, T* panels) const {
-  constexpr int kDepth = kProductDepth<T>;
-  const int depth = product_depth<T>(out_channels);
-  const auto [first, last] = share(std::int64_t{panel_count(in_channels)} * depth);
-  for (std::int64_t i = first; i < last; ++i) {
-    const int k = static_cast<int>(i / depth) * kPanelWidth;
-    const std::int64_t n = i % depth, part = n % kDepth;
-    const int valid = n < out_channels ? std::min(kPanelWidth, in_channels - k) : 0;
-    const float* const filter = valid ? filters.filter(n, in_channels) + k : nullptr;
-    T* const row = panels + (i - part) * kPanelWidth + part;
-    for (int lane = 0; lane < valid; ++lane) row[lane * kDepth] = T(filter[lane]);
-    for (int lane = valid; lane < kPanelWidth; ++lane) row[lane * kDepth] = T(0.0f);
-  }
-}
-
 // Computes a layer's bottleneck and, if with_sums, the sums for its batch statistics.
 template <class T>
 void StageWorker<T>::conv1x1_forward(int layer, bool with_sums) const {
@@ -99,29 +63,6 @@ void StageWorker<T>::conv1x1_backward(int layer) const {
         conv1x1_backward_data<1, true>(buffer, count, c, c + channels, out_channels, pixel_of);
       }
     });
-  }
-}
-
-// Sums the gradients (in_channels, out_channels) of all threads and transposes them.
-template <class T>
-void StageWorker<T>::reduce_d_conv1x1(int in_channels, int out_channels,
-                                      const Conv1x1Filters& filters) const {
-  const std::ptrdiff_t stride = pad_to_cache_line(out_channels);
-  const auto [first, last] = share(panel_count(in_channels));
-  for (std::int64_t panel = first; panel < last; ++panel) {
-    const int begin = static_cast<int>(panel) * kPanelWidth;
-    const int end = std::min(in_channels, begin + kPanelWidth);
-    for (int k = begin; k < end; ++k) {
-      float* const sum = d_conv1x1(0) + k * stride;
-      for (int t = 1; t < threads(); ++t) {
-        const float* const other = d_conv1x1(t) + k * stride;
-        for (int n = 0; n < out_channels; ++n) sum[n] += other[n];
-      }
-    }
-    for (int n = 0; n < out_channels; ++n) {
-      float* const filter = filters.filter(n, in_channels);
-      for (int k = begin; k < end; ++k) filter[k] = d_conv1x1(0)[k * stride + n];
-    }
   }
 }
 

@@ -4,9 +4,8 @@
 #include <string>
 #include <vector>
 
-#include "mxnet_operator.h"
 #include "training/dense_stage.h"
-#include "training/stage_parameters.h"
+#include "training/stage_operator.h"
 
 using namespace mxnet::ext;
 
@@ -15,7 +14,17 @@ namespace {
 
 constexpr int kMaxLayers = 1 << 12, kMaxChannels = 1 << 16;  // products and sums fit into an int
 
-constexpr char kMessagePrefix[] = "gluondense dense stage: ";
+struct Traits {
+  typedef DenseStageConfig Config;
+  typedef DenseStageArrays Arrays;
+  typedef gluondense::ParameterList ParameterList;
+  typedef DenseStage Stage;
+  static constexpr char kMessagePrefix[] = "gluondense dense stage: ";
+  static Config parse(const Attributes& attributes);
+  template <class Shape>
+  static void set_input_shape(Config* config, const Shape& shape);
+  static int out_channels(const Config& config) { return config.image_out_channels(); }
+};
 
 DenseStageConfig::LayerKind parse_layer_kind(const std::string& word) {
   if (word == "pre_activation") return DenseStageConfig::kPreActivation;
@@ -41,7 +50,7 @@ void check_two_way(const DenseStageConfig& config) {
 }
 
 // Parses the attributes. The input's shape is set later.
-DenseStageConfig parse_config(const Attributes& attributes) {
+Traits::Config Traits::parse(const Attributes& attributes) {
   DenseStageConfig config;
   config.kind = parse_layer_kind(attribute(attributes, "layer"));
   config.layers = count_attribute(attributes, "layers", kMaxLayers);
@@ -64,16 +73,9 @@ DenseStageConfig parse_config(const Attributes& attributes) {
 }
 
 template <class Shape>
-void set_input_shape(DenseStageConfig* config, const Shape& shape) {
-  if (shape.size() != 4) {
-    throw std::invalid_argument("the input must be (N, C, H, W), not of " +
-                                std::to_string(shape.size()) + " dimensions");
-  }
-  const auto dim = [&](int axis) { return static_cast<int>(checked_dim(shape[axis])); };
-  if (shape[1] > kMaxChannels) {
-    throw std::invalid_argument("the input must have at most " + std::to_string(kMaxChannels) +
-                                " channels, not " + std::to_string(shape[1]));
-  }
+void Traits::set_input_shape(Config* config, const Shape& shape) {
+  check_maps_shape(shape, kMaxChannels);
+  const auto dim = [&](int axis) { return static_cast<int>(shape[axis]); };
   if (dim(1) <= config->bypass) {
     throw std::invalid_argument(
         "the input must have more channels than bypass=" + std::to_string(config->bypass) +
@@ -83,78 +85,7 @@ void set_input_shape(DenseStageConfig* config, const Shape& shape) {
   config->height = dim(2), config->width = dim(3);
 }
 
-// Returns the arrays of MXNet's tensors, starting with tensor `next`.
-DenseStageArrays bind_arrays(const DenseStageConfig& config, std::vector<MXTensor>* tensors,
-                             std::size_t next) {
-  DenseStageArrays arrays;
-  for (const Parameter& parameter : ParameterList(config, &arrays)) {
-    *parameter.array = tensors->at(next++).data<float>();
-  }
-  return arrays;
-}
-
-MXReturnValue parse_attributes(const Attributes& attributes, int* inputs, int* outputs) {
-  return guarded(kMessagePrefix, [&] {
-    DenseStageArrays arrays;
-    *inputs = 1 + ParameterList(parse_config(attributes), &arrays).size();
-    *outputs = 1;
-  });
-}
-
-MXReturnValue infer_shape(const Attributes& attributes, std::vector<std::vector<unsigned int>>* in,
-                          std::vector<std::vector<unsigned int>>* out) {
-  return guarded(kMessagePrefix, [&] {
-    DenseStageConfig config = parse_config(attributes);
-    set_input_shape(&config, in->at(0));
-    DenseStageArrays arrays;
-    std::size_t next = 1;
-    for (const Parameter& parameter : ParameterList(config, &arrays)) {
-      in->at(next++) = parameter.shape;
-    }
-    out->at(0) = {checked_dim(config.batch), checked_dim(config.image_out_channels()),
-                  checked_dim(config.out_height()), checked_dim(config.out_width())};
-  });
-}
-
-MXReturnValue mutable_inputs(const Attributes& attributes, std::vector<int>* indices) {
-  return guarded(kMessagePrefix, [&] {
-    DenseStageArrays arrays;
-    int index = 0;
-    for (const Parameter& parameter : ParameterList(parse_config(attributes), &arrays)) {
-      ++index;  // input 0 is the stage's
-      if (parameter.is_statistic) indices->push_back(index);
-    }
-  });
-}
-
-class DenseStageOperator : public CustomStatefulOp {
- public:
-  static constexpr const char* kMessagePrefix = gluondense::kMessagePrefix;
-
-  explicit DenseStageOperator(const Attributes& attributes) : config_(parse_config(attributes)) {}
-
-  MXReturnValue Forward(std::vector<MXTensor>* inputs, std::vector<MXTensor>* outputs,
-                        const OpResource&) override {
-    return guarded(kMessagePrefix, [&] {
-      set_input_shape(&config_, inputs->at(0).shape);
-      stage_.forward(config_, inputs->at(0).data<float>(), bind_arrays(config_, inputs, 1),
-                     outputs->at(0).data<float>());
-    });
-  }
-
-  // Inputs: the gradient of the output, all inputs, the output.
-  MXReturnValue Backward(std::vector<MXTensor>* inputs, std::vector<MXTensor>* outputs,
-                         const OpResource&) override {
-    return guarded(kMessagePrefix, [&] {
-      stage_.backward(inputs->at(0).data<float>(), bind_arrays(config_, inputs, 2),
-                      outputs->at(0).data<float>(), bind_arrays(config_, outputs, 1));
-    });
-  }
-
- private:
-  DenseStageConfig config_;
-  DenseStage stage_;
-};
+typedef StageOperator<Traits> DenseStageOperator;
 
 }  // namespace
 }  // namespace gluondense
@@ -163,8 +94,8 @@ class DenseStageOperator : public CustomStatefulOp {
 using namespace gluondense;
 
 REGISTER_OP(gluondense_dense_stage)
-    .setParseAttrs(parse_attributes)
+    .setParseAttrs(DenseStageOperator::parse_attributes)
     .setInferType(infer_float32)
-    .setInferShape(infer_shape)
-    .setMutateInputs(mutable_inputs)
+    .setInferShape(DenseStageOperator::infer_shape)
+    .setMutateInputs(DenseStageOperator::mutable_inputs)
     .setCreateOpState(create<DenseStageOperator>, "cpu");

@@ -8,11 +8,11 @@ namespace gluondense {
 
 template <class T>
 StageWorker<T>::StageWorker(const StageBuffers<T>& buffers, int rank)
-    : buffers_(buffers),
+    : Thread(rank),
+      buffers_(buffers),
       config_(buffers.config),
       layout_(buffers.layout),
-      grid_(config_.batch, config_.height, config_.width),
-      rank_(rank) {
+      grid_(config_.batch, config_.height, config_.width) {
   const std::size_t widest = std::max<std::size_t>(layout_.map_stride, layout_.widest_bottleneck());
   for (auto* affine : {&map_affine_, &bottleneck_affine_, &correction_}) {
     affine->scale.resize(widest), affine->shift.resize(widest);

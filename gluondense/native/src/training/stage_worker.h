@@ -10,11 +10,11 @@
 #include "kernels/inference_kernels.h"
 #include "kernels/training_kernels.h"
 #include "memory.h"
-#include "threads.h"
 #include "tile_grid.h"
 #include "training/dense_stage.h"
 #include "training/stage_data.h"
 #include "training/stage_layout.h"
+#include "training/stage_thread.h"
 #include "training/transpose.h"
 
 namespace gluondense {
@@ -25,41 +25,32 @@ namespace gluondense {
 // The constructor allocates all memory, because an exception in a parallel region would end the
 // process. All threads call forward() or backward() of their worker at the same time.
 template <class T>
-class StageWorker {
+class StageWorker : private StageThread<T> {
  public:
   StageWorker(const StageBuffers<T>& buffers, int rank);
   void forward(Barrier& barrier, const float* x, float* y);
   void backward(Barrier& barrier, const float* dy, float* dx, const DenseStageArrays& gradients);
 
  private:
+  typedef StageThread<T> Thread;
+  using Thread::rank_, Thread::barrier_, Thread::kernels, Thread::threads, Thread::share,
+      Thread::for_each_block, Thread::pack_conv1x1;
+
   static constexpr int kMaps = -1;  // the feature maps, instead of the bottleneck of a layer
 
   const StageBuffers<T>& buffers_;
   const DenseStageConfig& config_;
   const StageLayout<T>& layout_;
   const TileGrid grid_;
-  const int rank_;
-  Barrier* barrier_ = nullptr;
   Affine map_affine_, bottleneck_affine_;  // of the current normalizations
   Affine correction_;                      // a BnCorrection as a scale and a shift
   BatchStatistics map_statistics_, bottleneck_statistics_;
   BnCorrection map_correction_, bottleneck_correction_;
 
-  static const MapKernels<T>& kernels() { return map_kernels<T>(); }
-  int threads() const { return barrier_->size(); }
-  std::pair<std::int64_t, std::int64_t> share(std::int64_t count) const {
-    return partition(count, rank_, threads());
-  }
   template <class Scratch, class... Args>
   Scratch scratch(Args... args) const {
     ScratchAllocator memory(buffers_.scratch + rank_ * layout_.scratch);
     return Scratch(memory, args...);
-  }
-  // Calls f(first, count) for blocks of at most `most` items of this thread's share.
-  template <class Function>
-  void for_each_block(std::int64_t items, int most, Function f) const {
-    const auto [first, last] = share(items);
-    for_each_tile_batch(first, last, most, f);
   }
   T* map(std::int64_t pixel) const { return buffers_.maps + pixel * layout_.map_stride; }
   T* d_map(std::int64_t pixel) const { return buffers_.d_maps + pixel * layout_.map_stride; }
@@ -171,16 +162,18 @@ class StageWorker {
   void set_correction(const BnCorrection& correction, const float* mean, int first, int count);
 
   // conv1x1.cc
-  void pack_conv1x1(const Conv1x1Filters& filters, int in_channels, int out_channels,
-                    T* panels) const;
   void pack_conv1x1_t(const Conv1x1Filters& filters, int in_channels, int out_channels,
-                      T* panels) const;
+                      T* panels) const {
+    Thread::pack_conv1x1_t(filters, in_channels, in_channels, out_channels, panels);
+  }
   void conv1x1_forward(int layer, bool with_sums) const;
   void conv1x1_backward(int layer) const;
   template <int kParts, bool kAccumulate, class PixelOf>  // conv1x1.h
   void conv1x1_backward_data(const Conv1x1GradScratch<T>& scratch, int count, int first, int last,
                              int out_channels, PixelOf pixel_of) const;
-  void reduce_d_conv1x1(int in_channels, int out_channels, const Conv1x1Filters& filters) const;
+  void reduce_d_conv1x1(int in_channels, int out_channels, const Conv1x1Filters& filters) const {
+    Thread::reduce_d_conv1x1(d_conv1x1(0), layout_.filters, in_channels, out_channels, filters);
+  }
 
   // conv3x3.cc
   void pack_conv3x3(const float* weight, int in_channels, int out_channels, bool transposed,

@@ -12,8 +12,8 @@ StemLayout<T>::StemLayout(const StemConfig& config)
     : stride(round_up(config.out_channels, kChannelPad)),
       tap_row(product_depth<T>(kKernel * config.in_channels)),
       // The second pixel of the last pair may be behind the last one.
-      image_row(round_up((2 * config.conv_width() + kKernel) * config.in_channels,
-                         kCacheLineFloats)),
+      image_row(
+          round_up((2 * config.conv_width() + kKernel) * config.in_channels, kCacheLineFloats)),
       panel(std::ptrdiff_t{kKernel} * tap_row * kPanelWidth),
       d_filters(std::ptrdiff_t{kKernel} * kKernel * config.in_channels * stride) {
   ScratchAllocator memory(nullptr);
@@ -70,11 +70,11 @@ void StemWorker<T>::fill_strip(const float* x, int image, int first, int rows) c
   for (int i = 0; i < in_rows; ++i) {
     const int row = 2 * first - StemConfig::kPad + i;
     if (row < 0 || row >= height) continue;
-    T* const dst = scratch_.strip + std::ptrdiff_t{i} * layout_.image_row +
-                   StemConfig::kPad * channels;
+    T* const dst =
+        scratch_.strip + std::ptrdiff_t{i} * layout_.image_row + StemConfig::kPad * channels;
     for (int c = 0; c < channels; ++c) {
-      const float* const src = x + (std::int64_t{image} * channels + c) * plane +
-                               std::ptrdiff_t{row} * width;
+      const float* const src =
+          x + (std::int64_t{image} * channels + c) * plane + std::ptrdiff_t{row} * width;
       for (int p = 0; p < width; ++p) dst[p * channels + c] = T(src[p]);
     }
   }
@@ -205,21 +205,20 @@ void StemWorker<T>::filter_gradient(const float* x, const float* dy) const {
   for_each_strip([&](int image, int first, int last) {
     fill_strip(x, image, first, last - first);
     make_columns(last - first);
-    for_each_gradient_row(
-        dy, image, first, last, [&](const BnReluMaxPoolBackward<T>& args, int y) {
-          kernels.bn_relu_max_pool_backward(args, scratch_.d_conv);
-          if (kDepth > 1) {
-            kernels.rows_to_columns(scratch_.d_conv, layout_.stride, scratch_.d_columns, width,
-                                    layout_.stride);
-          }
-          for (int i = 0; i < kKernel; ++i) {
-            const std::ptrdiff_t row = std::ptrdiff_t{2} * (y - first) + i;
-            kernels.gemm_tn(scratch_.columns + kDepth * row * layout_.image_row,
-                            2 * kDepth * config_.in_channels, scratch_.d_columns, layout_.stride,
-                            width, sums + std::ptrdiff_t{i} * taps * layout_.stride, layout_.stride,
-                            taps, layout_.stride);
-          }
-        });
+    for_each_gradient_row(dy, image, first, last, [&](const BnReluMaxPoolBackward<T>& args, int y) {
+      kernels.bn_relu_max_pool_backward(args, scratch_.d_conv);
+      if (kDepth > 1) {
+        kernels.rows_to_columns(scratch_.d_conv, layout_.stride, scratch_.d_columns, width,
+                                layout_.stride);
+      }
+      for (int i = 0; i < kKernel; ++i) {
+        const std::ptrdiff_t row = std::ptrdiff_t{2} * (y - first) + i;
+        kernels.gemm_tn(scratch_.columns + kDepth * row * layout_.image_row,
+                        2 * kDepth * config_.in_channels, scratch_.d_columns, layout_.stride, width,
+                        sums + std::ptrdiff_t{i} * taps * layout_.stride, layout_.stride, taps,
+                        layout_.stride);
+      }
+    });
   });
 }
 

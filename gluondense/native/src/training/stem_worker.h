@@ -47,7 +47,7 @@ struct StemBuffers {
   T* panels;             // the packed filters
   double* thread_sums;   // (threads, 2, stride)
   char* scratch;
-  float* d_filters = nullptr;  // (threads, 7, 7, C, stride)
+  float* d_filters = nullptr;                                       // (threads, 7, 7, C, stride)
   const float *mean = nullptr, *scale = nullptr, *shift = nullptr;  // (stride)
   Affine correction = {};  // of the gradient of the convolution's output; see BnCorrection
 };

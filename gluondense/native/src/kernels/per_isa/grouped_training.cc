@@ -128,7 +128,8 @@ void backward_filter(const GroupedFilterGradient& g) {
     for (int pass = 0; pass < passes; ++pass) {
       const int k = channels * pass / passes, count = channels * (pass + 1) / passes - k;
       ByRows<BackwardFilter<kOneGroup>::template Kernel,
-             std::make_integer_sequence<int, kFilterInputs>>::rows[count - 1](
+             std::make_integer_sequence<int, kFilterInputs>>::rows[count -
+                                                                   1](
           g, g.src + y * g.src_row_stride, first, k, g.d_weights + (y * channels + k) * 3 * kWidth);
     }
   }
@@ -137,11 +138,10 @@ void backward_filter(const GroupedFilterGradient& g) {
 }  // namespace
 
 void grouped_conv3x3(const GroupedTrainingTile& t) {
-  const auto& rows = t.lanes.one_group
-                         ? (t.stride == 1 ? ByRows<Forward<true, 1>::Kernel>::rows
-                                          : ByRows<Forward<true, 2>::Kernel>::rows)
-                         : (t.stride == 1 ? ByRows<Forward<false, 1>::Kernel>::rows
-                                          : ByRows<Forward<false, 2>::Kernel>::rows);
+  const auto& rows = t.lanes.one_group ? (t.stride == 1 ? ByRows<Forward<true, 1>::Kernel>::rows
+                                                        : ByRows<Forward<true, 2>::Kernel>::rows)
+                                       : (t.stride == 1 ? ByRows<Forward<false, 1>::Kernel>::rows
+                                                        : ByRows<Forward<false, 2>::Kernel>::rows);
   rows[t.pixels - 1](t);
 }
 

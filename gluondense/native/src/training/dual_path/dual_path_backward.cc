@@ -62,12 +62,9 @@ void DualPathWorker<T>::block_backward(int block, const DualPathArrays::Block& g
   finish_bn_backward(arrays.b.bn, gradients.b.bn, a_maps, config_.a_pixels(block));
   set_correction(a_statistics(block), bottleneck);
   reduce_d_grouped(gradients.b.conv);
-  const OutputGradient<T> d_a = {buffers_.d_a,
-                                 a(block),
-                                 layout_.bottleneck_stride,
-                                 layout_.bottleneck_stride,
-                                 bottleneck,
-                                 a_statistics(block)};
+  const OutputGradient<T> d_a = {
+      buffers_.d_a, a(block),           layout_.bottleneck_stride, layout_.bottleneck_stride,
+      bottleneck,   a_statistics(block)};
   conv1x1_backward(input, config_.a_pixels(block), d_a, in_panels(), d_in(rank_));
   barrier_->wait();
   finish_bn_backward(arrays.a.bn, gradients.a.bn, input, config_.a_pixels(block));

@@ -6,45 +6,16 @@
 
 namespace gluondense {
 
-// Packs filters (out_channels, in_channels) into panels of output channels: see MapKernels::gemm.
-template <class T>
-void DualPathWorker<T>::pack_conv1x1(const float* filters, int in_channels, int out_channels,
-                                     T* panels) const {
-  constexpr int kDepth = kProductDepth<T>;
-  const int depth = product_depth<T>(in_channels);
-  const auto [first, last] = share(std::int64_t{panel_count(out_channels)} * depth);
-  for (std::int64_t i = first; i < last; ++i) {
-    const std::int64_t panel = i / depth, k = i % depth, part = k % kDepth;
-    T* const row = panels + (i - part) * kPanelWidth + part;
-    for (int lane = 0; lane < kPanelWidth; ++lane) {
-      const std::int64_t n = panel * kPanelWidth + lane;
-      const bool valid = n < out_channels && k < in_channels;
-      row[lane * kDepth] = T(valid ? filters[n * in_channels + k] : 0.0f);
-    }
-  }
-}
-
 // Packs the transposed filters into panels of input channels, those of each part of the input for
 // itself.
 template <class T>
-void DualPathWorker<T>::pack_conv1x1_t(const float* filters, const ConvInput<T>& input,
-                                       int out_channels, T* panels) const {
-  constexpr int kDepth = kProductDepth<T>;
-  const int depth = product_depth<T>(out_channels);
-  int channel = 0;
+void DualPathWorker<T>::pack_conv1x1_t(float* filters, const ConvInput<T>& input, int out_channels,
+                                       T* panels) const {
   for (const auto& maps : input) {
-    const auto [first, last] = share(std::int64_t{panel_count(maps.channels)} * depth);
-    for (std::int64_t i = first; i < last; ++i) {
-      const int k = static_cast<int>(i / depth) * kPanelWidth;
-      const std::int64_t n = i % depth, part = n % kDepth;
-      const int valid = n < out_channels ? std::min(kPanelWidth, maps.channels - k) : 0;
-      const float* const filter = valid ? filters + n * input.channels + channel + k : nullptr;
-      T* const row = panels + (i - part) * kPanelWidth + part;
-      for (int lane = 0; lane < valid; ++lane) row[lane * kDepth] = T(filter[lane]);
-      for (int lane = valid; lane < kPanelWidth; ++lane) row[lane * kDepth] = T(0.0f);
-    }
-    panels += std::ptrdiff_t{panel_count(maps.channels)} * depth * kPanelWidth;
-    channel += maps.channels;
+    Thread::pack_conv1x1_t(filters, input.channels, maps.channels, out_channels, panels);
+    panels +=
+        std::ptrdiff_t{panel_count(maps.channels)} * product_depth<T>(out_channels) * kPanelWidth;
+    filters += maps.channels;
   }
 }
 
@@ -76,8 +47,8 @@ void DualPathWorker<T>::conv1x1_backward(const ConvInput<T>& input, std::int64_t
       });
       d_filters += std::ptrdiff_t{channels} * columns;
     }
-    panels_t += std::ptrdiff_t{panel_count(maps.channels)} * product_depth<T>(out_channels) *
-                kPanelWidth;
+    panels_t +=
+        std::ptrdiff_t{panel_count(maps.channels)} * product_depth<T>(out_channels) * kPanelWidth;
   }
 }
 
@@ -147,30 +118,6 @@ void DualPathWorker<T>::conv1x1_backward_data(const NormalizedMaps<T>& maps, int
                   panels_t + std::ptrdiff_t{c} * product_depth<T>(out_channels), args.pixels,
                   args.channels, buffer.dx, kPanelWidth);
       kernels().bn_relu_backward(args);
-    }
-  }
-}
-
-// Sums the gradients (in_channels, out_channels) of all threads and transposes them. `sums` are
-// those of thread 0.
-template <class T>
-void DualPathWorker<T>::reduce_d_conv1x1(float* sums, int in_channels, int out_channels,
-                                         float* filters) const {
-  const std::ptrdiff_t stride = pad_to_cache_line(out_channels);
-  const auto [first, last] = share(panel_count(in_channels));
-  for (std::int64_t panel = first; panel < last; ++panel) {
-    const int begin = static_cast<int>(panel) * kPanelWidth;
-    const int end = std::min(in_channels, begin + kPanelWidth);
-    for (int k = begin; k < end; ++k) {
-      float* const sum = sums + k * stride;
-      for (int t = 1; t < threads(); ++t) {
-        const float* const other = sum + t * layout_.filters;
-        for (int n = 0; n < out_channels; ++n) sum[n] += other[n];
-      }
-    }
-    for (int n = 0; n < out_channels; ++n) {
-      float* const filter = filters + std::ptrdiff_t{n} * in_channels;
-      for (int k = begin; k < end; ++k) filter[k] = sums[k * stride + n];
     }
   }
 }

@@ -95,8 +95,8 @@ void DualPathWorker<T>::grouped_forward(int block, bool with_sums) const {
   tile.lanes = vectors.kernel_lanes();
   for_each_band(blocking, [&](const Band& band) {
     fill_padded_input(maps, stride, blocking, band, buffer.x);
-    const float* panel = buffers_.grouped_panels + band.chunk * vectors.count(blocking.chunk) *
-                                                vectors.panel_floats();
+    const float* panel = buffers_.grouped_panels +
+                         band.chunk * vectors.count(blocking.chunk) * vectors.panel_floats();
     for (int i = 0; i < vectors.count(band.channels); ++i, panel += vectors.panel_floats()) {
       const auto vector = vectors(i, band.channels);
       tile.weights = panel;

@@ -61,12 +61,9 @@ void DualPathWorker<T>::grouped_backward(int block) const {
   const GroupedBlocking blocking(config_, stride);
   const auto buffer = scratch<GroupedScratch<T>>(blocking);
   const NormalizedMaps<T> maps = a_input(block).parts[0];
-  const OutputGradient<T> gradient = {buffers_.d_b,
-                                      b(block),
-                                      layout_.bottleneck_stride,
-                                      layout_.bottleneck_stride,
-                                      config_.bottleneck,
-                                      b_statistics(block)};
+  const OutputGradient<T> gradient = {
+      buffers_.d_b,       b(block),           layout_.bottleneck_stride, layout_.bottleneck_stride,
+      config_.bottleneck, b_statistics(block)};
   reset_sums(a_input(block));
   std::fill_n(d_grouped(rank_), layout_.grouped_panels, 0.0f);
   for_each_band(blocking, [&](const Band& band) {
@@ -91,8 +88,8 @@ void DualPathWorker<T>::grouped_backward_filter(int stride, const GroupedBlockin
   args.rows = band.rows;
   args.pixels = config_.out_width();
   args.lanes = vectors.kernel_lanes();
-  args.d_weights = d_grouped(rank_) + band.chunk * vectors.count(blocking.chunk) *
-                                          vectors.panel_floats();
+  args.d_weights =
+      d_grouped(rank_) + band.chunk * vectors.count(blocking.chunk) * vectors.panel_floats();
   for (int i = 0; i < vectors.count(band.channels); ++i, args.d_weights += vectors.panel_floats()) {
     const auto vector = vectors(i, band.channels);
     args.src = buffer.x + vector.first_in;
@@ -117,8 +114,8 @@ void DualPathWorker<T>::grouped_backward_data(int stride, const NormalizedMaps<T
   tile.src_stride = tile.dst_stride = blocking.stride;
   tile.stride = 1;
   tile.lanes = vectors.kernel_lanes();
-  const float* panel = buffers_.grouped_panels + band.chunk * vectors.count(blocking.chunk) *
-                                              vectors.panel_floats();
+  const float* panel =
+      buffers_.grouped_panels + band.chunk * vectors.count(blocking.chunk) * vectors.panel_floats();
   for (int i = 0; i < vectors.count(band.channels); ++i, panel += vectors.panel_floats()) {
     const auto vector = vectors(i, band.channels);
     tile.weights = panel;

@@ -9,7 +9,7 @@ namespace gluondense {
 
 template <class T>
 DualPathWorker<T>::DualPathWorker(const DualPathBuffers<T>& buffers, int rank)
-    : buffers_(buffers), config_(buffers.config), layout_(buffers.layout), rank_(rank) {
+    : Thread(rank), buffers_(buffers), config_(buffers.config), layout_(buffers.layout) {
   const std::size_t size = layout_.statistics;
   statistics_ = {std::vector<float>(size), std::vector<float>(size), std::vector<double>(size)};
   affine_ = {std::vector<float>(size), std::vector<float>(size)};

@@ -4,9 +4,9 @@
 #include <string>
 #include <vector>
 
-#include "mxnet_operator.h"
 #include "training/dual_path/dual_path_parameters.h"
 #include "training/dual_path/dual_path_stage.h"
+#include "training/stage_operator.h"
 
 using namespace mxnet::ext;
 
@@ -15,10 +15,20 @@ namespace {
 
 constexpr int kMaxBlocks = 1 << 12, kMaxChannels = 1 << 14;  // products and sums fit into an int
 
-constexpr char kMessagePrefix[] = "gluondense dual-path stage: ";
+struct Traits {
+  typedef DualPathConfig Config;
+  typedef DualPathArrays Arrays;
+  typedef DualPathParameters ParameterList;
+  typedef DualPathStage Stage;
+  static constexpr char kMessagePrefix[] = "gluondense dual-path stage: ";
+  static Config parse(const Attributes& attributes);
+  template <class Shape>
+  static void set_input_shape(Config* config, const Shape& shape);
+  static int out_channels(const Config& config) { return config.out_channels(); }
+};
 
 // Parses the attributes. The input's shape is set later.
-DualPathConfig parse_config(const Attributes& attributes) {
+Traits::Config Traits::parse(const Attributes& attributes) {
   DualPathConfig config;
   config.blocks = count_attribute(attributes, "blocks", kMaxBlocks);
   config.stride = count_attribute(attributes, "stride", 2);
@@ -44,92 +54,14 @@ DualPathConfig parse_config(const Attributes& attributes) {
 }
 
 template <class Shape>
-void set_input_shape(DualPathConfig* config, const Shape& shape) {
-  if (shape.size() != 4) {
-    throw std::invalid_argument("the input must be (N, C, H, W), not of " +
-                                std::to_string(shape.size()) + " dimensions");
-  }
-  const auto dim = [&](int axis) { return static_cast<int>(checked_dim(shape[axis])); };
-  if (shape[1] > kMaxChannels) {
-    throw std::invalid_argument("the input must have at most " + std::to_string(kMaxChannels) +
-                                " channels, not " + std::to_string(shape[1]));
-  }
+void Traits::set_input_shape(Config* config, const Shape& shape) {
+  check_maps_shape(shape, kMaxChannels);
+  const auto dim = [&](int axis) { return static_cast<int>(shape[axis]); };
   config->batch = dim(0), config->in_channels = dim(1);
   config->height = dim(2), config->width = dim(3);
 }
 
-// Returns the arrays of MXNet's tensors, starting with tensor `next`.
-DualPathArrays bind_arrays(const DualPathConfig& config, std::vector<MXTensor>* tensors,
-                           std::size_t next) {
-  DualPathArrays arrays;
-  for (const Parameter& parameter : DualPathParameters(config, &arrays)) {
-    *parameter.array = tensors->at(next++).data<float>();
-  }
-  return arrays;
-}
-
-MXReturnValue parse_attributes(const Attributes& attributes, int* inputs, int* outputs) {
-  return guarded(kMessagePrefix, [&] {
-    DualPathArrays arrays;
-    *inputs = 1 + DualPathParameters(parse_config(attributes), &arrays).size();
-    *outputs = 1;
-  });
-}
-
-MXReturnValue infer_shape(const Attributes& attributes, std::vector<std::vector<unsigned int>>* in,
-                          std::vector<std::vector<unsigned int>>* out) {
-  return guarded(kMessagePrefix, [&] {
-    DualPathConfig config = parse_config(attributes);
-    set_input_shape(&config, in->at(0));
-    DualPathArrays arrays;
-    std::size_t next = 1;
-    for (const Parameter& parameter : DualPathParameters(config, &arrays)) {
-      in->at(next++) = parameter.shape;
-    }
-    out->at(0) = {checked_dim(config.batch), checked_dim(config.out_channels()),
-                  checked_dim(config.out_height()), checked_dim(config.out_width())};
-  });
-}
-
-MXReturnValue mutable_inputs(const Attributes& attributes, std::vector<int>* indices) {
-  return guarded(kMessagePrefix, [&] {
-    DualPathArrays arrays;
-    int index = 0;
-    for (const Parameter& parameter : DualPathParameters(parse_config(attributes), &arrays)) {
-      ++index;  // input 0 is the stage's
-      if (parameter.is_statistic) indices->push_back(index);
-    }
-  });
-}
-
-class DualPathOperator : public CustomStatefulOp {
- public:
-  static constexpr const char* kMessagePrefix = gluondense::kMessagePrefix;
-
-  explicit DualPathOperator(const Attributes& attributes) : config_(parse_config(attributes)) {}
-
-  MXReturnValue Forward(std::vector<MXTensor>* inputs, std::vector<MXTensor>* outputs,
-                        const OpResource&) override {
-    return guarded(kMessagePrefix, [&] {
-      set_input_shape(&config_, inputs->at(0).shape);
-      stage_.forward(config_, inputs->at(0).data<float>(), bind_arrays(config_, inputs, 1),
-                     outputs->at(0).data<float>());
-    });
-  }
-
-  // Inputs: the gradient of the output, all inputs, the output.
-  MXReturnValue Backward(std::vector<MXTensor>* inputs, std::vector<MXTensor>* outputs,
-                         const OpResource&) override {
-    return guarded(kMessagePrefix, [&] {
-      stage_.backward(inputs->at(0).data<float>(), bind_arrays(config_, inputs, 2),
-                      outputs->at(0).data<float>(), bind_arrays(config_, outputs, 1));
-    });
-  }
-
- private:
-  DualPathConfig config_;
-  DualPathStage stage_;
-};
+typedef StageOperator<Traits> DualPathOperator;
 
 }  // namespace
 }  // namespace gluondense
@@ -138,8 +70,8 @@ class DualPathOperator : public CustomStatefulOp {
 using namespace gluondense;
 
 REGISTER_OP(gluondense_dual_path_stage)
-    .setParseAttrs(parse_attributes)
+    .setParseAttrs(DualPathOperator::parse_attributes)
     .setInferType(infer_float32)
-    .setInferShape(infer_shape)
-    .setMutateInputs(mutable_inputs)
+    .setInferShape(DualPathOperator::infer_shape)
+    .setMutateInputs(DualPathOperator::mutable_inputs)
     .setCreateOpState(create<DualPathOperator>, "cpu");

@@ -24,8 +24,7 @@ DualPathBuffers<T> forward_buffers(const DualPathConfig& config, const DualPathL
                             : saved.bottlenecks.reserve<T>(layout.bottlenecks);
   buffers.thread_sums = work->thread_sums.reserve<double>(num_threads() * layout.thread_sums);
   buffers.scratch = work->scratch.reserve<char>(num_threads() * layout.scratch);
-  buffers.conv1x1_panels =
-      work->conv1x1_panels.reserve<T>(layout.in_panels + layout.out_panels);
+  buffers.conv1x1_panels = work->conv1x1_panels.reserve<T>(layout.in_panels + layout.out_panels);
   buffers.grouped_panels = work->conv3x3_panels.reserve<float>(layout.grouped_panels);
   return buffers;
 }

@@ -23,8 +23,8 @@ namespace gluondense {
 struct DualPathConfig {
   int batch = 0, in_channels = 0, height = 0, width = 0;  // of the input
   int blocks = 0, stride = 1;
-  int bottleneck = 0, groups = 1;   // channels of a and b; groups of b
-  int residual = 0, increment = 0;  // channels of the residual path; those that a block appends
+  int bottleneck = 0, groups = 1;      // channels of a and b; groups of b
+  int residual = 0, increment = 0;     // channels of the residual path; those that a block appends
   bool recompute_bottlenecks = false;  // in backward, instead of saving them
   float eps = 1e-5f, momentum = 0.9f;
   bool bf16 = false;  // feature maps and the operands of 1x1 convolutions

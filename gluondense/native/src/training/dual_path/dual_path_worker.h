@@ -8,11 +8,10 @@
 
 #include "kernels/inference_kernels.h"
 #include "kernels/training_kernels.h"
-#include "threads.h"
-#include "tile_grid.h"
 #include "training/dual_path/dual_path_layout.h"
 #include "training/dual_path/dual_path_stage.h"
 #include "training/stage_data.h"
+#include "training/stage_thread.h"
 
 namespace gluondense {
 
@@ -61,41 +60,31 @@ struct OutputGradient {
 // Members are as in StageWorker: the constructor allocates all memory, and all threads call
 // forward() or backward() of their worker at the same time.
 template <class T>
-class DualPathWorker {
+class DualPathWorker : private StageThread<T> {
  public:
   DualPathWorker(const DualPathBuffers<T>& buffers, int rank);
   void forward(Barrier& barrier, const float* x, float* y);
   void backward(Barrier& barrier, const float* dy, float* dx, const DualPathArrays& gradients);
 
  private:
+  typedef StageThread<T> Thread;
+  using Thread::rank_, Thread::barrier_, Thread::kernels, Thread::threads, Thread::share,
+      Thread::for_each_block, Thread::pack_conv1x1;
+
   const DualPathBuffers<T>& buffers_;
   const DualPathConfig& config_;
   const DualPathLayout<T>& layout_;
-  const int rank_;
-  Barrier* barrier_ = nullptr;
   // All by the place in the statistics.
   BatchStatistics statistics_;
   Affine affine_;      // of the current normalizations
   Affine correction_;  // a BnCorrection as a scale and a shift
   BnCorrection bn_correction_;
 
-  static const MapKernels<T>& kernels() { return map_kernels<T>(); }
-  int threads() const { return barrier_->size(); }
-  std::pair<std::int64_t, std::int64_t> share(std::int64_t count) const {
-    return partition(count, rank_, threads());
-  }
   template <class Scratch, class... Args>
   Scratch scratch(Args... args) const {
     ScratchAllocator memory(buffers_.scratch + rank_ * layout_.scratch);
     return Scratch(memory, args...);
   }
-  // Calls f(first, count) for blocks of at most `most` items of this thread's share.
-  template <class Function>
-  void for_each_block(std::int64_t items, int most, Function f) const {
-    const auto [first, last] = share(items);
-    for_each_tile_batch(first, last, most, f);
-  }
-
   // The bottlenecks of a block, and the residual path behind it.
   T* a(int block) const { return buffers_.bottlenecks + bottleneck_offset(block); }
   T* b(int block) const { return a(block) + (block ? layout_.a : layout_.first_a); }
@@ -159,9 +148,7 @@ class DualPathWorker {
   void set_correction(int first, int channels);
 
   // dual_path_conv1x1.cc
-  void pack_conv1x1(const float* filters, int in_channels, int out_channels, T* panels) const;
-  void pack_conv1x1_t(const float* filters, const ConvInput<T>& input, int out_channels,
-                      T* panels) const;
+  void pack_conv1x1_t(float* filters, const ConvInput<T>& input, int out_channels, T* panels) const;
   std::int64_t input_pixel(std::int64_t out_pixel, int stride) const;
   void normalize_rows(const ConvInput<T>& input, std::int64_t first, int count, int stride,
                       T* rows) const;
@@ -190,7 +177,9 @@ class DualPathWorker {
     args->sum_dy_xmu = sums.second;
     args->channels = count;
   }
-  void reduce_d_conv1x1(float* sums, int in_channels, int out_channels, float* filters) const;
+  void reduce_d_conv1x1(float* sums, int in_channels, int out_channels, float* filters) const {
+    Thread::reduce_d_conv1x1(sums, layout_.filters, in_channels, out_channels, filters);
+  }
 
   // dual_path_conv3x3.cc and dual_path_conv3x3_backward.cc
   struct Band;
