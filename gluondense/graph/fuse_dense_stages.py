@@ -55,7 +55,7 @@ def fuse_stages(
         ``"float32"``, or ``"bfloat16"``: what the stages store feature maps in, and multiply 1x1
         convolutions in. Their inputs, outputs and parameters are in float32.
     stem
-        True replaces the stem of a network with dense stages, too, in the same ``dtype``. The
+        True replaces the stem of a network with such stages, too, in the same ``dtype``. The
         gradient of the images is zero then.
     """
     graph = Graph(symbol, {})
