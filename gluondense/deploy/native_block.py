@@ -19,8 +19,8 @@ TARGET = "native"
 def native_block(net: gluon.HybridBlock) -> gluon.SymbolBlock:
     """Return a block that predicts on the CPU as the target ``native`` of an export does.
 
-    It has copies of the present parameters of ``net``, which is initialized and has been called or
-    knows its shapes.
+    It has copies of the present parameters of ``net``, on the first of its contexts. ``net`` is
+    initialized and has been called or knows its shapes.
 
     Raises
     ------
@@ -36,6 +36,7 @@ def native_block(net: gluon.HybridBlock) -> gluon.SymbolBlock:
         lowered = lower_to(TARGET, symbol, params, ())
     else:
         lowered, _ = lower_detector(TARGET, net, detector, params, (), None)
-    block = as_block(mx.sym.load_json(lowered.graph), lowered.params)
+    ctx = next(iter(net.collect_params().values())).list_ctx()[0]
+    block = as_block(mx.sym.load_json(lowered.graph), lowered.params, ctx)
     block.hybridize(static_alloc=True, static_shape=True)
     return block

@@ -34,6 +34,15 @@ def test_predicts_with_the_present_parameters():
     np.testing.assert_allclose(evaluated.now()(IMAGES).asnumpy(), before + 1, rtol=1e-5, atol=1e-5)
 
 
+def test_predicts_on_the_context_of_the_network():
+    net = build(*VARIANTS["densenet"])
+    expected = net(IMAGES).asnumpy()
+    net.collect_params().reset_ctx(mx.cpu(1))
+    images = IMAGES.as_in_context(mx.cpu(1))
+    found = Evaluated(net, native=True).now()(images).asnumpy()
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
+
+
 def test_an_operator_without_a_native_counterpart_keeps_the_network():
     net = nn.HybridSequential()
     net.add(nn.Conv2D(4, 3, in_channels=3), nn.InstanceNorm(in_channels=4))
