@@ -36,18 +36,21 @@ FLAGS: tuple[str, ...] = ("-O3", "-ffp-contract=fast", "-fno-math-errno")
 FLAGS += ("-std=c++17", "-fPIC", "-fopenmp", "-fvisibility=hidden")
 AVX512: tuple[str, ...] = ("-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl")
 AVX512 += ("-mfma", "-mprefer-vector-width=512")
+AVX512BF16: tuple[str, ...] = (*AVX512, "-mavx512vnni", "-mavx512bf16")
 X86_64: dict[str, tuple[str, ...]] = {
     "base": (),
     "avx2": ("-mavx2", "-mfma"),
     "avx512": AVX512,
     "avx512vnni": (*AVX512, "-mavx512vnni"),
-    "avx512bf16": (*AVX512, "-mavx512vnni", "-mavx512bf16"),
+    "avx512bf16": AVX512BF16,
+    "amx": (*AVX512BF16, "-mamx-tile", "-mamx-bf16", "-mamx-int8"),
 }
 INSTRUCTION_SETS = X86_64 if platform.machine() == "x86_64" else {"base": ()}
 # Each probe uses an instruction: a compiler may have the flag and no assembler that knows it.
 PROBES = {
     "avx512vnni": 'void f() { asm("vpdpbusd %zmm0, %zmm1, %zmm2"); }',
     "avx512bf16": 'void f() { asm("vdpbf16ps %zmm0, %zmm1, %zmm2"); }',
+    "amx": 'void f() { asm("tdpbf16ps %tmm0, %tmm1, %tmm2"); }',
 }
 # MXNet's part of an extension; src/inference/program_operator.cc replaces one of its functions.
 LIB_API_FLAGS = ("-fvisibility=default", "-D_opRegSize=lib_api_opRegSize")

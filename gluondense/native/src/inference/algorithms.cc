@@ -44,9 +44,10 @@ bool winograd_pays(const ConvStep& s, const Program& program, const MemoryPlan& 
   const std::int64_t pixels = std::int64_t{out.height} * out.width;
   const std::int64_t tiles = TileGrid(1, out.height, out.width).tiles();
   const std::int64_t outputs = s.panels * div_up<std::int64_t>(s.panel_out, kLanes);
-  // Two in one in bfloat16, which Winograd's products would lose precision in.
+  // Faster in bfloat16, which Winograd's products would lose precision in.
   const bool direct_is_bf16 = supports_bf16(s, program, plan) && bf16_pays(s, program, plan);
-  const std::int64_t direct = pixels * 9 * s.panel_in * outputs / (direct_is_bf16 ? 2 : 1);
+  const int speedup = direct_is_bf16 ? inference_kernels().bf16->speedup : 1;
+  const std::int64_t direct = pixels * 9 * s.panel_in * outputs / speedup;
   const std::int64_t winograd =
       tiles * (kWinogradPlanes * s.panel_in * outputs + kInputTransform * s.in.channels / kLanes +
                kOutputTransform * outputs);

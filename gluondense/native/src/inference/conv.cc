@@ -9,11 +9,19 @@
 namespace gluondense {
 namespace {
 
-constexpr int kMaxPixels = 16;  // of a tile, with any instruction set
+constexpr int kMaxPixels = 32;  // of a tile, with any instruction set
 
 // Inputs of one product: the length of a segment is a multiple of it.
 template <class T>
 constexpr int kProductInputs = 4 / sizeof(T);
+
+// The most pixels of a tile whose inputs are multiplied as type T.
+template <class T>
+int max_tile_pixels() {
+  const InferenceKernels& k = inference_kernels();
+  if constexpr (std::is_same_v<T, float>) return k.max_tile_pixels;
+  return std::is_same_v<T, std::uint8_t> ? k.max_u8_tile_pixels : k.bf16->max_tile_pixels;
+}
 
 // Whether the rows of the input follow each other without a gap, so that tiles may span rows.
 bool has_contiguous_rows(const ConvStep& s, const Placement& in) {
@@ -62,7 +70,7 @@ void InferenceWorker::conv(const ConvStep& s, const Bf16* bf16_filters) {
   const std::int64_t rows = spans_rows ? 1 : out.height;
   const std::int64_t width = spans_rows ? std::int64_t{out.height} * out.width : out.width;
   // Tiles of a row, of nearly equal width.
-  const std::int64_t tiles = div_up<std::int64_t>(width, inference_kernels().max_tile_pixels);
+  const std::int64_t tiles = div_up<std::int64_t>(width, max_tile_pixels<T>());
   fill_padding(s.out);
   // The work items are the panels of the tiles; several threads may share a tile.
   const auto [first, last] = partition(rows * tiles * s.panels);

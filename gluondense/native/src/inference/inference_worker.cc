@@ -20,7 +20,9 @@ std::size_t packed_tile_bytes(int channels, int pixels) {
 }  // namespace
 
 std::size_t scratch_bytes(const Program& program, const MemoryPlan& plan) {
-  const int pixels = inference_kernels().max_tile_pixels;
+  const InferenceKernels& k = inference_kernels();
+  const int bf16_pixels = k.bf16 ? k.bf16->max_tile_pixels : 0;
+  const int pixels = std::max({k.max_tile_pixels, k.max_u8_tile_pixels, bf16_pixels});
   std::size_t most = 0;
   for (const Step& step : program.steps) {
     if (const auto* const load = std::get_if<LoadStep>(&step)) {
@@ -30,13 +32,14 @@ std::size_t scratch_bytes(const Program& program, const MemoryPlan& plan) {
       const int packed_taps = multiplies_bf16(*conv, program) ? conv->window.taps() : 1;
       // And a row, see pack_tile.
       most = std::max({most, packed_tile_bytes(channels * packed_taps, pixels + 1),
-                       WinogradScratch::floats(channels, pixels) * sizeof(float)});
+                       WinogradScratch::floats(channels, k.max_tile_pixels) * sizeof(float)});
     }
   }
   return round_up<std::size_t>(most + 2 * kOverreadBytes, kCacheLineBytes);
 }
 
 void InferenceWorker::run(const float* image, int index, const std::vector<float*>& outputs) {
+  const TileRegisters registers;
   image_ = image, image_index_ = index, outputs_ = &outputs;
   for (std::size_t i = 0; i < program_.steps.size(); ++i) {
     if (plan_.barrier_before[i]) barrier_.wait();

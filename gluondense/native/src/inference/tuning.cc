@@ -127,6 +127,7 @@ class Measurement {
 
   void measure(const std::vector<const ConvStep*>& steps, Candidate* candidate,
                InferenceWorker* worker) {
+    const TileRegisters registers;
     const ConvAlgorithm& algorithm = *candidate->algorithm;
     candidate->filters.resize(steps.size());
     candidate->seconds.resize(steps.size(), std::numeric_limits<double>::infinity());

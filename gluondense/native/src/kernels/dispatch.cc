@@ -1,4 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
+#if defined(__x86_64__)
+#include <cpuid.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
+
 #include <cstdlib>
 #include <stdexcept>
 #include <string>
@@ -20,6 +26,7 @@ DECLARE_TABLES(avx2)
 DECLARE_TABLES(avx512)
 DECLARE_TABLES(avx512vnni)
 DECLARE_TABLES(avx512bf16)
+DECLARE_TABLES(amx)
 #endif
 
 namespace {
@@ -37,16 +44,32 @@ bool has_avx512() {
   return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
          __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
 }
+
+bool has_avx512bf16() {
+  return has_avx512() && __builtin_cpu_supports("avx512vnni") &&
+         __builtin_cpu_supports("avx512bf16");
+}
+
+// Whether the processor has AMX's tiles for bfloat16 and bytes, and Linux lets this process use
+// them: it must be asked, as each thread then needs 8 KB more for its registers.
+bool has_amx() {
+  unsigned a, b, c, d;
+  if (!__get_cpuid_count(7, 0, &a, &b, &c, &d)) return false;
+  constexpr unsigned kBf16 = 1u << 22, kTile = 1u << 24, kInt8 = 1u << 25;
+  constexpr unsigned kAll = kBf16 | kTile | kInt8;
+  constexpr long kRequestPermission = 0x1023, kTileData = 18;
+  return (d & kAll) == kAll && has_avx512bf16() &&
+         syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
+}
 #endif
 
 // In order of preference. build.py defines GLUONDENSE_HAS_x for the sets that the compiler knows.
 const InstructionSet kInstructionSets[] = {
+#if defined(GLUONDENSE_HAS_amx)
+    {has_amx, TABLES(amx)},
+#endif
 #if defined(GLUONDENSE_HAS_avx512bf16)
-    {[] {
-       return has_avx512() && __builtin_cpu_supports("avx512vnni") &&
-              __builtin_cpu_supports("avx512bf16");
-     },
-     TABLES(avx512bf16)},
+    {has_avx512bf16, TABLES(avx512bf16)},
 #endif
 #if defined(GLUONDENSE_HAS_avx512vnni)
     {[] { return has_avx512() && __builtin_cpu_supports("avx512vnni"); }, TABLES(avx512vnni)},

@@ -59,7 +59,7 @@ struct ConvTileBase {
   const float* bias;           // (kPanelWidth)
   Out* const* dst;             // (pixels): each pixel's output channels
   const Out* const* residual;  // (pixels), or null; may be equal to dst
-  int pixels, channels;        // 1 <= pixels <= max_tile_pixels, 1 <= channels <= kPanelWidth
+  int pixels, channels;        // 1 <= pixels <= the kernel's most, 1 <= channels <= kPanelWidth
   float negative_slope;        // at most 1; of the activation below 0: 1 is the identity, 0 is ReLU
   bool add_last = false;       // whether the residual is added after the activation
   bool is_gelu = false;        // into floats, without a residual: instead of the slope
@@ -155,6 +155,10 @@ struct DepthwiseTile {
 
 // Kernels over maps of bfloat16, and into them.
 struct Bf16Kernels {
+  // Of the tiles of conv and conv_to_f32, which have more pixels with AMX.
+  int max_tile_pixels;
+  // Products of bfloat16 in the time of one of float32.
+  int speedup;
   // See ConvTile. No over-read.
   void (*conv)(const ConvTile<Bf16>& tile);
   void (*conv_to_f32)(const ConvTile<Bf16, float>& tile);
@@ -179,6 +183,9 @@ struct Bf16Kernels {
 struct InferenceKernels {
   const char* isa;
   int max_tile_pixels;
+  int max_u8_tile_pixels;  // of conv_u8s8
+  // Null where no registers outlive a kernel: see TileRegisters.
+  void (*reset_tiles)();
   // See ConvTile. No over-read.
   void (*conv_f32)(const ConvTile<float>& tile);
   // See ConvTile. segment_length is a multiple of 4; inputs up to that multiple are read and need
@@ -232,5 +239,19 @@ struct InferenceKernels {
 // The table of the best instruction set of this processor, or of GLUONDENSE_ISA. Throws
 // std::invalid_argument if that names none.
 const InferenceKernels& inference_kernels();
+
+// AMX's registers, in one thread: each run of kernels has one of these, as kernels reconfigure them
+// only if their number of rows changes, and other libraries use them in between.
+class TileRegisters {
+ public:
+  TileRegisters() { reset(); }
+  ~TileRegisters() { reset(); }
+  TileRegisters(const TileRegisters&) = delete;
+
+ private:
+  static void reset() {
+    if (inference_kernels().reset_tiles) inference_kernels().reset_tiles();
+  }
+};
 
 }  // namespace gluondense

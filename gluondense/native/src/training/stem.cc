@@ -34,6 +34,7 @@ StemBuffers<T> make_buffers(const StemConfig& config, const StemLayout<T>& layou
 template <class T, class Step>
 void run(const StemBuffers<T>& buffers, Step step) {
   parallel(num_threads(), [&](const Barrier& barrier, int rank) {
+    const TileRegisters registers;
     step(StemWorker<T>(buffers, rank, barrier.size()));
   });
 }

@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #if defined(__AVX512BF16__)  // elsewhere, everything is in float32
 
-#include "kernels/per_isa/conv_tile.h"
-#include "kernels/per_isa/multiply_bf16.h"
+#include "kernels/per_isa/conv_bf16.h"
 #include "kernels/per_isa/pool.h"
 #include "kernels/per_isa/winograd_transforms.h"
 
@@ -11,11 +10,6 @@ namespace gluondense::GLUONDENSE_ISA_NAMESPACE {
 void grouped_conv3x3_bf16(const GroupedConvTile<Bf16>& t);
 
 namespace {
-
-template <class Out>
-void conv_bf16(const ConvTile<Bf16, Out>& t) {
-  ByRows<Conv<MultiplyBf16, ConvTile<Bf16, Out>>::template Kernel>::rows[t.pixels - 1](t);
-}
 
 void pack_f32(const float* src, const std::ptrdiff_t* offsets, int segments, int length,
               const float* scale, const float* shift, Bf16* dst) {
@@ -48,7 +42,9 @@ void affine(const Bf16* src, const float* scale, const float* shift, float negat
 }  // namespace
 
 extern const Bf16Kernels bf16_table;
-const Bf16Kernels bf16_table = {conv_bf16<Bf16>,
+const Bf16Kernels bf16_table = {kMaxBf16Pixels,
+                                kBf16Speedup,
+                                conv_bf16<Bf16>,
                                 conv_bf16<float>,
                                 pack_f32,
                                 affine,

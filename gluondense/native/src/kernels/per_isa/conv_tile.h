@@ -18,6 +18,15 @@ const float* elements(const T* p) {
   return reinterpret_cast<const float*>(p);
 }
 
+// The activation of a finished tile that has one instead of the slope.
+template <class Tile>
+inline void apply_gelu(const Tile& t, int pixels, int first, int channels) {
+  if constexpr (std::is_same_v<decltype(t.dst), float* const*>) {
+    if (!t.is_gelu) return;
+    for (int m = 0; m < pixels; ++m) gelu_f32(t.dst[m] + first, t.dst[m] + first, channels);
+  }
+}
+
 // M pixels and V vectors of output channels, from channel `first` of the panel.
 template <class Multiply, class Tile, int M, int V>
 void conv(const Tile& t, int first) {
@@ -44,12 +53,9 @@ void conv(const Tile& t, int first) {
                       t.channels - channel, t.dst[m] + channel, t.add_last);
     }
   }
-  if constexpr (std::is_same_v<decltype(t.dst), float* const*>) {
-    if (!t.is_gelu) return;
-    // From memory: the sums leave no registers for it.
-    const int left = t.channels - first, count = left < V * kWidth ? left : V * kWidth;
-    for (int m = 0; m < M; ++m) gelu_f32(t.dst[m] + first, t.dst[m] + first, count);
-  }
+  // From memory: the sums leave no registers for it.
+  const int left = t.channels - first;
+  apply_gelu(t, M, first, left < V * kWidth ? left : V * kWidth);
 }
 
 template <class Multiply, class Tile>

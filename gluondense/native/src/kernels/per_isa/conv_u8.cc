@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The kernels over bytes.
+#include "kernels/per_isa/amx.h"
 #include "kernels/per_isa/gemm_tile.h"
 
 #if defined(__AVX512VNNI__)
@@ -41,6 +42,37 @@ inline __m512 requantize(__m512i sum, const ConvTile<std::uint8_t>& t, int vecto
   return _mm512_min_ps(x, _mm512_set1_ps(255));
 }
 
+// Stores the output channels of a pixel.
+inline void finish_pixel(const ConvTile<std::uint8_t>& t, int pixel, __m512i first,
+                         __m512i second) {
+  const std::uint8_t* const residual = t.residual ? t.residual[pixel] : nullptr;
+  const __m512i words =
+      _mm512_packs_epi32(_mm512_cvtps_epi32(requantize(first, t, 0, residual)),
+                         _mm512_cvtps_epi32(requantize(second, t, 1, residual)));
+  const __m512i order = _mm512_setr_epi64(0, 2, 4, 6, 1, 3, 5, 7);
+  const __m256i all =
+      _mm512_castsi512_si256(_mm512_permutexvar_epi64(order, _mm512_packus_epi16(words, words)));
+  if (t.channels == kPanelWidth) {
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(t.dst[pixel]), all);
+  } else {  // the channels behind belong to another slice
+    _mm256_mask_storeu_epi8(t.dst[pixel], (1u << t.channels) - 1, all);
+  }
+}
+
+#if defined(__AMX_TILE__)
+
+void conv_tiles(const ConvTile<std::uint8_t>& t) {
+  alignas(kAmxRowBytes) std::int32_t sums[kAmxMaxRows][kPanelWidth];
+  amx_multiply<std::uint8_t>({t.src, t.src_stride, t.segment_offsets, t.segments, t.segment_length,
+                              t.weights, t.pixels, kPanelWidth},
+                             sums);
+  for (int m = 0; m < t.pixels; ++m) {
+    finish_pixel(t, m, _mm512_load_si512(sums[m]), _mm512_load_si512(sums[m] + 16));
+  }
+}
+
+#else
+
 // The sums of M pixels and 32 channels stay in registers.
 template <int M>
 void conv(const ConvTile<std::uint8_t>& t) {
@@ -63,22 +95,11 @@ void conv(const ConvTile<std::uint8_t>& t) {
       }
     }
   }
-  const __m512i order = _mm512_setr_epi64(0, 2, 4, 6, 1, 3, 5, 7);
 #pragma GCC unroll 14  // otherwise the sums would be in memory
-  for (int m = 0; m < M; ++m) {
-    const std::uint8_t* const residual = t.residual ? t.residual[m] : nullptr;
-    const __m512i words =
-        _mm512_packs_epi32(_mm512_cvtps_epi32(requantize(sum[m][0], t, 0, residual)),
-                           _mm512_cvtps_epi32(requantize(sum[m][1], t, 1, residual)));
-    const __m256i all =
-        _mm512_castsi512_si256(_mm512_permutexvar_epi64(order, _mm512_packus_epi16(words, words)));
-    if (t.channels == kPanelWidth) {
-      _mm256_storeu_si256(reinterpret_cast<__m256i*>(t.dst[m]), all);
-    } else {  // the channels behind belong to another slice
-      _mm256_mask_storeu_epi8(t.dst[m], (1u << t.channels) - 1, all);
-    }
-  }
+  for (int m = 0; m < M; ++m) finish_pixel(t, m, sum[m][0], sum[m][1]);
 }
+
+#endif
 
 #else
 
@@ -113,14 +134,18 @@ void conv(const ConvTile<std::uint8_t>& t) {
 
 #endif
 
+#if !defined(__AMX_TILE__)
 template <int M>
 struct Kernel {
   static void run(const ConvTile<std::uint8_t>& t) { conv<M>(t); }
 };
 
+void conv_tiles(const ConvTile<std::uint8_t>& t) { ByRows<Kernel>::rows[t.pixels - 1](t); }
+#endif
+
 }  // namespace
 
-void conv_u8s8(const ConvTile<std::uint8_t>& t) { ByRows<Kernel>::rows[t.pixels - 1](t); }
+void conv_u8s8(const ConvTile<std::uint8_t>& t) { conv_tiles(t); }
 
 void bn_relu_u8(const std::uint8_t* __restrict src, const std::uint8_t* __restrict xor_mask,
                 const std::uint8_t* __restrict zero_point, std::uint8_t* __restrict dst,

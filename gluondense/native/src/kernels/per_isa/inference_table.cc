@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <type_traits>
 
+#include "kernels/per_isa/amx.h"
 #include "kernels/per_isa/winograd_transforms.h"
 
 namespace gluondense::GLUONDENSE_ISA_NAMESPACE {
@@ -30,10 +31,18 @@ constexpr std::nullptr_t grouped_conv3x3_f32 = nullptr;
 #if defined(__AVX512BF16__)
 extern const Bf16Kernels bf16_table;
 #endif
+#if defined(__AMX_TILE__)
+constexpr int kMaxU8Pixels = kAmxMaxRows;
+#else
+constexpr int kMaxU8Pixels = kMaxTilePixels;
+constexpr std::nullptr_t reset_amx_tiles = nullptr;
+#endif
 
 extern const InferenceKernels inference_table;
 const InferenceKernels inference_table = {GLUONDENSE_ISA_NAME,
                                           kMaxTilePixels,
+                                          kMaxU8Pixels,
+                                          reset_amx_tiles,
                                           conv_f32,
                                           conv_u8s8,
                                           affine_f32,

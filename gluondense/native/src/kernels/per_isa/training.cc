@@ -5,6 +5,7 @@
 #include "kernels/per_isa/conv_tile.h"
 #include "kernels/per_isa/doubles.h"
 #include "kernels/per_isa/max_pool.h"
+#include "kernels/per_isa/conv_bf16.h"
 #include "kernels/per_isa/training_gemm.h"
 #include "kernels/per_isa/winograd_transforms.h"
 
@@ -200,10 +201,6 @@ void copy_to_f32(const T* in, std::ptrdiff_t in_stride, float* out, std::ptrdiff
   }
 }
 
-void conv_bf16(const ConvTile<Bf16>& tile) {
-  ByRows<Conv<MultiplyBf16, ConvTile<Bf16>>::Kernel>::rows[tile.pixels - 1](tile);
-}
-
 void winograd_filter_transform(const float* filters, float* out, std::ptrdiff_t plane_stride) {
   for (int n = 0; n < kPanelWidth; n += kWidth) {
     transform_2d<FilterTransform>(
@@ -240,7 +237,7 @@ const TrainingKernels training_table = {
     pixels_to_planes<OutputTransformAdjoint, float>,
     {channel_sums<Bf16>, gemm<Bf16, float>, gemm<Bf16, Bf16>, gemm_tn<Bf16>, bn_relu_backward<Bf16>,
      add_affine<Bf16>, affine_relu<Bf16, float>, affine_relu<Bf16, Bf16>, affine_relu_to_pairs,
-     rows_to_pairs, mean_affine_relu<Bf16>, copy_to_f32<Bf16>, conv_bf16, bn_relu_max_pool<Bf16>,
+     rows_to_pairs, mean_affine_relu<Bf16>, copy_to_f32<Bf16>, conv_bf16<Bf16>, bn_relu_max_pool<Bf16>,
      bn_relu_max_pool_sums<Bf16>, bn_relu_max_pool_backward<Bf16>, sums_to_pixels<Bf16>},
     kWidth,
     grouped_conv3x3,

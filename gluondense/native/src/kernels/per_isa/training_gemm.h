@@ -4,6 +4,7 @@
 
 #include <type_traits>
 
+#include "kernels/per_isa/amx_gemm.h"
 #include "kernels/per_isa/gemm_tile.h"
 #include "kernels/per_isa/multiply_bf16.h"
 #include "kernels/training_kernels.h"
@@ -52,6 +53,11 @@ struct Gemm {
 template <class T, class Out>
 void gemm(const T* a, std::ptrdiff_t a_stride, int depth, const T* b, Out* c,
           std::ptrdiff_t c_stride, int rows, int columns) {
+#if defined(__AMX_TILE__)
+  if constexpr (std::is_same_v<T, Bf16>) {
+    return amx_gemm(a, a_stride, depth, b, c, c_stride, rows, columns);
+  }
+#endif
   for (int n = 0; n < columns; n += 2 * kWidth) {
     const auto& run = columns - n > kWidth ? ByRows<Gemm<T, Out, 2>::template Tile>::rows[rows - 1]
                                            : ByRows<Gemm<T, Out, 1>::template Tile>::rows[rows - 1];
@@ -91,6 +97,11 @@ struct GemmTn {
 template <class T>
 void gemm_tn(const T* a, std::ptrdiff_t a_stride, const T* b, std::ptrdiff_t b_stride, int pixels,
              float* c, std::ptrdiff_t c_stride, int rows, int columns) {
+#if defined(__AMX_TILE__)
+  if constexpr (std::is_same_v<T, Bf16>) {
+    return amx_gemm_tn(a, a_stride, b, b_stride, pixels, c, c_stride, rows, columns);
+  }
+#endif
   // A row of products has all channels of kProductDepth pixels: as many floats as one pixel has T.
   const int depth = product_count<T>(pixels);
   const int tiles = (rows + kMaxTilePixels - 1) / kMaxTilePixels;  // of nearly equal height

@@ -35,7 +35,10 @@ void run_workers(const DualPathBuffers<T>& buffers, Pass pass) {
   std::vector<DualPathWorker<T>> workers;
   workers.reserve(num_threads());
   for (int rank = 0; rank < num_threads(); ++rank) workers.emplace_back(buffers, rank);
-  parallel(num_threads(), [&](Barrier& barrier, int rank) { pass(workers[rank], barrier); });
+  parallel(num_threads(), [&](Barrier& barrier, int rank) {
+    const TileRegisters registers;
+    pass(workers[rank], barrier);
+  });
 }
 
 }  // namespace

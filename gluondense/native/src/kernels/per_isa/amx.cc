@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "kernels/per_isa/amx.h"
+
+#if defined(__AMX_TILE__)
+
+namespace gluondense::GLUONDENSE_ISA_NAMESPACE {
+namespace {
+
+// The operand of ldtilecfg.
+struct TileConfiguration {
+  std::uint8_t palette = 1, start_row = 0, reserved[14] = {};
+  std::uint16_t row_bytes[16] = {};
+  std::uint8_t rows[16] = {};
+};
+
+thread_local int configured_rows = 0;
+
+}  // namespace
+
+void set_amx_rows(int rows) {
+  if (rows == configured_rows) return;
+  // Rows of one tile are added to two tiles in turns: see multiply_chunk.
+  const int upper = rows < kAmxRows ? rows : kAmxRows;
+  const int lower = rows > kAmxRows ? rows - kAmxRows : upper;
+  const int tile_rows[8] = {upper, upper, lower, lower, upper, lower, kAmxRows, kAmxRows};
+  TileConfiguration configuration;
+  for (int tile = 0; tile < 8; ++tile) {
+    configuration.row_bytes[tile] = kAmxRowBytes;
+    configuration.rows[tile] = static_cast<std::uint8_t>(tile_rows[tile]);
+  }
+  asm volatile("ldtilecfg %0" ::"m"(configuration));
+  configured_rows = rows;
+}
+
+void reset_amx_tiles() {
+  if (configured_rows == 0) return;
+  asm volatile("tilerelease");
+  configured_rows = 0;
+}
+
+}  // namespace gluondense::GLUONDENSE_ISA_NAMESPACE
+
+#endif

@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include "kernels/per_isa/amx.h"
+#include "kernels/per_isa/conv_tile.h"
+#include "kernels/per_isa/multiply_bf16.h"
+
+namespace gluondense::GLUONDENSE_ISA_NAMESPACE {
+namespace {
+
+#if defined(__AMX_TILE__)
+// Of products in bfloat16, to those of float32 in the same time, as measured.
+constexpr int kMaxBf16Pixels = kAmxMaxRows, kBf16Speedup = 12;
+
+// See ConvTile.
+template <class Out>
+void conv_bf16(const ConvTile<Bf16, Out>& t) {
+  alignas(kAmxRowBytes) float sums[kAmxMaxRows][kPanelWidth];
+  amx_multiply<Bf16>({t.src, t.src_stride, t.segment_offsets, t.segments, t.segment_length,
+                      t.weights, t.pixels, t.channels},
+                     sums);
+  for (int n = 0; n < t.channels; n += kWidth) {
+    const Vector bias = at(t.bias + n);
+    for (int m = 0; m < t.pixels; ++m) {
+      store_activated(at(sums[m] + n) + bias, t.residual ? t.residual[m] + n : nullptr,
+                      t.negative_slope, t.channels - n, t.dst[m] + n, t.add_last);
+    }
+  }
+  apply_gelu(t, t.pixels, 0, t.channels);
+}
+#else
+constexpr int kMaxBf16Pixels = kMaxTilePixels, kBf16Speedup = 2;
+
+template <class Out>
+void conv_bf16(const ConvTile<Bf16, Out>& t) {
+  ByRows<Conv<MultiplyBf16, ConvTile<Bf16, Out>>::template Kernel>::rows[t.pixels - 1](t);
+}
+#endif
+
+}  // namespace
+}  // namespace gluondense::GLUONDENSE_ISA_NAMESPACE
