@@ -677,6 +677,27 @@ void check_gelu(const InferenceKernels& k) {
   expect(y[3], 0, 1e-6, "gelu_f32 of -1e30");
 }
 
+// Lengths of a segment that are no, some and whole tiles of AMX, and the number of segments.
+constexpr int kSegments[][2] = {{1, 1}, {1, 3}, {5, 1}, {16, 3}, {19, 1}, {19, 3}, {35, 2}};
+
+void check_low_precision(const InferenceKernels& k) {
+  for (int channels : {1, 4, 7, 16, 17, 31, 32}) {
+    for (const auto [length, segments] : kSegments) {
+      const float slope = length == 5 ? 0 : 1;
+      const bool with_residual = channels % 2;
+      for (int pixels = 1; k.bf16 && pixels <= k.bf16->max_tile_pixels; ++pixels) {
+        check_conv(k.bf16->conv, "conv of bfloat16", pixels, channels, segments, 2 * length,
+                   with_residual, slope);
+        check_conv(k.bf16->conv_to_f32, "conv_to_f32", pixels, channels, segments, 2 * length,
+                   with_residual, slope, !with_residual && slope == 1);
+      }
+      for (int pixels = 1; pixels <= k.max_u8_tile_pixels && segments == 1; ++pixels) {
+        check_conv_u8s8(k, pixels, channels, 4 * length, with_residual, length == 5 ? 0.1f : 0);
+      }
+    }
+  }
+}
+
 }  // namespace
 
 int main() {
@@ -696,13 +717,7 @@ int main() {
           check_conv(k.conv_f32, "conv_f32", pixels, channels, segments, length, false, 1, true);
           check_conv(t.bf16.conv, "conv of bfloat16, training", pixels, channels, segments,
                      2 * length, with_residual, slope);
-          if (!k.bf16) continue;
-          check_conv(k.bf16->conv, "conv of bfloat16", pixels, channels, segments, 2 * length,
-                     with_residual, slope);
-          check_conv(k.bf16->conv_to_f32, "conv_to_f32", pixels, channels, segments, 2 * length,
-                     with_residual, slope, !with_residual && slope == 1);
         }
-        check_conv_u8s8(k, pixels, channels, 4 * length, channels % 2, length == 5 ? 0.1f : 0);
       }
     }
     for (int depth : {1, 7, 40}) {
@@ -714,7 +729,7 @@ int main() {
     }
     for (int columns : {1, 16, 17, 40}) {
       check_gemm_tn<float>(t, 2 * pixels - 1, columns, 9);
-      check_gemm_tn<Bf16>(t.bf16, 2 * pixels - 1, columns, 9);
+      for (int p : {9, 64, 147}) check_gemm_tn<Bf16>(t.bf16, 5 * pixels - 1, columns, p);
     }
     for (int group_channels : {1, 3, 4, 8, 12, 16, 24, 32}) {
       for (int stride : {1, 2}) check_grouped_training(t, stride, pixels, group_channels);
@@ -746,6 +761,7 @@ int main() {
       }
     }
   }
+  check_low_precision(k);
   check_gelu(k);
   check_adjoints(k, t);
   for (int channels : {1, 3, 8, 15, 16, 17, 32}) {
