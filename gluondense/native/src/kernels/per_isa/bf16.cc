@@ -29,13 +29,13 @@ void pack_f32(const float* src, const std::ptrdiff_t* offsets, int segments, int
 
 void affine(const Bf16* src, const float* scale, const float* shift, float negative_slope,
             Bf16* dst, int channels) {
-  const Bf16* const residual = nullptr;
-  for (int c = 0; c < channels; c += kWidth) {
-    const int left = channels - c;
-    const bool whole = left >= kWidth;
-    const Vector a = whole ? at(scale + c) : load(scale + c, left);
-    const Vector b = whole ? at(shift + c) : load(shift + c, left);
-    store_activated(load(src + c, left) * a + b, residual, negative_slope, left, dst + c);
+  int c = 0;
+  for (; c + kWidth <= channels; c += kWidth) {
+    store(activate(load(src + c) * at(scale + c) + at(shift + c), negative_slope), dst + c);
+  }
+  if (const int left = channels - c; left > 0) {
+    const Vector a = load(scale + c, left), b = load(shift + c, left);
+    store(activate(load(src + c, left) * a + b, negative_slope), dst + c, left);
   }
 }
 

@@ -19,11 +19,16 @@ void conv_bf16(const ConvTile<Bf16, Out>& t) {
   amx_multiply<Bf16>({t.src, t.src_stride, t.segment_offsets, t.segments, t.segment_length,
                       t.weights, t.pixels, t.channels},
                      sums);
-  for (int n = 0; n < t.channels; n += kWidth) {
-    const Vector bias = at(t.bias + n);
-    for (int m = 0; m < t.pixels; ++m) {
-      store_activated(at(sums[m] + n) + bias, t.residual ? t.residual[m] + n : nullptr,
-                      t.negative_slope, t.channels - n, t.dst[m] + n, t.add_last);
+  const bool is_whole = t.channels == kPanelWidth && !t.residual;
+  for (int m = 0; m < t.pixels; ++m) {
+    for (int n = 0; n < t.channels; n += kWidth) {
+      const Vector sum = at(sums[m] + n) + at(t.bias + n);
+      if (is_whole) {
+        store(activate(sum, t.negative_slope), t.dst[m] + n);
+      } else {
+        store_activated(sum, t.residual ? t.residual[m] + n : nullptr, t.negative_slope,
+                        t.channels - n, t.dst[m] + n, t.add_last);
+      }
     }
   }
   apply_gelu(t, t.pixels, 0, t.channels);

@@ -116,7 +116,13 @@ inline float value_of(Bf16 x) {
   return value;
 }
 
-inline Vector widen(HalfBits x) { return (Vector)(__builtin_convertvector(x, Bits) << 16); }
+inline Vector widen(HalfBits x) {
+#if defined(__AVX512F__)  // GCC 12 would convert two halves
+  return (Vector)_mm512_slli_epi32(_mm512_cvtepu16_epi32((__m256i)x), 16);
+#else
+  return (Vector)(__builtin_convertvector(x, Bits) << 16);
+#endif
+}
 
 inline HalfBits round_to_bf16(Vector x) {
 #if defined(__AVX512BF16__)
