@@ -43,12 +43,13 @@ class FindUse {
 bool multiplies_bf16(const ConvStep& s, const Program& program) {
   const bool is_1x1 =
       s.window.taps() == 1 && s.window.pad[0] + s.window.pad[1] == 0 && s.panel_in_stride == 0;
-  // Pairs of channels belong to one panel, and no products are with the zeros of other groups.
-  const bool has_pairs =
-      s.panel_in_stride == 0 || (s.panel_in_stride % 2 == 0 && s.panel_in % 2 == 0 &&
-                                 s.in.channels % 2 == 0 && s.groups_per_panel == 1);
-  return program.bf16 >= (is_1x1 ? 1 : 2) && has_pairs && inference_kernels().bf16 &&
-         !program.is_u8(s.in);
+  const Bf16Kernels* const kernels = inference_kernels().bf16;
+  if (!kernels || program.is_u8(s.in) || program.bf16 < (is_1x1 ? 1 : 2)) return false;
+  if (s.panel_in_stride == 0) return true;
+  // Pairs of channels belong to one panel. Only with AMX, products with the zeros of other groups
+  // are no loss.
+  return s.panel_in_stride % 2 == 0 && s.panel_in % 2 == 0 && s.in.channels % 2 == 0 &&
+         (s.groups_per_panel == 1 || kernels->multiplies_groups);
 }
 
 bool has_grouped_kernel(const ConvStep& s) {

@@ -159,6 +159,8 @@ struct Bf16Kernels {
   int max_tile_pixels;
   // Products of bfloat16 in the time of one of float32.
   int speedup;
+  // Whether conv is faster than grouped_conv3x3, for all groups of a panel as one.
+  bool multiplies_groups;
   // See ConvTile. No over-read.
   void (*conv)(const ConvTile<Bf16>& tile);
   void (*conv_to_f32)(const ConvTile<Bf16, float>& tile);

@@ -13,23 +13,27 @@ struct TileConfiguration {
   std::uint8_t rows[16] = {};
 };
 
-thread_local int configured_rows = 0;
+// Rows and bytes of a row.
+thread_local int configured_rows = 0, configured_bytes = 0;
 
 }  // namespace
 
-void set_amx_rows(int rows) {
-  if (rows == configured_rows) return;
+void set_amx_tiles(int rows, int row_bytes) {
+  if (rows == configured_rows && row_bytes == configured_bytes) return;
   // Rows of one tile are added to two tiles in turns: see multiply_chunk.
   const int upper = rows < kAmxRows ? rows : kAmxRows;
   const int lower = rows > kAmxRows ? rows - kAmxRows : upper;
-  const int tile_rows[8] = {upper, upper, lower, lower, upper, lower, kAmxRows, kAmxRows};
+  // A row of weights for each element of an input's row.
+  const int depth = row_bytes / kAmxElementBytes;
+  const int tile_rows[8] = {upper, upper, lower, lower, upper, lower, depth, depth};
   TileConfiguration configuration;
   for (int tile = 0; tile < 8; ++tile) {
-    configuration.row_bytes[tile] = kAmxRowBytes;
     configuration.rows[tile] = static_cast<std::uint8_t>(tile_rows[tile]);
+    configuration.row_bytes[tile] = kAmxRowBytes;
   }
+  configuration.row_bytes[4] = configuration.row_bytes[5] = static_cast<std::uint16_t>(row_bytes);
   asm volatile("ldtilecfg %0" ::"m"(configuration));
-  configured_rows = rows;
+  configured_rows = rows, configured_bytes = row_bytes;
 }
 
 void reset_amx_tiles() {

@@ -17,9 +17,9 @@ constexpr int kAmxRows = 16, kAmxMaxRows = 2 * kAmxRows, kAmxRowBytes = 64;
 // Bytes of a row that one product reads: a pair of bfloat16, or four bytes.
 constexpr int kAmxElementBytes = 4;
 
-// Sets how many rows inputs and sums have, of both tiles together. A thread keeps it until
-// reset_amx_tiles().
-void set_amx_rows(int rows);
+// Sets how many rows inputs and sums have, of both tiles together, and the bytes of an input's row.
+// A thread keeps it until reset_amx_tiles().
+void set_amx_tiles(int rows, int row_bytes = kAmxRowBytes);
 
 // See InferenceKernels::reset_tiles.
 void reset_amx_tiles();
@@ -84,51 +84,38 @@ struct AmxOperands {
 };
 
 template <class T, bool kTwoRows, bool kTwoColumns>
-void multiply_segments(const AmxOperands<T>& o) {
-  constexpr int kRowBytes = kPanelWidth * kAmxElementBytes;  // of the panel
-  alignas(64) unsigned char inputs[kAmxMaxRows][kAmxRowBytes], panel[kAmxRows][kRowBytes];
-  const int bytes = o.length * static_cast<int>(sizeof(T));
-  const int panel_rows = o.segments * bytes / kAmxElementBytes;
+void multiply_segments(const AmxOperands<T>& o, int row_bytes) {
+  constexpr int kPanelBytes = kPanelWidth * kAmxElementBytes;  // of a row of the panel
+  const int bytes = o.length * static_cast<int>(sizeof(T)), rows = bytes / kAmxElementBytes;
   const std::ptrdiff_t stride = o.src_stride * static_cast<int>(sizeof(T));
-  const auto* weights = static_cast<const unsigned char*>(o.weights);
-  int row = 0;  // of the panel
   bool is_odd = false;
   const auto multiply = [&](const unsigned char* src, std::ptrdiff_t src_stride,
                             const unsigned char* w) {
     if constexpr (kTwoRows) {
       multiply_chunk<T, true, true, kTwoColumns>(src, src + kAmxRows * src_stride, src_stride, w,
-                                                 kRowBytes);
+                                                 kPanelBytes);
     } else if (is_odd) {
-      multiply_chunk<T, false, true, kTwoColumns>(nullptr, src, src_stride, w, kRowBytes);
+      multiply_chunk<T, false, true, kTwoColumns>(nullptr, src, src_stride, w, kPanelBytes);
     } else {
-      multiply_chunk<T, true, false, kTwoColumns>(src, nullptr, src_stride, w, kRowBytes);
+      multiply_chunk<T, true, false, kTwoColumns>(src, nullptr, src_stride, w, kPanelBytes);
     }
     is_odd = !is_odd;
   };
-  for (int s = 0; s < o.segments; ++s) {
-    const auto* src = reinterpret_cast<const unsigned char*>(o.src + o.segment_offsets[s]);
-    int left = bytes;
-    for (; left >= kAmxRowBytes; left -= kAmxRowBytes, src += kAmxRowBytes, row += kAmxRows) {
-      multiply(src, stride, weights + std::ptrdiff_t{row} * kRowBytes);
+  const auto* weights = static_cast<const unsigned char*>(o.weights);
+  for (int s = 0; s < o.segments; ++s, weights += std::ptrdiff_t{rows} * kPanelBytes) {
+    const auto* const src = reinterpret_cast<const unsigned char*>(o.src + o.segment_offsets[s]);
+    int k = 0;
+    for (; k + row_bytes <= bytes; k += row_bytes) {
+      multiply(src + k, stride, weights + std::ptrdiff_t{k} * kPanelWidth);
     }
-    if (left == 0) continue;
-    // The last rows of the panel are read with the ones in front of them, or with zeros, which
-    // zeros of the inputs multiply.
-    const int used = left / kAmxElementBytes, behind = panel_rows - row;
-    const int shift = behind >= kAmxRows || panel_rows < kAmxRows ? 0 : kAmxRows - behind;
-    const auto* w = weights + std::ptrdiff_t{row - shift} * kRowBytes;
-    if (panel_rows < kAmxRows) {
-      __builtin_memset(panel, 0, sizeof panel);
-      __builtin_memcpy(panel, w, std::ptrdiff_t{behind} * kRowBytes);
-      w = panel[0];
-    }
-    const __mmask16 mask = ((1u << used) - 1) << shift;
+    if (k == bytes) continue;
+    // The rest of a segment, with the weights in front of it, which zeros multiply.
+    alignas(kAmxRowBytes) unsigned char inputs[kAmxMaxRows][kAmxRowBytes];
+    const __mmask16 mask = 0xffff << (kAmxRows - (bytes - k) / kAmxElementBytes);
     for (int m = 0; m < o.rows; ++m) {
-      const __m512i x = _mm512_maskz_expandloadu_epi32(mask, src + m * stride);
-      _mm512_store_si512(inputs[m], x);
+      _mm512_store_si512(inputs[m], _mm512_maskz_expandloadu_epi32(mask, src + k + m * stride));
     }
-    multiply(inputs[0], kAmxRowBytes, w);
-    row += used;
+    multiply(inputs[0], kAmxRowBytes, weights + std::ptrdiff_t{bytes - kAmxRowBytes} * kPanelWidth);
   }
 }
 
@@ -136,13 +123,18 @@ void multiply_segments(const AmxOperands<T>& o) {
 template <class T, class Sum>
 void amx_multiply(const AmxOperands<T>& o, Sum (*sums)[kPanelWidth]) {
   constexpr std::ptrdiff_t kStride = sizeof sums[0];
-  set_amx_rows(o.rows);
+  // A row is a segment that is shorter than a tile's.
+  const int bytes = o.length * static_cast<int>(sizeof(T));
+  const int row_bytes = bytes < kAmxRowBytes ? bytes : kAmxRowBytes;
+  set_amx_tiles(o.rows, row_bytes);
   clear_tile<0>(), clear_tile<1>(), clear_tile<2>(), clear_tile<3>();
   const bool two_columns = o.columns > kWidth, two_rows = o.rows > kAmxRows;
   if (two_rows) {
-    two_columns ? multiply_segments<T, true, true>(o) : multiply_segments<T, true, false>(o);
+    two_columns ? multiply_segments<T, true, true>(o, row_bytes)
+                : multiply_segments<T, true, false>(o, row_bytes);
   } else {
-    two_columns ? multiply_segments<T, false, true>(o) : multiply_segments<T, false, false>(o);
+    two_columns ? multiply_segments<T, false, true>(o, row_bytes)
+                : multiply_segments<T, false, false>(o, row_bytes);
   }
   Sum(*const lower)[kPanelWidth] = sums + kAmxRows;
   store_tile<0>(sums, kStride);

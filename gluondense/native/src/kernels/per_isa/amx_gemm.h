@@ -103,7 +103,7 @@ void amx_gemm_tn(const Bf16* a, std::ptrdiff_t a_stride, const Bf16* b, std::ptr
   for (int m = 0; m < rows; m += kAmxMaxRows) {
     const int count = rows - m < kAmxMaxRows ? rows - m : kAmxMaxRows;
     const bool two_rows = count > kAmxRows;
-    set_amx_rows(count);
+    set_amx_tiles(count);
     for (int p = 0; p < pairs; p += kAmxChunks * kAmxPairs) {
       const int left = pairs - p;
       const int whole = left / kAmxPairs < kAmxChunks ? left / kAmxPairs : kAmxChunks;

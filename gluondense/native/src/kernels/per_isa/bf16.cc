@@ -44,6 +44,7 @@ void affine(const Bf16* src, const float* scale, const float* shift, float negat
 extern const Bf16Kernels bf16_table;
 const Bf16Kernels bf16_table = {kMaxBf16Pixels,
                                 kBf16Speedup,
+                                kMultipliesGroups,
                                 conv_bf16<Bf16>,
                                 conv_bf16<float>,
                                 pack_f32,

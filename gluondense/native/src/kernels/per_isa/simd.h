@@ -14,6 +14,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <type_traits>
 
 #include "kernels/inference_kernels.h"
 
@@ -91,20 +92,6 @@ inline Vector activate(Vector x, float negative_slope) {
   return max(negative_slope == 0 ? Vector{} : x * negative_slope, x);
 }
 
-// Adds the residual, before or after the activation, and stores the first `count` channels, at most
-// a vector.
-inline void store_activated(Vector x, const float* residual, float negative_slope, int count,
-                            float* dst, bool add_last = false) {
-  const auto add_and_activate = [&](Vector added) {
-    return add_last ? activate(x, negative_slope) + added : activate(x + added, negative_slope);
-  };
-  if (count >= kWidth) {
-    at(dst) = add_and_activate(residual ? at(residual) : Vector{});
-  } else if (count > 0) {  // the channels behind belong to another slice
-    store(add_and_activate(residual ? load(residual, count) : Vector{}), dst, count);
-  }
-}
-
 // bfloat16 is loaded as float32, and rounded to nearest, ties to even, when it is stored.
 typedef std::uint32_t Bits __attribute__((vector_size(kWidth * 4), aligned(4), may_alias));
 typedef std::uint16_t HalfBits __attribute__((vector_size(kWidth * 2), aligned(2), may_alias));
@@ -159,13 +146,19 @@ inline void store(Vector x, Bf16* p, int count) {
 #endif
 }
 
-inline void store_activated(Vector x, const Bf16* residual, float negative_slope, int count,
-                            Bf16* dst, bool add_last = false) {
-  if (count <= 0) return;
-  const Vector added = residual ? load(residual, count) : Vector{};
-  const Vector sum =
-      add_last ? activate(x, negative_slope) + added : activate(x + added, negative_slope);
-  store(sum, dst, count);
+// Adds the residual, before or after the activation, and stores the first `count` channels, at most
+// a vector. The residual may be nullptr, so T is that of dst.
+template <class T>
+inline void store_activated(Vector x, const std::remove_const_t<T>* residual, float negative_slope,
+                            int count, T* dst, bool add_last = false) {
+  const auto add_and_activate = [&](Vector added) {
+    return add_last ? activate(x, negative_slope) + added : activate(x + added, negative_slope);
+  };
+  if (count >= kWidth) {
+    store(add_and_activate(residual ? load(residual) : Vector{}), dst);
+  } else if (count > 0) {  // the channels behind belong to another slice
+    store(add_and_activate(residual ? load(residual, count) : Vector{}), dst, count);
+  }
 }
 
 // e^x, for x clipped to where it is a normal number; within 2 ulp.
