@@ -66,9 +66,12 @@ def is_supported(options: Iterable[str], flags: Iterable[str]) -> bool:
     True
     >>> is_supported(["-mavx512vnni"], ["avx512f"]), is_supported(["-mavx512vnni"], ["avx512_vnni"])
     (False, True)
+    >>> is_supported(["-mamx-tile"], ["amx_tile"])
+    True
     """
     present = {flag.replace("_", "") for flag in flags}
-    return {option[2:] for option in options if "=" not in option} <= present
+    wanted = {option[2:].replace("-", "") for option in options if "=" not in option}
+    return wanted <= present
 
 
 def _cpuinfo(name: str) -> str:

@@ -129,10 +129,8 @@ CONVOLUTIONS = {
 }
 
 
-@pytest.mark.parametrize("threads", [1, 3])
-def test_convolutions_multiply_rounded_numbers(threads, tmp_path, has_instruction):
-    if not has_instruction:
-        pytest.skip("this processor has no avx512bf16")
+@pytest.mark.parametrize(("isa", "threads"), [("avx512bf16", 1), ("avx512bf16", 3), ("amx", 2)])
+def test_convolutions_multiply_rounded_numbers(isa, threads, tmp_path, native_operator):
     random, inputs, expected = np.random.default_rng(0), {}, {}
     for name, options in CONVOLUTIONS.items():
         options = dict(options)
@@ -152,7 +150,7 @@ def test_convolutions_multiply_rounded_numbers(threads, tmp_path, has_instructio
         if "few channels" in name:
             expected[f"{name}|0"] = rounded(expected[f"{name}|0"]).mean((2, 3), keepdims=True)
     np.savez(tmp_path / "inputs.npz", **inputs)
-    found = outputs(tmp_path, "avx512bf16", threads)
+    found = outputs(tmp_path, isa, threads)
     for name, wanted in expected.items():
         assert_close_after_rounding(found[name], wanted)
 

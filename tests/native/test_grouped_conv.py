@@ -68,7 +68,7 @@ def exported(tmp_path_factory, native_operator):
 
 
 @pytest.mark.parametrize(
-    ("isa", "threads"), [("base", 1), ("avx2", 3), ("avx512", 2), ("avx512vnni", 2)]
+    ("isa", "threads"), [("base", 1), ("avx2", 3), ("avx512", 2), ("avx512vnni", 2), ("amx", 2)]
 )
 def test_outputs_are_those_of_float64(exported, isa, threads):
     folder, wanted = exported

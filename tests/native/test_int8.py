@@ -56,7 +56,7 @@ def error(got, wanted):
     return np.linalg.norm(got - wanted) / np.linalg.norm(wanted)
 
 
-@pytest.mark.parametrize(("isa", "threads"), [("avx512vnni", 2), ("base", 3)])
+@pytest.mark.parametrize(("isa", "threads"), [("amx", 2), ("avx512vnni", 2), ("base", 3)])
 def test_outputs_are_near_the_float_network(folder, isa, threads):
     folder, expected = folder
     found = outputs(folder, isa, threads)

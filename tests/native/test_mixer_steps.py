@@ -100,7 +100,7 @@ def exported(tmp_path_factory):
 
 
 @pytest.mark.parametrize(
-    ("isa", "threads"), [("base", 1), ("avx2", 3), ("avx512", 2), ("avx512bf16", 1)]
+    ("isa", "threads"), [("base", 1), ("avx2", 3), ("avx512", 2), ("avx512bf16", 1), ("amx", 2)]
 )
 def test_networks_with_unusual_layers(exported, isa, threads):
     folder, expected = exported

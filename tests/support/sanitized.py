@@ -31,6 +31,7 @@ TARGETS = ("native", "native_int8", "native_bf16")
 EXCLUDED = (("*stem*", "*stage1*"), ("*stage2*",))
 # A flag of /proc/cpuinfo for each instruction set, the newest first.
 CPU_FLAGS = {
+    "amx": "amx_bf16",
     "avx512bf16": "avx512_bf16",
     "avx512vnni": "avx512_vnni",
     "avx512": "avx512vl",
