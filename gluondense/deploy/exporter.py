@@ -80,7 +80,7 @@ def export(
         ``"native"``: gluondense's own operator, faster still, compiled with the C++ compiler of
         this machine. The library is written to ``{path}-native.so``; load it with
         ``mx.library.load`` in any process of MXNet 1.9.1 on the same kind of machine.
-        ``"native_bf16"``: as ``"native"``, but on processors with AVX512_BF16, convolutions
+        ``"native_bf16"``: as ``"native"``, but on processors with AVX512_BF16 or AMX, convolutions
         multiply in bfloat16 and accumulate in float32, and most feature maps are stored in
         bfloat16; outputs are not rounded. On others as ``"native"``. The parameters stay float32.
         ``"int8"``: as ``"onednn"``, with int8 layers; sensitive layers stay in float32. Needs

@@ -7,6 +7,7 @@ import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from tabulate import tabulate
 
@@ -55,6 +56,8 @@ def benchmarks_page(page: str) -> str:
         "start": _start(rows),
         "sizes": _sizes(),
         "workers": _workers(),
+        "amx": _amx(),
+        "amx_training": _training_networks(results.AMX),
         "csp": _csp(),
         "training": _training(),
         "training_networks": _training_networks(),
@@ -153,6 +156,22 @@ def _csp() -> str:
     return _table(["batch", "csp_densenet121 to densenet121", "quartiles"], lines)
 
 
+def _amx() -> str:
+    """Return a table of times in bfloat16, int8 and float32, as ratios to OpenVINO's, with AMX."""
+    rows = results.inference(results.AMX)
+    lines = []
+    for network in results.networks(rows):
+        for batch in BATCHES:
+            row = rows.get((network, SIZE, batch, "native_bf16"))
+            if row:
+                times = [f"{row['median_ms']:.1f}", f"{row['openvino_ms']:.1f}"]
+                names = ["native_bf16", "native_int8", "native"]
+                bf16, *others = _to_openvino(rows, network, batch, names)
+                lines.append([network, batch, *times, f"**{bf16}**", *others])
+    head = ["network", "batch", "native_bf16, ms", "OpenVINO, ms", "**native_bf16**"]
+    return _table([*head, "native_int8", "native"], lines, left=1)
+
+
 def _training() -> str:
     """Return a table of time and memory of a training step of DenseNet-121."""
     rows = results.training()
@@ -173,9 +192,9 @@ def _training() -> str:
     return _table(head, lines, left=1)
 
 
-def _training_networks() -> str:
+def _training_networks(folder: str = "") -> str:
     names = ["plain", "native", "torch", "native-bf16", "torch-bf16"]
-    rows = results.training()
+    rows = results.training(folder)
     lines = []
     for network in results.networks(rows):
         found = [rows.get((network, SIZE, 16, name)) for name in names]
@@ -198,10 +217,14 @@ def _serving() -> str:
     return _table([*head, "failed"], lines, left=2)
 
 
+def _all_files() -> list[tuple[str, dict[str, Any]]]:
+    return [*results.files(), *results.files(results.AMX)]
+
+
 def _runs() -> str:
     """Return a table of the files with their commands, without what only names files."""
     lines = []
-    for name, content in results.files():
+    for name, content in _all_files():
         if "command" in content:
             command = re.sub(r" --(json|html|markdown|cache|images) \S+", "", content["command"])
             command = command.replace("python scripts/benchmark.py ", "")
@@ -212,10 +235,10 @@ def _runs() -> str:
 def _machines() -> str:
     """Return a list of the machines that were used, each with its versions of the packages."""
     found: dict[str, dict[str, list[str]]] = {}
-    for _, content in results.files():
+    for _, content in _all_files():
         if "machine" in content:
             cpu = content["machine"]
-            flags = ", ".join(flag for flag in cpu["flags"] if flag.startswith("avx512"))
+            flags = ", ".join(flag for flag in cpu["flags"] if flag.startswith(("avx512", "amx")))
             name = f"{cpu['cores']} cores of an {cpu['cpu']}, family {cpu['family']} ({flags})"
             versions = found.setdefault(name, {})
             for key, value in content["versions"].items():

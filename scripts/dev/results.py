@@ -9,24 +9,29 @@ from pathlib import Path
 from typing import Any, Optional
 
 FOLDER = Path(__file__).parents[2] / "docs" / "results" / "benchmarks"
+AMX = "amx"  # its subfolder with the results of a processor with AMX
 Row = dict[str, Any]
 Case = tuple[str, int, int, str]  # network, image size, batch, backend
 
 
-def files() -> list[tuple[str, dict[str, Any]]]:
-    """Return name and content of each file, oldest first."""
-    found = [(path.stem, json.loads(path.read_text("utf-8"))) for path in FOLDER.glob("*.json")]
+def files(folder: str = "") -> list[tuple[str, dict[str, Any]]]:
+    """Return name and content of each file of a subfolder, oldest first."""
+    paths = {path.relative_to(FOLDER): path for path in (FOLDER / folder).glob("*.json")}
+    found = [
+        (name.with_suffix("").as_posix(), json.loads(path.read_text("utf-8")))
+        for name, path in paths.items()
+    ]
     return sorted(found, key=lambda item: (item[1]["date"], item[0]))
 
 
-def inference() -> dict[Case, Row]:
+def inference(folder: str = "") -> dict[Case, Row]:
     """Return the newest row of each case that was measured together with OpenVINO.
 
     Each row has two more keys: ``to_openvino``, the ratio of the times of the backend and of
     OpenVINO in the same precision; and ``openvino_ms``, None where it was not kept.
     """
     newest = {}
-    for _, content in files():
+    for _, content in files(folder):
         rows = [row for row in content["rows"] if "precision" in row]
         for row in rows:
             peer = "openvino" if row["precision"] == "fp32" else f"openvino-{row['precision']}"
@@ -49,9 +54,10 @@ def _to_openvino(row: Row, peer: str, peer_ms: Optional[float]) -> Optional[floa
     return row["median_ms"] / peer_ms if peer_ms else None
 
 
-def training() -> dict[Case, Row]:
+def training(folder: str = "") -> dict[Case, Row]:
     """Return the newest row of each case of the training benchmark."""
-    return {_case(row): row for _, content in files() for row in content["rows"] if "maps" in row}
+    contents = [content for _, content in files(folder)]
+    return {_case(row): row for content in contents for row in content["rows"] if "maps" in row}
 
 
 def content(name: str) -> dict[str, Any]:
