@@ -103,7 +103,7 @@ def test_gradients_where_no_relu_changes_sides(case):
     exact = forward_backward(symbol, params, image, "float64")
     found = forward_backward(fuse_stages(symbol, dtype="bfloat16"), params, image)
     errors = relative_errors(found, exact)
-    assert errors["out"] < 1e-3
+    assert errors["out"] < 2e-3
     assert 1e-4 < errors["data"] < 2e-2
 
 

@@ -64,10 +64,11 @@ constexpr int kProductDepth = sizeof(float) / sizeof(T);
 // Kernels over feature maps of type T, float or Bf16. Sums are in float32 or in doubles.
 template <class T>
 struct MapKernels {
+  int max_rows;  // of gemm, and pixels of conv
   // sums[c] += sum_p x[p][c] and squares[c] += sum_p x[p][c]^2, in doubles. No over-read.
   void (*channel_sums)(const T* x, std::ptrdiff_t stride, int pixels, int channels, double* sums,
                        double* squares);
-  // c[m][n] = sum_k a[m][k] * b[k][n]. 1 <= rows <= max_tile_pixels. b is a dense panel
+  // c[m][n] = sum_k a[m][k] * b[k][n]. 1 <= rows <= max_rows. b is a dense panel
   // (depth / kProductDepth, kPanelWidth, kProductDepth). depth is rounded up to whole products,
   // which read zeros behind the last element. columns <= kPanelWidth are rounded up to whole
   // vectors, in c.

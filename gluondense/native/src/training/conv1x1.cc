@@ -14,7 +14,7 @@ void StageWorker<T>::conv1x1_forward(int layer, bool with_sums) const {
   const ChannelSums sums = channel_sums(rank_, layer);
   const std::ptrdiff_t depth = product_depth<T>(input.channels);
   for_each_block(
-      config_.pixels(), inference_kernels().max_tile_pixels, [&](std::int64_t pixel, int count) {
+      config_.pixels(), kernels().max_rows, [&](std::int64_t pixel, int count) {
         T* const y = bottleneck(layer) + pixel * stride;
         pack_bn_relu(input, pixel, count, buffer.x_stride, buffer.x);
         for (int c = 0; c < out_channels; c += kPanelWidth) {

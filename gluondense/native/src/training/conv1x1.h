@@ -46,7 +46,7 @@ template <int kParts, bool kAccumulate, class PixelOf>
 void StageWorker<T>::conv1x1_backward_data(const Conv1x1GradScratch<T>& scratch, int count,
                                            int first, int last, int out_channels,
                                            PixelOf pixel_of) const {
-  const int most = inference_kernels().max_tile_pixels;
+  const int most = kernels().max_rows;
   const T* x[kParts][kMaxTilePixels];
   T* dx[kParts][kMaxTilePixels];
   const BnReluInput<T> input = maps_input(last);

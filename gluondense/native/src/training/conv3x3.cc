@@ -46,6 +46,12 @@ void transform_output(const float* products, std::ptrdiff_t plane_stride, int ch
 template <class T>
 void StageWorker<T>::pack_conv3x3(const float* weight, int in_channels, int out_channels,
                                   bool transposed, float* panels) const {
+  if constexpr (std::is_same_v<T, Bf16>) {
+    if (has_direct_conv3x3<T>()) {
+      return direct_pack_conv3x3(weight, in_channels, out_channels, transposed,
+                                 reinterpret_cast<Bf16*>(panels));
+    }
+  }
   const int from = transposed ? out_channels : in_channels;
   const int to = transposed ? in_channels : out_channels;
   const std::ptrdiff_t plane_stride = std::ptrdiff_t{from} * kPanelWidth;
@@ -149,6 +155,12 @@ void StageWorker<T>::winograd_conv3x3(const BnReluInput<T>& input, const float* 
 template <class T>
 void StageWorker<T>::conv3x3_forward(const BnReluInput<T>& input, const float* panels, int first,
                                      int out_channels) const {
+  if constexpr (std::is_same_v<T, Bf16>) {
+    if (has_direct_conv3x3<T>()) {
+      return direct_conv3x3_forward(input, reinterpret_cast<const Bf16*>(panels), first,
+                                    out_channels);
+    }
+  }
   const ChannelSums sums = channel_sums(rank_, kMaps);
   T* dst[TileGrid::kPixels];
   winograd_conv3x3(
@@ -174,6 +186,12 @@ template <class T>
 void StageWorker<T>::conv3x3_backward_data(const BnReluInput<T>& dy, const float* panels,
                                            const BnReluInput<T>& input,
                                            const BnReluGradient<T>& gradient) const {
+  if constexpr (std::is_same_v<T, Bf16>) {
+    if (has_direct_conv3x3<T>()) {
+      return direct_conv3x3_backward_data(dy, reinterpret_cast<const Bf16*>(panels), input,
+                                          gradient);
+    }
+  }
   const auto buffer = scratch<Conv3x3Scratch>(layout_.strip_width, dy.channels);
   float* tile_pixels[TileGrid::kPixels];
   for (int i = 0; i < TileGrid::kPixels; ++i) tile_pixels[i] = buffer.tile + i * kPanelWidth;
@@ -210,6 +228,9 @@ void StageWorker<T>::conv3x3_backward_data(const BnReluInput<T>& dy, const float
 template <class T>
 void StageWorker<T>::conv3x3_backward_filter(const BnReluInput<T>& input, const BnReluInput<T>& dy,
                                              float* d_filters) const {
+  if constexpr (std::is_same_v<T, Bf16>) {
+    if (has_direct_conv3x3<T>()) return direct_conv3x3_backward_filter(input, dy, d_filters);
+  }
   const int dy_stride = pad_to_cache_line(dy.channels), columns = pad_to_panel(dy.channels);
   const std::ptrdiff_t plane_stride = std::ptrdiff_t{input.channels} * columns;
   const std::ptrdiff_t strip_width = layout_.strip_width;
@@ -250,6 +271,11 @@ void StageWorker<T>::conv3x3_backward_filter(const BnReluInput<T>& input, const 
 template <class T>
 void StageWorker<T>::reduce_d_conv3x3(int conv, int in_channels, int out_channels,
                                       float* weight) const {
+  if constexpr (std::is_same_v<T, Bf16>) {
+    if (has_direct_conv3x3<T>()) {
+      return direct_reduce_d_conv3x3(conv, in_channels, out_channels, weight);
+    }
+  }
   const std::ptrdiff_t stride = pad_to_panel(out_channels), plane_stride = in_channels * stride;
   const int panels = panel_count(out_channels);
   float sums[kWinogradPlanes * kPanelWidth], taps[9 * kPanelWidth];

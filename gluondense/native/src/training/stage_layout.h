@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <type_traits>
 
 #include "kernels/inference_kernels.h"
 #include "kernels/training_kernels.h"
@@ -13,7 +14,7 @@
 namespace gluondense {
 
 constexpr int kCacheLineFloats = kCacheLineBytes / static_cast<int>(sizeof(float));
-constexpr int kMaxTilePixels = 16;  // >= max_tile_pixels of every instruction set
+constexpr int kMaxTilePixels = 32;  // >= the rows of a kernel of every instruction set
 // Blocking of the filter gradients: sums stay in registers for this many pixels or tiles, and those
 // of this many input channels stay in the L2 cache.
 template <class T>
@@ -130,6 +131,46 @@ struct Conv3x3GradScratch {
         dy_planes(memory.array<float>(kWinogradPlanes * kConv3x3GradTiles, growth_stride)) {}
 };
 
+// Rows of an image with a pixel of zeros on all sides, for 3x3 convolutions without a transform.
+struct DirectStrip {
+  const int rows, stride;  // without the padding; from a pixel to the next
+  const int row_pixels;    // with the padding
+  Bf16* data;              // (rows + 2, row_pixels, stride)
+  DirectStrip(ScratchAllocator& memory, int rows, int width, int channels)
+      : rows(rows),
+        stride(pad_to_cache_line(channels)),
+        row_pixels(width + 2),
+        data(memory.array<Bf16>(pixels(), stride)) {}
+  int pixels() const { return (rows + 2) * row_pixels; }
+};
+
+// As many rows as stay in the L2 cache, as the rows around them are read twice.
+inline int direct_strip_rows(int height, int width, int channels) {
+  constexpr int kElements = 1 << 16, kMinRows = 4;
+  const int rows = kElements / ((width + 2) * pad_to_cache_line(channels)) - 2;
+  return std::min(height, std::max(kMinRows, rows));
+}
+
+struct DirectGradScratch {
+  const DirectStrip x, dy;
+  Bf16 *even, *odd, *dy_columns;  // operands of gemm_tn: pairs of pixels, from the second for `odd`
+  DirectGradScratch(ScratchAllocator& memory, int rows, int width, int in_channels,
+                    int out_channels)
+      : x(memory, rows, width, in_channels),
+        dy(memory, rows, width, out_channels),
+        even(memory.array<Bf16>(x.pixels() + 1, x.stride)),
+        odd(memory.array<Bf16>(x.pixels() + 1, x.stride)),
+        dy_columns(memory.array<Bf16>(dy.pixels() + 1, dy.stride)) {}
+};
+
+// Whether products of bfloat16 are faster than the quarter of them that Winograd's algorithm needs,
+// in float32.
+template <class T>
+bool has_direct_conv3x3() {
+  const Bf16Kernels* const bf16 = inference_kernels().bf16;
+  return std::is_same_v<T, Bf16> && bf16 && bf16->speedup > 4;
+}
+
 template <class Scratch, class... Args>
 std::size_t bytes_of(Args... args) {
   ScratchAllocator counter(nullptr);
@@ -170,8 +211,15 @@ StageLayout<T>::StageLayout(const DenseStageConfig& c)
                       bytes_of<Conv1x1GradScratch<T>>(total, c.out_channels),
                       bytes_of<Conv3x3Scratch>(strip_width, conv3x3_channels),
                       bytes_of<Conv3x3Scratch>(strip_width, c.growth_rate),
-                      bytes_of<Conv3x3GradScratch>(strip_width, growth_stride)}) +
-            kOverreadBytes;
+                      bytes_of<Conv3x3GradScratch>(strip_width, growth_stride)});
+  if (has_direct_conv3x3<T>()) {
+    const auto rows = [&](int channels) { return direct_strip_rows(c.height, c.width, channels); };
+    for (const int channels : {conv3x3_channels, c.growth_rate}) {
+      scratch = std::max(scratch, bytes_of<DirectGradScratch>(rows(channels), c.width, channels,
+                                                              conv3x3_channels));
+    }
+  }
+  scratch += kOverreadBytes;
 }
 
 }  // namespace gluondense

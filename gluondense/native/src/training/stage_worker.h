@@ -191,6 +191,28 @@ class StageWorker : private StageThread<T> {
   void conv3x3_backward_filter(const BnReluInput<T>& input, const BnReluInput<T>& dy,
                                float* d_filters) const;
   void reduce_d_conv3x3(int conv, int in_channels, int out_channels, float* weight) const;
+  // direct_conv3x3.cc
+  DirectStrip direct_strip(int channels) const {
+    return scratch<DirectStrip>(direct_strip_rows(config_.height, config_.width, channels),
+                                config_.width, channels);
+  }
+  void direct_pack_conv3x3(const float* weight, int in_channels, int out_channels, bool transposed,
+                           Bf16* panels) const;
+  void direct_reduce_d_conv3x3(int conv, int in_channels, int out_channels, float* weight) const;
+  void fill_direct_strip(const DirectStrip& strip, const BnReluInput<T>& input, std::int64_t image,
+                         int y, int rows) const;
+  template <class Function>
+  void for_each_strip(int rows, Function f) const;
+  template <class Out, class Multiply>
+  void direct_conv3x3(const DirectStrip& strip, int rows, const Bf16* panels, int out_channels,
+                      Multiply multiply) const;
+  void direct_conv3x3_forward(const BnReluInput<T>& input, const Bf16* panels, int first,
+                              int channels) const;
+  void direct_conv3x3_backward_data(const BnReluInput<T>& dy, const Bf16* panels,
+                                    const BnReluInput<T>& input,
+                                    const BnReluGradient<T>& gradient) const;
+  void direct_conv3x3_backward_filter(const BnReluInput<T>& input, const BnReluInput<T>& dy,
+                                      float* d_filters) const;
   // `channels` channels of d_new_maps, from `first` on.
   BnReluInput<T> d_new_maps(int channels, int first = 0) const {
     return {buffers_.d_new_maps + first, layout_.growth_stride, channels, nullptr, nullptr};

@@ -96,7 +96,7 @@ void StemWorker<T>::make_columns(int rows) const {
 template <class T>
 void StemWorker<T>::convolve(const float* x, bool with_sums) const {
   const MapKernels<T>& kernels = map_kernels<T>();
-  const int width = config_.conv_width(), most = inference_kernels().max_tile_pixels;
+  const int width = config_.conv_width(), most = kernels.max_rows;
   const float bias[kPanelWidth] = {};
   std::ptrdiff_t offsets[StemConfig::kKernel];
   for (int i = 0; i < StemConfig::kKernel; ++i) offsets[i] = std::ptrdiff_t{i} * layout_.image_row;

@@ -47,7 +47,7 @@ void StageWorker<T>::transition_forward(float* y) const {
   const int total = config_.total_channels(), out_channels = config_.out_channels;
   const auto buffer = scratch<Conv1x1Scratch<T>>(total, out_channels);
   const BnReluInput<T> input = maps_input(total);
-  for_each_block(config_.out_pixels(), inference_kernels().max_tile_pixels,
+  for_each_block(config_.out_pixels(), kernels().max_rows,
                  [&](std::int64_t pixel, int count) {
                    pack_pooled(input, pixel, count, buffer.x_stride, buffer.x);
                    gemm_panels(buffer.x, buffer.x_stride, total, conv1x1_panels(config_.layers),

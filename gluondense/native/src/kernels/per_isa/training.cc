@@ -226,7 +226,7 @@ void grouped_conv3x3_backward_filter(const GroupedFilterGradient& args);
 
 extern const TrainingKernels training_table;
 const TrainingKernels training_table = {
-    {channel_sums<float>, gemm<float, float>, gemm<float, float>, gemm_tn<float>,
+    {kMaxTilePixels, channel_sums<float>, gemm<float, float>, gemm<float, float>, gemm_tn<float>,
      bn_relu_backward<float>, add_affine<float>, affine_relu<float, float>,
      affine_relu<float, float>, affine_relu<float, float>, nullptr, mean_affine_relu<float>,
      copy_to_f32<float>, conv_f32, bn_relu_max_pool<float>, bn_relu_max_pool_sums<float>,
@@ -235,7 +235,7 @@ const TrainingKernels training_table = {
     winograd_filter_transform,
     winograd_filter_transform_adjoint,
     pixels_to_planes<OutputTransformAdjoint, float>,
-    {channel_sums<Bf16>, gemm<Bf16, float>, gemm<Bf16, Bf16>, gemm_tn<Bf16>, bn_relu_backward<Bf16>,
+    {kMaxBf16Pixels, channel_sums<Bf16>, gemm<Bf16, float>, gemm<Bf16, Bf16>, gemm_tn<Bf16>, bn_relu_backward<Bf16>,
      add_affine<Bf16>, affine_relu<Bf16, float>, affine_relu<Bf16, Bf16>, affine_relu_to_pairs,
      rows_to_pairs, mean_affine_relu<Bf16>, copy_to_f32<Bf16>, conv_bf16<Bf16>, bn_relu_max_pool<Bf16>,
      bn_relu_max_pool_sums<Bf16>, bn_relu_max_pool_backward<Bf16>, sums_to_pixels<Bf16>},

@@ -96,7 +96,7 @@ void DualPathWorker<T>::conv1x1_backward_data(const NormalizedMaps<T>& maps, int
                                               const Conv1x1GradScratch<T>& buffer,
                                               std::int64_t first, int count, int out_channels,
                                               const T* panels_t) const {
-  const int most = inference_kernels().max_tile_pixels;
+  const int most = map_kernels<T>().max_rows;
   const T* x[kMaxTilePixels];
   T* dx[kMaxTilePixels];
   BnReluBackward<T> args = bn_relu_args<T>(buffer.dx, kPanelWidth, 1, maps.accumulate);

@@ -47,7 +47,7 @@ void DualPathWorker<T>::for_each_product(const ConvInput<T>& input, std::int64_t
                                          const T* panels, int out_channels,
                                          const PanelScratch<T>& buffer, Multiply multiply,
                                          Finish finish) const {
-  const int most = inference_kernels().max_tile_pixels;
+  const int most = map_kernels<T>().max_rows;
   const std::ptrdiff_t depth = product_depth<T>(input.channels);
   for_each_block(pixels, 4 * most, [&](std::int64_t first, int count) {
     normalize_rows(input, first, count, buffer.x_stride, buffer.x);
