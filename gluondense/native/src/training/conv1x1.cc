@@ -13,19 +13,18 @@ void StageWorker<T>::conv1x1_forward(int layer, bool with_sums) const {
   const auto buffer = scratch<Conv1x1Scratch<T>>(input.channels, 0);
   const ChannelSums sums = channel_sums(rank_, layer);
   const std::ptrdiff_t depth = product_depth<T>(input.channels);
-  for_each_block(
-      config_.pixels(), kernels().max_rows, [&](std::int64_t pixel, int count) {
-        T* const y = bottleneck(layer) + pixel * stride;
-        pack_bn_relu(input, pixel, count, buffer.x_stride, buffer.x);
-        for (int c = 0; c < out_channels; c += kPanelWidth) {
-          kernels().gemm_to_maps(buffer.x, buffer.x_stride, input.channels,
-                                 conv1x1_panels(layer) + c * depth, y + c, stride, count,
-                                 std::min(kPanelWidth, out_channels - c));
-        }
-        if (with_sums) {
-          kernels().channel_sums(y, stride, count, out_channels, sums.first, sums.second);
-        }
-      });
+  for_each_block(config_.pixels(), kernels().max_rows, [&](std::int64_t pixel, int count) {
+    T* const y = bottleneck(layer) + pixel * stride;
+    pack_bn_relu(input, pixel, count, buffer.x_stride, buffer.x);
+    for (int c = 0; c < out_channels; c += kPanelWidth) {
+      kernels().gemm_to_maps(buffer.x, buffer.x_stride, input.channels,
+                             conv1x1_panels(layer) + c * depth, y + c, stride, count,
+                             std::min(kPanelWidth, out_channels - c));
+    }
+    if (with_sums) {
+      kernels().channel_sums(y, stride, count, out_channels, sums.first, sums.second);
+    }
+  });
 }
 
 // Computes the gradients of a layer's 1x1 convolution for blocks of pixels and input channels: of

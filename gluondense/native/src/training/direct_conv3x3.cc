@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The 3x3 convolutions of the layers without a transform: with AMX, products of bfloat16 are faster
-// than Winograd's, which are in float32. The functions are those of conv3x3.cc.
+// than Winograd's, which are in float32. Each function is the one of conv3x3.cc.
+// `panels` is memory for pairs of bfloat16.
 #include <algorithm>
 
 #include "training/stage_worker.h"
@@ -17,7 +18,8 @@ constexpr float kZeros[kPanelWidth] = {};
 // convolution, which are padded like a strip's.
 template <class T>
 void StageWorker<T>::direct_pack_conv3x3(const float* weight, int in_channels, int out_channels,
-                                         bool transposed, Bf16* panels) const {
+                                         bool transposed, float* panels) const {
+  auto* const pairs = reinterpret_cast<Bf16*>(panels);
   const int from = transposed ? out_channels : in_channels;
   const int to = transposed ? in_channels : out_channels;
   const std::int64_t depth = pad_to_cache_line(from);
@@ -25,7 +27,7 @@ void StageWorker<T>::direct_pack_conv3x3(const float* weight, int in_channels, i
   for (std::int64_t i = first; i < last; ++i) {
     const std::int64_t panel = i / depth, k = i % depth;
     for (int tap = 0; tap < kTaps; ++tap) {
-      Bf16* const row = panels + ((panel * kTaps + tap) * depth + k / 2 * 2) * kPanelWidth + k % 2;
+      Bf16* const row = pairs + ((panel * kTaps + tap) * depth + k / 2 * 2) * kPanelWidth + k % 2;
       const int source = transposed ? kTaps - 1 - tap : tap;
       for (int lane = 0; lane < kPanelWidth; ++lane) {
         const std::int64_t n = panel * kPanelWidth + lane;
@@ -99,8 +101,8 @@ void StageWorker<T>::for_each_strip(int rows, Function f) const {
 // multiply(tile, first pixel, channel), which sets where the results are.
 template <class T>
 template <class Out, class Multiply>
-void StageWorker<T>::direct_conv3x3(const DirectStrip& strip, int rows,
-                                    const Bf16* panels, int out_channels, Multiply multiply) const {
+void StageWorker<T>::direct_conv3x3(const DirectStrip& strip, int rows, const float* panels,
+                                    int out_channels, Multiply multiply) const {
   const std::ptrdiff_t row_size = std::ptrdiff_t{strip.row_pixels} * strip.stride;
   const std::ptrdiff_t offsets[] = {0, row_size, 2 * row_size};
   ConvTile<Bf16, Out> tile;
@@ -111,21 +113,21 @@ void StageWorker<T>::direct_conv3x3(const DirectStrip& strip, int rows,
   tile.residual = nullptr;
   tile.negative_slope = 1;
   const std::ptrdiff_t panel_size = std::ptrdiff_t{kTaps} * strip.stride * kPanelWidth;
-  for_each_tile_batch(
-      0, std::int64_t{rows} * strip.row_pixels - 2, kernels().max_rows,
-      [&](std::int64_t first, int pixels) {
-        tile.src = strip.data + first * strip.stride;
-        tile.pixels = pixels;
-        for (int c = 0; c < out_channels; c += kPanelWidth) {
-          tile.weights = panels + c / kPanelWidth * panel_size;
-          tile.channels = std::min(kPanelWidth, out_channels - c);
-          multiply(&tile, first, c);
-        }
-      });
+  for_each_tile_batch(0, std::int64_t{rows} * strip.row_pixels - 2, kernels().max_rows,
+                      [&](std::int64_t first, int pixels) {
+                        tile.src = strip.data + first * strip.stride;
+                        tile.pixels = pixels;
+                        for (int c = 0; c < out_channels; c += kPanelWidth) {
+                          tile.weights =
+                              reinterpret_cast<const Bf16*>(panels) + c / kPanelWidth * panel_size;
+                          tile.channels = std::min(kPanelWidth, out_channels - c);
+                          multiply(&tile, first, c);
+                        }
+                      });
 }
 
 template <class T>
-void StageWorker<T>::direct_conv3x3_forward(const BnReluInput<T>& input, const Bf16* panels,
+void StageWorker<T>::direct_conv3x3_forward(const BnReluInput<T>& input, const float* panels,
                                             int first, int out_channels) const {
   const auto strip = direct_strip(input.channels);
   const ChannelSums sums = channel_sums(rank_, kMaps);
@@ -150,7 +152,7 @@ void StageWorker<T>::direct_conv3x3_forward(const BnReluInput<T>& input, const B
 }
 
 template <class T>
-void StageWorker<T>::direct_conv3x3_backward_data(const BnReluInput<T>& dy, const Bf16* panels,
+void StageWorker<T>::direct_conv3x3_backward_data(const BnReluInput<T>& dy, const float* panels,
                                                   const BnReluInput<T>& input,
                                                   const BnReluGradient<T>& gradient) const {
   constexpr int kMost = kMaxTilePixels;
@@ -193,8 +195,7 @@ void StageWorker<T>::direct_conv3x3_backward_filter(const BnReluInput<T>& input,
                                                     const BnReluInput<T>& dy,
                                                     float* d_filters) const {
   const int most = direct_strip_rows(config_.height, config_.width, input.channels);
-  const auto buffer =
-      scratch<DirectGradScratch>(most, config_.width, input.channels, dy.channels);
+  const auto buffer = scratch<DirectGradScratch>(most, config_.width, input.channels, dy.channels);
   const DirectStrip &x = buffer.x, &d = buffer.dy;
   const std::ptrdiff_t tap_size = std::ptrdiff_t{dy.channels} * x.stride;
   std::fill_n(d_filters, kTaps * tap_size, 0.0f);
@@ -209,8 +210,8 @@ void StageWorker<T>::direct_conv3x3_backward_filter(const BnReluInput<T>& input,
     kernels().rows_to_columns(rows_of_dy, d.stride, buffer.dy_columns, used, d.stride);
     for (int tap = 0; tap < kTaps; ++tap) {
       const std::ptrdiff_t pixel = tap / 3 * x.row_pixels + tap % 3;
-      const Bf16* const columns = pixel % 2 ? buffer.odd + (pixel - 1) * x.stride
-                                            : buffer.even + pixel * x.stride;
+      const Bf16* const columns =
+          pixel % 2 ? buffer.odd + (pixel - 1) * x.stride : buffer.even + pixel * x.stride;
       // Without the last row's padding, whose inputs would be behind the strip.
       kernels().gemm_tn(buffer.dy_columns, d.stride, columns, x.stride, used - 2,
                         d_filters + tap * tap_size, x.stride, dy.channels, x.stride);

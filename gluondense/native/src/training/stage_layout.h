@@ -165,10 +165,9 @@ struct DirectGradScratch {
 
 // Whether products of bfloat16 are faster than the quarter of them that Winograd's algorithm needs,
 // in float32.
-template <class T>
-bool has_direct_conv3x3() {
+inline bool has_direct_conv3x3() {
   const Bf16Kernels* const bf16 = inference_kernels().bf16;
-  return std::is_same_v<T, Bf16> && bf16 && bf16->speedup > 4;
+  return bf16 && bf16->speedup > 4;
 }
 
 template <class Scratch, class... Args>
@@ -212,7 +211,7 @@ StageLayout<T>::StageLayout(const DenseStageConfig& c)
                       bytes_of<Conv3x3Scratch>(strip_width, conv3x3_channels),
                       bytes_of<Conv3x3Scratch>(strip_width, c.growth_rate),
                       bytes_of<Conv3x3GradScratch>(strip_width, growth_stride)});
-  if (has_direct_conv3x3<T>()) {
+  if (std::is_same_v<T, Bf16> && has_direct_conv3x3()) {
     const auto rows = [&](int channels) { return direct_strip_rows(c.height, c.width, channels); };
     for (const int channels : {conv3x3_channels, c.growth_rate}) {
       scratch = std::max(scratch, bytes_of<DirectGradScratch>(rows(channels), c.width, channels,

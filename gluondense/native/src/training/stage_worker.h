@@ -178,12 +178,6 @@ class StageWorker : private StageThread<T> {
   // conv3x3.cc
   void pack_conv3x3(const float* weight, int in_channels, int out_channels, bool transposed,
                     float* panels) const;
-  const float* padded_tile(PaddedStrip* strip, const BnReluInput<T>& input, std::int64_t tile,
-                           int first_channel, int channels) const;
-  void fill_padded_strip(const PaddedStrip& strip, const BnReluInput<T>& input, int channels) const;
-  template <class Prefetch, class Store>
-  void winograd_conv3x3(const BnReluInput<T>& input, const float* panels, int out_channels,
-                        const Conv3x3Scratch& scratch, Prefetch prefetch, Store store) const;
   void conv3x3_forward(const BnReluInput<T>& input, const float* panels, int first,
                        int channels) const;
   void conv3x3_backward_data(const BnReluInput<T>& dy, const float* panels,
@@ -191,33 +185,52 @@ class StageWorker : private StageThread<T> {
   void conv3x3_backward_filter(const BnReluInput<T>& input, const BnReluInput<T>& dy,
                                float* d_filters) const;
   void reduce_d_conv3x3(int conv, int in_channels, int out_channels, float* weight) const;
-  // direct_conv3x3.cc
-  DirectStrip direct_strip(int channels) const {
-    return scratch<DirectStrip>(direct_strip_rows(config_.height, config_.width, channels),
-                                config_.width, channels);
-  }
-  void direct_pack_conv3x3(const float* weight, int in_channels, int out_channels, bool transposed,
-                           Bf16* panels) const;
-  void direct_reduce_d_conv3x3(int conv, int in_channels, int out_channels, float* weight) const;
-  void fill_direct_strip(const DirectStrip& strip, const BnReluInput<T>& input, std::int64_t image,
-                         int y, int rows) const;
-  template <class Function>
-  void for_each_strip(int rows, Function f) const;
-  template <class Out, class Multiply>
-  void direct_conv3x3(const DirectStrip& strip, int rows, const Bf16* panels, int out_channels,
-                      Multiply multiply) const;
-  void direct_conv3x3_forward(const BnReluInput<T>& input, const Bf16* panels, int first,
-                              int channels) const;
-  void direct_conv3x3_backward_data(const BnReluInput<T>& dy, const Bf16* panels,
-                                    const BnReluInput<T>& input,
-                                    const BnReluGradient<T>& gradient) const;
-  void direct_conv3x3_backward_filter(const BnReluInput<T>& input, const BnReluInput<T>& dy,
-                                      float* d_filters) const;
   // `channels` channels of d_new_maps, from `first` on.
   BnReluInput<T> d_new_maps(int channels, int first = 0) const {
     return {buffers_.d_new_maps + first, layout_.growth_stride, channels, nullptr, nullptr};
   }
   void finish_d_new_maps(int channel, int count, int first = 0);
+
+  // winograd_conv3x3.cc
+  const float* padded_tile(PaddedStrip* strip, const BnReluInput<T>& input, std::int64_t tile,
+                           int first_channel, int channels) const;
+  void fill_padded_strip(const PaddedStrip& strip, const BnReluInput<T>& input, int channels) const;
+  template <class Prefetch, class Store>
+  void winograd_conv3x3(const BnReluInput<T>& input, const float* panels, int out_channels,
+                        const Conv3x3Scratch& scratch, Prefetch prefetch, Store store) const;
+  void winograd_pack_conv3x3(const float* weight, int in_channels, int out_channels,
+                             bool transposed, float* panels) const;
+  void winograd_conv3x3_forward(const BnReluInput<T>& input, const float* panels, int first,
+                                int channels) const;
+  void winograd_conv3x3_backward_data(const BnReluInput<T>& dy, const float* panels,
+                                      const BnReluInput<T>& input,
+                                      const BnReluGradient<T>& gradient) const;
+  void winograd_conv3x3_backward_filter(const BnReluInput<T>& input, const BnReluInput<T>& dy,
+                                        float* d_filters) const;
+  void winograd_reduce_d_conv3x3(int conv, int in_channels, int out_channels, float* weight) const;
+
+  // direct_conv3x3.cc, of bfloat16 only
+  DirectStrip direct_strip(int channels) const {
+    return scratch<DirectStrip>(direct_strip_rows(config_.height, config_.width, channels),
+                                config_.width, channels);
+  }
+  void fill_direct_strip(const DirectStrip& strip, const BnReluInput<T>& input, std::int64_t image,
+                         int y, int rows) const;
+  template <class Function>
+  void for_each_strip(int rows, Function f) const;
+  template <class Out, class Multiply>
+  void direct_conv3x3(const DirectStrip& strip, int rows, const float* panels, int out_channels,
+                      Multiply multiply) const;
+  void direct_pack_conv3x3(const float* weight, int in_channels, int out_channels, bool transposed,
+                           float* panels) const;
+  void direct_conv3x3_forward(const BnReluInput<T>& input, const float* panels, int first,
+                              int channels) const;
+  void direct_conv3x3_backward_data(const BnReluInput<T>& dy, const float* panels,
+                                    const BnReluInput<T>& input,
+                                    const BnReluGradient<T>& gradient) const;
+  void direct_conv3x3_backward_filter(const BnReluInput<T>& input, const BnReluInput<T>& dy,
+                                      float* d_filters) const;
+  void direct_reduce_d_conv3x3(int conv, int in_channels, int out_channels, float* weight) const;
 
   // tail.cc
   void tail_forward(float* y);

@@ -47,15 +47,13 @@ void StageWorker<T>::transition_forward(float* y) const {
   const int total = config_.total_channels(), out_channels = config_.out_channels;
   const auto buffer = scratch<Conv1x1Scratch<T>>(total, out_channels);
   const BnReluInput<T> input = maps_input(total);
-  for_each_block(config_.out_pixels(), kernels().max_rows,
-                 [&](std::int64_t pixel, int count) {
-                   pack_pooled(input, pixel, count, buffer.x_stride, buffer.x);
-                   gemm_panels(buffer.x, buffer.x_stride, total, conv1x1_panels(config_.layers),
-                               count, out_channels, buffer.y, buffer.y_stride);
-                   nhwc_to_nchw(buffer.y, buffer.y_stride, out_channels, pixel, count,
-                                config_.out_height() * config_.out_width(), y,
-                                config_.image_out_channels());
-                 });
+  for_each_block(config_.out_pixels(), kernels().max_rows, [&](std::int64_t pixel, int count) {
+    pack_pooled(input, pixel, count, buffer.x_stride, buffer.x);
+    gemm_panels(buffer.x, buffer.x_stride, total, conv1x1_panels(config_.layers), count,
+                out_channels, buffer.y, buffer.y_stride);
+    nhwc_to_nchw(buffer.y, buffer.y_stride, out_channels, pixel, count,
+                 config_.out_height() * config_.out_width(), y, config_.image_out_channels());
+  });
 }
 
 // Returns the pixel of the maps at (part / 2, part % 2) of an output pixel's 2x2 window.

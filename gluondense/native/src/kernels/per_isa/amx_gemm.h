@@ -74,8 +74,8 @@ void multiply_transposed(const AmxRows (*a)[2], const Bf16* b, std::ptrdiff_t b_
   }
   for (int i = 0; i < chunks; ++i) {
     multiply_chunk<Bf16, true, kTwoRows, kTwoColumns>(
-        a[i][0], a[i][1], kAmxRowBytes, reinterpret_cast<const char*>(b) + i * kAmxPairs * b_row_bytes,
-        b_row_bytes);
+        a[i][0], a[i][1], kAmxRowBytes,
+        reinterpret_cast<const char*>(b) + i * kAmxPairs * b_row_bytes, b_row_bytes);
   }
   store_tile<0>(c, c_row_bytes);
   if constexpr (kTwoColumns) store_tile<1>(c + kWidth, c_row_bytes);

@@ -34,7 +34,7 @@ constexpr bool kMultipliesGroups = false;
 
 template <class Out>
 void conv_bf16(const ConvTile<Bf16, Out>& t) {
-  ByRows<Conv<MultiplyBf16, ConvTile<Bf16, Out>>::template Kernel>::rows[t.pixels - 1](t);
+  ByRows<Conv<MultiplyBf16, ConvTile<Bf16, Out> >::template Kernel>::rows[t.pixels - 1](t);
 }
 #endif
 

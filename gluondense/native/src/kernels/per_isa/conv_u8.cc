@@ -46,9 +46,8 @@ inline __m512 requantize(__m512i sum, const ConvTile<std::uint8_t>& t, int vecto
 inline void finish_pixel(const ConvTile<std::uint8_t>& t, int pixel, __m512i first,
                          __m512i second) {
   const std::uint8_t* const residual = t.residual ? t.residual[pixel] : nullptr;
-  const __m512i words =
-      _mm512_packs_epi32(_mm512_cvtps_epi32(requantize(first, t, 0, residual)),
-                         _mm512_cvtps_epi32(requantize(second, t, 1, residual)));
+  const __m512i words = _mm512_packs_epi32(_mm512_cvtps_epi32(requantize(first, t, 0, residual)),
+                                           _mm512_cvtps_epi32(requantize(second, t, 1, residual)));
   const __m512i order = _mm512_setr_epi64(0, 2, 4, 6, 1, 3, 5, 7);
   const __m256i all =
       _mm512_castsi512_si256(_mm512_permutexvar_epi64(order, _mm512_packus_epi16(words, words)));

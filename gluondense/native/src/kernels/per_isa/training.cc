@@ -2,10 +2,10 @@
 // The kernels that only training uses.
 #include "kernels/training_kernels.h"
 
+#include "kernels/per_isa/conv_bf16.h"
 #include "kernels/per_isa/conv_tile.h"
 #include "kernels/per_isa/doubles.h"
 #include "kernels/per_isa/max_pool.h"
-#include "kernels/per_isa/conv_bf16.h"
 #include "kernels/per_isa/training_gemm.h"
 #include "kernels/per_isa/winograd_transforms.h"
 
@@ -235,10 +235,11 @@ const TrainingKernels training_table = {
     winograd_filter_transform,
     winograd_filter_transform_adjoint,
     pixels_to_planes<OutputTransformAdjoint, float>,
-    {kMaxBf16Pixels, channel_sums<Bf16>, gemm<Bf16, float>, gemm<Bf16, Bf16>, gemm_tn<Bf16>, bn_relu_backward<Bf16>,
-     add_affine<Bf16>, affine_relu<Bf16, float>, affine_relu<Bf16, Bf16>, affine_relu_to_pairs,
-     rows_to_pairs, mean_affine_relu<Bf16>, copy_to_f32<Bf16>, conv_bf16<Bf16>, bn_relu_max_pool<Bf16>,
-     bn_relu_max_pool_sums<Bf16>, bn_relu_max_pool_backward<Bf16>, sums_to_pixels<Bf16>},
+    {kMaxBf16Pixels, channel_sums<Bf16>, gemm<Bf16, float>, gemm<Bf16, Bf16>, gemm_tn<Bf16>,
+     bn_relu_backward<Bf16>, add_affine<Bf16>, affine_relu<Bf16, float>, affine_relu<Bf16, Bf16>,
+     affine_relu_to_pairs, rows_to_pairs, mean_affine_relu<Bf16>, copy_to_f32<Bf16>,
+     conv_bf16<Bf16>, bn_relu_max_pool<Bf16>, bn_relu_max_pool_sums<Bf16>,
+     bn_relu_max_pool_backward<Bf16>, sums_to_pixels<Bf16>},
     kWidth,
     grouped_conv3x3,
     grouped_conv3x3_backward_filter};
