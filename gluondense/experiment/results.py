@@ -197,6 +197,7 @@ def _row(group: Group, result: Result) -> dict[str, Any]:
         "params": group.cost.params,
         "macs": group.cost.macs,
         "training_s": f"{last['wall_s']:.1f}",
+        "training_cpu_s": f"{last['cpu_s']:.1f}",
         "published_top1_error": "" if published is None else f"{published.top1:g}",
         "published_by": "" if published is None else published.source,
     }
