@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#if defined(__x86_64__)
+#if defined(__x86_64__) && defined(__linux__)
 #include <cpuid.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -53,6 +53,7 @@ bool has_avx512bf16() {
 // Whether the processor has AMX's tiles for bfloat16 and bytes, and Linux lets this process use
 // them: it must be asked, as each thread then needs 8 KB more for its registers.
 bool has_amx() {
+#if defined(__linux__)
   unsigned a, b, c, d;
   if (!__get_cpuid_count(7, 0, &a, &b, &c, &d)) return false;
   constexpr unsigned kBf16 = 1u << 22, kTile = 1u << 24, kInt8 = 1u << 25;
@@ -60,6 +61,9 @@ bool has_amx() {
   constexpr long kRequestPermission = 0x1023, kTileData = 18;
   return (d & kAll) == kAll && has_avx512bf16() &&
          syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
+#else
+  return false;
+#endif
 }
 #endif
 
