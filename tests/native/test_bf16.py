@@ -122,6 +122,7 @@ CONVOLUTIONS = {
     "1x3": {"channels": 6, "kernel": (1, 3), "padding": (0, 1)},
     "padded 1x1": {"channels": 6, "kernel": 1, "padding": 1},
     "few channels a group": {"channels": 48, "kernel": 3, "padding": 1, "groups": 12},
+    "few channels a group, odd": {"channels": 48, "kernel": 3, "padding": 1, "groups": 16},
     "few channels a group, strided": {"channels": 48, "kernel": 3, "strides": 2, "groups": 12},
     "groups of 16": {"channels": 48, "kernel": 3, "padding": 1, "groups": 3},
     "groups of 48": {"channels": 96, "kernel": 3, "strides": 2, "groups": 2, "in_channels": 96},
@@ -133,6 +134,8 @@ CONVOLUTIONS = {
 def test_convolutions_multiply_rounded_numbers(isa, threads, tmp_path, native_operator):
     random, inputs, expected = np.random.default_rng(0), {}, {}
     for name, options in CONVOLUTIONS.items():
+        if "odd" in name and isa != "amx":  # has no pairs of channels: others compute in float32
+            continue
         options = dict(options)
         inner = options.pop("in_channels", 48)
         net = seq(conv(inner), nn.LeakyReLU(0.5), conv(**options))

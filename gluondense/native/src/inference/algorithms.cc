@@ -55,7 +55,8 @@ bool winograd_pays(const ConvStep& s, const Program& program, const MemoryPlan& 
 }
 
 bool supports_grouped(const ConvStep& s, const Program& program, const MemoryPlan& plan) {
-  return has_grouped_kernel(s) && !program.is_u8(s.in) && plan.is_bf16(s.in) == plan.is_bf16(s.out);
+  if (program.is_u8(s.in) || plan.is_bf16(s.in) != plan.is_bf16(s.out)) return false;
+  return plan.is_bf16(s.in) ? has_bf16_grouped_kernel(s) : has_grouped_kernel(s);
 }
 
 bool supports_direct(const ConvStep& s, const Program&, const MemoryPlan& plan) {

@@ -20,9 +20,7 @@ class FindUse {
     if (multiplies_bf16(s, program_)) {
       return {s.panel_in % 2 == 0 && !s.has_layer_norm(), !s.is_gelu, false};
     }
-    const bool is_grouped = has_grouped_kernel(s) && s.panel_in / s.groups_per_panel % 2 == 0 &&
-                            s.panel_in_stride % 2 == 0;
-    return {is_grouped, is_grouped, true};
+    return {has_bf16_grouped_kernel(s), has_bf16_grouped_kernel(s), true};
   }
   Bf16Use operator()(const AffineStep&) const { return {true, true, true}; }
   Bf16Use operator()(const PoolStep&) const { return {true, true, true}; }
@@ -58,6 +56,12 @@ bool has_grouped_kernel(const ConvStep& s) {
          s.panel_in <= kGroupedWidth && s.panel_out <= kGroupedWidth &&
          // With a stride of 2, a permuted pixel is used for fewer columns of the filter.
          (s.window.stride[1] == 1 || (s.window.stride[1] == 2 && s.groups_per_panel > 1));
+}
+
+bool has_bf16_grouped_kernel(const ConvStep& s) {
+  // It multiplies pairs of a group's channels.
+  return has_grouped_kernel(s) && s.panel_in / s.groups_per_panel % 2 == 0 &&
+         s.panel_in_stride % 2 == 0;
 }
 
 std::vector<bool> find_bf16_maps(const Program& program) {

@@ -37,6 +37,8 @@ bool multiplies_bf16(const ConvStep& step, const Program& program);
 
 // Whether there is a kernel for a convolution with groups of few channels; bf16_maps.cc.
 bool has_grouped_kernel(const ConvStep& step);
+// The same over maps of bfloat16.
+bool has_bf16_grouped_kernel(const ConvStep& step);
 
 // By map, whether it is stored in bfloat16 here; bf16_maps.cc. The instruction set decides whether
 // any is.
