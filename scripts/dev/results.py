@@ -35,15 +35,16 @@ def inference(folder: str = "") -> dict[Case, Row]:
         rows = [row for row in content["rows"] if "precision" in row]
         for row in rows:
             peer = "openvino" if row["precision"] == "fp32" else f"openvino-{row['precision']}"
-            times = {_case(other): other["median_ms"] for other in rows}
-            openvino_ms = times.get((*_case(row)[:3], peer))
+            times = {case_of(other): other["median_ms"] for other in rows}
+            openvino_ms = times.get((*case_of(row)[:3], peer))
             ratio = _to_openvino(row, peer, openvino_ms)
             if ratio is not None:
-                newest[_case(row)] = {**row, "to_openvino": ratio, "openvino_ms": openvino_ms}
+                newest[case_of(row)] = {**row, "to_openvino": ratio, "openvino_ms": openvino_ms}
     return newest
 
 
-def _case(row: Row) -> Case:
+def case_of(row: Row) -> Case:
+    """Return the case of a row."""
     return row["model"], row["size"], row["batch"], row["name"]
 
 
@@ -57,12 +58,12 @@ def _to_openvino(row: Row, peer: str, peer_ms: Optional[float]) -> Optional[floa
 def training(folder: str = "") -> dict[Case, Row]:
     """Return the newest row of each case of the training benchmark."""
     contents = [content for _, content in files(folder)]
-    return {_case(row): row for content in contents for row in content["rows"] if "maps" in row}
+    return {case_of(row): row for content in contents for row in content["rows"] if "maps" in row}
 
 
 def content(name: str) -> dict[str, Any]:
     """Return the content of one file."""
-    return dict(files())[name]
+    return json.loads((FOLDER / f"{name}.json").read_text("utf-8"))
 
 
 def networks(rows: dict[Case, Row]) -> Iterator[str]:
