@@ -12,6 +12,7 @@
 #include <cstring>
 #include <random>
 #include <type_traits>
+#include <utility>
 #include <vector>
 
 #include "kernels/inference_kernels.h"
@@ -35,6 +36,14 @@ T random_value() {
   }
 }
 
+// The memory of all arrays since the last release: a process has at most 65,530 mappings.
+std::vector<std::pair<char*, std::size_t>> mappings;
+
+void release_arrays() {
+  for (const auto [memory, size] : mappings) munmap(memory, size);
+  mappings.clear();
+}
+
 // `count` random elements whose end is at an unreadable page, or kOverreadBytes before it.
 template <class T>
 T* guarded(std::size_t count, bool overread = false) {
@@ -43,6 +52,7 @@ T* guarded(std::size_t count, bool overread = false) {
   char* const memory = static_cast<char*>(
       mmap(nullptr, size + page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
   mprotect(memory + size, page, PROT_NONE);
+  mappings.emplace_back(memory, size + page);
   std::memset(memory, 0xff, size);  // NaN
   T* const data = reinterpret_cast<T*>(memory + size - slack - count * sizeof(T));
   for (std::size_t i = 0; i < count; ++i) data[i] = random_value<T>();
@@ -677,25 +687,26 @@ void check_gelu(const InferenceKernels& k) {
   expect(y[3], 0, 1e-6, "gelu_f32 of -1e30");
 }
 
-// Lengths of a segment that are no, some and whole tiles of AMX, and the number of segments.
+// Lengths of a segment that are less than a tile of AMX, whole tiles and more, and the number of
+// segments.
 constexpr int kSegments[][2] = {{1, 1}, {1, 3}, {5, 1}, {16, 3}, {19, 1}, {19, 3}, {35, 2}};
 
-void check_low_precision(const InferenceKernels& k) {
-  for (int channels : {1, 4, 7, 16, 17, 31, 32}) {
-    for (const auto [length, segments] : kSegments) {
-      const float slope = length == 5 ? 0 : 1;
-      const bool with_residual = channels % 2;
-      for (int pixels = 1; k.bf16 && pixels <= k.bf16->max_tile_pixels; ++pixels) {
-        check_conv(k.bf16->conv, "conv of bfloat16", pixels, channels, segments, 2 * length,
-                   with_residual, slope);
-        check_conv(k.bf16->conv_to_f32, "conv_to_f32", pixels, channels, segments, 2 * length,
-                   with_residual, slope, !with_residual && slope == 1);
-      }
-      for (int pixels = 1; pixels <= k.max_u8_tile_pixels && segments == 1; ++pixels) {
-        check_conv_u8s8(k, pixels, channels, 4 * length, with_residual, length == 5 ? 0.1f : 0);
-      }
+void check_low_precision(const InferenceKernels& k, int pixels, int channels) {
+  const bool has_bf16 = k.bf16 && pixels <= k.bf16->max_tile_pixels;
+  for (const auto [length, segments] : kSegments) {
+    const float slope = length == 5 ? 0 : 1;
+    const bool with_residual = channels % 2;
+    if (has_bf16) {
+      check_conv(k.bf16->conv, "conv of bfloat16", pixels, channels, segments, 2 * length,
+                 with_residual, slope);
+      check_conv(k.bf16->conv_to_f32, "conv_to_f32", pixels, channels, segments, 2 * length,
+                 with_residual, slope, !with_residual && slope == 1);
+    }
+    if (segments == 1 && pixels <= k.max_u8_tile_pixels) {
+      check_conv_u8s8(k, pixels, channels, 4 * length, with_residual, length == 5 ? 0.1f : 0);
     }
   }
+  release_arrays();
 }
 
 }  // namespace
@@ -742,6 +753,7 @@ int main() {
         check_grouped(k.bf16->grouped_conv3x3, stride, pixels, group_channels);
       }
     }
+    release_arrays();
   }
   for (int channels = 1; channels <= 130; ++channels) {
     check_elementwise(k, channels);
@@ -761,7 +773,10 @@ int main() {
       }
     }
   }
-  check_low_precision(k);
+  for (int channels : {1, 16, 17, 32}) {
+    for (int pixels = 1; pixels <= 18; ++pixels) check_low_precision(k, pixels, channels);
+    for (int pixels : {31, 32}) check_low_precision(k, pixels, channels);
+  }
   check_gelu(k);
   check_adjoints(k, t);
   for (int channels : {1, 3, 8, 15, 16, 17, 32}) {
