@@ -16,6 +16,7 @@ from dev.figures.diagram import draw_diagram, draw_row
 from dev.figures.heatmaps import feature_reuse, gradient_flow
 from dev.figures.intervals import findings
 from dev.figures.necks import draw_neck
+from dev.figures.scatter import accuracy_and_cost
 
 from gluondense.detection.necks import NECKS
 
@@ -31,6 +32,7 @@ def drawn() -> dict[Path, str]:
     found |= {f"figures/gradients-{name}": svg for name, svg in gradient_flow().items()}
     found |= {f"figures/reuse-{name}": svg for name, svg in feature_reuse().items()}
     found["charts/findings"] = findings()
+    found["charts/csp"] = accuracy_and_cost("csp")
     found |= {f"charts/{name}": draw_bars(chart()) for name, chart in CHARTS.items()}
     found |= {f"charts/{name}": draw_curves(chart) for name, chart in CURVES.items()}
     found["charts/inference-dark"] = draw_bars(CHARTS["inference"](), dark=True)

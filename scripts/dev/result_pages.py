@@ -2,7 +2,7 @@
 """Update the model cards and the tables of exports in docs/results/*.md, and docs/weights.md.
 
 A page has a card between ``<!-- card: NAME -->`` and ``<!-- end -->``, and a table of exports
-between ``<!-- exports: NAME -->`` and ``<!-- end -->``.
+between ``<!-- exports: NAME -->`` and ``<!-- end -->``, and that of an experiment likewise.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from dev.cards.blocks import card, exports
+from dev.cards.experiment import experiment
 from tabulate import tabulate
 
 from gluondense.commands.parser import Parser
@@ -24,7 +25,8 @@ from gluondense.weights.shipped.rows import read_rows
 
 DOCS = Path(__file__).parents[2] / "docs"
 BLOCK = re.compile(
-    r"(<!-- (card|exports|computed): (\S+) -->\n\n)(?:(?!<!-- end -->).)*(<!-- end -->)", re.S
+    r"(<!-- (card|exports|experiment|computed): (\S+) -->\n\n)(?:(?!<!-- end -->).)*(<!-- end -->)",
+    re.S,
 )
 MEANS = {
     CIFAR.mean: "CIFAR",
@@ -63,7 +65,7 @@ def _images(images: Preprocessing) -> str:
     return f"{size}, {mean} mean, {images.interpolation}, {rest}"
 
 
-KINDS = {"card": card, "exports": exports, "computed": published}
+KINDS = {"card": card, "exports": exports, "experiment": experiment, "computed": published}
 
 
 def pages() -> list[Path]:

@@ -211,7 +211,7 @@ StageLayout<T>::StageLayout(const DenseStageConfig& c)
                       bytes_of<Conv3x3Scratch>(strip_width, conv3x3_channels),
                       bytes_of<Conv3x3Scratch>(strip_width, c.growth_rate),
                       bytes_of<Conv3x3GradScratch>(strip_width, growth_stride)});
-  if (std::is_same_v<T, Bf16> && has_direct_conv3x3()) {
+  if (std::is_same_v<T, Bf16> && has_direct_conv3x3() && c.layers) {
     const auto rows = [&](int channels) { return direct_strip_rows(c.height, c.width, channels); };
     for (const int channels : {conv3x3_channels, c.growth_rate}) {
       scratch = std::max(scratch, bytes_of<DirectGradScratch>(rows(channels), c.width, channels,
