@@ -9,7 +9,7 @@ namespace gluondense::GLUONDENSE_ISA_NAMESPACE {
 namespace {
 
 #if defined(__AMX_TILE__)
-// Of products in bfloat16, to those of float32 in the same time, as measured.
+// The speedup is an estimate; see Bf16Kernels.
 constexpr int kMaxBf16Pixels = kAmxMaxRows, kBf16Speedup = 12;
 constexpr bool kMultipliesGroups = true;
 
