@@ -89,10 +89,13 @@ def norm_act_conv(node: Node, supported: dict[str, str], uses: Uses) -> Unit | N
 
 def conv_norm_act(node: Node, supported: dict[str, str], uses: Uses) -> Unit | None:
     """Match the unit of a supported convolution that ends with a ReLU."""
-    if not node.is_like("Activation", act_type="relu"):
-        return None
-    norm = node.source()
-    if not norm.is_like("BatchNorm", **BATCH_NORM) or uses[id(norm)] > 1:
+    is_relu = node.is_like("Activation", act_type="relu") and uses[id(node.source())] == 1
+    return conv_norm(node.source(), supported, uses) if is_relu else None
+
+
+def conv_norm(norm: Node, supported: dict[str, str], uses: Uses) -> Unit | None:
+    """Match the unit of a supported convolution that ends with its normalization."""
+    if not norm.is_like("BatchNorm", **BATCH_NORM):
         return None
     conv = norm.source()
     if not conv.is_like("Convolution", **supported) or uses[id(conv)] > 1:

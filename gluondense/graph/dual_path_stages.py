@@ -99,7 +99,7 @@ def _block(residual: Node, dense: Node, uses: Uses) -> Block | None:
         return None
     (residual, _), (added, _) = residual.inputs
     (dense, _), (appended, _) = concat.inputs
-    conv = _split(added, appended, uses)
+    conv = split_source(added, appended, (1, 1), uses)
     units: list[Unit] = []
     for supported in (CONV1X1, GROUPED, CONV1X1):
         unit = norm_act_conv(conv, supported, uses) if conv else None
@@ -112,20 +112,20 @@ def _block(residual: Node, dense: Node, uses: Uses) -> Block | None:
 
 def _projection(block: Block, uses: Uses) -> Unit | None:
     """Match the projection from which both paths of the first block start."""
-    conv = _split(block.residual, block.dense, uses)
+    conv = split_source(block.residual, block.dense, (1, 1), uses)
     unit = norm_act_conv(conv, ANY_STRIDE, uses) if conv else None
     return unit if unit and unit.conv and unit.source == block.units[0].source else None
 
 
-def _split(first: Node, second: Node, uses: Uses) -> Node | None:
-    """Match two slices that split the channels of a node; return that node."""
+def split_source(first: Node, second: Node, readers: tuple[int, int], uses: Uses) -> Node | None:
+    """Match two slices that split the channels of a node, and have so many readers; return it."""
     if not first.is_like("slice_axis", axis="1", begin="0") or "end" not in first.attrs:
         return None
     rest = {"axis": "1", "begin": first.attrs["end"], "end": "None"}
     if not second.is_like("slice_axis", **rest) or first.inputs != second.inputs:
         return None
-    once = uses[id(first)] == uses[id(second)] == 1 and uses[id(first.source())] == 2
-    return first.source() if once else None
+    same = (uses[id(first)], uses[id(second)]) == readers and uses[id(first.source())] == 2
+    return first.source() if same else None
 
 
 def _is_uniform(stage: DualPath) -> bool:

@@ -23,6 +23,7 @@ from .fuse_stem import find_stem
 from .ir import Graph, Node
 from .onednn_layouts import use_onednn_layouts
 from .partial_stages import Bypass, find_bypass
+from .residual_stages import residual_stages
 
 STAGE = "gluondense_dense_stage"  # the native operator that trains a dense stage
 
@@ -37,7 +38,7 @@ def fuse_stages(
     """Replace dense layers, and the transitions behind them, by the native operator.
 
     The operator of a cross-stage partial stage also splits its input and concatenates its output.
-    Dual-path stages have an operator, too.
+    Dual-path stages and CSPResNeXt's have operators, too.
 
     Layers with dropout, groups, biases or attention keep MXNet's operators, with the layouts that
     suit oneDNN.
@@ -79,13 +80,13 @@ def fuse_stages(
         node.inputs = [(_copied(source, added, copies), output) for source, output in node.inputs]
         graph.replace(end, node)
 
-    dual_paths = list(dual_path_stages(graph))
-    if stem and (stages or dual_paths) and (found := find_stem(graph, uses)):
+    others = [*dual_path_stages(graph), *residual_stages(graph)]
+    if stem and (stages or others) and (found := find_stem(graph, uses)):
         replace(*found)
     for layers, tail, bypass, end in stages:  # each reads the operators before it
         replace(end, _stage_node(layers, tail, bypass, end))
-    for dual_path in dual_paths:
-        replace(dual_path.end, dual_path.to_node())
+    for other in others:
+        replace(other.end, other.to_node())
     use_onednn_layouts(graph)
     return mx.sym.load_json(graph.to_json())
 

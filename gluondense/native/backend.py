@@ -17,19 +17,20 @@ from mxnet.ndarray import NDArray
 from ..errors import check_choice
 from ..graph.dual_path_stages import DUAL_PATH_STAGE
 from ..graph.fuse_dense_stages import STAGE, fuse_stages
+from ..graph.residual_stages import RESIDUAL_STAGE
 from ..graph.trace import trace
 from .build import load
 
 BACKEND = "native"
 DTYPES = ("float32", "bfloat16")
-STAGES = (STAGE, DUAL_PATH_STAGE)
+STAGES = (STAGE, DUAL_PATH_STAGE, RESIDUAL_STAGE)
 
 
 class NativeTraining(nn.HybridBlock):
     """A block with one input whose stages and stem are trained by one native operator each.
 
-    These are dense and dual-path stages. Other grouped convolutions, as in CSPResNeXt, keep MXNet's
-    operators with memory layouts that suit oneDNN.
+    These are dense and dual-path stages, and those of CSPResNeXt. Other convolutions, as in
+    CSPResNet, keep MXNet's operators with memory layouts that suit oneDNN.
     After ``hybridize(backend="native")``, ``autograd.record()`` records another graph of the same
     parameters for float32 inputs on a CPU. Inference, exports and other devices use the original
     graph. With ``dtype="bfloat16"`` the stages store feature maps and their gradients, and multiply

@@ -21,6 +21,7 @@ from gluondense import native
 from gluondense.graph.dual_path_stages import DUAL_PATH_STAGE
 from gluondense.graph.fuse_dense_stages import fuse_stages
 from gluondense.graph.ir import Graph
+from gluondense.graph.residual_stages import RESIDUAL_STAGE
 from gluondense.graph.trace import trace
 from gluondense.models.registry import build_model
 from gluondense.training import TrainStep
@@ -32,6 +33,7 @@ THREE = {"kernel": "(3, 3)"}
 TINY = {"block_config": (2, 2), "classes": 5}
 TINY_PELEE = {**TINY, "bn_sizes": (1, 2)}
 TINY_DPN = {"num_blocks": (2, 3), "increments": (16, 20), "classes": 5}
+TINY_RESNEXT = {"num_blocks": (2, 1), "widths": (64, 96), "groups": 8, "classes": 5}
 
 # Model, fields, input shape.
 STAGES = {
@@ -82,12 +84,33 @@ STAGES = {
         },
         (1, 3, 64, 64),
     ),
+    "residual": ("csp_resnext50", TINY_RESNEXT, (2, 3, 64, 48)),
+    "residual, odd size": (  # groups of 6, 8 and 5 channels, and of 12 and 16 where strides are 2
+        "csp_resnext50",
+        {
+            "num_blocks": (1, 3, 2),
+            "widths": (48, 64, 40),
+            "partial_ratio": 0.25,
+            "bottleneck_ratio": 2 / 3,
+            "groups": 4,
+            "slope": 0.1,
+            "classes": 5,
+        },
+        (3, 3, 75, 91),
+    ),
+    "residual, ReLU": ("csp_resnext50", {**TINY_RESNEXT, "groups": 2, "slope": 0}, (1, 3, 64, 96)),
 }
 
 
 @pytest.fixture(autouse=True)
 def loaded(native_operator):
     native.load(native.STAGE)
+
+
+def stage_of(name):
+    return {"dpn": DUAL_PATH_STAGE, "csp_resnext": RESIDUAL_STAGE}.get(
+        name.rstrip("0123456789b"), native.STAGE
+    )
 
 
 def inexact_arrays(case, recompute, seed):
@@ -98,8 +121,8 @@ def inexact_arrays(case, recompute, seed):
     image = np.random.default_rng(seed).normal(size=shape)
     symbol = trace(net)
     fused = fuse_stages(symbol, recompute=recompute)
-    stage = DUAL_PATH_STAGE if "dpn" in name else native.STAGE
-    assert stage in {node.op for node in Graph(fused, {}).operators()}
+    operators = [node.op for node in Graph(fused, {}).operators()]
+    assert stage_of(name) in operators
     exact = forward_backward(symbol, params, image, "float64")
     stock, ours = (
         relative_errors(forward_backward(graph, params, image), exact) for graph in (symbol, fused)
@@ -143,7 +166,9 @@ def train(net, steps=3, contexts=ONE, parts=1):
 
 
 def network(backend="native", contexts=ONE, settings=STATIC, name="densenet121", **fields):
-    tiny = TINY_DPN if "dpn" in name else TINY_PELEE if "peleenet" in name else TINY
+    tiny = {"dpn": TINY_DPN, "pel": TINY_PELEE, "res": TINY_RESNEXT}.get(
+        name.removeprefix("csp_")[:3], TINY
+    )
     net = build_model(name, prefix="net_", **{**tiny, **fields})
     mx.random.seed(3)
     np.random.seed(3)
@@ -165,6 +190,7 @@ def ran_natively(net):
         ("peleenet", STATIC),
         ("csp_peleenet", STATIC),
         ("dpn68", STATIC),
+        ("csp_resnext50", STATIC),
     ],
     ids=str,
 )
@@ -180,7 +206,7 @@ def test_trains_like_mxnet(name, settings):
             np.testing.assert_allclose(params[name], stock[name], rtol=1e-2, atol=1e-2)
 
 
-@pytest.mark.parametrize("name", ["densenet121", "dpn68"])
+@pytest.mark.parametrize("name", ["densenet121", "dpn68", "csp_resnext50"])
 def test_is_deterministic(name):
     (first, params), (second, again) = (train(network(name=name)) for _ in range(2))
     np.testing.assert_array_equal(first, second)
@@ -188,7 +214,7 @@ def test_is_deterministic(name):
         np.testing.assert_array_equal(params[name], again[name])
 
 
-@pytest.mark.parametrize("name", ["densenet121", "peleenet", "dpn68"])
+@pytest.mark.parametrize("name", ["densenet121", "peleenet", "dpn68", "csp_resnext50"])
 def test_recomputation_is_bitwise_equal(name):
     net = network(name=name)
     net.memory_efficient = True
@@ -206,6 +232,7 @@ def test_recomputation_is_bitwise_equal(name):
         ({"name": "peleenet"}, True),
         ({"name": "dpn68"}, True),
         ({"name": "dpn68", "dropout": 0.1}, False),
+        ({"name": "csp_resnext50"}, True),
     ],
     ids=str,
 )
@@ -311,6 +338,8 @@ def test_hooks_use_the_original_graph():
         ("dpn68", {"drop_path": 0.2}),
         ("dpn68", {"attention": "se"}),
         ("csp_resnet50", {}),
+        ("csp_resnext50", {"drop_path": 0.2}),
+        ("csp_resnext50", {"attention": "se"}),
         ("peleenet", {"dropout": 0.2}),
         ("peleenet", {"attention": "se"}),
         ("csp_peleenet", {"dropout": 0.2, "dropout_after": "3x3"}),
@@ -336,6 +365,7 @@ def test_unsupported_layers_are_not_fused(name, fields):
         ("peleenet", None),
         ("csp_peleenet", None),
         ("dpn68", None),
+        ("csp_resnext50", None),
     ],
     ids=str,
 )

@@ -13,8 +13,8 @@
 
 namespace gluondense {
 
-// The backward pass of batch normalization and ReLU, y = max(0, x * scale + shift), without the two
-// terms that depend on sums over the batch: dx = scale * dy where y > 0, else 0.
+// The backward pass of batch normalization and ReLU, y = relu(x * scale + shift), without the two
+// terms that depend on sums over the batch: dx = scale * dy where y > 0, else slope * scale * dy.
 template <class T>
 struct BnReluBackward {
   const float* dy;  // (pixels, channels): dy_stride floats from one pixel to the next
@@ -22,7 +22,8 @@ struct BnReluBackward {
   const T* const* x;                  // each pixel's channels; null skips the pixel
   T* const* dx;                       // each pixel's destination
   const float *scale, *shift, *mean;  // (channels)
-  double *sum_dy, *sum_dy_xmu;        // (channels): accumulate dy and dy * (x - mean) where y > 0
+  double *sum_dy, *sum_dy_xmu;        // (channels): accumulate d and d * (x - mean), dx = scale * d
+  float slope;                        // of the ReLU for negative values
   float dy_factor;                    // multiplies dy
   int pixels, channels;
   bool accumulate;  // add to dx instead of overwriting it
@@ -87,17 +88,24 @@ struct MapKernels {
   // out[c] = in[c] + (x[c] * scale[c] + shift[c]). out may be in. No over-read.
   void (*add_affine)(const T* in, const T* x, const float* scale, const float* shift, T* out,
                      int channels);
-  // out[p][c] = max(0, in[p][c] * scale[c] + shift[c]). NaN propagates. No over-read.
+  // out[c] = relu((x[c] * x_scale[c] + x_shift[c]) + (y[c] * y_scale[c] + y_shift[c])), a leaky
+  // ReLU with this slope, from 0 to 1. No over-read.
+  void (*add_relu)(const T* x, const float* x_scale, const float* x_shift, const T* y,
+                   const float* y_scale, const float* y_shift, float slope, T* out, int channels);
+  // Its gradient: dx[c] = dy[c] where y[c] > 0, else slope * dy[c]. No over-read.
+  void (*relu_backward)(const T* dy, const T* y, float slope, float* dx, int channels);
+  // out[p][c] = relu(in[p][c] * scale[c] + shift[c]), a leaky ReLU with this slope, from 0 to 1.
+  // NaN propagates. No over-read.
   void (*affine_relu)(const T* in, std::ptrdiff_t in_stride, const float* scale, const float* shift,
-                      float* out, std::ptrdiff_t out_stride, int pixels, int channels);
+                      float slope, float* out, std::ptrdiff_t out_stride, int pixels, int channels);
   // The same into gemm's operand a, with zeros behind it; writes whole vectors of Bf16.
   void (*affine_relu_to_rows)(const T* in, std::ptrdiff_t in_stride, const float* scale,
-                              const float* shift, T* out, std::ptrdiff_t out_stride, int pixels,
-                              int channels);
+                              const float* shift, float slope, T* out, std::ptrdiff_t out_stride,
+                              int pixels, int channels);
   // The same into an operand of gemm_tn. Reads and writes whole vectors of Bf16.
   void (*affine_relu_to_columns)(const T* in, std::ptrdiff_t in_stride, const float* scale,
-                                 const float* shift, T* out, std::ptrdiff_t out_stride, int pixels,
-                                 int channels);
+                                 const float* shift, float slope, T* out, std::ptrdiff_t out_stride,
+                                 int pixels, int channels);
   // Makes an operand of gemm_tn of rows with the same stride. Null for float, where rows are one.
   void (*rows_to_columns)(const T* rows, std::ptrdiff_t stride, T* out, int pixels, int channels);
   // out[c] = sum_i max(0, in[i][c] * scale[c] + shift[c]) / count, over `count` pixels. NaN

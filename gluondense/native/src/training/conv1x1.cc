@@ -43,7 +43,7 @@ void StageWorker<T>::conv1x1_backward(int layer) const {
     const int channels = std::min(kConv1x1GradChannels, in_channels - c);
     for_each_block(config_.pixels(), buffer.kPixels, [&](std::int64_t first, int count) {
       kernels().affine_relu_to_columns(map(first) + c, layout_.map_stride, input.scale + c,
-                                       input.shift + c, buffer.x_columns, buffer.x_stride, count,
+                                       input.shift + c, 0, buffer.x_columns, buffer.x_stride, count,
                                        channels);
       for (int i = 0; i < count; ++i) {
         const std::int64_t offset = (first + i) * stride;

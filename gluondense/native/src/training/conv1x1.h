@@ -13,7 +13,7 @@ template <class T>
 void pack_bn_relu(const BnReluInput<T>& input, std::int64_t first, int count, int stride,
                   T* packed) {
   const T* const x = input.data + first * input.stride;
-  map_kernels<T>().affine_relu_to_rows(x, input.stride, input.scale, input.shift, packed, stride,
+  map_kernels<T>().affine_relu_to_rows(x, input.stride, input.scale, input.shift, 0, packed, stride,
                                        count, input.channels);
   prefetch_rows(x + std::ptrdiff_t{count} * input.stride, input.stride, count, input.channels);
 }

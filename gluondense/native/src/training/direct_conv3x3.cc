@@ -71,7 +71,7 @@ void StageWorker<T>::fill_direct_strip(const DirectStrip& strip, const BnReluInp
     }
     const T* const src = input.data + (image * config_.height + from) * width * input.stride;
     if (input.scale) {
-      kernels().affine_relu_to_rows(src, input.stride, input.scale, input.shift, pixels, stride,
+      kernels().affine_relu_to_rows(src, input.stride, input.scale, input.shift, 0, pixels, stride,
                                     width, input.channels);
     } else {
       for (std::ptrdiff_t x = 0; x < width; ++x) {

@@ -33,7 +33,7 @@ void StageWorker<T>::bn_relu_forward(float* y) const {
   const int total = config_.total_channels(), stride = layout_.map_stride;
   const auto buffer = scratch<RowsScratch<float>>(stride);
   for_each_block(config_.pixels(), kMaxTilePixels, [&](std::int64_t pixel, int count) {
-    kernels().affine_relu(map(pixel), stride, map_affine_.scale.data(), map_affine_.shift.data(),
+    kernels().affine_relu(map(pixel), stride, map_affine_.scale.data(), map_affine_.shift.data(), 0,
                           buffer.rows, stride, count, total);
     nhwc_to_nchw(buffer.rows, stride, total, pixel, count, config_.height * config_.width, y,
                  config_.image_out_channels());

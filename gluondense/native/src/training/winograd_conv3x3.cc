@@ -99,7 +99,7 @@ void StageWorker<T>::fill_padded_strip(const PaddedStrip& strip, const BnReluInp
                 (layout_.strip_width - width - 1) * stride, 0.0f);
     prefetch_rows(src + std::ptrdiff_t{width} * input.stride, input.stride, width, channels);
     if (input.scale) {
-      kernels().affine_relu(src, input.stride, input.scale + first, input.shift + first,
+      kernels().affine_relu(src, input.stride, input.scale + first, input.shift + first, 0,
                             row + stride, stride, width, channels);
     } else {
       kernels().copy_to_f32(src, input.stride, row + stride, stride, width, channels);

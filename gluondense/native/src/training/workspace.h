@@ -15,7 +15,8 @@ namespace gluondense {
 struct Workspace {
   AlignedBuffer scratch, thread_sums, conv1x1_panels, conv3x3_panels, bottleneck, d_bottleneck,
       d_maps, d_new_maps, d_filters;
-  AlignedBuffer d_input, d_second_bottleneck;  // of dual-path stages
+  AlignedBuffer d_input, d_second_bottleneck;       // of dual-path and residual stages
+  AlignedBuffer d_block, d_expanded, d_transition;  // of residual stages
 };
 
 // Borrows a workspace for one pass. Passes of several contexts may run at the same time.

@@ -49,7 +49,7 @@ inline void bn_relu_backward_vector(const BnReluBackward<T>& g, int c, int count
   // Copies: a store of floats could change the members.
   const T* const* const xs = g.x;
   T* const* const dxs = g.dx;
-  const float *dys = g.dy + c, dy_factor = g.dy_factor;
+  const float *dys = g.dy + c, dy_factor = g.dy_factor, slope = g.slope;
   const std::ptrdiff_t dy_stride = g.dy_stride;
   const int pixels = g.pixels;
   Vector sum_dy = {}, sum_dy_xmu = {};
@@ -57,7 +57,7 @@ inline void bn_relu_backward_vector(const BnReluBackward<T>& g, int c, int count
     if (!xs[p]) continue;
     const Vector x = read(xs[p] + c), zero = {};
     const Vector dy = read(dys + p * dy_stride) * dy_factor;
-    const Vector d = x * scale + shift > 0 ? dy : zero;
+    const Vector d = x * scale + shift > 0 ? dy : slope == 0 ? zero : dy * slope;
     sum_dy += d;
     sum_dy_xmu += d * (x - mean);
     T* const dx = dxs[p] + c;
@@ -107,25 +107,47 @@ void add_affine(const T* in, const T* x, const float* scale, const float* shift,
   }
 }
 
-inline Vector relu(Vector x) {
-  const Vector zero = {};
-  return x < 0 ? zero : x;
+template <class T>
+void add_relu(const T* x, const float* x_scale, const float* x_shift, const T* y,
+              const float* y_scale, const float* y_shift, float slope, T* out, int channels) {
+  int c = 0;
+  for (; c + kWidth <= channels; c += kWidth) {
+    const Vector first = load(x + c) * at(x_scale + c) + at(x_shift + c);
+    store(activate(first + (load(y + c) * at(y_scale + c) + at(y_shift + c)), slope), out + c);
+  }
+  if (const int left = channels - c; left > 0) {
+    const Vector first = load(x + c, left) * load(x_scale + c, left) + load(x_shift + c, left);
+    const Vector second = load(y + c, left) * load(y_scale + c, left) + load(y_shift + c, left);
+    store(activate(first + second, slope), out + c, left);
+  }
 }
+
+template <class T>
+void relu_backward(const T* dy, const T* y, float slope, float* dx, int channels) {
+  const auto gradient = [=](Vector d, Vector value) { return value > 0 ? d : d * slope; };
+  int c = 0;
+  for (; c + kWidth <= channels; c += kWidth) store(gradient(load(dy + c), load(y + c)), dx + c);
+  if (const int left = channels - c; left > 0) {
+    store(gradient(load(dy + c, left), load(y + c, left)), dx + c, left);
+  }
+}
+
+inline Vector relu(Vector x) { return activate(x, 0); }
 
 template <class T, class Out>
 void affine_relu(const T* in, std::ptrdiff_t in_stride, const float* scale, const float* shift,
-                 Out* out, std::ptrdiff_t out_stride, int pixels, int channels) {
+                 float slope, Out* out, std::ptrdiff_t out_stride, int pixels, int channels) {
   int c = 0;
   for (; c + kWidth <= channels; c += kWidth) {
     const Vector a = at(scale + c), b = at(shift + c);
     for (int p = 0; p < pixels; ++p) {
-      store(relu(load(in + p * in_stride + c) * a + b), out + p * out_stride + c);
+      store(activate(load(in + p * in_stride + c) * a + b, slope), out + p * out_stride + c);
     }
   }
   if (const int left = channels - c; left > 0) {
     const Vector a = load(scale + c, left), b = load(shift + c, left);
     for (int p = 0; p < pixels; ++p) {
-      const Vector x = relu(load(in + p * in_stride + c, left) * a + b);
+      const Vector x = activate(load(in + p * in_stride + c, left) * a + b, slope);
       if constexpr (std::is_same_v<Out, float>) {
         store(x, out + p * out_stride + c, left);
       } else {
@@ -142,15 +164,15 @@ inline void store_pairs(HalfBits even, HalfBits odd, Bf16* out) {
 }
 
 void affine_relu_to_pairs(const Bf16* in, std::ptrdiff_t in_stride, const float* scale,
-                          const float* shift, Bf16* out, std::ptrdiff_t out_stride, int pixels,
-                          int channels) {
+                          const float* shift, float slope, Bf16* out, std::ptrdiff_t out_stride,
+                          int pixels, int channels) {
   for (int c = 0; c < channels; c += kWidth) {
     const Vector a = load_some(scale + c, channels - c), b = load_some(shift + c, channels - c);
     for (int p = 0; p < pixels; p += 2) {
       const Bf16* const x = in + p * in_stride + c;
-      const HalfBits even = round_to_bf16(relu(load(x) * a + b));
+      const HalfBits even = round_to_bf16(activate(load(x) * a + b, slope));
       const HalfBits odd =
-          p + 1 < pixels ? round_to_bf16(relu(load(x + in_stride) * a + b)) : HalfBits{};
+          p + 1 < pixels ? round_to_bf16(activate(load(x + in_stride) * a + b, slope)) : HalfBits{};
       store_pairs(even, odd, out + p * out_stride + 2 * c);
     }
   }
@@ -225,23 +247,52 @@ void grouped_conv3x3(const GroupedTrainingTile& tile);
 void grouped_conv3x3_backward_filter(const GroupedFilterGradient& args);
 
 extern const TrainingKernels training_table;
-const TrainingKernels training_table = {
-    {kMaxTilePixels, channel_sums<float>, gemm<float, float>, gemm<float, float>, gemm_tn<float>,
-     bn_relu_backward<float>, add_affine<float>, affine_relu<float, float>,
-     affine_relu<float, float>, affine_relu<float, float>, nullptr, mean_affine_relu<float>,
-     copy_to_f32<float>, conv_f32, bn_relu_max_pool<float>, bn_relu_max_pool_sums<float>,
-     bn_relu_max_pool_backward<float>, sums_to_pixels<float>},
-    GLUONDENSE_ISA_NAME,
-    winograd_filter_transform,
-    winograd_filter_transform_adjoint,
-    pixels_to_planes<OutputTransformAdjoint, float>,
-    {kMaxBf16Pixels, channel_sums<Bf16>, gemm<Bf16, float>, gemm<Bf16, Bf16>, gemm_tn<Bf16>,
-     bn_relu_backward<Bf16>, add_affine<Bf16>, affine_relu<Bf16, float>, affine_relu<Bf16, Bf16>,
-     affine_relu_to_pairs, rows_to_pairs, mean_affine_relu<Bf16>, copy_to_f32<Bf16>,
-     conv_bf16<Bf16>, bn_relu_max_pool<Bf16>, bn_relu_max_pool_sums<Bf16>,
-     bn_relu_max_pool_backward<Bf16>, sums_to_pixels<Bf16>},
-    kWidth,
-    grouped_conv3x3,
-    grouped_conv3x3_backward_filter};
+const TrainingKernels training_table = {{kMaxTilePixels,
+                                         channel_sums<float>,
+                                         gemm<float, float>,
+                                         gemm<float, float>,
+                                         gemm_tn<float>,
+                                         bn_relu_backward<float>,
+                                         add_affine<float>,
+                                         add_relu<float>,
+                                         relu_backward<float>,
+                                         affine_relu<float, float>,
+                                         affine_relu<float, float>,
+                                         affine_relu<float, float>,
+                                         nullptr,
+                                         mean_affine_relu<float>,
+                                         copy_to_f32<float>,
+                                         conv_f32,
+                                         bn_relu_max_pool<float>,
+                                         bn_relu_max_pool_sums<float>,
+                                         bn_relu_max_pool_backward<float>,
+                                         sums_to_pixels<float>},
+                                        GLUONDENSE_ISA_NAME,
+                                        winograd_filter_transform,
+                                        winograd_filter_transform_adjoint,
+                                        pixels_to_planes<OutputTransformAdjoint, float>,
+                                        {kMaxBf16Pixels,
+                                         channel_sums<Bf16>,
+                                         gemm<Bf16, float>,
+                                         gemm<Bf16, Bf16>,
+                                         gemm_tn<Bf16>,
+                                         bn_relu_backward<Bf16>,
+                                         add_affine<Bf16>,
+                                         add_relu<Bf16>,
+                                         relu_backward<Bf16>,
+                                         affine_relu<Bf16, float>,
+                                         affine_relu<Bf16, Bf16>,
+                                         affine_relu_to_pairs,
+                                         rows_to_pairs,
+                                         mean_affine_relu<Bf16>,
+                                         copy_to_f32<Bf16>,
+                                         conv_bf16<Bf16>,
+                                         bn_relu_max_pool<Bf16>,
+                                         bn_relu_max_pool_sums<Bf16>,
+                                         bn_relu_max_pool_backward<Bf16>,
+                                         sums_to_pixels<Bf16>},
+                                        kWidth,
+                                        grouped_conv3x3,
+                                        grouped_conv3x3_backward_filter};
 
 }  // namespace gluondense::GLUONDENSE_ISA_NAMESPACE

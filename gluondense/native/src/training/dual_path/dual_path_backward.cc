@@ -6,7 +6,7 @@
 // path in front of that block, and is applied before the block before it reads the gradient.
 #include <algorithm>
 
-#include "training/dual_path/dual_path_conv1x1.h"
+#include "training/dual_path/dual_path_worker.h"
 #include "training/stage_worker.h"  // transpose.cc
 
 namespace gluondense {
@@ -48,24 +48,31 @@ void DualPathWorker<T>::block_backward(int block, const DualPathArrays::Block& g
   if (config_.recompute_bottlenecks) recompute_bottlenecks(block);
   set_input_affine(arrays.c.bn, b_maps);
   pack_conv1x1_t(arrays.a.conv, input, bottleneck, in_panels());
-  pack_grouped(arrays.b.conv, true);
+  Base::pack_grouped(config_.conv_b(block), arrays.b.conv, true, buffers_.grouped_panels);
   pack_conv1x1_t(arrays.c.conv, b_maps, channels, out_panels());
   barrier_->wait();
   const OutputGradient<T> d_c = {buffers_.d_out, nullptr, layout_.out_stride, 0, channels, 0};
-  conv1x1_backward(b_maps, config_.out_pixels(), d_c, out_panels(), d_out(rank_));
+  reset_sums(b_maps);
+  Base::conv1x1_backward(b_maps, config_.out_pixels(), d_c, out_panels(), d_out(rank_));
   barrier_->wait();
   finish_bn_backward(arrays.c.bn, gradients.c.bn, b_maps, config_.out_pixels());
   set_correction(b_statistics(block), bottleneck);
   reduce_d_conv1x1(d_out(0), bottleneck, channels, gradients.c.conv);
-  grouped_backward(block);
+  const OutputGradient<T> d_b = {
+      buffers_.d_b, b(block),           layout_.bottleneck_stride, layout_.bottleneck_stride,
+      bottleneck,   b_statistics(block)};
+  reset_sums(a_maps);
+  Base::grouped_backward(config_.conv_b(block), a_maps.parts[0], d_b, buffers_.grouped_panels,
+                         d_grouped(rank_));
   barrier_->wait();
   finish_bn_backward(arrays.b.bn, gradients.b.bn, a_maps, config_.a_pixels(block));
   set_correction(a_statistics(block), bottleneck);
-  reduce_d_grouped(gradients.b.conv);
+  Base::reduce_d_grouped(config_.conv_b(block), d_grouped(0), layout_.filters, gradients.b.conv);
   const OutputGradient<T> d_a = {
       buffers_.d_a, a(block),           layout_.bottleneck_stride, layout_.bottleneck_stride,
       bottleneck,   a_statistics(block)};
-  conv1x1_backward(input, config_.a_pixels(block), d_a, in_panels(), d_in(rank_));
+  reset_sums(input);
+  Base::conv1x1_backward(input, config_.a_pixels(block), d_a, in_panels(), d_in(rank_));
   barrier_->wait();
   finish_bn_backward(arrays.a.bn, gradients.a.bn, input, config_.a_pixels(block));
   reduce_d_conv1x1(d_in(0), input.channels, bottleneck, gradients.a.conv);
@@ -77,11 +84,11 @@ void DualPathWorker<T>::recompute_bottlenecks(int block) {
   const DualPathArrays::Block& arrays = buffers_.arrays.blocks[block];
   barrier_->wait();  // the block behind this one has read its bottlenecks and filters
   pack_conv1x1(arrays.a.conv, config_.block_in_channels(block), config_.bottleneck, in_panels());
-  pack_grouped(arrays.b.conv, false);
+  Base::pack_grouped(config_.conv_b(block), arrays.b.conv, false, buffers_.grouped_panels);
   barrier_->wait();
   conv_a_forward(block, false);
   barrier_->wait();
-  grouped_forward(block, false);
+  conv_b_forward(block, false);
   barrier_->wait();
 }
 
@@ -95,7 +102,8 @@ void DualPathWorker<T>::projection_backward(const DualPathArrays& gradients) {
   pack_conv1x1_t(arrays.conv, input, channels, in_panels());
   barrier_->wait();
   const OutputGradient<T> gradient = {buffers_.d_out, nullptr, layout_.out_stride, 0, channels, 0};
-  conv1x1_backward(input, config_.out_pixels(), gradient, in_panels(), d_in(rank_));
+  reset_sums(input);
+  Base::conv1x1_backward(input, config_.out_pixels(), gradient, in_panels(), d_in(rank_));
   barrier_->wait();
   finish_bn_backward(arrays.bn, gradients.projection.bn, input, config_.pixels());
   reduce_d_conv1x1(d_in(0), input.channels, channels, gradients.projection.conv);
@@ -142,7 +150,7 @@ void DualPathWorker<T>::input_backward(float* dx) {
   const int channels = config_.in_channels, stride = layout_.in_stride;
   const int place = layout_.input_statistics;
   set_correction(place, channels);
-  const auto buffer = scratch<RowsScratch<T>>(stride);
+  const auto buffer = Base::template scratch<RowsScratch<T>>(stride);
   // The projection with strides has written to pixels of other threads.
   for_each_block(config_.pixels(), kMaxTilePixels, [&](std::int64_t pixel, int count) {
     for (int i = 0; i < count; ++i) {

@@ -2,20 +2,20 @@
 // The forward pass of a dual-path stage: the sequence of steps.
 #include <algorithm>
 
-#include "training/dual_path/dual_path_conv1x1.h"
+#include "training/dual_path/dual_path_worker.h"
+#include "training/norm_conv/norm_conv1x1.h"
 #include "training/stage_worker.h"  // transpose.cc
 
 namespace gluondense {
 
 template <class T>
 DualPathWorker<T>::DualPathWorker(const DualPathBuffers<T>& buffers, int rank)
-    : Thread(rank), buffers_(buffers), config_(buffers.config), layout_(buffers.layout) {
-  const std::size_t size = layout_.statistics;
-  statistics_ = {std::vector<float>(size), std::vector<float>(size), std::vector<double>(size)};
-  affine_ = {std::vector<float>(size), std::vector<float>(size)};
-  correction_ = affine_;
-  bn_correction_ = {std::vector<double>(size), std::vector<double>(size)};
-}
+    : Base({buffers.layout, buffers.thread_sums, buffers.scratch, buffers.config.eps,
+            buffers.config.momentum},
+           rank),
+      buffers_(buffers),
+      config_(buffers.config),
+      layout_(buffers.layout) {}
 
 template <class T>
 std::size_t DualPathWorker<T>::bottleneck_offset(int block) const {
@@ -31,7 +31,9 @@ ConvInput<T> DualPathWorker<T>::stage_input(int stride, bool accumulate) const {
             accumulate}},
           1,
           channels,
-          stride};
+          stride,
+          config_.height,
+          config_.width};
 }
 
 template <class T>
@@ -50,7 +52,7 @@ ConvInput<T> DualPathWorker<T>::block_input(int block) const {
 template <class T>
 void DualPathWorker<T>::forward(Barrier& barrier, const float* x, float* y) {
   barrier_ = &barrier;
-  std::fill_n(channel_sums(rank_, 0).first, layout_.thread_sums, 0.0);
+  std::fill_n(channel_sums(rank_, 0).first, layout_.thread_sums(), 0.0);
   load_input(x);
   pack_conv1x1(buffers_.arrays.projection.conv, config_.in_channels, config_.projected(),
                in_panels());
@@ -89,9 +91,9 @@ void DualPathWorker<T>::project() {
   set_input_affine(bn, input);
   update_running_stats(bn, input);
   const int width = config_.residual, dense_width = 2 * config_.increment;
-  const auto buffer = scratch<PanelScratch<T>>(input.channels, config_.projected());
+  const auto buffer = Base::template scratch<PanelScratch<T>>(input.channels, config_.projected());
   const ChannelSums sums = channel_sums(rank_, layout_.dense_statistics);
-  for_each_product(
+  Base::for_each_product(
       input, config_.out_pixels(), in_panels(), config_.projected(), buffer,
       [&](std::int64_t, int row, int rows, int c, const T* panel, const T* x) {
         kernels().gemm(x, buffer.x_stride, input.channels, panel,
@@ -126,13 +128,13 @@ void DualPathWorker<T>::block_forward(int block) {
   set_input_affine(arrays.a.bn, input);
   update_running_stats(arrays.a.bn, input);
   conv_a_forward(block, true);
-  pack_grouped(arrays.b.conv, false);
+  Base::pack_grouped(config_.conv_b(block), arrays.b.conv, false, buffers_.grouped_panels);
   pack_conv1x1(arrays.c.conv, config_.bottleneck, config_.block_channels(), out_panels());
   barrier_->wait();
   finish_statistics(a_statistics(block), config_.bottleneck, config_.a_pixels(block));
   set_input_affine(arrays.b.bn, a_input(block));
   update_running_stats(arrays.b.bn, a_input(block));
-  grouped_forward(block, true);
+  conv_b_forward(block, true);
   barrier_->wait();
   finish_statistics(b_statistics(block), config_.bottleneck, pixels);
   set_input_affine(arrays.c.bn, b_input(block));
@@ -147,22 +149,17 @@ void DualPathWorker<T>::block_forward(int block) {
 
 template <class T>
 void DualPathWorker<T>::conv_a_forward(int block, bool with_sums) const {
-  const ConvInput<T> input = block_input(block);
-  const int channels = config_.bottleneck, stride = layout_.bottleneck_stride;
-  const auto buffer = scratch<PanelScratch<T>>(input.channels, 0);
   const ChannelSums sums = channel_sums(rank_, a_statistics(block));
-  for_each_product(
-      input, config_.a_pixels(block), in_panels(), channels, buffer,
-      [&](std::int64_t first, int row, int rows, int c, const T* panel, const T* x) {
-        kernels().gemm_to_maps(x, buffer.x_stride, input.channels, panel,
-                               a(block) + (first + row) * stride + c, stride, rows,
-                               std::min(kPanelWidth, channels - c));
-      },
-      [&](std::int64_t first, int count) {
-        if (!with_sums) return;
-        kernels().channel_sums(a(block) + first * stride, stride, count, channels, sums.first,
-                               sums.second);
-      });
+  Base::conv1x1_to_maps(block_input(block), config_.a_pixels(block), in_panels(),
+                        config_.bottleneck, a(block), layout_.bottleneck_stride,
+                        with_sums ? &sums : nullptr);
+}
+
+template <class T>
+void DualPathWorker<T>::conv_b_forward(int block, bool with_sums) const {
+  const ChannelSums sums = channel_sums(rank_, b_statistics(block));
+  Base::grouped_forward(config_.conv_b(block), a_input(block).parts[0], buffers_.grouped_panels,
+                        b(block), layout_.bottleneck_stride, with_sums ? &sums : nullptr);
 }
 
 // Adds to the residual path, and appends to the dense path.
@@ -171,10 +168,10 @@ void DualPathWorker<T>::conv_c_forward(int block) const {
   const ConvInput<T> input = b_input(block);
   const int width = config_.residual, increment = config_.increment;
   const int channels = config_.block_channels(), dense_first = config_.dense_before(block);
-  const auto buffer = scratch<PanelScratch<T>>(input.channels, channels);
+  const auto buffer = Base::template scratch<PanelScratch<T>>(input.channels, channels);
   const ChannelSums residual_sums = channel_sums(rank_, residual_statistics(block));
   const ChannelSums dense_sums = channel_sums(rank_, layout_.dense_statistics + dense_first);
-  for_each_product(
+  Base::for_each_product(
       input, config_.out_pixels(), out_panels(), channels, buffer,
       [&](std::int64_t, int row, int rows, int c, const T* panel, const T* x) {
         kernels().gemm(x, buffer.x_stride, input.channels, panel,

@@ -17,7 +17,7 @@ class DualPathParameters : public Parameters {
       DualPathArrays::Block& block = arrays->blocks[i];
       const int in_channels = config.block_in_channels(i);
       add_unit(&block.a, bottleneck, in_channels, in_channels, 1);
-      add_unit(&block.b, bottleneck, bottleneck, config.group_channels(), 3);
+      add_unit(&block.b, bottleneck, bottleneck, config.bottleneck / config.groups, 3);
       add_unit(&block.c, config.block_channels(), bottleneck, bottleneck, 1);
     }
   }

@@ -22,23 +22,11 @@ DualPathBuffers<T> forward_buffers(const DualPathConfig& config, const DualPathL
   buffers.bottlenecks = config.recompute_bottlenecks
                             ? work->bottleneck.reserve<T>(layout.first_a + layout.b)
                             : saved.bottlenecks.reserve<T>(layout.bottlenecks);
-  buffers.thread_sums = work->thread_sums.reserve<double>(num_threads() * layout.thread_sums);
+  buffers.thread_sums = work->thread_sums.reserve<double>(num_threads() * layout.thread_sums());
   buffers.scratch = work->scratch.reserve<char>(num_threads() * layout.scratch);
   buffers.conv1x1_panels = work->conv1x1_panels.reserve<T>(layout.in_panels + layout.out_panels);
   buffers.grouped_panels = work->conv3x3_panels.reserve<float>(layout.grouped_panels);
   return buffers;
-}
-
-// Calls pass(worker, barrier) in each thread.
-template <class T, class Pass>
-void run_workers(const DualPathBuffers<T>& buffers, Pass pass) {
-  std::vector<DualPathWorker<T>> workers;
-  workers.reserve(num_threads());
-  for (int rank = 0; rank < num_threads(); ++rank) workers.emplace_back(buffers, rank);
-  parallel(num_threads(), [&](Barrier& barrier, int rank) {
-    const TileRegisters registers;
-    pass(workers[rank], barrier);
-  });
 }
 
 }  // namespace
@@ -59,8 +47,8 @@ void DualPathStage::forward_in(const float* x, const DualPathArrays& arrays, flo
   saved_.mean.resize(layout.statistics);
   saved_.inv_std.resize(layout.statistics);
   const auto buffers = forward_buffers<T>(config_, layout, arrays, saved_, work);
-  run_workers(buffers,
-              [&](DualPathWorker<T>& worker, Barrier& barrier) { worker.forward(barrier, x, y); });
+  run_workers<DualPathWorker<T>>(
+      buffers, [&](auto& worker, Barrier& barrier) { worker.forward(barrier, x, y); });
 }
 
 void DualPathStage::backward(const float* dy, const DualPathArrays& arrays, float* dx,
@@ -83,7 +71,7 @@ void DualPathStage::backward_in(const float* dy, const DualPathArrays& arrays, f
   buffers.d_a = work->d_bottleneck.reserve<T>(layout.first_a);
   buffers.d_b = work->d_second_bottleneck.reserve<T>(layout.b);
   buffers.d_filters = work->d_filters.reserve<float>(num_threads() * layout.filters);
-  run_workers(buffers, [&](DualPathWorker<T>& worker, Barrier& barrier) {
+  run_workers<DualPathWorker<T>>(buffers, [&](auto& worker, Barrier& barrier) {
     worker.backward(barrier, dy, dx, gradients);
   });
 }

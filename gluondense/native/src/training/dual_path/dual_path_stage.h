@@ -17,6 +17,7 @@
 
 #include "memory.h"
 #include "training/dense_stage.h"
+#include "training/norm_conv/norm_conv_layout.h"
 
 namespace gluondense {
 
@@ -33,7 +34,6 @@ struct DualPathConfig {
   int out_width() const { return (width - 1) / stride + 1; }
   std::int64_t pixels() const { return std::int64_t{batch} * height * width; }
   std::int64_t out_pixels() const { return std::int64_t{batch} * out_height() * out_width(); }
-  int group_channels() const { return bottleneck / groups; }
   int projected() const { return residual + 2 * increment; }       // channels of the projection
   int block_channels() const { return residual + increment; }      // channels of c
   int dense_channels() const { return (blocks + 2) * increment; }  // after the last block
@@ -45,6 +45,10 @@ struct DualPathConfig {
   }
   // Pixels of a's output: the first block's is in front of the strides.
   std::int64_t a_pixels(int block) const { return block ? out_pixels() : pixels(); }
+  GroupedConv conv_b(int block) const {
+    if (block) return {batch, bottleneck, groups, 1, out_height(), out_width()};
+    return {batch, bottleneck, groups, stride, height, width};
+  }
 };
 
 // The parameters of a stage, or their gradients (without running statistics).

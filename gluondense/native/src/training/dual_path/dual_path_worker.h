@@ -6,12 +6,9 @@
 #include <utility>
 #include <vector>
 
-#include "kernels/inference_kernels.h"
-#include "kernels/training_kernels.h"
 #include "training/dual_path/dual_path_layout.h"
 #include "training/dual_path/dual_path_stage.h"
-#include "training/stage_data.h"
-#include "training/stage_thread.h"
+#include "training/norm_conv/norm_conv.h"
 
 namespace gluondense {
 
@@ -31,60 +28,25 @@ struct DualPathBuffers {
   float* d_filters = nullptr;
 };
 
-// Channels that are normalized: a range of a buffer, and its place in the statistics.
-template <class T>
-struct NormalizedMaps {
-  T *x, *dx;  // (pixels, stride)
-  int stride, dx_stride, channels, statistics;
-  bool accumulate;  // the gradient
-};
-
-// The input of a 1x1 convolution: the residual and the dense path, or one buffer.
-template <class T>
-struct ConvInput {
-  NormalizedMaps<T> parts[2];
-  int count, channels;
-  int stride;  // 2 reads the even pixels of even rows
-  const NormalizedMaps<T>* begin() const { return parts; }
-  const NormalizedMaps<T>* end() const { return parts + count; }
-};
-
-// The gradient of a convolution's output: rows of dy, plus those of y as an affine function if y is
-// not null; `statistics` is the place of y's channels.
-template <class T>
-struct OutputGradient {
-  const T *dy, *y;
-  int dy_stride, y_stride, channels, statistics;
-};
-
 // Members are as in StageWorker: the constructor allocates all memory, and all threads call
 // forward() or backward() of their worker at the same time.
 template <class T>
-class DualPathWorker : private StageThread<T> {
+class DualPathWorker : private NormConvWorker<T> {
  public:
   DualPathWorker(const DualPathBuffers<T>& buffers, int rank);
   void forward(Barrier& barrier, const float* x, float* y);
   void backward(Barrier& barrier, const float* dy, float* dx, const DualPathArrays& gradients);
 
  private:
-  typedef StageThread<T> Thread;
-  using Thread::rank_, Thread::barrier_, Thread::kernels, Thread::threads, Thread::share,
-      Thread::for_each_block, Thread::pack_conv1x1;
+  typedef NormConvWorker<T> Base;
+  using Base::rank_, Base::barrier_, Base::kernels, Base::share, Base::for_each_block,
+      Base::pack_conv1x1, Base::pack_conv1x1_t, Base::channel_sums, Base::reset_sums,
+      Base::finish_statistics, Base::set_input_affine, Base::update_running_stats,
+      Base::finish_bn_backward, Base::set_correction, Base::statistics_, Base::correction_;
 
   const DualPathBuffers<T>& buffers_;
   const DualPathConfig& config_;
   const DualPathLayout<T>& layout_;
-  // All by the place in the statistics.
-  BatchStatistics statistics_;
-  Affine affine_;      // of the current normalizations
-  Affine correction_;  // a BnCorrection as a scale and a shift
-  BnCorrection bn_correction_;
-
-  template <class Scratch, class... Args>
-  Scratch scratch(Args... args) const {
-    ScratchAllocator memory(buffers_.scratch + rank_ * layout_.scratch);
-    return Scratch(memory, args...);
-  }
   // The bottlenecks of a block, and the residual path behind it.
   T* a(int block) const { return buffers_.bottlenecks + bottleneck_offset(block); }
   T* b(int block) const { return a(block) + (block ? layout_.a : layout_.first_a); }
@@ -125,6 +87,7 @@ class DualPathWorker : private StageThread<T> {
   void project();
   void block_forward(int block);
   void conv_a_forward(int block, bool with_sums) const;
+  void conv_b_forward(int block, bool with_sums) const;
   void conv_c_forward(int block) const;
   void store_output(float* y) const;
 
@@ -137,71 +100,9 @@ class DualPathWorker : private StageThread<T> {
   void finish_d_dense(int first, int channels);
   void input_backward(float* dx);
 
-  // dual_path_norm.cc
-  ChannelSums channel_sums(int thread, int statistics) const;
-  void reset_sums(const ConvInput<T>& input) const;
-  void finish_statistics(int first, int channels, std::int64_t pixels);
-  void set_input_affine(const BatchNormArrays& bn, const ConvInput<T>& input);
-  void update_running_stats(const BatchNormArrays& bn, const ConvInput<T>& input) const;
-  void finish_bn_backward(const BatchNormArrays& bn, const BatchNormArrays& gradient,
-                          const ConvInput<T>& input, std::int64_t pixels);
-  void set_correction(int first, int channels);
-
-  // dual_path_conv1x1.cc
-  void pack_conv1x1_t(float* filters, const ConvInput<T>& input, int out_channels, T* panels) const;
-  std::int64_t input_pixel(std::int64_t out_pixel, int stride) const;
-  void normalize_rows(const ConvInput<T>& input, std::int64_t first, int count, int stride,
-                      T* rows) const;
-  template <class Multiply, class Finish>
-  void for_each_product(const ConvInput<T>& input, std::int64_t pixels, const T* panels,
-                        int out_channels, const PanelScratch<T>& buffer, Multiply multiply,
-                        Finish finish) const;
-  void conv1x1_backward(const ConvInput<T>& input, std::int64_t pixels,
-                        const OutputGradient<T>& gradient, const T* panels_t,
-                        float* d_filters) const;
-  void normalize_columns(const NormalizedMaps<T>& maps, int stride, std::int64_t first, int count,
-                         const Conv1x1GradScratch<T>& buffer) const;
-  void load_gradient_rows(const OutputGradient<T>& gradient, std::int64_t first, int count,
-                          const Conv1x1GradScratch<T>& buffer) const;
-  void conv1x1_backward_data(const NormalizedMaps<T>& maps, int stride,
-                             const Conv1x1GradScratch<T>& buffer, std::int64_t first, int count,
-                             int out_channels, const T* panels_t) const;
-  void set_channels(BnReluBackward<T>* args, const NormalizedMaps<T>& maps, int first,
-                    int count) const {
-    const int place = maps.statistics + first;
-    const ChannelSums sums = channel_sums(rank_, place);
-    args->scale = affine_.scale.data() + place;
-    args->shift = affine_.shift.data() + place;
-    args->mean = statistics_.mean.data() + place;
-    args->sum_dy = sums.first;
-    args->sum_dy_xmu = sums.second;
-    args->channels = count;
-  }
   void reduce_d_conv1x1(float* sums, int in_channels, int out_channels, float* filters) const {
-    Thread::reduce_d_conv1x1(sums, layout_.filters, in_channels, out_channels, filters);
+    Base::reduce_d_conv1x1(sums, layout_.filters, in_channels, out_channels, filters);
   }
-
-  // dual_path_conv3x3.cc and dual_path_conv3x3_backward.cc
-  struct Band;
-  template <class Function>
-  void for_each_band(const GroupedBlocking& blocking, Function f) const;
-  template <class Function>
-  void for_each_filter(float* panels, Function f) const;
-  void pack_grouped(const float* filters, bool transposed) const;
-  void fill_padded_input(const NormalizedMaps<T>& maps, int stride, const GroupedBlocking& blocking,
-                         const Band& band, float* strip) const;
-  void fill_padded_gradient(const OutputGradient<T>& gradient, const GroupedBlocking& blocking,
-                            const Band& band, const GroupedScratch<T>& buffer) const;
-  void spread_gradient(const GroupedBlocking& blocking, const Band& band,
-                       const GroupedScratch<T>& buffer) const;
-  void grouped_forward(int block, bool with_sums) const;
-  void grouped_backward(int block) const;
-  void grouped_backward_filter(int stride, const GroupedBlocking& blocking, const Band& band,
-                               const GroupedScratch<T>& buffer) const;
-  void grouped_backward_data(int stride, const NormalizedMaps<T>& maps,
-                             const GroupedBlocking& blocking, const Band& band,
-                             const GroupedScratch<T>& buffer) const;
-  void reduce_d_grouped(float* filters) const;
 };
 
 }  // namespace gluondense

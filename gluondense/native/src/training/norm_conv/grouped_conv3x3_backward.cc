@@ -2,16 +2,17 @@
 // The backward pass of the grouped 3x3 convolutions.
 #include <algorithm>
 
-#include "training/dual_path/dual_path_conv3x3.h"
+#include "training/norm_conv/grouped_conv3x3.h"
 
 namespace gluondense {
 
 // Writes the corrected gradient of a band's output, and of the rows above and below it.
 template <class T>
-void DualPathWorker<T>::fill_padded_gradient(const OutputGradient<T>& gradient,
+void NormConvWorker<T>::fill_padded_gradient(const GroupedConv& conv,
+                                             const OutputGradient<T>& gradient,
                                              const GroupedBlocking& blocking, const Band& band,
                                              const GroupedScratch<T>& buffer) const {
-  const int height = config_.out_height(), width = config_.out_width();
+  const int height = conv.out_height(), width = conv.out_width();
   const std::ptrdiff_t row_floats = std::ptrdiff_t{blocking.out_width} * blocking.stride;
   const float* const scale = correction_.scale.data() + gradient.statistics + band.channel;
   const float* const shift = correction_.shift.data() + gradient.statistics + band.channel;
@@ -41,55 +42,51 @@ void DualPathWorker<T>::fill_padded_gradient(const OutputGradient<T>& gradient,
 
 // For stride 2, writes the gradient with a column of zeros between its pixels.
 template <class T>
-void DualPathWorker<T>::spread_gradient(const GroupedBlocking& blocking, const Band& band,
-                                        const GroupedScratch<T>& buffer) const {
+void NormConvWorker<T>::spread_gradient(const GroupedConv& conv, const GroupedBlocking& blocking,
+                                        const Band& band, const GroupedScratch<T>& buffer) const {
   const std::ptrdiff_t row_floats = std::ptrdiff_t{blocking.in_width} * blocking.stride;
   for (int i = 0; i < band.rows + 1; ++i) {
     float* const spread = buffer.spread_dy + i * row_floats;
     const float* dy =
         buffer.dy + (std::ptrdiff_t{i + 1} * blocking.out_width + 1) * blocking.stride;
     std::fill_n(spread, row_floats, 0.0f);
-    for (int u = 0; u < config_.out_width(); ++u, dy += blocking.stride) {
+    for (int u = 0; u < conv.out_width(); ++u, dy += blocking.stride) {
       std::copy_n(dy, band.channels, spread + std::ptrdiff_t{2 * u + 1} * blocking.stride);
     }
   }
 }
 
 template <class T>
-void DualPathWorker<T>::grouped_backward(int block) const {
-  const int stride = block ? 1 : config_.stride;
-  const GroupedBlocking blocking(config_, stride);
+void NormConvWorker<T>::grouped_backward(const GroupedConv& conv, const NormalizedMaps<T>& maps,
+                                         const OutputGradient<T>& gradient, const float* panels_t,
+                                         float* d_panels) const {
+  const GroupedBlocking blocking(conv);
   const auto buffer = scratch<GroupedScratch<T>>(blocking);
-  const NormalizedMaps<T> maps = a_input(block).parts[0];
-  const OutputGradient<T> gradient = {
-      buffers_.d_b,       b(block),           layout_.bottleneck_stride, layout_.bottleneck_stride,
-      config_.bottleneck, b_statistics(block)};
-  reset_sums(a_input(block));
-  std::fill_n(d_grouped(rank_), layout_.grouped_panels, 0.0f);
-  for_each_band(blocking, [&](const Band& band) {
-    fill_padded_input(maps, stride, blocking, band, buffer.x);
-    fill_padded_gradient(gradient, blocking, band, buffer);
-    if (stride == 2) spread_gradient(blocking, band, buffer);
-    grouped_backward_filter(stride, blocking, band, buffer);
-    grouped_backward_data(stride, maps, blocking, band, buffer);
+  std::fill_n(d_panels, conv.panel_floats(), 0.0f);
+  for_each_band(conv, blocking, [&](const Band& band) {
+    fill_padded_input(conv, maps, blocking, band, buffer.x);
+    fill_padded_gradient(conv, gradient, blocking, band, buffer);
+    if (conv.stride == 2) spread_gradient(conv, blocking, band, buffer);
+    grouped_backward_filter(conv, blocking, band, buffer, d_panels);
+    grouped_backward_data(conv, maps, blocking, band, buffer, panels_t);
   });
 }
 
 template <class T>
-void DualPathWorker<T>::grouped_backward_filter(int stride, const GroupedBlocking& blocking,
-                                                const Band& band,
-                                                const GroupedScratch<T>& buffer) const {
-  const GroupedVectors vectors(config_.group_channels());
+void NormConvWorker<T>::grouped_backward_filter(const GroupedConv& conv,
+                                                const GroupedBlocking& blocking, const Band& band,
+                                                const GroupedScratch<T>& buffer,
+                                                float* d_panels) const {
+  const GroupedVectors vectors(conv.group_channels());
   GroupedFilterGradient args = {};
   args.src_row_stride = std::ptrdiff_t{blocking.in_width} * blocking.stride;
   args.dy_row_stride = std::ptrdiff_t{blocking.out_width} * blocking.stride;
   args.src_stride = args.dy_stride = blocking.stride;
-  args.stride = stride;
+  args.stride = conv.stride;
   args.rows = band.rows;
-  args.pixels = config_.out_width();
+  args.pixels = conv.out_width();
   args.lanes = vectors.kernel_lanes();
-  args.d_weights =
-      d_grouped(rank_) + band.chunk * vectors.count(blocking.chunk) * vectors.panel_floats();
+  args.d_weights = d_panels + band.chunk * vectors.count(blocking.chunk) * vectors.panel_floats();
   for (int i = 0; i < vectors.count(band.channels); ++i, args.d_weights += vectors.panel_floats()) {
     const auto vector = vectors(i, band.channels);
     args.src = buffer.x + vector.first_in;
@@ -101,12 +98,14 @@ void DualPathWorker<T>::grouped_backward_filter(int stride, const GroupedBlockin
 // The gradient of the input is a convolution of the output's with the transposed filters. For
 // stride 2, every other row and column of it is zero; the rows are skipped.
 template <class T>
-void DualPathWorker<T>::grouped_backward_data(int stride, const NormalizedMaps<T>& maps,
+void NormConvWorker<T>::grouped_backward_data(const GroupedConv& conv,
+                                              const NormalizedMaps<T>& maps,
                                               const GroupedBlocking& blocking, const Band& band,
-                                              const GroupedScratch<T>& buffer) const {
-  const GroupedVectors vectors(config_.group_channels());
-  const int height = stride == 1 ? config_.out_height() : config_.height;
-  const int width = blocking.in_width - 2, first_row = stride * band.first;
+                                              const GroupedScratch<T>& buffer,
+                                              const float* panels_t) const {
+  const GroupedVectors vectors(conv.group_channels());
+  const int stride = conv.stride, height = conv.height, width = conv.width;
+  const int first_row = stride * band.first;
   const int rows = std::min(stride * (band.first + band.rows), height) - first_row;
   const std::ptrdiff_t dy_row = std::ptrdiff_t{blocking.in_width} * blocking.stride;
   const std::ptrdiff_t dx_row = std::ptrdiff_t{width} * blocking.stride;
@@ -115,7 +114,7 @@ void DualPathWorker<T>::grouped_backward_data(int stride, const NormalizedMaps<T
   tile.stride = 1;
   tile.lanes = vectors.kernel_lanes();
   const float* panel =
-      buffers_.grouped_panels + band.chunk * vectors.count(blocking.chunk) * vectors.panel_floats();
+      panels_t + band.chunk * vectors.count(blocking.chunk) * vectors.panel_floats();
   for (int i = 0; i < vectors.count(band.channels); ++i, panel += vectors.panel_floats()) {
     const auto vector = vectors(i, band.channels);
     tile.weights = panel;
@@ -156,7 +155,7 @@ void DualPathWorker<T>::grouped_backward_data(int stride, const NormalizedMaps<T
                       });
 }
 
-template class DualPathWorker<float>;
-template class DualPathWorker<Bf16>;
+template class NormConvWorker<float>;
+template class NormConvWorker<Bf16>;
 
 }  // namespace gluondense

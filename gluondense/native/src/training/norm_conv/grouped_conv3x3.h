@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The unit of work of a dual-path stage's grouped 3x3 convolutions, and its vectors of channels.
+// The unit of work of grouped 3x3 convolutions, and its vectors of channels.
 //
 // A unit is a band of rows of an image and a chunk of channels: its input, after BN-ReLU, is copied
 // to padded rows of floats, which stay in the L2 cache for all vectors of channels. Lanes are
@@ -8,7 +8,7 @@
 
 #include <algorithm>
 
-#include "training/dual_path/dual_path_worker.h"
+#include "training/norm_conv/norm_conv.h"
 
 namespace gluondense {
 
@@ -50,7 +50,7 @@ void for_each_tile(int pixels, Function f) {
 }
 
 template <class T>
-struct DualPathWorker<T>::Band {
+struct NormConvWorker<T>::Band {
   std::int64_t image;
   int chunk, channel, channels;  // the chunk's number, and its channels
   int first, rows;               // of the output
@@ -58,15 +58,16 @@ struct DualPathWorker<T>::Band {
 
 template <class T>
 template <class Function>
-void DualPathWorker<T>::for_each_band(const GroupedBlocking& blocking, Function f) const {
-  const std::int64_t per_chunk = std::int64_t{config_.batch} * blocking.bands;
+void NormConvWorker<T>::for_each_band(const GroupedConv& conv, const GroupedBlocking& blocking,
+                                      Function f) const {
+  const std::int64_t per_chunk = std::int64_t{conv.batch} * blocking.bands;
   const auto [begin, end] = share(blocking.chunks * per_chunk);
   for (std::int64_t i = begin; i < end; ++i) {
     const int chunk = static_cast<int>(i / per_chunk), channel = chunk * blocking.chunk;
     const std::int64_t image = i % per_chunk / blocking.bands;
     const auto [first, last] =
-        partition(config_.out_height(), static_cast<int>(i % blocking.bands), blocking.bands);
-    f(Band{image, chunk, channel, std::min(blocking.chunk, config_.bottleneck - channel),
+        partition(conv.out_height(), static_cast<int>(i % blocking.bands), blocking.bands);
+    f(Band{image, chunk, channel, std::min(blocking.chunk, conv.channels - channel),
            static_cast<int>(first), static_cast<int>(last - first)});
   }
 }

@@ -2,7 +2,7 @@
 // The filters of the grouped 3x3 convolutions, and their forward pass.
 #include <algorithm>
 
-#include "training/dual_path/dual_path_conv3x3.h"
+#include "training/norm_conv/grouped_conv3x3.h"
 
 namespace gluondense {
 
@@ -10,16 +10,16 @@ namespace gluondense {
 // thread's share of the weights.
 template <class T>
 template <class Function>
-void DualPathWorker<T>::for_each_filter(float* panels, Function f) const {
-  const GroupedBlocking blocking(config_, 1);
-  const GroupedVectors vectors(config_.group_channels());
+void NormConvWorker<T>::for_each_filter(const GroupedConv& conv, float* panels, Function f) const {
+  const GroupedBlocking blocking(conv);
+  const GroupedVectors vectors(conv.group_channels());
   const int per_chunk = vectors.count(blocking.chunk);
-  const int rest = config_.bottleneck - (blocking.chunks - 1) * blocking.chunk;
+  const int rest = conv.channels - (blocking.chunks - 1) * blocking.chunk;
   const auto [begin, end] = share((blocking.chunks - 1) * per_chunk + vectors.count(rest));
   for (std::int64_t i = begin; i < end; ++i) {
     const int chunk = static_cast<int>(i / per_chunk), channel = chunk * blocking.chunk;
-    const auto vector = vectors(static_cast<int>(i % per_chunk),
-                                std::min(blocking.chunk, config_.bottleneck - channel));
+    const auto vector =
+        vectors(static_cast<int>(i % per_chunk), std::min(blocking.chunk, conv.channels - channel));
     float* element = panels + i * vectors.panel_floats();
     for (int y = 0; y < 3; ++y) {
       for (int k = 0; k < vectors.group; ++k) {
@@ -36,9 +36,10 @@ void DualPathWorker<T>::for_each_filter(float* panels, Function f) const {
 // `transposed` swaps the input and output channels of each group and rotates the filters by 180
 // degrees, for the gradient of the input.
 template <class T>
-void DualPathWorker<T>::pack_grouped(const float* filters, bool transposed) const {
-  const std::ptrdiff_t group = config_.group_channels();
-  for_each_filter(buffers_.grouped_panels, [=](float& weight, int n, int k, int y, int x) {
+void NormConvWorker<T>::pack_grouped(const GroupedConv& conv, const float* filters, bool transposed,
+                                     float* panels) const {
+  const std::ptrdiff_t group = conv.group_channels();
+  for_each_filter(conv, panels, [=](float& weight, int n, int k, int y, int x) {
     const std::ptrdiff_t first = n / group * group;
     weight = transposed ? filters[((first + k) * group + n - first) * 9 + 8 - (y * 3 + x)]
                         : filters[(n * group + k) * 9 + y * 3 + x];
@@ -47,22 +48,23 @@ void DualPathWorker<T>::pack_grouped(const float* filters, bool transposed) cons
 
 // Sums the gradients of all threads.
 template <class T>
-void DualPathWorker<T>::reduce_d_grouped(float* filters) const {
-  const std::ptrdiff_t group = config_.group_channels();
-  for_each_filter(d_grouped(0), [=](const float& first, int n, int k, int y, int x) {
+void NormConvWorker<T>::reduce_d_grouped(const GroupedConv& conv, float* d_panels,
+                                         std::ptrdiff_t distance, float* filters) const {
+  const std::ptrdiff_t group = conv.group_channels();
+  for_each_filter(conv, d_panels, [=](const float& first, int n, int k, int y, int x) {
     float sum = first;
-    for (int t = 1; t < threads(); ++t) sum += (&first)[t * layout_.filters];
+    for (int t = 1; t < threads(); ++t) sum += (&first)[t * distance];
     filters[(n * group + k) * 9 + y * 3 + x] = sum;
   });
 }
 
 // Writes BN-ReLU of the rows that a band reads, with zeros around the image.
 template <class T>
-void DualPathWorker<T>::fill_padded_input(const NormalizedMaps<T>& maps, int stride,
+void NormConvWorker<T>::fill_padded_input(const GroupedConv& conv, const NormalizedMaps<T>& maps,
                                           const GroupedBlocking& blocking, const Band& band,
                                           float* strip) const {
-  const int height = stride == 1 ? config_.out_height() : config_.height;
-  const int width = blocking.in_width - 2, place = maps.statistics + band.channel;
+  const int stride = conv.stride, height = conv.height, width = conv.width;
+  const int place = maps.statistics + band.channel;
   const std::ptrdiff_t row_floats = std::ptrdiff_t{blocking.in_width} * blocking.stride;
   for (int i = 0; i < stride * (band.rows - 1) + 3; ++i, strip += row_floats) {
     const int y = stride * band.first - 1 + i;
@@ -75,28 +77,29 @@ void DualPathWorker<T>::fill_padded_input(const NormalizedMaps<T>& maps, int str
     std::fill_n(strip + row_floats - blocking.stride, blocking.stride, 0.0f);
     prefetch_rows(x + std::ptrdiff_t{width} * maps.stride, maps.stride, width, band.channels);
     kernels().affine_relu(x, maps.stride, affine_.scale.data() + place,
-                          affine_.shift.data() + place, strip + blocking.stride, blocking.stride,
-                          width, band.channels);
+                          affine_.shift.data() + place, maps.slope, strip + blocking.stride,
+                          blocking.stride, width, band.channels);
   }
 }
 
 template <class T>
-void DualPathWorker<T>::grouped_forward(int block, bool with_sums) const {
-  const int stride = block ? 1 : config_.stride, width = config_.out_width();
-  const GroupedBlocking blocking(config_, stride);
-  const GroupedVectors vectors(config_.group_channels());
+void NormConvWorker<T>::grouped_forward(const GroupedConv& conv, const NormalizedMaps<T>& maps,
+                                        const float* panels, T* y, int y_stride,
+                                        const ChannelSums* sums) const {
+  const int stride = conv.stride, width = conv.out_width();
+  const GroupedBlocking blocking(conv);
+  const GroupedVectors vectors(conv.group_channels());
   const auto buffer = scratch<GroupedScratch<T>>(blocking);
-  const NormalizedMaps<T> maps = a_input(block).parts[0];
   const std::ptrdiff_t in_row = std::ptrdiff_t{blocking.in_width} * blocking.stride;
   const std::ptrdiff_t out_row = std::ptrdiff_t{width} * blocking.stride;
   GroupedTrainingTile tile = {};
   tile.src_stride = tile.dst_stride = blocking.stride;
   tile.stride = stride;
   tile.lanes = vectors.kernel_lanes();
-  for_each_band(blocking, [&](const Band& band) {
-    fill_padded_input(maps, stride, blocking, band, buffer.x);
-    const float* panel = buffers_.grouped_panels +
-                         band.chunk * vectors.count(blocking.chunk) * vectors.panel_floats();
+  for_each_band(conv, blocking, [&](const Band& band) {
+    fill_padded_input(conv, maps, blocking, band, buffer.x);
+    const float* panel =
+        panels + band.chunk * vectors.count(blocking.chunk) * vectors.panel_floats();
     for (int i = 0; i < vectors.count(band.channels); ++i, panel += vectors.panel_floats()) {
       const auto vector = vectors(i, band.channels);
       tile.weights = panel;
@@ -112,22 +115,21 @@ void DualPathWorker<T>::grouped_forward(int block, bool with_sums) const {
         });
       }
     }
-    const std::int64_t first = (band.image * config_.out_height() + band.first) * width;
+    const std::int64_t first = (band.image * conv.out_height() + band.first) * width;
     const std::int64_t count = std::int64_t{band.rows} * width;
-    T* const out = b(block) + first * layout_.bottleneck_stride + band.channel;
+    T* const out = y + first * y_stride + band.channel;
     for (std::int64_t p = 0; p < count; ++p) {
-      const float* const y = buffer.y + p * blocking.stride;
-      T* const pixel = out + p * layout_.bottleneck_stride;
-      for (int c = 0; c < band.channels; ++c) pixel[c] = T(y[c]);
+      const float* const row = buffer.y + p * blocking.stride;
+      T* const pixel = out + p * y_stride;
+      for (int c = 0; c < band.channels; ++c) pixel[c] = T(row[c]);
     }
-    if (!with_sums) return;
-    const ChannelSums sums = channel_sums(rank_, b_statistics(block) + band.channel);
-    kernels().channel_sums(out, layout_.bottleneck_stride, static_cast<int>(count), band.channels,
-                           sums.first, sums.second);
+    if (!sums) return;
+    kernels().channel_sums(out, y_stride, static_cast<int>(count), band.channels,
+                           sums->first + band.channel, sums->second + band.channel);
   });
 }
 
-template class DualPathWorker<float>;
-template class DualPathWorker<Bf16>;
+template class NormConvWorker<float>;
+template class NormConvWorker<Bf16>;
 
 }  // namespace gluondense

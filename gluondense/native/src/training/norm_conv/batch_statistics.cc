@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// The batch normalizations of a dual-path stage: see batch_norm.cc, whose formulas these are.
+// Batch normalizations: see batch_norm.cc, whose formulas these are.
 #include <algorithm>
 #include <cmath>
 
-#include "training/dual_path/dual_path_worker.h"
+#include "training/norm_conv/norm_conv.h"
 
 namespace gluondense {
 namespace {
@@ -17,13 +17,24 @@ BatchNormArrays from_channel(const BatchNormArrays& bn, int channel) {
 }  // namespace
 
 template <class T>
-ChannelSums DualPathWorker<T>::channel_sums(int thread, int statistics) const {
-  double* const sums = buffers_.thread_sums + thread * layout_.thread_sums + statistics;
-  return {sums, sums + layout_.statistics};
+NormConvWorker<T>::NormConvWorker(const NormConvBuffers& shared, int rank)
+    : Thread(rank), shared_(shared) {
+  const std::size_t size = shared.layout.statistics;
+  statistics_ = {std::vector<float>(size), std::vector<float>(size), std::vector<double>(size)};
+  affine_ = {std::vector<float>(size), std::vector<float>(size)};
+  correction_ = affine_;
+  bn_correction_ = {std::vector<double>(size), std::vector<double>(size)};
 }
 
 template <class T>
-void DualPathWorker<T>::reset_sums(const ConvInput<T>& input) const {
+ChannelSums NormConvWorker<T>::channel_sums(int thread, int statistics) const {
+  const NormConvLayout& layout = shared_.layout;
+  double* const sums = shared_.thread_sums + thread * layout.thread_sums() + statistics;
+  return {sums, sums + layout.statistics};
+}
+
+template <class T>
+void NormConvWorker<T>::reset_sums(const ConvInput<T>& input) const {
   for (const auto& part : input) {
     const ChannelSums sums = channel_sums(rank_, part.statistics);
     std::fill_n(sums.first, part.channels, 0.0);
@@ -34,7 +45,7 @@ void DualPathWorker<T>::reset_sums(const ConvInput<T>& input) const {
 // Computes the statistics of channels that have `pixels` pixels. The order of the additions is
 // fixed, so that runs with the same number of threads are bitwise equal.
 template <class T>
-void DualPathWorker<T>::finish_statistics(int first, int channels, std::int64_t pixels) {
+void NormConvWorker<T>::finish_statistics(int first, int channels, std::int64_t pixels) {
   const double count = static_cast<double>(pixels);
   for (int c = first; c < first + channels; ++c) {
     double sum = 0, square = 0;
@@ -45,13 +56,13 @@ void DualPathWorker<T>::finish_statistics(int first, int channels, std::int64_t 
     const double mean = sum / count, var = std::max(0.0, square / count - mean * mean);
     statistics_.var[c] = var;
     statistics_.mean[c] = static_cast<float>(mean);
-    statistics_.inv_std[c] = static_cast<float>(1 / std::sqrt(var + config_.eps));
+    statistics_.inv_std[c] = static_cast<float>(1 / std::sqrt(var + shared_.eps));
   }
 }
 
 // Sets the scale and shift of an input's normalization.
 template <class T>
-void DualPathWorker<T>::set_input_affine(const BatchNormArrays& bn, const ConvInput<T>& input) {
+void NormConvWorker<T>::set_input_affine(const BatchNormArrays& bn, const ConvInput<T>& input) {
   int channel = 0;
   for (const auto& part : input) {
     set_affine(from_channel(bn, channel), statistics_.mean.data() + part.statistics,
@@ -62,10 +73,10 @@ void DualPathWorker<T>::set_input_affine(const BatchNormArrays& bn, const ConvIn
 }
 
 template <class T>
-void DualPathWorker<T>::update_running_stats(const BatchNormArrays& bn,
+void NormConvWorker<T>::update_running_stats(const BatchNormArrays& bn,
                                              const ConvInput<T>& input) const {
   if (rank_ != 0) return;
-  const float old = config_.momentum, update = 1 - config_.momentum;
+  const float old = shared_.momentum, update = 1 - shared_.momentum;
   int channel = 0;
   for (const auto& part : input) {
     for (int c = part.statistics; c < part.statistics + part.channels; ++c, ++channel) {
@@ -78,7 +89,7 @@ void DualPathWorker<T>::update_running_stats(const BatchNormArrays& bn,
 
 // Writes the gradients of gamma and beta, and adds to the correction of the input's gradient.
 template <class T>
-void DualPathWorker<T>::finish_bn_backward(const BatchNormArrays& bn,
+void NormConvWorker<T>::finish_bn_backward(const BatchNormArrays& bn,
                                            const BatchNormArrays& gradient,
                                            const ConvInput<T>& input, std::int64_t pixels) {
   int channel = 0;
@@ -103,7 +114,7 @@ void DualPathWorker<T>::finish_bn_backward(const BatchNormArrays& bn,
 
 // Converts the correction of channels to a scale and a shift.
 template <class T>
-void DualPathWorker<T>::set_correction(int first, int channels) {
+void NormConvWorker<T>::set_correction(int first, int channels) {
   for (int c = first; c < first + channels; ++c) {
     const double d_xhat = bn_correction_.d_xhat[c];
     correction_.scale[c] = static_cast<float>(-d_xhat);
@@ -112,7 +123,22 @@ void DualPathWorker<T>::set_correction(int first, int channels) {
   }
 }
 
-template class DualPathWorker<float>;
-template class DualPathWorker<Bf16>;
+// Sets the arguments for the channels [first, first + count) of a normalized input.
+template <class T>
+void NormConvWorker<T>::set_channels(BnReluBackward<T>* args, const NormalizedMaps<T>& maps,
+                                     int first, int count) const {
+  const int place = maps.statistics + first;
+  const ChannelSums sums = channel_sums(rank_, place);
+  args->scale = affine_.scale.data() + place;
+  args->shift = affine_.shift.data() + place;
+  args->slope = maps.slope;
+  args->mean = statistics_.mean.data() + place;
+  args->sum_dy = sums.first;
+  args->sum_dy_xmu = sums.second;
+  args->channels = count;
+}
+
+template class NormConvWorker<float>;
+template class NormConvWorker<Bf16>;
 
 }  // namespace gluondense

@@ -1,37 +1,38 @@
 // SPDX-License-Identifier: Apache-2.0
-// The forward product of the 1x1 convolutions of a dual-path stage.
+// The forward product of 1x1 convolutions.
 #pragma once
 
 #include <algorithm>
 
 #include "training/conv1x1.h"
-#include "training/dual_path/dual_path_worker.h"
+#include "training/norm_conv/norm_conv.h"
 
 namespace gluondense {
 
-// The pixel of the input at an output pixel of a convolution with this stride.
+// The pixel of the input at an output pixel of its convolution.
 template <class T>
-std::int64_t DualPathWorker<T>::input_pixel(std::int64_t out_pixel, int stride) const {
-  if (stride == 1) return out_pixel;
-  const int width = config_.out_width(), height = config_.out_height();
+std::int64_t NormConvWorker<T>::input_pixel(const ConvInput<T>& input, std::int64_t out_pixel) {
+  if (input.stride == 1) return out_pixel;
+  const int width = (input.width - 1) / input.stride + 1;
+  const int height = (input.height - 1) / input.stride + 1;
   const std::int64_t row = out_pixel / width, image = row / height;
-  return (image * config_.height + row % height * stride) * config_.width +
-         out_pixel % width * stride;
+  return (image * input.height + row % height * input.stride) * input.width +
+         out_pixel % width * input.stride;
 }
 
 // Applies BN-ReLU to the input of the output pixels [first, first + count), and prefetches the next
 // ones.
 template <class T>
-void DualPathWorker<T>::normalize_rows(const ConvInput<T>& input, std::int64_t first, int count,
+void NormConvWorker<T>::normalize_rows(const ConvInput<T>& input, std::int64_t first, int count,
                                        int row_stride, T* rows) const {
   for (const auto& maps : input) {
     const float* const scale = affine_.scale.data() + maps.statistics;
     const float* const shift = affine_.shift.data() + maps.statistics;
     const int step = input.stride == 1 ? count : 1;  // pixels at a time
     for (int i = 0; i < count; i += step) {
-      const T* const x = maps.x + input_pixel(first + i, input.stride) * maps.stride;
-      kernels().affine_relu_to_rows(x, maps.stride, scale, shift, rows + i * row_stride, row_stride,
-                                    step, maps.channels);
+      const T* const x = maps.x + input_pixel(input, first + i) * maps.stride;
+      kernels().affine_relu_to_rows(x, maps.stride, scale, shift, maps.slope, rows + i * row_stride,
+                                    row_stride, step, maps.channels);
       if (step > 1) prefetch_rows(x + step * maps.stride, maps.stride, step, maps.channels);
     }
     rows += maps.channels;
@@ -43,7 +44,7 @@ void DualPathWorker<T>::normalize_rows(const ConvInput<T>& input, std::int64_t f
 // row in the block.
 template <class T>
 template <class Multiply, class Finish>
-void DualPathWorker<T>::for_each_product(const ConvInput<T>& input, std::int64_t pixels,
+void NormConvWorker<T>::for_each_product(const ConvInput<T>& input, std::int64_t pixels,
                                          const T* panels, int out_channels,
                                          const PanelScratch<T>& buffer, Multiply multiply,
                                          Finish finish) const {
