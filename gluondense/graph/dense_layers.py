@@ -87,10 +87,20 @@ def norm_act_conv(node: Node, supported: dict[str, str], uses: Uses) -> Unit | N
     return Unit([norm, conv], norm, conv) if conv else Unit([norm], norm)
 
 
-def conv_norm_act(node: Node, supported: dict[str, str], uses: Uses) -> Unit | None:
-    """Match the unit of a supported convolution that ends with a ReLU."""
-    is_relu = node.is_like("Activation", act_type="relu") and uses[id(node.source())] == 1
+def conv_norm_act(
+    node: Node, supported: dict[str, str], uses: Uses, slope: float = 0.0
+) -> Unit | None:
+    """Match the unit of a supported convolution that ends with a ReLU of this slope."""
+    is_relu = relu_slope(node) == slope and uses[id(node.source())] == 1
     return conv_norm(node.source(), supported, uses) if is_relu else None
+
+
+def relu_slope(node: Node) -> float | None:
+    """Return the slope of a ReLU for negative values, from 0 to 1; None for other operators."""
+    if node.is_like("Activation", act_type="relu"):
+        return 0.0
+    slope = float(node.attrs.get("slope", 0.25)) if node.op == "LeakyReLU" else -1.0
+    return slope if node.is_like("LeakyReLU", act_type="leaky") and 0 <= slope <= 1 else None
 
 
 def conv_norm(norm: Node, supported: dict[str, str], uses: Uses) -> Unit | None:

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from .dense_layers import CONV, Uses, conv_norm_act
+from .dense_layers import CONV, Uses, conv_norm_act, relu_slope
 from .ir import Graph, Node
 
 STEM = "gluondense_stem"  # the native operator that trains a stem
@@ -20,10 +20,12 @@ def find_stem(graph: Graph, uses: Uses) -> tuple[Node, Node] | None:
     for pool in graph.operators():
         if not pool.is_like("Pooling", **MAX_POOL) or uses[id(pool.source())] > 1:
             continue
-        unit = conv_norm_act(pool.source(), CONV7X7, uses)
+        slope = relu_slope(pool.source())
+        unit = conv_norm_act(pool.source(), CONV7X7, uses, slope) if slope is not None else None
         if unit is None or unit.source[0].op != "null":
             continue
         eps, momentum = unit.norm_settings
-        attrs = {"out_channels": str(unit.filters), "eps": eps, "momentum": momentum}
+        attrs = {"out_channels": str(unit.filters), "slope": str(slope)}
+        attrs |= {"eps": eps, "momentum": momentum}
         return pool, Node(STEM, pool.name, attrs, [unit.source, *unit.parameters])
     return None

@@ -6,7 +6,16 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator
 
-from .dense_layers import CONV1X1, CONV3X3, Unit, Uses, conv_norm, match_concat
+from .dense_layers import (
+    CONV1X1,
+    CONV3X3,
+    Unit,
+    Uses,
+    conv_norm,
+    conv_norm_act,
+    match_concat,
+    relu_slope,
+)
 from .dual_path_stages import split_source
 from .ir import Graph, Node
 
@@ -70,13 +79,13 @@ def residual_stages(graph: Graph) -> Iterator[ResidualStage]:
 
 def _stage(end: Node, uses: Uses) -> ResidualStage | None:
     """Match the stage that ends with a ReLU, from its transition on."""
-    slope = _slope(end)
-    transition = _unit(end, CONV1X1, slope, uses)
+    slope = relu_slope(end)
+    transition = conv_norm_act(end, CONV1X1, uses, slope) if slope is not None else None
     concat = match_concat(transition.source[0], uses) if transition else None
-    if transition is None or concat is None or uses[id(transition.source[0])] > 1:
+    if not transition or not concat or slope is None or uses[id(transition.source[0])] > 1:
         return None
     (bypass, _), (partial, _) = concat.inputs
-    partial_transition = _unit(partial, CONV1X1, slope, uses)
+    partial_transition = conv_norm_act(partial, CONV1X1, uses, slope)
     if partial_transition is None or uses[id(partial)] > 1 or uses[id(bypass)] > 1:
         return None
     blocks, node = list[list[Unit]](), partial_transition.source[0]
@@ -89,14 +98,16 @@ def _stage(end: Node, uses: Uses) -> ResidualStage | None:
         return None
     down = _down(expand, slope, uses)
     size = int(bypass.attrs["end"])
-    return ResidualStage(
-        down, expand, size, blocks, partial_transition, transition, slope or 0.0, end
-    )
+    return ResidualStage(down, expand, size, blocks, partial_transition, transition, slope, end)
 
 
-def _block(node: Node, slope: float | None, uses: Uses) -> list[Unit] | None:
+def _block(node: Node, slope: float, uses: Uses) -> list[Unit] | None:
     """Match a bottleneck that is added to its input before a ReLU."""
-    if _slope(node) != slope or node.source().op != "elemwise_add" or uses[id(node.source())] > 1:
+    if (
+        relu_slope(node) != slope
+        or node.source().op != "elemwise_add"
+        or uses[id(node.source())] > 1
+    ):
         return None
     (source, _), (added, _) = node.source().inputs
     c = conv_norm(added, CONV1X1, uses) if uses[id(added)] == 1 else None
@@ -105,13 +116,14 @@ def _block(node: Node, slope: float | None, uses: Uses) -> list[Unit] | None:
     return [a, b, c] if a and b and c and a.source[0] is source else None
 
 
-def _only(reader: Unit | None, supported: dict[str, str], slope: float | None, uses: Uses) -> Unit | None:
+def _only(reader: Unit | None, supported: dict[str, str], slope: float, uses: Uses) -> Unit | None:
     """Match the unit that only another one reads."""
     node = reader.source[0] if reader else None
-    return _unit(node, supported, slope, uses) if node and uses[id(node)] == 1 else None
+    once = node and uses[id(node)] == 1
+    return conv_norm_act(node, supported, uses, slope) if node and once else None
 
 
-def _down(expand: Unit, slope: float | None, uses: Uses) -> Unit | None:
+def _down(expand: Unit, slope: float, uses: Uses) -> Unit | None:
     """Match the convolution of stride 2 before the expansion, if it keeps the channels."""
     down = _only(expand, DOWN, slope, uses)
     if down is None:
@@ -121,21 +133,6 @@ def _down(expand: Unit, slope: float | None, uses: Uses) -> Unit | None:
         node = node.source()
     keeps = node.op == "Convolution" and node.attrs["num_filter"] == str(down.filters)
     return down if keeps else None
-
-
-def _unit(node: Node, supported: dict[str, str], slope: float | None, uses: Uses) -> Unit | None:
-    """Match Conv-BN-ReLU with this slope."""
-    if slope is None or _slope(node) != slope or uses[id(node.source())] > 1:
-        return None
-    return conv_norm(node.source(), supported, uses)
-
-
-def _slope(node: Node) -> float | None:
-    """Return the slope of a ReLU for negative values; None for other operators."""
-    if node.is_like("Activation", act_type="relu"):
-        return 0.0
-    slope = float(node.attrs.get("slope", 0.25)) if node.op == "LeakyReLU" else -1.0
-    return slope if node.is_like("LeakyReLU", act_type="leaky") and 0 <= slope <= 1 else None
 
 
 def _is_uniform(stage: ResidualStage) -> bool:

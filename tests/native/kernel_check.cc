@@ -65,6 +65,8 @@ void expect(double got, double wanted, double tolerance, const char* kernel) {
   if (++failures < 20) std::printf("%s: %g instead of %g\n", kernel, got, wanted);
 }
 
+constexpr float kSlopes[] = {0, 0.1f, 1};
+
 double activate(double x, double slope) { return x > 0 ? x : x * slope; }
 
 double add_and_activate(double x, double residual, double slope, bool add_last) {
@@ -374,7 +376,7 @@ void check_gemm_tn(const MapKernels<T>& t, int rows, int columns, int pixels) {
 
 // Batch normalization and ReLU of three pixels, of which backward skips the second.
 template <class T>
-void check_batch_norm(const MapKernels<T>& t, int channels, bool accumulate) {
+void check_batch_norm(const MapKernels<T>& t, int channels, bool accumulate, float slope) {
   constexpr int kPixels = 3;
   constexpr double kRounding = std::is_same_v<T, float> ? 1e-5 : 5e-3;
   const T* const x = guarded<T>(kPixels * channels);
@@ -386,13 +388,14 @@ void check_batch_norm(const MapKernels<T>& t, int channels, bool accumulate) {
   double *const first = guarded<double>(channels), *const second = guarded<double>(channels);
   std::fill_n(first, channels, 1.0), std::fill_n(second, channels, 2.0);
   t.channel_sums(x, channels, kPixels, channels, first, second);
-  t.affine_relu(x, channels, scale, shift, out, channels, kPixels, channels);
+  t.affine_relu(x, channels, scale, shift, slope, out, channels, kPixels, channels);
   for (int c = 0; c < channels; ++c) {
     double sum = 1, squares = 2;
     for (int p = 0; p < kPixels; ++p) {
       const double value = x[p * channels + c];
       sum += value, squares += value * value;
-      expect(out[p * channels + c], activate(value * scale[c] + shift[c], 0), 1e-5, "affine_relu");
+      expect(out[p * channels + c], activate(value * scale[c] + shift[c], slope), 1e-5,
+             "affine_relu");
     }
     expect(first[c], sum, 1e-12, "channel_sums");
     expect(second[c], squares, 1e-12, "channel_sums of squares");
@@ -403,18 +406,27 @@ void check_batch_norm(const MapKernels<T>& t, int channels, bool accumulate) {
   for (int c = 0; c < channels; ++c) {
     expect(row[c], dx[c] + (double{x[c]} * scale[c] + shift[c]), kRounding, "add_affine");
   }
+  const T* const other = x + channels;
+  t.add_relu(x, scale, shift, other, mean, scale, slope, row, channels);
+  t.relu_backward(x, other, slope, out, channels);
+  for (int c = 0; c < channels; ++c) {
+    const double first_term = double{x[c]} * scale[c] + shift[c];
+    const double sum = first_term + (double{other[c]} * mean[c] + scale[c]);
+    expect(row[c], activate(sum, slope), kRounding, "add_relu");
+    expect(out[c], double{x[c]} * (other[c] > 0 ? 1 : slope), 1e-6, "relu_backward");
+  }
   t.copy_to_f32(x, channels, out, channels, kPixels, channels);
   for (int i = 0; i < kPixels * channels; ++i) expect(out[i], x[i], 0, "copy_to_f32");
   const T* const xs[kPixels] = {x, nullptr, x + 2 * channels};
   T* const dxs[kPixels] = {dx, nullptr, dx + 2 * channels};
   std::fill_n(first, channels, 1.0), std::fill_n(second, channels, 2.0);
-  t.bn_relu_backward({dy, channels, xs, dxs, scale, shift, mean, first, second, 0.5f, kPixels,
-                      channels, accumulate});
+  t.bn_relu_backward({dy, channels, xs, dxs, scale, shift, mean, first, second, slope, 0.5f,
+                      kPixels, channels, accumulate});
   for (int c = 0; c < channels; ++c) {
     double sum = 1, sum_xmu = 2;
     for (int p = 0; p < kPixels; ++p) {
       const int i = p * channels + c;
-      const double y = double{x[i]} * scale[c] + shift[c], d = y > 0 ? dy[i] * 0.5 : 0;
+      const double y = double{x[i]} * scale[c] + shift[c], d = dy[i] * 0.5 * (y > 0 ? 1 : slope);
       double wanted = before[i];
       if (xs[p]) {
         wanted = d * scale[c] + (accumulate ? wanted : 0);
@@ -429,7 +441,7 @@ void check_batch_norm(const MapKernels<T>& t, int channels, bool accumulate) {
 
 // The operands of gemm and gemm_tn that are made of an odd number of pixels, and their mean.
 template <class T>
-void check_operands(const MapKernels<T>& t, int channels) {
+void check_operands(const MapKernels<T>& t, int channels, float slope) {
   constexpr int kPixels = 3, kRows = 4;
   constexpr double kRounding = std::is_same_v<T, float> ? 1e-5 : 5e-3;
   const int stride = std::is_same_v<T, float> ? channels : (channels + 31) / 32 * 32;
@@ -437,11 +449,12 @@ void check_operands(const MapKernels<T>& t, int channels) {
   const float* const scale = guarded<float>(channels);
   const float* const shift = guarded<float>(channels);
   T *const rows = guarded<T>(kPixels * stride), *const columns = guarded<T>(kRows * stride);
-  const auto wanted = [&](int p, int c) {
-    return activate(double{x[p * channels + c]} * scale[c] + shift[c], 0);
+  const auto normalized = [&](int p, int c) {
+    return double{x[p * channels + c]} * scale[c] + shift[c];
   };
-  t.affine_relu_to_rows(x, channels, scale, shift, rows, stride, kPixels, channels);
-  t.affine_relu_to_columns(x, channels, scale, shift, columns, stride, kPixels, channels);
+  const auto wanted = [&](int p, int c) { return activate(normalized(p, c), slope); };
+  t.affine_relu_to_rows(x, channels, scale, shift, slope, rows, stride, kPixels, channels);
+  t.affine_relu_to_columns(x, channels, scale, shift, slope, columns, stride, kPixels, channels);
   for (int p = 0; p < kPixels; ++p) {
     for (int c = 0; c < channels; ++c) {
       expect(rows[p * stride + c], wanted(p, c), kRounding, "affine_relu_to_rows");
@@ -463,13 +476,14 @@ void check_operands(const MapKernels<T>& t, int channels) {
   const T* const parts[] = {x, x + channels};
   t.mean_affine_relu(parts, 2, scale, shift, rows, channels);
   for (int c = 0; c < channels; ++c) {
-    expect(rows[c], (wanted(0, c) + wanted(1, c)) / 2, kRounding, "mean_affine_relu");
+    const double sum = activate(normalized(0, c), 0) + activate(normalized(1, c), 0);
+    expect(rows[c], sum / 2, kRounding, "mean_affine_relu");
   }
 }
 
 // BN-ReLU and max-pooling of all rows of a map, and their backward pass.
 template <class T>
-void check_max_pool(const MapKernels<T>& t, int height, int width, int channels) {
+void check_max_pool(const MapKernels<T>& t, int height, int width, int channels, float slope) {
   constexpr double kRounding = std::is_same_v<T, float> ? 1e-5 : 5e-3;
   const int out_height = (height + 1) / 2, out_width = (width + 1) / 2;
   const int row = width * channels, out_row = out_width * channels;
@@ -481,7 +495,7 @@ void check_max_pool(const MapKernels<T>& t, int height, int width, int channels)
   std::uint8_t* const argmax = guarded<std::uint8_t>(out_height * out_row);
   std::vector<double> gradient(height * row), first(channels), second(channels);
   for (int oy = 0; oy < out_height; ++oy) {
-    BnReluMaxPool<T> args = {{}, channels, width, channels, arrays[0], arrays[1]};
+    BnReluMaxPool<T> args = {{}, channels, width, channels, arrays[0], arrays[1], slope};
     args.y = y + oy * out_row, args.argmax = argmax + oy * out_row;
     for (int i = 0; i < 3; ++i) {
       const int source = 2 * oy - 1 + i;
@@ -490,7 +504,7 @@ void check_max_pool(const MapKernels<T>& t, int height, int width, int channels)
     t.bn_relu_max_pool(args);
     for (int i = 0; i < out_row; ++i) {
       const int ox = i / channels, c = i % channels;
-      double best = 0;
+      double best = slope ? -INFINITY : 0;
       int place = kNoArgmax, pixel = 0;
       for (int k = 0; k < 9; ++k) {
         const int source_y = 2 * oy - 1 + k / 3, source_x = 2 * ox - 1 + k % 3;
@@ -499,9 +513,9 @@ void check_max_pool(const MapKernels<T>& t, int height, int width, int channels)
         const float value = std::fma(float(x[source]), arrays[0][c], arrays[1][c]);
         if (value > best) best = value, place = k, pixel = source;
       }
-      expect(args.y[i], best, 1e-6, "bn_relu_max_pool");
+      expect(args.y[i], activate(best, slope), 1e-6, "bn_relu_max_pool");
       expect(args.argmax[i], place, 0, "bn_relu_max_pool's argmax");
-      if (place != kNoArgmax) gradient[pixel] += dy[oy * out_row + i];
+      if (place != kNoArgmax) gradient[pixel] += dy[oy * out_row + i] * (best > 0 ? 1 : slope);
     }
   }
   T* const dx = guarded<T>(row);
@@ -509,7 +523,7 @@ void check_max_pool(const MapKernels<T>& t, int height, int width, int channels)
   std::copy_n(sums, channels, first.begin()), std::copy_n(products, channels, second.begin());
   for (int h = 0; h < height; ++h) {
     BnReluMaxPoolBackward<T> args = {x + h * row, {}, {}, {}, channels, width, channels};
-    args.mean = arrays[2], args.scale = arrays[0];
+    args.mean = arrays[2], args.scale = arrays[0], args.shift = arrays[1], args.slope = slope;
     args.correction_scale = arrays[3], args.correction_shift = arrays[4];
     const int windows = h % 2 && h / 2 + 1 < out_height ? 2 : 1;
     for (int i = 0; i < windows; ++i) {
@@ -757,10 +771,11 @@ int main() {
   }
   for (int channels = 1; channels <= 130; ++channels) {
     check_elementwise(k, channels);
-    check_batch_norm<float>(t, channels, channels % 2);
-    check_batch_norm<Bf16>(t.bf16, channels, channels % 2);
-    check_operands<float>(t, channels);
-    check_operands<Bf16>(t.bf16, channels);
+    const float slope = kSlopes[channels % 3];
+    check_batch_norm<float>(t, channels, channels % 2, slope);
+    check_batch_norm<Bf16>(t.bf16, channels, channels % 2, slope);
+    check_operands<float>(t, channels, slope);
+    check_operands<Bf16>(t.bf16, channels, slope);
     if (!k.bf16) continue;
     check_elementwise_bf16(*k.bf16, channels);
     for (bool normalizes : {false, true}) check_pack(*k.bf16, 3, channels, normalizes);
@@ -768,8 +783,9 @@ int main() {
   for (int height = 1; height <= 4; ++height) {
     for (int width : {1, 2, 3, 8, 9}) {
       for (int channels : {16, 48}) {
-        check_max_pool<float>(t, height, width, channels);
-        check_max_pool<Bf16>(t.bf16, height, width, channels);
+        for (float slope : {0.0f, 0.1f}) check_max_pool<float>(t, height, width, channels, slope);
+        for (float slope : {0.0f, 0.1f})
+          check_max_pool<Bf16>(t.bf16, height, width, channels, slope);
       }
     }
   }

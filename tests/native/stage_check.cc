@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Trains dense stages of all kinds and tails, dual-path stages and stems for one step, for
-// sanitizers. All arrays have exactly their elements. The gradients are checked for values that are
-// not finite, or not written.
+// Trains dense stages of all kinds and tails, dual-path and residual stages and stems for one step,
+// for sanitizers. All arrays have exactly their elements. The gradients are checked for values that
+// are not finite, or not written.
 #include <cmath>
 #include <cstdio>
 #include <random>
@@ -10,6 +10,8 @@
 #include "training/dense_stage.h"
 #include "training/dual_path/dual_path_parameters.h"
 #include "training/dual_path/dual_path_stage.h"
+#include "training/residual/residual_parameters.h"
+#include "training/residual/residual_stage.h"
 #include "training/stage_parameters.h"
 #include "training/stem.h"
 
@@ -41,6 +43,13 @@ const DualPathConfig kDualPathCases[] = {
     {2, 16, 9, 7, 2, 1, 32, 8, 16, 8},    {3, 5, 18, 17, 3, 2, 24, 8, 20, 5},
     {1, 33, 17, 16, 2, 2, 48, 4, 33, 12}, {2, 7, 8, 8, 1, 1, 64, 2, 9, 3},
     {1, 3, 1, 1, 1, 2, 1, 1, 1, 1},       {1, 40, 40, 60, 2, 1, 128, 32, 64, 16},
+};
+
+// Batch, channels, height, width; stride; expanded, bypass; blocks, bottleneck, groups; output.
+const ResidualStageConfig kResidualCases[] = {
+    {2, 16, 9, 7, 1, 32, 16, 2, 24, 8, 40},      {3, 20, 18, 17, 2, 33, 8, 1, 20, 4, 17},
+    {1, 96, 17, 16, 2, 70, 35, 3, 96, 2, 64},    {1, 2, 1, 1, 2, 2, 1, 1, 2, 2, 1},
+    {1, 64, 40, 60, 1, 128, 64, 1, 64, 32, 128},
 };
 
 std::mt19937 random_bits(1);
@@ -110,6 +119,11 @@ bool trains(const DualPathConfig& config) {
       config, config.pixels() * config.in_channels, config.out_pixels() * config.out_channels());
 }
 
+bool trains(const ResidualStageConfig& config) {
+  return trains<ResidualStage, ResidualStageParameters, ResidualStageArrays>(
+      config, config.pixels() * config.in_channels, config.out_pixels() * config.out_channels);
+}
+
 // Batch, channels, height and width of the images; output channels.
 const StemConfig kStems[] = {
     {2, 3, 32, 32, 64}, {1, 1, 1, 1, 1}, {3, 3, 37, 51, 20}, {2, 5, 2, 70, 33}, {1, 3, 66, 3, 96},
@@ -165,5 +179,11 @@ int main() {
                   [](DenseStageConfig* config, bool on) { config->recompute_bottleneck = on; }) +
          failures("dual-path stage", kDualPathCases,
                   [](DualPathConfig* config, bool on) { config->recompute_bottlenecks = on; }) +
-         failures("stem", kStems, [](StemConfig* config, bool on) { config->recompute = on; });
+         failures("residual stage", kResidualCases,
+                  [](ResidualStageConfig* config, bool on) {
+                    config->recompute_bottlenecks = on, config->slope = 0.1f;
+                  }) +
+         failures("stem", kStems, [](StemConfig* config, bool on) {
+           config->recompute = on, config->slope = 0.1f * on;
+         });
 }

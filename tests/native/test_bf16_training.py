@@ -95,7 +95,9 @@ def test_is_as_exact_as_mxnet_in_bfloat16(case):
     assert np.median(list(ours.values())) < 1.2 * np.median(list(stock.values()))
 
 
-@pytest.mark.parametrize("case", ["plain", "odd", "no bottleneck", "two-way", "dual path", "residual"])
+@pytest.mark.parametrize(
+    "case", ["plain", "odd", "no bottleneck", "two-way", "dual path", "residual"]
+)
 def test_gradients_where_no_relu_changes_sides(case):
     name, fields, shape = STAGES[case]
     net = build_model(name, **fields)
@@ -120,7 +122,9 @@ def test_trains_as_in_float32():
             np.testing.assert_allclose(params[name], wanted[name], rtol=5e-2, atol=1e-3)
 
 
-@pytest.mark.parametrize("name", ["densenet121", "peleenet", "csp_densenet121", "dpn68", "csp_resnext50"])
+@pytest.mark.parametrize(
+    "name", ["densenet121", "peleenet", "csp_densenet121", "dpn68", "csp_resnext50"]
+)
 def test_runs_and_recomputation_are_bitwise_equal(name):
     fields = {"bn_sizes": (1, 2)} if name == "peleenet" else {}
     found = []

@@ -25,6 +25,7 @@ from gluondense.models.registry import build_model
 pytestmark = pytest.mark.usefixtures("native_operator")
 
 TINY = {"block_config": (1, 1), "classes": 5}
+LEAKY = {"num_blocks": (1,), "widths": (32,), "groups": 4, "classes": 5}
 # Fields of the network, input shape.
 CASES = {
     "plain": ({}, (2, 3, 64, 64)),
@@ -32,11 +33,12 @@ CASES = {
     "more rows than a strip": ({"num_init_features": 96}, (1, 3, 70, 33)),
     "five channels": ({"in_channels": 5, "num_init_features": 33}, (2, 5, 34, 47)),
     "gray": ({"in_channels": 1}, (4, 1, 36, 36)),
+    "leaky": ({"slope": 0.1, "num_init_features": 20}, (2, 3, 34, 47)),
 }
 SHAPES = {"x": (2, 3, 9, 11), "weight": (4, 3, 7, 7), **dict.fromkeys(("gamma", "beta"), (4,))}
 SHAPES |= dict.fromkeys(("mean", "var"), (4,))
-ATTRIBUTES = {"out_channels": 4, "recompute": 0, "eps": "1e-5", "momentum": "0.9"}
-ATTRIBUTES |= {"dtype": "float32"}
+ATTRIBUTES = {"out_channels": 4, "recompute": 0, "slope": 0, "eps": "1e-5"}
+ATTRIBUTES |= {"momentum": "0.9", "dtype": "float32"}
 
 
 @pytest.fixture(autouse=True)
@@ -47,7 +49,8 @@ def loaded(native_operator):
 def case(name, seed=0):
     """Return a network's graph, its parameters and an image."""
     fields, shape = CASES[name]
-    net = build_model("densenet121", **TINY, **fields)
+    name, tiny = ("csp_resnext50", LEAKY) if "slope" in fields else ("densenet121", TINY)
+    net = build_model(name, **tiny, **fields)
     return trace(net), random_parameters(net, seed), np.random.default_rng(seed).normal(size=shape)
 
 
@@ -180,8 +183,8 @@ def test_feature_maps_before_the_pooling_are_not_fused():
     assert STEM not in fuse_stages(trace(net), stem=True).tojson()
 
 
-@pytest.mark.parametrize("name", ["densenet161", "densenet169", "densenet201", "csp_densenet121"])
-def test_stems_of_the_dense_networks_are_fused(name):
+@pytest.mark.parametrize("name", ["densenet161", "densenet169", "csp_densenet121", "csp_resnext50"])
+def test_stems_of_the_networks_are_fused(name):
     symbol = fuse_stages(trace(build_model(name)), stem=True, dtype="bfloat16")
     (stem,) = (node for node in Graph(symbol, {}).operators() if node.op == STEM)
     width = {"densenet161": "96"}.get(name, "64")
@@ -194,6 +197,7 @@ def test_stems_of_the_dense_networks_are_fused(name):
         ({"out_channels": 0}, {}, "out_channels must be positive"),
         ({"out_channels": 1 << 20}, {}, "out_channels must be an integer from 0 to 4096"),
         ({"eps": "tiny"}, {}, "eps must be a number, not tiny"),
+        ({"slope": "-0.1"}, {}, "slope must be from 0 to 1, not -0.1"),
         ({"recompute": 2}, {}, "recompute must be an integer from 0 to 1, not 2"),
         ({"dtype": "float16"}, {}, "dtype must be float32 or bfloat16, not float16"),
         ({}, {"x": (2, 3, 9)}, "the images must be (N, C, H, W), not of 3 dimensions"),

@@ -53,6 +53,13 @@ inline float float_attribute(const Attributes& attributes, const char* key) {
   return static_cast<float>(*value);
 }
 
+// The slope of a ReLU for negative values.
+inline float slope_attribute(const Attributes& attributes) {
+  const float slope = float_attribute(attributes, "slope");
+  if (slope >= 0 && slope <= 1) return slope;
+  throw std::invalid_argument("slope must be from 0 to 1, not " + attribute(attributes, "slope"));
+}
+
 // Whether the attribute dtype, float32 or bfloat16, is the latter.
 inline bool bf16_attribute(const Attributes& attributes) {
   const std::string& dtype = attribute(attributes, "dtype");

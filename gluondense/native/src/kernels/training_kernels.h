@@ -29,7 +29,7 @@ struct BnReluBackward {
   bool accumulate;  // add to dx instead of overwriting it
 };
 
-// One row of 3x3 max-pooling of stride 2 and padding 1, behind BN-ReLU, max(0, x * scale + shift).
+// One row of 3x3 max-pooling of stride 2 and padding 1, behind BN-ReLU, relu(x * scale + shift).
 // Pixels of x, y and argmax have the same stride. Channels are a multiple of kChannelPad, whole
 // vectors of every instruction set.
 constexpr int kChannelPad = 16, kNoArgmax = 9;
@@ -40,8 +40,11 @@ struct BnReluMaxPool {
   std::ptrdiff_t stride;
   int width, channels;         // of x; (width + 1) / 2 pixels of y
   const float *scale, *shift;  // (channels)
+  float slope;                 // of the ReLU for negative values
   float* y;
-  std::uint8_t* argmax;  // y * 3 + x in the window, the first of equals; kNoArgmax where y is 0
+  // y * 3 + x in the window, the first of equals; kNoArgmax where a ReLU of slope 0 has no
+  // gradient.
+  std::uint8_t* argmax;
 };
 
 // The backward pass for one row of x.
@@ -54,8 +57,9 @@ struct BnReluMaxPoolBackward {
   int window_row[2];
   std::ptrdiff_t stride;
   int width, channels;                               // of x
-  const float *mean, *scale;                         // (channels), as the next two
+  const float *mean, *scale, *shift;                 // (channels), as the next two
   const float *correction_scale, *correction_shift;  // those of BnCorrection
+  float slope;                                       // of the ReLU
 };
 
 // Elements that one product takes from each operand: one float, or a pair of bfloat16.

@@ -107,7 +107,8 @@ void Stem::backward_in(const float* dy, const float* x, const ConvBnArrays& arra
   std::fill_n(buffers.d_filters, num_threads() * layout.d_filters, 0.0f);
   Affine affine = make_affine(layout.stride);
   set_affine(arrays.bn, mean_.data(), inv_std_.data(), 0, config_.out_channels, &affine);
-  buffers.mean = mean_.data(), buffers.scale = affine.scale.data();
+  buffers.mean = mean_.data();
+  buffers.scale = affine.scale.data(), buffers.shift = affine.shift.data();
   buffers.correction = make_affine(layout.stride);
   if (config_.recompute) {
     run(buffers, [&](const StemWorker<T>& worker) { worker.convolve(x, false); });

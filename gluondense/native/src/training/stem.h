@@ -25,7 +25,7 @@ struct StemConfig {
   int out_channels = 0;
   bool recompute = false;  // the convolution's output, in backward
   bool bf16 = false;
-  float eps = 1e-5f, momentum = 0.9f;
+  float slope = 0, eps = 1e-5f, momentum = 0.9f;  // of the ReLU; of the normalization
 
   int conv_height() const { return (height + 1) / 2; }
   int conv_width() const { return (width + 1) / 2; }

@@ -26,6 +26,7 @@ StemConfig parse_config(const Attributes& attributes) {
   StemConfig config;
   config.out_channels = count_attribute(attributes, "out_channels", kMaxChannels);
   config.recompute = count_attribute(attributes, "recompute", 1);
+  config.slope = slope_attribute(attributes);
   config.eps = float_attribute(attributes, "eps");
   config.momentum = float_attribute(attributes, "momentum");
   config.bf16 = bf16_attribute(attributes);

@@ -136,6 +136,7 @@ void StemWorker<T>::pool(float* y) const {
   BnReluMaxPool<T> args = {};
   args.stride = args.channels = layout_.stride, args.width = config_.conv_width();
   args.scale = buffers_.scale, args.shift = buffers_.shift;
+  args.slope = config_.slope;
   args.y = scratch_.y;
   const auto [first, last] = partition(std::int64_t{config_.batch} * height, rank_, threads_);
   for (std::int64_t row = first; row < last; ++row) {
@@ -160,9 +161,13 @@ void StemWorker<T>::for_each_gradient_row(const float* dy, int image, int first,
   const int height = config_.out_height(), width = config_.out_width();
   BnReluMaxPoolBackward<T> args = {};
   args.stride = args.channels = layout_.stride, args.width = config_.conv_width();
-  args.mean = buffers_.mean, args.scale = buffers_.scale;
+  args.mean = buffers_.mean, args.scale = buffers_.scale, args.shift = buffers_.shift;
+  args.slope = config_.slope;
   args.correction_scale = buffers_.correction.scale.data();
   args.correction_shift = buffers_.correction.shift.data();
+  if (config_.out_channels < layout_.stride) {  // the channels behind them have no gradient
+    for (float* row : scratch_.dy) std::fill_n(row, std::ptrdiff_t{width} * layout_.stride, 0.0f);
+  }
   // Rows of windows: 2 in a row have different places in the scratch memory.
   std::int64_t transposed[2] = {-1, -1};
   for (int y = first; y < last; ++y) {

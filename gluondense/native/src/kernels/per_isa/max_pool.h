@@ -19,10 +19,11 @@ template <class T>
 void bn_relu_max_pool(const BnReluMaxPool<T>& row) {
   const BnReluMaxPool<T> args = row;  // a copy: a store of floats could change the members
   const int out_width = (args.width + 1) / 2;
+  const Vector zero = {}, least = args.slope == 0 ? zero : zero - __builtin_inff();
   for (int c = 0; c < args.channels; c += kWidth) {
     const Vector scale = at(args.scale + c), shift = at(args.shift + c);
     for (int x = 0; x < out_width; ++x) {
-      Vector best = {};
+      Vector best = least;
       Bits argmax = Bits{} + std::uint32_t{kNoArgmax};
       for (std::uint32_t i = 0; i < 9; ++i) {
         const T* const row = args.rows[i / 3];
@@ -33,7 +34,7 @@ void bn_relu_max_pool(const BnReluMaxPool<T>& row) {
         best = keep ? best : value;
         argmax = keep ? argmax : Bits{} + i;
       }
-      at(args.y + x * args.stride + c) = best;
+      at(args.y + x * args.stride + c) = activate(best, args.slope);
       bytes_at(args.argmax + x * args.stride + c) = __builtin_convertvector(argmax, Bytes);
     }
   }
@@ -60,24 +61,36 @@ struct PoolWindows {
   }
 };
 
-// Calls use(x, gradient of the normalized value) for vector c of the pixels of a row.
-template <int kRows, class T, class Use>
-inline void for_each_gradient(const BnReluMaxPoolBackward<T>& args, int c, Use use) {
+// Calls pass(x, gradient of the ReLU's output) for vector c of the pixels of a row.
+template <int kRows, class T, class Pass>
+inline void for_each_output_gradient(const BnReluMaxPoolBackward<T>& args, int c, Pass pass) {
   Bits first_column[kRows];
   for (int i = 0; i < kRows; ++i) first_column[i] = Bits{} + std::uint32_t(3 * args.window_row[i]);
   PoolWindows<kRows> windows, next = {};
   windows.load(args, c);
   for (int x = 0; x < args.width; x += 2) {
-    use(x, windows.gradient(first_column, 1));
+    pass(x, windows.gradient(first_column, 1));
     if (x + 1 == args.width) return;
     Vector gradient = windows.gradient(first_column, 2);
     if (x + 2 < args.width) {
       next.load(args, (x / 2 + 1) * args.stride + c);
       gradient += next.gradient(first_column, 0);
     }
-    use(x + 1, gradient);
+    pass(x + 1, gradient);
     windows = next;
   }
+}
+
+// Calls use(x, gradient of the normalized value) for vector c of the pixels of a row. Where a ReLU
+// of slope 0 passes nothing, no window has an argmax.
+template <int kRows, class T, class Use>
+inline void for_each_gradient(const BnReluMaxPoolBackward<T>& args, int c, Use use) {
+  if (args.slope == 0) return for_each_output_gradient<kRows>(args, c, use);
+  const Vector scale = at(args.scale + c), shift = at(args.shift + c);
+  for_each_output_gradient<kRows>(args, c, [&](int x, Vector gradient) {
+    const Vector value = load(args.x + x * args.stride + c) * scale + shift;
+    use(x, value > 0 ? gradient : gradient * args.slope);
+  });
 }
 
 template <int kRows, class T>

@@ -38,7 +38,7 @@ Traits::Config Traits::parse(const Attributes& attributes) {
   config.groups = count_attribute(attributes, "groups", kMaxChannels);
   config.out_channels = count_attribute(attributes, "out_channels", kMaxChannels);
   config.recompute_bottlenecks = count_attribute(attributes, "recompute", 1);
-  config.slope = float_attribute(attributes, "slope");
+  config.slope = slope_attribute(attributes);
   config.eps = float_attribute(attributes, "eps");
   config.momentum = float_attribute(attributes, "momentum");
   config.bf16 = bf16_attribute(attributes);
@@ -54,9 +54,6 @@ Traits::Config Traits::parse(const Attributes& attributes) {
   }
   if (config.bottleneck % config.groups) {
     throw std::invalid_argument("bottleneck must be a multiple of groups");
-  }
-  if (!(config.slope >= 0 && config.slope <= 1)) {
-    throw std::invalid_argument("slope must be from 0 to 1");
   }
   return config;
 }
