@@ -481,6 +481,28 @@ void check_operands(const MapKernels<T>& t, int channels, float slope) {
   }
 }
 
+// Planes that are further apart than their pixels, and back.
+template <class T>
+void check_transpose(const MapKernels<T>& t, int pixels, int channels) {
+  const int plane = pixels + 3;
+  const float* const planes = guarded<float>((channels - 1) * plane + pixels);
+  T* const rows = guarded<T>(pixels * channels);
+  float* const back = guarded<float>((channels - 1) * plane + pixels);
+  const std::vector<float> before(back, back + (channels - 1) * plane + pixels);
+  t.planes_to_rows(planes, plane, rows, channels, pixels, channels);
+  t.rows_to_planes(rows, channels, back, plane, pixels, channels);
+  for (int c = 0; c < channels; ++c) {
+    for (int p = 0; p < pixels; ++p) {
+      const T value = rows[p * channels + c];
+      expect(value, T(planes[c * plane + p]), 0, "planes_to_rows");
+      expect(back[c * plane + p], value, 0, "rows_to_planes");
+    }
+    for (int p = pixels; p < plane && c + 1 < channels; ++p) {
+      expect(back[c * plane + p], before[c * plane + p], 0, "rows_to_planes between planes");
+    }
+  }
+}
+
 // BN-ReLU and max-pooling of all rows of a map, and their backward pass.
 template <class T>
 void check_max_pool(const MapKernels<T>& t, int height, int width, int channels, float slope) {
@@ -779,6 +801,12 @@ int main() {
     if (!k.bf16) continue;
     check_elementwise_bf16(*k.bf16, channels);
     for (bool normalizes : {false, true}) check_pack(*k.bf16, 3, channels, normalizes);
+  }
+  for (int pixels : {1, 3, 8, 15, 16, 17, 33}) {
+    for (int channels : {1, 4, 7, 16, 31, 48}) {
+      check_transpose<float>(t, pixels, channels);
+      check_transpose<Bf16>(t.bf16, pixels, channels);
+    }
   }
   for (int height = 1; height <= 4; ++height) {
     for (int width : {1, 2, 3, 8, 9}) {

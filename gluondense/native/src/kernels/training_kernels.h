@@ -119,6 +119,12 @@ struct MapKernels {
   // out[p][c] = in[p][c]. No over-read.
   void (*copy_to_f32)(const T* in, std::ptrdiff_t in_stride, float* out, std::ptrdiff_t out_stride,
                       int pixels, int channels);
+  // rows[p][c] = planes[c][p], and the reverse; a plane is `plane` floats from the next. No
+  // over-read.
+  void (*planes_to_rows)(const float* planes, std::ptrdiff_t plane, T* rows, std::ptrdiff_t stride,
+                         int pixels, int channels);
+  void (*rows_to_planes)(const T* rows, std::ptrdiff_t stride, float* planes, std::ptrdiff_t plane,
+                         int pixels, int channels);
   // conv_f32 of inference_kernels.h, and the same in bfloat16.
   void (*conv)(const ConvTile<T>& tile);
   // See BnReluMaxPool. NaN propagates. No over-read.

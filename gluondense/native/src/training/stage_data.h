@@ -2,6 +2,7 @@
 // What the steps of a stage read and write, and the arguments of their kernels.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <vector>
 
@@ -52,6 +53,13 @@ struct Conv1x1Filters {
       : first(first), second(second), split(split) {}
   float* filter(std::int64_t n, int in_channels) const {
     return second && n >= split ? second + (n - split) * in_channels : first + n * in_channels;
+  }
+  // Calls f(filter, its number, count) for filters [begin, end) that follow each other in memory.
+  template <class Function>
+  void for_each_run(int begin, int end, int in_channels, Function f) const {
+    const int middle = second ? std::min(std::max(begin, split), end) : end;
+    if (begin < middle) f(filter(begin, in_channels), begin, middle - begin);
+    if (middle < end) f(filter(middle, in_channels), middle, end - middle);
   }
 };
 

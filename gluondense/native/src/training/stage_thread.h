@@ -44,6 +44,10 @@ class StageThread {
 
   const int rank_;
   Barrier* barrier_ = nullptr;
+
+ private:
+  template <class Fill>
+  void pack_panels(int depth, int columns, T* panels, Fill fill) const;
 };
 
 }  // namespace gluondense

@@ -3,7 +3,7 @@
 
 #include <algorithm>
 
-#include "training/stage_layout.h"
+#include "kernels/training_kernels.h"
 
 namespace gluondense {
 namespace {
@@ -27,16 +27,8 @@ void nchw_to_nhwc(const float* nchw, int image_channels, int channels, std::int6
                   std::int64_t count, int plane, T* nhwc, int stride) {
   for_each_image(image_channels, first, count, plane,
                  [&](std::int64_t offset, std::int64_t done, std::int64_t pixels) {
-                   const float* const src = nchw + offset;
-                   // One cache line of channels at a time, so that the destination stays in the L1
-                   // cache.
-                   for (int c = 0; c < channels; c += kCacheLineFloats) {
-                     const int end = std::min(channels, c + kCacheLineFloats);
-                     for (std::int64_t p = 0; p < pixels; ++p) {
-                       T* const dst = nhwc + (done + p) * stride;
-                       for (int k = c; k < end; ++k) dst[k] = T(src[std::int64_t{k} * plane + p]);
-                     }
-                   }
+                   map_kernels<T>().planes_to_rows(nchw + offset, plane, nhwc + done * stride,
+                                                   stride, static_cast<int>(pixels), channels);
                  });
 }
 
@@ -45,11 +37,8 @@ void nhwc_to_nchw(const T* nhwc, int stride, int channels, std::int64_t first, s
                   int plane, float* nchw, int image_channels) {
   for_each_image(image_channels, first, count, plane,
                  [&](std::int64_t offset, std::int64_t done, std::int64_t pixels) {
-                   const T* const src = nhwc + done * stride;
-                   for (int c = 0; c < channels; ++c) {
-                     float* const dst = nchw + offset + std::int64_t{c} * plane;
-                     for (std::int64_t p = 0; p < pixels; ++p) dst[p] = src[p * stride + c];
-                   }
+                   map_kernels<T>().rows_to_planes(nhwc + done * stride, stride, nchw + offset,
+                                                   plane, static_cast<int>(pixels), channels);
                  });
 }
 

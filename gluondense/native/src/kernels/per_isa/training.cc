@@ -7,6 +7,7 @@
 #include "kernels/per_isa/doubles.h"
 #include "kernels/per_isa/max_pool.h"
 #include "kernels/per_isa/training_gemm.h"
+#include "kernels/per_isa/transpose.h"
 #include "kernels/per_isa/winograd_transforms.h"
 
 namespace gluondense::GLUONDENSE_ISA_NAMESPACE {
@@ -262,6 +263,8 @@ const TrainingKernels training_table = {{kMaxTilePixels,
                                          nullptr,
                                          mean_affine_relu<float>,
                                          copy_to_f32<float>,
+                                         planes_to_rows<float>,
+                                         rows_to_planes<float>,
                                          conv_f32,
                                          bn_relu_max_pool<float>,
                                          bn_relu_max_pool_sums<float>,
@@ -286,6 +289,8 @@ const TrainingKernels training_table = {{kMaxTilePixels,
                                          rows_to_pairs,
                                          mean_affine_relu<Bf16>,
                                          copy_to_f32<Bf16>,
+                                         planes_to_rows<Bf16>,
+                                         rows_to_planes<Bf16>,
                                          conv_bf16<Bf16>,
                                          bn_relu_max_pool<Bf16>,
                                          bn_relu_max_pool_sums<Bf16>,
