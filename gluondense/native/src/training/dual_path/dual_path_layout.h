@@ -51,8 +51,7 @@ DualPathLayout<T>::DualPathLayout(const DualPathConfig& c)
   scratch = std::max({bytes_of<RowsScratch<float>>(std::max(in_stride, dense_stride)),
                       bytes_of<PanelScratch<T>>(std::max(widest_in, c.bottleneck), widest_out),
                       bytes_of<Conv1x1GradScratch<T>>(kConv1x1GradChannels, widest_out),
-                      bytes_of<GroupedScratch<T>>(GroupedBlocking(c.conv_b(1))),
-                      bytes_of<GroupedScratch<T>>(GroupedBlocking(c.conv_b(0)))}) +
+                      grouped_scratch<T>(c.conv_b(1)), grouped_scratch<T>(c.conv_b(0))}) +
             kOverreadBytes;
 }
 

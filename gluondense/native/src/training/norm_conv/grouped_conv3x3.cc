@@ -38,6 +38,9 @@ void NormConvWorker<T>::for_each_filter(const GroupedConv& conv, float* panels, 
 template <class T>
 void NormConvWorker<T>::pack_grouped(const GroupedConv& conv, const float* filters, bool transposed,
                                      float* panels) const {
+  if constexpr (std::is_same_v<T, Bf16>) {
+    if (is_direct<T>(conv)) return direct_pack_grouped(conv, filters, transposed, panels);
+  }
   const std::ptrdiff_t group = conv.group_channels();
   for_each_filter(conv, panels, [=](float& weight, int n, int k, int y, int x) {
     const std::ptrdiff_t first = n / group * group;
@@ -50,6 +53,9 @@ void NormConvWorker<T>::pack_grouped(const GroupedConv& conv, const float* filte
 template <class T>
 void NormConvWorker<T>::reduce_d_grouped(const GroupedConv& conv, float* d_panels,
                                          std::ptrdiff_t distance, float* filters) const {
+  if constexpr (std::is_same_v<T, Bf16>) {
+    if (is_direct<T>(conv)) return direct_reduce_d_grouped(conv, d_panels, distance, filters);
+  }
   const std::ptrdiff_t group = conv.group_channels();
   for_each_filter(conv, d_panels, [=](const float& first, int n, int k, int y, int x) {
     float sum = first;
@@ -86,6 +92,9 @@ template <class T>
 void NormConvWorker<T>::grouped_forward(const GroupedConv& conv, const NormalizedMaps<T>& maps,
                                         const float* panels, T* y, int y_stride,
                                         const ChannelSums* sums) const {
+  if constexpr (std::is_same_v<T, Bf16>) {
+    if (is_direct<T>(conv)) return direct_grouped_forward(conv, maps, panels, y, y_stride, sums);
+  }
   const int stride = conv.stride, width = conv.out_width();
   const GroupedBlocking blocking(conv);
   const GroupedVectors vectors(conv.group_channels());

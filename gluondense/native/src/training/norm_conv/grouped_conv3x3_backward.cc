@@ -60,6 +60,10 @@ template <class T>
 void NormConvWorker<T>::grouped_backward(const GroupedConv& conv, const NormalizedMaps<T>& maps,
                                          const OutputGradient<T>& gradient, const float* panels_t,
                                          float* d_panels) const {
+  if constexpr (std::is_same_v<T, Bf16>) {
+    if (is_direct<T>(conv))
+      return direct_grouped_backward(conv, maps, gradient, panels_t, d_panels);
+  }
   const GroupedBlocking blocking(conv);
   const auto buffer = scratch<GroupedScratch<T>>(blocking);
   std::fill_n(d_panels, conv.panel_floats(), 0.0f);

@@ -137,6 +137,37 @@ class NormConvWorker : protected StageThread<T> {
                              const GroupedBlocking& blocking, const Band& band,
                              const GroupedScratch<T>& buffer, const float* panels_t) const;
 
+  // direct_grouped_conv3x3.cc, of bfloat16 only; the first four are as those without "direct"
+  void direct_pack_grouped(const GroupedConv& conv, const float* filters, bool transposed,
+                           float* panels) const;
+  void direct_grouped_forward(const GroupedConv& conv, const NormalizedMaps<T>& maps,
+                              const float* panels, T* y, int y_stride,
+                              const ChannelSums* sums) const;
+  void direct_grouped_backward(const GroupedConv& conv, const NormalizedMaps<T>& maps,
+                               const OutputGradient<T>& gradient, const float* panels_t,
+                               float* d_panels) const;
+  void direct_reduce_d_grouped(const GroupedConv& conv, const float* d_panels,
+                               std::ptrdiff_t distance, float* filters) const;
+  struct Strip;
+  template <class Function>
+  void for_each_strip(const GroupedConv& conv, Function f) const;
+  void fill_strip(const GroupedConv& conv, const NormalizedMaps<T>& maps, const Strip& strip,
+                  Bf16* pixels) const;
+  void fill_gradient_strip(const GroupedConv& conv, const OutputGradient<T>& gradient,
+                           const Strip& strip, Bf16* pixels) const;
+  template <class Out, class Multiply>
+  void convolve_strip(const Bf16* pixels, int row_pixels, int rows, int width, int stride,
+                      const Bf16* weights, int channels, Multiply multiply) const;
+  void direct_grouped_backward_filter(const GroupedConv& conv, const Strip& strip,
+                                      const DirectGroupedScratch& buffer, float* d_panels) const;
+  void direct_grouped_backward_data(const GroupedConv& conv, const NormalizedMaps<T>& maps,
+                                    const Strip& strip, const DirectGroupedScratch& buffer,
+                                    const float* panels_t) const;
+  static const Bf16* direct_panel(const float* panels, int panel) {
+    return reinterpret_cast<const Bf16*>(panels) +
+           std::ptrdiff_t{9} * panel * kPanelWidth * kPanelWidth;
+  }
+
   const NormConvBuffers shared_;
 };
 

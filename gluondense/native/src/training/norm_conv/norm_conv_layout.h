@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <type_traits>
 
 #include "training/stage_layout.h"
 
@@ -24,12 +25,42 @@ struct GroupedConv {
   int out_height() const { return (height - 1) / stride + 1; }
   int out_width() const { return (width - 1) / stride + 1; }
   int group_channels() const { return channels / groups; }
-  // Floats of packed filters. At most half of the lanes of a vector are padding.
+  // Floats of packed filters or of their gradients. At most half of the lanes of a vector are
+  // padding.
   std::size_t panel_floats() const {
-    return std::size_t{9} * group_channels() *
-           (2 * channels + std::size_t(kGroupedMaxLanes) * groups);
+    return std::max(direct_filter_floats(),
+                    std::size_t{9} * group_channels() *
+                        (2 * channels + std::size_t(kGroupedMaxLanes) * groups));
   }
+  // Of a convolution of panels, of which the packed filters have half a float each.
+  std::size_t direct_filter_floats() const;
 };
+
+// Whole groups as one convolution of at most kPanelWidth channels, whose filters are zero outside
+// of the groups: with AMX, such products are faster than those of the groups in float32.
+struct GroupedPanels {
+  int width, count;  // channels of a panel; panels
+
+  explicit GroupedPanels(const GroupedConv& conv)
+      : width(kPanelWidth / conv.group_channels() * conv.group_channels()),
+        count(width ? div_up(conv.channels, width) : 0) {}
+};
+
+inline std::size_t GroupedConv::direct_filter_floats() const {
+  return std::size_t{9} * GroupedPanels(*this).count * kPanelWidth * kPanelWidth;
+}
+
+template <class T>
+bool is_direct(const GroupedConv& conv) {
+  return std::is_same_v<T, Bf16> && has_direct_conv3x3() && conv.group_channels() <= kPanelWidth;
+}
+
+// Rows of the input in a strip: about 32 KB, and an even number.
+inline int direct_grouped_rows(const GroupedConv& conv) {
+  constexpr int kStripBytes = 32 << 10;
+  const int row_bytes = (conv.width + 2) * kPanelWidth * static_cast<int>(sizeof(Bf16));
+  return std::min(std::max(2, kStripBytes / row_bytes / 2 * 2), round_up(conv.height, 2));
+}
 
 // Rows and channels that a grouped 3x3 convolution processes at a time.
 struct GroupedBlocking {
@@ -80,6 +111,17 @@ struct PanelScratch {
         y(memory.array<float>(kPanelPixels, y_stride)) {}
 };
 
+struct DirectGroupedScratch {
+  const std::size_t size;  // elements of each
+  Bf16 *x, *dy;            // (rows + 4, width + 2, kPanelWidth)
+  Bf16 *even, *odd;        // columns of x, and of x without its first pixel
+  Bf16* dy_columns;
+  DirectGroupedScratch(ScratchAllocator& memory, const GroupedConv& conv)
+      : size(std::size_t(direct_grouped_rows(conv) + 4) * (conv.width + 2) * kPanelWidth) {
+    for (Bf16** array : {&x, &dy, &even, &odd, &dy_columns}) *array = memory.array<Bf16>(size, 1);
+  }
+};
+
 template <class T>
 struct GroupedScratch {
   float* x;          // (in_rows, in_width, stride): the padded input
@@ -94,5 +136,12 @@ struct GroupedScratch {
         y(memory.array<float>(g.in_rows * g.in_width, g.stride)),
         row(memory.array<T>(g.in_width, g.stride)) {}
 };
+
+// Bytes of a thread's scratch memory for a convolution.
+template <class T>
+std::size_t grouped_scratch(const GroupedConv& conv) {
+  return is_direct<T>(conv) ? bytes_of<DirectGroupedScratch>(conv)
+                            : bytes_of<GroupedScratch<T>>(GroupedBlocking(conv));
+}
 
 }  // namespace gluondense

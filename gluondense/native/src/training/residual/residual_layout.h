@@ -69,8 +69,7 @@ ResidualStageLayout<T>::ResidualStageLayout(const ResidualStageConfig& config)
                           std::max({in_stride, block_stride, out_stride, expanded_stride})),
                       bytes_of<PanelScratch<T>>(widest_in, 0),
                       bytes_of<Conv1x1GradScratch<T>>(kConv1x1GradChannels, widest_out),
-                      bytes_of<GroupedScratch<T>>(GroupedBlocking(config.conv_b())),
-                      bytes_of<GroupedScratch<T>>(GroupedBlocking(first))}) +
+                      grouped_scratch<T>(config.conv_b()), grouped_scratch<T>(first)}) +
             kOverreadBytes;
 }
 
