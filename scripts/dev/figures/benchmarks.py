@@ -76,7 +76,9 @@ def _step() -> Chart:
     """Return the chart of the time of a training step."""
     rows = results.training()
     groups = [
-        _group(rows, (network, 16), STEP, "ms", "{:.0f} ms") for network in results.networks(rows)
+        _group(rows, (network, 16), STEP, "ms", "{:.0f} ms")
+        for network in results.networks(rows)
+        if (network, SIZE, 16, "native") in rows
     ]
     note = (f"float32 and bfloat16, 16 images of 224x224, {MACHINE}",)
     return Chart("Time of a training step, per image", note, tuple(groups))

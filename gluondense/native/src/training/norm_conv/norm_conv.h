@@ -91,7 +91,7 @@ class NormConvWorker : protected StageThread<T> {
                         const OutputGradient<T>& gradient, const T* panels_t,
                         float* d_filters) const;
 
-  // grouped_conv3x3.cc and grouped_conv3x3_backward.cc
+  // norm_conv3x3.cc and norm_conv3x3_backward.cc
   void pack_grouped(const GroupedConv& conv, const float* filters, bool transposed,
                     float* panels) const;
   void grouped_forward(const GroupedConv& conv, const NormalizedMaps<T>& maps, const float* panels,
@@ -137,7 +137,7 @@ class NormConvWorker : protected StageThread<T> {
                              const GroupedBlocking& blocking, const Band& band,
                              const GroupedScratch<T>& buffer, const float* panels_t) const;
 
-  // direct_grouped_conv3x3.cc, of bfloat16 only; the first four are as those without "direct"
+  // direct_norm_conv3x3.cc, of bfloat16 only; the first four are as those without "direct"
   void direct_pack_grouped(const GroupedConv& conv, const float* filters, bool transposed,
                            float* panels) const;
   void direct_grouped_forward(const GroupedConv& conv, const NormalizedMaps<T>& maps,

@@ -2,7 +2,7 @@
 // The filters of the grouped 3x3 convolutions, and their forward pass.
 #include <algorithm>
 
-#include "training/norm_conv/grouped_conv3x3.h"
+#include "training/norm_conv/norm_conv3x3.h"
 
 namespace gluondense {
 
