@@ -18,12 +18,12 @@ from .dense_layers import (
     dense_layer,
     norm_act_conv,
 )
-from .dual_path_stages import dual_path_stages
+from .dual_path_stages import DualPath, dual_path_stages
 from .fuse_stem import find_stem
 from .ir import Graph, Node
 from .onednn_layouts import use_onednn_layouts
 from .partial_stages import Bypass, find_bypass
-from .residual_stages import residual_stages
+from .residual_stages import ResidualStage, residual_stages
 
 STAGE = "gluondense_dense_stage"  # the native operator that trains a dense stage
 
@@ -80,7 +80,10 @@ def fuse_stages(
         node.inputs = [(_copied(source, added, copies), output) for source, output in node.inputs]
         graph.replace(end, node)
 
-    others = [*dual_path_stages(graph), *residual_stages(graph)]
+    others: list[DualPath | ResidualStage] = [
+        *dual_path_stages(graph),
+        *residual_stages(graph),
+    ]
     if stem and (stages or others) and (found := find_stem(graph, uses)):
         replace(*found)
     for layers, tail, bypass, end in stages:  # each reads the operators before it
