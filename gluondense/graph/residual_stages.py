@@ -20,7 +20,7 @@ from .dual_path_stages import split_source
 from .ir import Graph, Node
 
 RESIDUAL_STAGE = "gluondense_residual_stage"  # the native operator that trains such a stage
-# With groups: other 3x3 convolutions are faster in oneDNN.
+# Of more than one group: the operator's kernels are for narrow groups.
 GROUPED = {key: value for key, value in CONV3X3.items() if key != "num_group"}
 DOWN = {**GROUPED, "stride": "(2, 2)"}
 KEEP_CHANNELS = ("Activation", "LeakyReLU", "BatchNorm", "Pooling")
@@ -80,9 +80,11 @@ def residual_stages(graph: Graph) -> Iterator[ResidualStage]:
 def _stage(end: Node, uses: Uses) -> ResidualStage | None:
     """Match the stage that ends with a ReLU, from its transition on."""
     slope = relu_slope(end)
-    transition = conv_norm_act(end, CONV1X1, uses, slope) if slope is not None else None
+    if slope is None:
+        return None
+    transition = conv_norm_act(end, CONV1X1, uses, slope)
     concat = match_concat(transition.source[0], uses) if transition else None
-    if not transition or not concat or slope is None or uses[id(transition.source[0])] > 1:
+    if not transition or not concat or uses[id(transition.source[0])] > 1:
         return None
     (bypass, _), (partial, _) = concat.inputs
     partial_transition = conv_norm_act(partial, CONV1X1, uses, slope)
@@ -118,9 +120,9 @@ def _block(node: Node, slope: float, uses: Uses) -> list[Unit] | None:
 
 def _only(reader: Unit | None, supported: dict[str, str], slope: float, uses: Uses) -> Unit | None:
     """Match the unit that only another one reads."""
-    node = reader.source[0] if reader else None
-    once = node and uses[id(node)] == 1
-    return conv_norm_act(node, supported, uses, slope) if node and once else None
+    if reader is None or uses[id(reader.source[0])] > 1:
+        return None
+    return conv_norm_act(reader.source[0], supported, uses, slope)
 
 
 def _down(expand: Unit, slope: float, uses: Uses) -> Unit | None:
