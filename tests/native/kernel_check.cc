@@ -84,6 +84,8 @@ double weight_of(const T* weights, int channel, int lane, int lanes) {
   return weights[(channel / 2 * lanes + lane) * 2 + channel % 2];
 }
 
+constexpr int kChannel = 3;  // of the outputs, the first of the tile
+
 template <class In, class Out>
 void check_conv(void (*kernel)(const ConvTile<In, Out>&), const char* name, int pixels,
                 int channels, int segments, int length, bool with_residual, float slope,
@@ -92,7 +94,7 @@ void check_conv(void (*kernel)(const ConvTile<In, Out>&), const char* name, int 
   const In* const src = guarded<In>((pixels - 1) * stride + (segments - 1) * 2 + length);
   const In* const weights = guarded<In>(segments * length * kPanelWidth);
   const float* const bias = guarded<float>(kPanelWidth);
-  const Out* const residual = guarded<Out>(pixels * channels);
+  const Out* const residual = guarded<Out>(pixels * (channels + kChannel));
   Out* const dst = guarded<Out>(pixels * dst_stride);
   const std::vector<Out> before(dst, dst + pixels * dst_stride);
   std::vector<std::ptrdiff_t> offsets;
@@ -100,22 +102,24 @@ void check_conv(void (*kernel)(const ConvTile<In, Out>&), const char* name, int 
   std::vector<Out*> dsts;
   std::vector<const Out*> residuals;
   for (int m = 0; m < pixels; ++m) dsts.push_back(dst + m * dst_stride);
-  for (int m = 0; m < pixels; ++m) residuals.push_back(residual + m * channels);
+  for (int m = 0; m < pixels; ++m) residuals.push_back(residual + m * (channels + kChannel));
   ConvTile<In, Out> tile;
   tile.src = src, tile.src_stride = stride, tile.segment_offsets = offsets.data();
   tile.segments = segments, tile.segment_length = length, tile.bias = bias;
   tile.dst = dsts.data(), tile.residual = with_residual ? residuals.data() : nullptr;
-  tile.pixels = pixels, tile.channels = channels, tile.negative_slope = slope;
+  tile.pixels = pixels, tile.channels = channels, tile.channel = kChannel;
+  tile.negative_slope = slope;
   tile.weights = weights, tile.add_last = with_residual && pixels % 2, tile.is_gelu = is_gelu;
   kernel(tile);
   for (int m = 0; m < pixels; ++m) {
     for (int n = 0; n < dst_stride; ++n) {
       double sum = before[m * dst_stride + n];
-      if (n < channels) {
-        sum = bias[n];
+      const int c = n - kChannel;
+      if (c >= 0 && c < channels) {
+        sum = bias[c];
         for (int i = 0; i < segments * length; ++i) {
           sum += double{src[m * stride + offsets[i / length] + i % length]} *
-                 weight_of(weights, i, n, kPanelWidth);
+                 weight_of(weights, i, c, kPanelWidth);
         }
         const double added = with_residual ? double{residuals[m][n]} : 0;
         sum = add_and_activate(sum, added, slope, tile.add_last);
@@ -137,25 +141,27 @@ void check_conv_u8s8(const InferenceKernels& k, int pixels, int channels, int le
   float* const requant_scale = guarded<float>(kPanelWidth);
   const float* const requant_shift = guarded<float>(kPanelWidth);
   for (int i = 0; i < kPanelWidth; ++i) scale[i] *= 1e-3f, requant_scale[i] *= 10;
-  const auto* const residual = guarded<std::uint8_t>(pixels * channels, true);
+  const auto* const residual = guarded<std::uint8_t>(pixels * (channels + kChannel), true);
   auto* const dst = guarded<std::uint8_t>(pixels * dst_stride);
   const std::vector<std::uint8_t> before(dst, dst + pixels * dst_stride);
   std::vector<std::uint8_t*> dsts;
   std::vector<const std::uint8_t*> residuals;
   for (int m = 0; m < pixels; ++m) dsts.push_back(dst + m * dst_stride);
-  for (int m = 0; m < pixels; ++m) residuals.push_back(residual + m * channels);
+  for (int m = 0; m < pixels; ++m) residuals.push_back(residual + m * (channels + kChannel));
   const std::ptrdiff_t offset = 0;
   ConvTile<std::uint8_t> tile;
   tile.src = src, tile.src_stride = stride, tile.segment_offsets = &offset;
   tile.segments = 1, tile.segment_length = length, tile.bias = bias;
   tile.dst = dsts.data(), tile.residual = with_residual ? residuals.data() : nullptr;
-  tile.pixels = pixels, tile.channels = channels, tile.negative_slope = slope;
+  tile.pixels = pixels, tile.channels = channels, tile.channel = kChannel;
+  tile.negative_slope = slope;
   tile.weights = weights, tile.scale = scale, tile.residual_scale = residual_scale;
   tile.add_last = with_residual && slope != 0 && pixels % 2;
   tile.requant_scale = slope == 0 ? nullptr : requant_scale, tile.requant_shift = requant_shift;
   k.conv_u8s8(tile);
   for (int m = 0; m < pixels; ++m) {
-    for (int i = channels; i < dst_stride; ++i) {
+    for (int i = 0; i < dst_stride; ++i) {
+      if (i >= kChannel && i < kChannel + channels) continue;
       expect(dsts[m][i], before[m * dst_stride + i], 0, "conv_u8s8 beyond its channels");
     }
     for (int lane = 0; lane < kPanelWidth; ++lane) {
@@ -167,14 +173,15 @@ void check_conv_u8s8(const InferenceKernels& k, int pixels, int channels, int le
       }
       double x = static_cast<double>(sum) * scale[lane] + bias[lane];
       const double added =
-          with_residual ? double{residual_scale[lane]} * residuals[m][channel] : 0.0;
+          with_residual ? double{residual_scale[lane]} * residuals[m][kChannel + channel] : 0.0;
       if (slope == 0) {
         x += added;
       } else {
         x = add_and_activate(x, added, slope, tile.add_last) * requant_scale[lane] +
             requant_shift[lane];
       }
-      const double wanted = std::fmin(std::fmax(std::rint(x), 0), 255), got = dsts[m][channel];
+      const double wanted = std::fmin(std::fmax(std::rint(x), 0), 255),
+                   got = dsts[m][kChannel + channel];
       expect(std::abs(got - wanted) <= 1 ? wanted : got, wanted, 0, "conv_u8s8");  // ties
     }
   }

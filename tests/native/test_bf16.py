@@ -130,8 +130,10 @@ CONVOLUTIONS = {
 }
 
 
+# A tile spans several rows of narrow images.
+@pytest.mark.parametrize("width", [18, 7])
 @pytest.mark.parametrize(("isa", "threads"), [("avx512bf16", 1), ("avx512bf16", 3), ("amx", 2)])
-def test_convolutions_multiply_rounded_numbers(isa, threads, tmp_path, native_operator):
+def test_convolutions_multiply_rounded_numbers(isa, threads, width, tmp_path, native_operator):
     random, inputs, expected = np.random.default_rng(0), {}, {}
     for name, options in CONVOLUTIONS.items():
         if "odd" in name and isa != "amx":  # has no pairs of channels: others compute in float32
@@ -144,9 +146,9 @@ def test_convolutions_multiply_rounded_numbers(isa, threads, tmp_path, native_op
         if "few channels" in name:  # between maps of one type, which outputs would not be
             net.add(nn.GlobalAvgPool2D())
         net.initialize(mx.init.Normal(0.5))
-        x = random.standard_normal((2, 3, 11, 18)).astype("float32")
+        x = random.standard_normal((2, 3, 11, width)).astype("float32")
         net(mx.nd.array(x))
-        gluondense.export(net, tmp_path / name, (1, 3, 11, 18), "native_bf16")
+        gluondense.export(net, tmp_path / name, (1, 3, 11, width), "native_bf16")
         inputs[name] = x
         first = convolution(x, net[0])
         expected[f"{name}|0"] = convolution(np.where(first < 0, 0.5 * first, first), net[2])

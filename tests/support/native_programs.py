@@ -138,6 +138,7 @@ BLOCKS = {
         c=conv(4),
     ),
     "stride in one direction": lambda: conv(8, 1, strides=(1, 2)),
+    "filters of more than 1 MiB": lambda: seq(conv(512), conv(544, strides=2)),
     "relu of an output that is read": lambda: Net(
         lambda F, s, x: [relu(F, s.a(x) + s.b(x)), s.a(x)], a=conv(8), b=conv(8, 3, padding=1)
     ),

@@ -11,6 +11,14 @@ namespace {
 
 constexpr int kMaxPixels = 32;  // of a tile, with any instruction set
 
+// Larger filters do not stay in the L2 cache from tile to tile.
+constexpr std::size_t kCachedBytes = std::size_t{1} << 20;
+
+template <class T>
+std::size_t filter_bytes(const ConvStep& s) {
+  return sizeof(T) * s.panels * s.window.taps() * s.panel_in * kPanelWidth;
+}
+
 // Inputs of one product: the length of a segment is a multiple of it.
 template <class T>
 constexpr int kProductInputs = 4 / sizeof(T);
@@ -23,10 +31,28 @@ int max_tile_pixels() {
   return std::is_same_v<T, std::uint8_t> ? k.max_u8_tile_pixels : k.bf16->max_tile_pixels;
 }
 
-// Whether the rows of the input follow each other without a gap, so that tiles may span rows.
-bool has_contiguous_rows(const ConvStep& s, const Placement& in) {
-  const Window& w = s.window;
-  return w.taps() == 1 && w.stride[0] == 1 && w.stride[1] == 1 && in.pad == 0;
+// Output pixels in the order in which a tile computes them. A line is a number of rows; between two
+// rows are `gap` pixels that are no outputs, where the input has the padding.
+struct Lines {
+  int count, gap, pitch;  // pitch: from a row to the next
+  std::int64_t height;    // of the output
+
+  int first_row(std::int64_t line) const { return height * line / count; }
+  std::int64_t pixels(std::int64_t line) const {
+    return std::int64_t{first_row(line + 1) - first_row(line)} * pitch - gap;
+  }
+};
+
+// As many rows in a line as a tile has room for; all if there are no gaps. The inputs of a tile are
+// at equal distances, so that a line of several rows needs a stride of 1, unless they are packed.
+Lines find_lines(const ConvStep& s, const Placement& in, const Placement& out, bool is_packed,
+                 int max_pixels) {
+  const bool is_dense = s.window.stride[0] == 1 && s.window.stride[1] == 1;
+  const int pitch = !is_packed && is_dense ? in.row_pixels() : out.width, gap = pitch - out.width;
+  int rows = out.height;
+  if (!is_packed && !is_dense) rows = 1;
+  if (gap) rows = std::max(1, (max_pixels + gap) / pitch);
+  return {div_up(out.height, rows), gap, pitch, out.height};
 }
 
 }  // namespace
@@ -66,38 +92,55 @@ bool is_packed(const ConvStep& s) {
 template <class In, class T, class Out>
 void InferenceWorker::conv(const ConvStep& s, const Bf16* bf16_filters) {
   const Placement& out = placement(s.out);
-  const bool spans_rows = is_packed<In, T>(s) || has_contiguous_rows(s, placement(s.in));
-  const std::int64_t rows = spans_rows ? 1 : out.height;
-  const std::int64_t width = spans_rows ? std::int64_t{out.height} * out.width : out.width;
-  // Tiles of a row, of nearly equal width.
-  const std::int64_t tiles = div_up<std::int64_t>(width, max_tile_pixels<T>());
+  const int max_pixels = max_tile_pixels<T>();
+  const Lines lines = find_lines(s, placement(s.in), out, is_packed<In, T>(s), max_pixels);
+  // Tiles of a line, of nearly equal width.
+  const std::int64_t tiles = div_up<std::int64_t>(lines.pixels(lines.count - 1), max_pixels);
   fill_padding(s.out);
+  const auto multiply = [&](std::int64_t tile, int panel, int end) {
+    const std::int64_t line = tile / tiles, column = tile % tiles;
+    const std::int64_t pixels = lines.pixels(line), x = pixels * column / tiles;
+    const int y = lines.first_row(line), next = pixels * (column + 1) / tiles;
+    conv_tile<In, T, Out>(s, bf16_filters, y, x, lines.pitch, next - x, panel, end);
+  };
   // The work items are the panels of the tiles; several threads may share a tile.
-  const auto [first, last] = partition(rows * tiles * s.panels);
+  const std::int64_t all_tiles = lines.count * tiles;
+  const auto [first, last] = partition(all_tiles * s.panels);
+  if (!is_packed<In, T>(s) && filter_bytes<T>(s) > kCachedBytes) {
+    for (std::int64_t item = first; item < last; ++item) {
+      const int panel = item / all_tiles;
+      multiply(item % all_tiles, panel, panel + 1);
+    }
+    return;
+  }
   for (std::int64_t item = first; item < last;) {
-    const std::int64_t tile = item / s.panels, column = tile % tiles;
     const int panel = item % s.panels;
     const int end = std::min<std::int64_t>(s.panels, panel + last - item);
-    const int x = width * column / tiles, next = width * (column + 1) / tiles;
-    conv_tile<In, T, Out>(s, bf16_filters, tile / tiles, x, next - x, panel, end);
+    multiply(item / s.panels, panel, end);
     item += end - panel;
   }
 }
 
-// The panels [panel, end) of `pixels` output pixels from (y, x) on.
+// The panels [panel, end) of `pixels` output pixels from (y, x) on, in rows of `pitch` pixels.
 template <class In, class T, class Out>
 void InferenceWorker::conv_tile(const ConvStep& s, const Bf16* bf16_filters, int y, int x,
-                                int pixels, int panel, int end) {
+                                int pitch, int pixels, int panel, int end) {
   const Placement &in = placement(s.in), &out = placement(s.out);
+  y += x / pitch, x %= pitch;
+  auto* const unused = reinterpret_cast<Out*>(scratch_);  // instead of a pixel between two rows
   Out* dst[kMaxPixels];
   const Out* residual[kMaxPixels];
-  for (int i = 0, row = y + x / out.width, column = x % out.width; i < pixels; ++i, ++column) {
-    if (column == out.width) ++row, column = 0;
-    dst[i] = pixel_ptr<Out>(s.out, row, column);
-    if (s.residual.valid()) residual[i] = pixel_ptr<Out>(s.residual, row, column);
+  for (int i = 0, row = y, column = x; i < pixels; ++i, ++column) {
+    if (column == pitch) ++row, column = 0;
+    const bool is_output = column < out.width;
+    dst[i] = is_output ? pixel_ptr<Out>(s.out, row, column) : unused;
+    if (!s.residual.valid()) continue;
+    residual[i] = is_output ? pixel_ptr<Out>(s.residual, row, column) : unused;
   }
   ConvTile<T, Out> tile;
   tile.pixels = pixels;
+  tile.dst = dst;
+  tile.residual = s.residual.valid() ? residual : nullptr;
   tile.negative_slope = s.negative_slope;
   tile.add_last = s.add_last;
   tile.is_gelu = s.is_gelu;
@@ -108,7 +151,7 @@ void InferenceWorker::conv_tile(const ConvStep& s, const Bf16* bf16_filters, int
     src = pack_tile<In, T>(s, y, x, offsets, &tile);
   } else if constexpr (std::is_same_v<In, T>) {
     const Segments segments = find_segments(s, in, s.panel_in, offsets);
-    src = window_ptr<In>(s, y + x / out.width, x % out.width);
+    src = window_ptr<In>(s, y, x);
     tile.src_stride = std::ptrdiff_t{s.window.stride[1]} * in.pixel_stride;
     tile.segments = segments.count;
     tile.segment_length = round_up(segments.length, kProductInputs<T>);
@@ -117,21 +160,16 @@ void InferenceWorker::conv_tile(const ConvStep& s, const Bf16* bf16_filters, int
       std::ptrdiff_t{tile.segments} * tile.segment_length * kPanelWidth;
   for (; panel < end; ++panel) {
     const int channel = panel * s.panel_out;
-    Out* panel_dst[kMaxPixels];
-    const Out* panel_residual[kMaxPixels];
     for (int i = 0; i < pixels; ++i) {
-      panel_dst[i] = dst[i] + channel;
       // Prefetched while the sums are computed.
       for (int c = 0; c < s.panel_out; c += kCacheLineBytes / static_cast<int>(sizeof(Out))) {
-        __builtin_prefetch(panel_dst[i] + c, 1);
+        __builtin_prefetch(dst[i] + channel + c, 1);
       }
-      if (s.residual.valid()) panel_residual[i] = residual[i] + channel;
     }
     tile.src = src + std::ptrdiff_t{panel / s.panels_per_input} * s.panel_in_stride;
     const std::ptrdiff_t lane = std::ptrdiff_t{panel} * kPanelWidth;
     tile.bias = floats_ + s.bias + lane;
-    tile.dst = panel_dst;
-    tile.residual = s.residual.valid() ? panel_residual : nullptr;
+    tile.channel = channel;
     tile.channels = std::min(s.panel_out, s.out.channels - channel);
     if constexpr (std::is_same_v<T, std::uint8_t>) {
       tile.weights = bytes_ + s.weight + panel * panel_size;
@@ -175,7 +213,6 @@ const T* InferenceWorker::pack_tile(const ConvStep& s, int y, int x, std::ptrdif
   // Of a pixel that is normalized in float32 before it is rounded.
   auto* const normalized = reinterpret_cast<float*>(packed + std::ptrdiff_t{stride} * tile->pixels);
   const int width = placement(s.out).width;
-  y += x / width, x %= width;
   for (int i = 0; i < tile->pixels; ++i, ++x) {
     if (x == width) ++y, x = 0;
     const In* const pixel = window_ptr<In>(s, y, x);

@@ -30,6 +30,7 @@ std::size_t scratch_bytes(const Program& program, const MemoryPlan& plan) {
     } else if (const auto* const conv = std::get_if<ConvStep>(&step)) {
       const int channels = conv->in.channels;
       const int packed_taps = multiplies_bf16(*conv, program) ? conv->window.taps() : 1;
+      most = std::max(most, conv->out.channels * sizeof(float));  // see InferenceWorker::conv_tile
       // And a row, see pack_tile.
       most = std::max({most, packed_tile_bytes(channels * packed_taps, pixels + 1),
                        WinogradScratch::floats(channels, k.max_tile_pixels) * sizeof(float)});

@@ -173,8 +173,8 @@ class InferenceWorker {
   template <class In, class T, class Out>
   void conv(const ConvStep& s, const Bf16* bf16_filters);
   template <class In, class T, class Out>
-  void conv_tile(const ConvStep& s, const Bf16* bf16_filters, int y, int x, int pixels, int panel,
-                 int end);
+  void conv_tile(const ConvStep& s, const Bf16* bf16_filters, int y, int x, int pitch, int pixels,
+                 int panel, int end);
   template <class In, class T, class Tile>
   const T* pack_tile(const ConvStep& s, int y, int x, std::ptrdiff_t* offsets, Tile* tile);
   template <class In, class T>

@@ -60,6 +60,7 @@ struct ConvTileBase {
   Out* const* dst;             // (pixels): each pixel's output channels
   const Out* const* residual;  // (pixels), or null; may be equal to dst
   int pixels, channels;        // 1 <= pixels <= the kernel's most, 1 <= channels <= kPanelWidth
+  int channel = 0;             // of the pixels' channels, the first of the tile
   float negative_slope;        // at most 1; of the activation below 0: 1 is the identity, 0 is ReLU
   bool add_last = false;       // whether the residual is added after the activation
   bool is_gelu = false;        // into floats, without a residual: instead of the slope

@@ -20,11 +20,12 @@ void conv_bf16(const ConvTile<Bf16, Out>& t) {
   amx_multiply<Bf16>({t.src, t.src_stride, t.segment_offsets, t.segments, t.segment_length,
                       t.weights, t.pixels, t.channels},
                      sums);
-  for (int m = 0; m < t.pixels; ++m) {
-    for (int n = 0; n < t.channels; n += kWidth) {
-      store_activated(at(sums[m] + n) + at(t.bias + n), t.residual ? t.residual[m] + n : nullptr,
-                      t.negative_slope, t.channels - n, t.dst[m] + n, t.add_last);
-    }
+  const int pixels = t.pixels;
+  for (int first = 0; first < t.channels; first += kWidth) {
+    const Vector bias = at(t.bias + first);
+    store_rows(t, first, 1, [&](const auto& store_vector) {
+      for (int m = 0; m < pixels; ++m) store_vector(at(sums[m] + first) + bias, m, first);
+    });
   }
   apply_gelu(t, t.pixels, 0, t.channels);
 }

@@ -23,7 +23,45 @@ template <class Tile>
 inline void apply_gelu(const Tile& t, int pixels, int first, int channels) {
   if constexpr (std::is_same_v<decltype(t.dst), float* const*>) {
     if (!t.is_gelu) return;
-    for (int m = 0; m < pixels; ++m) gelu_f32(t.dst[m] + first, t.dst[m] + first, channels);
+    for (int m = 0; m < pixels; ++m) {
+      float* const outputs = t.dst[m] + t.channel + first;
+      gelu_f32(outputs, outputs, channels);
+    }
+  }
+}
+
+// Stores a whole vector of a pixel's output channels; the activation is the identity or a ReLU.
+template <class T, bool kHasResidual, bool kIsRelu>
+struct StoreWhole {
+  T* const* dst;
+  const T* const* residual;
+  int first;  // see ConvTileBase::channel
+
+  void operator()(Vector x, int pixel, int channel) const {
+    if constexpr (kHasResidual) x += load(residual[pixel] + first + channel);
+    store(kIsRelu ? activate(x, 0) : x, dst[pixel] + first + channel);
+  }
+};
+
+// Calls `rows` with a function (vector, pixel, channel) that stores outputs of `vectors` vectors of
+// a tile, from channel `first` on. All that can be chosen before the loop is.
+template <class In, class Out, class Rows>
+inline __attribute__((always_inline)) void store_rows(const ConvTileBase<In, Out>& t, int first,
+                                                      int vectors, const Rows& rows) {
+  const bool is_whole = t.channels - first >= vectors * kWidth;
+  const bool is_relu = t.negative_slope == 0, is_plain = is_relu || t.negative_slope == 1;
+  if (!is_whole || !is_plain || (t.residual && t.add_last)) {
+    rows([&t](Vector x, int pixel, int channel) {
+      const int c = t.channel + channel;
+      store_activated(x, t.residual ? t.residual[pixel] + c : nullptr, t.negative_slope,
+                      t.channels - channel, t.dst[pixel] + c, t.add_last);
+    });
+  } else if (t.residual) {
+    is_relu ? rows(StoreWhole<Out, true, true>{t.dst, t.residual, t.channel})
+            : rows(StoreWhole<Out, true, false>{t.dst, t.residual, t.channel});
+  } else {
+    is_relu ? rows(StoreWhole<Out, false, true>{t.dst, nullptr, t.channel})
+            : rows(StoreWhole<Out, false, false>{t.dst, nullptr, t.channel});
   }
 }
 
@@ -44,15 +82,14 @@ void conv(const Tile& t, int first) {
         multiply_add<Multiply>(elements(t.src + t.segment_offsets[s]), t.src_stride / kPerElement,
                                t.segment_length / kPerElement, weights, sum);
   }
+  store_rows(
+      t, first, V, [&](const auto& store_vector) __attribute__((always_inline)) {
 #pragma GCC unroll 14  // otherwise the sums would be in memory
-  for (int m = 0; m < M; ++m) {
+        for (int m = 0; m < M; ++m) {
 #pragma GCC unroll 2
-    for (int v = 0; v < V; ++v) {
-      const int channel = first + v * kWidth;
-      store_activated(sum[m][v], t.residual ? t.residual[m] + channel : nullptr, t.negative_slope,
-                      t.channels - channel, t.dst[m] + channel, t.add_last);
-    }
-  }
+          for (int v = 0; v < V; ++v) store_vector(sum[m][v], m, first + v * kWidth);
+        }
+      });
   // From memory: the sums leave no registers for it.
   const int left = t.channels - first;
   apply_gelu(t, M, first, left < V * kWidth ? left : V * kWidth);

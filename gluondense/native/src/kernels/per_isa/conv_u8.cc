@@ -45,16 +45,17 @@ inline __m512 requantize(__m512i sum, const ConvTile<std::uint8_t>& t, int vecto
 // Stores the output channels of a pixel.
 inline void finish_pixel(const ConvTile<std::uint8_t>& t, int pixel, __m512i first,
                          __m512i second) {
-  const std::uint8_t* const residual = t.residual ? t.residual[pixel] : nullptr;
+  const std::uint8_t* const residual = t.residual ? t.residual[pixel] + t.channel : nullptr;
+  std::uint8_t* const dst = t.dst[pixel] + t.channel;
   const __m512i words = _mm512_packs_epi32(_mm512_cvtps_epi32(requantize(first, t, 0, residual)),
                                            _mm512_cvtps_epi32(requantize(second, t, 1, residual)));
   const __m512i order = _mm512_setr_epi64(0, 2, 4, 6, 1, 3, 5, 7);
   const __m256i all =
       _mm512_castsi512_si256(_mm512_permutexvar_epi64(order, _mm512_packus_epi16(words, words)));
   if (t.channels == kPanelWidth) {
-    _mm256_storeu_si256(reinterpret_cast<__m256i*>(t.dst[pixel]), all);
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(dst), all);
   } else {  // the channels behind belong to another slice
-    _mm256_mask_storeu_epi8(t.dst[pixel], (1u << t.channels) - 1, all);
+    _mm256_mask_storeu_epi8(dst, (1u << t.channels) - 1, all);
   }
 }
 
@@ -121,12 +122,12 @@ void conv(const ConvTile<std::uint8_t>& t) {
       float x = static_cast<float>(sum[lane]) * t.scale[lane] + t.bias[lane];
       const float slope = t.negative_slope;
       if (t.add_last) x = x > slope * x ? x : slope * x;
-      if (t.residual) x += t.residual[m][channel] * t.residual_scale[lane];
+      if (t.residual) x += t.residual[m][t.channel + channel] * t.residual_scale[lane];
       if (t.requant_scale) {
         if (!t.add_last) x = x > slope * x ? x : slope * x;
         x = x * t.requant_scale[lane] + t.requant_shift[lane];
       }
-      t.dst[m][channel] = to_u8(x);
+      t.dst[m][t.channel + channel] = to_u8(x);
     }
   }
 }
