@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import sys
 from collections.abc import Sequence
@@ -159,19 +160,18 @@ def _csp() -> str:
 def _amx() -> str:
     """Return a table of times with AMX; ratios are to OpenVINO's time in the same precision."""
     rows = results.inference(results.AMX)
-    contents = [content for _, content in results.files(results.AMX)]
-    all_rows = {results.case_of(row): row for content in contents for row in content["rows"]}
+    names = ["native", "native_bf16", "native_int8"]
     lines = []
     for network in results.networks(rows):
         for batch in BATCHES:
-            row = rows.get((network, SIZE, batch, "native_bf16"))
-            if row:
-                times = [f"{row['median_ms']:.1f}", f"{row['openvino_ms']:.1f}"]
-                bf16, fp32 = _to_openvino(rows, network, batch, ["native_bf16", "native"])
-                bytes_ms = all_rows[network, SIZE, batch, "native_int8"]["median_ms"]
-                lines.append([network, batch, *times, f"**{bf16}**", fp32, f"{bytes_ms:.1f}"])
-    head = ["network", "batch", "native_bf16, ms", "OpenVINO, ms", "**native_bf16**"]
-    return _table([*head, "native", "native_int8, ms"], lines, left=1)
+            found = [
+                rows[case] for name in names if (case := (network, SIZE, batch, name)) in rows
+            ]
+            texts = [(f"{row['median_ms']:.1f}", f"**{row['to_openvino']:.2f}**") for row in found]
+            if len(texts) == len(names):
+                lines.append([network, batch, *itertools.chain(*texts)])
+    head = [text for name in names for text in (f"{name}, ms", "to OpenVINO")]
+    return _table(["network", "batch", *head], lines, left=1)
 
 
 def _training() -> str:
