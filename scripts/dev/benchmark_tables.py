@@ -164,9 +164,7 @@ def _amx() -> str:
     lines = []
     for network in results.networks(rows):
         for batch in BATCHES:
-            found = [
-                rows[case] for name in names if (case := (network, SIZE, batch, name)) in rows
-            ]
+            found = [rows[case] for name in names if (case := (network, SIZE, batch, name)) in rows]
             texts = [(f"{row['median_ms']:.1f}", f"**{row['to_openvino']:.2f}**") for row in found]
             if len(texts) == len(names):
                 lines.append([network, batch, *itertools.chain(*texts)])
