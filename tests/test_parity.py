@@ -8,6 +8,7 @@ its table to the file that `--parity-table` names.
 
 from __future__ import annotations
 
+import json
 import platform
 from typing import Any
 
@@ -20,6 +21,7 @@ from gluondense.weights.naming.scheme import NamingScheme
 
 pytestmark = [pytest.mark.parity, pytest.mark.slow]
 torch = pytest.importorskip("torch", reason="`make test-parity` installs torch, torchvision, timm")
+from benchmarking.workers import torch_peer  # noqa: E402  # needs torch
 from support import peers  # noqa: E402  # needs torch
 
 SIZES = ((224, 224), (193, 161))
@@ -325,6 +327,19 @@ def test_logits_are_those_of_gluoncv2_s_peleenet(tmp_path):
     weight = net._collect_params_with_prefix()["features.stem.pool.fuse.conv.weight"]
     weight.set_data(mx.nd.concat(*weight.data().split(2, axis=1)[::-1], dim=1))
     assert relative(net(x), expected) <= FLOAT32
+
+
+@pytest.mark.parametrize("name", ["densenet40_k12_bc_cifar10", "densenet100_k12_bc_cifar100"])
+def test_logits_are_those_of_the_benchmarks_densenet_bc(name, tmp_path):
+    net = gluondense.get_model(name)
+    net.initialize(mx.init.MSRAPrelu())
+    x = image((32, 32), "float32")
+    net(mx.nd.array(x))
+    gluondense.weights.save_weights(net, tmp_path / "net.safetensors")
+    (tmp_path / "network.json").write_text(json.dumps({"model": name}))
+    with torch.inference_mode():
+        expected = torch_peer.load(tmp_path)(torch.from_numpy(x)).numpy()
+    assert relative(net(mx.nd.array(x)), expected) <= FLOAT32
 
 
 @pytest.mark.parametrize("name", ["dpn92", "dpn98"])

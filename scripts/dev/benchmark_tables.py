@@ -196,9 +196,10 @@ def _training_networks(folder: str = "") -> str:
     names = ["plain", "native", "torch", "native-bf16", "torch-bf16"]
     rows = results.training(folder)
     lines = []
-    for network in results.networks(rows):
-        found = [rows.get((network, SIZE, 16, name)) for name in names]
-        if found[1]:
+    for network, size, batch, name in sorted(rows):
+        # The other images are those of CIFAR.
+        if name == "native" and (size, batch) in ((SIZE, 16), (32, 64)):
+            found = [rows.get((network, size, batch, name)) for name in names]
             cells = [f"{row['ms']:.1f} / {row['maps']:.0f}" if row else "–" for row in found]
             lines.append([network, *cells])
     titles = [TRAINING[name].partition(" (")[0] for name in names]

@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,10 @@ TIMM_NAMES = {
     "csp_resnet50w": "cspresnet50w",
     "csp_resnext50": "cspresnext50",
 }
+
+
+# DenseNet-BC of section 4.2 of the paper, with its depth and growth rate.
+CIFAR_DENSENET = re.compile(r"densenet(\d+)_k(\d+)_bc_cifar(10|100)")
 
 
 def import_torchvision() -> Any:
@@ -37,10 +42,13 @@ def import_torchvision() -> Any:
 def build(model: str, **options: Any) -> Any:
     """Build torchvision's network of this name, else timm's; return None if neither has it.
 
-    PeleeNet, which neither has, is in :mod:`torch_peleenet`.
+    PeleeNet, which neither has, is in :mod:`torch_peleenet`; DenseNet-BC for CIFAR is
+    torchvision's DenseNet with another stem.
     """
     if model == "peleenet":
         return _peleenet().eval()
+    if found := CIFAR_DENSENET.fullmatch(model):
+        return _cifar_densenet(*map(int, found.groups()), **options).eval()
     with contextlib.suppress(ImportError, ValueError):
         return import_torchvision().models.get_model(model, **options).eval()
     with contextlib.suppress(ImportError):
@@ -59,6 +67,19 @@ def _peleenet() -> Any:
         return importlib.import_module("torch_peleenet").PeleeNet()
     finally:
         sys.path.pop(0)
+
+
+def _cifar_densenet(depth: int, growth_rate: int, classes: int, **options: Any) -> Any:
+    """Build a DenseNet-BC: a 3x3 convolution, and three blocks of layers of two convolutions."""
+    from torch import nn
+
+    blocks, stem = ((depth - 4) // 6,) * 3, 2 * growth_rate
+    options = {"num_classes": classes, **options}
+    net = import_torchvision().models.DenseNet(growth_rate, blocks, stem, **options)
+    net.features.conv0 = nn.Conv2d(3, stem, 3, padding=1, bias=False)
+    for name in ("norm0", "relu0", "pool0"):
+        delattr(net.features, name)
+    return net
 
 
 def load(folder: Path) -> Any:

@@ -63,7 +63,7 @@ def _torch(compiled: bool = False, checkpointed: bool = False, bf16: bool = Fals
         net.train()
         optimizer = torch.optim.SGD(net.parameters(), lr=0.01, momentum=0.9, nesterov=True)
         forward = torch.compile(net) if compiled else net
-        x, y = torch.randn(batch, 3, size, size), torch.arange(batch)
+        x, y = torch.randn(batch, 3, size, size), torch.arange(batch) % 10
         if bf16:  # faster in this memory layout
             net.to(memory_format=torch.channels_last)
             x = x.to(memory_format=torch.channels_last)
