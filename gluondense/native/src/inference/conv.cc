@@ -11,7 +11,7 @@ namespace {
 
 constexpr int kMaxPixels = 32;  // of a tile, with any instruction set
 
-// Larger filters do not stay in the L2 cache from tile to tile.
+// The most bytes of filters that stay in the L2 cache from tile to tile.
 constexpr std::size_t kCachedBytes = std::size_t{1} << 20;
 
 template <class T>
@@ -43,8 +43,10 @@ struct Lines {
   }
 };
 
-// As many rows in a line as a tile has room for; all if there are no gaps. The inputs of a tile are
-// at equal distances, so that a line of several rows needs a stride of 1, unless they are packed.
+// As many rows in a line as a tile has room for; all if there are no gaps. It does not depend on
+// the number of threads, as the pixels of a tile decide the order of its sums. The inputs of a tile
+// are at equal distances, so that a line of several rows needs a stride of 1, unless they are
+// packed.
 Lines find_lines(const ConvStep& s, const Placement& in, const Placement& out, bool is_packed,
                  int max_pixels) {
   const bool is_dense = s.window.stride[0] == 1 && s.window.stride[1] == 1;
@@ -107,6 +109,7 @@ void InferenceWorker::conv(const ConvStep& s, const Bf16* bf16_filters) {
   const std::int64_t all_tiles = lines.count * tiles;
   const auto [first, last] = partition(all_tiles * s.panels);
   if (!is_packed<In, T>(s) && filter_bytes<T>(s) > kCachedBytes) {
+    // All tiles of a panel in turn, so that the filters are read once.
     for (std::int64_t item = first; item < last; ++item) {
       const int panel = item / all_tiles;
       multiply(item % all_tiles, panel, panel + 1);
