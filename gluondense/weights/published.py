@@ -96,6 +96,8 @@ def published_errors(
     1.79
     """
     model = same_network(model, spec)
+    if not model:
+        return []
     found, row = [], WEIGHTS.get(weights)
     if row is not None and row.dataset == dataset and crops == 1:
         found.append(_of_weights(row))

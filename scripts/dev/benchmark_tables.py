@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import itertools
 import re
 import sys
 from collections.abc import Sequence
@@ -164,10 +163,16 @@ def _amx() -> str:
     lines = []
     for network in results.networks(rows):
         for batch in BATCHES:
-            found = [rows[case] for name in names if (case := (network, SIZE, batch, name)) in rows]
-            texts = [(f"{row['median_ms']:.1f}", f"**{row['to_openvino']:.2f}**") for row in found]
-            if len(texts) == len(names):
-                lines.append([network, batch, *itertools.chain(*texts)])
+            found = [rows.get((network, SIZE, batch, name)) for name in names]
+            if not any(found):
+                continue
+            line = [network, batch]
+            for row in found:
+                texts = ["–", "–"]
+                if row:
+                    texts = [f"{row['median_ms']:.1f}", f"**{row['to_openvino']:.2f}**"]
+                line += texts
+            lines.append(line)
     head = [text for name in names for text in (f"{name}, ms", "to OpenVINO")]
     return _table(["network", "batch", *head], lines, left=1)
 

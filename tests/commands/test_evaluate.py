@@ -226,6 +226,12 @@ def test_published_figures(model, dataset, augmented, error):
     assert [row.top1 for row in found] == ([] if error is None else [error])
 
 
+def test_published_weights_of_other_classes_have_no_figures():
+    ours = {"model": "dpn68", "dataset": "imagenet", "weights": "dpn68.mx_in1k"}
+    assert published_errors(**ours)
+    assert not published_errors(**ours, spec=gluondense.get_spec("dpn68", classes=10))
+
+
 def test_published_figures_are_of_the_same_network():
     def top1(name, **fields):
         spec = gluondense.get_spec(name, **fields)

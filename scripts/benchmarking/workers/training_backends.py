@@ -63,7 +63,8 @@ def _torch(compiled: bool = False, checkpointed: bool = False, bf16: bool = Fals
         net.train()
         optimizer = torch.optim.SGD(net.parameters(), lr=0.01, momentum=0.9, nesterov=True)
         forward = torch.compile(net) if compiled else net
-        x, y = torch.randn(batch, 3, size, size), torch.arange(batch) % 10
+        x = torch.randn(batch, 3, size, size)
+        y = torch.arange(batch) % 10  # classes that every network has
         if bf16:  # faster in this memory layout
             net.to(memory_format=torch.channels_last)
             x = x.to(memory_format=torch.channels_last)

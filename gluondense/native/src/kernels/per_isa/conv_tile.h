@@ -44,7 +44,7 @@ struct StoreWhole {
 };
 
 // Calls `rows` with a function (vector, pixel, channel) that stores outputs of `vectors` vectors of
-// a tile, from channel `first` on. All that can be chosen before the loop is.
+// a tile, from channel `first` on. Activation and residual are chosen before the loop.
 template <class In, class Out, class Rows>
 inline __attribute__((always_inline)) void store_rows(const ConvTileBase<In, Out>& t, int first,
                                                       int vectors, const Rows& rows) {
