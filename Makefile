@@ -19,6 +19,8 @@ PYTEST := $(BIN)/python -m pytest
 # wait for each other in several processes at once take ten times as long.
 PYTEST_WORKERS ?= auto
 PARALLEL := OMP_NUM_THREADS=1
+# After a crash of a process, pytest-xdist would start another one and may wait for its end forever.
+CRASHES := --max-worker-restart=0
 # Tests with a target below.
 PLAIN := not cu112 and not demo and not faults and not gpu and not native and not package and not parity and not pythons and not serve
 
@@ -63,7 +65,7 @@ lint: $(VENV)/.installed-test ## format, lint, types
 	$(BIN)/mypy
 
 test-fast: $(VENV)/.installed-test ## tests but the slow ones, and the examples of the docs
-	$(PARALLEL) $(PYTEST) -n $(PYTEST_WORKERS) --dist loadfile -m "not slow and $(PLAIN)" \
+	$(PARALLEL) $(PYTEST) -n $(PYTEST_WORKERS) --dist loadfile $(CRASHES) -m "not slow and $(PLAIN)" \
 		--doctest-modules --doctest-glob='*.md' --ignore=docs/examples gluondense tests README.md docs $(PYTEST_ARGS)
 
 test-slow: $(VENV)/.installed-test ## the slow tests

@@ -12,6 +12,7 @@ from typing import Any
 import mxnet as mx
 from mxnet import gluon
 
+from ..blocks.reorders import wait_for_reorders
 from ..data.preprocessing import Preprocessing
 from ..files import save_arrays
 from ..graph.ir import Lowered, Params
@@ -223,6 +224,7 @@ def export(
 
 def parameter_arrays(net: gluon.HybridBlock) -> Params:
     """Return the values of all parameters by name, averaged over the devices."""
+    wait_for_reorders()
     return {name: value._reduce().asnumpy() for name, value in net.collect_params().items()}
 
 

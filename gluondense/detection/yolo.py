@@ -12,6 +12,7 @@ from mxnet.ndarray import NDArray
 
 from ..blocks.base import Chain, Tensor
 from ..blocks.initializer import HeFanOut
+from ..blocks.reorders import SafelySaved
 from ..errors import check
 from ..models.network import Network
 from ..native.backend import NativeTraining
@@ -22,7 +23,7 @@ from .outputs import MAX_SIZE, gluoncv_yolo, make_output
 from .spec import STRIDES, DetectorSpec
 
 
-class YOLOv3(gluoncv_yolo.YOLOV3):
+class YOLOv3(SafelySaved, gluoncv_yolo.YOLOV3):
     """GluonCV's ``YOLOV3`` with another backbone and neck.
 
     GluonCV's transforms, target generators, losses, metrics and training script apply unchanged.

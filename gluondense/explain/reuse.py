@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from mxnet import gluon
 
+from ..blocks.reorders import wait_for_reorders
 from ..errors import check_choice
 from ..models.network import Network
 from .channels import read_by
@@ -89,6 +90,7 @@ def feature_reuse(net: Network, normalization: bool = False) -> list[FeatureReus
     (('input', '1', '2', '3'), ('1', '2', '3', 'transition'))
     """
     parameters = net.collect_params()
+    wait_for_reorders()
     return [_reuse(stage, parameters, normalization) for stage in dense_stages(net)]
 
 

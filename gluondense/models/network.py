@@ -15,6 +15,7 @@ from ..blocks.base import Chain, Tensor, activation
 from ..blocks.head import POOL_WINDOW, mean_max_logits
 from ..blocks.initializer import HeFanOut
 from ..blocks.norm import batch_norm
+from ..blocks.reorders import SafelySaved
 from ..blocks.stem import Stem
 from ..errors import check_count
 from .channels_last import ChannelsLast
@@ -23,7 +24,7 @@ from .imperative import imperative
 from .spec import NetworkSpec
 
 
-class Network(ChannelsLast):
+class Network(ChannelsLast, SafelySaved):
     """Stem, stages, final BN-ReLU, global pooling, and a fully-connected ``output``.
 
     The network of a family implements :meth:`stages`, the blocks after the stem.

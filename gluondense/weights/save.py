@@ -15,6 +15,7 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
+from ..blocks.reorders import wait_for_reorders
 from ..files import replacing, save_arrays
 from ..models.network import Network
 from .formats.open import open_weights
@@ -142,6 +143,7 @@ def named_arrays(net: Network, scheme: NamingScheme) -> dict[str, np.ndarray]:
         if parameter._data is None:
             raise ValueError(f"{name} has no values: call net.initialize() or load weights first.")
     arrays: dict[str, np.ndarray] = {}
+    wait_for_reorders()
     for name, theirs in names.items():
         array = parameters[name]._reduce().asnumpy()
         if scheme.conv_output and name == "output.weight":

@@ -299,7 +299,7 @@ def test_a_network_in_float16_takes_what_servers_send(tmp_path, options):
     net = Scale()
     net.initialize()
     net.hybridize()
-    net(mx.nd.ones(SHAPE))
+    net(mx.nd.ones(SHAPE)).wait_to_read()
     net.cast("float16")
     files = gluondense.export(net, tmp_path / "net", SHAPE, mean=MEAN, std=STD, **options)
     block, x = gluondense.load_exported(files.prefix), mx.nd.random.uniform(0, 255, SHAPE)

@@ -103,7 +103,7 @@ def test_rounding_is_after_normalization_and_relu(stride, tmp_path, has_instruct
     net.initialize()
     random = np.random.default_rng(0)
     x = random.standard_normal((2, 3, 9, 11)).astype("float32")
-    net(mx.nd.array(x))
+    net(mx.nd.array(x)).wait_to_read()
     for parameter in net.collect_params().values():
         parameter.set_data(mx.nd.array(random.uniform(0.5, 1.5, parameter.shape)))
     found = export(net, tmp_path / "net")(mx.nd.array(x)).asnumpy()
@@ -166,7 +166,7 @@ def test_outputs_are_not_rounded(tmp_path, has_instruction):
     net = seq(conv(8, 3, padding=1), conv(6, 3))
     net.initialize()
     x = mx.nd.random.normal(shape=(1, 3, 17, 17))
-    net(x)
+    net(x).wait_to_read()
     found = export(net, tmp_path / "net")(x).asnumpy()
     assert (rounded(found) != found).mean() > 0.9
 
@@ -185,7 +185,7 @@ def test_programs_of_earlier_versions_round_1x1_convolutions_only(native_operato
     x = mx.nd.random.normal(shape=(2, 3, 17, 20))
     net = seq(conv(8, 3, padding=1), conv(6, 3, groups=2), nn.MaxPool2D(2), conv(4, 3))
     net.initialize()
-    net(x)
+    net(x).wait_to_read()
     plain = run_program(net, x.shape, x, "")
     np.testing.assert_array_equal(run_program(net, x.shape, x, " bf16=1"), plain)
     with pytest.raises(mx.MXNetError, match="no such use of bfloat16; update the library"):
@@ -196,7 +196,7 @@ def test_nan_propagates(tmp_path):
     net = seq(conv(4, 3, padding=1), nn.AvgPool2D(2, 1), norm_relu(), conv(4))
     net.initialize()
     x = mx.nd.ones((1, 3, 9, 9))
-    net(x)
+    net(x).wait_to_read()
     found = export(net, tmp_path / "net", x.shape)
     x[0, 1, 4, 3] = np.nan
     assert np.isnan(found(x).asnumpy()[0, 0]).sum() == 16

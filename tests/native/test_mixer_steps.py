@@ -82,7 +82,7 @@ BLOCKS = {
 def values(net, x):
     """Give a network random parameters."""
     net.initialize()
-    net(x)
+    net(x).wait_to_read()
     return randomize(net)
 
 

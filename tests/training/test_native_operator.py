@@ -48,7 +48,7 @@ def test_an_operator_without_a_native_counterpart_keeps_the_network():
     net.add(nn.Conv2D(4, 3, in_channels=3), nn.InstanceNorm(in_channels=4))
     net.initialize()
     net.hybridize()
-    net(IMAGES)
+    net(IMAGES).wait_to_read()
     assert Evaluated(net, native=True).now() is net
 
 

@@ -13,6 +13,7 @@ from typing import Any, Optional, Union
 import numpy as np
 from mxnet import gluon
 
+from ...blocks.reorders import wait_for_reorders
 from ...files import json_sha256, previous, replacing_folder, save_arrays, sha256
 from ...text import read_json
 from ...version import versions
@@ -50,6 +51,7 @@ def save(
         If a parameter is not finite, or the checkpoint can't be written; the earlier one stays.
     """
     folder = Path(folder)
+    wait_for_reorders()
     _check_finite(net)
     try:
         with replacing_folder(folder) as new:

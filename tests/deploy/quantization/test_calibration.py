@@ -27,7 +27,7 @@ def graph():
     mx.random.seed(0)
     net = gluondense.get_model("densenet_tutorial", block_config=(1, 2))
     net.initialize()
-    net(mx.nd.zeros((1, 1, 32, 32)))
+    net(mx.nd.zeros((1, 1, 32, 32))).wait_to_read()
     return trace(net), {name: p.data().asnumpy() for name, p in net.collect_params().items()}
 
 

@@ -159,7 +159,7 @@ def small(*layers, channels=8):
     with net.name_scope():
         net.add(*layers)
     net.initialize(mx.init.Xavier())
-    net(mx.nd.zeros((1, channels, 8, 8)))
+    net(mx.nd.zeros((1, channels, 8, 8))).wait_to_read()
     return net
 
 

@@ -38,7 +38,7 @@ def test_frozen_layers_stay_with_their_statistics(name, native, memory_efficient
         request.getfixturevalue("native_operator")
         net.hybridize(backend="native", static_alloc=True, static_shape=True)
     x, y = batch(net)
-    net(x)
+    net(x).wait_to_read()
     before = arrays(net)
     freezer = Freezer(net, ("features.stem", "features.stage[12]"), head_epochs=0)
     assert freezer.start_epoch(0)

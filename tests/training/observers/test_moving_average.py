@@ -18,7 +18,7 @@ def test_average_follows_its_formula_and_lends_itself(tmp_path):
         "densenet121", classes=3, stem="cifar", block_config=(1, 1), num_init_features=16
     )
     net.initialize()
-    net(nd.ones((1, 3, 8, 8)))
+    net(nd.ones((1, 3, 8, 8))).wait_to_read()
     rng = np.random.default_rng(0)
     parameters = net._collect_params_with_prefix()
     average = MovingAverage(net, 0.9)

@@ -79,7 +79,7 @@ def net():
     net.add(mx.gluon.nn.Conv2D(4, 3, in_channels=3), mx.gluon.nn.BatchNorm(in_channels=4))
     net.initialize(mx.init.Normal(1))
     net.hybridize()
-    net(mx.nd.ones((1, 3, 8, 8)))
+    net(mx.nd.ones((1, 3, 8, 8))).wait_to_read()
     return net
 
 
