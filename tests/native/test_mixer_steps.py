@@ -82,7 +82,8 @@ BLOCKS = {
 def values(net, x):
     """Give a network random parameters."""
     net.initialize()
-    net(x).wait_to_read()
+    net(x)
+    mx.nd.waitall()
     return randomize(net)
 
 
