@@ -206,9 +206,15 @@ def _training_networks(folder: str = "") -> str:
         if name == "native" and (size, batch) in ((SIZE, 16), (32, 64)):
             found = [rows.get((network, size, batch, name)) for name in names]
             cells = [f"{row['ms']:.1f} / {row['maps']:.0f}" if row else "–" for row in found]
-            lines.append([network, *cells])
+            _, native, torch, native_bf16, torch_bf16 = found
+            pairs = (native, torch), (native_bf16, torch_bf16)
+            ratios = [
+                f"{own['ms'] / peer['ms']:.2f}" if own and peer else "–" for own, peer in pairs
+            ]
+            lines.append([network, *cells, f"**{' / '.join(ratios)}**" if torch else "–"])
     titles = [TRAINING[name].partition(" (")[0] for name in names]
-    return _table(["ms per image / MB", *titles], lines, left=1)
+    head = ["ms per image / MB", *titles, "to PyTorch, float32 / bfloat16"]
+    return _table(head, lines, left=1)
 
 
 def _serving() -> str:
