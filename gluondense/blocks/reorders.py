@@ -1,11 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Parameters that are read while inference is still running on a CPU.
 
-The first inference has oneDNN reorder the weights of convolutions and linear layers in place. The
-reorder is an operation of its own, which the layer issues when it runs. MXNet's ``asnumpy`` and
-``save`` wait for the operations on an array that were issued before, and not for a layer that will
-issue another one. So they may read weights that are replaced at this moment: the values are wrong,
-and both threads change the same pointers, which can damage the heap.
+In the first inference, oneDNN reorders the weights of convolutions and linear layers in place. The
+layer issues the reorder as a separate operation while it runs. MXNet's ``asnumpy`` and ``save``
+wait for the operations that were already issued, and so not for the reorder of a layer that has not
+run yet. They may then read a weight while it is replaced, and get wrong values.
 """
 
 from __future__ import annotations
